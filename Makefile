@@ -1,0 +1,23 @@
+# Each target is one line; the first run of any sets up .venv with the tested versions.
+PYTHON ?= python3
+BIN := .venv/bin
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.PHONY: setup demo test inner check bench
+
+setup: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv && $(BIN)/python -m pip install -q --upgrade pip && $(BIN)/python -m pip install -q -c constraints.txt torch && $(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]' && touch $@
+
+demo: setup          ## the whole loop on real demonstrations; about 15 minutes on two cores
+	$(BIN)/sft demo
+
+test: setup          ## everything, offline
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+inner: setup         ## the inner loop, without torch
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -m "not engine"
+
+check: setup         ## linter, format, types, layers
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/python -m pytest -q tests/test_architecture.py

@@ -1,0 +1,63 @@
+"""The account of every row: each has one fate, and the fates add up to what was read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+__all__ = ["FATES", "Ledger"]
+
+#: fate -> what it means, in the order a report shows them.
+FATES = {
+    "trained": "used to fit the policy",
+    "validation": "held out to choose the checkpoint",
+    "test": "held out to judge the clone",
+    "invalid": "could not become a demonstration (reasons in rejected.jsonl)",
+    "filtered": "left out by the recipe (another expert, or a limit on the number of rows)",
+    "duplicate": "repeats another row word for word",
+    "leaked": "too close to a held-out prompt, removed from training",
+    "too_long": "longer than max_length; dropped rather than cut",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """One fate per demonstration or rejected row.
+
+    ``rows``: rows read. ``unrolled``: extra demonstrations gained from dialogues with several expert
+    turns. ``fates``: fate -> count; they add up to ``rows + unrolled``, checked here.
+    ``tokens``: fate -> {"prompt": n, "completion": n} for the fates that were rendered.
+    """
+
+    rows: int
+    unrolled: int
+    fates: dict[str, int]
+    tokens: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        unknown = set(self.fates) - set(FATES)
+        if unknown:
+            raise ValueError(f"unknown fates: {', '.join(sorted(unknown))}")
+        total = sum(self.fates.values())
+        if total != self.rows + self.unrolled:
+            raise ValueError(
+                f"the ledger does not add up: {self.rows} rows and {self.unrolled} unrolled turns, "
+                f"but {total} fates"
+            )
+
+    def moved(self, count: int, *, source: str, to: str) -> Ledger:
+        """A ledger in which ``count`` rows have changed fate from ``source`` to ``to``."""
+        fates = dict(self.fates)
+        fates[source] = fates.get(source, 0) - count
+        fates[to] = fates.get(to, 0) + count
+        return Ledger(self.rows, self.unrolled, fates, self.tokens)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Ledger:
+        """Inverse of :meth:`to_dict`."""
+        return cls(value["rows"], value["unrolled"], dict(value["fates"]), dict(value.get("tokens", {})))
