@@ -15,7 +15,20 @@ PACKAGE = Path(__file__).parent.parent / "sft"
 LAYERS: list[tuple[str, set[str]]] = [
     ("words", {"errors", "demonstrations", "ledger", "intervals", "recipes", "engine_fields", "scorecards"}),
     ("data", {"formats", "sources", "splits", "nearness", "audit"}),
-    ("results", {"runs", "metrics", "floors", "fidelity", "verdicts", "drawings", "reports"}),
+    (
+        "results",
+        {
+            "files",
+            "provenance",
+            "runs",
+            "metrics",
+            "floors",
+            "fidelity",
+            "verdicts",
+            "drawings",
+            "reports",
+        },
+    ),
     ("engine", {"rendering", "preview", "policies", "training", "generation"}),
     ("shell", {"loop", "cli", "__main__"}),
 ]
