@@ -483,7 +483,7 @@ def test_the_overrides_a_header_shows_are_good(name: str) -> None:
 
 def test_the_descriptions_are_the_first_lines() -> None:
     found = {name: description for name, _, description in recipes.shipped()}
-    assert found["demo"].startswith("Clone the authors of Python docstrings")
+    assert found["demo"].startswith("Clone the developers of Twisted")
     assert all(found.values())
 
 
