@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sft import engine_fields, recipes
 from sft.errors import RecipeError
 from sft.metrics import METRICS
-from sft.recipes import documents, forwarded
+from sft.recipes import documents, forwarded, shelf
 from sft.scorecards import SYSTEMS
 
 SMALL = "model:\n  name: some/model\ndemonstrations:\n  path: rows.jsonl\n"
@@ -485,6 +485,17 @@ def test_the_descriptions_are_the_first_lines() -> None:
     found = {name: description for name, _, description in recipes.shipped()}
     assert found["demo"].startswith("Clone the developers of Twisted")
     assert all(found.values())
+
+
+def test_in_a_wheel_the_shipped_files_are_inside_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shelf, "__file__", str(tmp_path / "sft" / "recipes" / "shelf.py"))
+    with pytest.raises(FileNotFoundError, match="did not come with this installation"):
+        shelf.shipped_folder("data")
+    (tmp_path / "recipes").mkdir()
+    assert shelf.shipped_folder("recipes") == tmp_path / "recipes"
+    inside = tmp_path / "sft" / "_shipped" / "recipes"
+    inside.mkdir(parents=True)
+    assert shelf.shipped_folder("recipes") == inside
 
 
 def test_copying_a_recipe(tmp_path: Path) -> None:

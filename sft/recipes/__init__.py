@@ -25,7 +25,7 @@ from sft.recipes.fields import (
 )
 from sft.recipes.loading import Resolved, load, parse, resolve
 from sft.recipes.schema import json_schema, schema_text
-from sft.recipes.shipped import copy, find, shipped, shipped_folder
+from sft.recipes.shelf import copy, find, shipped, shipped_folder
 
 __all__ = [
     "POINTS",

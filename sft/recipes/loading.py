@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sft.errors import Problem, RecipeError
-from sft.recipes import documents, shipped, wording
+from sft.recipes import documents, shelf, wording
 from sft.recipes.complaints import Complaint
 from sft.recipes.documents import Location, Node
 from sft.recipes.fields import Recipe, section_keys
@@ -64,7 +64,7 @@ def load(reference: str | Path, overrides: Iterable[str] = ()) -> Recipe:
 
 def resolve(reference: str | Path, overrides: Iterable[str] = ()) -> Resolved:
     """Like :func:`load`, with the origin of every value."""
-    path = shipped.find(reference)
+    path = shelf.find(reference)
     try:
         with path.open("rb") as file:
             data = file.read(documents.LARGEST + 1)
