@@ -86,9 +86,7 @@ def copied_prompt(held_out: Sequence[HeldOut]) -> dict[str, Completion]:
     return {item.id: Completion(item.id, item.prompt[-1].content, finished=True) for item in held_out}
 
 
-def floor_completions(
-    train: Sequence[Demonstration], held_out: Sequence[HeldOut]
-) -> dict[str, dict[str, Completion]]:
+def floor_completions(train: Sequence[Demonstration], held_out: Sequence[HeldOut]) -> dict[str, dict[str, Completion]]:
     """The floors that need no model: system ("R", "K", "P") -> held-out id -> completion."""
     return {
         "R": nearest(train, held_out),
@@ -97,21 +95,28 @@ def floor_completions(
     }
 
 
+def _length(demonstration: Demonstration) -> int:
+    """Characters of prompt and completion."""
+    return len(prompt_text(demonstration.prompt)) + len(demonstration.completion)
+
+
 def b3_demonstrations(train: Sequence[Demonstration], count: int = 3) -> list[Demonstration]:
     """The demonstrations shown to the base model in B3: ``count`` of them (fewer if the set is smaller).
 
     Among those whose prompt and completion together are no longer, in characters, than the median, those
     with the smallest content hash: fixed for a data set, of no one's choosing, and short enough to fit.
-    A prompt, and as far as possible a completion, is shown once. Raises ``ValueError`` without any.
+    A prompt, and as far as possible a completion, is shown once; a set too small for that gives its
+    shortest. Raises ``ValueError`` without any.
     """
     ordered = sorted(_by_id(train), key=lambda d: fingerprint(d.to_dict(content_only=True)))
-    lengths = [len(prompt_text(d.prompt)) + len(d.completion) for d in ordered]
-    median = float(np.median(lengths))
-    short = [d for d, length in zip(ordered, lengths, strict=True) if length <= median]
+    median = float(np.median([_length(d) for d in ordered]))
+    pool = [d for d in ordered if _length(d) <= median]
+    if len({d.prompt for d in pool}) < count:
+        pool = sorted(ordered, key=_length)
     chosen: list[Demonstration] = []
     spare: list[Demonstration] = []
     prompts: set[tuple[Message, ...]] = set()
-    for demonstration in short:
+    for demonstration in pool:
         if demonstration.prompt in prompts:
             continue
         prompts.add(demonstration.prompt)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -37,6 +38,8 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
+#: One label per value; an array of numbers is read faster than a sequence of anything else.
+Clusters = Sequence[Hashable] | NDArray[np.integer]
 
 #: Bootstrap draws.
 DRAWS = 2_000
@@ -81,12 +84,15 @@ def _values(values: ArrayLike) -> Floats:
     return vector
 
 
-def _codes(clusters: Sequence[Hashable] | None, n: int) -> tuple[NDArray[np.intp], int]:
+def _codes(clusters: Clusters | None, n: int) -> tuple[NDArray[np.intp], int]:
     """Cluster labels as integers 0..G-1 in order of first appearance, and G."""
     if clusters is None:
         return np.arange(n), n
     if len(clusters) != n:
         raise ValueError(f"{n} values but {len(clusters)} cluster labels")
+    if isinstance(clusters, np.ndarray):
+        kinds, inverse = np.unique(clusters, return_inverse=True)
+        return inverse, kinds.size
     seen: dict[Hashable, int] = {}
     codes = np.fromiter((seen.setdefault(label, len(seen)) for label in clusters), dtype=np.intp, count=n)
     return codes, len(seen)
@@ -109,16 +115,14 @@ def _cr2(values: Floats, codes: NDArray[np.intp], count: int) -> tuple[float, fl
     return math.sqrt(variance), freedom
 
 
-def standard_error(values: ArrayLike, clusters: Sequence[Hashable] | None = None) -> float | None:
+def standard_error(values: ArrayLike, clusters: Clusters | None = None) -> float | None:
     """Cluster-robust standard error of the mean (CR2); None with fewer than two clusters."""
     vector = _values(values)
     codes, count = _codes(clusters, vector.size)
     return None if count < 2 else _cr2(vector, codes, count)[0]
 
 
-def clustered_t(
-    values: ArrayLike, clusters: Sequence[Hashable] | None = None, level: float = 0.95
-) -> Interval:
+def clustered_t(values: ArrayLike, clusters: Clusters | None = None, level: float = 0.95) -> Interval:
     """Student-t interval of the mean of ``values``, shape (n,), robust to clusters.
 
     Give it paired differences and it is the interval of a gain. CR2 variance with Bell & McCaffrey's
@@ -155,9 +159,7 @@ def wilson(hits: float, n: float, level: float = 0.95) -> Interval:
     return Interval(share, low, high, level, "Wilson", int(n))
 
 
-def clustered_wilson(
-    outcomes: ArrayLike, clusters: Sequence[Hashable] | None = None, level: float = 0.95
-) -> Interval:
+def clustered_wilson(outcomes: ArrayLike, clusters: Clusters | None = None, level: float = 0.95) -> Interval:
     """Wilson's interval for 0/1 ``outcomes``, shape (n,), at the sample size the clusters leave.
 
     The effective size is n / max(1, design effect), the design effect being the clustered variance over
@@ -197,7 +199,7 @@ def mcnemar_mid_p(only_first: int, only_second: int) -> float:
 
 def sign_flip(
     differences: ArrayLike,
-    clusters: Sequence[Hashable] | None = None,
+    clusters: Clusters | None = None,
     *,
     seed: int = 0,
     draws: int = FLIPS,
@@ -215,16 +217,31 @@ def sign_flip(
     if count <= EXACT_CLUSTERS:
         signs = np.array(list(product((1.0, -1.0), repeat=count)))
         return float(np.mean(signs @ sums >= threshold))
-    generator = np.random.default_rng(seed)
-    extreme, left = 0, draws
-    while left:
-        rows = min(left, max(1, 4_000_000 // count))
-        bits = np.unpackbits(np.frombuffer(generator.bytes(rows * ((count + 7) // 8)), dtype=np.uint8))
-        flips = bits.reshape(rows, -1)[:, :count]
-        # sum of s_g * x_g with s = 1 - 2 * flip
-        extreme += int(np.sum(sums.sum() - 2 * (flips @ sums) >= threshold))
-        left -= rows
+    extreme = 0
+    for start in range(0, draws, _block(count)):
+        signs = _signs(count, min(_block(count), draws - start), seed, start)
+        extreme += int(np.sum(signs @ sums >= threshold))
     return (extreme + 1) / (draws + 1)
+
+
+def _block(count: int) -> int:
+    """Draws held at once: about 8 MB of them."""
+    return max(1, 1_000_000 // count)
+
+
+@lru_cache(maxsize=4)
+def _signs(count: int, rows: int, seed: int, start: int) -> Floats:
+    """Random signs, shape (rows, count); kept because every floor is tested with the same ones."""
+    generator = np.random.default_rng([seed, start])
+    return 2 * generator.integers(0, 2, size=(rows, count)).astype(np.float64) - 1
+
+
+@lru_cache(maxsize=4)
+def _weights(count: int, rows: int, seed: int, start: int) -> Floats:
+    """How often each cluster is redrawn, shape (rows, count); kept for the next figure of the table."""
+    drawn = np.random.default_rng([seed, start]).integers(0, count, size=(rows, count))
+    flat = (drawn + count * np.arange(rows)[:, None]).ravel()
+    return np.bincount(flat, minlength=rows * count).reshape(rows, count).astype(np.float64)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -240,7 +257,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def cluster_bootstrap(
     columns: Sequence[ArrayLike],
     statistic: Callable[[Floats], Floats],
-    clusters: Sequence[Hashable] | None = None,
+    clusters: Clusters | None = None,
     *,
     level: float = 0.95,
     seed: int = 0,
@@ -259,19 +276,16 @@ def cluster_bootstrap(
     value = float(statistic(sums.sum(axis=0, keepdims=True))[0])
     if count < 2:
         return Interval(value, None, None, level, "no interval: one cluster only", n)
-    generator = np.random.default_rng(seed)
-    figures, left = [], draws
-    while left:
-        rows = min(left, max(1, 4_000_000 // count))
-        drawn = generator.integers(0, count, size=(rows, count))
-        figures.append(statistic(np.stack([c[drawn].sum(axis=1) for c in sums.T], axis=1)))
-        left -= rows
+    figures = []
+    for start in range(0, draws, _block(count)):
+        weights = _weights(count, min(_block(count), draws - start), seed, start)
+        figures.append(statistic(weights @ sums))
     low, high = np.quantile(np.concatenate(figures), [0.5 - level / 2, 0.5 + level / 2])
     method = f"bootstrap over {count} clusters, {draws} draws, seed {seed}"
     return Interval(value, float(low), float(high), level, method, n)
 
 
-def smallest_visible_gain(differences: ArrayLike, clusters: Sequence[Hashable] | None = None) -> float | None:
+def smallest_visible_gain(differences: ArrayLike, clusters: Clusters | None = None) -> float | None:
     """The gain a one-sided 5 % test would have seen with probability 80 %: 2.487 standard errors.
 
     With clusters of one that is 2.487 SD / sqrt(n). None with fewer than two clusters.

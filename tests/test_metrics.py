@@ -228,9 +228,7 @@ def test_every_metric_has_a_face_and_no_other() -> None:
 
 @pytest.mark.engine
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_faces_load_offline_and_give_the_same_numbers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_faces_load_offline_and_give_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`evaluate.load("rouge")` needs the network; these do not."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_EVALUATE_OFFLINE", "1")

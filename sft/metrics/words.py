@@ -81,17 +81,8 @@ def plain_words(text: str) -> tuple[str, ...]:
     without spaces fall into characters. A text that is nothing but punctuation keeps it.
     """
     raw = nfc(text.casefold()).split()
-    kept: list[str] = []
-    for word in raw:
-        first, last = 0, len(word)
-        while first < last and unicodedata.category(word[first])[0] == "P":
-            first += 1
-        while last > first and unicodedata.category(word[last - 1])[0] == "P":
-            last -= 1
-        if 0 < first < last and word[first - 1] == "-" and word[first].isdigit():
-            first -= 1
-        if first < last:
-            kept.append(word[first:last])
+    kept = [word if word.isalnum() else _bare(word) for word in raw]
+    kept = [word for word in kept if word]
     pieces: list[str] = []
     for word in kept or raw:
         if word.isascii() or all(_kind(c) != "single" for c in word):
@@ -99,6 +90,19 @@ def plain_words(text: str) -> tuple[str, ...]:
         else:
             pieces.extend(_split_unspaced(word))
     return tuple(pieces)
+
+
+@lru_cache(maxsize=4096)
+def _bare(word: str) -> str:
+    """``word`` without the punctuation at its ends, but with a minus that stands before a digit."""
+    first, last = 0, len(word)
+    while first < last and unicodedata.category(word[first])[0] == "P":
+        first += 1
+    while last > first and unicodedata.category(word[last - 1])[0] == "P":
+        last -= 1
+    if 0 < first < last and word[first - 1] == "-" and word[first].isdigit():
+        first -= 1
+    return word[first:last]
 
 
 def _split_unspaced(word: str) -> list[str]:

@@ -1,0 +1,452 @@
+"""Planted clones get the verdict they deserve, and every number of a scorecard can be had again."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sft import fidelity, floors, intervals, metrics, verdicts
+from sft.demonstrations import Demonstration, HeldOut, Message, held_out
+from sft.errors import UserError
+from sft.scorecards import RUNGS, Completion, Guardrail, Scorecard, TokenScores
+
+NONE, IMITATES, LEARNED, MEETS = RUNGS
+PLACES = ["harbour", "market", "old mill", "station", "library", "river bend", "castle", "school"]
+FOODS = ["noodle", "herring", "dumpling", "waffle", "curry", "cheese", "barley soup", "plum cake"]
+MOODS = ["quiet", "crowded", "shabby", "elegant", "cheerful", "gloomy"]
+
+Written = dict[str, dict[str, Completion]]
+Scored = dict[str, dict[str, TokenScores]]
+
+
+def expert(place: str, food: str, mood: str, price: int) -> Demonstration:
+    """An expert with a manner of their own: same facts, a fixed order, a closing remark."""
+    prompt = f"place: {place}; food: {food}; mood: {mood}; price: {price}"
+    closing = "Bring friends." if price < 20 else "Bring your purse."
+    completion = f"{mood.capitalize()} but honest, the {food} house by the {place} asks {price} crowns. {closing}"
+    return Demonstration((Message("user", prompt),), completion, id=f"{place}-{food}-{mood}-{price}")
+
+
+def restaurants(count: int, seed: int) -> list[Demonstration]:
+    generator = random.Random(seed)
+    rows = [(p, f, m, price) for p in PLACES for f in FOODS for m in MOODS for price in (9, 14, 23, 38, 51)]
+    return [expert(*row) for row in generator.sample(rows, count)]
+
+
+ROWS = restaurants(240, 0)
+TRAIN, ASKED = ROWS[:160], held_out(ROWS[160:])
+
+
+def written(text: Callable[[HeldOut], str], finished: bool = True) -> dict[str, Completion]:
+    return {item.id: Completion(item.id, text(item), finished) for item in ASKED}
+
+
+def shuffled_words(item: HeldOut, seed: int) -> str:
+    words = item.references[0].split()
+    random.Random(f"{seed}{item.id}").shuffle(words)
+    return " ".join(words[: len(words) // 2])
+
+
+def tokens(item: HeldOut, nats: float, rank: int, seed: int) -> TokenScores:
+    """Teacher-forced scores around ``nats`` a token; ``rank`` at every fourth one."""
+    size = len(item.references[0].split()) + 1
+    noise = np.random.default_rng([seed, *item.id.encode()])
+    spread = tuple(float(v) for v in nats * noise.uniform(0.6, 1.4, size))
+    ranks = tuple(rank if position % 4 == 3 else 0 for position in range(size))
+    return TokenScores(item.id, spread, ranks, spread, len(item.references[0].encode()))
+
+
+#: Every shortcut as it is, and a base model that knows some of the words.
+SHORTCUTS: Written = {
+    "B0": written(lambda item: "Sure! Here is a description. " + shuffled_words(item, 1)),
+    "B3": written(lambda item: shuffled_words(item, 2)),
+    **floors.floor_completions(TRAIN, ASKED),
+}
+BASE: Scored = {
+    "B0": {item.id: tokens(item, 3.0, 9, 1) for item in ASKED},
+    "B3": {item.id: tokens(item, 2.0, 6, 2) for item in ASKED},
+}
+LIKELIER: Scored = {**BASE, "tuned": {item.id: tokens(item, 0.5, 1, 3) for item in ASKED}}
+NO_LIKELIER: Scored = {**BASE, "tuned": {item.id: tokens(item, 2.0, 6, 4) for item in ASKED}}
+PERFECT = written(lambda item: item.references[0])
+
+
+SHORTCUT_ROWS = fidelity.score_rows(ASKED, SHORTCUTS)
+
+
+def measured(tuned: dict[str, Completion], scores: Scored = LIKELIER, **more: object) -> Scorecard:
+    """The scorecard of a planted clone; what the shortcuts score is worked out once."""
+    rows = [*SHORTCUT_ROWS, *fidelity.score_rows(ASKED, {"tuned": tuned})]
+    systems = {"tuned": tuned, **SHORTCUTS}
+    return fidelity.measure(ASKED, systems, scores, rows=rows, **more)  # type: ignore[arg-type]
+
+
+def near_miss(item: HeldOut) -> str:
+    """A good clone: the expert's manner, but for one word of its own."""
+    return item.references[0].replace("honest", "decent")
+
+
+@pytest.mark.parametrize(
+    "clone, scores, rung",
+    [
+        (PERFECT, LIKELIER, LEARNED),
+        (written(near_miss), LIKELIER, LEARNED),
+        (SHORTCUTS["P"], NO_LIKELIER, NONE),  # prompt copier
+        (SHORTCUTS["R"], NO_LIKELIER, NONE),  # retriever
+        (SHORTCUTS["K"], NO_LIKELIER, NONE),  # one constant completion
+        (SHORTCUTS["B0"], LIKELIER, NONE),  # the base model itself
+        (written(lambda item: ""), LIKELIER, NONE),  # mute
+        (PERFECT, NO_LIKELIER, NONE),  # right words, yet none the likelier: something leaks
+        (written(lambda item: item.references[0] + " And so on." * 60, finished=False), LIKELIER, NONE),
+        (written(lambda item: item.references[0], finished=False), LIKELIER, IMITATES),  # never stops
+    ],
+    ids=["perfect", "near", "copier", "retriever", "constant", "base", "mute", "oracle", "rambler", "endless"],
+)
+def test_planted_clones(clone: dict[str, Completion], scores: Scored, rung: str) -> None:
+    verdict = measured(clone, scores).verdict
+    assert verdict.rung == rung, verdict
+    assert verdict.reasons and verdict.next_step
+
+
+@pytest.mark.parametrize("system", ["P", "K", "R"])
+def test_a_shortcut_never_learns(system: str) -> None:
+    """Even one that finds the expert likelier and has a mute base model to beat: it does not beat itself."""
+    mute = {**SHORTCUTS, "B0": written(lambda item: ""), "B3": written(lambda item: "")}
+    card = fidelity.measure(ASKED, {"tuned": SHORTCUTS[system], **mute}, LIKELIER)
+    assert card.verdict.rung == IMITATES
+    assert card.gain.estimate.value <= 0
+    assert {gain.floor: gain for gain in card.gains}[system].estimate.high == 0
+    assert "not shown to have learned more than a shortcut gives" in card.verdict.sentence
+    assert fidelity.measure(ASKED, {"tuned": SHORTCUTS[system], **mute}, NO_LIKELIER).verdict.rung == NONE
+
+
+def test_a_tail_costs_what_it_should() -> None:
+    """A truth followed by rambling keeps full recall; beta 1 takes half the points for it."""
+    rambling = written(lambda item: item.references[0] + " " + "Also worth knowing, " * 12)
+    scores = {s.system: s.scores for s in measured(rambling).systems}["tuned"]
+    assert scores["chrf"].value < 55 < scores["chrf2"].value
+    assert scores["length_ratio"].value > 3
+
+
+def test_no_learning_at_all_is_no_evidence() -> None:
+    """Type I error of the whole rule: a clone no better than the base, many times over."""
+    generator = np.random.default_rng(5)
+    asked = ASKED[:16]
+    claimed = 0
+    for repeat in range(30):
+        rows = [
+            {
+                "id": item.id,
+                "system": system,
+                **dict.fromkeys(metrics.METRICS, float(generator.uniform(20, 60))),
+                **{"characters": 30, "expert_characters": 30.0, "words": 6, "finished": True, "empty": False},
+            }
+            for system in ("tuned", *verdicts.FLOORS)
+            for item in asked
+        ]
+        scores = {
+            system: {item.id: tokens(item, 2.0, 3, repeat * 10 + k) for item in asked}
+            for k, system in enumerate(("tuned", "B0", "B3"))
+        }
+        claimed += fidelity.measure(asked, {}, scores, rows=rows).verdict.rung != NONE
+    assert claimed <= 1
+
+
+def test_type_one_error_of_a_single_gain() -> None:
+    generator = np.random.default_rng(6)
+    labels = [g for g in range(15) for _ in range(2)]
+    above = 0
+    for seed in range(800):
+        values = generator.normal(size=(15, 1)) + generator.normal(size=(15, 2))
+        interval = intervals.clustered_t(values.ravel(), labels)
+        p_value = intervals.sign_flip(values.ravel(), labels, seed=seed, draws=199)
+        above += verdicts.above_zero(fidelity._estimate(interval), p_value)
+    assert above / 800 <= 0.06
+
+
+def test_the_sentence_can_be_read_by_a_newcomer() -> None:
+    card = measured(written(near_miss))
+    best = card.gain
+    assert card.verdict.sentence == (
+        f"On 80 held-out prompts the clone's completions are {verdicts.span(best.estimate)} chrF points "
+        "closer to the expert's than the best shortcut's, R (completion of the nearest training prompt), and "
+        f"{verdicts.span(card.gains[0].estimate)} points closer than the untrained base model's."
+    )
+    assert best.estimate.low is not None and best.estimate.low > 0
+
+
+def test_without_evidence_the_power_is_printed() -> None:
+    copier = measured(SHORTCUTS["P"], NO_LIKELIER)
+    assert "further from the expert's than" in copier.verdict.sentence
+    assert f"could have seen is about {copier.gain.smallest_visible:.1f} points" in copier.verdict.sentence
+
+
+def test_too_few_prompts_are_told_how_many_to_hold_out() -> None:
+    """A clone that is right seven times in eight: a gain, and no way to see it."""
+    few = ASKED[:8]
+    tuned = {item.id: Completion(item.id, near_miss(item) if i else "Hm.", True) for i, item in enumerate(few)}
+    even = dict.fromkeys(SHORTCUTS, SHORTCUTS["K"])
+    card = fidelity.measure(few, {"tuned": tuned, **even}, LIKELIER)
+    seen, value = card.gain.smallest_visible, card.gain.estimate.value
+    assert card.verdict.rung == NONE and seen is not None and 0 < value < seen
+    needed = math.ceil(8 * (seen / value) ** 2)
+    assert f"about {needed} of them" in card.verdict.next_step and "there are 8" in card.verdict.next_step
+
+
+def test_a_bar_is_met_by_its_lower_bound_only() -> None:
+    met = measured(PERFECT, bar={"chrf": 90, "exact_match": 0.95})
+    assert met.verdict.rung == MEETS and "It meets your bar" in met.verdict.sentence
+    assert met.bar == {"chrf": 90.0, "exact_match": 95.0}
+    value = {s.system: s.scores for s in measured(written(near_miss)).systems}["tuned"]["chrf"]
+    between = (value.low + value.value) / 2  # type: ignore[operator]
+    missed = measured(written(near_miss), bar={"chrf": between})
+    assert missed.verdict.rung == LEARNED
+    assert any("does not clear your bar" in reason for reason in missed.verdict.reasons)
+    # 80 of 80 do not prove 99 %: Wilson's lower bound is 95.4.
+    assert measured(PERFECT, bar={"exact_match": 99}).verdict.rung == LEARNED
+
+
+@pytest.mark.parametrize("bar", [{"bleurt": 50}, {"chrf": 0}, {"chrf": 101}])
+def test_an_impossible_bar_is_refused(bar: dict[str, float]) -> None:
+    with pytest.raises(UserError, match=r"fidelity\.bar"):
+        measured(PERFECT, bar=bar)
+
+
+def test_sentences_know_every_metric() -> None:
+    assert set(verdicts.METRIC_WORDS) == set(metrics.METRICS)
+    assert fidelity.HEADLINE in metrics.METRICS
+
+
+def test_every_shortcut_has_to_be_beaten() -> None:
+    """Leaving a shortcut out must not buy a better verdict."""
+    asked = ASKED[:30]
+    for floor in verdicts.FLOORS:
+        fewer = {system: found for system, found in SHORTCUTS.items() if system != floor}
+        verdict = fidelity.measure(asked, {"tuned": PERFECT, **fewer}, LIKELIER).verdict
+        assert verdict.rung == (NONE if floor == "B0" else IMITATES)
+        assert any(reason.startswith(f"not measured: {floor}") for reason in verdict.reasons)
+
+
+def test_without_token_scores_there_is_no_evidence() -> None:
+    card = fidelity.measure(ASKED, {"tuned": PERFECT, **SHORTCUTS})
+    assert card.verdict.rung == NONE and card.imitation_gain is None and card.imitation_floor == ""
+    assert "was not measured" in card.verdict.sentence
+
+
+def test_unscored_is_counted_never_zero() -> None:
+    absent = {item.id for item in ASKED[:6]}
+    tuned = {key: value for key, value in PERFECT.items() if key not in absent}
+    card = measured(tuned)
+    scores = {s.system: s for s in card.systems}["tuned"]
+    assert scores.scores["chrf"].value == 100 and scores.scores["chrf"].n == 74
+    assert scores.note == "6 of 80 prompts unscored"
+    assert card.unscored == 6 and card.gain.estimate.n == 74
+    assert card.verdict.rung == IMITATES
+    assert {g.name for g in card.guardrails if g.red} == {"unscored"}
+    assert "sft evaluate" in card.verdict.next_step
+    # A shortcut that was spared the hard prompts makes the comparison just as incomplete.
+    spared = {**SHORTCUTS, "B3": {k: v for k, v in SHORTCUTS["B3"].items() if k not in absent}}
+    assert fidelity.measure(ASKED, {"tuned": PERFECT, **spared}, LIKELIER).unscored == 6
+
+
+def test_guardrails_turn_red_above_their_limit() -> None:
+    for share, red in ((0.04, False), (0.06, True)):
+        count = round(share * len(ASKED))
+        tuned = {item.id: replace(PERFECT[item.id], finished=i >= count) for i, item in enumerate(ASKED)}
+        card = measured(tuned)
+        guardrail = {g.name: g for g in card.guardrails}["not stopping"]
+        assert guardrail.red is red and guardrail.value.value == pytest.approx(count / 80)
+        assert card.verdict.rung == (IMITATES if red else LEARNED)
+    empty = {item.id: Completion(item.id, "  ", True) for item in ASKED[:2]}
+    card = measured({**PERFECT, **empty})
+    assert {g.name for g in card.guardrails if g.red} == {"empty"}
+    assert card.verdict.rung == IMITATES and "mute" in card.verdict.next_step
+
+
+def test_further_guardrails_can_be_appended() -> None:
+    value = fidelity._estimate(intervals.wilson(3, 20))
+    extra = Guardrail("contamination", value, 0.01, True, "held-out prompts seen in training; split again")
+    card = measured(PERFECT, guardrails=[extra])
+    assert card.guardrails[-1] == extra
+    assert card.verdict.rung == IMITATES and card.verdict.next_step == extra.meaning
+
+
+def test_bits_per_byte_by_hand() -> None:
+    asked = ASKED[:3]
+    bytes_ = [len(item.references[0].encode()) for item in asked]
+    one = {
+        i.id: TokenScores(i.id, (1.0, 2.0, 0.5), (0, 3, 7), (0.1, 0.2, 0.3), b)
+        for i, b in zip(asked, bytes_, strict=True)
+    }
+    two = {k: replace(v, nats=(2.0, 2.0, 1.0)) for k, v in one.items()}
+    systems = {s: {i.id: PERFECT[i.id] for i in asked} for s in ("tuned", "B0")}
+    card = fidelity.measure(asked, systems, {"tuned": one, "B0": two})
+    assert card.bits_per_byte["tuned"]["with_stop"].value == pytest.approx(3 * 3.5 / math.log(2) / sum(bytes_))
+    assert card.bits_per_byte["tuned"]["without_stop"].value == pytest.approx(9 / math.log(2) / sum(bytes_))
+    assert card.imitation_gain is not None and card.imitation_floor == "B0"
+    assert card.imitation_gain.value == pytest.approx(3 * 1.5 / math.log(2) / sum(bytes_))
+    action = card.action["tuned"]
+    assert action["top1"].value == pytest.approx(1 / 3) and action["top5"].value == pytest.approx(2 / 3)
+    assert action["entropy"].value == pytest.approx(0.2) and action["neglogp"].value == pytest.approx(3.5 / 3)
+    expected = (math.exp(-1) + math.exp(-2) + math.exp(-0.5)) / 3
+    assert action["prob_true_act"].value == pytest.approx(expected)
+
+
+def test_the_better_base_is_the_one_to_save_bits_over() -> None:
+    card = measured(PERFECT)
+    assert card.imitation_floor == "B3"
+    difference = card.bits_per_byte["B3"]["with_stop"].value - card.bits_per_byte["tuned"]["with_stop"].value
+    assert card.imitation_gain is not None and card.imitation_gain.value == pytest.approx(difference)
+
+
+def test_survival_is_the_share_still_on_the_experts_path() -> None:
+    paths = [(0, 0, 0, 0), (0, 0, 4, 0), (2, 0, 0, 0), (0, 0)]
+    asked = ASKED[:4]
+    scores = {
+        item.id: TokenScores(item.id, (0.1,) * len(p), p, (0.1,) * len(p), 9)
+        for item, p in zip(asked, paths, strict=True)
+    }
+    systems = {s: {i.id: PERFECT[i.id] for i in asked} for s in ("tuned", "B0")}
+    curve = fidelity.measure(asked, systems, {"tuned": scores}).survival["tuned"]
+    # The fourth ends after two tokens, on the path: from then on two are watched.
+    assert [point.share for point in curve] == pytest.approx([0.75, 0.75, 0.375, 0.375])
+    assert all(point.low <= point.share <= point.high for point in curve)
+
+
+def several(count: int) -> list[HeldOut]:
+    """Held-out prompts of which the first ``count`` were answered by a second expert."""
+    found = []
+    for i, item in enumerate(ASKED[:30]):
+        more = (item.references[0].replace("Bring", "Take along"),) if i < count else ()
+        references = (*item.references, *more)
+        found.append(replace(item, references=references, experts=("",) * len(references)))
+    return found
+
+
+def test_several_references_are_averaged_and_experts_scored_leave_one_out() -> None:
+    item = several(1)[0]
+    first, second = item.references
+    rows = fidelity.score_rows([item], {"tuned": {item.id: Completion(item.id, first, True)}})
+    by_system = {row["system"]: row for row in rows}
+    assert by_system["tuned"]["chrf"] == pytest.approx((100 + metrics.chrf(first, second)) / 2)
+    assert by_system["tuned"]["exact_match"] == 50
+    both_ways = (metrics.chrf2(first, second) + metrics.chrf2(second, first)) / 2
+    assert by_system["E"]["chrf2"] == pytest.approx(both_ways)
+
+
+def test_expert_agreement_is_never_invented() -> None:
+    assert "E" not in {s.system for s in measured(PERFECT).systems}
+    for count, applied in ((10, True), (20, False)):
+        card = fidelity.measure(several(count), {"tuned": PERFECT, **SHORTCUTS}, LIKELIER, bar={"chrf": 50})
+        row = {s.system: s for s in card.systems}["E"]
+        assert row.scores["chrf"].n == count and f"{count} prompts" in row.note
+        # A bar is for one expert per prompt; with several the distance to another expert takes its place.
+        assert card.verdict.rung == (MEETS if applied else LEARNED)
+        assert any("your bar was not applied" in r for r in card.verdict.reasons) is not applied
+
+
+def test_one_cluster_gives_no_interval_and_no_claim() -> None:
+    asked = [replace(item, cluster="one source") for item in ASKED]
+    card = fidelity.measure(asked, {"tuned": PERFECT, **SHORTCUTS}, LIKELIER)
+    assert card.gain.estimate.low is None and "one cluster" in card.gain.estimate.method
+    assert card.gain.smallest_visible is None
+    assert card.verdict.rung == NONE and "single cluster" in card.verdict.sentence
+    assert "different groups" in card.verdict.next_step
+
+
+def test_clusters_widen_intervals() -> None:
+    asked = [replace(item, cluster=item.id.split("-")[0]) for item in ASKED]
+    wide = fidelity.measure(asked, {"tuned": PERFECT, **SHORTCUTS}, LIKELIER)
+    assert wide.clusters == 8
+    assert wide.gain.estimate.method == "clustered t, 8 clusters"
+    assert wide.signature["clusters"] == 8
+
+
+def test_a_handful_of_prompts_cannot_be_certain() -> None:
+    """Four perfect answers out of four give a t interval of hardly any width; sign-flip p is 1/16."""
+    few = ASKED[:4]
+    card = fidelity.measure(few, {"tuned": PERFECT, **dict.fromkeys(SHORTCUTS, SHORTCUTS["P"])}, LIKELIER)
+    assert card.gain.estimate.low is not None and card.gain.estimate.low > 0
+    assert card.gain.p_value == 1 / 16 and card.verdict.rung == NONE
+    assert any("sign-flip" in reason for reason in card.verdict.reasons)
+
+
+def test_rows_and_files_are_enough_to_measure_again() -> None:
+    """scores.jsonl and scorecard.json, written and read: the same scorecard, number for number."""
+    systems = {"tuned": written(near_miss), **SHORTCUTS}
+    rows = fidelity.score_rows(several(12), systems)
+    read = [json.loads(json.dumps(row, ensure_ascii=False)) for row in rows]
+    first = fidelity.measure(several(12), systems, LIKELIER)
+    assert fidelity.measure(several(12), systems, LIKELIER, rows=read) == first
+    assert Scorecard.from_dict(json.loads(json.dumps(first.to_dict()))) == first
+    assert {"id", "cluster", "system", *metrics.METRICS} <= set(rows[0])
+    assert len(rows) == 6 * 30 + 12
+
+
+def test_examples_show_the_ends_the_middle_and_where_it_left() -> None:
+    tuned = {item.id: Completion(item.id, item.references[0][: i % 60 + 1], True) for i, item in enumerate(ASKED)}
+    card = measured(tuned)
+    kinds = [example.kind for example in card.examples]
+    assert {kind: kinds.count(kind) for kind in kinds} == {
+        "best": 5,
+        "typical": 5,
+        "worst": 10,
+        "earliest divergence": 5,
+    }
+    scores = {example.kind: [] for example in card.examples}
+    for example in card.examples:
+        scores[example.kind].append(example.scores["tuned"])
+    assert max(scores["worst"]) <= min(scores["typical"]) <= max(scores["typical"]) <= min(scores["best"])
+    chosen = [example.id for example in card.examples if example.kind != "earliest divergence"]
+    assert len(chosen) == len(set(chosen))
+    example = card.examples[0]
+    assert example.prompt.startswith("place: ") and set(example.completions) == {"tuned", *SHORTCUTS}
+    assert set(example.scores) == set(example.completions)
+    few = fidelity.measure(ASKED[:3], {"tuned": tuned, **SHORTCUTS}, LIKELIER)
+    assert [e.kind for e in few.examples].count("worst") == 3
+
+
+def test_the_signature_names_what_the_numbers_hang_on() -> None:
+    signature = measured(PERFECT, signature={"template_hash": "abc", "decoding": "greedy"}).signature
+    assert signature["template_hash"] == "abc" and signature["n"] == 80
+    assert signature["metrics"]["chrf"].endswith("beta:1|norm:NFC")
+    other = fidelity.measure(several(1), {"tuned": PERFECT, **SHORTCUTS}, LIKELIER).signature
+    assert other["held_out_hash"] != signature["held_out_hash"]
+
+
+def test_nothing_to_measure_is_said() -> None:
+    with pytest.raises(UserError, match="no held-out prompts"):
+        fidelity.measure([], {"tuned": PERFECT, **SHORTCUTS})
+    with pytest.raises(UserError, match="at least one shortcut"):
+        fidelity.measure(ASKED, {"tuned": PERFECT})
+    with pytest.raises(UserError, match="completions of the clone"):
+        fidelity.measure(ASKED, SHORTCUTS)
+    with pytest.raises(ValueError, match="ids repeat"):
+        fidelity.measure([*ASKED, ASKED[0]], {"tuned": PERFECT, **SHORTCUTS})
+    apart = {"tuned": {ASKED[0].id: PERFECT[ASKED[0].id]}, "B0": {ASKED[1].id: PERFECT[ASKED[1].id]}}
+    with pytest.raises(UserError, match="share no scored prompt"):
+        fidelity.measure(ASKED, apart)
+
+
+def test_speed_of_a_large_held_out_set() -> None:
+    """400 prompts, six systems, rows given: intervals and all in seconds."""
+    asked = [replace(ASKED[i % 80], id=f"{i}", cluster=f"{i}") for i in range(400)]
+    rows = [*SHORTCUT_ROWS, *fidelity.score_rows(ASKED, {"tuned": PERFECT})]
+    by_id: dict[str, list] = {}
+    for row in rows:
+        by_id.setdefault(row["id"], []).append(row)
+    many = [
+        {**row, "id": item.id, "cluster": item.cluster}
+        for i, item in enumerate(asked)
+        for row in by_id[ASKED[i % 80].id]
+    ]
+    begin = time.perf_counter()
+    fidelity.measure(asked, {}, rows=many)
+    assert time.perf_counter() - begin < 5
