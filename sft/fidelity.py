@@ -164,7 +164,10 @@ def measure(
         bits_per_byte={s: _bits_per_byte(table.clusters, scores, seed) for s, scores in measured.items()},
         action={s: _action(table.clusters, scores) for s, scores in measured.items()},
         survival={s: _survival(table.clusters, scores) for s, scores in measured.items()},
-        lengths={s: table.lengths(s) for s in systems if s != "E"},
+        lengths={
+            "expert": tuple(_word_count(item.references[0]) for item in held_out),
+            **{s: table.lengths(s) for s in systems if s != "E"},
+        },
         guardrails=red_lines,
         examples=_examples(held_out, table, completions, token_scores.get("tuned", {})),
         signature=_signature(held_out, signature or {}, len(set(table.clusters.values())), seed),

@@ -87,7 +87,11 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class SystemScores:
-    """One system's row in the table. ``scores``: metric name -> estimate of its mean."""
+    """One system's row in the table. ``scores``: metric name -> estimate of its mean.
+
+    Metrics are in points; "stop_rate" and "empty_rate" are shares from 0 to 1, "length_ratio" is the
+    system's characters over the expert's. E has metrics only.
+    """
 
     system: str
     scores: dict[str, Estimate]
@@ -96,12 +100,16 @@ class SystemScores:
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """Paired difference tuned minus ``floor`` on the headline score, in points."""
+    """Paired difference tuned minus ``floor`` on the headline score, in points.
+
+    ``smallest_visible``: the gain this many prompts would have shown with 80 % probability (one-sided
+    5 %); None where prompts of one cluster only can show nothing.
+    """
 
     floor: str
     estimate: Estimate
     p_value: float
-    smallest_visible: float
+    smallest_visible: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +160,9 @@ class Scorecard:
     """Everything measured on one held-out set, recomputable from ``scores.jsonl`` and completions.
 
     ``bits_per_byte``: system -> {"with_stop": ..., "without_stop": ...}. ``action``: system ->
-    {"top1", "top5", "prob_true_act", "entropy", "neglogp"}. ``lengths``: system -> words per completion,
-    in held-out order. ``signature``: data hash, n, clusters, template hash, decoding, metric versions.
+    {"top1", "top5", "prob_true_act", "entropy", "neglogp"}: shares and probabilities 0 to 1, nats.
+    ``lengths``: system, or "expert", -> words per completion, in held-out order. ``signature``: data hash,
+    n, clusters, template hash, decoding, metric versions.
     """
 
     verdict: Verdict
