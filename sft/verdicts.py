@@ -228,10 +228,10 @@ def _reasons(rung: str, evidence: Evidence, likelier: bool) -> tuple[str, ...]:
         )
     for guardrail in evidence.guardrails:
         if guardrail.red:
-            reasons.append(
-                f"{guardrail.name}: {span(guardrail.value, 3)} is over the limit of {guardrail.limit:g}; "
-                f"{guardrail.meaning}"
-            )
+            share = guardrail.name in GUARDRAIL_LIMITS
+            value = f"{guardrail.value.value:.1%}" if share else span(guardrail.value, 3)
+            limit = f"{guardrail.limit:.0%}" if share else f"{guardrail.limit:g}"
+            reasons.append(f"{guardrail.name}: {value}, the limit is {limit}; {guardrail.meaning}")
     if rung in RUNGS[2:]:
         reasons.extend(_beyond_learned(evidence))
     elif evidence.bar:
@@ -280,7 +280,8 @@ def _next(rung: str, evidence: Evidence) -> str:
                 f"there are {evidence.n}; more demonstrations would widen the gain itself"
             )
         if value <= 0:
-            return _FLOOR_STEPS[best.floor]
+            same = [gain.floor for gain in evidence.gains if gain.estimate.value == gain.smallest_visible == 0]
+            return _FLOOR_STEPS[same[0] if same else best.floor]
         return (
             "check that the loss on validation falls (log.jsonl): the completions are closer to the "
             "expert's, yet the expert's own words are not clearly likelier than under the base model"

@@ -185,6 +185,7 @@ def test_the_sentence_can_be_read_by_a_newcomer() -> None:
 def test_without_evidence_the_power_is_printed() -> None:
     copier = measured(SHORTCUTS["P"], NO_LIKELIER)
     assert "further from the expert's than" in copier.verdict.sentence
+    assert copier.verdict.next_step.startswith("copying the prompt does as well")
     assert f"could have seen is about {copier.gain.smallest_visible:.1f} points" in copier.verdict.sentence
 
 
@@ -267,6 +268,7 @@ def test_guardrails_turn_red_above_their_limit() -> None:
     empty = {item.id: Completion(item.id, "  ", True) for item in ASKED[:2]}
     card = measured({**PERFECT, **empty})
     assert {g.name for g in card.guardrails if g.red} == {"empty"}
+    assert any(reason.startswith("empty: 2.5%, the limit is 1%") for reason in card.verdict.reasons)
     assert card.verdict.rung == IMITATES and "mute" in card.verdict.next_step
 
 
