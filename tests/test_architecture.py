@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "sft"
 # Lowest layer first. A module may import from its own layer only what ALLOWED_WITHIN names.
 LAYERS: list[tuple[str, set[str]]] = [
     ("words", {"errors", "demonstrations", "ledger", "intervals", "recipes", "engine_fields", "scorecards"}),
-    ("data", {"formats", "sources", "splits", "nearness", "audit"}),
+    ("data", {"formats", "cells", "rows", "sources", "splits", "nearness", "audit"}),
     (
         "results",
         {
@@ -26,10 +26,11 @@ LAYERS: list[tuple[str, set[str]]] = [
             "fidelity",
             "verdicts",
             "drawings",
+            "typography",
             "reports",
         },
     ),
-    ("engine", {"rendering", "preview", "policies", "training", "generation"}),
+    ("engine", {"templates", "rendering", "preview", "policies", "training", "generation"}),
     ("shell", {"loop", "cli", "__main__"}),
 ]
 LEVEL = {module: level for level, (_, modules) in enumerate(LAYERS) for module in modules}
@@ -75,15 +76,8 @@ def test_only_training_imports_the_trainer() -> None:
         for path in paths:
             tree = ast.parse(path.read_text(encoding="utf-8"))
             roots = {
-                (node.module or "").split(".")[0]
-                for node in ast.walk(tree)
-                if isinstance(node, ast.ImportFrom)
-            } | {
-                a.name.split(".")[0]
-                for node in ast.walk(tree)
-                if isinstance(node, ast.Import)
-                for a in node.names
-            }
+                (node.module or "").split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
+            } | {a.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
             assert "trl" not in roots or module == "training", f"{path.name} imports trl"
 
 
