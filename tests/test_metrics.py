@@ -227,7 +227,6 @@ def test_every_metric_has_a_face_and_no_other() -> None:
 
 
 @pytest.mark.engine
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # raised inside the libraries evaluate imports
 def test_faces_load_offline_and_give_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`evaluate.load("rouge")` needs the network; these do not."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
