@@ -166,7 +166,7 @@ def dots(rows: Sequence[Dot], *, key: str, title: str, width: int, axis: str, si
     y = 6.0
     for row in rows:
         lines = _wrapped(row.label, label_width)
-        height = 17 * len(lines) + 30 if narrow else max(17 * len(lines) + 14, 38)
+        height = 17 * len(lines) + 34 if narrow else max(17 * len(lines) + 14, 38)
         if row.strong:
             parts.append(_box(0, y, width, height, "lit"))
         role = "strong" if row.strong else ""
@@ -185,10 +185,10 @@ def dots(rows: Sequence[Dot], *, key: str, title: str, width: int, axis: str, si
         )
         y += height + 2
     # On a phone the labels stand above their track, so lines are drawn along the tracks only.
-    spans = [(m - 12, m + 12) for m in middles] if narrow else [(4.0, y + 2)]
+    spans = [(m - 9, m + 9) for m in middles] if narrow else [(4.0, y + 2)]
     grid = [_rule(x(tick), a, x(tick), b, "grid") for tick in marked for a, b in spans]
     if signed:
-        grid += [_rule(x(0), a - 2, x(0), b + 2, "zero") for a, b in spans]
+        grid += [_rule(x(0), a - 1, x(0), b + 1, "zero") for a, b in spans]
     marks = [_text(x(tick), y + 18, _number(tick), "tick", "middle") for tick in marked]
     marks.append(_text((x.start + x.end) / 2, y + 36, axis, "tick", "middle"))
     said = "; ".join(f"{row.label}: {row.shown}" for row in rows)
@@ -302,7 +302,7 @@ def histograms(rows: Sequence[Bars], *, key: str, title: str, width: int, axis: 
         floor, tallest = y + 26 + strip, max(counts)
         parts.append(_text(left, y + 18, row.label, "strong"))
         beyond = sum(value >= (bins - 1) * step for value in row.values) if limit < longest else 0
-        words = f"median {_number(median)}" + (f", {beyond} of {(bins - 1) * step} or more" if beyond else "")
+        words = f"median {_number(median)}" + (f", {beyond} longer than {(bins - 1) * step - 1}" if beyond else "")
         parts.append(_text(x.end, y + 18, words, "figure", "end"))
         for index, count in enumerate(counts):
             if count:

@@ -16,71 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 from pydantic import ValidationError
 
-from sft import drawings, metrics
-from sft.drawings import Bars, Dot, Line, Share
 from sft.errors import RunError
+from sft.illustrations import fate_kind, ledger_pictures, losses, pictures
 from sft.ledger import FATES, Ledger
+from sft.phrases import EXAMPLE_KINDS, GLOSSARY, METRIC_NAMES, RUNG_MEANINGS, metric_name, system_name
 from sft.runs import Run, read_json, read_jsonl, write_text
-from sft.scorecards import RUNGS, SYSTEMS, Estimate, Example, Scorecard, SurvivalPoint
+from sft.scorecards import RUNGS, Estimate, Example, Scorecard, SurvivalPoint
 from sft.typography import cell, duration, fenced, figure, grouped, marked, plain, shown
 
 __all__ = ["render"]
-
-#: Widths of a picture, in CSS pixels: on a desk, on a phone.
-WIDTHS = (800, 342)
-#: Rung -> what it means, for a newcomer.
-RUNG_MEANINGS = {
-    "no evidence of cloning": "The clone is not shown to write more like the expert than the model it started from.",
-    "imitates": "The clone writes more like the expert than the model it started from.",
-    "learned from the demonstrations": "It also beats every shortcut that needs no training.",
-    "meets your bar": "It also clears the bar that the recipe set.",
-}
-#: Metric -> (its name, what it measures, how it is written).
-METRIC_NAMES = {
-    "chrf": ("chrF", "shared runs of characters, precision and recall alike", "points"),
-    "chrf2": ("chrF2", "the same with recall weighted four times", "points"),
-    "rouge_l": ("ROUGE-L", "longest common sequence of words", "points"),
-    "token_f1": ("token F1", "shared words, whatever their order", "points"),
-    "edit_similarity": ("edit similarity", "characters that need no editing", "points"),
-    "exact_match": ("exact match", "completions that are the expert's, character for character", "points"),
-    "exact_match_normalised": ("normalised match", "the same but for case and outer punctuation", "points"),
-    "stop_rate": ("stops by itself", "completions that end before the length limit", "share"),
-    "empty_rate": ("empty", "completions without a word", "share"),
-    "length_ratio": ("length", "characters written for each of the expert's", "ratio"),
-    "with_stop": ("bits per byte", "surprise at the expert's words and where they end", "bits"),
-    "without_stop": ("without the end", "the same, leaving out where they end", "bits"),
-    "top1": ("first guess", "tokens for which the expert's was the likeliest", "share"),
-    "top5": ("among five", "tokens for which the expert's was among the five likeliest", "share"),
-    "prob_true_act": ("probability", "mean probability of the expert's token", "share"),
-    "entropy": ("entropy", "how undecided it was, in nats per token", "bits"),
-    "neglogp": ("log loss", "surprise at the expert's token, in nats", "bits"),
-}
-#: Kind of example -> (button, what the reader sees).
-EXAMPLE_KINDS = {
-    "typical": ("Typical", "scores in the middle of all held-out prompts"),
-    "best": ("Best", "the highest scores"),
-    "worst": ("Worst", "the lowest scores: what to mend first"),
-    "earliest divergence": ("Early divergence", "where the clone leaves the expert's path soonest"),
-}
-#: What the words mean, for someone who has not met them.
-GLOSSARY = (
-    ("clone", "the base model after training on the expert\u2019s demonstrations; also called tuned policy"),
-    ("demonstration", "a prompt together with what the expert wrote for it"),
-    ("held-out prompts", "prompts kept away from training, to judge the clone on something new"),
-    ("chrF", "how many runs of one to six characters two texts share: 0 nothing, 100 the same text"),
-    ("shortcut", "a way to answer without learning: the base model, looking up a similar prompt, one constant answer"),
-    ("95 % interval", "the range in which the true mean lies, for 95 of 100 sets of prompts like this one"),
-    ("bits per byte", "how surprising a model finds the expert\u2019s words; 0 would be no surprise at all"),
-    ("cluster", "prompts that share a source and so are not independent; intervals allow for that"),
-    ("loss", "surprise at the next word, the quantity that training lowers"),
-    ("guardrail", "a red line that no good score can make up for"),
-)
-#: Fate -> class of its colour.
-_FATE_KINDS = {"trained": "tuned", "validation": "held", "test": "expert"}
-_KINDS = {"tuned": "tuned", "B0": "base", "B3": "base3", "E": "expert"}
 
 
 def render(run: Run) -> Path:
@@ -94,10 +40,6 @@ def render(run: Run) -> Path:
     write_text(run.report_md_path, re.sub(r"\n{3,}", "\n\n", text).strip() + "\n")
     write_text(run.report_html_path, page)
     return run.report_html_path
-
-
-def _system(name: str) -> str:
-    return SYSTEMS.get(name, name)
 
 
 # What the templates see
@@ -127,12 +69,12 @@ def _view(run: Run) -> dict[str, Any]:
         "facts": _facts(manifest, card, ledger, sessions),
         "numbers": _numbers(card),
         "warnings": _warnings(card, sum(row.get("split") == card.split for row in looks)),
-        "headline": METRIC_NAMES.get(card.headline, (card.headline,))[0],
+        "headline": metric_name(card.headline),
         "gains": _gains(card),
         "survival": _survival(card),
         "glossary": GLOSSARY,
-        "pictures": _pictures(run, card, log),
-        "training": _training(log),
+        "pictures": pictures(run, card, log),
+        "training": losses(log),
         "tables": _tables(card),
         "ledger": _ledger_view(ledger),
         "examples": [_example(example) for example in card.examples],
@@ -214,7 +156,7 @@ def _facts(
 def _numbers(card: Scorecard) -> list[dict[str, Any]]:
     """The few numbers to remember, each with its interval and what it says."""
     tuned = next((s.scores.get(card.headline) for s in card.systems if s.system == "tuned"), None)
-    name = METRIC_NAMES.get(card.headline, (card.headline,))[0]
+    name = metric_name(card.headline)
     found = [
         (f"{name} of the clone", tuned, "points", False, "agreement with the expert, 0 to 100"),
         (
@@ -222,7 +164,7 @@ def _numbers(card: Scorecard) -> list[dict[str, Any]]:
             card.gain.estimate,
             "points",
             True,
-            f"{name} points more than {_system(card.gain.floor)}",
+            f"{name} points more than {system_name(card.gain.floor)}",
         ),
     ]
     base = next((gain for gain in card.gains if gain.floor == "B0"), None)
@@ -267,7 +209,7 @@ def _gains(card: Scorecard) -> list[dict[str, Any]]:
     """The clone's lead over each shortcut, smallest first."""
     return [
         {
-            "name": _system(gain.floor),
+            "name": system_name(gain.floor),
             "text": figure(gain.estimate, signed=True),
             "visible": "none" if gain.smallest_visible is None else f"{gain.smallest_visible:.1f}",
             "counts": gain.floor == card.gain.floor,
@@ -288,7 +230,7 @@ def _survival(card: Scorecard) -> dict[str, Any] | None:
         reached = [point.share for point in points if point.token <= token]
         return f"{100 * (reached[-1] if reached else 1.0):.0f} %"
 
-    rows = [{"name": _system(s), "cells": [at(points, token) for token in tokens]} for s, points in known.items()]
+    rows = [{"name": system_name(s), "cells": [at(points, token) for token in tokens]} for s, points in known.items()]
     return {"tokens": tokens, "rows": rows}
 
 
@@ -302,7 +244,7 @@ def _tables(card: Scorecard) -> list[dict[str, Any]]:
         ("What they wrote", {s.system: s.scores for s in card.systems}),
         ("How likely they find what the expert wrote", likelihood),
     ]
-    notes = [f"{_system(s.system)}: {s.note}" for s in card.systems if s.note]
+    notes = [f"{system_name(s.system)}: {s.note}" for s in card.systems if s.note]
     tables = []
     for title, systems in wanted:
         names = list(dict.fromkeys(name for scores in systems.values() for name in scores))
@@ -310,7 +252,7 @@ def _tables(card: Scorecard) -> list[dict[str, Any]]:
         rows = [
             {
                 "system": s,
-                "name": _system(s),
+                "name": system_name(s),
                 "cells": [figure(scores[n], style) if n in scores else "\N{EM DASH}" for n, _, _, style in columns],
             }
             for s, scores in systems.items()
@@ -321,25 +263,6 @@ def _tables(card: Scorecard) -> list[dict[str, Any]]:
     return tables
 
 
-def _training(log: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Losses by step and where validation was best; None without a single loss."""
-    train = [(r["step"], r["loss"]) for r in log if isinstance(r.get("loss"), int | float) and "step" in r]
-    held = [(r["step"], r["eval_loss"]) for r in log if isinstance(r.get("eval_loss"), int | float) and "step" in r]
-    if not train and not held:
-        return None
-    best = min(held, key=lambda point: (point[1], point[0])) if held else None
-    last = max(step for step, _ in [*train, *held])
-    tokens = [r["tokens"] for r in log if isinstance(r.get("tokens"), int | float)]
-    return {
-        "train": train,
-        "held": held,
-        "best": best,
-        "steps": last,
-        "rose": bool(best and held[-1][1] > best[1] * 1.02),
-        "tokens": grouped(int(tokens[-1])) if tokens else "",
-    }
-
-
 def _ledger_view(ledger: Ledger | None) -> dict[str, Any] | None:
     if ledger is None:
         return None
@@ -347,13 +270,13 @@ def _ledger_view(ledger: Ledger | None) -> dict[str, Any] | None:
     rows = []
     for fate, meaning in FATES.items():
         number = ledger.fates.get(fate, 0)
-        if number or fate in _FATE_KINDS:
+        if number or fate in ("trained", "validation", "test"):
             tokens = ledger.tokens.get(fate)
             rows.append(
                 {
                     "fate": fate.replace("_", " "),
                     "meaning": meaning,
-                    "kind": _FATE_KINDS.get(fate, f"lost-{fate.replace('_', '-')}"),
+                    "kind": fate_kind(fate),
                     "count": grouped(number),
                     "share": f"{100 * number / total:.1f} %" if total else "\N{EM DASH}",
                     "tokens": f"{grouped(tokens['prompt'])} + {grouped(tokens['completion'])}"
@@ -361,22 +284,12 @@ def _ledger_view(ledger: Ledger | None) -> dict[str, Any] | None:
                     else "\N{EM DASH}",
                 }
             )
-    parts = [
-        Share(
-            fate.replace("_", " "), ledger.fates.get(fate, 0), _FATE_KINDS.get(fate, f"lost-{fate.replace('_', '-')}")
-        )
-        for fate in FATES
-    ]
-    pictures = [
-        Markup(drawings.shares(parts, key="ledger", title="What became of every row", width=width)) if total else ""
-        for width in WIDTHS
-    ]
     return {
         "rows": rows,
         "total": grouped(total),
         "read": grouped(ledger.rows),
         "unrolled": grouped(ledger.unrolled) if ledger.unrolled else "",
-        "pictures": pictures,
+        "pictures": ledger_pictures(ledger),
         "tokens": bool(ledger.tokens),
     }
 
@@ -407,7 +320,7 @@ def _example(example: Example) -> dict[str, Any]:
         "sides": [
             {
                 "system": system,
-                "name": _system(system),
+                "name": system_name(system),
                 "text": example.completions[system],
                 "score": _score(example, system),
                 "marked": marked(example.expert, example.completions[system]),
@@ -415,7 +328,7 @@ def _example(example: Example) -> dict[str, Any]:
             for system in ("tuned", "B0")
             if system in example.completions
         ],
-        "others": [{"name": _system(s), "text": t, "score": _score(example, s)} for s, t in others.items()],
+        "others": [{"name": system_name(s), "text": t, "score": _score(example, s)} for s, t in others.items()],
     }
 
 
@@ -424,146 +337,29 @@ def _score(example: Example, system: str) -> str:
     return "" if value is None else f"{value:.1f}"
 
 
-# Pictures
-
-
-def _pictures(run: Run, card: Scorecard, log: Sequence[Mapping[str, Any]]) -> dict[str, list[Markup]]:
-    """Picture -> drawn at each of WIDTHS; a picture with nothing to show is left out."""
-    drawn: dict[str, list[Markup]] = {}
-    for width in WIDTHS:
-        for name, svg in _drawn(run, card, log, width):
-            drawn.setdefault(name, []).append(Markup(svg))
-    return drawn
-
-
-def _drawn(run: Run, card: Scorecard, log: Sequence[Mapping[str, Any]], width: int) -> Iterator[tuple[str, str]]:
-    name = METRIC_NAMES.get(card.headline, (card.headline,))[0]
-    scored = [(s.system, s.scores[card.headline]) for s in card.systems if card.headline in s.scores]
-    systems = [
-        Dot(_system(s), e.value, e.low, e.high, figure(e), _KINDS.get(s, "other"), strong=s == "tuned")
-        for s, e in sorted(scored, key=lambda pair: -pair[1].value)
-    ]
-    if systems:
-        yield (
-            "systems",
-            drawings.dots(
-                systems,
-                key="systems",
-                title=f"{name} of every system, with 95 % intervals",
-                width=width,
-                axis=f"{name}, agreement with the expert (points of 100)",
-            ),
-        )
-    gains = [
-        Dot(
-            f"over {_system(g.floor)}",
-            g.estimate.value,
-            g.estimate.low,
-            g.estimate.high,
-            figure(g.estimate, signed=True),
-            "tuned",
-            strong=g.floor == card.gain.floor,
-        )
-        for g in sorted(card.gains, key=lambda g: g.estimate.value)
-    ]
-    if gains:
-        yield (
-            "gains",
-            drawings.dots(
-                gains,
-                key="gains",
-                title=f"How many {name} points the clone gains over each shortcut",
-                width=width,
-                axis=f"clone minus shortcut ({name} points)",
-                signed=True,
-            ),
-        )
-    training = _training(log)
-    if training:
-        yield "losses", _loss_curves(training, width)
-    curves = [
-        Line(
-            _system(system),
-            [(0, 1.0), *((p.token, p.share) for p in points)],
-            _KINDS.get(system, "other"),
-            band=[(0, 1.0, 1.0), *((p.token, p.low, p.high) for p in points)],
-            steps=True,
-        )
-        for system, points in card.survival.items()
-        if points and system in ("tuned", "B0")
-    ]
-    if curves:
-        yield (
-            "survival",
-            drawings.curves(
-                curves,
-                key="survival",
-                title="Still on the expert's path",
-                width=width,
-                percent=True,
-                description="Share of held-out completions whose first tokens the policy would have written exactly "
-                "as the expert did, by number of tokens; bands are 95 % intervals.",
-                x_axis="tokens into the expert's completion",
-            ),
-        )
-    lengths = [("expert", _expert_lengths(run, card)), *((s, card.lengths.get(s, ())) for s in ("tuned", "B0"))]
-    strips = [
-        Bars("the expert" if s == "expert" else _system(s), values, _KINDS.get(s, "expert"))
-        for s, values in lengths
-        if values
-    ]
-    if len(strips) > 1:
-        yield (
-            "lengths",
-            drawings.histograms(
-                strips, key="lengths", title="Words per completion", width=width, axis="words per completion"
-            ),
-        )
-
-
-def _loss_curves(training: Mapping[str, Any], width: int) -> str:
-    lines = []
-    if training["train"]:
-        lines.append(Line("training", training["train"], "other", beads=len(training["train"]) < 4))
-    if training["held"]:
-        step, loss = training["best"]
-        mark = (step, loss, f"lowest: {loss:.3f} at step {step}")
-        lines.append(Line("validation", training["held"], "tuned", beads=True, mark=mark))
-    said = f"Loss by training step, over {training['steps']} steps."
-    if training["best"]:
-        said += f" Validation is lowest, {training['best'][1]:.3f}, at step {training['best'][0]}."
-    return drawings.curves(
-        lines, key="losses", title="Loss during training", description=said, width=width, x_axis="training step"
-    )
-
-
-def _words(text: str) -> int:
-    return len(metrics.words(text)) or len(text.split())
-
-
-def _expert_lengths(run: Run, card: Scorecard) -> tuple[int, ...]:
-    """Words of the experts' completions of the held-out prompts, as far as the run's files tell."""
-    if card.lengths.get("expert"):
-        return card.lengths["expert"]
-    paths = (run.completions_path("tuned"), run.demonstrations_path)
-    if not all(path.exists() for path in paths):
-        return ()
-    ids = {row.get("id") for row in read_jsonl(paths[0])}
-    rows = read_jsonl(paths[1])
-    return tuple(_words(str(row.get("completion", ""))) for row in rows if row.get("id") in ids)
-
-
 # Templates
 
 
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("sft"),
+        loader=PackageLoader("sft", "report_templates"),
         autoescape=lambda name: bool(name and ".html" in name),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=False,
     )
-    environment.filters |= {"shown": shown, "plain": plain, "figure": figure, "cell": cell, "fenced": fenced}
+    environment.filters |= {
+        "begin": _begin,
+        "shown": shown,
+        "plain": plain,
+        "figure": figure,
+        "cell": cell,
+        "fenced": fenced,
+    }
     return environment
+
+
+def _begin(text: str) -> str:
+    """``text`` with a capital at its start; the rest keeps its case, which names need."""
+    return text[:1].upper() + text[1:]

@@ -118,7 +118,7 @@ def cell(value: Any) -> str:
     """``value`` for a cell or a line of Markdown: nothing in it is markup, nothing ends the row."""
     text = " ".join(plain(str(value)).split())
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]|#~])", r"\\\1", text)
+    return re.sub(r"([\\`*_|#~]|\](?=[(\[:]))", r"\\\1", text)
 
 
 def fenced(text: str) -> str:

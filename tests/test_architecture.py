@@ -27,6 +27,8 @@ LAYERS: list[tuple[str, set[str]]] = [
             "verdicts",
             "drawings",
             "typography",
+            "phrases",
+            "illustrations",
             "reports",
         },
     ),

@@ -1,0 +1,65 @@
+"""What a report calls things, for a reader who has met none of them."""
+
+from __future__ import annotations
+
+from sft.scorecards import SYSTEMS
+
+__all__ = ["EXAMPLE_KINDS", "GLOSSARY", "METRIC_NAMES", "RUNG_MEANINGS", "metric_name", "system_name"]
+
+#: Rung -> what it means, for a newcomer.
+RUNG_MEANINGS = {
+    "no evidence of cloning": "The clone is not shown to write more like the expert than the model it started from.",
+    "imitates": "The clone writes more like the expert than the model it started from.",
+    "learned from the demonstrations": "It also beats every shortcut that needs no training.",
+    "meets your bar": "It also clears the bar that the recipe set.",
+}
+#: Metric -> (its name, what it measures, how it is written).
+METRIC_NAMES = {
+    "chrf": ("chrF", "shared runs of characters, precision and recall alike", "points"),
+    "chrf2": ("chrF2", "the same with recall weighted four times", "points"),
+    "rouge_l": ("ROUGE-L", "longest common sequence of words", "points"),
+    "token_f1": ("token F1", "shared words, whatever their order", "points"),
+    "edit_similarity": ("edit similarity", "characters that need no editing", "points"),
+    "exact_match": ("exact match", "completions that are the expert's, character for character", "points"),
+    "exact_match_normalised": ("normalised match", "the same but for case and outer punctuation", "points"),
+    "stop_rate": ("stops by itself", "completions that end before the length limit", "share"),
+    "empty_rate": ("empty", "completions without a word", "share"),
+    "length_ratio": ("length", "characters written for each of the expert's", "ratio"),
+    "with_stop": ("bits per byte", "surprise at the expert's words and where they end", "bits"),
+    "without_stop": ("without the end", "the same, leaving out where they end", "bits"),
+    "top1": ("first guess", "tokens for which the expert's was the likeliest", "share"),
+    "top5": ("among five", "tokens for which the expert's was among the five likeliest", "share"),
+    "prob_true_act": ("probability", "mean probability of the expert's token", "share"),
+    "entropy": ("entropy", "how undecided it was, in nats per token", "bits"),
+    "neglogp": ("log loss", "surprise at the expert's token, in nats", "bits"),
+}
+#: Kind of example -> (button, what the reader sees).
+EXAMPLE_KINDS = {
+    "typical": ("Typical", "scores in the middle of all held-out prompts"),
+    "best": ("Best", "the highest scores"),
+    "worst": ("Worst", "the lowest scores: what to mend first"),
+    "earliest divergence": ("Early divergence", "where the clone leaves the expert's path soonest"),
+}
+#: What the words mean, for someone who has not met them.
+GLOSSARY = (
+    ("clone", "the base model after training on the expert\u2019s demonstrations; also called tuned policy"),
+    ("demonstration", "a prompt together with what the expert wrote for it"),
+    ("held-out prompts", "prompts kept away from training, to judge the clone on something new"),
+    ("chrF", "how many runs of one to six characters two texts share: 0 nothing, 100 the same text"),
+    ("shortcut", "a way to answer without learning: the base model, looking up a similar prompt, one constant answer"),
+    ("95 % interval", "the range in which the true mean lies, for 95 of 100 sets of prompts like this one"),
+    ("bits per byte", "how surprising a model finds the expert\u2019s words; 0 would be no surprise at all"),
+    ("cluster", "prompts that share a source and so are not independent; intervals allow for that"),
+    ("loss", "surprise at the next word, the quantity that training lowers"),
+    ("guardrail", "a red line that no good score can make up for"),
+)
+
+
+def metric_name(metric: str) -> str:
+    """What a metric is called; one that is not ours keeps its own name."""
+    return METRIC_NAMES.get(metric, (metric.replace("_", " "),))[0]
+
+
+def system_name(system: str) -> str:
+    """What a system is in plain words; one that is not ours keeps its own name."""
+    return SYSTEMS.get(system, system)
