@@ -8,20 +8,19 @@ Decoding is greedy. Results are handed out as they come, so an interrupted evalu
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import takewhile
-from typing import TypeVar
 
 import torch
 from torch.nn.functional import pad
-from transformers import DynamicCache, PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel, TextStreamer
 from transformers.cache_utils import DynamicLayer
 
 from sft.policies import Policy, supervised_only
 from sft.rendering import Rendered
 from sft.scorecards import Completion, TokenScores
 
-__all__ = ["complete", "rank_and_world", "score", "shard"]
+__all__ = ["complete", "rank_and_world", "score", "stream"]
 
 #: A common beginning shorter than this is not worth a forward pass of its own.
 SHORTEST_SHARED_PREFIX = 16
@@ -35,18 +34,10 @@ PREFILL_ROWS = 8
 #: Supervised positions whose logits are held at once when scoring (times the vocabulary, in float32).
 POSITIONS_AT_ONCE = 1024
 
-Item = TypeVar("Item")
-
 
 def rank_and_world() -> tuple[int, int]:
     """This process's rank and the number of processes, as ``accelerate launch`` and ``torchrun`` set them."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def shard(items: Sequence[Item]) -> list[Item]:
-    """This process's share of ``items``: every ``world``-th one, so that long and short spread evenly."""
-    rank, world = rank_and_world()
-    return list(items[rank::world])
 
 
 def common_prefix(prompts: Sequence[Sequence[int]]) -> int:
@@ -104,9 +95,7 @@ def _prefill(
     longest = max(map(len, prompts))
     filler = policy.renderer.pad_token_id
     ids = torch.tensor([[filler] * (longest - len(row)) + list(row) for row in prompts], device=policy.device)
-    real = torch.tensor(
-        [[0] * (longest - len(row)) + [1] * len(row) for row in prompts], device=policy.device
-    )
+    real = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prompts], device=policy.device)
     mask = torch.cat([real.new_ones(len(prompts), shared), real], dim=1)
     positions = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
     cache = _repeated(policy, prefix, len(prompts))
@@ -139,9 +128,7 @@ class ReservedLayer(DynamicLayer):
         super().__init__()
         self.length = max(keys.shape[-2] for keys, _ in pieces)
         self._keys, self._values = (
-            torch.cat(
-                [pad(piece[side], (0, 0, self.length - piece[side].shape[-2], room)) for piece in pieces]
-            )
+            torch.cat([pad(piece[side], (0, 0, self.length - piece[side].shape[-2], room)) for piece in pieces])
             for side in (0, 1)
         )
         self.dtype, self.device = self._keys.dtype, self._keys.device
@@ -196,9 +183,7 @@ def _complete_batch(
     max_new_tokens: int,
 ) -> Iterator[Completion]:
     keys = list(prompts)
-    logits, cache, mask = _prefill_in_pieces(
-        policy, [prompts[key] for key in keys], prefix, shared, max_new_tokens
-    )
+    logits, cache, mask = _prefill_in_pieces(policy, [prompts[key] for key in keys], prefix, shared, max_new_tokens)
     position = mask.sum(1, keepdim=True)
     stops = torch.tensor(sorted(policy.renderer.stop_token_ids), device=policy.device)
     written: dict[str, list[int]] = {key: [] for key in keys}
@@ -294,3 +279,32 @@ def _token_scores(logits: torch.Tensor, targets: torch.Tensor) -> tuple[list[flo
         ranks += (logp > taken).sum(-1).tolist()
         entropies += (-(logp.exp() * logp).sum(-1)).tolist()
     return nats, ranks, entropies
+
+
+class _Pieces(TextStreamer):
+    """Hands text on as soon as its words are complete."""
+
+    def __init__(self, tokenizer: object, hand_on: Callable[[str], None]) -> None:
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self.hand_on = hand_on
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        """One piece of text; the last one comes with ``stream_end``."""
+        if text:
+            self.hand_on(text)
+
+
+@torch.inference_mode()
+def stream(policy: Policy, prompt: Sequence[int], *, max_new_tokens: int, hand_on: Callable[[str], None]) -> str:
+    """One greedy completion, its text handed on word by word; returns the whole of it."""
+    ids = torch.tensor([list(prompt)], device=policy.device)
+    answer = policy.model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        eos_token_id=list(policy.renderer.stop_token_ids),
+        pad_token_id=policy.renderer.pad_token_id,
+        streamer=_Pieces(policy.renderer.tokenizer, hand_on),
+    )
+    return policy.renderer.decode_completion(answer[0, ids.shape[1] :].tolist())

@@ -32,8 +32,8 @@ LAYERS: list[tuple[str, set[str]]] = [
             "reports",
         },
     ),
-    ("engine", {"templates", "rendering", "preview", "policies", "training", "generation"}),
-    ("shell", {"loop", "cli", "__main__"}),
+    ("engine", {"templates", "rendering", "preview", "policies", "training", "generation", "measuring"}),
+    ("shell", {"checking", "loop", "cli", "__main__"}),
 ]
 LEVEL = {module: level for level, (_, modules) in enumerate(LAYERS) for module in modules}
 FREE_OF_TORCH = {module for name, modules in LAYERS[:3] for module in modules}
