@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -340,6 +341,7 @@ def _score(example: Example, system: str) -> str:
 # Templates
 
 
+@cache
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("sft", "report_templates"),

@@ -108,9 +108,9 @@ def marked(expert: str, written: str) -> Markup | None:
     parts = []
     for kind, text in found:
         body = text.lstrip()
-        space = text[: len(text) - len(body)]
+        space = shown(text[: len(text) - len(body)])
         piece = shown(body)
-        parts.append(escape(space) + (piece if kind == "same" else Markup(f"<{kind}>{{}}</{kind}>").format(piece)))
+        parts.append(space + (piece if kind == "same" else Markup(f"<{kind}>{{}}</{kind}>").format(piece)))
     return Markup("").join(parts)
 
 
