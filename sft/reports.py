@@ -25,7 +25,7 @@ from sft.ledger import FATES, Ledger
 from sft.phrases import EXAMPLE_KINDS, GLOSSARY, METRIC_NAMES, RUNG_MEANINGS, metric_name, system_name
 from sft.runs import Run, read_json, read_jsonl, write_text
 from sft.scorecards import RUNGS, Estimate, Example, Scorecard, SurvivalPoint
-from sft.typography import cell, duration, fenced, figure, grouped, marked, plain, shown
+from sft.typography import cell, coded, coded_cell, duration, fenced, figure, grouped, marked, plain, shown
 
 __all__ = ["render"]
 
@@ -165,12 +165,20 @@ def _numbers(card: Scorecard) -> list[dict[str, Any]]:
             card.gain.estimate,
             "points",
             True,
-            f"{name} points more than {system_name(card.gain.floor)}",
+            f"{name} points, against {system_name(card.gain.floor)}",
         ),
     ]
     base = next((gain for gain in card.gains if gain.floor == "B0"), None)
     if base is not None and base.floor != card.gain.floor:
-        found.append(("over the base model", base.estimate, "points", True, f"{name} points more than before training"))
+        found.append(
+            (
+                "over the base model",
+                base.estimate,
+                "points",
+                True,
+                f"{name} points, against the same model before training",
+            )
+        )
     saved = "bits per byte less surprise at the expert's own words"
     if card.imitation_gain is None:
         saved = "how likely the models find the expert's own words was not scored"
@@ -357,6 +365,8 @@ def _environment() -> Environment:
         "plain": plain,
         "figure": figure,
         "cell": cell,
+        "coded": coded,
+        "coded_cell": coded_cell,
         "fenced": fenced,
     }
     return environment

@@ -14,7 +14,19 @@ from markupsafe import Markup, escape
 
 from sft.scorecards import Estimate
 
-__all__ = ["cell", "differences", "duration", "fenced", "figure", "grouped", "marked", "plain", "shown"]
+__all__ = [
+    "cell",
+    "coded",
+    "coded_cell",
+    "differences",
+    "duration",
+    "fenced",
+    "figure",
+    "grouped",
+    "marked",
+    "plain",
+    "shown",
+]
 
 #: Controls and bidirectional overrides; joiners and marks that honest scripts need are left alone.
 _HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ufeff\ud800-\udfff]")
@@ -114,10 +126,30 @@ def marked(expert: str, written: str) -> Markup | None:
     return Markup("").join(parts)
 
 
+def coded(text: str) -> Markup:
+    """Our own words for a page: what stands between backticks becomes code."""
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if odd else shown(part) for odd, part in _by_code(text)
+    )
+
+
+def coded_cell(text: str) -> str:
+    """Our own words for Markdown: as :func:`cell`, but what stands between backticks stays code."""
+    return "".join(f"`{part}`" if odd else _unmarked(part) for odd, part in _by_code(" ".join(text.split())))
+
+
+def _by_code(text: str) -> list[tuple[bool, str]]:
+    """``text`` cut at simple code spans: (is code, part)."""
+    return [(place % 2 == 1, part) for place, part in enumerate(re.split(r"`([\w ./=-]+)`", text))]
+
+
 def cell(value: Any) -> str:
     """``value`` for a cell or a line of Markdown: nothing in it is markup, nothing ends the row."""
-    text = " ".join(plain(str(value)).split())
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _unmarked(" ".join(plain(str(value)).split()))
+
+
+def _unmarked(text: str) -> str:
+    text = plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_|#~]|\](?=[(\[:]))", r"\\\1", text)
 
 

@@ -23,7 +23,7 @@ from sft.ledger import FATES
 from sft.reports import render
 from sft.runs import Run, append_jsonl, write_json, write_jsonl
 from sft.scorecards import RUNGS, SYSTEMS, Estimate
-from sft.typography import cell, differences, duration, fenced, figure, marked, plain, shown
+from sft.typography import cell, coded, coded_cell, differences, duration, fenced, figure, marked, plain, shown
 
 PROMPTS = 36
 VOID = {"meta", "input", "br", "line", "circle", "rect", "path"}
@@ -395,6 +395,12 @@ def test_honest_scripts_keep_their_joiners_and_marks() -> None:
 
 
 # Differences
+
+
+def test_commands_in_our_own_words_are_code() -> None:
+    text = "run `sft evaluate runs/a_b` <again>|`"
+    assert str(coded(text)) == "run <code>sft evaluate runs/a_b</code> &lt;again&gt;|`"
+    assert coded_cell(text) == "run `sft evaluate runs/a_b` &lt;again&gt;\\|\\`"
 
 
 def test_differences_are_marked_word_by_word() -> None:
