@@ -133,8 +133,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
                 rows.append(row)
             elif line.endswith(b"\n"):
                 raise RunError(
-                    f"{path}:{number}: this line is no JSON object; restore the file, "
-                    "or delete it to redo that step"
+                    f"{path}:{number}: this line is no JSON object; restore the file, or delete it to redo that step"
                 )
     return rows
 

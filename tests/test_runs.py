@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sft import files
@@ -377,6 +377,7 @@ def test_numbers_that_are_not_finite_become_null(tmp_path: Path) -> None:
     assert path.read_text() == '{"loss":null,"parts":[1.5,null]}\n'
 
 
+@settings(max_examples=60)
 @given(st.data())
 def test_a_file_cut_anywhere_reads_as_the_rows_before_the_cut(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
