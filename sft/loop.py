@@ -104,18 +104,18 @@ def gather(recipe: Recipe, *, keep_going: bool = False) -> Gathered:
             kept = sorted(kept, key=lambda d: fingerprint([d.id, d.key]))[: section.limit]
         parts[index] = kept
     if ready_made:
-        train, validation, test = parts
-        made = splits.Splits.from_files(train, validation, test)
+        placed = dict(zip(splits.NAMES, parts, strict=True))
     else:
-        made = splits.split(
-            parts[0], validation=recipe.split.validation, test=recipe.split.test, seed=recipe.split.seed
+        placed = splits.assign(
+            parts[0], validation=_share(recipe.split.validation), test=_share(recipe.split.test), seed=recipe.split.seed
         )
-    leaks = tuple(splits.find_leaks(made, recipe.split.near_threshold))
-    if leaks and recipe.split.near_duplicates == "refuse":
+    leaks = splits.find_leaks(placed, threshold=recipe.split.near_threshold)
+    if recipe.split.near_duplicates == "allow":  # the same prompt on both sides is never allowed
+        leaks = [leak for leak in leaks if leak.kind != "near-duplicate"]
+    if leaks and recipe.split.near_duplicates != "remove":
         raise splits.leak_error(leaks)
-    leaked = 0
-    if leaks and recipe.split.near_duplicates == "remove":
-        made, leaked = splits.remove_leaks(made, leaks)
+    placed, leaked = splits.without_leaks(placed, leaks)
+    made = splits.Splits(*(tuple(placed[name]) for name in splits.NAMES))
     fates = counts | {
         "leaked": leaked,
         "trained": len(made.train),
@@ -127,7 +127,12 @@ def gather(recipe: Recipe, *, keep_going: bool = False) -> Gathered:
         unrolled=sum(reading.unrolled for reading in everything),
         fates={fate: count for fate, count in fates.items() if count},
     )
-    return Gathered(made, ledger, rejected, leaks)
+    return Gathered(made, ledger, rejected, tuple(leaks))
+
+
+def _share(part: float | str) -> float:
+    assert not isinstance(part, str)  # a recipe has shares for both, or files for both
+    return part
 
 
 def _read(recipe: Recipe, reference: str) -> formats.Reading:
@@ -145,17 +150,16 @@ def prepare(resolved: Resolved, folder: Path, *, resume: bool = False, keep_goin
     """
     recipe = resolved.recipe
     gathered = gather(recipe, keep_going=keep_going)
-    data_hash = fingerprint(sorted(d.id for part in _parts(gathered.splits).values() for d in part))
-    split = splits.to_manifest(gathered.splits, data_hash=data_hash, seed=recipe.split.seed)
-    facts = {
+    split = splits.to_manifest(gathered.splits, seed=recipe.split.seed)
+    facts: dict[str, dict[str, Any]] = {
         "recipe": {
             "written": resolved.written,
             "resolved": resolved.to_dict(),
             "origins": resolved.origins,
             "fingerprint": recipe.fingerprint(),
         },
-        "data": {"hash": data_hash, "rows": gathered.ledger.rows, "paths": list(recipe.demonstrations.paths)},
-        "split": {"hash": fingerprint(split), "counts": {k: len(v) for k, v in _parts(gathered.splits).items()}},
+        "data": {"hash": split["data_hash"], "rows": gathered.ledger.rows, "paths": list(recipe.demonstrations.paths)},
+        "split": {"hash": fingerprint(split), "counts": {k: len(v) for k, v in gathered.splits.parts.items()}},
         "seeds": {"split": recipe.split.seed, "training": recipe.training.seed},
     }
     if resume and (folder / "manifest.json").exists():
@@ -187,13 +191,9 @@ def prepare(resolved: Resolved, folder: Path, *, resume: bool = False, keep_goin
         formats.write_rejected(run.rejected_path, gathered.rejected)
     write_jsonl(
         run.demonstrations_path,
-        (d.to_dict() | {"split": name} for name, part in _parts(gathered.splits).items() for d in part),
+        (d.to_dict() | {"split": name} for name, part in gathered.splits.parts.items() for d in part),
     )
     return run
-
-
-def _parts(made: splits.Splits) -> dict[str, tuple[Demonstration, ...]]:
-    return {"train": made.train, "validation": made.validation, "test": made.test}
 
 
 def load_splits(run: Run) -> splits.Splits:
@@ -247,7 +247,7 @@ def fit(run: Run, recipe: Recipe, *, resume: bool = False) -> Fitted | None:
         limit = context
     rendered = {
         name: renderer.render_all(part, max_length=limit, too_long=recipe.training.too_long)
-        for name, part in _parts(made).items()
+        for name, part in made.parts.items()
         if name != "test"
     }
     rendered["test"] = renderer.render_all(made.test)

@@ -50,8 +50,7 @@ def evaluate(
     ``tuned``: folder of the clone's adapter or full model. Writes completions, token scores, ``scores.jsonl`` and
     ``scorecard.json`` into ``run``, and the look at the split into its manifest.
     """
-    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
-    items = choose_held_out(parts[split], recipe.fidelity.max_prompts)
+    items = choose_held_out(splits.parts[split], recipe.fidelity.max_prompts)
     model = recipe.model
     renderer = load_renderer(model.name, model.revision, model.template, model.trust_remote_code)
     lengths = [len(row.completion_ids) for _, row in renderer.render_all(splits.train)[0]]
@@ -86,10 +85,10 @@ def evaluate(
         )
     del policy
     if rank_and_world()[0] == 0:
-        for system, completions in floors.floor_completions(splits.train, items).items():
-            if system in recipe.fidelity.systems:
-                written[system] = completions
-                write_jsonl(run.completions_path(system), (asdict(c) for c in completions.values()))
+        for floor, completions in floors.floor_completions(splits.train, items).items():
+            if floor in recipe.fidelity.systems:
+                written[floor] = completions
+                write_jsonl(run.completions_path(floor), (asdict(c) for c in completions.values()))
         run.look(split, purpose)
         rows = fidelity.score_rows(items, written)
         card = fidelity.measure(
