@@ -177,13 +177,13 @@ def find_leaks(parts: Parts, *, threshold: float = 0.8) -> list[Leak]:
 def leak_error(leaks: Sequence[Leak], *, shown: int = 10) -> SplitError:
     """The refusal: how many, the first pairs, and the ways out."""
     lines = [f"  {leak}" for leak in leaks[:shown]]
-    if len(leaks) > shown:
+    if 0 < shown < len(leaks):
         lines.append(f"  ... and {len(leaks) - shown} more")
     count = f"{len(leaks)} demonstration{'s' if len(leaks) != 1 else ''}"
     return SplitError(
         "\n".join(
             [
-                f"{count} would give held-out prompts away:",
+                f"{count} would give held-out prompts away" + (":" if shown else ";"),
                 *lines,
                 "set split.near_duplicates to remove to leave them out of training (counted in the ledger), give rows "
                 "that belong together one group, or mend the files",
