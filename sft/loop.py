@@ -20,6 +20,7 @@ from sft.ledger import Ledger
 from sft.recipes import Recipe, Resolved
 from sft.runs import Run, read_json, read_jsonl, write_json, write_jsonl, write_text
 from sft.scorecards import Scorecard
+from sft.splits import Leak, Splits
 
 if TYPE_CHECKING:
     from sft.policies import Policy
@@ -61,10 +62,10 @@ def say(text: str) -> None:
 class Gathered:
     """Demonstrations as they will be used, with the fate of every row that was read."""
 
-    splits: splits.Splits
+    splits: Splits
     ledger: Ledger
     rejected: tuple[formats.Rejected, ...]
-    leaks: tuple[splits.Leak, ...]
+    leaks: tuple[Leak, ...]
 
 
 def gather(recipe: Recipe, *, keep_going: bool = False) -> Gathered:
@@ -115,7 +116,7 @@ def gather(recipe: Recipe, *, keep_going: bool = False) -> Gathered:
     if leaks and recipe.split.near_duplicates != "remove":
         raise splits.leak_error(leaks)
     placed, leaked = splits.without_leaks(placed, leaks)
-    made = splits.Splits(*(tuple(placed[name]) for name in splits.NAMES))
+    made = Splits(*(tuple(placed[name]) for name in splits.NAMES))
     fates = counts | {
         "leaked": leaked,
         "trained": len(made.train),
@@ -196,13 +197,13 @@ def prepare(resolved: Resolved, folder: Path, *, resume: bool = False, keep_goin
     return run
 
 
-def load_splits(run: Run) -> splits.Splits:
+def load_splits(run: Run) -> Splits:
     """The splits as the run recorded them. Raises ``RunError`` when its files are gone or were altered."""
     parts: dict[str, list[Demonstration]] = {"train": [], "validation": [], "test": []}
     try:
         for row in read_jsonl(run.demonstrations_path):
             parts[row["split"]].append(Demonstration.from_dict(row))
-        made = splits.Splits(*(tuple(part) for part in parts.values()))
+        made = Splits(*(tuple(part) for part in parts.values()))
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(
             f"{run.demonstrations_path}: is not as it was written ({error}); restore it from a copy"

@@ -287,9 +287,9 @@ def _next(rung: str, evidence: Evidence) -> str:
             "expert's, yet the expert's own words are not clearly likelier than under the base model"
         )
     if rung == RUNGS[3]:
-        return "hand it on: `sft push`"
+        return "hand it on: the run's adapter folder loads with peft and transformers"
     if evidence.experts_agree is not None:
-        return "gather more demonstrations and compare runs with `sft compare`, until the distance closes"
+        return "gather more demonstrations and run again, until the distance to another expert closes"
     if evidence.bar:
         return "gather more demonstrations like the worst ten in the report: they cost the most points"
     return "have a second expert answer the held-out prompts, or set fidelity.bar to what you need"
