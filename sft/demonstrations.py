@@ -10,7 +10,7 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 __all__ = [
@@ -23,22 +23,39 @@ __all__ = [
     "held_out",
     "prompt_key",
     "prompt_text",
+    "text_fault",
 ]
 
 ROLES = ("system", "user", "assistant")
+_UNSEEN = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
+_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
-def _refuse_text(value: object, what: str) -> None:
-    """Raise ``ValueError`` unless ``value`` is text that can be written to a file and is not blank."""
+def text_fault(value: object) -> str:
+    """What keeps ``value`` from being a text of a demonstration, as half a sentence; ``""`` if nothing does.
+
+    Text must be ``str``, show at least one character (white space, control and zero-width characters show
+    none) and be writable as UTF-8 (a lone surrogate, half of an emoji, is not).
+    """
     if not isinstance(value, str):
-        raise ValueError(f"{what} must be text, not {type(value).__name__}")
-    if not value.strip():
-        raise ValueError(f"{what} is blank")
+        return f"must be text, not {'null' if value is None else type(value).__name__}"
+    visible = value.strip()
+    if not visible:
+        return "is blank"
+    if not visible[0].isprintable() and all(unicodedata.category(c) in _UNSEEN for c in visible):
+        return "is blank (only control or zero-width characters)"
     if not value.isascii():
         try:
             value.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise ValueError(f"{what} holds a lone surrogate at character {error.start}") from None
+            return f"holds a lone surrogate at character {error.start + 1}"
+    return ""
+
+
+def _refuse_text(value: object, what: str) -> None:
+    """Raise ``ValueError`` unless ``value`` is text that shows and can be written to a file."""
+    if fault := text_fault(value):
+        raise ValueError(f"{what} {fault}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +87,7 @@ class Demonstration:
     ``completion``: what the expert wrote, never blank. ``references``: further completions by other
     experts for the same prompt (measured against, not trained on). ``group``: what must stay in one
     split; the prompt itself unless given. ``id``: hash of the content unless given.
+    ``key``: :func:`prompt_key` of the prompt, worked out here once; equal for equal prompts.
 
     Raises ``ValueError`` when built from anything else; ``formats`` turns that into a ``Problem``.
     """
@@ -81,8 +99,11 @@ class Demonstration:
     expert: str = ""
     source: Source | None = None
     references: tuple[str, ...] = ()
+    key: str = field(init=False, repr=False, compare=False, default="")
 
     def __post_init__(self) -> None:
+        if type(self.prompt) is not tuple or not all(isinstance(turn, Message) for turn in self.prompt):
+            raise ValueError("prompt must be a tuple of Message")
         if not self.prompt:
             raise ValueError("prompt is empty")
         turns = self.prompt[1:] if self.prompt[0].role == "system" else self.prompt
@@ -96,12 +117,24 @@ class Demonstration:
                     "(system first, then user and assistant in turn)"
                 )
         _refuse_text(self.completion, "completion")
+        if type(self.references) is not tuple:
+            raise ValueError("references must be a tuple of text")
         for reference in self.references:
             _refuse_text(reference, "reference")
+        for name, value in (("id", self.id), ("group", self.group), ("expert", self.expert)):
+            if value != "":
+                _refuse_text(value, name)
+        key = prompt_key(self.prompt)
+        object.__setattr__(self, "key", key)
         if not self.id:
             object.__setattr__(self, "id", fingerprint(self.to_dict(content_only=True)))
         if not self.group:
-            object.__setattr__(self, "group", prompt_key(self.prompt))
+            object.__setattr__(self, "group", key)
+
+    @property
+    def address(self) -> str:
+        """Where a person finds it: ``file:line``, or the start of its id when it came from no file."""
+        return f"{self.source.file}:{self.source.line}" if self.source else f"demonstration {self.id[:8]}"
 
     def to_dict(self, *, content_only: bool = False) -> dict[str, Any]:
         """The demonstration as JSON-ready values; ``content_only`` leaves out id, group and source."""
@@ -172,8 +205,7 @@ def held_out(demonstrations: Iterable[Demonstration]) -> list[HeldOut]:
 
 def fingerprint(value: Any) -> str:
     """128-bit BLAKE2b of ``value`` as canonical JSON (sorted keys, UTF-8): 32 hex digits."""
-    canonical = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.blake2b(canonical.encode("utf-8"), digest_size=16).hexdigest()
+    return hashlib.blake2b(_CANONICAL.encode(value).encode("utf-8"), digest_size=16).hexdigest()
 
 
 def prompt_text(prompt: tuple[Message, ...]) -> str:
@@ -183,8 +215,10 @@ def prompt_text(prompt: tuple[Message, ...]) -> str:
 
 def prompt_key(prompt: tuple[Message, ...]) -> str:
     """Hash of the prompt after NFKC, case folding and white-space collapsing: equal for equal prompts."""
-    parts = [
-        (message.role, " ".join(unicodedata.normalize("NFKC", message.content).casefold().split()))
-        for message in prompt
-    ]
-    return fingerprint(parts)
+    return fingerprint([(message.role, _folded(message.content)) for message in prompt])
+
+
+def _folded(text: str) -> str:
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    return " ".join(text.casefold().split())

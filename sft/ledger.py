@@ -39,15 +39,24 @@ class Ledger:
         unknown = set(self.fates) - set(FATES)
         if unknown:
             raise ValueError(f"unknown fates: {', '.join(sorted(unknown))}")
+        negative = [fate for fate, count in self.fates.items() if count < 0]
+        if negative or min(self.rows, self.unrolled) < 0:
+            raise ValueError(f"a ledger counts rows, which cannot be negative: {', '.join(negative) or 'rows'}")
+        strangers = set(self.tokens) - set(self.fates)
+        if strangers:
+            raise ValueError(f"tokens of fates that no row has: {', '.join(sorted(strangers))}")
         total = sum(self.fates.values())
         if total != self.rows + self.unrolled:
             raise ValueError(
-                f"the ledger does not add up: {self.rows} rows and {self.unrolled} unrolled turns, "
-                f"but {total} fates"
+                f"the ledger does not add up: {self.rows} rows and {self.unrolled} unrolled turns, but {total} fates"
             )
 
     def moved(self, count: int, *, source: str, to: str) -> Ledger:
-        """A ledger in which ``count`` rows have changed fate from ``source`` to ``to``."""
+        """A ledger in which ``count`` rows have changed fate from ``source`` to ``to``.
+
+        Raises ``ValueError`` if fewer than ``count`` rows had that fate. Token counts stay as they were:
+        move rows before they are rendered.
+        """
         fates = dict(self.fates)
         fates[source] = fates.get(source, 0) - count
         fates[to] = fates.get(to, 0) + count
