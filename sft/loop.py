@@ -274,11 +274,13 @@ def fit(run: Run, recipe: Recipe, *, resume: bool = False) -> Fitted | None:
 def _account(run: Run, rendered: Mapping[str, tuple[list[Any], list[Any]]]) -> None:
     """Add to the ledger what rendering found: rows that are too long, and tokens by fate."""
     ledger = Ledger.from_dict(read_json(run.ledger_path))
+    if ledger.tokens:  # a resumed run has been through here before
+        return
     fate_of = {"train": "trained", "validation": "validation", "test": "test"}
     tokens: dict[str, dict[str, int]] = {}
     for name, (kept, longer) in rendered.items():
         fate = fate_of[name]
-        if longer and ledger.fates.get("too_long", 0) == 0:
+        if longer:
             ledger = ledger.moved(len(longer), source=fate, to="too_long")
         for key, rows in ((fate, kept), ("too_long", longer)):
             if rows:

@@ -20,7 +20,7 @@ WHEEL = {
     "licence": "mit",
 }
 
-PROMPT_CHARACTERS = range(30, 500)
+PROMPT_CHARACTERS = range(30, 400)
 COMPLETION_WORDS = range(3, 41)
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 
