@@ -52,6 +52,8 @@ def common_prefix(prompts: Sequence[Sequence[int]]) -> int:
 
 def _shares_prefixes(model: PreTrainedModel) -> bool:
     """Whether a cached beginning followed by padding is exact: not under sliding windows or recurrent state."""
+    if getattr(model, "_is_stateful", False):
+        return False
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     return kinds == {"full_attention"} and not (

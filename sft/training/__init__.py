@@ -1,0 +1,14 @@
+"""Fitting the policy: TRL's ``SFTTrainer`` on ids and labels that are ready, and nothing left to its defaults.
+
+The only package that knows trl and peft's training side.
+
+    fitting       train: from rendered rows to a saved adapter or model
+    trainer       what is changed in the trainer, and why
+    callbacks     the log, the progress bar, Ctrl-C
+    keeping       checkpoints to go on from; the fitted weights, saved whole or not at all
+"""
+
+from sft.training.fitting import Fitted, Interrupted, train
+from sft.training.keeping import latest_checkpoint
+
+__all__ = ["Fitted", "Interrupted", "latest_checkpoint", "train"]

@@ -1,0 +1,146 @@
+"""From rendered rows to a fitted policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from datasets import Dataset
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import (
+    EarlyStoppingCallback,
+    PreTrainedModel,
+    PrinterCallback,
+    ProgressCallback,
+    TrainerCallback,
+    set_seed,
+)
+from trl import SFTConfig, SFTTrainer
+
+from sft.errors import TrainingError
+from sft.policies import accelerator_computes_bf16, base_weights, default_device, quiet_engine, stops_with
+from sft.recipes import Recipe, lora_arguments, training_arguments
+from sft.rendering import Renderer
+from sft.runs import Run
+from sft.training.callbacks import Interruption, Record
+from sft.training.keeping import latest_checkpoint, rewind, save
+from sft.training.trainer import CloningTrainer, Collator, GoingOn, Rows, dataset_of
+
+__all__ = ["Fitted", "Interrupted", "train"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What a finished fit amounts to. Losses are nats per supervised token; ``eval_loss`` is the best one."""
+
+    steps: int
+    best_step: int | None
+    train_loss: float
+    eval_loss: float | None
+    supervised_tokens: int
+    trainable_parameters: int
+    parameters: int
+    wall_seconds: float
+
+
+class Interrupted(TrainingError):
+    """Training was stopped by Ctrl-C after saving a checkpoint."""
+
+
+def _policy_to_fit(recipe: Recipe, renderer: Renderer) -> PreTrainedModel | PeftModel:
+    """The base model with what is to be fitted; adapters are initialised from the recipe's seed."""
+    lora = lora_arguments(recipe)
+    # Full fine-tuning keeps float32 master weights; under an adapter the frozen base may be narrow.
+    model = base_weights(recipe, dtype="float32" if lora is None and recipe.model.dtype == "auto" else None)
+    model.config.get_text_config().pad_token_id = renderer.pad_token_id
+    stops_with(model, renderer)
+    set_seed(recipe.training.seed)
+    if lora is None:
+        return model
+    try:
+        with quiet_engine():
+            return get_peft_model(model, LoraConfig(**lora))
+    except ValueError as error:
+        raise TrainingError(f"adapter: {' '.join(str(error).split())}; correct the recipe's adapter section") from error
+
+
+def _refuse_unknown_tokens(model: PreTrainedModel | PeftModel, rows: Rows) -> None:
+    """A tokenizer may know more tokens than the model, as long as no row needs them."""
+    known = model.get_input_embeddings().weight.shape[0]
+    for demonstration, rendered in rows:
+        if (highest := max(rendered.input_ids)) >= known:
+            raise TrainingError(
+                f"{demonstration.address}: holds token {highest}, and the model knows {known} tokens; "
+                "its tokenizer belongs to another model, so save the right one beside it"
+            )
+
+
+def train(
+    recipe: Recipe, training: Rows, validation: Rows, *, renderer: Renderer, run: Run, resume: bool = False
+) -> Fitted:
+    """Fit the policy to ``training``, choose the checkpoint on ``validation``, and save it into ``run``.
+
+    Writes ``log.jsonl``, ``checkpoints/`` and, at the end and all at once, ``adapter/`` or ``model/``.
+    With ``resume`` it goes on from the last whole checkpoint and gives what the run never stopped would have given.
+    Raises ``TrainingError``; :class:`Interrupted` after Ctrl-C.
+    """
+    if not training:
+        raise TrainingError("there is no demonstration left to train on; see the ledger for where they went")
+    arguments = SFTConfig(
+        **training_arguments(recipe, bf16=accelerator_computes_bf16(), validation=bool(validation)),
+        output_dir=str(run.checkpoints_path),
+        disable_tqdm=True,
+        use_cpu=default_device().type == "cpu",
+    )
+    model = _policy_to_fit(recipe, renderer)
+    _refuse_unknown_tokens(model, (*training, *validation))
+    datasets = dataset_of(training), dataset_of(validation) if validation else None
+    checkpoint = latest_checkpoint(run.checkpoints_path) if resume else None
+    seconds_before = rewind(run, checkpoint) if arguments.process_index == 0 else 0.0
+    record, interruption = Record(run, seconds_before), Interruption()
+    callbacks: list[TrainerCallback] = [record, interruption]
+    if (patience := recipe.training.early_stopping_patience) is not None and validation:
+        callbacks.append(EarlyStoppingCallback(early_stopping_patience=patience))
+    with quiet_engine():
+        trainer = CloningTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=datasets[0],
+            eval_dataset=datasets[1],
+            processing_class=renderer.tokenizer,
+            data_collator=Collator(renderer.pad_token_id),
+            callbacks=callbacks,
+        )
+        trainer.demonstrations = [demonstration for demonstration, _ in training]
+        trainer.add_callback(GoingOn(trainer))
+        for talkative in (ProgressCallback, PrinterCallback):
+            trainer.remove_callback(talkative)
+        _check_engine(trainer, datasets[0])
+        with record, interruption.listening():
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        if interruption.stopped:
+            raise Interrupted(f"{run.path}: stopped at step {trainer.state.global_step}, checkpoint saved")
+        save(trainer, run, lora=recipe.adapter.method != "full")
+    best = trainer.state.best_global_step or None
+    return Fitted(
+        steps=trainer.state.global_step,
+        best_step=best,
+        train_loss=trainer.mean_loss,
+        eval_loss=trainer.state.best_metric,
+        supervised_tokens=sum(sum(rendered.completion_mask) for _, rendered in training),
+        trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        parameters=sum(p.numel() for p in model.parameters()),
+        wall_seconds=round(record.seconds, 3),
+    )
+
+
+def _check_engine(trainer: SFTTrainer, handed: Dataset) -> None:
+    """What the trainer will train on is exactly what was rendered: same rows, ids and labels."""
+    kept = trainer.train_dataset
+    if kept is handed:
+        return
+    for column in ("input_ids", "labels"):
+        if column not in kept.column_names or list(kept[column]) != list(handed[column]):
+            raise TrainingError(
+                f"the trainer changed '{column}' of the demonstrations it was handed; "
+                "this version of trl does something unforeseen, so nothing was trained (see constraints.txt)"
+            )

@@ -1,0 +1,224 @@
+"""``SFTTrainer`` on ready ids and labels. What is changed in it, and why:
+
+- the loss is computed at supervised positions only, on the CPU too (same value, much less work);
+- the validation loss is a mean over tokens, so batch size and process count cannot change it;
+- a loss or gradient that is not finite stops the run and names the step and the rows;
+- the weights with the lowest validation loss are kept, however seldom checkpoints are due;
+- a resumed run logs what the run never stopped would have logged, and stops when it would have;
+- no model card is written behind our back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch.nn.functional import cross_entropy, pad
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState
+from trl import SFTTrainer
+
+from sft.demonstrations import Demonstration
+from sft.errors import TrainingError
+from sft.policies import supervised_only
+from sft.rendering import Rendered
+
+__all__ = ["CARRIED", "IGNORED", "CloningTrainer", "Collator", "GoingOn", "Rows", "dataset_of", "labels_of"]
+
+#: The label of a position that is not supervised, as every Hugging Face loss reads it.
+IGNORED = -100
+
+#: Under this name a checkpoint's state holds what :class:`CloningTrainer` carries over an interruption.
+CARRIED = "sft"
+
+Rows = Sequence[tuple[Demonstration, Rendered]]
+
+
+def labels_of(rendered: Rendered) -> list[int]:
+    """The id at every supervised position, :data:`IGNORED` elsewhere."""
+    return [
+        token if keep else IGNORED for token, keep in zip(rendered.input_ids, rendered.completion_mask, strict=True)
+    ]
+
+
+def dataset_of(rows: Rows) -> Dataset:
+    """What the trainer is handed: ids, labels, and which row it is."""
+    return Dataset.from_dict(
+        {
+            "input_ids": [list(rendered.input_ids) for _, rendered in rows],
+            "labels": [labels_of(rendered) for _, rendered in rows],
+            "row": list(range(len(rows))),
+            "length": [len(rendered) for _, rendered in rows],
+        }
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Collator:
+    """Rows to right-padded tensors ``(batch, longest)``; ``row`` says which demonstrations are in the batch."""
+
+    filler: int
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Pad and stack; labels of padding are ignored."""
+        longest = max(len(row["input_ids"]) for row in rows)
+
+        def padded(key: str, filler: int) -> torch.Tensor:
+            return torch.tensor([row[key] + [filler] * (longest - len(row[key])) for row in rows])
+
+        lengths = torch.tensor([len(row["input_ids"]) for row in rows])
+        return {
+            "input_ids": padded("input_ids", self.filler),
+            "labels": padded("labels", IGNORED),
+            "attention_mask": (torch.arange(longest) < lengths.unsqueeze(1)).long(),
+            "row": torch.tensor([row["row"] for row in rows]),
+        }
+
+
+class CloningTrainer(SFTTrainer):
+    """``SFTTrainer`` as described above. ``demonstrations``: the training rows, for addresses in complaints."""
+
+    demonstrations: Sequence[Demonstration] = ()
+    control: TrainerControl
+    _rows_of_step: tuple[int, ...] = ()
+
+    def _nats(self, model: torch.nn.Module, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        """-log p of every supervised token of the batch, and the row (0..batch-1) each belongs to."""
+        labels = inputs["labels"][:, 1:]
+        predicted = pad(labels != IGNORED, (0, 1))
+        bare = self.accelerator.unwrap_model(model)
+        # Rows are padded on the right and attention is causal: no real token ever sees padding, and without a
+        # mask attention takes its faster path. Elsewhere TRL's own collation rules hold.
+        with supervised_only(bare, predicted):
+            logits = model(input_ids=inputs["input_ids"], use_cache=False).logits[0]
+        targets = labels[labels != IGNORED].to(logits.device)
+        return cross_entropy(logits.float(), targets, reduction="none"), predicted.nonzero()[:, 0]
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """Mean nats per supervised token of the (accumulated) batch. Raises ``TrainingError`` if not finite."""
+        rows = inputs.pop("row").tolist()
+        self._rows_of_step += tuple(rows)
+        if inputs["input_ids"].device.type == "cuda":  # TRL's kernel scores supervised positions only, in tiles
+            loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        else:
+            nats, _ = self._nats(model, inputs)
+            loss = nats.sum() / (len(nats) if num_items_in_batch is None else num_items_in_batch)
+            if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+                loss = loss * self.accelerator.num_processes
+        value = loss[0] if return_outputs else loss
+        if not torch.isfinite(value):
+            raise TrainingError(self._not_finite("loss", float(value), rows))
+        return loss
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        """The gradient's norm; raises ``TrainingError`` before one that is not finite spoils the weights."""
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        rows, self._rows_of_step = self._rows_of_step, ()
+        # In float16 the scaler expects overflows now and then, and leaves those steps out.
+        if norm is not None and self.accelerator.scaler is None and not math.isfinite(float(norm)):
+            raise TrainingError(self._not_finite("gradient's norm", float(norm), rows))
+        return norm
+
+    def _not_finite(self, what: str, value: float, rows: Sequence[int] = ()) -> str:
+        sources = [self.demonstrations[row].source for row in rows]
+        where = ", ".join(f"{s.file}:{s.line}" for s in sources if s is not None)
+        on = f" on the rows {where}" if where else ""
+        return (
+            f"step {self.state.global_step + 1}: the {what} is {value}{on}; nothing further was trained or saved "
+            "(lower training.learning_rate, or look at those rows)"
+        )
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Validation loss as nats per supervised token, whatever the batch size and the number of processes."""
+        loader = self.get_eval_dataloader(eval_dataset)
+        model = self.model_wrapped
+        model.eval()
+        nats, tokens = 0.0, 0
+        for inputs in loader:
+            inputs = self._prepare_inputs(inputs)
+            inputs.pop("row")
+            with torch.no_grad(), self.compute_loss_context_manager():
+                each, owner = self._nats(model, inputs)
+            size = len(inputs["input_ids"])
+            per_row = torch.zeros(size, dtype=torch.float64, device="cpu").index_add_(
+                0, owner.cpu(), each.double().cpu()
+            )
+            counts = (inputs["labels"][:, 1:] != IGNORED).sum(1)
+            # gather_for_metrics drops the rows that were repeated to fill the last batch of every process.
+            gathered = self.accelerator.gather_for_metrics((per_row.float().to(counts.device), counts))
+            nats += float(gathered[0].double().sum())
+            tokens += int(gathered[1].sum())
+        metrics = {f"{metric_key_prefix}_loss": nats / max(tokens, 1)}
+        if not math.isfinite(metrics[f"{metric_key_prefix}_loss"]):
+            raise TrainingError(self._not_finite("validation loss", nats))
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Whether this validation loss is the lowest so far; if so, its weights are kept, whatever ``save_steps``."""
+        best = super()._determine_best_metric(metrics, trial)
+        if best:
+            self.control.should_save = True
+        return best
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        """As ever, and with it the part of the log's running mean that is not logged yet."""
+        pending = self.accelerator.gather(self._tr_loss.detach().reshape(1)).mean()
+        self.state.stateful_callbacks[CARRIED] = {
+            "pending": pending.item(),
+            "logged": self._total_loss_scalar,
+            "last_logged": self._globalstep_last_logged,
+        }
+        super()._save_checkpoint(model, trial)
+
+    def go_on_from(self, state: TrainerState) -> None:
+        """Take over what the trainer forgets at a checkpoint: the loss not logged yet, the patience used up."""
+        carried = state.stateful_callbacks.get(CARRIED)
+        if carried is None:
+            return
+        self._tr_loss.fill_(carried["pending"])
+        self._total_loss_scalar, self._globalstep_last_logged = carried["logged"], carried["last_logged"]
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, EarlyStoppingCallback):
+                known = state.stateful_callbacks["EarlyStoppingCallback"]["attributes"]
+                callback.early_stopping_patience_counter = known["early_stopping_patience_counter"]
+                if callback.early_stopping_patience_counter >= callback.early_stopping_patience:
+                    self.control.should_training_stop = True
+        if state.global_step >= state.max_steps:
+            self.control.should_training_stop = True
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing, when the run was over at the checkpoint already and only its end is missing."""
+        if not self.control.should_training_stop:
+            super()._run_epoch(*args, **kwargs)
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean training loss over all steps, those before an interruption included."""
+        return self._total_loss_scalar / max(self.state.global_step, 1)
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """None: the card is made from the run, with its figures."""
+
+
+class GoingOn(TrainerCallback):
+    """Hands the trainer back, when training begins, what a checkpoint carried for it."""
+
+    def __init__(self, trainer: CloningTrainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """After the trainer has set everything to zero."""
+        self.trainer.go_on_from(state)
