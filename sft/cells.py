@@ -129,9 +129,14 @@ class Cells:
 
 def kind_of(value: Any) -> str:
     """What ``value`` is, in words a user knows: text, a list, an object, null, a number's type."""
-    return {"NoneType": "null", "dict": "an object", "str": "text", "list": "a list"}.get(
-        type(value).__name__, f"a {type(value).__name__}"
-    )
+    return {
+        "NoneType": "null",
+        "dict": "an object",
+        "str": "text",
+        "list": "a list",
+        "int": "a number",
+        "float": "a number",
+    }.get(type(value).__name__, f"a {type(value).__name__}")
 
 
 def _json_list(text: str) -> list[Any] | None:

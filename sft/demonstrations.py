@@ -113,7 +113,7 @@ class Demonstration:
             expected = "assistant" if position % 2 else "user"
             if turn.role != expected:
                 raise ValueError(
-                    f"prompt has a {turn.role} message where a {expected} turn must stand "
+                    f"prompt has a {turn.role} message where the {expected}'s turn must stand "
                     "(system first, then user and assistant in turn)"
                 )
         _refuse_text(self.completion, "completion")

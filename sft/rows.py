@@ -159,6 +159,7 @@ def _json(path: Path) -> Rows:
         place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
         line, counted = line + text.count("\n", counted, place), place
         if text[place : place + 1] == "]" and index == 0:
+            place += 1
             break
         row, end = decoder.at(text, place, whole=False)
         index += 1
