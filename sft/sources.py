@@ -147,7 +147,7 @@ def fetch_wheel(wheel: Wheel) -> Path:
     """
 
     def download(folder: Path) -> None:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir"]
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir"]
         command += [
             "--disable-pip-version-check",
             "--only-binary=:all:",
@@ -155,7 +155,11 @@ def fetch_wheel(wheel: Wheel) -> Path:
             str(folder),
             wheel.requirement,
         ]
-        answer = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        # pip's own progress, with the time left, goes where all progress goes.
+        progress = sys.__stderr__ or subprocess.DEVNULL
+        answer = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=progress, stderr=subprocess.PIPE, text=True, check=False
+        )
         if answer.returncode:
             lines = [line for line in answer.stderr.splitlines() if line.startswith("ERROR")]
             reason = (lines or answer.stderr.splitlines() or ["pip gave no reason"])[-1].removeprefix("ERROR: ")
