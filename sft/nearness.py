@@ -6,9 +6,10 @@ one or two words is one shingle, so short texts are near only when their words a
 - **Words.** After NFKC and case folding: runs of letters, digits and marks. Scripts written without spaces
   (Chinese, Japanese, Thai, ...), emoji, and signs that change a meaning (``+ - * / = < > ^ % #``) count one
   character as one word, so that "2 + 3" is not "2 - 3". Apostrophes vanish; a hyphen inside a word parts it.
-- **Boilerplate.** A shingle in more than a tenth of the texts (and more than 50 of them) is a template's,
-  not a text's: it is left out of the comparison, unless nothing else is left. Otherwise a long instruction
-  shared by all prompts would make every prompt the near-duplicate of every other.
+- **Boilerplate.** A shingle in more than a tenth of the texts (and more than 50 of them, or more than half
+  of a set smaller than 100; fewer than 8 texts have none) is a template's, not a text's: it is left out of the
+  comparison, unless nothing else is left. Otherwise a long instruction shared by all prompts would make
+  every prompt the near-duplicate of every other.
 - **Finding.** 64 minimum hashes per text (Broder 1997) are cut into bands (Leskovec, Rajaraman & Ullman,
   *Mining of Massive Datasets*, ch. 3) wide enough to find at least 98 % of the pairs at the threshold and
   more of those above it. Every candidate's similarity is then worked out from the shingles, so a pair that
@@ -28,6 +29,7 @@ import unicodedata
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +41,7 @@ BUCKET_LIMIT = 32
 EXACT_LIMIT = 8
 BOILERPLATE_SHARE = 0.1
 BOILERPLATE_COUNT = 50
+BOILERPLATE_LEAST = 8
 _RECALL = 0.98  # wanted at the threshold itself; above it more
 _SAMPLE = 20_000  # texts among which boilerplate is counted
 _CHUNK = 1 << 20  # characters of text hashed at once
@@ -60,15 +63,18 @@ class Near:
     similarity: float
 
 
-def find_near(texts: Sequence[str], others: Sequence[str], threshold: float) -> list[Near]:
+def find_near(
+    texts: Sequence[str], others: Sequence[str], threshold: float, *, corpus: Sequence[str] | None = None
+) -> list[Near]:
     """For each of ``texts`` the nearest found among ``others``, if its similarity reaches ``threshold``.
 
-    ``threshold``: above 0, at most 1. At most one :class:`Near` per text, in the order of ``texts``.
+    ``threshold``: above 0, at most 1. ``corpus``: all texts of the set, where ``texts`` and ``others`` are a part of
+    it, to tell what is boilerplate. At most one :class:`Near` per text, in the order of ``texts``.
     Raises ``ValueError`` for another threshold.
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"a similarity threshold lies above 0 and at most at 1, not at {threshold}")
-    boilerplate = _boilerplate([*texts, *others])
+    boilerplate = _boilerplate([*texts, *others] if corpus is None else corpus)
     left, right = (_Signatures(each, boilerplate, _rows_per_band(threshold)) for each in (texts, others))
     best = np.full(len(texts), -1, dtype=np.int64)
     similarity, tried = np.zeros(len(texts)), np.zeros(len(texts), dtype=np.int64)
@@ -145,6 +151,19 @@ def _mixed(values: U64) -> U64:
     return values ^ (values >> np.uint64(31))
 
 
+def _powers(count: int) -> tuple[U64, U64]:
+    """``count`` powers of the base of the rolling hash, and of its inverse modulo 2**64."""
+    powers, inverses = _powers_up_to(1 << (count - 1).bit_length())
+    return powers[:count], inverses[:count]
+
+
+@lru_cache(maxsize=1)
+def _powers_up_to(count: int) -> tuple[U64, U64]:
+    with np.errstate(over="ignore"):
+        powers, inverses = (np.full(count, base, dtype=np.uint64) for base in (_BASE, _INVERSE))
+        return np.cumprod(powers, dtype=np.uint64), np.cumprod(inverses, dtype=np.uint64)
+
+
 def _words(folded: Sequence[bytes]) -> tuple[U64, I64]:
     """64-bit hash of every word of every text, and how many words each text has: (w,), (n,)."""
     lengths = np.fromiter((len(text) + 1 for text in folded), dtype=np.int64, count=len(folded))
@@ -162,9 +181,8 @@ def _words(folded: Sequence[bytes]) -> tuple[U64, I64]:
     starts = np.flatnonzero(sign | (letter & ~before))
     ends = np.flatnonzero(sign | (letter & ~after)) + 1
     with np.errstate(over="ignore"):
-        powers = np.cumprod(np.full(len(raw), _BASE, dtype=np.uint64))
+        powers, unshift = _powers(len(raw))
         sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(powers * (raw.astype(np.uint64) + np.uint64(1)))])
-        unshift = np.cumprod(np.full(len(raw), _INVERSE, dtype=np.uint64))
         hashes = _mixed((sums[ends] - sums[starts]) * unshift[starts])
     text_of = np.searchsorted(np.cumsum(lengths), starts, side="right")
     return hashes, np.bincount(text_of, minlength=len(folded))
@@ -220,9 +238,9 @@ def _boilerplate(texts: Sequence[str]) -> U64:
     if len(texts) > _SAMPLE:
         marks = np.fromiter((zlib.crc32(t.encode("utf-8")) for t in texts), dtype=np.uint32, count=len(texts))
         texts = [texts[place] for place in np.argsort(marks, kind="stable")[:_SAMPLE]]
-    limit = max(BOILERPLATE_COUNT, BOILERPLATE_SHARE * len(texts))
-    if len(texts) <= limit:
+    if len(texts) < BOILERPLATE_LEAST:
         return np.empty(0, dtype=np.uint64)
+    limit = max(min(BOILERPLATE_COUNT, len(texts) / 2), BOILERPLATE_SHARE * len(texts))
     seen = [_distinct(*_shingles(chunk))[0] for chunk in _chunks(texts)]
     values, counts = np.unique(np.concatenate(seen), return_counts=True)
     return values[counts > limit]

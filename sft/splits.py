@@ -145,6 +145,8 @@ def find_leaks(parts: Parts, *, threshold: float = 0.8) -> list[Leak]:
     At most one leak per demonstration, the plainest kind first.
     """
     leaks: list[Leak] = []
+    # What all prompts say is no sign of a leak; a small split alone could not tell what that is.
+    everything = list({d.key: prompt_text(d.prompt) for name in NAMES for d in parts[name]}.values())
     for index, source_split in enumerate(NAMES[:-1]):
         held = [(d, name) for name in reversed(NAMES[index + 1 :]) for d in parts[name]]
         if not held:
@@ -164,7 +166,7 @@ def find_leaks(parts: Parts, *, threshold: float = 0.8) -> list[Leak]:
         texts = {d.key: prompt_text(d.prompt) for d in rest}
         others = {d.key: (prompt_text(d.prompt), d, name) for d, name in reversed(held)}
         chosen = list(others.values())
-        near = find_near(list(texts.values()), [text for text, _, _ in chosen], threshold)
+        near = find_near(list(texts.values()), [text for text, _, _ in chosen], threshold, corpus=everything)
         keys = list(texts)
         found = {keys[pair.row]: pair for pair in near}
         for d in rest:
@@ -226,8 +228,12 @@ def check_manifest(recorded: Mapping[str, Any], splits: Splits) -> None:
     added, removed = after.keys() - before.keys(), before.keys() - after.keys()
     moved = [i for i in after.keys() & before.keys() if after[i] != before[i]]
     changes = [
-        f"{len(group)} demonstrations {what}"
-        for group, what in ((added, "were added"), (removed, "are gone"), (moved, "changed sides"))
+        f"1 demonstration {one}" if len(group) == 1 else f"{len(group)} demonstrations {many}"
+        for group, one, many in (
+            (added, "was added", "were added"),
+            (removed, "is gone", "are gone"),
+            (moved, "changed sides", "changed sides"),
+        )
         if group
     ] or ["rows were repeated or lost"]
     raise SplitError(
