@@ -91,7 +91,7 @@ class Audit:
             (self.path, self.format.replace("_", "/")),
             ("rows", f"{self.rows:,}" + (f", of them {self.rejected:,} rejected" if self.rejected else "")),
             ("demonstrations", f"{self.demonstrations:,}" + _unrolled(self.unrolled)),
-            ("prompts", f"{self.prompts:,} different, in {self.groups:,} groups"),
+            ("prompts", f"{self.prompts:,} different, in {self.groups:,} group{'s' if self.groups != 1 else ''}"),
         ]
         if set(self.experts) - {""}:
             named = [f"{name or '(none named)'} {count:,}" for name, count in list(self.experts.items())[:6]]
@@ -113,16 +113,19 @@ class Audit:
                 "If one of them matters, name it under demonstrations.columns."
             )
         if self.duplicates:
+            rows = "row repeats" if self.duplicates == 1 else "rows repeat"
             found.append(
-                f"{self.duplicates:,} rows repeat another word for word. A run drops them (demonstrations.duplicates)."
+                f"{self.duplicates:,} {rows} another word for word; a run leaves repetitions out unless "
+                "demonstrations.duplicates is keep."
             )
         if self.conflicts:
             shown = "".join(
                 f"\n  {', '.join(c.where[:3])}: " + " | ".join(_short(text) for text in c.completions[:3])
                 for c in self.conflict_examples
             )
+            prompts = "prompt has" if self.conflicts == 1 else "prompts have"
             found.append(
-                f"{self.conflicts:,} prompts have different completions. The clone learns a mixture; if they are by "
+                f"{self.conflicts:,} {prompts} different completions. The clone learns a mixture; if they are by "
                 f"different experts, choose one with demonstrations.expert.{shown}"
             )
         if self.undivided:
@@ -131,8 +134,9 @@ class Audit:
             shown = "".join(f"\n  {leak}" for leak in self.leaks[:5])
             more = f"\n  ... and {len(self.leaks) - 5:,} more" if len(self.leaks) > 5 else ""
             fate = "A run refuses them" if self.leaks_refused else "A run leaves them out of training"
+            rows = "demonstration" if len(self.leaks) == 1 else "demonstrations"
             found.append(
-                f"{len(self.leaks):,} demonstrations would give held-out prompts away. {fate} "
+                f"{len(self.leaks):,} {rows} would give held-out prompts away. {fate} "
                 f"(split.near_duplicates).{shown}{more}"
             )
         if self.demonstrations and not (self.duplicates or self.conflicts or self.leaks or self.undivided):
@@ -211,7 +215,7 @@ def _conflicts(demonstrations: Sequence[Demonstration]) -> list[Conflict]:
         by_prompt.setdefault(d.key, []).append(d)
     found = []
     for rows in by_prompt.values():
-        completions = dict.fromkeys(text for d in rows for text in (d.completion, *d.references))
+        completions = dict.fromkeys(d.completion for d in rows)  # references are not trained on
         if len(completions) > 1:
             where = tuple(d.address for d in rows)
             found.append(Conflict(where, tuple(completions), len({d.expert for d in rows} - {""})))
