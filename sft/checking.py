@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sft import audit, formats, recipes, sources, splits
+from sft import audit, formats, gathering, recipes
 from sft.errors import SourceError, SplitError
 from sft.formats import Reading
 from sft.recipes import Recipe
@@ -49,46 +49,38 @@ def check(
     demonstrations are written, with the reasons. Raises ``SourceError`` or ``RecipeError``.
     """
     recipe = _recipe(target, format, columns or {}, overrides)
-    section = recipe.demonstrations
-    names = {key: name for key, name in section.columns.model_dump().items() if name is not None}
-    reading = formats.read_all(
-        [sources.resolve_demonstrations(path) for path in section.paths], format=section.format, columns=names
-    )
+    readings, ready_made = gathering.read(recipe)
+    reading = _joined([*readings, *ready_made])
     if rejected is not None:
         formats.write_rejected(rejected, reading.rejected)
-    kept = [d for d in reading.demonstrations if section.expert in (None, d.expert)]
-    if section.duplicates == "drop":
-        kept, _ = splits.deduplicate(kept)
-    parts, leaks, undivided = _divided(recipe, kept, names)
+    division, undivided = None, ""
+    try:
+        division = gathering.divide(recipe, readings, ready_made)
+    except SplitError as error:
+        undivided = str(error)
+    held_out = (part for part in (recipe.split.validation, recipe.split.test) if isinstance(part, str))
     finding = audit.audit(
-        ", ".join(section.paths),
+        ", ".join([*recipe.demonstrations.paths, *held_out]),
         reading,
-        parts=parts,
-        leaks=leaks,
-        leaks_refused=recipe.split.near_duplicates == "refuse",
+        parts=division.parts if division else None,
+        leaks=division.leaks if division else (),
+        leaks_refused=recipe.split.near_duplicates != "remove",
         undivided=undivided,
     )
     return Finding(reading, finding)
 
 
-def _divided(
-    recipe: Recipe, kept: Sequence[Any], names: Mapping[str, str]
-) -> tuple[dict[str, Sequence[Any]] | None, list[splits.Leak], str]:
-    """The split a run would make, its leaks, and why there is none."""
-    validation, test = recipe.split.validation, recipe.split.test
-    parts: dict[str, Sequence[Any]]
-    try:
-        if isinstance(validation, str) or isinstance(test, str):
-            made = [
-                formats.read(path, format=recipe.demonstrations.format, columns=names).demand()
-                for path in map(str, (validation, test))
-            ]
-            parts = dict(zip(splits.NAMES, [kept, *made], strict=True))
-        else:
-            parts = dict(splits.assign(kept, validation=validation, test=test, seed=recipe.split.seed))
-    except SplitError as error:
-        return None, [], str(error)
-    return parts, splits.find_leaks(parts, threshold=recipe.split.near_threshold), ""
+def _joined(readings: Sequence[Reading]) -> Reading:
+    """Several files as one, in the order given."""
+    return Reading(
+        demonstrations=tuple(d for reading in readings for d in reading.demonstrations),
+        problems=tuple(problem for reading in readings for problem in reading.problems),
+        rejected=tuple(row for reading in readings for row in reading.rejected),
+        rows=sum(reading.rows for reading in readings),
+        unrolled=sum(reading.unrolled for reading in readings),
+        format=", ".join(dict.fromkeys(reading.format for reading in readings)),
+        ignored=tuple(dict.fromkeys(column for reading in readings for column in reading.ignored)),
+    )
 
 
 def _recipe(target: str, format: str, columns: Mapping[str, str], overrides: Sequence[str]) -> Recipe:

@@ -6,16 +6,19 @@ Exit status: 0 fine; 1 our fault, with a traceback; 2 the user's, with one sente
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import shlex
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft import __version__
-from sft.errors import UserError
+from sft.errors import DemonstrationsError, UserError
+from sft.refusals import system_refusal
 
 if TYPE_CHECKING:
     from sft.recipes import Resolved
@@ -126,38 +129,73 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         options.run(options)
+        return _flush()
     except UserError as error:
+        complaint = _shortened(error, options)
+    except KeyboardInterrupt as stop:
+        complaint = f"{stop or 'stopped; what was done is kept'}{_how_to_go_on(options)}"
+        sys.stderr.write("\n")  # behind the ^C, or a progress bar
+    except BrokenPipeError:  # whoever read our output has left before its end, as `head` does
+        return _flush(0 if options.verb in ("preview", "recipes", "report") else 2)
+    except Exception as error:
+        refusal = system_refusal(error)
+        if refusal is None:
+            raise
+        complaint = refusal + _how_to_go_on(options)
+    status = _flush(2)
+    sys.stderr.write(f"sft: {complaint}\n")
+    return status
+
+
+def _flush(status: int = 0) -> int:
+    """Write out what was printed; the exit status. Python itself would fail at exit, with a traceback."""
+    try:
         sys.stdout.flush()
-        sys.stderr.write(f"sft: {_shortened(str(error))}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write(f"\nsft: stopped; what was done is kept{_how_to_go_on(options)}\n")
-        return 2
-    except BrokenPipeError:  # the reader of our output has left, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 2
-    return 0
+    except OSError as error:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # `head` may leave when it has seen enough
+            sys.stderr.write(f"sft: standard output: {system_refusal(error)}\n")
+            return 2
+    return status
 
 
-def _shortened(text: str, lines: int = 40) -> str:
-    """At most ``lines`` lines: all kinds of problem matter, ten thousand repetitions of one do not."""
-    rows = text.split("\n")
+def _shortened(error: UserError, options: argparse.Namespace, lines: int = 40) -> str:
+    """At most ``lines`` lines, and the command that writes all of them: ten thousand of one kind help nobody."""
+    rows = str(error).split("\n")
     if len(rows) <= lines:
-        return text
-    return "\n".join([*rows[: lines - 2], f"... and {len(rows) - lines + 1} more", rows[-1]])
+        return str(error)
+    if not isinstance(error, DemonstrationsError) or not error.summary:
+        return "\n".join([*rows[: lines - 1], f"... and {len(rows) - lines + 1} more"])
+    more = f"... and {len(rows) - lines + 1} more; write all of them to a file: {_check_again(options)}"
+    return "\n".join([*rows[: lines - 2], more, rows[-1]])
+
+
+def _check_again(options: argparse.Namespace) -> str:
+    """The command that writes every rejected row of what ``options`` reads to a file."""
+    command = ["sft", "check", str(options.target if options.verb == "check" else options.recipe)]
+    for name in ("set", "column"):
+        command += [word for value in getattr(options, name, ()) for word in (f"--{name}", value)]
+    if getattr(options, "format", "auto") != "auto":
+        command += ["--format", options.format]
+    return shlex.join([*command, "--rejected", "rejected.jsonl"])
 
 
 def _how_to_go_on(options: argparse.Namespace) -> str:
     """The command that continues an interrupted verb."""
+    settings = [word for setting in getattr(options, "set", ()) for word in ("--set", setting)]
     if options.verb == "demo":
-        return "; go on with: sft demo" + (f" --output {options.output}" if options.output != Path("runs/demo") else "")
-    if options.verb in ("run", "train"):
-        settings = "".join(f" --set {setting}" for setting in options.set)
-        folder = f" --output {options.output}" if options.output else ""
-        return f"; go on with: sft {options.verb} {options.recipe}{settings}{folder} --resume"
-    if options.verb == "evaluate":
-        return f"; go on with: sft evaluate {options.target}"
-    return ""
+        folder = ["--output", str(options.output)] if options.output != Path("runs/demo") else []
+        command = ["demo", *settings, *folder]
+    elif options.verb in ("run", "train"):
+        folder = ["--output", str(options.output)] if options.output else []
+        command = [options.verb, options.recipe, *settings, *folder]
+        command += ["--keep-going"] * options.keep_going + ["--resume"]
+    elif options.verb == "evaluate":
+        command = ["evaluate", str(options.target), *(["--split", options.split] if options.split != "test" else [])]
+    else:
+        return ""
+    return f"; go on with: {shlex.join(['sft', *command])}"
 
 
 def _resolved(options: argparse.Namespace) -> Resolved:
@@ -184,12 +222,12 @@ def _run(options: argparse.Namespace) -> None:
     resolved = _resolved(options)
     folder = _folder(options, resolved)
     if options.verb == "run" and not options.resume:
-        sys.stderr.write(resolved.to_text() + "\n")
-    with _quiet(), loop.prepare(resolved, folder, resume=options.resume, keep_going=options.keep_going) as run:
-        with run.session():
-            loop.fit(run, resolved.recipe, resume=options.resume)
-            card = loop.evaluate(run, resolved.recipe)
-        _print_report(run, card)
+        loop.say(resolved.to_text())
+    with _quiet(), loop.begin(resolved, folder, resume=options.resume, keep_going=options.keep_going) as run:
+        loop.fit(run, resolved.recipe, resume=options.resume)
+        card = loop.evaluate(run, resolved.recipe)
+        if loop.is_main():
+            _print_report(run, card)
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -199,9 +237,8 @@ def _train(options: argparse.Namespace) -> None:
     folder = _folder(options, resolved)
     if not options.resume:
         loop.say(resolved.to_text())
-    with _quiet(), loop.prepare(resolved, folder, resume=options.resume, keep_going=options.keep_going) as run:
-        with run.session():
-            fitted = loop.fit(run, resolved.recipe, resume=options.resume)
+    with _quiet(), loop.begin(resolved, folder, resume=options.resume, keep_going=options.keep_going) as run:
+        fitted = loop.fit(run, resolved.recipe, resume=options.resume)
         if fitted is not None and loop.is_main():
             loss = "" if fitted.eval_loss is None else f", validation loss {fitted.eval_loss:.4f}"
             print(f"{folder}: {fitted.steps} steps{loss}; measure it with: sft evaluate {folder}")
@@ -212,7 +249,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from sft.runs import Run
 
     with _quiet(), Run.open(options.target, writing=loop.is_main()) as run:
-        with run.session() if loop.is_main() else _nothing():
+        with run.session() if loop.is_main() else contextlib.nullcontext():
             card = loop.evaluate(run, loop.load_recipe(run), split=options.split)
         if not loop.is_main():
             return
@@ -274,12 +311,13 @@ def _pairs(given: Sequence[str]) -> dict[str, str]:
 
 def _preview(options: argparse.Namespace) -> None:
     from sft import loop
+    from sft.gathering import gather
 
     resolved = _resolved(options)
     if options.rows < 1:
         raise UserError(f"--rows {options.rows}: shows nothing; give 1 or more")
     with _quiet():
-        gathered = loop.gather(resolved.recipe, keep_going=True)
+        gathered = gather(resolved.recipe, keep_going=True)
         from sft.preview import preview
 
         renderer = loop.renderer_of(resolved.recipe)
@@ -333,23 +371,10 @@ def _recipes(options: argparse.Namespace) -> None:
 # -- around them ------------------------------------------------------------------------------------------
 
 
-def _nothing() -> Any:
-    import contextlib
-
-    return contextlib.nullcontext()
-
-
-def _quiet() -> Any:
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
     """Inside, the engine's deprecation notes stay out of the user's sight; they are ours to act on, not his."""
-    caught = warnings.catch_warnings()
-
-    class Quiet:
-        def __enter__(self) -> None:
-            caught.__enter__()
-            warnings.simplefilter("ignore", FutureWarning)
-            warnings.simplefilter("ignore", DeprecationWarning)
-
-        def __exit__(self, *error: object) -> None:
-            caught.__exit__(None, None, None)
-
-    return Quiet()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield

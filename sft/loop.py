@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sft import formats, recipes, sources, splits
+from sft import formats, recipes, splits
 from sft.demonstrations import Demonstration, Message, fingerprint
-from sft.errors import DemonstrationsError, RunError, UserError
+from sft.errors import DemonstrationsError, RunError
+from sft.gathering import Gathered, gather
 from sft.ledger import Ledger
 from sft.recipes import Recipe, Resolved
 from sft.runs import Run, read_json, read_jsonl, write_json, write_jsonl, write_text
 from sft.scorecards import Scorecard
-from sft.splits import Leak, Splits
+from sft.splits import Splits
 
 if TYPE_CHECKING:
     from sft.policies import Policy
@@ -29,11 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Conversation",
-    "Gathered",
+    "begin",
     "converse",
     "evaluate",
     "fit",
-    "gather",
     "is_main",
     "load_recipe",
     "load_splits",
@@ -49,105 +50,78 @@ def is_main() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
+def _tell(went_well: bool | None) -> bool:
+    """From the first process to the others: whether what it alone does went well. They pass None, and wait."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return bool(went_well)
+    from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
+
+    PartialState()
+    return bool(broadcast_object_list([went_well])[0])
+
+
 def say(text: str) -> None:
     """One line of progress, on stderr, from the first process only."""
     if is_main():
         sys.stderr.write(text + "\n")
 
 
-# -- gather -----------------------------------------------------------------------------------------------
+# -- begin -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Gathered:
-    """Demonstrations as they will be used, with the fate of every row that was read."""
+@contextmanager
+def begin(resolved: Resolved, folder: Path, *, resume: bool = False, keep_going: bool = False) -> Iterator[Run]:
+    """Inside, the run of :func:`prepare`: held and in session in the first process, open for reading in the others.
 
-    splits: Splits
-    ledger: Ledger
-    rejected: tuple[formats.Rejected, ...]
-    leaks: tuple[Leak, ...]
-
-
-def gather(recipe: Recipe, *, keep_going: bool = False) -> Gathered:
-    """Read, deduplicate, split, and look for leaks, as the recipe says.
-
-    Raises ``DemonstrationsError`` with every problem of every file (unless ``keep_going``, which leaves those
-    rows out and hands them back), ``SourceError`` or ``SplitError``.
+    A new run in which nothing was trained when an error ends it leaves no folder behind, so that the
+    next try, with a mended recipe, is not refused.
     """
-    section = recipe.demonstrations
-    readings = [_read(recipe, path) for path in section.paths]
-    ready_made = [
-        _read(recipe, str(path)) for path in (recipe.split.validation, recipe.split.test) if isinstance(path, str)
-    ]
-    everything = readings + ready_made
-    rejected = tuple(row for reading in everything for row in reading.rejected)
-    if rejected and not keep_going:
-        rows = sum(reading.rows for reading in everything)
-        raise DemonstrationsError(
-            [problem for reading in everything for problem in reading.problems],
-            f"{len(rejected)} of {rows} rows cannot become demonstrations; mend them, or leave them out: --keep-going",
-        )
-    counts = {"invalid": len(rejected), "filtered": 0, "duplicate": 0}
-    parts = [[d for reading in readings for d in reading.demonstrations]]
-    parts += [list(reading.demonstrations) for reading in ready_made]
-    for index, part in enumerate(parts):
-        kept = [d for d in part if section.expert in (None, d.expert)]
-        counts["filtered"] += len(part) - len(kept)
-        if section.expert is not None and not kept:
-            known = ", ".join(sorted({d.expert for d in part} - {""})) or "none is named"
-            raise UserError(f"demonstrations.expert: nothing was written by {section.expert!r}; experts are {known}")
-        if section.duplicates == "drop":
-            before = len(kept)
-            kept = list(splits.deduplicate(kept)[0])
-            counts["duplicate"] += before - len(kept)
-        if section.limit is not None and index == 0 and len(kept) > section.limit:
-            counts["filtered"] += len(kept) - section.limit
-            kept = sorted(kept, key=lambda d: fingerprint([d.id, d.key]))[: section.limit]
-        parts[index] = kept
-    if ready_made:
-        placed = dict(zip(splits.NAMES, parts, strict=True))
-    else:
-        placed = splits.assign(
-            parts[0], validation=_share(recipe.split.validation), test=_share(recipe.split.test), seed=recipe.split.seed
-        )
-    leaks = splits.find_leaks(placed, threshold=recipe.split.near_threshold)
-    if recipe.split.near_duplicates == "allow":  # the same prompt on both sides is never allowed
-        leaks = [leak for leak in leaks if leak.kind != "near-duplicate"]
-    if leaks and recipe.split.near_duplicates != "remove":
-        raise splits.leak_error(leaks)
-    placed, leaked = splits.without_leaks(placed, leaks)
-    made = Splits(*(tuple(placed[name]) for name in splits.NAMES))
-    fates = counts | {
-        "leaked": leaked,
-        "trained": len(made.train),
-        "validation": len(made.validation),
-        "test": len(made.test),
-    }
-    ledger = Ledger(
-        rows=sum(reading.rows for reading in everything),
-        unrolled=sum(reading.unrolled for reading in everything),
-        fates={fate: count for fate, count in fates.items() if count},
-    )
-    return Gathered(made, ledger, rejected, tuple(leaks))
+    if not is_main():
+        if not _tell(None):
+            raise SystemExit(2)  # the first process says why
+        yield Run.open(folder)
+        return
+    new, was_there = not (folder / "manifest.json").exists(), folder.exists()
+    try:
+        run = prepare(resolved, folder, resume=resume, keep_going=keep_going)
+    except BaseException:
+        _tell(False)
+        raise
+    with run:
+        try:
+            with run.session():
+                _tell(True)
+                yield run
+        except BaseException:
+            if new and not _has_begun(run):
+                _clear(run, keep_folder=was_there)
+            raise
 
 
-def _share(part: float | str) -> float:
-    assert not isinstance(part, str)  # a recipe has shares for both, or files for both
-    return part
+def _has_begun(run: Run) -> bool:
+    """Whether there is anything of training to go on from, or to look at."""
+    checkpoints = run.checkpoints_path.is_dir() and any(run.checkpoints_path.iterdir())
+    return checkpoints or run.log_path.exists() or trained_policy(run) is not None
 
 
-def _read(recipe: Recipe, reference: str) -> formats.Reading:
-    section = recipe.demonstrations
-    path = sources.resolve_demonstrations(reference)
-    columns = {key: name for key, name in section.columns.model_dump().items() if name is not None}
-    return formats.read(path, format=section.format, columns=columns)
+def _clear(run: Run, *, keep_folder: bool) -> None:
+    """Take away what :func:`prepare` wrote, and the folder if that leaves it empty."""
+    ours = [run.manifest_path, run.recipe_path, run.resolved_recipe_path, run.demonstrations_path, run.split_path]
+    with suppress(OSError):
+        for path in [*ours, run.ledger_path, run.rejected_path, run.path / ".lock"]:
+            path.unlink(missing_ok=True)
+        if run.checkpoints_path.is_dir():
+            run.checkpoints_path.rmdir()
+        if not keep_folder:
+            run.path.rmdir()
 
 
 def prepare(resolved: Resolved, folder: Path, *, resume: bool = False, keep_going: bool = False) -> Run:
     """The run directory with recipe, demonstrations, split and ledger in it; held for writing.
 
     A new run refuses a folder that holds something; with ``resume`` the recipe, the data and the split must be
-    those on record, else ``RunError`` names what changed. Nothing is written unless everything was read.
+    those on record, else ``RunError`` names what changed. All is written or, in a new run, nothing.
     """
     recipe = resolved.recipe
     gathered = gather(recipe, keep_going=keep_going)
@@ -182,8 +156,20 @@ def prepare(resolved: Resolved, folder: Path, *, resume: bool = False, keep_goin
             raise
         if run.split_path.exists() and run.demonstrations_path.exists() and run.ledger_path.exists():
             return run
-    else:
-        run = Run.create(folder, **facts)
+        _write(run, resolved, gathered, split)
+        return run
+    was_there = folder.exists()
+    run = Run.create(folder, **facts)
+    try:
+        _write(run, resolved, gathered, split)
+    except BaseException:
+        _clear(run, keep_folder=was_there)
+        run.close()
+        raise
+    return run
+
+
+def _write(run: Run, resolved: Resolved, gathered: Gathered, split: Mapping[str, Any]) -> None:
     write_text(run.recipe_path, resolved.written)
     write_text(run.resolved_recipe_path, resolved.to_yaml())
     write_json(run.split_path, split)
@@ -194,7 +180,6 @@ def prepare(resolved: Resolved, folder: Path, *, resume: bool = False, keep_goin
         run.demonstrations_path,
         (d.to_dict() | {"split": name} for name, part in gathered.splits.parts.items() for d in part),
     )
-    return run
 
 
 def load_splits(run: Run) -> Splits:
@@ -232,7 +217,7 @@ def fit(run: Run, recipe: Recipe, *, resume: bool = False) -> Fitted | None:
     """Render and train. Returns None when the run was trained already.
 
     The ledger learns of rows that are too long and of the tokens of every split; the manifest of the base,
-    the template and the outcome.
+    the template and the outcome. Raises ``UserError``; ``KeyboardInterrupt`` after Ctrl-C, with a checkpoint saved.
     """
     if trained_policy(run) is not None:
         say(f"train     reused: {run.path} is trained already")
@@ -242,16 +227,14 @@ def fit(run: Run, recipe: Recipe, *, resume: bool = False) -> Fitted | None:
 
     made = load_splits(run)
     renderer = renderer_of(recipe)
-    limit = recipe.training.max_length
-    context = policies.context_length(recipe.model.name, recipe.model.revision)
-    if context is not None and limit > context:
-        limit = context
+    model = recipe.model
+    context = policies.context_length(model.name, model.revision, model.trust_remote_code)
     rendered = {
-        name: renderer.render_all(part, max_length=limit, too_long=recipe.training.too_long)
+        name: _render(
+            renderer, part, recipe, limit=None if name == "test" else recipe.training.max_length, context=context
+        )
         for name, part in made.parts.items()
-        if name != "test"
     }
-    rendered["test"] = renderer.render_all(made.test)
     if is_main():
         _account(run, rendered)
         source = resolve_model(recipe.model.name, recipe.model.revision)
@@ -263,12 +246,34 @@ def fit(run: Run, recipe: Recipe, *, resume: bool = False) -> Fitted | None:
         if resume and "template" in recorded:
             run.refuse_changes(facts)
         run.update_manifest(**facts)
-    fitted = training.train(
-        recipe, rendered["train"][0], rendered["validation"][0], renderer=renderer, run=run, resume=resume
-    )
+    try:
+        fitted = training.train(
+            recipe, rendered["train"][0], rendered["validation"][0], renderer=renderer, run=run, resume=resume
+        )
+    except training.Interrupted as stop:
+        raise KeyboardInterrupt(str(stop)) from stop
     if is_main():
         run.update_manifest(training=asdict(fitted))
     return fitted
+
+
+def _render(
+    renderer: Renderer, part: Sequence[Demonstration], recipe: Recipe, *, limit: int | None, context: int | None
+) -> tuple[list[Any], list[Any]]:
+    """The part rendered: (rows, rows that are too long). ``limit``: tokens a row may have at most, as the context."""
+    longest = min((size for size in (limit, context) if size is not None), default=None)
+    try:
+        return renderer.render_all(part, max_length=longest, too_long=recipe.training.too_long)
+    except DemonstrationsError as error:
+        if longest == limit:
+            raise
+        # It is not the recipe's max_length that they exceed, and raising it would not help.
+        problems = [
+            replace(p, message=p.message.replace("max_length is", "the base model's context is"),
+                    remedy=p.remedy.replace("raise training.max_length", "choose a base model with a longer one"))
+            for p in error.problems
+        ]  # fmt: skip
+        raise DemonstrationsError(problems) from None
 
 
 def _account(run: Run, rendered: Mapping[str, tuple[list[Any], list[Any]]]) -> None:

@@ -33,7 +33,7 @@ LAYERS: list[tuple[str, set[str]]] = [
         },
     ),
     ("engine", {"templates", "rendering", "preview", "policies", "training", "generation", "measuring"}),
-    ("shell", {"checking", "loop", "cli", "__main__"}),
+    ("shell", {"gathering", "checking", "loop", "refusals", "cli", "__main__"}),
 ]
 LEVEL = {module: level for level, (_, modules) in enumerate(LAYERS) for module in modules}
 FREE_OF_TORCH = {module for name, modules in LAYERS[:3] for module in modules}
