@@ -50,9 +50,14 @@ def common_prefix(prompts: Sequence[Sequence[int]]) -> int:
     return min(shared, len(shortest) - 1)
 
 
+def _is_recurrent(model: PreTrainedModel) -> bool:
+    """Whether the model carries a state of its own from token to token (Mamba, hybrids); padding would be in it."""
+    return bool(getattr(model, "_is_stateful", False))
+
+
 def _shares_prefixes(model: PreTrainedModel) -> bool:
     """Whether a cached beginning followed by padding is exact: not under sliding windows or recurrent state."""
-    if getattr(model, "_is_stateful", False):
+    if _is_recurrent(model):
         return False
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
@@ -81,6 +86,9 @@ def complete(
     A completion ends with one of the renderer's stop tokens (``finished``) or after ``max_new_tokens``.
     The text is the same as ``model.generate`` gives one prompt at a time, up to rounding.
     """
+    if _is_recurrent(policy.model):
+        yield from _complete_alone(policy, prompts, max_new_tokens)
+        return
     order = sorted(prompts, key=lambda key: (-len(prompts[key]), key))
     prefix, shared = _shared_prefix(policy, list(prompts.values()))
     for start in range(0, len(order), batch_size):
@@ -88,6 +96,31 @@ def complete(
         yield from _complete_batch(
             policy, {key: prompts[key][shared:] for key in batch}, prefix, shared, max_new_tokens
         )
+
+
+def _complete_alone(policy: Policy, prompts: Mapping[str, Sequence[int]], max_new_tokens: int) -> Iterator[Completion]:
+    """One prompt at a time through ``model.generate``, which knows every model's state."""
+    for key in sorted(prompts, key=lambda key: (-len(prompts[key]), key)):
+        ids = _generate(policy, prompts[key], max_new_tokens)
+        finished = bool(ids) and ids[-1] in policy.renderer.stop_token_ids
+        yield _completion(policy, key, ids[:-1] if finished else ids, finished=finished)
+
+
+def _generate(
+    policy: Policy, prompt: Sequence[int], max_new_tokens: int, streamer: TextStreamer | None = None
+) -> list[int]:
+    """Greedy ids after one prompt, stop token included."""
+    ids = torch.tensor([list(prompt)], device=policy.device)
+    answer = policy.model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        eos_token_id=list(policy.renderer.stop_token_ids),
+        pad_token_id=policy.renderer.pad_token_id,
+        streamer=streamer,
+    )
+    return answer[0, ids.shape[1] :].tolist()
 
 
 def _prefill(
@@ -299,14 +332,5 @@ class _Pieces(TextStreamer):
 @torch.inference_mode()
 def stream(policy: Policy, prompt: Sequence[int], *, max_new_tokens: int, hand_on: Callable[[str], None]) -> str:
     """One greedy completion, its text handed on word by word; returns the whole of it."""
-    ids = torch.tensor([list(prompt)], device=policy.device)
-    answer = policy.model.generate(
-        input_ids=ids,
-        attention_mask=torch.ones_like(ids),
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        eos_token_id=list(policy.renderer.stop_token_ids),
-        pad_token_id=policy.renderer.pad_token_id,
-        streamer=_Pieces(policy.renderer.tokenizer, hand_on),
-    )
-    return policy.renderer.decode_completion(answer[0, ids.shape[1] :].tolist())
+    ids = _generate(policy, prompt, max_new_tokens, _Pieces(policy.renderer.tokenizer, hand_on))
+    return policy.renderer.decode_completion(ids)

@@ -560,7 +560,7 @@ def test_ctrl_c_within_an_epoch_is_no_end_of_one(
 ) -> None:
     """Validation after every epoch; a look in between would be one more than the run never stopped has."""
     over = ("training.eval_strategy=epoch", "training.num_train_epochs=2", "training.max_steps=-1")
-    recipe = recipe_for(tiny_model, *over, eval_steps=False)
+    recipe = recipe_for(tiny_model, *over, eval_steps=None)
     fit(recipe, tmp_path / "whole")
     moved = Record.on_step_end
 

@@ -33,9 +33,12 @@ SMALL = {
 }
 
 
-def recipe_for(model: Path, *overrides: str, method: str = "lora", eval_steps: bool = True) -> Recipe:
-    """A small recipe for the model in ``model``; ``overrides`` as on the command line, without ``model.name``."""
-    training = {key: value for key, value in SMALL.items() if eval_steps or key != "eval_steps"}
+def recipe_for(model: Path, *overrides: str, method: str = "lora", **training: Any) -> Recipe:
+    """A small recipe for the model in ``model``: ``training`` over :data:`SMALL` (None takes a key out).
+
+    ``overrides``: as on the command line, for the other sections.
+    """
+    training = {key: value for key, value in (SMALL | training).items() if value is not None}
     adapter = {"method": method} | ({} if method == "full" else {"r": 4, "lora_alpha": 8})
     sections = {"demonstrations": {"path": "toy.jsonl"}, "training": training, "adapter": adapter}
     return recipes.parse(yaml.safe_dump({"model": {"name": str(model)}, **sections}), overrides=overrides).recipe
