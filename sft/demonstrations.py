@@ -28,6 +28,7 @@ __all__ = [
 
 ROLES = ("system", "user", "assistant")
 _UNSEEN = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
+_quoted = json.encoder.encode_basestring
 _CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -127,7 +128,7 @@ class Demonstration:
         key = prompt_key(self.prompt)
         object.__setattr__(self, "key", key)
         if not self.id:
-            object.__setattr__(self, "id", fingerprint(self.to_dict(content_only=True)))
+            object.__setattr__(self, "id", _digest(self._canonical()))
         if not self.group:
             object.__setattr__(self, "group", key)
 
@@ -135,6 +136,13 @@ class Demonstration:
     def address(self) -> str:
         """Where a person finds it: ``file:line``, or the start of its id when it came from no file."""
         return f"{self.source.file}:{self.source.line}" if self.source else f"demonstration {self.id[:8]}"
+
+    def _canonical(self) -> str:
+        """``to_dict(content_only=True)`` as canonical JSON, put together by hand: half the time of reading a file."""
+        turns = ",".join(f'{{"content":{_quoted(m.content)},"role":"{m.role}"}}' for m in self.prompt)
+        expert = f',"expert":{_quoted(self.expert)}' if self.expert else ""
+        references = f',"references":[{",".join(map(_quoted, self.references))}]' if self.references else ""
+        return f'{{"completion":{_quoted(self.completion)}{expert},"prompt":[{turns}]{references}}}'
 
     def to_dict(self, *, content_only: bool = False) -> dict[str, Any]:
         """The demonstration as JSON-ready values; ``content_only`` leaves out id, group and source."""
@@ -205,7 +213,11 @@ def held_out(demonstrations: Iterable[Demonstration]) -> list[HeldOut]:
 
 def fingerprint(value: Any) -> str:
     """128-bit BLAKE2b of ``value`` as canonical JSON (sorted keys, UTF-8): 32 hex digits."""
-    return hashlib.blake2b(_CANONICAL.encode(value).encode("utf-8"), digest_size=16).hexdigest()
+    return _digest(_CANONICAL.encode(value))
+
+
+def _digest(canonical: str) -> str:
+    return hashlib.blake2b(canonical.encode("utf-8"), digest_size=16).hexdigest()
 
 
 def prompt_text(prompt: tuple[Message, ...]) -> str:
@@ -215,7 +227,8 @@ def prompt_text(prompt: tuple[Message, ...]) -> str:
 
 def prompt_key(prompt: tuple[Message, ...]) -> str:
     """Hash of the prompt after NFKC, case folding and white-space collapsing: equal for equal prompts."""
-    return fingerprint([(message.role, _folded(message.content)) for message in prompt])
+    turns = (f'["{message.role}",{_quoted(_folded(message.content))}]' for message in prompt)
+    return _digest(f"[{','.join(turns)}]")
 
 
 def _folded(text: str) -> str:

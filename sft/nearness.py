@@ -157,7 +157,7 @@ def _powers(count: int) -> tuple[U64, U64]:
     return powers[:count], inverses[:count]
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)
 def _powers_up_to(count: int) -> tuple[U64, U64]:
     with np.errstate(over="ignore"):
         powers, inverses = (np.full(count, base, dtype=np.uint64) for base in (_BASE, _INVERSE))
@@ -184,8 +184,8 @@ def _words(folded: Sequence[bytes]) -> tuple[U64, I64]:
         powers, unshift = _powers(len(raw))
         sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(powers * (raw.astype(np.uint64) + np.uint64(1)))])
         hashes = _mixed((sums[ends] - sums[starts]) * unshift[starts])
-    text_of = np.searchsorted(np.cumsum(lengths), starts, side="right")
-    return hashes, np.bincount(text_of, minlength=len(folded))
+    before_end = np.searchsorted(starts, np.cumsum(lengths))  # words that start before each text ends
+    return hashes, np.diff(before_end, prepend=0)
 
 
 def _shingles(texts: Sequence[str]) -> tuple[U64, I64]:

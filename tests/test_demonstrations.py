@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import unicodedata
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from strategies import demonstrations, few_texts, nonsense, prompts, texts
 
 from sft.demonstrations import (
@@ -22,6 +23,7 @@ from sft.demonstrations import (
 )
 
 USER = Message("user", "What is it?")
+few = settings(max_examples=40, deadline=None)
 
 
 def say(*roles: str) -> tuple[Message, ...]:
@@ -96,6 +98,7 @@ def test_references_must_be_a_tuple() -> None:
         Demonstration((USER,), "yes", references="no")  # type: ignore[arg-type]
 
 
+@few
 @given(demonstrations())
 def test_a_demonstration_survives_a_file(demonstration: Demonstration) -> None:
     line = json.dumps(demonstration.to_dict(), ensure_ascii=False)
@@ -104,6 +107,7 @@ def test_a_demonstration_survives_a_file(demonstration: Demonstration) -> None:
     assert again.key == demonstration.key == prompt_key(demonstration.prompt)
 
 
+@few
 @given(demonstrations(few_texts), demonstrations(few_texts))
 def test_ids_are_equal_exactly_when_the_content_is(one: Demonstration, other: Demonstration) -> None:
     one, other = (Demonstration(d.prompt, d.completion, expert=d.expert, references=d.references) for d in (one, other))
@@ -115,6 +119,20 @@ def test_ids_are_equal_exactly_when_the_content_is(one: Demonstration, other: De
     )
     assert (one.id == other.id) == same
     assert (one.group == other.group) == (one.key == other.key)
+
+
+@few
+@given(demonstrations())
+def test_ids_and_keys_are_fingerprints_of_plain_json(demonstration: Demonstration) -> None:
+    """They are put together by hand for speed; whoever has only the file must get the same."""
+    unnamed = Demonstration(
+        demonstration.prompt, demonstration.completion, expert=demonstration.expert, references=demonstration.references
+    )
+    assert unnamed.id == fingerprint(demonstration.to_dict(content_only=True))
+    folded = [
+        (m.role, " ".join(unicodedata.normalize("NFKC", m.content).casefold().split())) for m in demonstration.prompt
+    ]
+    assert unnamed.key == unnamed.group == fingerprint(folded)
 
 
 @given(prompts())

@@ -17,7 +17,7 @@ from sft.errors import DemonstrationsError, SourceError
 from sft.formats import Reading, read, read_all, write_rejected
 
 GOOD = {"prompt": "What is it?", "completion": "A cat."}
-in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
 
 
 def lines(path: Path, *rows: Any) -> Path:

@@ -1,0 +1,96 @@
+"""What is in a file, said so that a person knows what to do about it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sft.audit import Audit, audit, demand
+from sft.errors import DemonstrationsError, SplitError
+from sft.formats import Reading, read
+from sft.splits import NAMES, find_leaks
+
+ROWS: list[dict[str, Any]] = [
+    {"prompt": "one", "completion": "a b c", "expert": "ann", "score": 1},
+    {"prompt": "one", "completion": "a b c", "expert": "ann"},
+    {"prompt": "ONE ", "completion": "d", "expert": "bob"},
+    {"prompt": "two words", "completion": "x" * 30, "expert": "ann"},
+    {"prompt": "", "completion": "nobody asked"},
+]
+
+
+@pytest.fixture
+def reading(tmp_path: Path) -> Reading:
+    path = tmp_path / "x.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
+    return read(path)
+
+
+def looked_through(reading: Reading) -> Audit:
+    one, _, again, two = reading.demonstrations
+    parts = dict(zip(NAMES, ([one, two], [], [again]), strict=True))
+    return audit("x.jsonl", reading, parts=parts, leaks=find_leaks(parts))
+
+
+def test_everything_is_counted(reading: Reading) -> None:
+    found = looked_through(reading)
+    assert (found.rows, found.demonstrations, found.rejected, found.unrolled) == (5, 4, 1, 0)
+    assert (found.prompts, found.groups, found.experts) == (2, 2, {"ann": 3, "bob": 1})
+    assert (found.duplicates, found.ignored_columns) == (1, ("score",))
+    assert found.splits == {"train": 2, "validation": 0, "test": 1}
+    assert [(leak.source.source.line, leak.held_out.source.line) for leak in found.leaks] == [(1, 3)]  # type: ignore[union-attr]
+
+
+def test_experts_in_conflict_are_shown_with_their_lines(reading: Reading) -> None:
+    found = looked_through(reading)
+    (conflict,) = found.conflict_examples
+    assert found.conflicts == 1 and conflict.experts == 2
+    assert conflict.completions == ("a b c", "d")
+    assert [where.rsplit(":", 1)[1] for where in conflict.where] == ["1", "3"]
+
+
+def test_lengths_are_quantiles_that_some_text_has(reading: Reading) -> None:
+    lengths = looked_through(reading).completion_lengths
+    assert lengths is not None
+    assert lengths.words == {"0": 1, "50": 3, "90": 3, "99": 3, "100": 3}
+    assert (lengths.characters["0"], lengths.characters["100"]) == (1, 30)
+
+
+def test_the_findings_are_json_and_text(reading: Reading) -> None:
+    found = looked_through(reading)
+    value = json.loads(json.dumps(found.to_dict()))
+    assert value["leaks"][0]["kind"] == "same prompt" and value["leaks"][0]["split"] == "test"
+    assert value["rejected"] == 1 and "'prompt' is blank" in value["problems"][0]
+    text = found.to_text()
+    for option in ("demonstrations.columns", "demonstrations.duplicates", "demonstrations.expert", "near_duplicates"):
+        assert option in text, "each finding names the setting that deals with it"
+    aligned = text.split("\n\n")[0].splitlines()[1:]
+    assert len({len(line) - len(line[2:].split("  ", 1)[1].lstrip()) for line in aligned if line[2] != " "}) == 1
+
+
+def test_nothing_wrong_is_said_too(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"prompt": "a", "completion": "b"}\n', encoding="utf-8")
+    assert "Nothing to mend" in audit("x.jsonl", read(path)).to_text()
+
+
+def test_what_would_stop_a_run_is_raised(reading: Reading) -> None:
+    found = looked_through(reading)
+    with pytest.raises(DemonstrationsError, match="1 of 5 rows cannot become demonstrations"):
+        demand(reading, found)
+    with pytest.raises(SplitError, match="held-out"):
+        demand(reading, found, keep_going=True)
+    with pytest.raises(SplitError, match="too few"):
+        demand(reading, audit("x.jsonl", reading, undivided="too few"), keep_going=True)
+    demand(reading, audit("x.jsonl", reading), keep_going=True)
+
+
+def test_looking_through_a_file_loads_no_engine() -> None:
+    heavy = {"torch", "transformers", "datasets", "pyarrow", "sklearn"}
+    code = f"import sys, sft.audit; print(sorted({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
