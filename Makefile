@@ -14,7 +14,7 @@ demo: setup          ## the whole loop on real demonstrations; about 15 minutes 
 	$(BIN)/sft demo
 
 test: setup          ## everything, offline
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 inner: setup         ## the inner loop, without torch
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -m "not engine"
