@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sft import formats, recipes, splits
 from sft.demonstrations import Demonstration, Message, fingerprint
-from sft.errors import DemonstrationsError, RunError
+from sft.errors import DemonstrationsError, RunError, SplitError
 from sft.gathering import Gathered, gather
 from sft.ledger import Ledger
 from sft.recipes import Recipe, Resolved
@@ -54,10 +54,11 @@ def _tell(went_well: bool | None) -> bool:
     """From the first process to the others: whether what it alone does went well. They pass None, and wait."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return bool(went_well)
-    from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
-    PartialState()
+    from sft.measuring import all_processes
+
+    all_processes()
     return bool(broadcast_object_list([went_well])[0])
 
 
@@ -235,6 +236,11 @@ def fit(run: Run, recipe: Recipe, *, resume: bool = False) -> Fitted | None:
         )
         for name, part in made.parts.items()
     }
+    if not rendered["test"][0]:
+        raise SplitError(
+            f"every held-out demonstration is longer than the base model's context of {context} tokens; shorten them, "
+            "or choose a base model with a longer one"
+        )
     if is_main():
         _account(run, rendered)
         source = resolve_model(recipe.model.name, recipe.model.revision)

@@ -19,14 +19,14 @@ from tqdm import tqdm
 from sft import fidelity, floors
 from sft.demonstrations import Demonstration, HeldOut, fingerprint, held_out
 from sft.generation import complete, rank_and_world, score
-from sft.policies import Policy, load_policy, load_renderer
+from sft.policies import Policy, context_length, default_device, load_policy, load_renderer
 from sft.recipes import Recipe
-from sft.rendering import Rendered, few_shot_prompt
+from sft.rendering import Rendered, Renderer, few_shot_prompt
 from sft.runs import Run, open_append, read_json, read_jsonl, write_json, write_jsonl
 from sft.scorecards import Completion, Scorecard, TokenScores
 from sft.splits import Splits
 
-__all__ = ["choose_held_out", "evaluate", "policy_of"]
+__all__ = ["all_processes", "choose_held_out", "evaluate", "policy_of"]
 
 #: Systems that run a model, in the order they run: what the base has loaded serves both of its two.
 POLICIES = ("B0", "B3", "tuned")
@@ -50,14 +50,23 @@ def evaluate(
     ``tuned``: folder of the clone's adapter or full model. Writes completions, token scores, ``scores.jsonl`` and
     ``scorecard.json`` into ``run``, and the look at the split into its manifest.
     """
-    items = choose_held_out(splits.parts[split], recipe.fidelity.max_prompts)
     model = recipe.model
     renderer = load_renderer(model.name, model.revision, model.template, model.trust_remote_code)
+    context = context_length(model.name, model.revision, model.trust_remote_code) or sys.maxsize
+    # What the ledger counts as too long was not trained on either, and no policy could write it.
+    fitting = renderer.render_all(splits.parts[split], max_length=context, too_long="drop")[0]
+    items = choose_held_out([demonstration for demonstration, _ in fitting], recipe.fidelity.max_prompts)
     lengths = [len(row.completion_ids) for _, row in renderer.render_all(splits.train)[0]]
+    max_new_tokens = recipe.fidelity.max_new_tokens or 2 * _percentile(lengths, 99)
+    experts = [Demonstration(item.prompt, item.references[0], id=item.id) for item in items]
+    rendered = [row for _, row in renderer.render_all(experts)[0]]
+    longest = max([max_new_tokens, *(len(row.completion_ids) for row in rendered)])
+    shown = _shown(renderer, splits, items, context - longest)
     signature = {
         "template_hash": renderer.template_hash,
         "decoding": "greedy",
-        "max_new_tokens": recipe.fidelity.max_new_tokens or 2 * _percentile(lengths, 99),
+        "max_new_tokens": max_new_tokens,
+        "b3_demonstrations": len(shown),
         "base": model.name,
         "split": split,
         "split_hash": run.manifest["split"]["hash"],
@@ -66,9 +75,9 @@ def evaluate(
     systems = [system for system in recipe.fidelity.systems if system not in FLOORS_WITHOUT_MODEL]
     written: dict[str, dict[str, Completion]] = {}
     scored: dict[str, dict[str, TokenScores]] = {}
-    shown = floors.b3_demonstrations(splits.train)
-    experts = [Demonstration(item.prompt, item.references[0], id=item.id) for item in items]
-    rendered = [row for _, row in renderer.render_all(experts)[0]]
+    if "B3" in systems and not shown:
+        _say(f"evaluate  left out: B3; beside the prompts no demonstration fits into the context of {context} tokens")
+        systems.remove("B3")
     policy: Policy | None = None
     for system in sorted(systems, key=POLICIES.index):
         prompts = [few_shot_prompt(shown, item.prompt) if system == "B3" else item.prompt for item in items]
@@ -80,8 +89,9 @@ def evaluate(
         elif policy is None or system == "tuned":
             policy = None  # let go of the other weights first
             policy = policy_of(recipe, tuned if system == "tuned" else None)
+        room = {key: min(max_new_tokens, context - len(row)) for key, row in ids.items()}
         written[system], scored[system] = _run_system(
-            files, system, policy, recipe.fidelity.batch_size, ids, forced, items, signature["max_new_tokens"]
+            files, system, policy, recipe.fidelity.batch_size, ids, forced, items, room
         )
     del policy
     if rank_and_world()[0] == 0:
@@ -112,6 +122,17 @@ def _files(run: Run, system: str) -> tuple[Path, Path]:
 def _percentile(values: Sequence[int], share: int) -> int:
     ranked = sorted(values)
     return ranked[max(0, math.ceil(len(ranked) * share / 100) - 1)]
+
+
+def _shown(renderer: Renderer, splits: Splits, items: Sequence[HeldOut], longest: int) -> list[Demonstration]:
+    """The demonstrations of B3: as many of the three as leave no prompt longer than ``longest`` tokens."""
+    shown = floors.b3_demonstrations(splits.train)
+    while shown:
+        prompts = renderer.prompt_ids_all([few_shot_prompt(shown, item.prompt) for item in items])
+        if max(map(len, prompts), default=0) <= longest:
+            break
+        shown.pop()
+    return shown
 
 
 def _after(prompt: Sequence[int], completion: Sequence[int]) -> Rendered:
@@ -156,14 +177,20 @@ def _run_system(
     ids: Mapping[str, Sequence[int]],
     forced: Mapping[str, Rendered],
     items: Sequence[HeldOut],
-    max_new_tokens: int,
+    room: Mapping[str, int],
 ) -> tuple[dict[str, Completion], dict[str, TokenScores]]:
-    """Whatever is still missing of one system, on all processes, and then all of it. ``policy``: None if nothing is."""
+    """Whatever is still missing of one system, on all processes, and then all of it.
+
+    ``policy``: None if nothing is missing. ``room``: the most new tokens for each prompt; where the context ends
+    it is less than what others have.
+    """
     sizes = {item.id: len(item.references[0].encode("utf-8")) for item in items}
 
     def write(todo: list[str]) -> Iterator[Completion]:
         assert policy is not None
-        return complete(policy, {k: ids[k] for k in todo}, max_new_tokens=max_new_tokens, batch_size=batch_size)
+        for most in sorted({room[k] for k in todo}, reverse=True):
+            alike = {k: ids[k] for k in todo if room[k] == most}
+            yield from complete(policy, alike, max_new_tokens=most, batch_size=batch_size)
 
     def force(todo: list[str]) -> Iterator[TokenScores]:
         assert policy is not None
@@ -215,6 +242,14 @@ def _take_over(main: Path) -> None:
         other.unlink()
 
 
+def all_processes() -> PartialState:
+    """The processes that a launcher started, as a group that can wait for each other.
+
+    Without ``cpu`` accelerate makes no group where there is no accelerator, and waits for nobody.
+    """
+    return PartialState(cpu=default_device().type == "cpu")
+
+
 def _wait_for_everyone() -> None:
     if rank_and_world()[1] > 1:
-        PartialState().wait_for_everyone()
+        all_processes().wait_for_everyone()
