@@ -54,6 +54,13 @@ def test_experts_in_conflict_are_shown_with_their_lines(reading: Reading) -> Non
     assert [where.rsplit(":", 1)[1] for where in conflict.where] == ["1", "3"]
 
 
+def test_references_are_no_conflict(tmp_path: Path) -> None:
+    """They are measured against and never trained on, so the clone learns no mixture from them."""
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"prompt": "a", "completion": "b", "references": ["c"]}\n', encoding="utf-8")
+    assert audit("x.jsonl", read(path)).conflicts == 0
+
+
 def test_lengths_are_quantiles_that_some_text_has(reading: Reading) -> None:
     lengths = looked_through(reading).completion_lengths
     assert lengths is not None
