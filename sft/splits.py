@@ -181,17 +181,12 @@ def leak_error(leaks: Sequence[Leak], *, shown: int = 10) -> SplitError:
     lines = [f"  {leak}" for leak in leaks[:shown]]
     if 0 < shown < len(leaks):
         lines.append(f"  ... and {len(leaks) - shown} more")
-    count = f"{len(leaks)} demonstration{'s' if len(leaks) != 1 else ''}"
-    return SplitError(
-        "\n".join(
-            [
-                f"{count} would give held-out prompts away" + (":" if shown else ";"),
-                *lines,
-                "set split.near_duplicates to remove to leave them out of training (counted in the ledger), give rows "
-                "that belong together one group, or mend the files",
-            ]
-        )
+    what = f"{len(leaks)} demonstration{'s' if len(leaks) != 1 else ''} would give held-out prompts away"
+    remedy = (
+        "set split.near_duplicates to remove to leave them out of training (counted in the ledger), give rows "
+        "that belong together one group, or mend the files"
     )
+    return SplitError("\n".join([f"{what}:", *lines, remedy]) if lines else f"{what}; {remedy}")
 
 
 def without_leaks(parts: Parts, leaks: Iterable[Leak]) -> tuple[dict[str, list[Demonstration]], int]:
