@@ -18,6 +18,7 @@ FATES = {
     "duplicate": "repeats another row word for word",
     "leaked": "too close to a held-out prompt, removed from training",
     "too_long": "longer than max_length; dropped rather than cut",
+    "not_reached": "in the training split, but the steps ended before their turn",
 }
 
 

@@ -220,7 +220,7 @@ def fit(run: Run, recipe: Recipe, *, resume: bool = False) -> Fitted | None:
     The ledger learns of rows that are too long and of the tokens of every split; the manifest of the base,
     the template and the outcome. Raises ``UserError``; ``KeyboardInterrupt`` after Ctrl-C, with a checkpoint saved.
     """
-    if trained_policy(run) is not None:
+    if trained_policy(run) is not None and "training" in run.manifest:
         say(f"train     reused: {run.path} is trained already")
         return None
     from sft import policies, training
@@ -259,6 +259,7 @@ def fit(run: Run, recipe: Recipe, *, resume: bool = False) -> Fitted | None:
     except training.Interrupted as stop:
         raise KeyboardInterrupt(str(stop)) from stop
     if is_main():
+        _account_for_steps(run, fitted)
         run.update_manifest(training=asdict(fitted))
     return fitted
 
@@ -299,6 +300,17 @@ def _account(run: Run, rendered: Mapping[str, tuple[list[Any], list[Any]]]) -> N
                 known["prompt"] += sum(len(row.prompt_ids) for _, row in rows)
                 known["completion"] += sum(len(row.completion_ids) for _, row in rows)
     write_json(run.ledger_path, Ledger(ledger.rows, ledger.unrolled, ledger.fates, tokens).to_dict())
+
+
+def _account_for_steps(run: Run, fitted: Fitted) -> None:
+    """Rows that the steps ended before were not trained on, and the ledger says so."""
+    ledger = Ledger.from_dict(read_json(run.ledger_path))
+    if not fitted.rows_not_reached or "not_reached" in ledger.fates:
+        return
+    moved = ledger.moved(fitted.rows_not_reached, source="trained", to="not_reached")
+    trained = {kind: count - fitted.tokens_not_reached[kind] for kind, count in ledger.tokens["trained"].items()}
+    tokens = ledger.tokens | {"trained": trained, "not_reached": fitted.tokens_not_reached}
+    write_json(run.ledger_path, Ledger(moved.rows, moved.unrolled, moved.fates, tokens).to_dict())
 
 
 def trained_policy(run: Run) -> Path | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -37,9 +38,19 @@ SCORED_AT_ONCE = 8
 
 
 def choose_held_out(demonstrations: Sequence[Demonstration], limit: int | None) -> list[HeldOut]:
-    """At most ``limit`` held-out prompts, chosen and ordered by content, so that all runs take the same."""
+    """At most ``limit`` held-out prompts, chosen and ordered by content, so that all runs take the same.
+
+    One prompt of every group comes first, then a second one of each, and so on: prompts of one source tell
+    less than as many of different ones, so this is where a limited number of them gives the narrowest interval.
+    """
     ranked = sorted(held_out(demonstrations), key=lambda item: fingerprint([asdict(m) for m in item.prompt]))
-    return ranked if limit is None else ranked[:limit]
+    seen: Counter[str] = Counter()
+    rounds = []
+    for item in ranked:
+        rounds.append(seen[item.cluster])
+        seen[item.cluster] += 1
+    order = sorted(range(len(ranked)), key=lambda place: (rounds[place], place))
+    return [ranked[place] for place in order[:limit]]
 
 
 def evaluate(

@@ -62,9 +62,7 @@ fidelity:
     return path
 
 
-def test_run_leaves_every_arrow_as_a_file(
-    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_run_leaves_every_arrow_as_a_file(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One command: split, ledger, adapter, completions, scores, scorecard and report; the account adds up."""
     run = tmp_path / "run"
     assert main(["run", str(recipe), "--output", str(run)]) == 0
@@ -76,6 +74,9 @@ def test_run_leaves_every_arrow_as_a_file(
         assert len(read_jsonl(run / f"completions-{system}.jsonl")) == 20
     ledger = read_json(run / "ledger.json")
     assert sum(ledger["fates"].values()) == ledger["rows"] == 120
+    # Twelve steps of eight do not reach all of the training split more than once around; what they missed is told.
+    reached = ledger["fates"]["trained"] + ledger["fates"].get("not_reached", 0)
+    assert reached == len([r for r in read_jsonl(run / "demonstrations.jsonl") if r["split"] == "train"])
     assert ledger["tokens"]["trained"]["completion"] > 0
     manifest = read_json(run / "manifest.json")
     assert manifest["looks"][0]["split"] == "test"
@@ -108,6 +109,17 @@ def test_run_leaves_every_arrow_as_a_file(
     write_demonstrations(tmp_path / "demonstrations.jsonl")
     assert main(["run", str(recipe), "--output", str(run), "--resume", "--set", "training.learning_rate=1.0e-3"]) == 2
     assert "learning_rate" in capsys.readouterr().err
+
+
+def test_rows_the_steps_did_not_reach_were_not_trained_on(recipe: Path, tmp_path: Path) -> None:
+    """Three steps of eight rows: 24 are trained on, and resuming a stopped run counts the same."""
+    run = tmp_path / "run"
+    assert main(["train", str(recipe), "--output", str(run), "--set", "training.max_steps=3"]) == 0
+    ledger, training = read_json(run / "ledger.json"), read_json(run / "manifest.json")["training"]
+    assert ledger["fates"]["trained"] == 24
+    assert ledger["fates"]["not_reached"] == training["rows_not_reached"] > 0
+    assert ledger["tokens"]["not_reached"] == training["tokens_not_reached"]
+    assert sum(ledger["fates"].values()) == 120
 
 
 def test_chat_answers_on_stdout(

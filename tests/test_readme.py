@@ -8,9 +8,9 @@ import shlex
 from pathlib import Path
 
 import pytest
+from test_loop import write_demonstrations
 
 from sft.cli import main, parser
-from test_loop import write_demonstrations
 
 README = Path(__file__).parent.parent / "README.md"
 BLOCK = re.compile(r"```sh\n(.*?)```", re.DOTALL)

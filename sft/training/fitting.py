@@ -30,7 +30,11 @@ __all__ = ["Fitted", "Interrupted", "train"]
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What a finished fit amounts to. Losses are nats per supervised token; ``eval_loss`` is the best one."""
+    """What a finished fit amounts to. Losses are nats per supervised token; ``eval_loss`` is the best one.
+
+    ``rows_not_reached``: training rows that the steps ended before; ``tokens_not_reached``: theirs, prompt and
+    completion apart. ``supervised_tokens``: those of the rows that were reached, each counted once.
+    """
 
     steps: int
     best_step: int | None
@@ -40,6 +44,8 @@ class Fitted:
     trainable_parameters: int
     parameters: int
     wall_seconds: float
+    rows_not_reached: int
+    tokens_not_reached: dict[str, int]
 
 
 class Interrupted(TrainingError):
@@ -93,7 +99,9 @@ def train(
     )
     model = _policy_to_fit(recipe, renderer)
     _refuse_unknown_tokens(model, (*training, *validation))
-    datasets = dataset_of(training), dataset_of(validation) if validation else None
+    # Like lengths beside each other: less padding, the same loss.
+    by_length = sorted(validation, key=lambda row: len(row[1]))
+    datasets = dataset_of(training), dataset_of(by_length) if validation else None
     checkpoint = latest_checkpoint(run.checkpoints_path) if resume else None
     seconds_before = rewind(run, checkpoint) if arguments.process_index == 0 else 0.0
     record, interruption = Record(run, seconds_before), Interruption()
@@ -120,16 +128,23 @@ def train(
         if interruption.stopped:
             raise Interrupted(f"{run.path}: stopped at step {trainer.state.global_step}, checkpoint saved")
         save(trainer, run, lora=recipe.adapter.method != "full")
+        reached = trainer.reached.tolist()
     best = trainer.state.best_global_step or None
+    missed = [row for (_, row), seen in zip(training, reached, strict=True) if not seen]
     return Fitted(
         steps=trainer.state.global_step,
         best_step=best,
         train_loss=trainer.mean_loss,
         eval_loss=trainer.state.best_metric,
-        supervised_tokens=sum(sum(rendered.completion_mask) for _, rendered in training),
+        supervised_tokens=sum(len(r.completion_ids) for (_, r), seen in zip(training, reached, strict=True) if seen),
         trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
         parameters=sum(p.numel() for p in model.parameters()),
         wall_seconds=round(record.seconds, 3),
+        rows_not_reached=len(missed),
+        tokens_not_reached={
+            "prompt": sum(len(row.prompt_ids) for row in missed),
+            "completion": sum(len(row.completion_ids) for row in missed),
+        },
     )
 
 

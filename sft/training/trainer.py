@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from torch.nn.functional import cross_entropy, pad
@@ -84,6 +85,15 @@ class CloningTrainer(SFTTrainer):
     demonstrations: Sequence[Demonstration] = ()
     control: TrainerControl
     _rows_of_step: tuple[int, ...] = ()
+    _reached: torch.Tensor | None = None
+
+    @property
+    def reached(self) -> torch.Tensor:
+        """Which training rows the fit has seen so far, in any process: bool, one per row."""
+        if self._reached is None:
+            self._reached = torch.zeros(len(self.demonstrations), dtype=torch.bool)
+        everywhere = self.accelerator.reduce(self._reached.int().to(self.accelerator.device), "sum")
+        return everywhere.cpu() > 0
 
     def _nats(self, model: torch.nn.Module, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """-log p of every supervised token of the batch, and the row (0..batch-1) each belongs to."""
@@ -107,6 +117,9 @@ class CloningTrainer(SFTTrainer):
         """Mean nats per supervised token of the (accumulated) batch. Raises ``TrainingError`` if not finite."""
         rows = inputs.pop("row").tolist()
         self._rows_of_step += tuple(rows)
+        if self._reached is None:
+            self._reached = torch.zeros(len(self.demonstrations), dtype=torch.bool)
+        self._reached[rows] = True
         if inputs["input_ids"].device.type == "cuda":  # TRL's kernel scores supervised positions only, in tiles
             loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         else:
@@ -180,6 +193,7 @@ class CloningTrainer(SFTTrainer):
             "pending": pending.item(),
             "logged": self._total_loss_scalar,
             "last_logged": self._globalstep_last_logged,
+            "reached": np.packbits(self.reached.numpy()).tobytes().hex(),
         }
         super()._save_checkpoint(model, trial)
 
@@ -190,6 +204,8 @@ class CloningTrainer(SFTTrainer):
             return
         self._tr_loss.fill_(carried["pending"])
         self._total_loss_scalar, self._globalstep_last_logged = carried["logged"], carried["last_logged"]
+        packed = np.frombuffer(bytes.fromhex(carried["reached"]), dtype=np.uint8)
+        self._reached = torch.from_numpy(np.unpackbits(packed, count=len(self.demonstrations)).astype(bool))
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, EarlyStoppingCallback):
                 known = state.stateful_callbacks["EarlyStoppingCallback"]["attributes"]
