@@ -1,4 +1,4 @@
-"""The layers of the package, as docs/architecture tells them: imports point downwards only."""
+"""The layers of the package, lowest first: imports point downwards, and within a layer never in a circle."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "sft"
 
-# Lowest layer first. A module may import from its own layer only what ALLOWED_WITHIN names.
+# Lowest layer first.
 LAYERS: list[tuple[str, set[str]]] = [
     ("words", {"errors", "demonstrations", "ledger", "intervals", "recipes", "engine_fields", "scorecards"}),
     ("data", {"formats", "cells", "rows", "sources", "splits", "nearness", "audit"}),
@@ -71,6 +71,14 @@ def test_imports_point_downwards(module: str) -> None:
     for path in modules().get(module, []):
         upward = {name for name in imported(path) if LEVEL[name] > LEVEL[module]}
         assert not upward, f"{path.name} reaches up to {', '.join(sorted(upward))}"
+
+
+def test_no_circles() -> None:
+    needs = {module: set().union(*map(imported, paths)) - {module} for module, paths in modules().items()}
+    while needs:
+        free = {module for module, others in needs.items() if not others & needs.keys()}
+        assert free, f"these import each other in a circle: {', '.join(sorted(needs))}"
+        needs = {module: others for module, others in needs.items() if module not in free}
 
 
 def test_only_training_imports_the_trainer() -> None:
