@@ -91,14 +91,22 @@ class Reading:
         return self.demonstrations
 
 
-def read(path: str | os.PathLike[str], *, format: str = "auto", columns: Mapping[str, str] | None = None) -> Reading:
+def read(
+    path: str | os.PathLike[str],
+    *,
+    format: str = "auto",
+    columns: Mapping[str, str] | None = None,
+    name: str | None = None,
+) -> Reading:
     """Read one file. ``columns`` maps prompt, completion, system, expert, group, references to its columns.
+
+    ``name``: what addresses call the file, where it is not the path (a shipped set, a hub id).
 
     Raises ``SourceError`` (one sentence) for a file that is unusable as a whole: missing, empty, not UTF-8,
     of an unknown kind, or without the columns that ``format`` needs in any row.
     Bad rows do not raise: they come back in ``problems`` and ``rejected``.
     """
-    name = os.fspath(path)
+    name = os.fspath(path) if name is None else name
     names = _named(name, format, columns or {})
     rows = rows_of(Path(path))
     if columns and {"prompt", "completion"} & set(columns):

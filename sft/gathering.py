@@ -117,7 +117,8 @@ def read(recipe: Recipe) -> tuple[list[formats.Reading], list[formats.Reading]]:
     columns = {key: name for key, name in section.columns.model_dump().items() if name is not None}
 
     def one(reference: str) -> formats.Reading:
-        return formats.read(sources.resolve_demonstrations(reference), format=section.format, columns=columns)
+        path = sources.resolve_demonstrations(reference)
+        return formats.read(path, format=section.format, columns=columns, name=reference)
 
     held_out = [path for path in (recipe.split.validation, recipe.split.test) if isinstance(path, str)]
     return [one(path) for path in section.paths], [one(path) for path in held_out]

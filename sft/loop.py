@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sft import formats, recipes, splits
+from sft import formats, recipes, sources, splits
 from sft.demonstrations import Demonstration, Message, fingerprint
 from sft.errors import DemonstrationsError, RunError, SplitError
 from sft.gathering import Gathered, gather
@@ -85,6 +85,7 @@ def begin(resolved: Resolved, folder: Path, *, resume: bool = False, keep_going:
         return
     new, was_there = not (folder / "manifest.json").exists(), folder.exists()
     try:
+        _fetch(resolved.recipe)
         run = prepare(resolved, folder, resume=resume, keep_going=keep_going)
     except BaseException:
         _tell(False)
@@ -98,6 +99,20 @@ def begin(resolved: Resolved, folder: Path, *, resume: bool = False, keep_going:
             if new and not _has_begun(run):
                 _clear(run, keep_folder=was_there)
             raise
+
+
+def _fetch(recipe: Recipe) -> None:
+    """Bring in what travels in wheels, once and by one process, and say what was there already."""
+    for path in recipe.demonstrations.paths:
+        if path.startswith("data:"):
+            _, there = sources.build_shipped(path.removeprefix("data:"))
+            say(f"data      {'reused' if there else 'built'}: {path}")
+    source = sources.resolve_model(recipe.model.name, recipe.model.revision)
+    if source.wheel is not None:
+        from sft.policies import base_folder
+
+        _, there = base_folder(source)
+        say(f"model     {'reused' if there else 'converted'}: {source.name}")
 
 
 def _has_begun(run: Run) -> bool:
@@ -224,7 +239,6 @@ def fit(run: Run, recipe: Recipe, *, resume: bool = False) -> Fitted | None:
         say(f"train     reused: {run.path} is trained already")
         return None
     from sft import policies, training
-    from sft.sources import resolve_model
 
     made = load_splits(run)
     renderer = renderer_of(recipe)
@@ -243,7 +257,7 @@ def fit(run: Run, recipe: Recipe, *, resume: bool = False) -> Fitted | None:
         )
     if is_main():
         _account(run, rendered)
-        source = resolve_model(recipe.model.name, recipe.model.revision)
+        source = sources.resolve_model(recipe.model.name, recipe.model.revision)
         base = {"name": recipe.model.name, "hub_id": source.hub_id, "revision": source.revision}
         if source.wheel is not None:
             base["sha256"] = source.wheel.wheel.sha256
