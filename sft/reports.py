@@ -141,7 +141,8 @@ def _rows(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 def _facts(
     manifest: Mapping[str, Any], card: Scorecard, ledger: Ledger | None, sessions: Sequence[Mapping[str, Any]]
 ) -> list[tuple[str, str]]:
-    base = _section(manifest, "base").get("name") or "not recorded"
+    recorded = _section(manifest, "base")
+    base = recorded.get("hub_id") or recorded.get("name") or "not recorded"
     groups = "" if card.clusters in (0, card.n) else f" in {grouped(card.clusters)} groups"
     facts = [
         ("Base model", plain(str(base))),
