@@ -14,10 +14,10 @@ demo: setup          ## the whole loop on real demonstrations; about 15 minutes 
 	$(BIN)/sft demo
 
 test: setup          ## everything, offline
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
 inner: setup         ## the inner loop, without torch
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -m "not engine"
 
 check: setup         ## linter, format, types, layers
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/python -m pytest -q tests/test_architecture.py
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/python -m pytest -q -n 0 tests/test_architecture.py
