@@ -113,6 +113,14 @@ def test_more_rows_only_push_in_between() -> None:
     assert [prompt for prompt in after if prompt in before] == before
 
 
+def test_every_group_is_asked_before_any_is_asked_twice() -> None:
+    """One file with thirty functions and nine with one each: ten prompts are of ten files."""
+    rows = [ask(n, group="large") for n in range(30)] + [ask(100 + n, group=f"small {n}") for n in range(9)]
+    chosen = choose_held_out(rows, 12)
+    assert len({item.cluster for item in chosen[:10]}) == 10
+    assert {item.cluster for item in chosen[10:]} == {"large"}
+
+
 def test_rows_of_one_prompt_are_one_item_with_all_its_references() -> None:
     (item,) = choose_held_out([ask(1, "a", expert="ann", references=("b",)), ask(1, "c", expert="bob")], 5)
     assert (item.references, item.experts) == (("a", "b", "c"), ("ann", "", "bob"))
