@@ -6,7 +6,6 @@ reused as long as they were made under the same signature; so an interrupted eva
 
 from __future__ import annotations
 
-import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from sft.demonstrations import Demonstration, HeldOut, fingerprint, held_out
 from sft.generation import complete, rank_and_world, score
 from sft.policies import Policy, context_length, default_device, load_policy, load_renderer
 from sft.recipes import Recipe
-from sft.rendering import Rendered, Renderer, few_shot_prompt
+from sft.rendering import Rendered, Renderer, census, few_shot_prompt
 from sft.runs import Run, open_append, read_json, read_jsonl, write_json, write_jsonl
 from sft.scorecards import Completion, Scorecard, TokenScores
 from sft.splits import Splits
@@ -67,8 +66,8 @@ def evaluate(
     # What the ledger counts as too long was not trained on either, and no policy could write it.
     fitting = renderer.render_all(splits.parts[split], max_length=context, too_long="drop")[0]
     items = choose_held_out([demonstration for demonstration, _ in fitting], recipe.fidelity.max_prompts)
-    lengths = [len(row.completion_ids) for _, row in renderer.render_all(splits.train)[0]]
-    max_new_tokens = recipe.fidelity.max_new_tokens or 2 * _percentile(lengths, 99)
+    lengths = census(row for _, row in renderer.render_all(splits.train)[0]).completion
+    max_new_tokens = recipe.fidelity.max_new_tokens or 2 * lengths["99"]
     experts = [Demonstration(item.prompt, item.references[0], id=item.id) for item in items]
     rendered = [row for _, row in renderer.render_all(experts)[0]]
     longest = max([max_new_tokens, *(len(row.completion_ids) for row in rendered)])
@@ -128,11 +127,6 @@ def _say(text: str) -> None:
 
 def _files(run: Run, system: str) -> tuple[Path, Path]:
     return run.completions_path(system), run.token_scores_path(system)
-
-
-def _percentile(values: Sequence[int], share: int) -> int:
-    ranked = sorted(values)
-    return ranked[max(0, math.ceil(len(ranked) * share / 100) - 1)]
 
 
 def _shown(renderer: Renderer, splits: Splits, items: Sequence[HeldOut], longest: int) -> list[Demonstration]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -85,13 +86,15 @@ class CloningTrainer(SFTTrainer):
     demonstrations: Sequence[Demonstration] = ()
     control: TrainerControl
     _rows_of_step: tuple[int, ...] = ()
-    _reached: torch.Tensor | None = None
+
+    @cached_property
+    def _reached(self) -> torch.Tensor:
+        """Which training rows this process has seen: bool, one per row."""
+        return torch.zeros(len(self.demonstrations), dtype=torch.bool)
 
     @property
     def reached(self) -> torch.Tensor:
         """Which training rows the fit has seen so far, in any process: bool, one per row."""
-        if self._reached is None:
-            self._reached = torch.zeros(len(self.demonstrations), dtype=torch.bool)
         everywhere = self.accelerator.reduce(self._reached.int().to(self.accelerator.device), "sum")
         return everywhere.cpu() > 0
 
@@ -117,8 +120,6 @@ class CloningTrainer(SFTTrainer):
         """Mean nats per supervised token of the (accumulated) batch. Raises ``TrainingError`` if not finite."""
         rows = inputs.pop("row").tolist()
         self._rows_of_step += tuple(rows)
-        if self._reached is None:
-            self._reached = torch.zeros(len(self.demonstrations), dtype=torch.bool)
         self._reached[rows] = True
         if inputs["input_ids"].device.type == "cuda":  # TRL's kernel scores supervised positions only, in tiles
             loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
