@@ -181,7 +181,8 @@ class HeldOut:
     """One held-out prompt with everything its experts wrote: the unit that is scored.
 
     ``references`` and ``experts`` run in parallel, first the demonstration's own. ``cluster`` is the
-    group that intervals are clustered by.
+    group that intervals are clustered by. ``others``: (expert, completion) of experts whom the clone was not
+    fitted to; they are compared with, never counted as references.
     """
 
     id: str
@@ -189,6 +190,7 @@ class HeldOut:
     references: tuple[str, ...]
     experts: tuple[str, ...]
     cluster: str
+    others: tuple[tuple[str, str], ...] = ()
 
 
 def held_out(demonstrations: Iterable[Demonstration]) -> list[HeldOut]:

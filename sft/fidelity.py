@@ -21,9 +21,9 @@ from numpy.typing import ArrayLike, NDArray
 from sft import intervals, metrics
 from sft.demonstrations import HeldOut, fingerprint, prompt_text
 from sft.errors import UserError
+from sft.observations import Completion, TokenScores
 from sft.scorecards import (
     SYSTEMS,
-    Completion,
     Estimate,
     Example,
     Gain,
@@ -31,7 +31,6 @@ from sft.scorecards import (
     Scorecard,
     SurvivalPoint,
     SystemScores,
-    TokenScores,
 )
 from sft.verdicts import FLOORS, GUARDRAIL_LIMITS, Evidence, bar_points, judge
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sft.demonstrations import Demonstration, HeldOut, Message, fingerprint, prompt_text
-from sft.scorecards import Completion
+from sft.observations import Completion
 
 __all__ = ["b3_demonstrations", "constant", "copied_prompt", "floor_completions", "nearest"]
 

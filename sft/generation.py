@@ -18,7 +18,7 @@ from transformers.cache_utils import DynamicLayer
 
 from sft.policies import Policy, supervised_only
 from sft.rendering import Rendered
-from sft.scorecards import Completion, TokenScores
+from sft.observations import Completion, TokenScores
 
 __all__ = ["complete", "rank_and_world", "score", "stream"]
 

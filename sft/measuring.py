@@ -19,11 +19,12 @@ from tqdm import tqdm
 from sft import fidelity, floors
 from sft.demonstrations import Demonstration, HeldOut, fingerprint, held_out
 from sft.generation import complete, rank_and_world, score
+from sft.observations import Completion, TokenScores
 from sft.policies import Policy, context_length, default_device, load_policy, load_renderer
 from sft.recipes import Recipe
 from sft.rendering import Rendered, Renderer, census, few_shot_prompt
 from sft.runs import Run, open_append, read_json, read_jsonl, write_json, write_jsonl
-from sft.scorecards import Completion, Scorecard, TokenScores
+from sft.scorecards import Scorecard
 from sft.splits import Splits
 
 __all__ = ["all_processes", "choose_held_out", "evaluate", "policy_of"]

@@ -12,6 +12,7 @@ RUNG_MEANINGS = {
     "imitates": "The clone writes more like the expert than the model it started from.",
     "learned from the demonstrations": "It also beats every shortcut that needs no training.",
     "meets your bar": "It also clears the bar that the recipe set.",
+    "cloned, within the margin": "It keeps the margin: nearly as close as another expert, and hard to tell apart.",
 }
 #: Metric -> (its name, what it measures, how it is written).
 METRIC_NAMES = {

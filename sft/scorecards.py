@@ -13,17 +13,30 @@ from typing import Any
 from pydantic import TypeAdapter
 
 __all__ = [
+    "PROFILES",
     "RUNGS",
     "SYSTEMS",
-    "Completion",
+    "Calibration",
+    "CalibrationBin",
+    "Closure",
+    "Conflicts",
+    "Copied",
     "Estimate",
     "Example",
+    "ExpertScore",
+    "Forgetting",
     "Gain",
+    "Gap",
+    "Gaps",
     "Guardrail",
+    "Lost",
+    "Memorisation",
+    "PrefixPoint",
     "Scorecard",
+    "Stratum",
     "SurvivalPoint",
     "SystemScores",
-    "TokenScores",
+    "Underachieving",
     "Verdict",
 ]
 
@@ -44,33 +57,11 @@ RUNGS = (
     "imitates",
     "learned from the demonstrations",
     "meets your bar",
+    "cloned, within the margin",
 )
 
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """What a system wrote for one held-out prompt. ``finished``: it stopped by itself."""
-
-    id: str
-    text: str
-    finished: bool
-    tokens: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class TokenScores:
-    """Teacher-forced scores of one expert completion under one policy.
-
-    The tuples run over the completion's tokens, stop token last. ``nats``: -log p of the expert's token;
-    ``ranks``: how many tokens the policy found likelier (0 = it would have written the same);
-    ``entropies``: of the policy's next-token distribution, nats. ``bytes``: UTF-8 length of the completion.
-    """
-
-    id: str
-    nats: tuple[float, ...]
-    ranks: tuple[int, ...]
-    entropies: tuple[float, ...]
-    bytes: int
+#: How much is measured. ``fast`` generates for no base model; ``full`` adds what costs as much again.
+PROFILES = ("fast", "standard", "full")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +116,211 @@ class Guardrail:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The answer in words: the rung reached, why not higher, and the one thing to do next."""
+    """The answer in words: the rung reached, why not higher, and the one thing to do next.
+
+    ``shortfall``: a sentence of its own where the clone is shown *not* to be cloned: what is missing and how much
+    of the way is closed; "" otherwise.
+    """
 
     rung: str
     sentence: str
     reasons: tuple[str, ...]
     next_step: str
+    shortfall: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Closure:
+    """How much of the distance from the best floor to another expert the clone has closed.
+
+    ``surplus``: mean of s(tuned) - margin * s(E) - (1 - margin) * s(floor), points: above 0, at least ``margin`` of
+    the distance is closed. ``share``: the share closed (Fieller); its bounds are None where no bounded interval
+    exists. ``finding``: "cloned", "not cloned" or "undecided", by the interval of ``surplus`` (a share that no
+    interval bounds can still be decided). ``expert``: mean score of another expert on the same prompts.
+    """
+
+    floor: str
+    margin: float
+    surplus: Estimate
+    share: Estimate
+    tuned: Estimate
+    expert: Estimate
+    p_value: float
+    finding: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertScore:
+    """The clone against one named expert. ``own``: the clone was fitted to this one.
+
+    ``score``: headline points of the clone against this expert's completions; ``agreement``: of the other experts
+    against them (None: nobody else answered these prompts). ``lead``: own experts' score minus this one's, paired
+    by prompt, with the Holm-adjusted one-sided ``p_value``; both None for an own expert.
+    """
+
+    expert: str
+    own: bool
+    score: Estimate
+    agreement: Estimate | None
+    lead: Estimate | None
+    p_value: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Conflicts:
+    """Training prompts that were answered in different ways.
+
+    ``agreement``: headline points of their completions against each other; ``handled``: what the recipe did.
+    """
+
+    prompts: int
+    conflicting: int
+    agreement: Estimate | None
+    handled: str
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixPoint:
+    """One point of the prefix-forcing curve: the rest of the completion, after ``share`` of it was given.
+
+    ``score``: headline points of what was written against the expert's rest. ``excess``: what another expert's rest
+    scores minus that, paired; None without another expert.
+    """
+
+    share: float
+    score: Estimate
+    excess: Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationBin:
+    """Tokens of like confidence: their mean confidence and how often they were right, with a 95 % interval."""
+
+    confidence: float
+    accuracy: float
+    low: float
+    high: float
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Confidence against accuracy. ``overconfidence``: mean confidence minus accuracy, 0 to 1, signed.
+
+    ``error``: expected calibration error, the mean distance of the two over ``bins`` of equal size.
+    """
+
+    bins: tuple[CalibrationBin, ...]
+    error: Estimate
+    confidence: Estimate
+    accuracy: Estimate
+    overconfidence: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """A run of words that a completion shares with a training completion. ``source``: id of the demonstration."""
+
+    id: str
+    text: str
+    words: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Memorisation:
+    """What the clone repeats of its training completions, beside what the held-out experts repeat of them.
+
+    ``longest``: "tuned" and "expert" -> mean longest shared run of words; ``excess``: the difference, paired.
+    ``copies``: "tuned" and "expert" -> share of completions that stand in training word for word; ``p_value``:
+    one-sided, that the clone's are more (mid-p McNemar). ``examples``: the longest of the clone's.
+    """
+
+    longest: dict[str, Estimate]
+    excess: Estimate
+    copies: dict[str, Estimate]
+    p_value: float
+    examples: tuple[Copied, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Forgetting:
+    """One plain control text: bits per byte of both policies, and ``rise``, the clone's over the base's minus 1."""
+
+    text: str
+    windows: int
+    base: Estimate
+    tuned: Estimate
+    rise: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A training completion that the base finds no likelier after reading its prompt. ``bits``: gained per byte."""
+
+    id: str
+    address: str
+    prompt: str
+    completion: str
+    bits: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """Knowledge gaps: where imitating the expert means guessing with confidence.
+
+    ``share`` of the training completions ``looked_at`` that are flagged; ``bits``: mean bits per byte that reading
+    the prompt gives the base; ``examples``: the worst.
+    """
+
+    looked_at: int
+    flagged: int
+    share: Estimate
+    bits: Estimate
+    examples: tuple[Gap, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A prompt that the base answered right and the clone wrong."""
+
+    id: str
+    prompt: str
+    expert: str
+    base: str
+    tuned: str
+
+
+@dataclass(frozen=True, slots=True)
+class Underachieving:
+    """Right answers by ``checker``: ``right`` is system -> share. ``base``: the better base, compared with the clone.
+
+    ``lost`` prompts only that base got right, ``won`` only the clone; ``p_value``: two-sided mid-p McNemar.
+    """
+
+    checker: str
+    base: str
+    right: dict[str, Estimate]
+    difference: Estimate
+    lost: int
+    won: int
+    p_value: float
+    examples: tuple[Lost, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stratum:
+    """Part of the held-out prompts. ``by``: what they were parted by; ``label``: which part.
+
+    ``gain``: over the best shortcut of the whole set; ``saved``: bits per byte saved against the better base.
+    """
+
+    by: str
+    label: str
+    n: int
+    score: Estimate
+    gain: Estimate | None
+    saved: Estimate | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +335,7 @@ class SurvivalPoint:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One held-out prompt side by side. ``kind``: best, typical, worst or earliest divergence."""
+    """One held-out prompt side by side. ``kind``: best, typical, worst, earliest divergence, or "" for the rest."""
 
     kind: str
     id: str
@@ -157,12 +347,20 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Scorecard:
-    """Everything measured on one held-out set, recomputable from ``scores.jsonl`` and completions.
+    """Everything measured on one held-out set, recomputable from the observations of a run.
 
     ``bits_per_byte``: system -> {"with_stop": ..., "without_stop": ...}. ``action``: system ->
     {"top1", "top5", "prob_true_act", "entropy", "neglogp"}: shares and probabilities 0 to 1, nats.
     ``lengths``: system, or "expert", -> words per completion, in held-out order. ``signature``: data hash,
     n, clusters, template hash, decoding, metric versions.
+
+    ``corpus``: system -> {"bleu", "chrf_pp"}, points. ``manner``: system, or "expert", -> {"rep_4",
+    "distinct_2", "distinct_outputs": shares; "length_spread": standard deviation of the length over the expert's}.
+    ``prefix``: "tuned" and "E" -> points of the prefix-forcing curve; ``accumulated``: excess divergence without
+    forcing minus that at the last point, paired. ``impostor``: "sampled", "greedy", "base", "experts" -> AUC, 0.5 to 1.
+    ``self_agreement``: "tuned", "experts", "difference", points. ``calibration``: "tuned", "B0" on the expert's path,
+    "own" on the clone's own; ``off_path``: overconfidence on its own path after leaving the expert's, minus that on
+    the expert's path. ``absent``: section -> why it was not measured. ``looks``: how often this split was looked at.
     """
 
     verdict: Verdict
@@ -184,7 +382,26 @@ class Scorecard:
     clusters: int = 0
     unscored: int = 0
     bar: dict[str, float] = field(default_factory=dict)
-    schema_version: int = 1
+    profile: str = "standard"
+    looks: int = 0
+    closure: Closure | None = None
+    experts: tuple[ExpertScore, ...] = ()
+    conflicts: Conflicts | None = None
+    corpus: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    manner: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    prefix: dict[str, tuple[PrefixPoint, ...]] = field(default_factory=dict)
+    accumulated: Estimate | None = None
+    impostor: dict[str, Estimate] = field(default_factory=dict)
+    self_agreement: dict[str, Estimate] = field(default_factory=dict)
+    calibration: dict[str, Calibration] = field(default_factory=dict)
+    off_path: Estimate | None = None
+    memorisation: Memorisation | None = None
+    forgetting: tuple[Forgetting, ...] = ()
+    gaps: Gaps | None = None
+    underachieving: Underachieving | None = None
+    strata: tuple[Stratum, ...] = ()
+    absent: dict[str, str] = field(default_factory=dict)
+    schema_version: int = 2
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""

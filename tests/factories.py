@@ -18,7 +18,7 @@ from sft import fidelity
 from sft.demonstrations import Demonstration, HeldOut, Message, held_out
 from sft.ledger import Ledger
 from sft.runs import Run, write_json, write_jsonl, write_text
-from sft.scorecards import Completion, TokenScores
+from sft.observations import Completion, TokenScores
 
 VERBS = {
     "get": "Return",

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "sft"
 
 # Lowest layer first.
 LAYERS: list[tuple[str, set[str]]] = [
-    ("words", {"errors", "demonstrations", "ledger", "intervals", "recipes", "engine_fields", "scorecards"}),
+    ("words", {"errors", "demonstrations", "ledger", "intervals", "recipes", "engine_fields", "observations", "scorecards"}),
     ("data", {"formats", "cells", "rows", "sources", "splits", "nearness", "audit"}),
     (
         "results",
@@ -24,6 +24,9 @@ LAYERS: list[tuple[str, set[str]]] = [
             "metrics",
             "floors",
             "fidelity",
+            "probes",
+            "observing",
+            "comparing",
             "verdicts",
             "drawings",
             "typography",
@@ -33,7 +36,7 @@ LAYERS: list[tuple[str, set[str]]] = [
         },
     ),
     ("engine", {"templates", "rendering", "preview", "policies", "training", "generation", "measuring"}),
-    ("shell", {"gathering", "checking", "loop", "refusals", "cli", "__main__"}),
+    ("shell", {"gathering", "checking", "scoring", "loop", "elsewhere", "refusals", "cli", "__main__"}),
 ]
 LEVEL = {module: level for level, (_, modules) in enumerate(LAYERS) for module in modules}
 FREE_OF_TORCH = {module for name, modules in LAYERS[:3] for module in modules}

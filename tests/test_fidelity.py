@@ -15,9 +15,10 @@ import pytest
 from sft import fidelity, floors, intervals, metrics, verdicts
 from sft.demonstrations import Demonstration, HeldOut, Message, held_out
 from sft.errors import UserError
-from sft.scorecards import RUNGS, Completion, Guardrail, Scorecard, TokenScores
+from sft.observations import Completion, TokenScores
+from sft.scorecards import RUNGS, Guardrail, Scorecard
 
-NONE, IMITATES, LEARNED, MEETS = RUNGS
+NONE, IMITATES, LEARNED, MEETS, CLONED = RUNGS
 PLACES = ["harbour", "market", "old mill", "station", "library", "river bend", "castle", "school"]
 FOODS = ["noodle", "herring", "dumpling", "waffle", "curry", "cheese", "barley soup", "plum cake"]
 MOODS = ["quiet", "crowded", "shabby", "elegant", "cheerful", "gloomy"]
