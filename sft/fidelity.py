@@ -9,19 +9,20 @@ Everything here is arithmetic on what is on disk: no model, no draw without a se
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from importlib import metadata
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from sft import intervals, metrics
 from sft.demonstrations import HeldOut, fingerprint, prompt_text
 from sft.errors import UserError
 from sft.observations import Completion, TokenScores
+from sft.probes import estimates
 from sft.scorecards import (
     SYSTEMS,
     Estimate,
@@ -218,14 +219,14 @@ class _Table:
         """Means over scored prompts: metrics in points, rates as shares, length against the expert's."""
         ids = self.ids(system)
         labels = self.labels(ids)
-        scores = {name: _points(self.column(system, name, ids), labels) for name in metrics.METRICS}
+        scores = {name: estimates.points(self.column(system, name, ids), labels) for name in metrics.METRICS}
         if system == "E":
             note = f"each expert against the others, on {len(ids)} prompts answered by several"
             return SystemScores(system, scores, note)
-        scores["stop_rate"] = _share(self.column(system, "finished", ids), labels)
-        scores["empty_rate"] = _share(self.column(system, "empty", ids), labels)
+        scores["stop_rate"] = estimates.share(self.column(system, "finished", ids), labels)
+        scores["empty_rate"] = estimates.share(self.column(system, "empty", ids), labels)
         columns = [self.column(system, name, ids) for name in ("characters", "expert_characters")]
-        scores["length_ratio"] = _ratio(columns[0], columns[1], labels, seed)
+        scores["length_ratio"] = estimates.ratio(columns[0], columns[1], labels, seed)
         absent = len(self.clusters) - len(ids)
         note = f"{absent} of {len(self.clusters)} prompts unscored" if absent else ""
         return SystemScores(system, scores, note)
@@ -240,40 +241,10 @@ class _Table:
         labels = self.labels(ids)
         return Gain(
             floor,
-            _estimate(intervals.clustered_t(differences, labels)),
+            estimates.estimate(intervals.clustered_t(differences, labels)),
             intervals.sign_flip(differences, labels, seed=seed),
             intervals.smallest_visible_gain(differences, labels),
         )
-
-
-def _estimate(
-    interval: intervals.Interval, *, scale: float = 1.0, bounds: tuple[float, float] | None = None
-) -> Estimate:
-    """An interval as an estimate, scaled, its ends kept inside ``bounds``."""
-    ends = [None if end is None else scale * end for end in (interval.low, interval.high)]
-    if bounds is not None:
-        ends = [None if end is None else min(max(end, bounds[0]), bounds[1]) for end in ends]
-    return Estimate(scale * interval.value, ends[0], ends[1], interval.level, interval.method, interval.n)
-
-
-def _points(values: Sequence[float], labels: Sequence[Hashable]) -> Estimate:
-    """Mean of scores in points. All 0 or 100 makes it a share: Wilson, which keeps a width at the ends."""
-    if set(values) <= {0.0, 100.0}:
-        return _estimate(intervals.clustered_wilson(np.divide(values, 100), labels), scale=100)
-    return _estimate(intervals.clustered_t(values, labels), bounds=(0, 100))
-
-
-def _share(flags: Sequence[float], labels: Sequence[Hashable]) -> Estimate:
-    return _estimate(intervals.clustered_wilson(flags, labels))
-
-
-def _quotient(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(sums[:, 0] / sums[:, 1])
-
-
-def _ratio(above: ArrayLike, below: ArrayLike, labels: Sequence[Hashable], seed: int) -> Estimate:
-    """Sum over sum, a corpus figure."""
-    return _estimate(intervals.cluster_bootstrap([above, below], _quotient, labels, seed=seed))
 
 
 def _known(clusters: Mapping[str, str], scores: Mapping[str, TokenScores]) -> list[TokenScores]:
@@ -290,8 +261,8 @@ def _bits_per_byte(clusters: Mapping[str, str], scores: Mapping[str, TokenScores
     known = _known(clusters, scores)
     labels, sizes = [clusters[s.id] for s in known], [s.bytes for s in known]
     return {
-        "with_stop": _ratio(_bits(known), sizes, labels, seed),
-        "without_stop": _ratio(_bits(known, stop=False), sizes, labels, seed),
+        "with_stop": estimates.ratio(_bits(known), sizes, labels, seed),
+        "without_stop": estimates.ratio(_bits(known, stop=False), sizes, labels, seed),
     }
 
 
@@ -309,7 +280,7 @@ def _imitation(
         labels, sizes = [clusters[key] for key in ids], [tuned[key].bytes for key in ids]
         bits = _bits([other[key] for key in ids])
         saved = bits - _bits([tuned[key] for key in ids])
-        estimate, p_value = _ratio(saved, sizes, labels, seed), intervals.sign_flip(saved, labels, seed=seed)
+        estimate, p_value = estimates.ratio(saved, sizes, labels, seed), intervals.sign_flip(saved, labels, seed=seed)
         candidates.append((float(bits.sum()) / sum(sizes), floor, estimate, p_value))
     if not candidates:
         return "", None, None
@@ -334,9 +305,9 @@ def _action(clusters: Mapping[str, str], scores: Mapping[str, TokenScores]) -> d
         "top5": (ranks < 5).astype(float),
         "prob_true_act": np.exp(-nats),
     }
-    found = {n: _estimate(intervals.clustered_t(v, labels), bounds=(0, 1)) for n, v in shares.items()}
+    found = {n: estimates.estimate(intervals.clustered_t(v, labels), bounds=(0, 1)) for n, v in shares.items()}
     for name, values in {"entropy": entropies, "neglogp": nats}.items():
-        found[name] = _estimate(intervals.clustered_t(values, labels))
+        found[name] = estimates.estimate(intervals.clustered_t(values, labels))
     return found
 
 
@@ -369,10 +340,10 @@ def _guardrails(table: _Table, unscored: int) -> tuple[Guardrail, ...]:
     labels = table.labels(ids)
     running_on = [1 - flag for flag in table.column("tuned", "finished", ids)]
     found = {
-        "not stopping": (_share(running_on, labels), "share of completions cut at the length limit"),
-        "empty": (_share(table.column("tuned", "empty", ids), labels), "share of completions without a word"),
+        "not stopping": (estimates.share(running_on, labels), "share of completions cut at the length limit"),
+        "empty": (estimates.share(table.column("tuned", "empty", ids), labels), "share of completions without a word"),
         "unscored": (
-            _estimate(intervals.wilson(unscored, len(table.clusters))),
+            estimates.estimate(intervals.wilson(unscored, len(table.clusters))),
             "share of held-out prompts for which some system has no completion or score",
         ),
     }

@@ -16,9 +16,9 @@ from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel, TextStreamer
 from transformers.cache_utils import DynamicLayer
 
+from sft.observations import Completion, TokenScores
 from sft.policies import Policy, supervised_only
 from sft.rendering import Rendered
-from sft.observations import Completion, TokenScores
 
 __all__ = ["complete", "rank_and_world", "score", "stream"]
 

@@ -204,6 +204,33 @@ class Run:
         """Teacher-forced scores of the experts' completions under ``system``."""
         return self.path / f"token-scores-{_system(system)}.jsonl"
 
+    def samples_path(self, number: int) -> Path:
+        """What the clone wrote at temperature 1, round ``number`` (from 0)."""
+        return self.path / f"samples-{number}.jsonl"
+
+    def forced_path(self, system: str) -> Path:
+        """How ``system`` went on where the first part of the expert's completion was given."""
+        return self.path / f"forced-{_system(system)}.jsonl"
+
+    @property
+    def own_path_path(self) -> Path:
+        """The clone's own completions, token by token."""
+        return self.path / "own-path.jsonl"
+
+    def control_path(self, policy: str) -> Path:
+        """Log loss of plain control texts under ``policy`` (base or tuned)."""
+        return self.path / f"control-{_system(policy)}.jsonl"
+
+    @property
+    def prompt_values_path(self) -> Path:
+        """How much reading the prompt tells the base about training completions."""
+        return self.path / "prompt-values.jsonl"
+
+    @property
+    def corrections_path(self) -> Path:
+        """The correction sheet: what the clone got wrong, for the expert to look through."""
+        return self.path / "corrections.jsonl"
+
     @property
     def scores_path(self) -> Path:
         """Every score of every system for every held-out prompt."""

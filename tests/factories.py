@@ -17,8 +17,8 @@ from pathlib import Path
 from sft import fidelity
 from sft.demonstrations import Demonstration, HeldOut, Message, held_out
 from sft.ledger import Ledger
-from sft.runs import Run, write_json, write_jsonl, write_text
 from sft.observations import Completion, TokenScores
+from sft.runs import Run, write_json, write_jsonl, write_text
 
 VERBS = {
     "get": "Return",

@@ -16,6 +16,7 @@ from sft import fidelity, floors, intervals, metrics, verdicts
 from sft.demonstrations import Demonstration, HeldOut, Message, held_out
 from sft.errors import UserError
 from sft.observations import Completion, TokenScores
+from sft.probes import estimates
 from sft.scorecards import RUNGS, Guardrail, Scorecard
 
 NONE, IMITATES, LEARNED, MEETS, CLONED = RUNGS
@@ -168,7 +169,7 @@ def test_type_one_error_of_a_single_gain() -> None:
         values = generator.normal(size=(15, 1)) + generator.normal(size=(15, 2))
         interval = intervals.clustered_t(values.ravel(), labels)
         p_value = intervals.sign_flip(values.ravel(), labels, seed=seed, draws=199)
-        above += verdicts.above_zero(fidelity._estimate(interval), p_value)
+        above += verdicts.above_zero(estimates.estimate(interval), p_value)
     assert above / 800 <= 0.06
 
 
@@ -274,7 +275,7 @@ def test_guardrails_turn_red_above_their_limit() -> None:
 
 
 def test_further_guardrails_can_be_appended() -> None:
-    value = fidelity._estimate(intervals.wilson(3, 20))
+    value = estimates.estimate(intervals.wilson(3, 20))
     extra = Guardrail("contamination", value, 0.01, True, "held-out prompts seen in training; split again")
     card = measured(PERFECT, guardrails=[extra])
     assert card.guardrails[-1] == extra

@@ -35,9 +35,9 @@ from transformers import (  # noqa: E402
 from sft import generation  # noqa: E402
 from sft.demonstrations import Demonstration, Message  # noqa: E402
 from sft.generation import common_prefix, complete, score, stream  # noqa: E402
+from sft.observations import Completion, TokenScores  # noqa: E402
 from sft.policies import Policy, load_policy, stops_with  # noqa: E402
 from sft.rendering import Rendered, renderer_for  # noqa: E402
-from sft.observations import Completion, TokenScores  # noqa: E402
 from sft.sources import BaseSource  # noqa: E402
 
 SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}

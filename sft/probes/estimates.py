@@ -1,0 +1,57 @@
+"""From intervals to the estimates of a scorecard: which kind of figure gets which kind of interval."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sft import intervals
+from sft.scorecards import Estimate
+
+__all__ = ["alone", "estimate", "mean", "points", "ratio", "share"]
+
+Floats = NDArray[np.float64]
+Labels = Sequence[Hashable] | NDArray[np.integer]
+
+
+def estimate(
+    interval: intervals.Interval, *, scale: float = 1.0, bounds: tuple[float, float] | None = None
+) -> Estimate:
+    """An interval as an estimate, scaled, its ends kept inside ``bounds``."""
+    ends = [None if end is None else scale * end for end in (interval.low, interval.high)]
+    if bounds is not None:
+        ends = [None if end is None else min(max(end, bounds[0]), bounds[1]) for end in ends]
+    return Estimate(scale * interval.value, ends[0], ends[1], interval.level, interval.method, interval.n)
+
+
+def alone(value: float, n: int, why: str) -> Estimate:
+    """A figure without an interval; ``why`` ends the sentence "no interval: ..."."""
+    return Estimate(value, None, None, 0.95, f"no interval: {why}", n)
+
+
+def mean(values: ArrayLike, labels: Labels, bounds: tuple[float, float] | None = None) -> Estimate:
+    """Clustered t interval of a mean, shape (n,); paired differences give the interval of a gain."""
+    return estimate(intervals.clustered_t(values, labels), bounds=bounds)
+
+
+def points(values: Sequence[float], labels: Labels) -> Estimate:
+    """Mean of scores in points. All 0 or 100 makes it a share: Wilson, which keeps a width at the ends."""
+    if set(values) <= {0.0, 100.0}:
+        return estimate(intervals.clustered_wilson(np.divide(values, 100), labels), scale=100)
+    return mean(values, labels, (0, 100))
+
+
+def share(flags: ArrayLike, labels: Labels) -> Estimate:
+    """Share of 0/1 ``flags``, shape (n,)."""
+    return estimate(intervals.clustered_wilson(flags, labels))
+
+
+def _quotient(sums: Floats) -> Floats:
+    return np.asarray(sums[:, 0] / sums[:, 1])
+
+
+def ratio(above: ArrayLike, below: ArrayLike, labels: Labels, seed: int) -> Estimate:
+    """Sum over sum, a corpus figure: bootstrap over clusters."""
+    return estimate(intervals.cluster_bootstrap([above, below], _quotient, labels, seed=seed))
