@@ -227,6 +227,21 @@ class Run:
         return self.path / "prompt-values.jsonl"
 
     @property
+    def held_out_path(self) -> Path:
+        """The held-out prompts that were measured, with all that experts wrote for them."""
+        return self.path / "held-out.jsonl"
+
+    @property
+    def others_path(self) -> Path:
+        """Held-out completions of experts whom the clone was not fitted to."""
+        return self.path / "others.jsonl"
+
+    @property
+    def measurement_path(self) -> Path:
+        """How what was measured came about: split, profile, decoding, checker, seed."""
+        return self.path / "measurement.json"
+
+    @property
     def corrections_path(self) -> Path:
         """The correction sheet: what the clone got wrong, for the expert to look through."""
         return self.path / "corrections.jsonl"

@@ -13,7 +13,10 @@ PACKAGE = Path(__file__).parent.parent / "sft"
 
 # Lowest layer first.
 LAYERS: list[tuple[str, set[str]]] = [
-    ("words", {"errors", "demonstrations", "ledger", "intervals", "recipes", "engine_fields", "observations", "scorecards"}),
+    (
+        "words",
+        {"errors", "demonstrations", "ledger", "intervals", "recipes", "engine_fields", "observations", "scorecards"},
+    ),
     ("data", {"formats", "cells", "rows", "sources", "splits", "nearness", "audit"}),
     (
         "results",
