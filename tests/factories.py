@@ -17,7 +17,7 @@ from pathlib import Path
 from sft import fidelity
 from sft.demonstrations import Demonstration, HeldOut, Message, held_out
 from sft.ledger import Ledger
-from sft.observations import Completion, TokenScores
+from sft.observations import Completion, Observations, TokenScores
 from sft.runs import Run, write_json, write_jsonl, write_text
 
 VERBS = {
@@ -170,9 +170,7 @@ def _measured(prompts: int, seed: int) -> tuple[list[Demonstration], dict[str, d
     }
     rows = fidelity.score_rows(items, systems)
     card = fidelity.measure(
-        items,
-        systems,
-        scores,
+        Observations(items, systems, scores),
         rows=rows,
         signature={
             "template_hash": "5f2c9a77d1c04be8",

@@ -28,6 +28,8 @@ LAYERS: list[tuple[str, set[str]]] = [
             "floors",
             "fidelity",
             "probes",
+            "evidence",
+            "advice",
             "observing",
             "comparing",
             "verdicts",

@@ -12,10 +12,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sft import fidelity, floors, intervals, metrics, verdicts
+from sft import evidence, fidelity, floors, intervals, metrics
 from sft.demonstrations import Demonstration, HeldOut, Message, held_out
 from sft.errors import UserError
-from sft.observations import Completion, TokenScores
+from sft.observations import Completion, Observations, TokenScores
 from sft.probes import estimates
 from sft.scorecards import RUNGS, Guardrail, Scorecard
 
@@ -80,6 +80,10 @@ NO_LIKELIER: Scored = {**BASE, "tuned": {item.id: tokens(item, 2.0, 6, 4) for it
 PERFECT = written(lambda item: item.references[0])
 
 
+def measure(asked: list[HeldOut], completions: Written, scores: Scored | None = None, **more: object) -> Scorecard:
+    return fidelity.measure(Observations(asked, completions, scores or {}), **more)  # type: ignore[arg-type]
+
+
 SHORTCUT_ROWS = fidelity.score_rows(ASKED, SHORTCUTS)
 
 
@@ -87,7 +91,7 @@ def measured(tuned: dict[str, Completion], scores: Scored = LIKELIER, **more: ob
     """The scorecard of a planted clone; what the shortcuts score is worked out once."""
     rows = [*SHORTCUT_ROWS, *fidelity.score_rows(ASKED, {"tuned": tuned})]
     systems = {"tuned": tuned, **SHORTCUTS}
-    return fidelity.measure(ASKED, systems, scores, rows=rows, **more)  # type: ignore[arg-type]
+    return measure(ASKED, systems, scores, rows=rows, **more)  # type: ignore[arg-type]
 
 
 def near_miss(item: HeldOut) -> str:
@@ -121,12 +125,12 @@ def test_planted_clones(clone: dict[str, Completion], scores: Scored, rung: str)
 def test_a_shortcut_never_learns(system: str) -> None:
     """Even one that finds the expert likelier and has a mute base model to beat: it does not beat itself."""
     mute = {**SHORTCUTS, "B0": written(lambda item: ""), "B3": written(lambda item: "")}
-    card = fidelity.measure(ASKED, {"tuned": SHORTCUTS[system], **mute}, LIKELIER)
+    card = measure(ASKED, {"tuned": SHORTCUTS[system], **mute}, LIKELIER)
     assert card.verdict.rung == IMITATES
     assert card.gain.estimate.value <= 0
     assert {gain.floor: gain for gain in card.gains}[system].estimate.high == 0
     assert "not shown to have learned more than a shortcut gives" in card.verdict.sentence
-    assert fidelity.measure(ASKED, {"tuned": SHORTCUTS[system], **mute}, NO_LIKELIER).verdict.rung == NONE
+    assert measure(ASKED, {"tuned": SHORTCUTS[system], **mute}, NO_LIKELIER).verdict.rung == NONE
 
 
 def test_a_tail_costs_what_it_should() -> None:
@@ -150,14 +154,14 @@ def test_no_learning_at_all_is_no_evidence() -> None:
                 **dict.fromkeys(metrics.METRICS, float(generator.uniform(20, 60))),
                 **{"characters": 30, "expert_characters": 30.0, "words": 6, "finished": True, "empty": False},
             }
-            for system in ("tuned", *verdicts.FLOORS)
+            for system in ("tuned", *evidence.FLOORS)
             for item in asked
         ]
         scores = {
             system: {item.id: tokens(item, 2.0, 3, repeat * 10 + k) for item in asked}
             for k, system in enumerate(("tuned", "B0", "B3"))
         }
-        claimed += fidelity.measure(asked, {}, scores, rows=rows).verdict.rung != NONE
+        claimed += measure(asked, {}, scores, rows=rows).verdict.rung != NONE
     assert claimed <= 1
 
 
@@ -169,7 +173,7 @@ def test_type_one_error_of_a_single_gain() -> None:
         values = generator.normal(size=(15, 1)) + generator.normal(size=(15, 2))
         interval = intervals.clustered_t(values.ravel(), labels)
         p_value = intervals.sign_flip(values.ravel(), labels, seed=seed, draws=199)
-        above += verdicts.above_zero(estimates.estimate(interval), p_value)
+        above += evidence.above_zero(estimates.estimate(interval), p_value)
     assert above / 800 <= 0.06
 
 
@@ -177,9 +181,9 @@ def test_the_sentence_can_be_read_by_a_newcomer() -> None:
     card = measured(written(near_miss))
     best = card.gain
     assert card.verdict.sentence == (
-        f"On 80 held-out prompts the clone's completions are {verdicts.span(best.estimate)} chrF points "
+        f"On 80 held-out prompts the clone's completions are {evidence.span(best.estimate)} chrF points "
         "closer to the expert's than the best shortcut's, R (completion of the nearest training prompt), and "
-        f"{verdicts.span(card.gains[0].estimate)} points closer than the untrained base model's."
+        f"{evidence.span(card.gains[0].estimate)} points closer than the untrained base model's."
     )
     assert best.estimate.low is not None and best.estimate.low > 0
 
@@ -196,7 +200,7 @@ def test_too_few_prompts_are_told_how_many_to_hold_out() -> None:
     few = ASKED[:8]
     tuned = {item.id: Completion(item.id, near_miss(item) if i else "Hm.", True) for i, item in enumerate(few)}
     even = dict.fromkeys(SHORTCUTS, SHORTCUTS["K"])
-    card = fidelity.measure(few, {"tuned": tuned, **even}, LIKELIER)
+    card = measure(few, {"tuned": tuned, **even}, LIKELIER)
     seen, value = card.gain.smallest_visible, card.gain.estimate.value
     assert card.verdict.rung == NONE and seen is not None and 0 < value < seen
     needed = math.ceil(8 * (seen / value) ** 2)
@@ -223,22 +227,22 @@ def test_an_impossible_bar_is_refused(bar: dict[str, float]) -> None:
 
 
 def test_sentences_know_every_metric() -> None:
-    assert set(verdicts.METRIC_WORDS) == set(metrics.METRICS)
+    assert set(evidence.METRIC_WORDS) == set(metrics.METRICS)
     assert fidelity.HEADLINE in metrics.METRICS
 
 
 def test_every_shortcut_has_to_be_beaten() -> None:
     """Leaving a shortcut out must not buy a better verdict."""
     asked = ASKED[:30]
-    for floor in verdicts.FLOORS:
+    for floor in evidence.FLOORS:
         fewer = {system: found for system, found in SHORTCUTS.items() if system != floor}
-        verdict = fidelity.measure(asked, {"tuned": PERFECT, **fewer}, LIKELIER).verdict
+        verdict = measure(asked, {"tuned": PERFECT, **fewer}, LIKELIER).verdict
         assert verdict.rung == (NONE if floor == "B0" else IMITATES)
         assert any(reason.startswith(f"not measured: {floor}") for reason in verdict.reasons)
 
 
 def test_without_token_scores_there_is_no_evidence() -> None:
-    card = fidelity.measure(ASKED, {"tuned": PERFECT, **SHORTCUTS})
+    card = measure(ASKED, {"tuned": PERFECT, **SHORTCUTS})
     assert card.verdict.rung == NONE and card.imitation_gain is None and card.imitation_floor == ""
     assert "was not measured" in card.verdict.sentence
 
@@ -256,7 +260,7 @@ def test_unscored_is_counted_never_zero() -> None:
     assert "sft evaluate" in card.verdict.next_step
     # A shortcut that was spared the hard prompts makes the comparison just as incomplete.
     spared = {**SHORTCUTS, "B3": {k: v for k, v in SHORTCUTS["B3"].items() if k not in absent}}
-    assert fidelity.measure(ASKED, {"tuned": PERFECT, **spared}, LIKELIER).unscored == 6
+    assert measure(ASKED, {"tuned": PERFECT, **spared}, LIKELIER).unscored == 6
 
 
 def test_guardrails_turn_red_above_their_limit() -> None:
@@ -276,7 +280,7 @@ def test_guardrails_turn_red_above_their_limit() -> None:
 
 def test_further_guardrails_can_be_appended() -> None:
     value = estimates.estimate(intervals.wilson(3, 20))
-    extra = Guardrail("contamination", value, 0.01, True, "held-out prompts seen in training; split again")
+    extra = Guardrail("swearing", value, 0.01, True, "completions that the expert would not sign; clean the data")
     card = measured(PERFECT, guardrails=[extra])
     assert card.guardrails[-1] == extra
     assert card.verdict.rung == IMITATES and card.verdict.next_step == extra.meaning
@@ -291,7 +295,7 @@ def test_bits_per_byte_by_hand() -> None:
     }
     two = {k: replace(v, nats=(2.0, 2.0, 1.0)) for k, v in one.items()}
     systems = {s: {i.id: PERFECT[i.id] for i in asked} for s in ("tuned", "B0")}
-    card = fidelity.measure(asked, systems, {"tuned": one, "B0": two})
+    card = measure(asked, systems, {"tuned": one, "B0": two})
     assert card.bits_per_byte["tuned"]["with_stop"].value == pytest.approx(3 * 3.5 / math.log(2) / sum(bytes_))
     assert card.bits_per_byte["tuned"]["without_stop"].value == pytest.approx(9 / math.log(2) / sum(bytes_))
     assert card.imitation_gain is not None and card.imitation_floor == "B0"
@@ -318,7 +322,7 @@ def test_survival_is_the_share_still_on_the_experts_path() -> None:
         for item, p in zip(asked, paths, strict=True)
     }
     systems = {s: {i.id: PERFECT[i.id] for i in asked} for s in ("tuned", "B0")}
-    curve = fidelity.measure(asked, systems, {"tuned": scores}).survival["tuned"]
+    curve = measure(asked, systems, {"tuned": scores}).survival["tuned"]
     # The fourth ends after two tokens, on the path: from then on two are watched.
     assert [point.share for point in curve] == pytest.approx([0.75, 0.75, 0.375, 0.375])
     assert all(point.low <= point.share <= point.high for point in curve)
@@ -348,7 +352,7 @@ def test_several_references_are_averaged_and_experts_scored_leave_one_out() -> N
 def test_expert_agreement_is_never_invented() -> None:
     assert "E" not in {s.system for s in measured(PERFECT).systems}
     for count, applied in ((10, True), (20, False)):
-        card = fidelity.measure(several(count), {"tuned": PERFECT, **SHORTCUTS}, LIKELIER, bar={"chrf": 50})
+        card = measure(several(count), {"tuned": PERFECT, **SHORTCUTS}, LIKELIER, bar={"chrf": 50})
         row = {s.system: s for s in card.systems}["E"]
         assert row.scores["chrf"].n == count and f"{count} prompts" in row.note
         # A bar is for one expert per prompt; with several the distance to another expert takes its place.
@@ -358,7 +362,7 @@ def test_expert_agreement_is_never_invented() -> None:
 
 def test_one_cluster_gives_no_interval_and_no_claim() -> None:
     asked = [replace(item, cluster="one source") for item in ASKED]
-    card = fidelity.measure(asked, {"tuned": PERFECT, **SHORTCUTS}, LIKELIER)
+    card = measure(asked, {"tuned": PERFECT, **SHORTCUTS}, LIKELIER)
     assert card.gain.estimate.low is None and "one cluster" in card.gain.estimate.method
     assert card.gain.smallest_visible is None
     assert card.verdict.rung == NONE and "single cluster" in card.verdict.sentence
@@ -367,7 +371,7 @@ def test_one_cluster_gives_no_interval_and_no_claim() -> None:
 
 def test_clusters_widen_intervals() -> None:
     asked = [replace(item, cluster=item.id.split("-")[0]) for item in ASKED]
-    wide = fidelity.measure(asked, {"tuned": PERFECT, **SHORTCUTS}, LIKELIER)
+    wide = measure(asked, {"tuned": PERFECT, **SHORTCUTS}, LIKELIER)
     assert wide.clusters == 8
     assert wide.gain.estimate.method == "clustered t, 8 clusters"
     assert wide.signature["clusters"] == 8
@@ -376,7 +380,7 @@ def test_clusters_widen_intervals() -> None:
 def test_a_handful_of_prompts_cannot_be_certain() -> None:
     """Four perfect answers out of four give a t interval of hardly any width; sign-flip p is 1/16."""
     few = ASKED[:4]
-    card = fidelity.measure(few, {"tuned": PERFECT, **dict.fromkeys(SHORTCUTS, SHORTCUTS["P"])}, LIKELIER)
+    card = measure(few, {"tuned": PERFECT, **dict.fromkeys(SHORTCUTS, SHORTCUTS["P"])}, LIKELIER)
     assert card.gain.estimate.low is not None and card.gain.estimate.low > 0
     assert card.gain.p_value == 1 / 16 and card.verdict.rung == NONE
     assert any("sign-flip" in reason for reason in card.verdict.reasons)
@@ -387,8 +391,8 @@ def test_rows_and_files_are_enough_to_measure_again() -> None:
     systems = {"tuned": written(near_miss), **SHORTCUTS}
     rows = fidelity.score_rows(several(12), systems)
     read = [json.loads(json.dumps(row, ensure_ascii=False)) for row in rows]
-    first = fidelity.measure(several(12), systems, LIKELIER)
-    assert fidelity.measure(several(12), systems, LIKELIER, rows=read) == first
+    first = measure(several(12), systems, LIKELIER)
+    assert measure(several(12), systems, LIKELIER, rows=read) == first
     assert Scorecard.from_dict(json.loads(json.dumps(first.to_dict(), allow_nan=False))) == first
     assert first.lengths["expert"] == tuple(len(i.references[0].split()) for i in several(12))
     assert {"id", "cluster", "system", *metrics.METRICS} <= set(rows[0])
@@ -403,7 +407,8 @@ def test_examples_show_the_ends_the_middle_and_where_it_left() -> None:
         "best": 5,
         "typical": 5,
         "worst": 10,
-        "earliest divergence": 5,
+        "earliest divergence": 10,
+        "": kinds.count(""),
     }
     scores = {example.kind: [] for example in card.examples}
     for example in card.examples:
@@ -411,10 +416,15 @@ def test_examples_show_the_ends_the_middle_and_where_it_left() -> None:
     assert max(scores["worst"]) <= min(scores["typical"]) <= max(scores["typical"]) <= min(scores["best"])
     chosen = [example.id for example in card.examples if example.kind != "earliest divergence"]
     assert len(chosen) == len(set(chosen))
+    # Every score band that has prompts shows at least some of them, for whoever filters by score.
+    every = {row["id"]: row["chrf"] for row in fidelity.score_rows(ASKED, {"tuned": tuned})}
+    for low in (0, 20, 40, 60, 80):
+        inside = {key for key, value in every.items() if low <= value < low + 20 or value == 100 == low + 20}
+        assert len(inside & {e.id for e in card.examples}) >= min(8, len(inside))
     example = card.examples[0]
     assert example.prompt.startswith("place: ") and set(example.completions) == {"tuned", *SHORTCUTS}
     assert set(example.scores) == set(example.completions)
-    few = fidelity.measure(ASKED[:3], {"tuned": tuned, **SHORTCUTS}, LIKELIER)
+    few = measure(ASKED[:3], {"tuned": tuned, **SHORTCUTS}, LIKELIER)
     assert [e.kind for e in few.examples].count("worst") == 3
 
 
@@ -422,22 +432,22 @@ def test_the_signature_names_what_the_numbers_hang_on() -> None:
     signature = measured(PERFECT, signature={"template_hash": "abc", "decoding": "greedy"}).signature
     assert signature["template_hash"] == "abc" and signature["n"] == 80
     assert signature["metrics"]["chrf"].endswith("beta:1|norm:NFC")
-    other = fidelity.measure(several(1), {"tuned": PERFECT, **SHORTCUTS}, LIKELIER).signature
+    other = measure(several(1), {"tuned": PERFECT, **SHORTCUTS}, LIKELIER).signature
     assert other["held_out_hash"] != signature["held_out_hash"]
 
 
 def test_nothing_to_measure_is_said() -> None:
     with pytest.raises(UserError, match="no held-out prompts"):
-        fidelity.measure([], {"tuned": PERFECT, **SHORTCUTS})
+        measure([], {"tuned": PERFECT, **SHORTCUTS})
     with pytest.raises(UserError, match="at least one shortcut"):
-        fidelity.measure(ASKED, {"tuned": PERFECT})
+        measure(ASKED, {"tuned": PERFECT})
     with pytest.raises(UserError, match="completions of the clone"):
-        fidelity.measure(ASKED, SHORTCUTS)
+        measure(ASKED, SHORTCUTS)
     with pytest.raises(ValueError, match="ids repeat"):
-        fidelity.measure([*ASKED, ASKED[0]], {"tuned": PERFECT, **SHORTCUTS})
+        measure([*ASKED, ASKED[0]], {"tuned": PERFECT, **SHORTCUTS})
     apart = {"tuned": {ASKED[0].id: PERFECT[ASKED[0].id]}, "B0": {ASKED[1].id: PERFECT[ASKED[1].id]}}
     with pytest.raises(UserError, match="share no scored prompt"):
-        fidelity.measure(ASKED, apart)
+        measure(ASKED, apart)
 
 
 def test_speed_of_a_large_held_out_set() -> None:
@@ -453,5 +463,5 @@ def test_speed_of_a_large_held_out_set() -> None:
         for row in by_id[ASKED[i % 80].id]
     ]
     begin = time.perf_counter()
-    fidelity.measure(asked, {}, rows=many)
+    measure(asked, {}, rows=many)
     assert time.perf_counter() - begin < 5

@@ -8,7 +8,7 @@ from dataclasses import FrozenInstanceError
 import pytest
 from pydantic import ValidationError
 
-from sft import verdicts
+from sft import advice, evidence
 from sft.scorecards import (
     RUNGS,
     SYSTEMS,
@@ -88,6 +88,6 @@ def test_a_measurement_cannot_be_retouched() -> None:
 
 
 def test_every_shortcut_has_words() -> None:
-    assert set(verdicts.FLOORS) | {"tuned", "E"} == set(SYSTEMS)
-    assert set(verdicts._FLOOR_STEPS) == set(verdicts.FLOORS)
-    assert set(verdicts._GUARDRAIL_STEPS) == set(verdicts.GUARDRAIL_LIMITS)
+    assert set(evidence.FLOORS) | {"tuned", "E"} == set(SYSTEMS)
+    assert set(advice._FLOOR_STEPS) == set(evidence.FLOORS)
+    assert set(advice._GUARDRAIL_STEPS) == set(advice._ORDER) == {*evidence.GUARDRAIL_LIMITS, "verbatim copies"}

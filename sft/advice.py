@@ -1,0 +1,121 @@
+"""The one thing to do next: the most fundamental failure first, then what would close the most of the distance."""
+
+from __future__ import annotations
+
+import math
+
+from sft.evidence import Evidence, above_zero, percent
+from sft.scorecards import RUNGS, Guardrail, Stratum
+
+__all__ = ["next_step"]
+
+_LONGER = "train longer: the validation loss was still falling when the steps ended (training.num_train_epochs)"
+_GUARDRAIL_STEPS = {
+    "not stopping": "check with `sft preview` that the stop token is supervised, and that no completion "
+    "is cut by max_length; then train again",
+    "empty": "look at the empty completions in the report: a stop token at the very start of training "
+    "completions, or a template that differs between training and generation, makes a clone mute",
+    "unscored": "run `sft evaluate` again to write the missing completions; a judgement over the rest "
+    "would choose its own prompts",
+    "contamination": "fix the data: take training prompts that nearly repeat a held-out one away "
+    "(split.near_duplicates: remove) and train again; a clone cannot be judged on what it may have read",
+    "verbatim copies": "stop earlier, or gather more demonstrations: the clone repeats its training completions "
+    "word for word more often than the expert does",
+    "forgetting": "train at a lower learning rate or for fewer steps: the clone pays for the expert's manner with "
+    "its command of other text",
+}
+_FLOOR_STEPS = {
+    "B0": "check that the training loss falls (log.jsonl); then train longer or at a higher learning rate",
+    "B3": "three demonstrations in the prompt do as well as training on all of them: train for more epochs "
+    "or at a higher learning rate, or gather more demonstrations",
+    "R": "looking the answer up does as well: train for more epochs, and see in the report whether the "
+    "held-out prompts resemble training prompts so closely that there is little else to learn",
+    "K": "one constant completion does as well: look at the worst completions in the report, train longer, "
+    "and check with `sft preview` that the prompt is in what the model sees",
+    "P": "copying the prompt does as well: see in the report whether the clone does just that; train "
+    "longer, or measure what the expert changes with exact_match as a bar",
+}
+#: What is mended before anything else, and in this order.
+_ORDER = ("unscored", "contamination", "empty", "not stopping", "verbatim copies", "forgetting")
+#: Share of flagged training completions from which the prompts, not their number, are the first thing to mend.
+MANY_GAPS = 0.25
+
+
+def next_step(rung: str, evidence: Evidence) -> str:
+    """What to do next, as one sentence without its full stop."""
+    red = {guardrail.name: guardrail for guardrail in evidence.guardrails if guardrail.red}
+    for name in (*_ORDER, *(set(red) - set(_ORDER))):
+        if name in red:
+            return _mend(red[name], evidence)
+    if evidence.imitation is None:
+        return "score the expert's completions under the base model and the clone (`sft evaluate`)"
+    if rung in RUNGS[:2]:
+        return _show_a_gain(evidence)
+    if rung in RUNGS[3:]:
+        return "hand it on: the run's adapter folder loads with peft and transformers"
+    return _close_the_distance(evidence)
+
+
+def _mend(guardrail: Guardrail, evidence: Evidence) -> str:
+    if guardrail.name == "not stopping" and evidence.curve == "falling":
+        return f"{_LONGER}; a clone that has not finished learning does not know yet where to stop"
+    return _GUARDRAIL_STEPS.get(guardrail.name, guardrail.meaning)
+
+
+def _show_a_gain(evidence: Evidence) -> str:
+    """Below "learned": a gain that is not shown, or not there."""
+    best = evidence.best
+    value, seen = best.estimate.value, best.smallest_visible
+    if seen is None:
+        return "hold out prompts of at least 20 different groups"
+    if above_zero(best.estimate, best.p_value) and evidence.missing:
+        return f"measure the shortcuts left out: {', '.join(evidence.missing)}"
+    if evidence.curve == "falling" and value < seen:
+        return _LONGER
+    if 0 < value < seen:
+        needed = math.ceil(evidence.n * (seen / value) ** 2)
+        return (
+            f"hold out more prompts: about {needed} of them are needed to see a gain of {value:.1f}, "
+            f"there are {evidence.n}; more demonstrations would widen the gain itself"
+        )
+    if value <= 0:
+        same = [gain.floor for gain in evidence.gains if gain.estimate.value == gain.smallest_visible == 0]
+        return _FLOOR_STEPS[same[0] if same else best.floor]
+    return (
+        "check that the loss on validation falls (log.jsonl): the completions are closer to the "
+        "expert's, yet the expert's own words are not clearly likelier than under the base model"
+    )
+
+
+def _close_the_distance(evidence: Evidence) -> str:
+    """From "learned" upwards: more training, other data, or more of it, and where."""
+    closure = evidence.closure
+    if closure is not None and closure.expert.value <= closure.tuned.value:
+        return (
+            "settle on one expert: the clone is as close to these experts as they are to each other, so more of the "
+            "same cannot be shown to help; choose one with demonstrations.expert, or have them agree on a manner"
+        )
+    if evidence.curve == "falling":
+        return _LONGER
+    gaps = evidence.gaps
+    if gaps is not None and gaps.share.low is not None and gaps.share.low > MANY_GAPS:
+        return (
+            f"fix the data: for {percent(gaps.share)} of the training completions the prompt tells the base model "
+            "nothing about what the expert wrote; put into the prompts what the expert knew (see the knowledge gaps)"
+        )
+    where = _weakest(evidence)
+    asked = f", above all where it is weakest: {where.label} ({where.by})" if where is not None else ""
+    stop = " rather than more steps: the validation loss rose towards the end" if evidence.curve == "rose" else ""
+    if closure is not None:
+        return f"gather more demonstrations{stop}{asked}, and run again, until the distance to another expert closes"
+    if evidence.bar:
+        like = asked or " like the worst ten in the report: they cost the most points"
+        return f"gather more demonstrations{stop}{like}"
+    return "have a second expert answer the held-out prompts, or set fidelity.bar to what you need"
+
+
+def _weakest(evidence: Evidence) -> Stratum | None:
+    """The part of the prompts whose score lies clearly below the whole's; the lowest of them."""
+    whole = evidence.tuned[evidence.headline].value
+    low = [s for s in evidence.strata if s.score.high is not None and s.score.high < whole]
+    return min(low, key=lambda stratum: stratum.score.value, default=None)

@@ -1,0 +1,158 @@
+"""Scores by system and prompt: the lines of ``scores.jsonl``, and their means with intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sft import intervals, metrics
+from sft.demonstrations import HeldOut
+from sft.errors import UserError
+from sft.observations import Completion
+from sft.probes import estimates
+from sft.scorecards import Gain, SystemScores
+
+__all__ = ["HEADLINE", "Row", "Table", "score_rows", "word_count"]
+
+#: The metric that gains and verdicts are about: chrF with beta 1, which does not pay ramblers.
+HEADLINE = "chrf"
+#: The headline against the nearest of several references, where the mean over them is the headline.
+NEAREST = f"{HEADLINE}_max"
+
+#: One line of ``scores.jsonl``: id, cluster, system, then metrics in points and what the counts need.
+#: Metrics are None where the prompt is unscored; lengths and flags are None for E, which is not one text.
+Row = dict[str, Any]
+
+
+def score_rows(held_out: Sequence[HeldOut], completions: Mapping[str, Mapping[str, Completion]]) -> list[Row]:
+    """Scores of every system on every held-out prompt, prompt by prompt: the lines of ``scores.jsonl``.
+
+    ``completions``: system -> held-out id -> completion. E needs none: each reference is scored against
+    the others of its prompt, leave-one-out. Multiple references count as their mean, and in ``chrf_max`` as the
+    nearest of them; there everybody leaves one reference out in turn, so that E, which has one less, is no worse off.
+    """
+    rows: list[Row] = []
+    for item in held_out:
+        head = {"id": item.id, "cluster": item.cluster}
+        expert = _mean([len(metrics.nfc(text)) for text in item.references])
+        for system, written in completions.items():
+            completion = written.get(item.id)
+            row: Row = {**head, "system": system, **dict.fromkeys((*metrics.METRICS, NEAREST))}
+            row |= {"characters": None, "expert_characters": expert, "words": None}
+            row |= {"finished": None, "empty": None}
+            if completion is not None:
+                text = completion.text
+                scored = [metrics.score(text, reference) for reference in item.references]
+                row |= _means(scored) | {NEAREST: _nearest([scores[HEADLINE] for scores in scored])}
+                row |= {"characters": len(metrics.nfc(text)), "words": word_count(text)}
+                row |= {"finished": completion.finished, "empty": not text.strip()}
+            rows.append(row)
+        if len(item.references) > 1:
+            rows.append({**head, "system": "E", **_another_expert(item.references)})
+    return rows
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _means(scored: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: _mean([scores[name] for scores in scored]) for name in metrics.METRICS}
+
+
+def _nearest(scores: Sequence[float]) -> float:
+    """The best of ``scores``, one left out in turn: the second best counts once, the best all other times."""
+    if len(scores) == 1:
+        return scores[0]
+    *_, second, best = sorted(scores)
+    return ((len(scores) - 1) * best + second) / len(scores)
+
+
+def _another_expert(references: Sequence[str]) -> dict[str, float]:
+    """Each reference against the others of its prompt."""
+    scored = [
+        [metrics.score(text, other) for j, other in enumerate(references) if i != j]
+        for i, text in enumerate(references)
+    ]
+    nearest = _mean([max(scores[HEADLINE] for scores in one) for one in scored])
+    return _means([scores for one in scored for scores in one]) | {NEAREST: nearest}
+
+
+def word_count(text: str) -> int:
+    """Words as the metrics see them, or pieces between white space where a text has none."""
+    return len(metrics.words(text)) or len(text.split())
+
+
+class Table:
+    """Rows by system and prompt, in held-out order. Raises ``ValueError`` when held-out ids repeat."""
+
+    def __init__(self, held_out: Sequence[HeldOut], rows: Sequence[Row]) -> None:
+        self.clusters = {item.id: item.cluster for item in held_out}
+        if len(self.clusters) != len(held_out):
+            raise ValueError("held-out ids repeat; merge demonstrations of one prompt with held_out()")
+        self.several = any(len(item.references) > 1 for item in held_out)
+        self._rows: dict[str, dict[str, Row]] = {}
+        for row in rows:
+            if row["id"] in self.clusters:
+                self._rows.setdefault(row["system"], {})[row["id"]] = row
+        self._ids = {
+            system: [key for key in self.clusters if key in found and found[key][HEADLINE] is not None]
+            for system, found in self._rows.items()
+        }
+        self.systems = {system for system, ids in self._ids.items() if ids}
+
+    def ids(self, system: str) -> list[str]:
+        """Scored prompts of ``system``."""
+        return self._ids.get(system, [])
+
+    def scores(self, system: str) -> dict[str, float]:
+        """The headline score of every scored prompt, in held-out order."""
+        return {key: float(self._rows[system][key][HEADLINE]) for key in self.ids(system)}
+
+    def column(self, system: str, name: str, ids: Sequence[str]) -> list[float]:
+        """One column of the rows of ``system``."""
+        rows = self._rows[system]
+        return [float(rows[key][name]) for key in ids]
+
+    def labels(self, ids: Sequence[str]) -> list[str]:
+        """Clusters of ``ids``."""
+        return [self.clusters[key] for key in ids]
+
+    def lengths(self, system: str) -> tuple[int, ...]:
+        """Words per completion."""
+        return tuple(int(v) for v in self.column(system, "words", self.ids(system)))
+
+    def summary(self, system: str, seed: int) -> SystemScores:
+        """Means over scored prompts: metrics in points, rates as shares, length against the expert's."""
+        ids = self.ids(system)
+        labels = self.labels(ids)
+        names = [*metrics.METRICS, *([NEAREST] if self.several and NEAREST in self._rows[system][ids[0]] else [])]
+        scores = {name: estimates.points(self.column(system, name, ids), labels) for name in names}
+        if system == "E":
+            note = f"each expert against the others, on {len(ids)} prompts answered by several"
+            return SystemScores(system, scores, note)
+        scores["stop_rate"] = estimates.share(self.column(system, "finished", ids), labels)
+        scores["empty_rate"] = estimates.share(self.column(system, "empty", ids), labels)
+        columns = [self.column(system, name, ids) for name in ("characters", "expert_characters")]
+        scores["length_ratio"] = estimates.ratio(columns[0], columns[1], labels, seed)
+        absent = len(self.clusters) - len(ids)
+        note = f"{absent} of {len(self.clusters)} prompts unscored" if absent else ""
+        return SystemScores(system, scores, note)
+
+    def gain(self, floor: str, seed: int) -> Gain:
+        """The clone minus ``floor`` on the prompts that both were scored on, in headline points."""
+        both = set(self.ids(floor))
+        ids = [key for key in self.ids("tuned") if key in both]
+        if not ids:
+            raise UserError(f"fidelity: the clone and {floor} share no scored prompt; run `sft evaluate`")
+        differences = np.subtract(self.column("tuned", HEADLINE, ids), self.column(floor, HEADLINE, ids))
+        labels = self.labels(ids)
+        return Gain(
+            floor,
+            estimates.mean(differences, labels),
+            intervals.sign_flip(differences, labels, seed=seed),
+            intervals.smallest_visible_gain(differences, labels),
+        )
