@@ -12,7 +12,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
-__all__ = ["nfc", "plain_words", "words"]
+__all__ = ["nfc", "plain_words", "unspaced", "words"]
 
 _ASCII_WORDS = re.compile(r"[a-z0-9]+")
 #: First and last code points of scripts written without spaces between words.
@@ -35,20 +35,25 @@ def nfc(text: str) -> str:
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
+def unspaced(character: str) -> bool:
+    """Whether ``character`` belongs to a script written without spaces between words."""
+    code = ord(character)
+    return any(first <= code <= last for first, last in _UNSPACED)
+
+
 @lru_cache(maxsize=4096)
 def _kind(character: str) -> str:
     """How a character takes part in a word: "letter", "mark", "single", or "" for a separator."""
     category = unicodedata.category(character)
     if category[0] in "PZC":
         return ""
-    code = ord(character)
-    if any(first <= code <= last for first, last in _UNSPACED):
+    if unspaced(character):
         return "single"
     if category[0] in "LN":
         return "letter"
     if category[0] == "M":
         return "mark"
-    return "single" if category in ("So", "Sk") and code > 127 else ""
+    return "single" if category in ("So", "Sk") and ord(character) > 127 else ""
 
 
 @lru_cache(maxsize=512)
