@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from sklearn.metrics import roc_auc_score
 
 from sft import intervals
 
@@ -227,23 +228,320 @@ def test_bootstrap_of_a_ratio() -> None:
     assert (doubled.low, doubled.high) == pytest.approx((interval.low, interval.high))
 
 
-@pytest.mark.parametrize("n, gain", [(50, 4.9), (100, 3.5), (500, 1.6)])
+@pytest.mark.parametrize("n, gain", [(50, 5.7), (100, 4.0), (500, 1.8)])
 def test_smallest_visible_gain_with_a_spread_of_14(n: int, gain: float) -> None:
+    """The rule asks for a two-sided 95 % interval above 0; 2.487 standard errors were a one-sided test's."""
     values = np.tile([1.0, -1.0], n // 2)
     values *= 14 / values.std(ddof=1)
-    assert intervals.smallest_visible_gain(values) == pytest.approx(2.487 * 14 / n**0.5)
-    assert intervals.smallest_visible_gain(values) == pytest.approx(gain, abs=0.05)
+    seen = intervals.smallest_visible_gain(values)
+    assert seen == pytest.approx(gain, abs=0.05)
+    quantile = stats.t.ppf(0.975, n - 1)
+    assert stats.nct.sf(quantile, n - 1, seen / (14 / n**0.5)) == pytest.approx(0.8)
 
 
-def test_the_printed_power_is_the_power() -> None:
-    """A gain of the printed size is seen by the one-sided 5 % test four times in five."""
+def test_with_many_prompts_the_gain_is_the_normal_constant() -> None:
+    assert stats.norm.ppf(0.975) + stats.norm.ppf(0.8) == pytest.approx(intervals.VISIBLE, abs=5e-4)
+    values = np.tile([1.0, -1.0], 100_000)
+    error = intervals.standard_error(values)
+    assert intervals.smallest_visible_gain(values) == pytest.approx(intervals.VISIBLE * error, rel=2e-4)
+
+
+def test_a_randomisation_test_of_four_clusters_can_show_no_gain() -> None:
+    """2 ** -4 is above 5 %, however large the differences."""
+    four = [9.0, 9.1, 9.2, 9.3]
+    assert intervals.sign_flip(four) > 0.05 and intervals.smallest_visible_gain(four) is None
+    assert intervals.smallest_visible_gain([*four, 9.4]) is not None
+
+
+UNEQUAL = np.repeat(np.arange(20), [1] * 8 + [3] * 6 + [8] * 4 + [16, 20])
+
+
+@pytest.mark.parametrize("labels", [np.arange(15), np.arange(50), np.arange(100), np.repeat(np.arange(20), 5), UNEQUAL])
+def test_the_printed_power_is_the_power_of_the_rule(labels: np.ndarray) -> None:
+    """A gain of the printed size passes the verdict's rule (interval and sign-flip test) four times in five.
+
+    2.487 standard errors pass it seven times in ten, fewer with 15 clusters.
+    """
     generator = np.random.default_rng(9)
-    gain = 2.487 * 14 / 60**0.5
-    seen = 0
-    for _ in range(2_000):
-        values = generator.normal(gain, 14, size=60)
-        seen += values.mean() / (values.std(ddof=1) / 60**0.5) > stats.t.ppf(0.95, 59)
-    assert seen / 2_000 == pytest.approx(0.8, abs=0.03)
+    count, within = labels.max() + 1, 1.0 if labels.size == labels.max() + 1 else 2.0
+    noise = [generator.normal(size=count)[labels] + within * generator.normal(size=labels.size) for _ in range(1_500)]
+    # The gain that is printed, on average, and the one of the old constant.
+    printed = float(np.mean([intervals.smallest_visible_gain(values, labels) for values in noise]))
+    former = 2.487 * float(np.mean([intervals.standard_error(values, labels) for values in noise]))
+
+    def power(gain: float) -> float:
+        seen = 0
+        for seed, values in enumerate(noise):
+            interval = intervals.clustered_t(values + gain, labels)
+            if interval.low is not None and interval.low > 0:
+                seen += intervals.sign_flip(values + gain, labels, seed=seed % 2, draws=999) <= 0.05
+        return seen / len(noise)
+
+    assert power(printed) == pytest.approx(0.8, abs=0.035)
+    assert power(former) < 0.73
+
+
+def test_fieller_of_the_hormone_patches() -> None:
+    """Efron & Tibshirani (1993), chapter 25: 90 % interval of the patch data's ratio, [-0.249, 0.170]."""
+    new_minus_old = [-1200, 2601, -2705, 1982, -1290, 351, -638, -2719]
+    old_minus_placebo = [8406, 2342, 8187, 8459, 4795, 3516, 4796, 10238]
+    interval = intervals.fieller(new_minus_old, old_minus_placebo, level=0.90)
+    assert interval.value == pytest.approx(-0.0713, abs=5e-5)
+    assert (interval.low, interval.high) == (pytest.approx(-0.249, abs=5e-4), pytest.approx(0.170, abs=5e-4))
+    assert interval.method == "Fieller" and interval.n == 8
+
+
+def test_fieller_is_the_classical_formula_with_g() -> None:
+    """Fieller (1954) as bioassay prints it, with g = t^2 Vbb / b^2, for paired values of any correlation."""
+    generator = np.random.default_rng(10)
+    below = generator.normal(3, 2, size=25)
+    above = 0.6 * below + generator.normal(0, 1.5, size=25)
+    (vaa, vab), (_, vbb) = np.cov(above, below) / 25
+    a, b, t = above.mean(), below.mean(), stats.t.ppf(0.975, 24)
+    g, ratio = t**2 * vbb / b**2, a / b
+    root = t / b * np.sqrt(vaa - 2 * ratio * vab + ratio**2 * vbb - g * (vaa - vab**2 / vbb))
+    interval = intervals.fieller(above, below)
+    outside = [(ratio - g * vab / vbb + sign * root) / (1 - g) for sign in (-1, 1)]
+    assert (interval.low, interval.high) == pytest.approx(outside)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_fieller_holds_what_the_clustered_t_does_not_reject(seed: int) -> None:
+    """Second definition: a grid of shares, each tested. So share and verdict can never disagree."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 14, size=60)
+    below = generator.normal(4, 4, size=60) + generator.normal(size=14)[labels]
+    above = 0.5 * below + generator.normal(0, 4, size=60) + generator.normal(size=14)[labels]
+    interval = intervals.fieller(above, below, labels)
+    assert interval.low is not None and interval.high is not None
+    for share in np.linspace(interval.low - 1, interval.high + 1, 301):
+        tested = intervals.clustered_t(above - share * below, labels)
+        kept = tested.low <= 0 <= tested.high  # type: ignore[operator]
+        assert kept == (interval.low <= share <= interval.high)
+
+
+def test_fieller_refuses_bounds_where_the_denominator_may_be_zero() -> None:
+    generator = np.random.default_rng(11)
+    below = generator.normal(0.1, 1, size=30)
+    interval = intervals.fieller(below + generator.normal(size=30), below)
+    assert interval.low is None and interval.high is None
+    assert interval.method == "no bounded interval: the denominator is not clearly apart from 0"
+    alone = intervals.fieller([1.0, 2.0], [2.0, 3.0], ["a", "a"])
+    assert alone.low is None and "one cluster" in alone.method and alone.value == pytest.approx(0.6)
+    exact = intervals.fieller([2.0, 2.0, 2.0], [4.0, 4.0, 4.0])
+    assert (exact.low, exact.high) == (0.5, 0.5) and "says nothing" in exact.method
+    with pytest.raises(ValueError, match="mean is 0"):
+        intervals.fieller([1.0, 2.0], [-1.0, 1.0])
+    with pytest.raises(ValueError, match="2 numerators but 3"):
+        intervals.fieller([1.0, 2.0], [1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize("labels", [np.arange(15), np.repeat(np.arange(20), 5)])
+def test_coverage_of_a_share_of_a_gap(labels: np.ndarray) -> None:
+    """Also where the gap is two standard errors only; an unbounded set holds the truth by definition here."""
+    generator = np.random.default_rng(12)
+    count, n = labels.max() + 1, labels.size
+    covered = 0
+    for _ in range(1_500):
+        below = generator.normal(0.8, 1, size=count)[labels] + generator.normal(size=n)
+        above = 0.6 * below + generator.normal(size=count)[labels] + generator.normal(size=n)
+        interval = intervals.fieller(above, below, labels)
+        truth = intervals.clustered_t(above - 0.6 * below, labels)
+        covered += interval.low <= 0.6 <= interval.high if interval.low is not None else truth.low <= 0 <= truth.high  # type: ignore[operator]
+    assert covered / 1_500 == pytest.approx(0.95, abs=0.02)
+
+
+def test_two_sided_sign_flip_counts_both_ends() -> None:
+    """Second definition: pattern by pattern. It sees the sign neither of the differences nor of the question."""
+    differences = [3.0, 1.0, -2.0, 5.0, 0.5, -0.25, 2.0]
+    patterns = list(product((1, -1), repeat=7))
+    sums = [abs(sum(s * d for s, d in zip(p, differences, strict=True))) for p in patterns]
+    expected = sum(total >= sum(differences) for total in sums) / 128
+    assert intervals.sign_flip(differences, two_sided=True) == expected
+    assert intervals.sign_flip(np.negative(differences), two_sided=True) == expected
+    assert intervals.sign_flip([1.0] * 13, two_sided=True) == 2 / 2**13
+    assert intervals.sign_flip([1.0] * 40, two_sided=True, draws=999) == 1 / 1_000
+
+
+def test_two_sided_sign_flip_is_scipys_permutation_test() -> None:
+    values = np.random.default_rng(13).normal(0.4, 1, size=11)
+    for two_sided, alternative in ((True, "two-sided"), (False, "greater")):
+        outside = stats.permutation_test(
+            (values,), np.mean, permutation_type="samples", n_resamples=np.inf, alternative=alternative
+        )
+        assert intervals.sign_flip(values, two_sided=two_sided) == pytest.approx(outside.pvalue)
+
+
+def test_one_sided_mid_p_is_half_of_the_two_sided_where_the_first_has_more() -> None:
+    assert intervals.mcnemar_mid_p(7, 1, one_sided=True) == pytest.approx(intervals.mcnemar_mid_p(7, 1) / 2)
+    # The mid-p binomial test by its definition: P(X > x) + P(X = x) / 2.
+    for first, second in ((7, 1), (1, 7), (4, 4), (0, 6)):
+        binomial = stats.binom(first + second, 0.5)
+        expected = binomial.sf(first) + binomial.pmf(first) / 2
+        assert intervals.mcnemar_mid_p(first, second, one_sided=True) == pytest.approx(expected)
+    assert intervals.mcnemar_mid_p(0, 0, one_sided=True) == 1.0
+
+
+def matrix_auc(
+    up: np.ndarray, down: np.ndarray, codes: np.ndarray, folds: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """Second definition: w' C w / w' N w over cluster-by-cluster sums of wins C and of comparisons N."""
+    wins = np.where(up[:, None] > down, 1.0, np.where(up[:, None] == down, 0.5, 0.0))
+    comparable = (folds[:, None] == folds).astype(float)
+    member = (codes[:, None] == np.arange(codes.max() + 1)).astype(float)
+    c, n = member.T @ (wins * comparable) @ member, member.T @ comparable @ member
+    return np.einsum("dg,gh,dh->d", weights, c, weights) / np.einsum("dg,gh,dh->d", weights, n, weights)
+
+
+def test_auc_is_sklearns_and_scipys() -> None:
+    generator = np.random.default_rng(14)
+    for digits in (8, 0):  # with ties where scores are whole numbers
+        up, down = np.round(generator.normal([[1.7], [1.0]], 2, size=(2, 70)), digits)
+        value = intervals.auc(up, down).value
+        assert value == pytest.approx(roc_auc_score([1] * 70 + [0] * 70, [*up, *down]))
+        assert value == pytest.approx(stats.mannwhitneyu(up, down).statistic / 70**2)
+    assert intervals.auc([1.0, 1.0, 1.0], [1.0, 1.0, 1.0]).value == 0.5
+
+
+def test_auc_within_folds_compares_nothing_across_them() -> None:
+    """Two classifiers of one quality, one scoring from 0 to 1, one around 100."""
+    generator = np.random.default_rng(15)
+    folds = np.repeat([0, 1], 40)
+    up, down = generator.normal([[1.0], [0.0]], size=(2, 80))
+    inside = intervals.auc(up, down, folds=folds)
+    shifted = intervals.auc(up + 100 * folds, down + 100 * folds, folds=folds.tolist())
+    assert (shifted.value, shifted.low, shifted.high) == pytest.approx((inside.value, inside.low, inside.high))
+    each = [roc_auc_score([1] * 40 + [0] * 40, [*up[folds == f], *down[folds == f]]) for f in (0, 1)]
+    assert inside.value == pytest.approx(np.mean(each))
+
+
+def test_auc_agrees_with_delong_and_with_the_cluster_bootstrap() -> None:
+    generator = np.random.default_rng(16)
+    up, down = generator.normal(size=(2, 90)) + generator.normal(size=90) + [[1.2], [0.0]]
+    interval = intervals.auc(up, down)
+    # DeLong, DeLong & Clarke-Pearson (1988): components of each item, paired.
+    wins = (up[:, None] > down).astype(float)
+    error = np.sqrt(np.cov(wins.mean(axis=1), wins.mean(axis=0)).sum() / 90)
+    half = stats.t.ppf(0.975, 89) * error / (interval.value * (1 - interval.value))
+    centre = np.log(interval.value / (1 - interval.value))
+    expected = 1 / (1 + np.exp(-centre - half * np.array([-1, 1])))
+    assert (interval.low, interval.high) == pytest.approx(tuple(expected))
+    # And with clusters and folds: the spread of 4,000 redrawn sets of clusters.
+    codes = np.repeat(np.arange(30), 3)
+    folds = codes % 3
+    clustered = intervals.auc(up, down, codes, folds)
+    drawn = generator.multinomial(30, np.full(30, 1 / 30), size=4_000).astype(float)
+    figures = matrix_auc(up, down, codes, folds, np.vstack([np.ones(30), drawn]))
+    assert clustered.value == pytest.approx(figures[0])
+    low, high = np.quantile(figures[1:], [0.025, 0.975])
+    assert clustered.low is not None and clustered.high is not None
+    assert clustered.high - clustered.low == pytest.approx(high - low, rel=0.15)
+
+
+def test_auc_keeps_a_width_at_the_ends_and_stays_inside() -> None:
+    perfect = intervals.auc(np.arange(20.0) + 100, np.arange(20.0))
+    assert (perfect.value, perfect.high) == (1.0, 1.0) and perfect.low == pytest.approx(0.8389, abs=1e-4)
+    assert intervals.auc([0.0] * 20, [1.0] * 20).low == 0.0
+    nearly = intervals.auc([*range(10, 20), 0.5], [*range(10), 9.0])
+    assert nearly.high is not None and nearly.value < nearly.high < 1
+    alone = intervals.auc([1.0, 0.0], [0.0, 0.5], ["a", "a"])
+    assert alone.low is None and "one cluster" in alone.method
+    with pytest.raises(ValueError, match="2 positive but 1 negative"):
+        intervals.auc([1.0, 2.0], [1.0])
+
+
+@pytest.mark.parametrize("area", [0.5, 0.95])
+@pytest.mark.parametrize("labels", [np.arange(30), np.repeat(np.arange(20), 5)])
+def test_coverage_of_the_auc(area: float, labels: np.ndarray) -> None:
+    """Two scores a prompt, correlated with each other and with those of their cluster."""
+    generator = np.random.default_rng(17)
+    shift = stats.norm.ppf(area) * np.sqrt(2 * 1.5)
+    covered = 0
+    for _ in range(800):
+        up, down = (
+            shift * k + generator.normal(0, 0.5**0.5, size=labels[-1] + 1)[labels] + generator.normal(size=labels.size)
+            for k in (1, 0)
+        )
+        interval = intervals.auc(up, down, labels)
+        covered += interval.low <= area <= interval.high  # type: ignore[operator]
+    assert 0.915 <= covered / 800 <= 0.985
+
+
+def test_auc_of_two_thousand_clusters_takes_no_time() -> None:
+    """No matrix of clusters by clusters, no draws."""
+    up, down = np.random.default_rng(18).normal(size=(2, 20_000))
+    interval = intervals.auc(up, down, np.arange(20_000) % 2_000)
+    assert interval.low is not None and interval.low < 0.5 < interval.high  # type: ignore[operator]
+
+
+def test_jackknife_of_a_mean_is_its_standard_error() -> None:
+    """Classical: with every item a group, the jackknife of a mean is the textbook t."""
+    values = np.random.default_rng(19).normal(size=23)
+    interval = intervals.grouped_jackknife(lambda kept: float(values[kept].mean()), list(range(23)))
+    textbook = intervals.clustered_t(values)
+    assert (interval.value, interval.low, interval.high) == pytest.approx((textbook.value, textbook.low, textbook.high))
+    # And its own definition, leaving one out at a time.
+    left = np.array([np.delete(values, i).mean() for i in range(23)])
+    error = np.sqrt(22 / 23 * ((left - left.mean()) ** 2).sum())
+    assert interval.high - interval.value == pytest.approx(stats.t.ppf(0.975, 22) * error)  # type: ignore[operator]
+
+
+def test_jackknife_leaves_out_whole_clusters_in_seeded_groups() -> None:
+    labels = np.repeat(np.arange(120), 2)
+    masks: list[np.ndarray] = []
+
+    def figure(kept: np.ndarray) -> float:
+        masks.append(kept.copy())
+        return float(labels[kept].mean())
+
+    interval = intervals.grouped_jackknife(figure, labels, seed=3)
+    assert len(masks) == 51 and masks[0].all()
+    left = ~np.array(masks[1:])
+    assert (left.sum(axis=0) == 1).all() and set(left.sum(axis=1)) == {4, 6}
+    assert (left[:, ::2] == left[:, 1::2]).all()
+    assert interval.method == "jackknife over 120 clusters in 50 groups, seed 3"
+    assert interval == intervals.grouped_jackknife(figure, labels, seed=3)
+    assert interval != intervals.grouped_jackknife(figure, labels, seed=4)
+    alone = intervals.grouped_jackknife(figure, np.zeros(240, dtype=int))
+    assert alone.low is None and "one cluster" in alone.method
+    with pytest.raises(ValueError, match="finite"):
+        intervals.grouped_jackknife(lambda kept: 0.0 if kept.all() else float("nan"), labels)
+
+
+def test_coverage_of_a_jackknifed_ratio() -> None:
+    generator = np.random.default_rng(20)
+    labels, covered = UNEQUAL, 0
+    for _ in range(800):
+        below = generator.gamma(4, 1, size=labels.size)
+        above = below * (1.5 + 0.3 * generator.normal(size=20)[labels] + 0.5 * generator.normal(size=labels.size))
+        interval = intervals.grouped_jackknife(lambda k, a=above, b=below: float(a[k].sum() / b[k].sum()), labels)
+        covered += interval.low <= 1.5 <= interval.high  # type: ignore[operator]
+    assert 0.91 <= covered / 800 <= 0.97
+
+
+def test_jackknife_of_distinct_words_where_redrawing_misses() -> None:
+    """Distinct words over words, which falls with the number of texts. The truth: its mean over such samples.
+
+    A bootstrap repeats texts, so its figures lie below the one it is drawn from and it misses nearly always.
+    """
+    generator = np.random.default_rng(21)
+    chances = 1 / np.arange(1, 2_001)
+    chances /= chances.sum()
+
+    def distinct(texts: np.ndarray) -> float:
+        return np.unique(texts).size / texts.size
+
+    samples = [generator.choice(2_000, size=(40, 12), p=chances) for _ in range(300)]
+    truth = float(np.mean([distinct(texts) for texts in samples]))
+    covered = redrawn = 0
+    for texts in samples:
+        interval = intervals.grouped_jackknife(lambda kept, t=texts: distinct(t[kept]), list(range(40)))
+        covered += interval.low <= truth <= interval.high  # type: ignore[operator]
+        figures = [distinct(texts[generator.integers(0, 40, size=40)]) for _ in range(60)]
+        low, high = np.quantile(figures, [0.025, 0.975])
+        redrawn += low <= truth <= high
+    assert covered / 300 >= 0.92
+    assert redrawn / 300 < 0.2
 
 
 def test_survival_of_the_freireich_patients() -> None:
