@@ -2,25 +2,27 @@
 
 Prompts are sorted by length and left-padded in batches; what all of them begin with (a system message, the
 three demonstrations of the few-shot baseline) is computed once; rows that have stopped leave the batch.
-Decoding is greedy. Results are handed out as they come, so an interrupted evaluation can continue.
+Decoding is greedy, or at temperature 1 with a stream of draws for each prompt. Results are handed out as they
+come, so an interrupted evaluation can continue.
 """
 
 from __future__ import annotations
 
-import os
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import takewhile
 
+import numpy as np
 import torch
 from torch.nn.functional import pad
-from transformers import DynamicCache, PreTrainedModel, TextStreamer
+from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList, PreTrainedModel, TextStreamer
 from transformers.cache_utils import DynamicLayer
 
 from sft.observations import Completion, TokenScores
 from sft.policies import Policy, supervised_only
 from sft.rendering import Rendered
 
-__all__ = ["complete", "rank_and_world", "score", "stream"]
+__all__ = ["Draws", "complete", "score", "stream"]
 
 #: A common beginning shorter than this is not worth a forward pass of its own.
 SHORTEST_SHARED_PREFIX = 16
@@ -35,9 +37,8 @@ PREFILL_ROWS = 8
 POSITIONS_AT_ONCE = 1024
 
 
-def rank_and_world() -> tuple[int, int]:
-    """This process's rank and the number of processes, as ``accelerate launch`` and ``torchrun`` set them."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+#: Seed and round of samples at temperature 1. With the id of a prompt they fix every draw of its completion.
+Draws = tuple[int, int]
 
 
 def common_prefix(prompts: Sequence[Sequence[int]]) -> int:
@@ -79,37 +80,82 @@ def _shared_prefix(policy: Policy, rows: Sequence[Sequence[int]]) -> tuple[Dynam
 
 @torch.inference_mode()
 def complete(
-    policy: Policy, prompts: Mapping[str, Sequence[int]], *, max_new_tokens: int, batch_size: int
+    policy: Policy,
+    prompts: Mapping[str, Sequence[int]],
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+    draws: Draws | None = None,
 ) -> Iterator[Completion]:
-    """Greedy completions of ``prompts`` (id -> prompt token ids), longest prompts first, as they are done.
+    """Completions of ``prompts`` (id -> prompt token ids), longest prompts first, as they are done.
 
-    A completion ends with one of the renderer's stop tokens (``finished``) or after ``max_new_tokens``.
-    The text is the same as ``model.generate`` gives one prompt at a time, up to rounding.
+    Greedy, or sampled at temperature 1 from the whole vocabulary with ``draws``: a sample then hangs on seed, round
+    and id alone, not on the batch, the order or the number of processes. A completion ends with one of the
+    renderer's stop tokens (``finished``) or after ``max_new_tokens``. A greedy one is the same as
+    ``model.generate`` gives one prompt at a time. All of this up to rounding.
     """
     if _is_recurrent(policy.model):
-        yield from _complete_alone(policy, prompts, max_new_tokens)
+        yield from _complete_alone(policy, prompts, max_new_tokens, draws)
         return
     order = sorted(prompts, key=lambda key: (-len(prompts[key]), key))
     prefix, shared = _shared_prefix(policy, list(prompts.values()))
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
         yield from _complete_batch(
-            policy, {key: prompts[key][shared:] for key in batch}, prefix, shared, max_new_tokens
+            policy, {key: prompts[key][shared:] for key in batch}, prefix, shared, max_new_tokens, draws
         )
 
 
-def _complete_alone(policy: Policy, prompts: Mapping[str, Sequence[int]], max_new_tokens: int) -> Iterator[Completion]:
+def _uniforms(keys: Sequence[str], count: int, draws: Draws) -> torch.Tensor:
+    """The draws of each key's tokens, uniform on [0, 1), ``(keys, count)``, float64 on the CPU."""
+
+    def stream(key: str) -> np.random.Generator:
+        digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        return np.random.default_rng([*draws, int.from_bytes(digest, "big")])
+
+    return torch.from_numpy(np.stack([stream(key).random(count) for key in keys]))
+
+
+def _drawn(logits: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """The token at which the cumulated softmax of each row of ``logits`` passes its ``uniform``."""
+    if logits.device.type == "mps":  # which has no float64
+        return _drawn(logits.cpu(), uniform).to(logits.device)
+    reached = logits.double().softmax(-1).cumsum(-1)
+    aim = uniform.to(logits.device).unsqueeze(-1) * reached[:, -1:]
+    return torch.searchsorted(reached, aim, right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)
+
+
+class _Drawer(LogitsProcessor):
+    """Logits with which greedy decoding takes the tokens that are drawn. ``uniforms``: one a token, in order."""
+
+    def __init__(self, uniforms: torch.Tensor) -> None:
+        self._coming = iter(uniforms)
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """``scores``: logits, ``(1, vocab)``."""
+        drawn = _drawn(scores, next(self._coming).reshape(1))
+        return torch.full_like(scores, -torch.inf).scatter(-1, drawn.unsqueeze(-1), 0.0)
+
+
+def _complete_alone(
+    policy: Policy, prompts: Mapping[str, Sequence[int]], max_new_tokens: int, draws: Draws | None
+) -> Iterator[Completion]:
     """One prompt at a time through ``model.generate``, which knows every model's state."""
     for key in sorted(prompts, key=lambda key: (-len(prompts[key]), key)):
-        ids = _generate(policy, prompts[key], max_new_tokens)
+        choose = None if draws is None else _Drawer(_uniforms([key], max_new_tokens, draws)[0])
+        ids = _generate(policy, prompts[key], max_new_tokens, choose=choose)
         finished = bool(ids) and ids[-1] in policy.renderer.stop_token_ids
         yield _completion(policy, key, ids[:-1] if finished else ids, finished=finished)
 
 
 def _generate(
-    policy: Policy, prompt: Sequence[int], max_new_tokens: int, streamer: TextStreamer | None = None
+    policy: Policy,
+    prompt: Sequence[int],
+    max_new_tokens: int,
+    streamer: TextStreamer | None = None,
+    choose: LogitsProcessor | None = None,
 ) -> list[int]:
-    """Greedy ids after one prompt, stop token included."""
+    """Greedy ids after one prompt, stop token included; ``choose`` puts other logits in place of the model's."""
     ids = torch.tensor([list(prompt)], device=policy.device)
     answer = policy.model.generate(
         input_ids=ids,
@@ -119,6 +165,7 @@ def _generate(
         eos_token_id=list(policy.renderer.stop_token_ids),
         pad_token_id=policy.renderer.pad_token_id,
         streamer=streamer,
+        logits_processor=LogitsProcessorList([choose] if choose is not None else []),
     )
     return answer[0, ids.shape[1] :].tolist()
 
@@ -216,15 +263,17 @@ def _complete_batch(
     prefix: DynamicCache | None,
     shared: int,
     max_new_tokens: int,
+    draws: Draws | None,
 ) -> Iterator[Completion]:
     keys = list(prompts)
+    uniforms = None if draws is None else _uniforms(keys, max_new_tokens, draws)
     logits, cache, mask = _prefill_in_pieces(policy, [prompts[key] for key in keys], prefix, shared, max_new_tokens)
     position = mask.sum(1, keepdim=True)
     stops = torch.tensor(sorted(policy.renderer.stop_token_ids), device=policy.device)
     written: dict[str, list[int]] = {key: [] for key in keys}
     running = torch.ones(len(keys), dtype=torch.bool, device=policy.device)
     for step in range(max_new_tokens):
-        token = logits.argmax(-1)
+        token = logits.argmax(-1) if uniforms is None else _drawn(logits, uniforms[:, step])
         stopped = torch.isin(token, stops)
         for row, (value, ends) in enumerate(zip(token.tolist(), stopped.tolist(), strict=True)):
             if not running[row]:
@@ -241,6 +290,7 @@ def _complete_batch(
             cache.batch_select_indices(kept)
             keys = [keys[row] for row in kept.tolist()]
             token, mask, position, running = token[kept], mask[kept], position[kept], running[kept]
+            uniforms = None if uniforms is None else uniforms[kept.cpu()]
         mask = torch.cat([mask, mask.new_ones(len(keys), 1)], dim=1)
         answer = policy.model(
             input_ids=token.unsqueeze(1),
@@ -257,7 +307,7 @@ def _complete_batch(
 
 
 def _completion(policy: Policy, key: str, ids: list[int], *, finished: bool) -> Completion:
-    return Completion(key, policy.renderer.decode_completion(ids), finished, len(ids) + finished)
+    return Completion(key, policy.renderer.decode_completion(ids), finished, len(ids) + finished, tuple(ids))
 
 
 @torch.inference_mode()
@@ -290,7 +340,7 @@ def score(
                 use_cache=prefix is not None,
             ).logits[0]
         targets = ids.roll(-1, 1)[predicted].to(policy.device)
-        nats, ranks, entropies = _token_scores(logits, targets)
+        nats, ranks, entropies, confidences = _token_scores(logits, targets)
         ends = predicted.sum(1).cumsum(0).tolist()
         for key, begin, end in zip(batch, [0, *ends], ends, strict=False):
             yield TokenScores(
@@ -299,21 +349,27 @@ def score(
                 tuple(ranks[begin:end]),
                 tuple(entropies[begin:end]),
                 byte_lengths[key],
+                tuple(confidences[begin:end]),
             )
 
 
-def _token_scores(logits: torch.Tensor, targets: torch.Tensor) -> tuple[list[float], list[int], list[float]]:
-    """-log p of each target, how many tokens were likelier, and the entropy; all in float32, nats."""
+def _token_scores(
+    logits: torch.Tensor, targets: torch.Tensor
+) -> tuple[list[float], list[int], list[float], list[float]]:
+    """Of each target: -log p, how many tokens were likelier, the entropy, the likeliest token's p; float32, nats."""
     nats: list[float] = []
     ranks: list[int] = []
     entropies: list[float] = []
+    confidences: list[float] = []
     for rows, aims in zip(logits.split(POSITIONS_AT_ONCE), targets.split(POSITIONS_AT_ONCE), strict=True):
         logp = rows.float().log_softmax(-1)
         taken = logp.gather(-1, aims.unsqueeze(-1))
+        p = logp.exp()
         nats += (-taken.squeeze(-1)).tolist()
         ranks += (logp > taken).sum(-1).tolist()
-        entropies += (-(logp.exp() * logp).sum(-1)).tolist()
-    return nats, ranks, entropies
+        entropies += (-(p * logp).sum(-1)).tolist()
+        confidences += p.max(-1).values.tolist()
+    return nats, ranks, entropies, confidences
 
 
 class _Pieces(TextStreamer):

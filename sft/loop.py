@@ -36,6 +36,7 @@ __all__ = [
     "evaluate",
     "fit",
     "is_main",
+    "load_others",
     "load_recipe",
     "load_splits",
     "prepare",
@@ -54,12 +55,9 @@ def _tell(went_well: bool | None) -> bool:
     """From the first process to the others: whether what it alone does went well. They pass None, and wait."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return bool(went_well)
-    from accelerate.utils import broadcast_object_list
+    from sft.sharing import tell
 
-    from sft.measuring import all_processes
-
-    all_processes()
-    return bool(broadcast_object_list([went_well])[0])
+    return tell(went_well)
 
 
 def say(text: str) -> None:
@@ -222,6 +220,19 @@ def load_splits(run: Run) -> Splits:
     return made
 
 
+def load_others(run: Run) -> list[Demonstration]:
+    """What experts whom the clone was not fitted to wrote for its held-out prompts; empty where nobody else did.
+
+    Raises ``RunError`` when the file was altered.
+    """
+    if not run.others_path.exists():
+        return []
+    try:
+        return [Demonstration.from_dict(row) for row in read_jsonl(run.others_path)]
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{run.others_path}: is not as it was written ({error}); restore it from a copy") from error
+
+
 def load_recipe(run: Run) -> Recipe:
     """The resolved recipe a run was made with."""
     return recipes.load(run.resolved_recipe_path)
@@ -355,12 +366,33 @@ def demand_trained(run: Run) -> Path:
 # -- measure ----------------------------------------------------------------------------------------------
 
 
-def evaluate(run: Run, recipe: Recipe, *, split: str = "test", purpose: str = "report") -> Scorecard:
-    """Measure the run's clone on its held-out prompts. Raises ``RunError`` when the run is not trained."""
+def evaluate(
+    run: Run,
+    recipe: Recipe,
+    *,
+    split: str = "test",
+    profile: str | None = None,
+    checker: str | None = None,
+    purpose: str = "report",
+) -> Scorecard:
+    """Measure the run's clone on its held-out prompts. Raises ``RunError`` when the run is not trained.
+
+    ``profile`` and ``checker``: in place of the recipe's; see ``measuring.measure``.
+    """
     tuned = demand_trained(run)
     from sft import measuring
 
-    return measuring.evaluate(run, recipe, load_splits(run), tuned, split=split, purpose=purpose)
+    return measuring.evaluate(
+        run,
+        recipe,
+        load_splits(run),
+        tuned,
+        split=split,
+        purpose=purpose,
+        profile=profile,
+        checker=checker,
+        others=load_others(run),
+    )
 
 
 # -- talk -------------------------------------------------------------------------------------------------

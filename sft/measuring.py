@@ -1,49 +1,48 @@
-"""Measuring the clone: every system writes for the held-out prompts, and all of it is scored.
+"""Measuring the clone: every system writes for the held-out prompts, and all that a scorecard needs is written down.
 
-Completions and token scores are appended to files of the run as they come, each process its share, and are
-reused as long as they were made under the same signature; so an interrupted evaluation goes on where it was.
+Rows are appended to files of the run as they come, each process its share, and are reused as long as they were
+made under the same signature, whatever the profile and however many prompts; so an interrupted evaluation goes on
+where it was, and a larger one adds to a smaller one. The base's work comes first: the clone takes its weights over.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
-from tqdm import tqdm
-
-from sft import fidelity, floors
+from sft import floors, observing
 from sft.demonstrations import Demonstration, HeldOut, fingerprint, held_out
-from sft.generation import complete, rank_and_world, score
-from sft.observations import Completion, TokenScores
-from sft.policies import Policy, context_length, default_device, load_policy, load_renderer
+from sft.errors import UserError
+from sft.observations import Completion
+from sft.policies import context_length, load_renderer
 from sft.recipes import Recipe
-from sft.rendering import Rendered, Renderer, census, few_shot_prompt
-from sft.runs import Run, open_append, read_json, read_jsonl, write_json, write_jsonl
-from sft.scorecards import Scorecard
+from sft.recording import Subject, Work, policy_of, record
+from sft.rendering import Renderer, census, few_shot_prompt
+from sft.runs import Run, read_json, write_jsonl
+from sft.scorecards import PROFILES, Scorecard
+from sft.sharing import rank_and_world, wait_for_everyone
 from sft.splits import Splits
 
-__all__ = ["all_processes", "choose_held_out", "evaluate", "policy_of"]
+__all__ = ["Subject", "choose_held_out", "evaluate", "measure", "policy_of"]
 
-#: Systems that run a model, in the order they run: what the base has loaded serves both of its two.
-POLICIES = ("B0", "B3", "tuned")
-FLOORS_WITHOUT_MODEL = ("R", "K", "P")
-
-#: Rows scored in one forward pass; more of them would mean more padding, not more speed.
-SCORED_AT_ONCE = 8
+#: Held-out prompts of the fast profile, at most.
+FAST_PROMPTS = 100
 
 
-def choose_held_out(demonstrations: Sequence[Demonstration], limit: int | None) -> list[HeldOut]:
+def choose_held_out(
+    demonstrations: Sequence[Demonstration], limit: int | None, others: Sequence[Demonstration] = ()
+) -> list[HeldOut]:
     """At most ``limit`` held-out prompts, chosen and ordered by content, so that all runs take the same.
 
     One prompt of every group comes first, then a second one of each, and so on: prompts of one source tell
     less than as many of different ones, so this is where a limited number of them gives the narrowest interval.
+    ``others``: what experts wrote whom the clone was not fitted to.
     """
-    ranked = sorted(held_out(demonstrations), key=lambda item: fingerprint([asdict(m) for m in item.prompt]))
+    ranked = sorted(held_out(demonstrations, others), key=lambda item: fingerprint([asdict(m) for m in item.prompt]))
     seen: Counter[str] = Counter()
     rounds = []
     for item in ranked:
@@ -54,85 +53,143 @@ def choose_held_out(demonstrations: Sequence[Demonstration], limit: int | None) 
 
 
 def evaluate(
-    run: Run, recipe: Recipe, splits: Splits, tuned: Path, *, split: str = "test", purpose: str = "report"
+    run: Run,
+    recipe: Recipe,
+    splits: Splits,
+    tuned: Path,
+    *,
+    split: str = "test",
+    purpose: str = "report",
+    profile: str | None = None,
+    checker: str | None = None,
+    others: Sequence[Demonstration] = (),
 ) -> Scorecard:
-    """Let every system of the recipe write for the held-out prompts of ``split``, and score all of them.
+    """Measure the clone in ``tuned`` (an adapter's or a full model's folder) on the held-out prompts of ``split``.
 
-    ``tuned``: folder of the clone's adapter or full model. Writes completions, token scores, ``scores.jsonl`` and
-    ``scorecard.json`` into ``run``, and the look at the split into its manifest.
+    See :func:`measure`. Raises ``UserError``.
     """
     model = recipe.model
     renderer = load_renderer(model.name, model.revision, model.template, model.trust_remote_code)
-    context = context_length(model.name, model.revision, model.trust_remote_code) or sys.maxsize
-    # What the ledger counts as too long was not trained on either, and no policy could write it.
-    fitting = renderer.render_all(splits.parts[split], max_length=context, too_long="drop")[0]
-    items = choose_held_out([demonstration for demonstration, _ in fitting], recipe.fidelity.max_prompts)
-    lengths = census(row for _, row in renderer.render_all(splits.train)[0]).completion
-    max_new_tokens = recipe.fidelity.max_new_tokens or 2 * lengths["99"]
-    experts = [Demonstration(item.prompt, item.references[0], id=item.id) for item in items]
-    rendered = [row for _, row in renderer.render_all(experts)[0]]
-    longest = max([max_new_tokens, *(len(row.completion_ids) for row in rendered)])
-    shown = _shown(renderer, splits, items, context - longest)
+    subject = Subject(recipe, renderer, tuned, splits.train, splits.parts[split], others)
+    return measure(run, subject, split=split, purpose=purpose, profile=profile, checker=checker)
+
+
+def measure(
+    run: Run,
+    subject: Subject,
+    *,
+    split: str = "test",
+    purpose: str = "report",
+    profile: str | None = None,
+    checker: str | None = None,
+) -> Scorecard:
+    """Make every observation that is still missing, on all processes, and the scorecard from all of them.
+
+    ``profile``: how much (``scorecards.PROFILES``), the recipe's unless given. *fast*: at most 100 prompts, only the
+    clone writes. *standard*: the base writes too, and the probes that cost little. *full*: two rounds of samples
+    or more, and prefix forcing. The look at ``split`` goes into the manifest. Raises ``UserError``.
+    """
+    settings = subject.recipe.fidelity
+    profile = profile or settings.profile
+    if profile not in PROFILES:
+        raise UserError(f"fidelity.profile: {profile!r} is none of {', '.join(PROFILES)}")
+    work = _plan(subject, profile)
     signature = {
-        "template_hash": renderer.template_hash,
+        "template_hash": subject.renderer.template_hash,
         "decoding": "greedy",
-        "max_new_tokens": max_new_tokens,
-        "b3_demonstrations": len(shown),
-        "base": model.name,
+        "max_new_tokens": work.max_new_tokens,
+        "b3_demonstrations": len(work.shown),
+        "base": subject.recipe.model.name if subject.tuned is not None else None,
         "split": split,
         "split_hash": run.manifest["split"]["hash"],
+        "samples": {"temperature": 1.0, "seed": settings.seed},
+        "control": {name: fingerprint(text) for name, text in work.control.items()},
+        **subject.facts,
     }
-    _keep_or_discard(run, signature | {"ids": fingerprint([item.id for item in items])})
-    systems = [system for system in recipe.fidelity.systems if system not in FLOORS_WITHOUT_MODEL]
-    written: dict[str, dict[str, Completion]] = {}
-    scored: dict[str, dict[str, TokenScores]] = {}
-    if "B3" in systems and not shown:
-        _say(f"evaluate  left out: B3; beside the prompts no demonstration fits into the context of {context} tokens")
-        systems.remove("B3")
-    policy: Policy | None = None
-    for system in sorted(systems, key=POLICIES.index):
-        prompts = [few_shot_prompt(shown, item.prompt) if system == "B3" else item.prompt for item in items]
-        ids = dict(zip([item.id for item in items], renderer.prompt_ids_all(prompts), strict=True))
-        forced = {item.id: _after(ids[item.id], row.completion_ids) for item, row in zip(items, rendered, strict=True)}
-        files = _files(run, system)
-        if not any(_missing(path, ids) for path in files):
-            _say(f"evaluate  reused: what {system} wrote for {len(ids)} prompts")
-        elif policy is None or system == "tuned":
-            policy = None  # let go of the other weights first
-            policy = policy_of(recipe, tuned if system == "tuned" else None)
-        room = {key: min(max_new_tokens, context - len(row)) for key, row in ids.items()}
-        written[system], scored[system] = _run_system(
-            files, system, policy, recipe.fidelity.batch_size, ids, forced, items, room
-        )
-    del policy
+    facts = {
+        "split": split,
+        "profile": profile,
+        "systems": [],  # whose completions count
+        "scored": [],  # whose token scores do
+        "bar": settings.bar,
+        "checker": settings.checker or "" if checker is None else checker,
+        "conflicts": subject.recipe.demonstrations.expert or subject.recipe.demonstrations.conflicts,
+        "near_threshold": subject.recipe.split.near_threshold,
+        "seed": settings.seed,
+        "signature": signature,
+    }
+    _keep_or_discard(run, work.items, facts)
+    systems, scored = record(run, subject, work, profile)
     if rank_and_world()[0] == 0:
-        for floor, completions in floors.floor_completions(splits.train, items).items():
-            if floor in recipe.fidelity.systems:
-                written[floor] = completions
-                write_jsonl(run.completions_path(floor), (asdict(c) for c in completions.values()))
+        for floor, completions in _floors(subject, work).items():
+            write_jsonl(run.completions_path(floor), (asdict(c) for c in completions.values()))
+            systems.append(floor)
+        observing.write_measurement(run, work.items, facts | {"systems": systems, "scored": scored})
         run.look(split, purpose)
-        rows = fidelity.score_rows(items, written)
-        card = fidelity.measure(
-            items, written, scored, bar=recipe.fidelity.bar, signature=signature, split=split, rows=rows
-        )
-        write_jsonl(run.scores_path, rows)
-        write_json(run.scorecard_path, card.to_dict())
-    _wait_for_everyone()
+        observing.remeasure(run)
+    wait_for_everyone()
     return Scorecard.from_dict(read_json(run.scorecard_path))
 
 
-def _say(text: str) -> None:
-    if rank_and_world()[0] == 0:
-        sys.stderr.write(text + "\n")
+# -- what there is to do --------------------------------------------------------------------------------------
 
 
-def _files(run: Run, system: str) -> tuple[Path, Path]:
-    return run.completions_path(system), run.token_scores_path(system)
+def _plan(subject: Subject, profile: str) -> Work:
+    settings, model, renderer = subject.recipe.fidelity, subject.recipe.model, subject.renderer
+    control = _control_texts(settings.control)
+    context = context_length(model.name, model.revision, model.trust_remote_code) or sys.maxsize
+    # What the ledger counts as too long was not trained on either, and no policy could write it.
+    fitting = renderer.render_all(subject.held_out, max_length=context, too_long="drop")[0]
+    if not fitting:
+        raise UserError(
+            f"every held-out demonstration is longer than the model's context of {context} tokens; shorten them"
+        )
+    limit = settings.max_prompts
+    if profile == "fast":
+        limit = min(FAST_PROMPTS, limit or FAST_PROMPTS)
+    items = choose_held_out([demonstration for demonstration, _ in fitting], limit, subject.others)
+    train = renderer.render_all(subject.train)[0]
+    # Lengths of held-out completions are known to nobody but this measurement: they serve where training is unknown.
+    lengths = census(row for _, row in train or fitting).completion
+    max_new_tokens = settings.max_new_tokens or 2 * lengths["99"]
+    first = [Demonstration(item.prompt, item.references[0], id=item.id) for item in items]
+    experts = {demonstration.id: row for demonstration, row in renderer.render_all(first)[0]}
+    longest = max([max_new_tokens, *(len(row.completion_ids) for row in experts.values())])
+    return Work(
+        items=items,
+        prompts={key: list(row.prompt_ids) for key, row in experts.items()},
+        experts=experts,
+        train=train,
+        shown=_shown(renderer, subject.train, items, context - longest) if subject.train else (),
+        context=context,
+        max_new_tokens=max_new_tokens,
+        control=control,
+    )
 
 
-def _shown(renderer: Renderer, splits: Splits, items: Sequence[HeldOut], longest: int) -> list[Demonstration]:
+def _control_texts(paths: Sequence[str]) -> dict[str, str]:
+    """Name -> text of the plain control texts; the file's name, or its path where two have one name."""
+    names = Counter(Path(path).name for path in paths)
+    found = {}
+    for path in paths:
+        try:
+            text = Path(path).expanduser().read_bytes().decode("utf-8-sig")
+        except (OSError, RuntimeError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            raise UserError(f"fidelity.control: {path}: cannot be read ({why}); name a plain text file") from None
+        except UnicodeDecodeError:
+            raise UserError(f"fidelity.control: {path}: is not UTF-8 text; save it as UTF-8") from None
+        if len(text.split()) < 2:
+            raise UserError(f"fidelity.control: {path}: has no text to predict; name a file with a page or more")
+        found[Path(path).name if names[Path(path).name] == 1 else path] = text
+    return found
+
+
+def _shown(
+    renderer: Renderer, train: Sequence[Demonstration], items: Sequence[HeldOut], longest: int
+) -> list[Demonstration]:
     """The demonstrations of B3: as many of the three as leave no prompt longer than ``longest`` tokens."""
-    shown = floors.b3_demonstrations(splits.train)
+    shown = floors.b3_demonstrations(train)
     while shown:
         prompts = renderer.prompt_ids_all([few_shot_prompt(shown, item.prompt) for item in items])
         if max(map(len, prompts), default=0) <= longest:
@@ -141,121 +198,34 @@ def _shown(renderer: Renderer, splits: Splits, items: Sequence[HeldOut], longest
     return shown
 
 
-def _after(prompt: Sequence[int], completion: Sequence[int]) -> Rendered:
-    """An expert's completion after a prompt that need not be its own (the few-shot one)."""
-    return Rendered((*prompt, *completion), (0,) * len(prompt) + (1,) * len(completion))
+def _keep_or_discard(run: Run, items: Sequence[HeldOut], facts: Mapping[str, Any]) -> None:
+    """What was made under another signature goes, scorecard included; what a change does not touch stays."""
+    only = {
+        "b3_demonstrations": ("completions-B3", "token-scores-B3"),
+        "samples": ("samples-",),
+        "control": ("control-",),
+    }
+    everything = ("completions-", "token-scores-", "samples-", "forced-", "own-path", "control-", "prompt-values")
+    if rank_and_world()[0] == 0:
+        recorded = read_json(run.measurement_path).get("signature") if run.measurement_path.exists() else None
+        present = facts["signature"]
+        changed = set(Run.changed(recorded or {}, present))
+        parts = {name.partition(".")[0] for name in changed}
+        if changed or recorded is None:
+            stems = everything if recorded is None or parts - only.keys() else [s for p in parts for s in only[p]]
+            for stem in stems:
+                for old in run.path.glob(f"{stem}*.jsonl"):
+                    old.unlink()
+            for path in (run.scorecard_path, run.scores_path, run.corrections_path):
+                path.unlink(missing_ok=True)
+            observing.write_measurement(run, items, facts)
+    wait_for_everyone()
 
 
-def policy_of(recipe: Recipe, tuned: Path | None) -> Policy:
-    """The recipe's base policy, or its clone with the weights in ``tuned``."""
-    model = recipe.model
-    return load_policy(
-        model.name,
-        revision=model.revision,
-        template=model.template,
-        dtype=model.dtype,
-        trust_remote_code=model.trust_remote_code,
-        tuned=tuned,
-    )
-
-
-def _keep_or_discard(run: Run, made_with: Mapping[str, Any]) -> None:
-    """What systems wrote is kept only under the signature it was made with; else it goes, scorecard included."""
-    path = run.path / "completions.json"
-    if rank_and_world()[0] == 0 and not (path.exists() and read_json(path) == made_with):
-        for old in [*run.path.glob("completions-*.jsonl"), *run.path.glob("token-scores-*.jsonl")]:
-            old.unlink()
-        run.scorecard_path.unlink(missing_ok=True)
-        write_json(path, made_with)
-    _wait_for_everyone()
-
-
-def _missing(path: Path, ids: Mapping[str, Any]) -> list[str]:
-    done = {row["id"] for row in read_jsonl(path)} if path.exists() else set()
-    return [key for key in ids if key not in done]
-
-
-def _run_system(
-    files: tuple[Path, Path],
-    system: str,
-    policy: Policy | None,
-    batch_size: int,
-    ids: Mapping[str, Sequence[int]],
-    forced: Mapping[str, Rendered],
-    items: Sequence[HeldOut],
-    room: Mapping[str, int],
-) -> tuple[dict[str, Completion], dict[str, TokenScores]]:
-    """Whatever is still missing of one system, on all processes, and then all of it.
-
-    ``policy``: None if nothing is missing. ``room``: the most new tokens for each prompt; where the context ends
-    it is less than what others have.
-    """
-    sizes = {item.id: len(item.references[0].encode("utf-8")) for item in items}
-
-    def write(todo: list[str]) -> Iterator[Completion]:
-        assert policy is not None
-        for most in sorted({room[k] for k in todo}, reverse=True):
-            alike = {k: ids[k] for k in todo if room[k] == most}
-            yield from complete(policy, alike, max_new_tokens=most, batch_size=batch_size)
-
-    def force(todo: list[str]) -> Iterator[TokenScores]:
-        assert policy is not None
-        return score(policy, {k: forced[k] for k in todo}, sizes, batch_size=SCORED_AT_ONCE)
-
-    completions = _fill(files[0], f"write {system}", ids, write)
-    token_scores = _fill(files[1], f"score {system}", ids, force)
-    sequences = ("nats", "ranks", "entropies")
-    return (
-        {row["id"]: Completion(**row) for row in completions},
-        {row["id"]: TokenScores(**row | {key: tuple(row[key]) for key in sequences}) for row in token_scores},
-    )
-
-
-def _fill(
-    main: Path, title: str, ids: Mapping[str, Any], make: Callable[[list[str]], Iterator[Any]]
-) -> list[dict[str, Any]]:
-    """Make what is missing of the file ``main``, each process its share, and return its rows in order of ``ids``.
-
-    Every process appends to a file of its own; the first one takes the others' lines over, also those
-    that an interrupted evaluation left behind.
-    """
-    rank, world = rank_and_world()
-    own = main if rank == 0 else main.with_name(f"{main.stem}.rank-{rank}.jsonl")
-    if rank == 0:
-        _take_over(main)
-    _wait_for_everyone()
-    todo = _missing(main, ids)[rank::world]
-    _wait_for_everyone()  # nobody writes before everybody has seen the same list
-    if todo:
-        bar = tqdm(total=len(todo), desc=title, unit="prompt", file=sys.stderr, disable=rank != 0)
-        with bar, open_append(own) as file:
-            for result in make(todo):
-                file.append(asdict(result))
-                bar.update()
-    _wait_for_everyone()
-    if rank == 0:
-        _take_over(main)
-    _wait_for_everyone()
-    rows = {row["id"]: row for row in read_jsonl(main)}
-    return [rows[key] for key in ids if key in rows]
-
-
-def _take_over(main: Path) -> None:
-    for other in sorted(main.parent.glob(f"{main.stem}.rank-*.jsonl")):
-        with open_append(main) as file:
-            for row in read_jsonl(other):
-                file.append(row)
-        other.unlink()
-
-
-def all_processes() -> PartialState:
-    """The processes that a launcher started, as a group that can wait for each other.
-
-    Without ``cpu`` accelerate makes no group where there is no accelerator, and waits for nobody.
-    """
-    return PartialState(cpu=default_device().type == "cpu")
-
-
-def _wait_for_everyone() -> None:
-    if rank_and_world()[1] > 1:
-        all_processes().wait_for_everyone()
+def _floors(subject: Subject, work: Work) -> dict[str, dict[str, Completion]]:
+    """The shortcuts that need no model, as far as training is known."""
+    if subject.train:
+        found = floors.floor_completions(subject.train, work.items)
+    else:
+        found = {"P": floors.copied_prompt(work.items)}
+    return {floor: made for floor, made in found.items() if floor in subject.recipe.fidelity.systems}

@@ -28,7 +28,8 @@ STILL_FALLING, HAS_RISEN = 0.005, 0.02
 def write_measurement(run: Run, items: Sequence[HeldOut], facts: Mapping[str, Any]) -> None:
     """Write down which prompts were measured and how: ``held-out.jsonl`` and ``measurement.json``.
 
-    ``facts``: split, profile, systems, bar, checker, conflicts, near_threshold, seed, signature.
+    ``facts``: split, profile, systems (whose completions count), scored (whose token scores do, if others), bar,
+    checker, conflicts, near_threshold, seed, signature.
     """
     write_jsonl(run.held_out_path, (asdict(item) for item in items))
     write_json(run.measurement_path, dict(facts))
@@ -92,7 +93,7 @@ def observe(run: Run) -> Observations:
     wanted = {item.id for item in items}
     systems = facts["systems"]
     completions = {s: _by_id(_each(run.completions_path(s), _completion), wanted) for s in systems}
-    scores = {s: _by_id(_each(run.token_scores_path(s), _token_scores), wanted) for s in systems}
+    scores = {s: _by_id(_each(run.token_scores_path(s), _token_scores), wanted) for s in facts.get("scored", systems)}
     rounds = sorted(run.path.glob("samples-*.jsonl"), key=lambda path: int(path.stem.rpartition("-")[2]))
     samples = [_by_id(_each(path, _completion), wanted) for path in rounds]
     train = tuple(_train(run))

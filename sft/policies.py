@@ -12,7 +12,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,15 @@ __all__ = [
     "accelerator_computes_bf16",
     "base_folder",
     "base_weights",
+    "cloned",
     "context_length",
     "default_device",
+    "fetch_weights",
+    "is_adapter",
     "load_policy",
     "load_renderer",
     "quiet_engine",
+    "saved_renderer",
     "stops_with",
     "supervised_only",
 ]
@@ -179,12 +183,41 @@ def load_renderer(
     return renderer_for(_tokenizer(source, trust_remote_code), template)
 
 
+def saved_renderer(folder: Path, template: str = "auto") -> Renderer | None:
+    """The renderer of the tokenizer that was saved beside an adapter's or model's weights in ``folder``.
+
+    None where there is no tokenizer, or none with a chat template and ``template`` is "auto": the base's then serves.
+    """
+    if not _holds_tokenizer(folder):
+        return None
+    tokenizer = _tokenizer(BaseSource(str(folder), None, None), trust_remote_code=False)
+    return renderer_for(tokenizer, template) if tokenizer.chat_template or template != "auto" else None
+
+
+def fetch_weights(name: str, revision: str | None = None) -> Path:
+    """A local folder with what the hub has under ``name``: an adapter's or a model's files. Raises ``PolicyError``."""
+    from huggingface_hub import snapshot_download
+
+    def load() -> Path:
+        kinds = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=kinds))
+        if not any(folder.glob("*.safetensors")):
+            folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*kinds, "*.bin"]))
+        return folder
+
+    folder: Path = _loaded("weights", BaseSource(name, name, revision), load)
+    return folder
+
+
+def _holds_tokenizer(folder: Path) -> bool:
+    names = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
+    return any((folder / name).is_file() for name in names)
+
+
 def _tokenizer(source: BaseSource, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     folder, _ = base_folder(source)
     path = Path(folder)
-    if path.is_dir() and not any(
-        (path / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
-    ):
+    if path.is_dir() and not _holds_tokenizer(path):
         raise PolicyError(
             f"{folder}: holds a model but no tokenizer; save one beside it with tokenizer.save_pretrained({folder!r})"
         )
@@ -205,15 +238,18 @@ def load_policy(
     trust_remote_code: bool = False,
     tuned: Path | None = None,
     device: torch.device | None = None,
+    renderer: Renderer | None = None,
 ) -> Policy:
     """The base policy ``name``, or with ``tuned`` (an adapter or a full model's folder) the clone.
 
-    An adapter is merged into the weights, so that the clone decodes at the base model's speed.
+    An adapter is merged into the weights, so that the clone decodes at the base model's speed. ``renderer``: one
+    that is there already, in place of the tokenizer's under ``template``.
     Raises ``PolicyError`` or ``SourceError`` with one sentence.
     """
     source = resolve_model(name, revision)
-    renderer = renderer_for(_tokenizer(source, trust_remote_code), template)
-    adapter = tuned is not None and (tuned / "adapter_config.json").is_file()
+    if renderer is None:
+        renderer = renderer_for(_tokenizer(source, trust_remote_code), template)
+    adapter = tuned is not None and is_adapter(tuned)
     if tuned is not None and not adapter and not (tuned / "config.json").is_file():
         raise PolicyError(f"{tuned}: holds neither an adapter nor a model; has training finished?")
     weights = BaseSource(str(tuned), None, None) if tuned is not None and not adapter else source
@@ -224,6 +260,19 @@ def load_policy(
     model.generation_config = GenerationConfig()
     stops_with(model, renderer)
     return Policy(model.to(device or default_device()).eval(), renderer, source)
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether ``folder`` holds an adapter, and not a model of its own."""
+    return (folder / "adapter_config.json").is_file()
+
+
+def cloned(base: Policy, adapter: Path) -> Policy:
+    """The clone of ``base``, with the adapter merged into the very weights of ``base``, which is base no longer.
+
+    Saves reading and moving the weights a second time. Raises ``PolicyError``.
+    """
+    return replace(base, model=_merged(base.model, adapter).eval())
 
 
 def _merged(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:

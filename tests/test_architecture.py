@@ -40,7 +40,21 @@ LAYERS: list[tuple[str, set[str]]] = [
             "reports",
         },
     ),
-    ("engine", {"templates", "rendering", "preview", "policies", "training", "generation", "measuring"}),
+    (
+        "engine",
+        {
+            "templates",
+            "rendering",
+            "preview",
+            "policies",
+            "training",
+            "generation",
+            "sharing",
+            "probing",
+            "recording",
+            "measuring",
+        },
+    ),
     ("shell", {"gathering", "checking", "scoring", "loop", "elsewhere", "refusals", "cli", "__main__"}),
 ]
 LEVEL = {module: level for level, (_, modules) in enumerate(LAYERS) for module in modules}

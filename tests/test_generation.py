@@ -259,6 +259,69 @@ def test_the_reserved_cache_is_what_makes_room_and_nothing_else(kind: str, monke
     assert all(reserved) if kind in PLAIN else not any(reserved)
 
 
+# -- sampling ---------------------------------------------------------------------------------------------
+
+
+def written(policy: Policy, given: dict[str, list[int]], **settings: Any) -> dict[str, Completion]:
+    return {c.id: c for c in complete(policy, given, **settings)}
+
+
+def test_ids_are_what_was_written_without_the_stop_token() -> None:
+    given = prompts(8)
+    policy = policy_of("llama", frequent_tokens("llama", given))
+    stops = set(policy.renderer.stop_token_ids)
+    expected = one_by_one(policy, given, 24)
+    for key, found in written(policy, given, max_new_tokens=24, batch_size=3).items():
+        assert found.ids == tuple(token for token in expected[key] if token not in stops)
+        assert len(found.ids) + found.finished == found.tokens
+        assert policy.renderer.decode_completion(found.ids) == found.text
+
+
+@pytest.mark.parametrize("kind", ["llama", "mamba, no attention"])
+def test_a_sample_hangs_on_seed_round_and_id_alone(kind: str) -> None:
+    """In any batch, in any company, cut at any length: the same tokens; another seed, round or id: others."""
+    given = prompts(7)
+    policy = policy_of(kind)
+    with torch.no_grad():
+        policy.model.get_output_embeddings().weight.mul_(0.3)  # bold enough to differ, timid enough to surprise
+    settings = {"max_new_tokens": 10, "draws": (5, 0)}
+    expected = {key: c.ids for key, c in written(policy, given, batch_size=7, **settings).items()}
+    assert len({ids[:5] for ids in expected.values()}) > 3
+    backwards = dict(reversed(given.items()))
+    assert {key: c.ids for key, c in written(policy, backwards, batch_size=2, **settings).items()} == expected
+    alone = {"p3": given["p3"]}
+    assert written(policy, alone, batch_size=1, **settings)["p3"].ids == expected["p3"]
+    short = written(policy, alone, batch_size=1, max_new_tokens=4, draws=(5, 0))["p3"]
+    assert short.ids == expected["p3"][:4]
+    for other in ({"draws": (6, 0)}, {"draws": (5, 1)}):
+        assert written(policy, alone, batch_size=1, **settings | other)["p3"].ids != expected["p3"]
+    assert written(policy, {"q": given["p3"]}, batch_size=1, **settings)["q"].ids != expected["p3"]
+    assert written(policy, alone, batch_size=1, max_new_tokens=10)["p3"].ids != expected["p3"], "greedy stays greedy"
+
+
+def test_samples_are_distributed_as_the_softmax_says() -> None:
+    """Chi-square of 2,000 first tokens, stop tokens among them, against the model's own probabilities."""
+    from scipy.stats import chisquare
+
+    policy = policy_of("llama")
+    prompt = prompts(3)["p2"]
+    with torch.inference_mode():
+        logits = policy.model(input_ids=torch.tensor([prompt])).logits[0, -1].double()
+        top = logits.topk(12)
+        policy.renderer.stop_token_ids = (*policy.renderer.stop_token_ids, int(top.indices[1]))
+        p = logits.softmax(-1)
+    drawn = [
+        c.ids[0] if c.ids else int(top.indices[1])
+        for c in complete(policy, {f"{n}": prompt for n in range(2000)}, max_new_tokens=1, batch_size=500, draws=(0, 0))
+    ]
+    often = [int(token) for token in (p * 2000 > 8).nonzero().flatten()]
+    assert len(often) > 3 and int(top.indices[1]) in often
+    counts = [drawn.count(token) for token in often]
+    shares = [float(p[token]) for token in often]
+    observed, expected = [*counts, 2000 - sum(counts)], [2000 * q for q in (*shares, 1 - sum(shares))]
+    assert chisquare(observed, expected).pvalue > 1e-3
+
+
 # -- scoring ----------------------------------------------------------------------------------------------
 
 
@@ -273,17 +336,18 @@ def forced(given: dict[str, list[int]], seed: int = 5) -> dict[str, Rendered]:
 
 
 @torch.inference_mode()
-def by_hand(policy: Policy, rendered: Rendered) -> tuple[list[float], list[int], list[float]]:
-    """One row, all its logits, no cache: nats, ranks and entropies written as their definitions."""
+def by_hand(policy: Policy, rendered: Rendered) -> tuple[list[float], list[int], list[float], list[float]]:
+    """One row, all its logits, no cache: nats, ranks, entropies and confidences written as their definitions."""
     logits = policy.model(input_ids=torch.tensor([rendered.input_ids]), use_cache=False).logits[0].double()
-    nats, ranks, entropies = [], [], []
+    nats, ranks, entropies, confidences = [], [], [], []
     start = len(rendered.prompt_ids)
     for place, token in enumerate(rendered.completion_ids, start=start):
         p = logits[place - 1].softmax(-1)
         nats.append(-float(p[token].log()))
         ranks.append(int((p > p[token]).sum()))
         entropies.append(-float((p * p.clamp(min=1e-300).log()).sum()))
-    return nats, ranks, entropies
+        confidences.append(float(p.max()))
+    return nats, ranks, entropies, confidences
 
 
 @pytest.mark.parametrize("shared", [0, 40])
@@ -296,10 +360,11 @@ def test_scores_are_those_of_a_plain_forward(kind: str, shared: int) -> None:
     for batch_size in (1, 4, 9):
         found = {s.id: s for s in score(policy, rows, dict.fromkeys(rows, 17), batch_size=batch_size)}
         assert found.keys() == rows.keys()
-        for key, (nats, ranks, entropies) in expected.items():
+        for key, (nats, ranks, entropies, confidences) in expected.items():
             got = found[key]
             assert got.nats == pytest.approx(nats, abs=1e-4, rel=1e-4), (key, batch_size)
             assert got.entropies == pytest.approx(entropies, abs=1e-4, rel=1e-4)
+            assert got.confidences == pytest.approx(confidences, abs=1e-4, rel=1e-4)
             near = [abs(a - b) for a, b in zip(got.ranks, ranks, strict=True)]
             assert max(near) <= 1, "tokens as likely as each other may change places by rounding"
             assert sum(near) <= 1

@@ -16,6 +16,7 @@ import pytest
 
 from sft.cli import main
 from sft.demonstrations import Demonstration, Message, Source
+from sft.errors import UserError
 from sft.loop import demand_trained, load_recipe, load_splits
 from sft.measuring import choose_held_out, evaluate
 from sft.recipes import Recipe
@@ -73,19 +74,54 @@ def run(trained: Path, tmp_path: Path) -> Iterator[Run]:
 
 def unmeasured(run: Run) -> None:
     """Take away all that measuring left."""
-    for path in (*run.path.glob("completions*"), *run.path.glob("token-scores*"), run.scorecard_path, run.scores_path):
+    for path in made(run).values():
         path.unlink()
+    for path in (run.held_out_path, run.measurement_path, run.scorecard_path, run.scores_path, run.corrections_path):
+        path.unlink(missing_ok=True)
 
 
-def measured(run: Run, **fidelity: Any) -> Scorecard:
+def made(run: Run) -> dict[str, Path]:
+    """The files that systems and probes have written, by stem."""
+    stems = ("completions-", "token-scores-", "samples-", "forced-", "own-path", "control-", "prompt-values")
+    return {path.stem: path for stem in stems for path in run.path.glob(f"{stem}*.jsonl")}
+
+
+def rows(run: Run) -> dict[str, int]:
+    """How many rows each of them has."""
+    return {stem: len(read_jsonl(path)) for stem, path in made(run).items()}
+
+
+def measured(run: Run, profile: str | None = None, **fidelity: Any) -> Scorecard:
     """Measure with some of the recipe's fidelity settings changed."""
     recipe = load_recipe(run)
     section = recipe.fidelity.model_copy(update=fidelity)
-    return evaluate(run, recipe.model_copy(update={"fidelity": section}), load_splits(run), demand_trained(run))
+    recipe = recipe.model_copy(update={"fidelity": section})
+    return evaluate(run, recipe, load_splits(run), demand_trained(run), profile=profile)
 
 
 def contents(folder: Path) -> dict[str, dict[str, Any]]:
     return {system: {r["id"]: r for r in read_jsonl(folder / f"completions-{system}.jsonl")} for system in WRITERS}
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which policies were loaded; a clone that takes its base's weights over counts too."""
+    from sft import recording
+
+    found: list[str] = []
+    load, clone = recording.policy_of, recording.cloned
+
+    def loading(recipe: Recipe, tuned: Path | None, renderer: Any = None) -> Any:
+        found.append("tuned" if tuned else "base")
+        return load(recipe, tuned, renderer)
+
+    def cloning(base: Any, adapter: Path) -> Any:
+        found.append("base to tuned")
+        return clone(base, adapter)
+
+    monkeypatch.setattr(recording, "policy_of", loading)
+    monkeypatch.setattr(recording, "cloned", cloning)
+    return found
 
 
 # -- which prompts ------------------------------------------------------------------------------------------
@@ -156,38 +192,138 @@ def test_an_interrupted_evaluation_writes_only_what_is_missing(run: Run, capsys:
     assert "reused: what B0 wrote for 10 prompts" in err and "what tuned wrote" not in err
 
 
-@pytest.mark.parametrize("change", ["max_new_tokens", "max_prompts", "base", "template", "split"])
-def test_what_was_written_under_another_signature_goes(
+def plant(run: Run) -> None:
+    """A row in every file that no evaluation makes: it survives one that is the same, and none that is not."""
+    for path in made(run).values():
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(read_jsonl(path)[0] | {"id": "planted", "text": "planted"}) + "\n")
+
+
+def planted(run: Run) -> set[str]:
+    return {stem for stem, path in made(run).items() if '"planted"' in path.read_text(encoding="utf-8")}
+
+
+@pytest.mark.parametrize("change", ["nothing", "max_new_tokens", "max_prompts", "base", "template", "split", "seed"])
+def test_what_was_made_under_another_signature_goes(
     change: str, run: Run, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every file holds a planted row; it survives an evaluation that is the same, and none that is not."""
-    planted = {"id": "planted", "text": "", "finished": True, "tokens": 0}
-    for system in WRITERS:
-        with run.completions_path(system).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(planted) + "\n")
+    """Another number of prompts is no other signature; another seed takes away what was drawn, and no more."""
+    measured(run, "full")
+    plant(run)
+    everything = planted(run)
+    assert {"completions-tuned", "samples-0", "samples-1", "forced-tuned", "own-path", "prompt-values"} <= everything
     # What the systems would write is beside the point here, and takes the time.
-    monkeypatch.setattr("sft.measuring._run_system", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    monkeypatch.setattr("sft.measuring.policy_of", lambda *_: None)
-
-    def attempt(recipe: Recipe, split: str = "test") -> list[Path]:
-        with pytest.raises(KeyboardInterrupt):
-            evaluate(run, recipe, load_splits(run), demand_trained(run), split=split)
-        return [path for path in run.path.glob("completions-*.jsonl") if "planted" in path.read_text(encoding="utf-8")]
-
+    monkeypatch.setattr("sft.measuring.record", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     recipe = load_recipe(run)
-    assert len(attempt(recipe)) == len(WRITERS) and run.scorecard_path.exists()
     model = recipe.model
     if change == "base":
         shutil.copytree(tiny_model, tmp_path / "other")
         model = model.model_copy(update={"name": str(tmp_path / "other")})
     elif change == "template":
         model = model.model_copy(update={"template": "plain"})
-    values = {"max_new_tokens": 9, "max_prompts": 9}
+    values = {"max_new_tokens": 9, "max_prompts": 9, "seed": 1}
     section = recipe.fidelity.model_copy(update={k: v for k, v in values.items() if k == change})
-    left = attempt(
-        recipe.model_copy(update={"fidelity": section, "model": model}), "validation" if change == "split" else "test"
-    )
-    assert not left and not run.scorecard_path.exists()
+    recipe = recipe.model_copy(update={"fidelity": section, "model": model})
+    split = "validation" if change == "split" else "test"
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(run, recipe, load_splits(run), demand_trained(run), split=split)
+    drawn = {"samples-0", "samples-1"}
+    expected = {"nothing": everything, "max_prompts": everything, "seed": everything - drawn}.get(change, set())
+    assert planted(run) == expected == set(made(run))
+    assert run.scorecard_path.exists() == (change in ("nothing", "max_prompts"))
+
+
+# -- how much is measured -------------------------------------------------------------------------------------
+
+
+def test_each_profile_adds_to_the_one_before(run: Run, loads: list[str]) -> None:
+    """Fast: one policy writes. Standard: the rest of the table, little probes. Full: samples and forcing too.
+
+    Nothing is made twice on the way, and the base's weights serve the clone. Back at fast, all of it is there.
+    """
+    unmeasured(run)
+    card = measured(run, "fast")
+    n, train = card.n, len([r for r in read_jsonl(run.demonstrations_path) if r["split"] == "train"])
+    fast = {"completions-tuned": n, "token-scores-tuned": n, "token-scores-B0": n}
+    floors = {f"completions-{floor}": n for floor in ("R", "K", "P")}
+    assert rows(run) == fast | floors
+    assert loads == ["base", "base to tuned"]
+    assert card.profile == "fast" and {s.system for s in card.systems} == {"tuned", "R", "K", "P", "E"}
+    assert card.unscored == 0 and set(card.bits_per_byte) == {"tuned", "B0"}
+    before = {stem: path.read_bytes() for stem, path in made(run).items()}
+
+    card = measured(run, "standard")
+    standard = rows(run)
+    assert standard == fast | floors | {
+        "completions-B0": n, "completions-B3": n, "token-scores-B3": n, "own-path": n, "prompt-values": min(100, train),
+    }  # fmt: skip
+    assert {s.system for s in card.systems} == {"tuned", "B0", "B3", "R", "K", "P", "E"} and card.unscored == 0
+    assert card.gaps is not None and "own" in card.calibration
+
+    card = measured(run, "full")
+    assert rows(run) == standard | {"samples-0": n, "samples-1": n, "forced-tuned": 3 * n}
+    assert card.profile == "full" and card.prefix and {p.share for p in card.prefix["tuned"]} == {0, 0.25, 0.5, 0.75}
+    assert all(made(run)[stem].read_bytes() == content for stem, content in before.items())
+    assert (run.samples_path(0).read_bytes()) != run.samples_path(1).read_bytes()
+
+    loads.clear()
+    card = measured(run, "fast")
+    assert loads == [], "nothing is missing, so nothing is loaded"
+    assert {s.system for s in card.systems} == {"tuned", "B0", "B3", "R", "K", "P", "E"}, "what is there is shown"
+
+
+def test_the_fast_profile_counts_no_base_that_is_half_done(run: Run) -> None:
+    """An interrupted evaluation leaves part of a baseline: it is kept for later and judged in nothing until then."""
+    for system, path in ((s, run.completions_path(s)) for s in ("B0", "B3")):
+        path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:3]))
+        assert len(read_jsonl(path)) == 3, system
+    card = measured(run, "fast")
+    assert {s.system for s in card.systems} == {"tuned", "R", "K", "P", "E"}
+    assert card.unscored == 0 and set(card.bits_per_byte) == {"tuned", "B0"}
+    assert len(read_jsonl(run.completions_path("B0"))) == 3
+
+
+def test_more_prompts_are_added_to_those_there(run: Run) -> None:
+    before = run.completions_path("tuned").read_bytes()
+    card = measured(run, max_prompts=HELD_OUT + 3)
+    assert card.n == HELD_OUT + 3 and card.unscored == 0
+    assert run.completions_path("tuned").read_bytes().startswith(before)
+    assert len(read_jsonl(run.completions_path("tuned"))) == HELD_OUT + 3
+    assert measured(run, max_prompts=4).n == 4
+
+
+def test_control_texts_under_both_policies(run: Run, tmp_path: Path, loads: list[str]) -> None:
+    """Once per window and policy; another text under the same name is another text."""
+    text = tmp_path / "plain.txt"
+    text.write_text("the model learned to write the same way. " * 40, encoding="utf-8")
+    card = measured(run, control=(str(text),))
+    assert [f.text for f in card.forgetting] == ["plain.txt"]
+    base, tuned = (read_jsonl(run.control_path(policy)) for policy in ("base", "tuned"))
+    assert [(r["text"], r["window"], r["bytes"]) for r in base] == [(r["text"], r["window"], r["bytes"]) for r in tuned]
+    assert [r["nats"] for r in base] != [r["nats"] for r in tuned]
+    loads.clear()
+    measured(run, control=(str(text),))
+    assert loads == []
+    text.write_text("quite another text, " * 40, encoding="utf-8")
+    measured(run, control=(str(text),))
+    assert [r["nats"] for r in read_jsonl(run.control_path("base"))] != [r["nats"] for r in base]
+    measured(run)
+    assert not run.control_path("base").exists(), "no text, no windows"
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [(None, "cannot be read"), (b"", "no text"), (b" \n ", "no text"), (b"\xff\xfe\x00a b", "not UTF-8")],
+)
+def test_a_control_text_that_is_none_is_one_sentence(
+    content: bytes | None, complaint: str, run: Run, tmp_path: Path
+) -> None:
+    text = tmp_path / "plain.txt"
+    if content is not None:
+        text.write_bytes(content)
+    with pytest.raises(UserError) as error:
+        measured(run, control=(str(text),))
+    assert complaint in str(error.value) and "fidelity.control" in str(error.value) and "\n" not in str(error.value)
 
 
 # -- how it is run --------------------------------------------------------------------------------------------
@@ -204,7 +340,7 @@ def numbers(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
 
 def test_two_processes_measure_as_one_does(run: Run) -> None:
     """Real processes under torchrun, on a CPU: each prompt is written once, and the scorecard is the same."""
-    whole, card = contents(run.path), dict(numbers(read_json(run.scorecard_path)))
+    whole, counts, card = contents(run.path), rows(run), dict(numbers(read_json(run.scorecard_path)))
     unmeasured(run)
     run.close()
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -221,9 +357,11 @@ def test_two_processes_measure_as_one_does(run: Run) -> None:
     for system in WRITERS:
         assert len(run.completions_path(system).read_bytes().splitlines()) == HELD_OUT
     assert contents(run.path) == whole
+    assert rows(run) == counts
     assert not list(run.path.glob("*.rank-*"))
     again = dict(numbers(json.loads(printed[0])))
     assert again.keys() == card.keys()
+    assert (card.pop(".looks"), again.pop(".looks")) == (1, 2), "the first process looks, the other one does not"
     for where, value in card.items():
         expected = pytest.approx(value, rel=1e-3, abs=1e-4) if isinstance(value, float) else value
         assert again[where] == expected, where
@@ -237,13 +375,13 @@ def test_no_prompt_outgrows_the_context(
     longest = 0
     from sft import generation
 
-    def spied(policy: Any, prompts: Any, *, max_new_tokens: int, batch_size: int) -> Any:
+    def spied(policy: Any, prompts: Any, *, max_new_tokens: int, **settings: Any) -> Any:
         nonlocal longest
         longest = max([longest, *(len(ids) + max_new_tokens for ids in prompts.values())])
-        return generation.complete(policy, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size)
+        return generation.complete(policy, prompts, max_new_tokens=max_new_tokens, **settings)
 
     monkeypatch.setattr("sft.measuring.context_length", lambda *_: context)
-    monkeypatch.setattr("sft.measuring.complete", spied)
+    monkeypatch.setattr("sft.recording.complete", spied)
     unmeasured(run)
     card = measured(run, systems=("tuned", "B3", "R"), max_prompts=4)
     assert card.signature["b3_demonstrations"] == shown

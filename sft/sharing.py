@@ -1,0 +1,107 @@
+"""One file, several processes: each makes its share of the rows, nothing is made twice, nothing done is lost.
+
+Every process appends to a file of its own; the first one takes the others' lines over, also those that an
+interrupted evaluation left behind. What is on file already is not made again.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from sft.policies import default_device
+from sft.runs import open_append, read_jsonl
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+__all__ = ["all_processes", "fill", "missing", "rank_and_world", "tell", "wait_for_everyone"]
+
+Row = dict[str, Any]
+
+
+def rank_and_world() -> tuple[int, int]:
+    """This process's rank and the number of processes, as ``accelerate launch`` and ``torchrun`` set them."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def all_processes() -> PartialState:
+    """The processes that a launcher started, as a group that can wait for each other.
+
+    Without ``cpu`` accelerate makes no group where there is no accelerator, and waits for nobody.
+    """
+    from accelerate import PartialState
+
+    return PartialState(cpu=default_device().type == "cpu")
+
+
+def wait_for_everyone() -> None:
+    """Go on when all processes have come here; at once where there is only one."""
+    if rank_and_world()[1] > 1:
+        all_processes().wait_for_everyone()
+
+
+def tell(went_well: bool | None) -> bool:
+    """From the first process to the others: whether what it alone does went well. They pass None, and wait."""
+    if rank_and_world()[1] == 1:
+        return bool(went_well)
+    from accelerate.utils import broadcast_object_list
+
+    all_processes()
+    return bool(broadcast_object_list([went_well])[0])
+
+
+def _id(row: Row) -> Hashable:
+    return str(row["id"])
+
+
+def missing(path: Path, keys: Iterable[Hashable], key: Callable[[Row], Hashable] = _id) -> list[Any]:
+    """Those of ``keys`` that no row of ``path`` has, in their order; ``key``: the key of a row."""
+    done = {key(row) for row in read_jsonl(path)} if path.exists() else set()
+    return [one for one in keys if one not in done]
+
+
+def fill(
+    main: Path,
+    title: str,
+    keys: Sequence[Hashable],
+    make: Callable[[list[Any]], Iterator[Any]],
+    key: Callable[[Row], Hashable] = _id,
+) -> list[Row]:
+    """Make the rows of ``main`` that are missing, each process its share; all of them, in order of ``keys``.
+
+    ``make``: from keys to dataclasses, in any order. Written one by one, so a killed process loses none.
+    """
+    rank, world = rank_and_world()
+    own = main if rank == 0 else main.with_name(f"{main.stem}.rank-{rank}.jsonl")
+    if rank == 0:
+        _take_over(main)
+    wait_for_everyone()
+    todo = missing(main, keys, key)[rank::world]
+    wait_for_everyone()  # nobody writes before everybody has seen the same list
+    if todo:
+        bar = tqdm(total=len(todo), desc=title, unit="prompt", file=sys.stderr, disable=rank != 0)
+        with bar, open_append(own) as file:
+            for result in make(todo):
+                file.append(asdict(result))
+                bar.update()
+    wait_for_everyone()
+    if rank == 0:
+        _take_over(main)
+    wait_for_everyone()
+    rows = {key(row): row for row in read_jsonl(main)} if main.exists() else {}
+    return [rows[one] for one in keys if one in rows]
+
+
+def _take_over(main: Path) -> None:
+    for other in sorted(main.parent.glob(f"{main.stem}.rank-*.jsonl")):
+        with open_append(main) as file:
+            for row in read_jsonl(other):
+                file.append(row)
+        other.unlink()
