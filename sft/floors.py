@@ -8,15 +8,16 @@ of the content alone: the order of the training rows, the machine and the run ca
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sft.demonstrations import Demonstration, HeldOut, Message, fingerprint, prompt_text
 from sft.observations import Completion
 
-__all__ = ["b3_demonstrations", "constant", "copied_prompt", "floor_completions", "nearest"]
+__all__ = ["b3_demonstrations", "constant", "copied_prompt", "floor_completions", "nearest", "nearness_to_training"]
 
 #: Cells of one dense block of similarities: 80 MB.
 _BLOCK = 10_000_000
@@ -42,6 +43,22 @@ def _nfc(texts: Sequence[str]) -> list[str]:
     return [unicodedata.normalize("NFC", text) for text in texts]
 
 
+def _similarities(
+    train: Sequence[Demonstration], held_out: Sequence[HeldOut]
+) -> Iterator[tuple[Sequence[HeldOut], NDArray[np.float64]]]:
+    """Cosines of held-out prompts with the training prompts in the order given, a block of rows at a time.
+
+    Vectors are character TF-IDF fitted on the training prompts; the last digits of the sums are rounded off.
+    """
+    vectoriser = _vectoriser()
+    known = vectoriser.fit_transform(_nfc([prompt_text(d.prompt) for d in train])).T.tocsr()
+    rows = max(1, _BLOCK // len(train))
+    for start in range(0, len(held_out), rows):
+        block = held_out[start : start + rows]
+        asked = vectoriser.transform(_nfc([prompt_text(h.prompt) for h in block]))
+        yield block, np.round((asked @ known).toarray(), _TIE)
+
+
 def nearest(train: Sequence[Demonstration], held_out: Sequence[HeldOut]) -> dict[str, Completion]:
     """R: for each held-out prompt the completion of the most similar training prompt, by held-out id.
 
@@ -49,16 +66,21 @@ def nearest(train: Sequence[Demonstration], held_out: Sequence[HeldOut]) -> dict
     smallest training id. Raises ``ValueError`` without training demonstrations.
     """
     ordered = _by_id(train)
-    vectoriser = _vectoriser()
-    known = vectoriser.fit_transform(_nfc([prompt_text(d.prompt) for d in ordered])).T.tocsr()
-    rows = max(1, _BLOCK // len(ordered))
     found: dict[str, Completion] = {}
-    for start in range(0, len(held_out), rows):
-        block = held_out[start : start + rows]
-        asked = vectoriser.transform(_nfc([prompt_text(h.prompt) for h in block]))
-        similarity = np.round((asked @ known).toarray(), _TIE)
+    for block, similarity in _similarities(ordered, held_out):
         for item, index in zip(block, similarity.argmax(axis=1), strict=True):
             found[item.id] = Completion(item.id, ordered[int(index)].completion, finished=True)
+    return found
+
+
+def nearness_to_training(train: Sequence[Demonstration], held_out: Sequence[HeldOut]) -> dict[str, float]:
+    """How like its nearest training prompt each held-out prompt is, by held-out id: the cosine R goes by, 0 to 1.
+
+    Raises ``ValueError`` without training demonstrations.
+    """
+    found: dict[str, float] = {}
+    for block, similarity in _similarities(_by_id(train), held_out):
+        found |= {item.id: float(cosine) for item, cosine in zip(block, similarity.max(axis=1), strict=True)}
     return found
 
 

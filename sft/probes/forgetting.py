@@ -1,0 +1,57 @@
+"""What the clone has unlearned: bits per byte on plain texts that the expert did not write."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sft import intervals
+from sft.observations import ControlWindow
+from sft.probes import Absent, estimates
+from sft.scorecards import Estimate, Forgetting
+
+__all__ = ["forgetting"]
+
+
+def forgetting(control: Mapping[str, Sequence[ControlWindow]], *, seed: int = 0) -> tuple[Forgetting, ...]:
+    """Both policies on each control text, and the rise from "base" to "tuned", windows redrawn in pairs.
+
+    Only windows that both were scored on count. Raises ``Absent`` where there are none.
+    """
+    base, tuned = ({(w.text, w.window): w for w in control.get(name, ())} for name in ("base", "tuned"))
+    by_text: dict[str, list[tuple[ControlWindow, ControlWindow]]] = {}
+    for key, window in base.items():
+        if key in tuned:
+            by_text.setdefault(key[0], []).append((window, tuned[key]))
+    if not by_text:
+        raise Absent("no control text was given (fidelity.control)")
+    return tuple(_one(text, pairs, seed) for text, pairs in by_text.items())
+
+
+def _one(text: str, pairs: Sequence[tuple[ControlWindow, ControlWindow]], seed: int) -> Forgetting:
+    before, after = (np.array([pair[side].nats for pair in pairs]) / math.log(2) for side in (0, 1))
+    sizes = np.array([pair[0].bytes for pair in pairs], dtype=np.float64)
+    if (before <= 0).any() or (sizes <= 0).any():
+        raise ValueError(f"{text}: a control window needs bytes, and nats above 0")
+    return Forgetting(
+        text=text,
+        windows=len(pairs),
+        base=_ratio(before, sizes, seed),
+        tuned=_ratio(after, sizes, seed),
+        rise=_ratio(after, before, seed, minus=1.0),
+    )
+
+
+def _ratio(above: ArrayLike, below: ArrayLike, seed: int, minus: float = 0.0) -> Estimate:
+    """Sum over sum, minus ``minus``; the same seed redraws the same windows."""
+
+    def quotient(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(sums[:, 0] / sums[:, 1] - minus)
+
+    found = intervals.cluster_bootstrap([above, below], quotient, seed=seed)
+    method = found.method.replace("clusters", "windows").replace("one cluster only", "one window only")
+    return estimates.estimate(replace(found, method=method))
