@@ -193,10 +193,12 @@ class HeldOut:
     others: tuple[tuple[str, str], ...] = ()
 
 
-def held_out(demonstrations: Iterable[Demonstration]) -> list[HeldOut]:
+def held_out(demonstrations: Iterable[Demonstration], others: Iterable[Demonstration] = ()) -> list[HeldOut]:
     """Merge demonstrations of one and the same prompt into one :class:`HeldOut`, first seen first.
 
     Completions repeated word for word by the same expert count once; two experts who agree count twice.
+    ``others``: what further experts wrote; where they answered a prompt that is held out, their completions (not
+    their rows' references, whose authors are unknown) become its ``others``, and elsewhere nothing.
     """
     merged: dict[tuple[Message, ...], HeldOut] = {}
     for demonstration in demonstrations:
@@ -210,6 +212,11 @@ def held_out(demonstrations: Iterable[Demonstration]) -> list[HeldOut]:
             if (text, expert) not in pairs:
                 known = replace(known, references=(*known.references, text), experts=(*known.experts, expert))
         merged[demonstration.prompt] = known
+    for other in others:
+        known = merged.get(other.prompt)
+        pair = (other.expert, other.completion)
+        if known is not None and pair not in known.others:
+            merged[other.prompt] = replace(known, others=(*known.others, pair))
     return list(merged.values())
 
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import unicodedata
+from dataclasses import replace
 
 import pytest
 from hypothesis import assume, given, settings
@@ -184,6 +185,22 @@ def test_held_out_gathers_what_every_expert_wrote() -> None:
     assert first.experts == ("ann", "bob", "")
     assert (first.id, first.cluster) == (rows[0].id, rows[0].group)
     assert second.references == ("me",)
+
+
+def test_what_others_wrote_stands_beside_the_references_once() -> None:
+    """Only for the very prompt that is held out: what was asked elsewhere is nothing to compare with."""
+    rows = [Demonstration((USER,), "a cat", expert="ann"), Demonstration((Message("user", "Who?"),), "me")]
+    others = [
+        Demonstration((USER,), "a feline", expert="bob", references=("of unknown hand",)),
+        Demonstration((USER,), "a feline", expert="bob"),
+        Demonstration((USER,), "a feline", expert="eve"),
+        Demonstration((USER,), "a cat", expert="eve"),
+        Demonstration((Message("user", "never held out"),), "x", expert="bob"),
+    ]
+    first, second = held_out(rows, others)
+    assert first.others == (("bob", "a feline"), ("eve", "a feline"), ("eve", "a cat"))
+    assert (first.references, first.experts, second.others) == (("a cat",), ("ann",), ())
+    assert [replace(item, others=()) for item in (first, second)] == held_out(rows)
 
 
 @given(texts)

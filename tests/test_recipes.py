@@ -51,6 +51,9 @@ def test_defaults_are_those_on_record() -> None:
     assert recipe.training.bf16 is None
     assert recipe.training.report_to == "none"
     assert recipe.fidelity.systems == ("tuned", "B0", "B3", "R", "K", "P")
+    fidelity = recipe.fidelity
+    assert (fidelity.profile, fidelity.samples, fidelity.seed) == ("standard", 1, 0)
+    assert (fidelity.control, fidelity.checker, recipe.demonstrations.conflicts) == ((), None, "keep")
 
 
 def test_every_value_has_an_origin() -> None:
@@ -102,6 +105,7 @@ def test_an_empty_section_is_a_section_of_defaults() -> None:
         "training:\n  eval_strategy: epoch\n  early_stopping_patience: 1\n",
         "split:\n  validation: v.jsonl\n  test: t.jsonl\n",
         "fidelity:\n  bar: {chrf: 60, exact_match: 0.95}\n  max_prompts:\n",
+        "fidelity:\n  control: [a.txt, b.txt]\n  checker: final-number\n  samples: 0\n  profile: full\n",
         "training:\n  report_to: [wandb, tensorboard]\n  adam_beta2: 0.95\n  optim: sgd\n",
     ],
 )
@@ -122,6 +126,8 @@ def test_fingerprint_changes_with_the_run_and_not_with_its_name() -> None:
         "training.adam_beta1=0.8",
         "split.test=0.2",
         "fidelity.bar.chrf=2",
+        "fidelity.seed=1",
+        "demonstrations.conflicts=majority",
     ]:
         assert recipes.parse(SMALL, overrides=[override]).recipe.fingerprint() != first
 
@@ -141,6 +147,15 @@ def test_every_problem_comes_at_once_with_its_line() -> None:
         "r.yaml:10: 'fidelty' is not a section of a recipe; did you mean fidelity?",
         "--set split.tset: is not a key of split; did you mean test?",
     ]
+
+
+def test_a_vote_among_one_expert_is_refused() -> None:
+    """`keep` decides nothing, so it may stand beside an expert, as it does in every resolved recipe."""
+    one = SMALL.replace("rows.jsonl", "rows.jsonl\n  expert: ann")
+    said = only(one, "demonstrations.conflicts=majority")
+    assert "has no meaning with demonstrations.expert, whom nobody outvotes; remove it" in said
+    resolved = recipes.parse(one, overrides=["demonstrations.conflicts=keep"])
+    assert recipes.parse(resolved.to_yaml()).to_dict() == resolved.to_dict()
 
 
 def test_a_wrong_value_does_not_hide_rules_between_other_keys() -> None:
@@ -305,6 +320,11 @@ def test_keys_of_the_trainer_that_cannot_be_given_so(section: str, line: str, re
         ("fidelity: {systems: [tuned]}", "has nothing to compare the clone with"),
         ("fidelity: {systems: [tuned, B0, B0]}", "names a system twice"),
         ("fidelity: {systems: [tuned, B1]}", "a list of these: tuned, B0"),
+        ("fidelity: {profile: thorough}", "must be one of fast, standard, full"),
+        ("fidelity: {samples: -1}", "must be a whole number of at least 0"),
+        ("fidelity: {control: page.txt}", "a list of texts"),
+        ("fidelity: {control: [a.txt, b.txt, a.txt]}", "'fidelity.control' names a file twice"),
+        ("fidelity: {checker: ' '}", "must be text or empty"),
         ("fidelity: {bar: {bleu: 3}}", "'fidelity.bar.bleu' is not a metric"),
         ("fidelity: {bar: {exact_match: 95}}", "write 0.95"),
         ("fidelity: {bar: {chrf: 0.6}}", "write 60"),
@@ -330,6 +350,7 @@ def test_rules_between_keys(extra: str, said: str) -> None:
         ("demonstrations.path='hub:nameless'", "hub:OWNER/NAME"),
         ("demonstrations.format=columns", "demonstrations.columns.prompt"),
         ("demonstrations.columns.promt=x", "did you mean prompt?"),
+        ("demonstrations.conflicts=vote", "must be one of keep, majority"),
         ("training=fast", "set its keys one at a time"),
         ("training.seed", "is not KEY=VALUE"),
         ("=3", "is not KEY=VALUE"),

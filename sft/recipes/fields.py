@@ -118,6 +118,11 @@ class Demonstrations(_Section):
     )
     columns: Columns = Field(default_factory=Columns, description="Column names, where the file has others.")
     expert: Text | None = Field(default=None, description="Keep only this expert's demonstrations.")
+    conflicts: Literal["keep", "majority"] = Field(
+        default="keep",
+        description="Prompts that several experts answered differently: train on every answer, or only on the one "
+        "that most of them gave.",
+    )
     duplicates: Literal["drop", "keep"] = Field(default="drop", description="What to do with exact repetitions.")
     limit: Count | None = Field(default=None, description="Use at most this many demonstrations, chosen by content.")
 
@@ -142,6 +147,10 @@ class Demonstrations(_Section):
                 "give demonstrations.columns.prompt and demonstrations.columns.completion",
                 (("columns",),),
             )
+
+    def _idle(self) -> Iterator[Idle]:
+        if self.expert is not None and self.conflicts != "keep":
+            yield Idle("conflicts", "has no meaning with demonstrations.expert, whom nobody outvotes", (("expert",),))
 
 
 Part = Annotated[float, Field(gt=0, lt=1)] | Text
@@ -321,6 +330,11 @@ SystemName = Literal["tuned", "B0", "B3", "R", "K", "P"]
 class Fidelity(_Section):
     """How the clone is measured against the expert."""
 
+    profile: Literal["fast", "standard", "full"] = Field(
+        default="standard",
+        description="How much is measured: `fast` takes agreement and log loss alone, `standard` adds samples and "
+        "the clone's behaviour on its own path, `full` all that takes long.",
+    )
     max_prompts: Count | None = Field(
         default=200, description="Held-out prompts to use, chosen by content; empty: all."
     )
@@ -334,6 +348,20 @@ class Fidelity(_Section):
         description="Tokens a completion may have; empty: twice the 99th percentile of training completions.",
     )
     batch_size: Count = Field(default=16, description="Prompts completed at a time.")
+    samples: Annotated[int, Field(ge=0, le=100)] = Field(
+        default=1,
+        description="Completions sampled from the clone per prompt, at temperature 1; `full` takes two at least, "
+        "`fast` none.",
+    )
+    control: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
+        default=(), description="Files of plain text that have nothing to do with the task, to see what was forgotten."
+    )
+    checker: Text | None = Field(
+        default=None,
+        description="What tells a right completion: `final-number`, `regex:PATTERN`, or `module:function` (which is "
+        "run), called with completion and reference.",
+    )
+    seed: Seed = Field(default=0, description="Seed of every draw of the measurement: samples, folds, resampling.")
     bar: dict[str, float] = Field(
         default={},
         description="What the clone must reach for `meets your bar`: "
@@ -347,6 +375,8 @@ class Fidelity(_Section):
             yield Complaint(("systems",), "has nothing to compare the clone with", "add B0, or R, K and P")
         if len(set(self.systems)) < len(self.systems):
             yield Complaint(("systems",), "names a system twice", "list each system once")
+        if len(set(self.control)) < len(self.control):
+            yield Complaint(("control",), "names a file twice", "list each file once")
         for metric, value in self.bar.items():
             if metric not in POINTS + SHARES:
                 yield unknown(("bar", metric), "a metric", POINTS + SHARES)
