@@ -295,7 +295,8 @@ class Lost:
 class Underachieving:
     """Right answers by ``checker``: ``right`` is system -> share. ``base``: the better base, compared with the clone.
 
-    ``lost`` prompts only that base got right, ``won`` only the clone; ``p_value``: two-sided mid-p McNemar.
+    ``lost`` prompts only that base got right, ``won`` only the clone; ``p_value``: two-sided mid-p McNemar, or the
+    two-sided sign-flip test where prompts come in clusters.
     """
 
     checker: str

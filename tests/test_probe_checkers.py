@@ -268,3 +268,8 @@ def test_a_function_may_answer_as_numpy_does(tmp_path: Path) -> None:
     (tmp_path / "with_numpy.py").write_text("import numpy as np\ndef check(c, r):\n    return np.bool_(c == r)\n")
     found = checkers.underachieving(ITEMS, SYSTEMS, f"{tmp_path}/with_numpy.py:check", CLUSTERS)
     assert found.right["tuned"].value == 0
+
+
+def test_a_misspelt_name_is_told_that_it_was_read_as_a_pattern() -> None:
+    with pytest.raises(UserError, match="checker 'final number': read as a regular expression, it finds no answer"):
+        checkers.underachieving(ITEMS, SYSTEMS, "final number", CLUSTERS)

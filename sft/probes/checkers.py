@@ -184,9 +184,8 @@ def underachieving(
     if isinstance(checker, _Answers):
         items = [item for item in items if any(checker.answer(text) is not None for text in item.references)]
         if held_out and not items:
-            raise _fault(
-                spec, "finds no answer in any reference, so nothing could be right; check it against the expert's"
-            )
+            read = "" if spec == FINAL_NUMBER else "read as a regular expression, it "
+            raise _fault(spec, f"{read}finds no answer in any reference, so nothing could be right; see the references")
     right: dict[str, dict[str, bool]] = {}
     for system, written in completions.items():
         judged = {item.id: _right(checker, spec, item, written[item.id].text) for item in items if item.id in written}

@@ -21,7 +21,7 @@ __all__ = ["UNNAMED", "closure", "conflicts", "named"]
 #: What the expert is called whom the clone was fitted to, where only the others have names.
 UNNAMED = "(not named)"
 #: Completions of one prompt that are compared with each other, drawn where there are more.
-AT_MOST_EACH = 6
+AT_MOST_EACH = 4
 
 
 def closure(
@@ -151,7 +151,7 @@ def conflicts(train: Sequence[Demonstration], handled: str, *, seed: int = 0, at
     """Training prompts with more than one completion, and how alike these are.
 
     ``agreement``: every two demonstrations of such a prompt against each other in headline points, a mean per prompt,
-    over ``at_most`` prompts and six demonstrations of each (drawn by ``seed`` where there are more).
+    over ``at_most`` prompts and four demonstrations of each (drawn by ``seed`` where there are more).
     ``prompts`` counts all training prompts. Raises ``Absent`` without training demonstrations.
     """
     if not train:
