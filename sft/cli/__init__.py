@@ -1,0 +1,94 @@
+"""The command line: parse, call one function, print. Results on stdout, progress and complaints on stderr.
+
+Exit status: 0 fine; 1 our fault, with a traceback; 2 the user's, with one sentence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+
+from sft.cli.arguments import parser
+from sft.errors import DemonstrationsError, UserError
+from sft.refusals import system_refusal
+
+__all__ = ["main", "parser"]
+
+#: Verbs that go on where they were when they are called again, and those that need ``--resume`` for it.
+_GO_ON, _RESUME = ("demo", "evaluate"), ("run", "train")
+#: Verbs that have done all their work by the time they print.
+_ONLY_PRINT = ("preview", "recipes", "report", "compare", "score")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser().parse_args(words)
+    try:
+        options.run(options)
+        return _flush()
+    except UserError as error:
+        complaint = _shortened(error, options)
+    except KeyboardInterrupt as stop:
+        kept = "stopped" if options.verb in _ONLY_PRINT else "stopped; what was done is kept"
+        complaint = f"{stop or kept}{_how_to_go_on(options, words)}"
+        sys.stderr.write("\n")  # behind the ^C, or a progress bar
+    except BrokenPipeError:  # whoever read our output has left before its end, as `head` does
+        return _flush(0 if options.verb in _ONLY_PRINT else 2)
+    except Exception as error:
+        refusal = system_refusal(error)
+        if refusal is None:
+            raise
+        complaint = refusal + _how_to_go_on(options, words)
+    status = _flush(2)
+    sys.stderr.write(f"sft: {complaint}\n")
+    return status
+
+
+def _flush(status: int = 0) -> int:
+    """Write out what was printed; the exit status. Python itself would fail at exit, with a traceback."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # `head` may leave when it has seen enough
+            sys.stderr.write(f"sft: standard output: {system_refusal(error)}\n")
+            return 2
+    return status
+
+
+def _shortened(error: UserError, options: argparse.Namespace, lines: int = 40) -> str:
+    """At most ``lines`` lines, and the command that writes all of them: ten thousand of one kind help nobody."""
+    rows = str(error).split("\n")
+    if len(rows) <= lines:
+        return str(error)
+    if not isinstance(error, DemonstrationsError) or not error.summary:
+        return "\n".join([*rows[: lines - 1], f"... and {len(rows) - lines + 1} more"])
+    again = _check_again(options)
+    more = f"... and {len(rows) - lines + 1} more" + (f"; write all of them to a file: {again}" if again else "")
+    return "\n".join([*rows[: lines - 2], more, rows[-1]])
+
+
+def _check_again(options: argparse.Namespace) -> str:
+    """The command that writes every rejected row of what ``options`` reads to a file; "" where there is none."""
+    if options.verb != "check" and not hasattr(options, "recipe"):
+        return ""
+    command = ["sft", "check", str(options.target if options.verb == "check" else options.recipe)]
+    for name in ("set", "column"):
+        command += [word for value in getattr(options, name, ()) for word in (f"--{name}", value)]
+    if getattr(options, "format", "auto") != "auto":
+        command += ["--format", options.format]
+    return shlex.join([*command, "--rejected", "rejected.jsonl"])
+
+
+def _how_to_go_on(options: argparse.Namespace, words: Sequence[str]) -> str:
+    """The command that continues an interrupted verb: the same words, every flag kept."""
+    if options.verb not in (*_GO_ON, *_RESUME):
+        return ""
+    resume = ["--resume"] if options.verb in _RESUME and not options.resume else []
+    return f"; go on with: {shlex.join(['sft', *words, *resume])}"

@@ -1,0 +1,195 @@
+"""The words of the command line: verbs, their arguments and options, and what help says of them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from sft import __version__
+from sft.cli import verbs
+
+__all__ = ["parser"]
+
+EPILOG = """\
+The loop: sft check data.jsonl · sft run recipe.yaml · open report.html. Begin with `sft demo`.
+Without a model: sft score FILE judges completions of any system, sft compare RUN RUN tells clones apart.
+Exit status: 0 fine, 1 a fault of this program, 2 something to mend, said in one sentence.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """All verbs with their options."""
+    top = argparse.ArgumentParser(
+        prog="sft",
+        description="Clone an expert's writing into a language model, and prove how well the clone worked.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"sft {__version__}")
+    subparsers = top.add_subparsers(dest="verb", metavar="VERB", required=True)
+
+    def verb(
+        name: str, help: str, run: Callable[[argparse.Namespace], None], more: str = ""
+    ) -> argparse.ArgumentParser:
+        one = subparsers.add_parser(
+            name,
+            help=help,
+            description=f"{help}\n\n{more}" if more else help,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        one.set_defaults(run=run)
+        return one
+
+    demo = verb("demo", "the whole loop on real demonstrations, with nothing to prepare", verbs.demo)
+    demo.add_argument("--output", "-o", type=Path, default=Path("runs/demo"), help="the run directory")
+    _takes_settings(demo)
+    _takes_profile(demo)
+
+    run = verb("run", "check, split, train, evaluate and report, as a recipe says", verbs.run)
+    _takes_recipe(run)
+    _takes_profile(run)
+
+    check = verb("check", "what is in a file of demonstrations, or what a recipe makes of it", verbs.check)
+    check.add_argument("target", help="a file of demonstrations, a recipe, or data:NAME")
+    check.add_argument("--format", default="auto", help="shape of the rows (default: recognised)")
+    check.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        metavar="FIELD=NAME",
+        help="the file's own column name, e.g. --column prompt=question",
+    )
+    check.add_argument("--rejected", type=Path, metavar="FILE", help="write rejected rows and their reasons here")
+    _takes_settings(check)
+    _takes_keep_going(check)
+    _takes_json(check)
+
+    preview = verb("preview", "what the model will see, with supervised tokens marked", verbs.preview)
+    _takes_recipe(preview, output=False)
+    preview.add_argument("--rows", "-n", type=int, default=3, help="how many demonstrations (default: 3)")
+
+    train = verb("train", "fit the policy (also: accelerate launch -m sft train RECIPE)", verbs.train)
+    _takes_recipe(train)
+
+    evaluate = verb(
+        "evaluate",
+        "measure the clone of a run, or with --held-out any adapter or model",
+        verbs.evaluate,
+        "sft evaluate RUN                          the run's clone on its own held-out prompts\n"
+        "sft evaluate MODEL --held-out FILE        whatever was trained elsewhere, on any file of demonstrations",
+    )
+    evaluate.add_argument("target", metavar="run", help="the run directory; or an adapter or model, by path or id")
+    evaluate.add_argument("--split", choices=["test", "validation"], help="which held-out split (default: test)")
+    _takes_profile(evaluate)
+    _takes_checker(evaluate)
+    _takes_json(evaluate)
+    foreign = evaluate.add_argument_group("what was trained elsewhere")
+    foreign.add_argument("--held-out", metavar="FILE", help="demonstrations to judge it on")
+    foreign.add_argument("--train", metavar="FILE", help="demonstrations it learned from, for the shortcuts and leaks")
+    foreign.add_argument("--base", metavar="NAME", help="its base model (default: the one the adapter names)")
+    foreign.add_argument("--output", "-o", type=Path, help="the run directory (default: runs/MODEL-on-FILE)")
+    foreign.add_argument("--max-prompts", type=int, metavar="N", help="held-out prompts at most (default: 200)")
+
+    score = verb(
+        "score",
+        "the whole scorecard from completions of any system; needs no model",
+        verbs.score,
+        "A row of FILE (jsonl, json, csv, tsv, parquet) has prompt, completion, and reference or references; and, if\n"
+        "you like, id, group, expert or experts, finished (false: cut at a length limit), and system: tuned is judged\n"
+        "(the default), B0 and B3 are the base model without and with demonstrations, other names stand beside them.",
+    )
+    score.add_argument("target", type=Path, metavar="file", help="completions with what experts wrote")
+    score.add_argument("--train", metavar="FILE", type=Path, help="demonstrations the judged system learned from")
+    score.add_argument(
+        "--bar",
+        action="append",
+        default=[],
+        metavar="METRIC=POINTS",
+        help="what has to be cleared, e.g. --bar chrf=60",
+    )
+    _takes_checker(score)
+    score.add_argument("--fast", action="store_true", help="leave out corpus figures (BLEU, chrF++)")
+    score.add_argument("--output", "-o", type=Path, help="write a run directory with a report (default: print only)")
+    _takes_json(score)
+
+    report = verb("report", "write report.html and report.md again; needs no model", verbs.report)
+    report.add_argument("target", type=Path, metavar="run", help="the run directory")
+    report.add_argument(
+        "--recompute", action="store_true", help="compute the whole scorecard again first, from the completions"
+    )
+    _takes_json(report)
+
+    compare = verb(
+        "compare", "tell the clones of runs apart, on the same held-out prompts; needs no model", verbs.compare
+    )
+    compare.add_argument("targets", type=Path, nargs="+", metavar="run", help="run directories, two or more")
+    compare.add_argument(
+        "--output",
+        "-o",
+        type=Path,
+        default=Path("compare.html"),
+        metavar="FILE",
+        help="the page (default: compare.html)",
+    )
+    _takes_json(compare)
+
+    chat = verb("chat", "talk to the clone", verbs.chat)
+    chat.add_argument("target", type=Path, metavar="run", help="the run directory")
+    chat.add_argument("--base", action="store_true", help="talk to the base model instead")
+    chat.add_argument("--max-new-tokens", type=int, default=256, help="longest answer (default: 256)")
+
+    shelf = verb("recipes", "list the shipped recipes, show one, or copy one", verbs.recipes)
+    shelf.add_argument("action", nargs="?", choices=["list", "show", "copy"], default="list")
+    shelf.add_argument("name", nargs="?", help="which recipe (show, copy)")
+    shelf.add_argument("destination", nargs="?", type=Path, default=Path(), help="where to (copy; default: here)")
+    return top
+
+
+def _takes_recipe(one: argparse.ArgumentParser, *, output: bool = True) -> None:
+    one.add_argument("recipe", help="a recipe file, or the name of a shipped one (see `sft recipes`)")
+    _takes_settings(one)
+    if output:
+        one.add_argument("--output", "-o", type=Path, help="the run directory (default: runs/NAME)")
+        one.add_argument("--resume", action="store_true", help="go on with the run that is there")
+        _takes_keep_going(one)
+
+
+def _takes_settings(one: argparse.ArgumentParser) -> None:
+    one.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override one key of the recipe, e.g. --set training.learning_rate=1.0e-4",
+    )
+
+
+def _takes_keep_going(one: argparse.ArgumentParser) -> None:
+    one.add_argument(
+        "--keep-going",
+        action="store_true",
+        help="leave out rows that cannot become demonstrations, and write them down with the reasons",
+    )
+
+
+def _takes_profile(one: argparse.ArgumentParser) -> None:
+    """How much is measured; where neither is given, the recipe says."""
+    choice = one.add_mutually_exclusive_group()
+    for name, about in (
+        ("fast", "measure only what costs a minute: no base model writes"),
+        ("full", "measure also what costs as much again"),
+    ):
+        choice.add_argument(f"--{name}", dest="profile", action="store_const", const=name, help=about)
+
+
+def _takes_checker(one: argparse.ArgumentParser) -> None:
+    one.add_argument(
+        "--checker",
+        metavar="SPEC",
+        help="which answers are right: final-number, regex:PATTERN, module:function or file.py:function",
+    )
+
+
+def _takes_json(one: argparse.ArgumentParser) -> None:
+    one.add_argument("--json", action="store_true", help="print JSON")

@@ -1,0 +1,326 @@
+"""What each verb does: call one function, print. Whatever is heavy is imported inside the verb that needs it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sft.errors import RunError, UserError
+
+if TYPE_CHECKING:
+    from sft.recipes import Resolved
+    from sft.runs import Run
+    from sft.scorecards import Scorecard
+
+__all__ = [
+    "chat",
+    "check",
+    "compare",
+    "demo",
+    "evaluate",
+    "preview",
+    "recipes",
+    "report",
+    "run",
+    "score",
+    "train",
+]
+
+
+def demo(options: argparse.Namespace) -> None:
+    """The shipped recipe, from nothing or from where it was."""
+    options.recipe, options.resume, options.keep_going = "demo", True, False
+    run(options)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Check, split, train, evaluate, report."""
+    from sft import loop
+
+    resolved = _resolved(options)
+    folder = _folder(options, resolved)
+    if options.verb == "run" and not options.resume:
+        loop.say(resolved.to_text())
+    with _quiet(), loop.begin(resolved, folder, resume=options.resume, keep_going=options.keep_going) as one:
+        loop.fit(one, resolved.recipe, resume=options.resume)
+        card = loop.evaluate(one, resolved.recipe, profile=options.profile)
+        if loop.is_main():
+            _print_report(one, card)
+
+
+def train(options: argparse.Namespace) -> None:
+    """The first half of a run."""
+    from sft import loop
+
+    resolved = _resolved(options)
+    folder = _folder(options, resolved)
+    if not options.resume:
+        loop.say(resolved.to_text())
+    with _quiet(), loop.begin(resolved, folder, resume=options.resume, keep_going=options.keep_going) as one:
+        fitted = loop.fit(one, resolved.recipe, resume=options.resume)
+        if fitted is not None and loop.is_main():
+            loss = "" if fitted.eval_loss is None else f", validation loss {fitted.eval_loss:.4f}"
+            print(f"{folder}: {fitted.steps} steps{loss}; measure it with: sft evaluate {folder}")
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """The second half of a run; or, with ``--held-out``, any adapter or model on any file."""
+    if options.held_out is not None:
+        _evaluate_elsewhere(options)
+        return
+    for name in ("train", "base", "output", "max_prompts"):
+        if getattr(options, name) is not None:
+            raise UserError(
+                f"--{name.replace('_', '-')}: goes with --held-out FILE; a run itself is measured as its recipe says"
+            )
+    from sft import loop
+    from sft.runs import Run
+
+    try:
+        opened = Run.open(options.target, writing=loop.is_main())
+    except RunError as error:
+        if (Path(options.target) / "manifest.json").exists():
+            raise
+        raise RunError(f"{error}; what was trained elsewhere is judged with --held-out FILE") from None
+    with _quiet(), opened as one:
+        if not one.resolved_recipe_path.exists():
+            raise RunError(
+                f"{one.path}: was not made by a recipe, so there is nothing to measure again; "
+                f"compute its scorecard again with `sft report {one.path} --recompute`"
+            )
+        with one.session() if loop.is_main() else contextlib.nullcontext():
+            card = loop.evaluate(
+                one,
+                loop.load_recipe(one),
+                split=options.split or "test",
+                profile=options.profile,
+                checker=options.checker,
+            )
+        if loop.is_main():
+            _print_card(options, one, card)
+
+
+def _evaluate_elsewhere(options: argparse.Namespace) -> None:
+    if options.split is not None:
+        raise UserError("--split: a held-out file is no split of a run; leave out --split or --held-out")
+    if options.max_prompts is not None and options.max_prompts < 1:
+        raise UserError(f"--max-prompts {options.max_prompts}: measures nothing; give 1 or more")
+    from sft import elsewhere, loop
+
+    folder = options.output or Path("runs") / f"{Path(options.target).name}-on-{Path(options.held_out).stem}"
+    with _quiet():
+        one, card = elsewhere.evaluate(
+            options.target,
+            options.held_out,
+            train=options.train,
+            base=options.base,
+            output=folder,
+            profile=options.profile or "standard",
+            checker=options.checker or "",
+            max_prompts=options.max_prompts or 200,
+        )
+    if loop.is_main():
+        _print_card(options, one, card)
+
+
+def score(options: argparse.Namespace) -> None:
+    """A scorecard from completions on file."""
+    from sft import scoring
+
+    bar = {}
+    for name, value in _pairs(options.bar, "--bar", "METRIC=POINTS", "--bar chrf=60").items():
+        try:
+            bar[name] = float(value)
+        except ValueError:
+            raise UserError(f"--bar {name}={value}: is no number; write for example --bar chrf=60") from None
+    card, one = scoring.score(
+        options.target,
+        train=options.train,
+        checker=options.checker or "",
+        bar=bar,
+        output=options.output,
+        fast=options.fast,
+    )
+    if options.json:
+        print(json.dumps(card.to_dict(), ensure_ascii=False))
+        return
+    _print_verdict(card)
+    print(scoring.to_text(card))
+    if one is not None:
+        print(f"\nReport: {one.report_html_path}")
+
+
+def report(options: argparse.Namespace) -> None:
+    """The report again, from what is on file."""
+    from sft import reports
+    from sft.runs import Run, read_json
+
+    with Run.open(options.target, writing=options.recompute) as one:
+        if options.recompute:
+            from sft import observing
+
+            observing.remeasure(one)
+        page = reports.render(one)
+        print(json.dumps(read_json(one.scorecard_path), ensure_ascii=False) if options.json else page)
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Two runs or more side by side."""
+    from sft import comparing
+    from sft.runs import Run, write_text
+
+    found = comparing.compare([Run.open(target) for target in options.targets])
+    write_text(options.output, found.to_html())
+    if options.json:
+        print(json.dumps(found.to_dict(), ensure_ascii=False))
+    else:
+        print(f"{found.to_text()}\n\nPage: {options.output}")
+
+
+def check(options: argparse.Namespace) -> None:
+    """What is in a file, or what a recipe makes of it."""
+    from sft import checking
+
+    finding = checking.check(
+        options.target,
+        format=options.format,
+        columns=_pairs(options.column, "--column", "FIELD=NAME", "--column prompt=question"),
+        overrides=options.set,
+        rejected=options.rejected,
+    )
+    print(json.dumps(finding.to_dict(), ensure_ascii=False) if options.json else finding.to_text())
+    finding.demand(keep_going=options.keep_going)
+
+
+def preview(options: argparse.Namespace) -> None:
+    """The first rows as the model will see them."""
+    from sft import loop
+    from sft.gathering import gather
+
+    resolved = _resolved(options)
+    if options.rows < 1:
+        raise UserError(f"--rows {options.rows}: shows nothing; give 1 or more")
+    with _quiet():
+        gathered = gather(resolved.recipe, keep_going=True)
+        from sft.preview import preview as drawn
+
+        renderer = loop.renderer_of(resolved.recipe)
+        rows = renderer.render_all(gathered.splits.train[: options.rows])[0]
+    color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    print(drawn(rows, renderer.tokenizer, color=color))
+
+
+def chat(options: argparse.Namespace) -> None:
+    """Lines from the user, answers from the clone."""
+    from sft import loop
+    from sft.runs import Run
+
+    one = Run.open(options.target)
+    with _quiet():
+        conversation = loop.converse(one, base=options.base, max_new_tokens=options.max_new_tokens)
+    asks = sys.stdin.isatty()
+    if asks:
+        sys.stderr.write("an empty line or Ctrl-D ends; /new forgets the conversation\n")
+    while True:
+        try:
+            line = input("you> " if asks else "").strip()
+        except EOFError:
+            break
+        if not line and asks:
+            break
+        if line == "/new":
+            conversation.forget()
+        elif line:
+            with _quiet():
+                conversation.say(line, lambda piece: print(piece, end="", flush=True))
+            print()
+
+
+def recipes(options: argparse.Namespace) -> None:
+    """The shelf."""
+    from sft import recipes as shelf
+
+    if options.action == "list":
+        rows = shelf.shipped()
+        width = max(len(name) for name, _, _ in rows)
+        for name, _, about in rows:
+            print(f"{name:<{width}}  {about}")
+        return
+    if options.name is None:
+        raise UserError(f"sft recipes {options.action}: which one? `sft recipes` lists them")
+    if options.action == "show":
+        print(shelf.find(options.name).read_text(encoding="utf-8"), end="")
+    else:
+        print(shelf.copy(options.name, options.destination))
+
+
+# -- around them ------------------------------------------------------------------------------------------
+
+
+def _resolved(options: argparse.Namespace) -> Resolved:
+    from sft import recipes
+
+    return recipes.resolve(options.recipe, options.set)
+
+
+def _folder(options: argparse.Namespace, resolved: Resolved) -> Path:
+    return options.output or Path("runs") / (resolved.recipe.name or Path(options.recipe).stem)
+
+
+def _pairs(given: Sequence[str], option: str, shape: str, example: str) -> dict[str, str]:
+    """``NAME=VALUE`` words as a mapping."""
+    pairs = {}
+    for item in given:
+        name, sign, value = item.partition("=")
+        if not (name and sign and value):
+            raise UserError(f"{option} {item}: is not {shape}; write for example {example}")
+        pairs[name] = value
+    return pairs
+
+
+def _print_card(options: argparse.Namespace, one: Run, card: Scorecard) -> None:
+    if options.json:
+        print(json.dumps(card.to_dict(), ensure_ascii=False))
+    else:
+        _print_report(one, card)
+
+
+def _print_report(one: Run, card: Scorecard) -> None:
+    """The verdict in words, and where to read the rest."""
+    from sft import reports
+
+    page = reports.render(one)
+    _print_verdict(card)
+    print(f"Report: {page}")
+
+
+def _print_verdict(card: Scorecard) -> None:
+    verdict = card.verdict
+    print(f"\nVerdict: {verdict.rung}\n")
+    print(verdict.sentence)
+    if verdict.shortfall:
+        print(verdict.shortfall)
+    for reason in verdict.reasons:
+        print(f"  - {reason}")
+    if card.looks > 1:
+        print(
+            f"  - the {card.split} split has been looked at {card.looks} times: if anything was chosen by those looks, "
+            "these figures are too good to be true"
+        )
+    print(f"Next: {verdict.next_step}\n")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Inside, the engine's deprecation notes stay out of the user's sight; they are ours to act on, not his."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
