@@ -129,24 +129,16 @@ def _train(run: Run) -> list[Demonstration]:
 def _forced(run: Run, wanted: set[str]) -> dict[str, list[Forced]]:
     found = {}
     for path in sorted(run.path.glob("forced-*.jsonl")):
-        rows = [row for row in _each(path, lambda row: Forced(**_plain_id(row))) if row.id in wanted]
+        rows = [row for row in _each(path, lambda row: Forced(**row)) if row.id in wanted]
         if rows:
             found[path.stem.partition("-")[2]] = rows
     return found
 
 
-def _plain_id(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of a file that holds several a prompt: ``id@part`` names the row, ``id`` the prompt."""
-    return row | {"id": str(row["id"]).partition("@")[0]}
-
-
 def _control(run: Run) -> dict[str, list[ControlWindow]]:
     found = {}
     for policy in ("base", "tuned"):
-        rows = _each(
-            run.control_path(policy),
-            lambda row: ControlWindow(**{name: value for name, value in row.items() if name != "id"}),
-        )
+        rows = _each(run.control_path(policy), lambda row: ControlWindow(**row))
         if rows:
             found[policy] = rows
     return found

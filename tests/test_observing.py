@@ -100,12 +100,22 @@ def test_rows_of_other_prompts_are_left_out(run: Run) -> None:
     assert {s.scores["chrf"].n for s in card.systems} == {20}
 
 
+def test_a_base_that_did_not_write_may_have_been_scored(run: Run) -> None:
+    """The fast profile: how likely the base finds the expert's words is known, what it would write is not."""
+    run.completions_path("B0").unlink()
+    facts = FACTS | {"systems": ["tuned", "R", "K", "P"], "scored": ["tuned", "B0"], "profile": "fast"}
+    observing.write_measurement(run, ASKED, facts)
+    card = observing.remeasure(run)
+    assert card.imitation_floor == "B0" and set(card.bits_per_byte) == {"tuned", "B0"}
+    assert {s.system for s in card.systems} == {"tuned", "R", "K", "P"} and card.profile == "fast"
+
+
 def test_every_probe_file_is_read(run: Run) -> None:
     write_jsonl(run.samples_path(0), map(asdict, TUNED.values()))
     write_jsonl(run.samples_path(1), map(asdict, list(TUNED.values())[:5]))
     row = asdict(Forced("ignored", 0.5, "a", "b", "c", True))
-    write_jsonl(run.forced_path("tuned"), [row | {"id": f"{ASKED[0].id}@50"}, row | {"id": "another@50"}])
-    window = asdict(ControlWindow("licence", 0, 10.0, 20)) | {"id": "licence@0"}
+    write_jsonl(run.forced_path("tuned"), [row | {"id": ASKED[0].id}, row | {"id": "another"}])
+    window = asdict(ControlWindow("licence", 0, 10.0, 20))
     for policy in ("base", "tuned"):
         write_jsonl(run.control_path(policy), [window])
     write_jsonl(run.prompt_values_path, [asdict(PromptValue(TRAIN[0].id, 5.0, 9.0, 2, 30))])
