@@ -123,16 +123,17 @@ def score(
             "paths": [str(path), *([str(train)] if train else [])],
         }
     }
-    with _folder(output) as folder, Run.create(folder, **manifest) as run, _whole_or_not(run), run.session():
-        parts = {"train": learned, "test": answers.asked}
-        write_jsonl(
-            run.demonstrations_path, (d.to_dict() | {"split": name} for name, part in parts.items() for d in part)
-        )
-        for system, written in completions.items():
-            write_jsonl(run.completions_path(system), map(asdict, written.values()))
-        observing.write_measurement(run, answers.items, facts)
-        run.look("test", "sft score")
-        card = observing.remeasure(run)
+    with _folder(output) as folder, Run.create(folder, **manifest) as run, _whole_or_not(run):
+        with run.session():
+            parts = {"train": learned, "test": answers.asked}
+            write_jsonl(
+                run.demonstrations_path, (d.to_dict() | {"split": name} for name, part in parts.items() for d in part)
+            )
+            for system, written in completions.items():
+                write_jsonl(run.completions_path(system), map(asdict, written.values()))
+            observing.write_measurement(run, answers.items, facts)
+            run.look("test", "sft score")
+            card = observing.remeasure(run)
         if output is not None:
             from sft import reports
 
