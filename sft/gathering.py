@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
-from sft import formats, sources, splits
+from sft import formats, metrics, sources, splits
 from sft.demonstrations import Demonstration, fingerprint
 from sft.errors import DemonstrationsError, SplitError, UserError
 from sft.ledger import Ledger
+from sft.metrics.words import plain_words
 from sft.recipes import Recipe
 from sft.splits import Leak, Splits
 
-__all__ = ["Division", "Gathered", "divide", "gather", "read"]
+__all__ = ["Division", "Gathered", "ballots", "divide", "gather", "held_out_others", "majority", "read"]
+
+#: Answers that are compared, and completions each is compared with, at most, to decide a vote that is tied.
+_COMPARED = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """Demonstrations as they will be used, with the fate of every row that was read."""
+    """Demonstrations as they will be used, with the fate of every row that was read.
+
+    ``others``: what named experts beside the recipe's wrote for held-out prompts; each is "filtered" in the ledger.
+    """
 
     splits: Splits
     ledger: Ledger
     rejected: tuple[formats.Rejected, ...]
     leaks: tuple[Leak, ...]
+    others: tuple[Demonstration, ...] = ()
 
 
 def gather(recipe: Recipe, *, keep_going: bool = False) -> Gathered:
@@ -50,6 +60,7 @@ def gather(recipe: Recipe, *, keep_going: bool = False) -> Gathered:
         "invalid": len(rejected),
         "filtered": division.filtered,
         "duplicate": division.duplicates,
+        "outvoted": division.outvoted,
         "leaked": leaked,
         "trained": len(made.train),
         "validation": len(made.validation),
@@ -60,17 +71,23 @@ def gather(recipe: Recipe, *, keep_going: bool = False) -> Gathered:
         unrolled=sum(reading.unrolled for reading in everything),
         fates={fate: count for fate, count in fates.items() if count},
     )
-    return Gathered(made, ledger, rejected, tuple(leaks))
+    return Gathered(made, ledger, rejected, tuple(leaks), held_out_others(division.passed_over, placed))
 
 
 @dataclass(frozen=True, slots=True)
 class Division:
-    """Demonstrations by split, leaks not yet dealt with; ``filtered`` and ``duplicates``: rows left out on the way."""
+    """Demonstrations by split, leaks not yet dealt with.
+
+    ``filtered``, ``duplicates`` and ``outvoted``: how many rows were left out on the way. ``passed_over``: those of
+    the filtered that named experts beside the recipe's wrote.
+    """
 
     parts: dict[str, list[Demonstration]]
     leaks: list[Leak]
     filtered: int
     duplicates: int
+    outvoted: int = 0
+    passed_over: tuple[Demonstration, ...] = ()
 
 
 def divide(recipe: Recipe, readings: Sequence[formats.Reading], ready_made: Sequence[formats.Reading]) -> Division:
@@ -82,10 +99,15 @@ def divide(recipe: Recipe, readings: Sequence[formats.Reading], ready_made: Sequ
     section, split = recipe.demonstrations, recipe.split
     parts = [[d for reading in readings for d in reading.demonstrations]]
     parts += [list(reading.demonstrations) for reading in ready_made]
-    filtered = duplicates = 0
+    passed_over = [
+        d for part in parts for d in part if section.expert is not None and d.expert not in ("", section.expert)
+    ]
+    filtered = duplicates = outvoted = 0
     for index, part in enumerate(parts):
         kept = [d for d in part if section.expert in (None, d.expert)]
         filtered += len(part) - len(kept)
+        if section.expert is not None:
+            passed_over += [d for d in part if d.expert not in ("", section.expert)]
         if section.expert is not None and not kept:
             known = ", ".join(sorted({d.expert for d in part} - {""})) or "none is named"
             raise UserError(f"demonstrations.expert: nothing was written by {section.expert!r}; experts are {known}")
@@ -105,10 +127,84 @@ def divide(recipe: Recipe, readings: Sequence[formats.Reading], ready_made: Sequ
         except SplitError as error:
             rows = f"; {duplicates} rows repeat another word for word" if duplicates else ""
             raise SplitError(f"{error}{rows}") from None
+    if section.conflicts == "majority":  # what is held out keeps every answer: the clone is measured against them all
+        for name in ("train", "validation"):
+            placed[name], lost = majority(placed[name])
+            outvoted += len(lost)
     leaks = splits.find_leaks(placed, threshold=split.near_threshold)
     if split.near_duplicates == "allow":  # the same prompt on both sides is never allowed
         leaks = [leak for leak in leaks if leak.kind != "near-duplicate"]
-    return Division(placed, leaks, filtered, duplicates)
+    return Division(placed, leaks, filtered, duplicates, outvoted, tuple(passed_over))
+
+
+def held_out_others(
+    passed_over: Iterable[Demonstration], parts: Mapping[str, Sequence[Demonstration]]
+) -> tuple[Demonstration, ...]:
+    """Those of ``passed_over`` that answer a prompt of the validation or test split, each once."""
+    prompts = {d.prompt for name in splits.NAMES[1:] for d in parts[name]}
+    return tuple(splits.deduplicate([d for d in passed_over if d.prompt in prompts])[0])
+
+
+def ballots(demonstrations: Iterable[Demonstration]) -> list[list[list[Demonstration]]]:
+    """Every prompt with different completions: its rows by answer, the answer given most often first.
+
+    Answers are the same whose words are: case, white space and outer punctuation aside.
+    """
+    prompts: dict[str, list[Demonstration]] = {}
+    for d in demonstrations:
+        prompts.setdefault(d.key, []).append(d)
+    found = []
+    for rows in prompts.values():
+        if len(rows) == 1 or len({d.completion for d in rows}) == 1:
+            continue
+        answers: dict[tuple[str, ...], list[Demonstration]] = {}
+        for d in rows:
+            answers.setdefault(plain_words(d.completion), []).append(d)
+        found.append(sorted(answers.values(), key=len, reverse=True))
+    return found
+
+
+def majority(demonstrations: Sequence[Demonstration]) -> tuple[list[Demonstration], list[Demonstration]]:
+    """(rows with the answer that their prompt was given most often, the outvoted ones), both in their order.
+
+    Among answers given equally often, the one most like the prompt's other completions wins (mean chrF), as the
+    medoid does in minimum-Bayes-risk decoding (Kumar & Byrne 2004); after that, the content's hash decides.
+    """
+    gone: set[int] = set()
+    known: dict[tuple[str, str], float] = {}
+    for answers in ballots(demonstrations):
+        tied = [same for same in answers if len(same) == len(answers[0])]
+        winner = tied[0] if len(tied) == 1 else _most_like_the_rest(tied, answers, known)
+        gone.update(id(d) for same in answers if same is not winner for d in same)
+    lost = [d for d in demonstrations if id(d) in gone]
+    return [d for d in demonstrations if id(d) not in gone], lost
+
+
+def _most_like_the_rest(
+    tied: list[list[Demonstration]], answers: list[list[Demonstration]], known: dict[tuple[str, str], float]
+) -> list[Demonstration]:
+    """Of ``tied`` the answer with the highest mean chrF; of a great many, those with the lowest hashes are compared.
+
+    ``known``: chrF of texts in their order, which is the same both ways; answers come back from prompt to prompt.
+    """
+
+    def likeness(one: str, other: str) -> float:
+        pair = (one, other) if one < other else (other, one)
+        if pair not in known:
+            known[pair] = metrics.chrf(*pair)
+        return known[pair]
+
+    everything = sorted((d for same in answers for d in same), key=lambda d: (d.id, d.completion))
+
+    def rank(same: list[Demonstration]) -> tuple[float, str]:
+        own = {id(d) for d in same}
+        text = min(d.completion for d in same)
+        rest = list(islice((d.completion for d in everything if id(d) not in own), _COMPARED))
+        return -math.fsum(likeness(text, other) for other in rest) / len(rest), fingerprint(text)
+
+    if len(tied) > _COMPARED:
+        tied = sorted(tied, key=lambda same: fingerprint(min(d.completion for d in same)))[:_COMPARED]
+    return min(tied, key=rank)
 
 
 def read(recipe: Recipe) -> tuple[list[formats.Reading], list[formats.Reading]]:

@@ -16,6 +16,7 @@ FATES = {
     "invalid": "could not become a demonstration (reasons in rejected.jsonl)",
     "filtered": "left out by the recipe (another expert, or a limit on the number of rows)",
     "duplicate": "repeats another row word for word",
+    "outvoted": "other experts answered this prompt differently, and more of them agree",
     "leaked": "too close to a held-out prompt, removed from training",
     "too_long": "longer than max_length; dropped rather than cut",
     "not_reached": "in the training split, but the steps ended before their turn",

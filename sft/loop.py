@@ -132,7 +132,7 @@ def _clear(run: Run, *, keep_folder: bool) -> None:
     """Take away what :func:`prepare` wrote, and the folder if that leaves it empty."""
     ours = [run.manifest_path, run.recipe_path, run.resolved_recipe_path, run.demonstrations_path, run.split_path]
     with suppress(OSError):
-        for path in [*ours, run.ledger_path, run.rejected_path, run.path / ".lock"]:
+        for path in [*ours, run.ledger_path, run.rejected_path, run.others_path, run.path / ".lock"]:
             path.unlink(missing_ok=True)
         if run.checkpoints_path.is_dir():
             run.checkpoints_path.rmdir()
@@ -164,7 +164,8 @@ def prepare(resolved: Resolved, folder: Path, *, resume: bool = False, keep_goin
         run = Run.open(folder, writing=True)
         about = ("name", "description", "publish")
         settings = {k: v for k, v in facts["recipe"]["resolved"].items() if k not in about}
-        recorded = {k: v for k, v in run.manifest["recipe"]["resolved"].items() if k not in about}
+        recorded = recipes.as_of_now(run.manifest["recipe"]["resolved"])
+        recorded = {k: v for k, v in recorded.items() if k not in about}
         names = Run.changed({"recipe": recorded}, {"recipe": settings})
         if names:
             run.close()
@@ -178,6 +179,7 @@ def prepare(resolved: Resolved, folder: Path, *, resume: bool = False, keep_goin
             run.close()
             raise
         if run.split_path.exists() and run.demonstrations_path.exists() and run.ledger_path.exists():
+            _write_others(run, gathered)
             return run
         _write(run, resolved, gathered, split)
         return run
@@ -203,6 +205,12 @@ def _write(run: Run, resolved: Resolved, gathered: Gathered, split: Mapping[str,
         run.demonstrations_path,
         (d.to_dict() | {"split": name} for name, part in gathered.splits.parts.items() for d in part),
     )
+    _write_others(run, gathered)
+
+
+def _write_others(run: Run, gathered: Gathered) -> None:
+    if gathered.others and not run.others_path.exists():  # a run of before there was such a file gets one too
+        write_jsonl(run.others_path, (d.to_dict() for d in gathered.others))
 
 
 def load_splits(run: Run) -> Splits:

@@ -6,16 +6,20 @@ import json
 import random
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sft import loop, recipes
 from sft.checking import check
-from sft.errors import DemonstrationsError, RecipeError, SourceError, SplitError, UserError
-from sft.gathering import Gathered, gather
+from sft.demonstrations import Demonstration, Message, held_out
+from sft.errors import DemonstrationsError, RecipeError, RunError, SourceError, SplitError, UserError
+from sft.gathering import Gathered, gather, majority
 from sft.recipes import Demonstrations, Model, Recipe, Split
+from sft.runs import Run, write_json
 
 WORDS = [f"{a}{b}" for a in ("bar", "dun", "fel", "gor", "hin", "kal", "lom") for b in ("ado", "ent", "ipi", "ozu")]
 
@@ -151,6 +155,214 @@ def test_too_little_to_split_says_how_little(tmp_path: Path, rows: list[dict[str
     assert finding.audit.undivided and finding.audit.undivided in finding.to_text()
     with pytest.raises(SplitError, match="left the"):
         finding.demand()
+
+
+# -- several experts --------------------------------------------------------------------------------------
+
+
+PERSONAS = ("ann", "bob", "eve")
+
+
+def by_personas(folder: Path, scenarios: int = 40, questions: int = 3) -> list[Path]:
+    """A file per persona, in the shape of editorial chit-chat: many questions share one answer of each persona."""
+    files = []
+    for persona in PERSONAS:
+        path = folder / f"{persona}.tsv"
+        asked = [
+            f"{row(n)['prompt']}\t{persona} on {WORDS[n // questions % 28]} {n // questions}\t{persona}\tx:y\n"
+            for n in range(scenarios * questions)
+        ]
+        path.write_text("Question\tAnswer\tSource\tMetadata\n" + "".join(asked), encoding="utf-8")
+        files.append(path)
+    return files
+
+
+def several(files: list[Path], group: str | None = None, **section: Any) -> Recipe:
+    names = {"prompt": "Question", "completion": "Answer", "expert": "Source"} | ({"group": group} if group else {})
+    return Recipe(
+        model=Model(name="not-needed"),
+        demonstrations=Demonstrations(path=tuple(map(str, files)), columns=recipes.Columns(**names), **section),
+        split=Split(validation=0.2, test=0.2),
+    )
+
+
+def test_all_experts_rows_of_a_prompt_are_on_one_side(tmp_path: Path) -> None:
+    made = gather(several(by_personas(tmp_path)))
+    for part in made.splits.parts.values():
+        answers = Counter(d.key for d in part)
+        assert set(answers.values()) == {3}, "each persona answered each question"
+    assert sum(sizes(made).values()) == made.ledger.rows == 360
+    assert not made.others, "nobody was passed over"
+
+
+@pytest.mark.parametrize("group", [None, "Answer"])
+def test_other_experts_answers_to_held_out_prompts_are_kept_and_change_no_split(
+    tmp_path: Path, group: str | None
+) -> None:
+    """Grouped by the chosen expert's answer, a whole scenario is on one side; the others follow by prompt."""
+    files = by_personas(tmp_path)
+    alone = gather(several([files[1]], group, expert="bob"))
+    among = gather(several(files, group, expert="bob"))
+    assert among.splits.parts.keys() == alone.splits.parts.keys()
+    for name, part in among.splits.parts.items():
+        assert [d.id for d in part] == [d.id for d in alone.splits.parts[name]]
+    assert among.ledger.fates == alone.ledger.fates | {"filtered": 240}
+    assert not alone.others
+
+    held = [*among.splits.validation, *among.splits.test]
+    assert len(among.others) == 2 * len(held)
+    assert {d.expert for d in among.others} == {"ann", "eve"}
+    assert not {d.prompt for d in among.others} & {d.prompt for d in among.splits.train}
+    if group:
+        answers = {name: {d.completion for d in part} for name, part in among.splits.parts.items()}
+        assert not answers["test"] & answers["train"]
+    for item in held_out(among.splits.test, among.others):
+        (answer,) = item.references
+        assert item.others == tuple((name, answer.replace("bob", name)) for name in ("ann", "eve"))
+
+
+def test_what_only_others_were_asked_is_not_held_out(tmp_path: Path) -> None:
+    """Nor does anybody count as another expert who has no name."""
+    own = [row(n, expert="ann") for n in range(100)]
+    theirs = [row(n, expert="bob", completion="yes") for n in range(200)]
+    nameless = [row(n, completion="maybe") for n in range(100)]
+    made = gather(recipe(write(tmp_path / "x.jsonl", own + theirs + nameless + theirs[:50]), expert="ann"))
+    held = {d.prompt for part in (made.splits.validation, made.splits.test) for d in part}
+    assert {d.prompt for d in made.others} == held and len(made.others) == len(held)
+    assert {d.expert for d in made.others} == {"bob"}
+    assert made.ledger.fates["filtered"] == 350
+
+
+def said(prompt: str, *answers: str) -> list[Demonstration]:
+    turn = (Message("user", prompt),)
+    return [Demonstration(turn, text, expert=PERSONAS[place % 3]) for place, text in enumerate(answers)]
+
+
+def kept(*rows: Demonstration) -> list[str]:
+    """Completions that the vote leaves, the same whatever the order of the rows."""
+    ballots = [list(rows), list(reversed(rows)), random.Random(0).sample(rows, len(rows))]
+    (found,) = {tuple(sorted(d.completion for d in majority(each)[0])) for each in ballots}
+    assert sorted(majority(rows)[0] + majority(rows)[1], key=rows.index) == list(rows), "every row is on one side"
+    return list(found)
+
+
+def test_the_answer_that_most_gave_is_kept() -> None:
+    """Case, white space and outer punctuation make no other answer; every row that gave it stays."""
+    assert kept(*said("p", "Paris", "Rome", "paris.", "Oslo")) == ["Paris", "paris."]
+    assert kept(*said("p", "Paris", " PARIS ")) == [" PARIS ", "Paris"]
+    assert kept(*said("p", "3.14", "314", "314")) == ["314", "314"]
+    assert kept(*said("p", "yes"), *said("P ", "no", "no")) == ["no", "no"], "it is the same prompt"
+    assert kept(*said("p", "yes"), *said("q", "no", "no")) == ["no", "no", "yes"], "each prompt has its own vote"
+    assert kept(*said("p", "!", "?", "?")) == ["?", "?"], "punctuation alone is an answer too"
+
+
+def test_a_tie_goes_to_the_answer_most_like_the_rest() -> None:
+    assert kept(*said("p", "a red house", "a red horse", "blue")) in (["a red house"], ["a red horse"])
+    assert kept(*said("p", "blue", "a red house", "a red house now", "a red house then")) == ["a red house"]
+    assert kept(*said("p", "one", "one", "two", "two", "two more")) == ["two", "two"]
+    assert len(kept(*said("p", "ab", "cd"))) == 1, "as like as each other: the content decides"
+
+
+def test_many_different_answers_to_one_prompt_are_voted_on_in_reasonable_time() -> None:
+    """Each is compared with some of the others only: all pairs of 2,000 would be two million."""
+    rows = said("p", *(f"answer {n} of many {WORDS[n % 28]}" for n in range(2000)))
+    assert len(majority(rows)[0]) == 1
+
+
+def test_a_vote_is_about_training_and_held_out_prompts_keep_every_answer(tmp_path: Path) -> None:
+    rows = [
+        each
+        for n in range(100)
+        for each in (
+            row(n, expert="ann", completion="Yes."),
+            row(n, expert="bob", completion="yes"),
+            row(n, expert="eve"),
+        )
+    ]
+    file = write(tmp_path / "x.jsonl", rows)
+    everything = gather(recipe(file))
+    voted = gather(recipe(file, conflicts="majority"))
+    assert voted.splits.test == everything.splits.test, "the test split is what it would be without the vote"
+    for name in ("train", "validation"):
+        before, after = everything.splits.parts[name], voted.splits.parts[name]
+        assert list(after) == [d for d in before if d.expert != "eve"]
+    lost = len(everything.splits.train + everything.splits.validation) // 3
+    assert voted.ledger.fates["outvoted"] == lost
+    assert "outvoted" not in everything.ledger.fates
+    assert sum(voted.ledger.fates.values()) == voted.ledger.rows == 300
+
+
+# -- prepare ----------------------------------------------------------------------------------------------
+
+
+def resolved(path: Path, files: list[Path], *overrides: str, more: str = "") -> recipes.Resolved:
+    path.write_text(
+        f"model:\n  name: not-needed\ndemonstrations:\n  path: [{', '.join(map(str, files))}]\n"
+        "  columns: {prompt: Question, completion: Answer, expert: Source}\n"
+        f"split: {{validation: 0.2, test: 0.2}}\n{more}",
+        encoding="utf-8",
+    )
+    return recipes.resolve(path, overrides)
+
+
+def test_a_run_keeps_what_others_wrote(tmp_path: Path) -> None:
+    files = by_personas(tmp_path)
+    chosen = resolved(tmp_path / "r.yaml", files, "demonstrations.expert=ann")
+    folder = tmp_path / "run"
+    with loop.prepare(chosen, folder) as run:
+        others = loop.load_others(run)
+        assert others == list(gather(chosen.recipe).others) and {d.expert for d in others} == {"bob", "eve"}
+        run.others_path.unlink()
+        assert loop.load_others(run) == []
+    with loop.prepare(chosen, folder, resume=True) as run:
+        assert loop.load_others(run) == others, "a run from before others were kept is given them"
+        run.others_path.write_text('{"prompt": 3}\n', encoding="utf-8")
+        with pytest.raises(RunError, match=r"others\.jsonl: is not as it was written"):
+            loop.load_others(run)
+    with loop.prepare(resolved(tmp_path / "all.yaml", files), tmp_path / "all") as run:
+        assert not run.others_path.exists() and loop.load_others(run) == []
+
+
+NEW_KEYS = {
+    "demonstrations": ["conflicts"],
+    "fidelity": ["profile", "samples", "control", "checker", "seed"],
+}
+
+
+def of_before(folder: Path) -> None:
+    """Make the run one that was recorded before there were :data:`NEW_KEYS`."""
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    values = manifest["recipe"]["resolved"]
+    for section, keys in NEW_KEYS.items():
+        for key in keys:
+            del values[section][key]
+    write_json(folder / "manifest.json", manifest)
+    written = recipes.parse((folder / "recipe.resolved.yaml").read_text(encoding="utf-8"))
+    assert written.to_dict()["fidelity"]["samples"] == 1
+    lines = (folder / "recipe.resolved.yaml").read_text(encoding="utf-8").splitlines(keepends=True)
+    new = tuple(f"  {key}:" for keys in NEW_KEYS.values() for key in keys if key != "seed")
+    (folder / "recipe.resolved.yaml").write_text("".join(x for x in lines if not x.startswith(new)), encoding="utf-8")
+
+
+def test_a_run_recorded_before_a_key_existed_goes_on_with_its_default(tmp_path: Path) -> None:
+    """What an older release did not know it cannot have done otherwise; another value than the default is a change."""
+    files = by_personas(tmp_path)
+    folder = tmp_path / "run"
+    loop.prepare(resolved(tmp_path / "r.yaml", files), folder).close()
+    of_before(folder)
+    loop.prepare(resolved(tmp_path / "r.yaml", files), folder, resume=True).close()
+    loop.prepare(resolved(tmp_path / "r.yaml", files, "fidelity.samples=1"), folder, resume=True).close()
+    for override in ("fidelity.samples=2", "demonstrations.conflicts=majority", "fidelity.control=[page.txt]"):
+        with pytest.raises(RunError, match=f"started with another recipe.{override.partition('=')[0]}"):
+            loop.prepare(resolved(tmp_path / "r.yaml", files, override), folder, resume=True)
+    assert loop.load_recipe(Run.open(folder)) == resolved(tmp_path / "r.yaml", files).recipe
+
+
+def test_a_record_that_is_no_recipe_any_more_is_compared_as_it_stands(tmp_path: Path) -> None:
+    values = resolved(tmp_path / "r.yaml", by_personas(tmp_path)).to_dict()
+    assert recipes.as_of_now(values) == values
+    values["fidelity"]["gone"] = 3
+    assert recipes.as_of_now(values) == values
 
 
 # -- check ------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Recipes: one YAML file per run, held to its word.
 
     load, resolve, parse         a recipe with overrides; with the origin of every value; from text
+    as_of_now                    what an earlier release resolved, with the keys that came since
     Recipe                       what it may say (:mod:`sft.recipes.fields`)
     training_arguments, lora_arguments   what the trainer is given
     shipped, find, copy, shipped_folder  the recipes that come with the package
@@ -23,7 +24,7 @@ from sft.recipes.fields import (
     Split,
     Training,
 )
-from sft.recipes.loading import Resolved, load, parse, resolve
+from sft.recipes.loading import Resolved, as_of_now, load, parse, resolve
 from sft.recipes.schema import json_schema, schema_text
 from sft.recipes.shelf import copy, find, shipped, shipped_folder
 
@@ -40,6 +41,7 @@ __all__ = [
     "Resolved",
     "Split",
     "Training",
+    "as_of_now",
     "copy",
     "find",
     "json_schema",

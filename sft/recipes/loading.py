@@ -19,7 +19,7 @@ from sft.recipes.documents import Location, Node
 from sft.recipes.fields import Recipe, section_keys
 from sft.recipes.forwarded import unknown_key
 
-__all__ = ["Resolved", "load", "parse", "resolve"]
+__all__ = ["Resolved", "as_of_now", "load", "parse", "resolve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,17 @@ def parse(text: str, path: str = "recipe", overrides: Iterable[str] = ()) -> Res
         raise RecipeError(sorted(own, key=lambda p: p.line or 0) + given)
     origins = {".".join(loc): _origin(loc, root) for loc, _ in _leaves(recipe.to_dict())}
     return Resolved(recipe, origins, path, text)
+
+
+def as_of_now(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Resolved ``values`` of an earlier release as this one would write them: keys it did not know at their defaults.
+
+    Values that are no recipe any more come back as they are.
+    """
+    try:
+        return Recipe.model_validate(values).to_dict()
+    except ValidationError:
+        return dict(values)
 
 
 def _fill_empty_sections(root: Node) -> None:
