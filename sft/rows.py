@@ -22,6 +22,8 @@ Rows = Iterator[tuple[int, Any]]
 
 _BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x00": "UTF-16 or UTF-32"}
 _SPACE = re.compile(r"[ \t\n\r]*")
+_QUOTED = re.compile(r'"(?:[^"]|"")*"(?=[\t\r\n]|$)')
+_STRAY = re.compile(r'(?:^|(?<=\t))"(?!(?:[^"\t]|"")*"(?:[\t\r\n]|$))')
 _FIELD_LIMIT = 2**31 - 1  # characters in one CSV field; the module's own limit of 131,072 is too small
 
 
@@ -197,40 +199,88 @@ def _json_object(path: Path, text: str) -> Rows:
 
 
 def _delimited(delimiter: str) -> Callable[[Path], Rows]:
-    def read(path: Path) -> Rows:
-        reader = csv.reader((line for _, line in _lines(path)), delimiter=delimiter, strict=True)
-        header: list[str] | None = None
-        while True:
-            line = reader.line_num + 1
-            try:
-                cells = next(reader)
-            except StopIteration:
-                break
-            except csv.Error as error:
-                remedy = 'put the field in quotes and write each " inside it as ""'
-                if header is None:
-                    raise SourceError(f"{path}:{line}: the header breaks the rules ({error}); {remedy}") from None
-                yield line, Broken("", f"breaks the quoting rules ({error})", remedy)
-                continue
-            if not cells or (len(cells) == 1 and not cells[0].strip()):
-                continue
-            if header is None:
-                header = _header(path, line, cells)
-            elif len(cells) != len(header):
-                message = f"has {len(cells)} fields where the header names {len(header)}"
-                remedy = f"quote the fields that hold '{delimiter}' or a line break".replace("\t", "\\t")
-                yield line, Broken(delimiter.join(cells), message, remedy)
-            else:
-                yield line, dict(zip(header, cells, strict=True))
-
     def with_limit(path: Path) -> Rows:
         limit = csv.field_size_limit(_FIELD_LIMIT)
         try:
-            yield from read(path)
+            yield from _quoted(path, delimiter)
         finally:
             csv.field_size_limit(limit)
 
     return with_limit
+
+
+def _quoted(path: Path, delimiter: str) -> Rows:
+    """Fields as RFC 4180 has them: in quotes where they hold a delimiter, a quote or a line break."""
+    reader = csv.reader((line for _, line in _lines(path)), delimiter=delimiter, strict=True)
+    header: list[str] | None = None
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            break
+        except csv.Error as error:
+            remedy = 'put the field in quotes and write each " inside it as ""'
+            if header is None:
+                raise SourceError(f"{path}:{line}: the header breaks the rules ({error}); {remedy}") from None
+            yield line, Broken("", f"breaks the quoting rules ({error})", remedy)
+            continue
+        if not cells or (len(cells) == 1 and not cells[0].strip()):
+            continue
+        if header is None:
+            header = _header(path, line, cells)
+        elif len(cells) != len(header):
+            message = f"has {len(cells)} fields where the header names {len(header)}"
+            remedy = f"quote the fields that hold '{delimiter}' or a line break".replace("\t", "\\t")
+            yield line, Broken(delimiter.join(cells), message, remedy)
+        else:
+            yield line, dict(zip(header, cells, strict=True))
+
+
+def _tabbed(path: Path) -> Rows:
+    """TSV with or without quoting; without, a quote is a character like any other.
+
+    Nothing in the file says which it is, and what is read wrongly is lost: an unquoted field that starts with a quote
+    would swallow the rows up to the next one. So where some field starts with a quote and is no quoted field, both
+    readings are made, and the one that understands more rows is right.
+    """
+    quoted = _delimited("\t")
+    if _has_stray_quote(path):
+        as_quoted, as_plain = (
+            sum(not isinstance(row, Broken) for _, row in reading) for reading in (quoted(path), _plain(path))
+        )
+        if as_plain > as_quoted:
+            return _plain(path)
+    return quoted(path)
+
+
+def _has_stray_quote(path: Path) -> bool:
+    """Whether a field starts with a quote and is no quoted field of one line; never where the header is quoted."""
+    header = True
+    for _, line in _lines(path):
+        if header and line.strip():
+            if _QUOTED.match(line):
+                return False
+            header = False
+        if '"' in line and _STRAY.search(line):
+            return True
+    return False
+
+
+def _plain(path: Path) -> Rows:
+    header: list[str] | None = None
+    for number, line in _lines(path):
+        text = line.removesuffix("\n").removesuffix("\r")
+        cells = text.split("\t")
+        if not text.strip():
+            continue
+        if header is None:
+            header = _header(path, number, cells)
+        elif len(cells) != len(header):
+            message = f"has {len(cells)} fields where the header names {len(header)}"
+            yield number, Broken(text, message, "write one tab between two fields, and none inside them")
+        else:
+            yield number, dict(zip(header, cells, strict=True))
 
 
 def _header(path: Path, line: int, cells: list[str]) -> list[str]:
@@ -266,6 +316,6 @@ READERS: dict[str, Callable[[Path], Rows]] = {
     ".ndjson": _json_lines,
     ".json": _json,
     ".csv": _delimited(","),
-    ".tsv": _delimited("\t"),
+    ".tsv": _tabbed,
     ".parquet": _parquet,
 }

@@ -399,6 +399,43 @@ def test_csv_tells_the_line_where_a_row_starts(tmp_path: Path) -> None:
     assert csv.field_size_limit() == 131_072
 
 
+@pytest.mark.parametrize(
+    "answers",
+    [
+        ['"Hello," she said.', 'He said "no".', "fine"],
+        ['"never closed', "fine", "fine", 'closed at last"', 'and "so" on'],
+        ['"All of it"', '"half" of it', '"'],
+        ['"swallows to the end', "fine", "fine"],
+    ],
+    ids=["starts with a quotation", "opened in one row and closed in another", "wholly quoted", "one unclosed"],
+)
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_in_a_tab_file_without_quoting_a_quote_is_a_character(tmp_path: Path, answers: list[str], ending: str) -> None:
+    """Read by the rules of CSV, a row is lost for every such field, or all rows between two of them, unseen."""
+    path = tmp_path / "x.tsv"
+    rows = [f"question {n}\t{answer}\tann" for n, answer in enumerate(answers)]
+    path.write_text(ending.join(["prompt\tcompletion\texpert", *rows, "", ""]), encoding="utf-8", newline="")
+    assert pairs(read(path)) == [(f"question {n}", answer) for n, answer in enumerate(answers)]
+
+
+def test_in_a_tab_file_without_quoting_a_row_too_short_is_one_complaint(tmp_path: Path) -> None:
+    path = tmp_path / "x.tsv"
+    path.write_text('prompt\tcompletion\na\t"b" c\nshort\n\nd\t"e', encoding="utf-8")
+    assert pairs(read(path)) == [("a", '"b" c'), ("d", '"e')]
+    assert complaints(path) == [
+        ":3: has 1 fields where the header names 2; write one tab between two fields, and none inside them"
+    ]
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_ALL, csv.QUOTE_MINIMAL], ids=["all", "where needed"])
+def test_in_a_tab_file_with_quoting_quotes_hold_tabs_and_line_breaks(tmp_path: Path, quoting: Any) -> None:
+    rows = [("one\ttab", 'He said "no".'), ("two\nlines", '"All of it"'), ('"', "a\tb\nc\td"), ("p", "c"), ("q", "d")]
+    path = tmp_path / "x.tsv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, delimiter="\t", quoting=quoting).writerows([("prompt", "completion"), *rows])
+    assert pairs(read(path)) == rows
+
+
 def test_several_files_are_one_reading(tmp_path: Path) -> None:
     one = lines(tmp_path / "a.jsonl", GOOD, {"prompt": "", "completion": "b"})
     other = lines(tmp_path / "b.jsonl", {"instruction": "i", "output": "o", "score": 1})
