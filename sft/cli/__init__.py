@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complaint = _shortened(error, options)
     except KeyboardInterrupt as stop:
         kept = "stopped" if options.verb in _ONLY_PRINT else "stopped; what was done is kept"
-        complaint = f"{stop or kept}{_how_to_go_on(options, words)}"
+        complaint = f"{str(stop) or kept}{_how_to_go_on(options, words)}"
         sys.stderr.write("\n")  # behind the ^C, or a progress bar
     except BrokenPipeError:  # whoever read our output has left before its end, as `head` does
         return _flush(0 if options.verb in _ONLY_PRINT else 2)

@@ -1,0 +1,311 @@
+"""The verbs that measure, as they are typed: what is handed on, what is printed, what is said when it stops."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_comparing import planted
+from test_scoring import rows, training, write
+
+from sft.cli import main
+from sft.runs import Run, read_json, read_jsonl, write_jsonl, write_text
+from sft.scorecards import Scorecard
+
+ROOT = Path(__file__).parent.parent
+HEAVY = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "evaluate")
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two measured runs, of clones far apart."""
+    folder = tmp_path_factory.mktemp("runs")
+    planted(folder / "good", 0.9)
+    planted(folder / "poor", 0.4, seed=1)
+    return folder
+
+
+def modules_after(words: list[object], folder: Path) -> set[str]:
+    """What is imported once ``sft`` has done ``words``, in a process of its own."""
+    code = (
+        "import sys\nfrom sft.cli import main\n"
+        "try: status = main(sys.argv[1:])\nexcept SystemExit as end: status = end.code\n"
+        "assert status == 0, status\nsys.stderr.write('\\nLOADED ' + ' '.join(sys.modules))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code, *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    return set(answer.stderr.rpartition("LOADED ")[2].split())
+
+
+def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
+    """A fifth of a second: arithmetic, templates and recipes wait until a verb needs them."""
+    assert not modules_after(["--help"], tmp_path) & {*HEAVY, "numpy", "scipy", "pydantic", "jinja2", "yaml"}
+
+
+def test_comparing_scoring_and_reporting_need_no_engine(measured: Path, tmp_path: Path) -> None:
+    file, train = write(tmp_path / "x.jsonl", rows(20)), training(tmp_path / "train.jsonl")
+    for words in (
+        ["compare", measured / "good", measured / "poor"],
+        ["score", file, "--train", train, "--output", tmp_path / "run", "--checker", "final-number"],
+        ["report", tmp_path / "run", "--recompute"],
+    ):
+        assert not modules_after([*words], tmp_path) & set(HEAVY), words[0]
+
+
+# -- compare ---------------------------------------------------------------------------------------------------
+
+
+def test_compare_prints_the_table_and_says_where_the_page_is(
+    measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["compare", str(measured / "good"), str(measured / "poor")]
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert "good is closer" in out and out.endswith("\nPage: compare.html\n") and not err
+    assert "<h1>good is closer</h1>" in (tmp_path / "compare.html").read_text(encoding="utf-8")
+    assert main([*words, "--json", "--output", "other.html"]) == 0
+    assert json.loads(capsys.readouterr().out)["pairs"][0]["closer"] == "good"
+    assert (tmp_path / "other.html").read_bytes() == (tmp_path / "compare.html").read_bytes()
+
+
+def test_what_cannot_be_compared_is_one_sentence_and_no_page(
+    measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    good = str(measured / "good")
+    for words, said in (
+        ([good], "two runs or more"),
+        ([good, good], "is named twice"),
+        ([good, str(tmp_path)], "is no run"),
+    ):
+        assert main(["compare", *words]) == 2
+        out, err = capsys.readouterr()
+        assert said in err and err.count("\n") == 1 and not out
+    assert not (tmp_path / "compare.html").exists()
+    assert main(["compare", good, str(measured / "poor"), "--output", str(tmp_path / "none" / "x.html")]) == 2
+    assert "x.html cannot be written" in capsys.readouterr().err
+
+
+# -- score -----------------------------------------------------------------------------------------------------
+
+
+def test_score_prints_the_verdict_and_every_system(tmp_path: Path, capsys: Captured) -> None:
+    file = write(tmp_path / "x.jsonl", [*rows(), *rows(system="B0")])
+    assert main(["score", str(file), "--bar", "chrf=60", "--bar", "exact_match=0.9", "--fast"]) == 0
+    out, _ = capsys.readouterr()
+    assert "Verdict: " in out and "Next: " in out and "Report: " not in out
+    assert all(re.search(rf"^{system} +\d", out, re.MULTILINE) for system in ("tuned", "B0", "P"))
+    assert [path.name for path in tmp_path.iterdir()] == ["x.jsonl"]
+    assert main(["score", str(file), "--json", "--fast", "--bar", "chrf=60"]) == 0
+    card = Scorecard.from_dict(json.loads(capsys.readouterr().out))
+    assert card.bar == {"chrf": 60.0} and card.n == 40
+
+
+def test_score_writes_a_run_that_report_and_compare_take(tmp_path: Path, capsys: Captured) -> None:
+    file, run = write(tmp_path / "x.jsonl", rows()), tmp_path / "run"
+    assert main(["score", str(file), "--fast", "--output", str(run)]) == 0
+    assert capsys.readouterr().out.endswith(f"Report: {run / 'report.html'}\n")
+    assert main(["report", str(run)]) == 0
+    assert capsys.readouterr().out == f"{run / 'report.html'}\n"
+    assert main(["score", str(file), "--fast", "--output", str(run)]) == 2
+    assert "already holds a run" in capsys.readouterr().err
+    assert main(["evaluate", str(run)]) == 2
+    assert f"sft report {run} --recompute" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("bar", ["chrf", "chrf=high", "=60", "shine=60", "chrf=0"])
+def test_a_bar_that_is_none(bar: str, tmp_path: Path, capsys: Captured) -> None:
+    assert main(["score", str(tmp_path / "x.jsonl"), "--bar", bar]) == 2
+    assert "bar" in capsys.readouterr().err
+
+
+def test_many_bad_rows_are_cut_short_without_a_command_that_would_not_help(tmp_path: Path, capsys: Captured) -> None:
+    assert main(["score", str(write(tmp_path / "x.jsonl", rows(60, completion=3)))]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 40 and lines[-2:] == ["... and 22 more", "60 of 60 rows cannot be scored"]
+    assert f"sft: {tmp_path / 'x.jsonl'}:1: 'completion' must be text" in lines[0]
+
+
+# -- report ----------------------------------------------------------------------------------------------------
+
+
+def test_recomputing_gives_the_same_bytes_and_follows_the_completions(tmp_path: Path, capsys: Captured) -> None:
+    run = planted(tmp_path / "run", 0.9)
+    before = run.scorecard_path.read_bytes()
+    assert main(["report", str(run.path), "--recompute"]) == 0
+    assert run.scorecard_path.read_bytes() == before
+    path = run.completions_path("tuned")
+    write_jsonl(path, [row | {"text": ""} for row in read_jsonl(path)])
+    capsys.readouterr()
+    assert main(["report", str(run.path), "--json"]) == 0
+    assert capsys.readouterr().out.strip() and run.scorecard_path.read_bytes() == before
+    assert main(["report", str(run.path), "--recompute", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["gain"]["estimate"]["value"] < 0
+
+
+# -- evaluate --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(measured: Path, tmp_path: Path) -> Run:
+    """A run that says it was made by a recipe."""
+    made = planted(tmp_path / "run", 0.8)
+    write_text(made.resolved_recipe_path, "model:\n  name: nobody/nothing\ndemonstrations:\n  path: x.jsonl\n")
+    return made
+
+
+@pytest.fixture
+def asked(run: Run, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What the two ways of evaluating are asked for; both answer with the run's own scorecard."""
+    calls: list[dict[str, Any]] = []
+    card = Scorecard.from_dict(read_json(run.scorecard_path))
+    short = replace(card, looks=3, verdict=replace(card.verdict, shortfall="It is shown not to be cloned."))
+
+    def here(one: Run, recipe: object, **given: Any) -> Scorecard:
+        calls.append(given)
+        return short
+
+    def elsewhere(target: str, held_out: str, **given: Any) -> tuple[Run, Scorecard]:
+        calls.append({"target": target, "held_out": held_out} | given)
+        return run, card
+
+    monkeypatch.setattr("sft.loop.evaluate", here)
+    monkeypatch.setattr("sft.elsewhere.evaluate", elsewhere)
+    return calls
+
+
+def test_evaluate_hands_on_what_was_asked_and_prints_what_is_missing(
+    run: Run, asked: list[dict[str, Any]], capsys: Captured
+) -> None:
+    assert main(["evaluate", str(run.path)]) == 0
+    out = capsys.readouterr().out
+    assert "It is shown not to be cloned." in out and "the test split has been looked at 3 times" in out
+    words = ["--full", "--checker", "final-number", "--split", "validation", "--json"]
+    assert main(["evaluate", str(run.path), *words]) == 0
+    assert json.loads(capsys.readouterr().out)["looks"] == 3
+    assert asked == [
+        {"split": "test", "profile": None, "checker": None},
+        {"split": "validation", "profile": "full", "checker": "final-number"},
+    ]
+
+
+def test_evaluate_judges_what_was_trained_elsewhere(run: Run, asked: list[dict[str, Any]], capsys: Captured) -> None:
+    assert main(["evaluate", "ann/clone", "--held-out", "a/test.jsonl"]) == 0
+    assert "looked at" not in capsys.readouterr().out
+    words = ["--train", "t.jsonl", "--base", "b", "--max-prompts", "5", "--fast", "--checker", "regex:x", "-o", "out"]
+    assert main(["evaluate", str(run.path), "--held-out", "test.jsonl", *words]) == 0
+    nothing = {"train": None, "base": None, "profile": "standard", "checker": "", "max_prompts": 200}
+    assert asked == [
+        {"target": "ann/clone", "held_out": "a/test.jsonl", "output": Path("runs/clone-on-test"), **nothing},
+        {
+            "target": str(run.path),
+            "held_out": "test.jsonl",
+            "train": "t.jsonl",
+            "base": "b",
+            "output": Path("out"),
+            "profile": "fast",
+            "checker": "regex:x",
+            "max_prompts": 5,
+        },
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--train", "t.jsonl"], "--train: goes with --held-out FILE"),
+        (["--max-prompts", "5"], "--max-prompts: goes with --held-out FILE"),
+        (["--output", "out"], "--output: goes with --held-out FILE"),
+        (["--held-out", "x.jsonl", "--split", "test"], "--split: a held-out file is no split"),
+        (["--held-out", "x.jsonl", "--max-prompts", "0"], "--max-prompts 0: measures nothing"),
+    ],
+)
+def test_options_that_do_not_go_together(words: list[str], said: str, run: Run, capsys: Captured) -> None:
+    assert main(["evaluate", str(run.path), *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_what_is_no_run_may_be_a_clone_from_elsewhere(tmp_path: Path, capsys: Captured) -> None:
+    assert main(["evaluate", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.endswith("what was trained elsewhere is judged with --held-out FILE\n")
+
+
+@pytest.mark.parametrize("verb", ["run", "demo", "evaluate"])
+def test_fast_and_full_exclude_each_other(verb: str, capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([verb, *(["x"] if verb != "demo" else []), "--fast", "--full"])
+    assert ended.value.code == 2 and "not allowed with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "more"),
+    [
+        (["evaluate", "RUN", "--full", "--checker", "regex:a b", "--split", "validation"], []),
+        (["evaluate", "m", "--held-out", "x y.jsonl", "--train", "t.jsonl", "--max-prompts", "9", "-o", "out"], []),
+        (["run", "demo", "--fast", "--set", "training.seed=2", "-o", "out"], ["--resume"]),
+        (["run", "demo", "--resume", "--full"], []),
+        (["demo", "--full", "-o", "out"], []),
+        (["score", "x.jsonl"], None),
+    ],
+)
+def test_what_is_interrupted_goes_on_with_the_same_flags(
+    words: list[str], more: list[str] | None, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    """The command that is printed, split as a shell does, is the one typed, with --resume where it is needed."""
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    for name in ("sft.loop.evaluate", "sft.loop.begin", "sft.elsewhere.evaluate", "sft.scoring.score"):
+        monkeypatch.setattr(name, stopped)
+    words = [str(run.path) if word == "RUN" else word for word in words]
+    assert main(words) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    if more is None:
+        assert said == "sft: stopped"
+    else:
+        assert said.startswith("sft: stopped; what was done is kept; go on with: sft ")
+        assert shlex.split(said.partition("go on with: ")[2])[1:] == [*words, *more]
+
+
+@pytest.mark.engine
+def test_an_adapter_is_judged_on_a_file_as_its_run_would_be(tmp_path: Path, tiny_model: Path, capsys: Captured) -> None:
+    """Trained here, judged as if from elsewhere: by path, with its training file; then compared with itself by file."""
+    from test_loop import write_demonstrations
+
+    data, held = write_demonstrations(tmp_path / "x.jsonl"), write_demonstrations(tmp_path / "y.jsonl", 12, seed=5)
+    lines = held.read_text(encoding="utf-8").replace('"prompt": "', '"prompt": "unseen, ')
+    held.write_text(lines, encoding="utf-8")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"model:\n  name: {tiny_model}\ndemonstrations:\n  path: {data}\nsplit:\n  near_duplicates: remove\n"
+        "training:\n  max_steps: 4\nfidelity:\n  max_new_tokens: 4\n",
+        encoding="utf-8",
+    )
+    assert main(["train", str(recipe), "-o", str(tmp_path / "run")]) == 0
+    words = ["--held-out", str(held), "--train", str(data), "--fast", "--max-prompts", "6", "--json"]
+    cards = []
+    for target, output in ((tmp_path / "run" / "adapter", "a"), (tmp_path / "run", "b")):
+        capsys.readouterr()
+        assert main(["evaluate", str(target), *words, "-o", str(tmp_path / output)]) == 0
+        cards.append(json.loads(capsys.readouterr().out))
+    assert cards[0]["n"] == 6 and cards[0]["profile"] == "fast"
+    assert cards[0]["systems"] == cards[1]["systems"]
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "-o", str(tmp_path / "page.html")]) == 0
+    assert "not told apart" in capsys.readouterr().out
