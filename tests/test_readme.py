@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import shlex
 from pathlib import Path
@@ -47,6 +48,9 @@ def test_the_commands_work_in_the_order_shown(
     """As a new user would: his file, a copied recipe with his model in it, then every line of the block."""
     monkeypatch.chdir(tmp_path)
     write_demonstrations(tmp_path / "demonstrations.jsonl")
+    write_demonstrations(tmp_path / "held-out.jsonl", 12, seed=1)
+    row = json.dumps({"prompt": "Say red", "completion": "red", "reference": "Red."})
+    (tmp_path / "completions.jsonl").write_text(row + "\n", encoding="utf-8")
     monkeypatch.setattr("sys.stdin", io.StringIO("7: the box is red\n"))
     shown = commands()
     assert shown
