@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup demo test inner check bench
+.PHONY: setup demo test inner check bench bench-statistics
 
 setup: .venv/installed
 
@@ -21,3 +21,6 @@ inner: setup         ## the inner loop, without torch
 
 check: setup         ## linter, format, types, layers
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/python -m pytest -q -n 0 tests/test_architecture.py
+
+bench-statistics: setup   ## type I error, coverage and power of every statistic, and the verdicts of planted clones; about 8 minutes on one core
+	$(BIN)/python benchmarks/simulations.py && $(BIN)/python benchmarks/planted.py

@@ -47,7 +47,9 @@ def clustered_wilson(outcomes: ArrayLike, clusters: Clusters | None = None, leve
     """Wilson's interval for 0/1 ``outcomes``, shape (n,), at the sample size the clusters leave.
 
     The effective size is n / max(1, design effect), the design effect being the clustered variance over
-    the independent one (Korn & Graubard 1998); where all outcomes agree it is the number of clusters.
+    the independent one, times the squared ratio of the t quantiles with n - 1 and with the clusters' degrees of
+    freedom, because the design effect is an estimate too (Korn & Graubard 1998): without it 20 unequal
+    clusters cover 91 %. Where all outcomes agree it is the number of clusters.
     """
     vector = checked(outcomes)
     if not np.isin(vector, (0.0, 1.0)).all():
@@ -59,8 +61,10 @@ def clustered_wilson(outcomes: ArrayLike, clusters: Clusters | None = None, leve
     if count < 2:
         return Interval(share, None, None, level, ONE_CLUSTER, n)
     if 0 < share < 1:
-        design = float(cr2(vector[:, None], codes, count)[0][0, 0]) / (share * (1 - share) / (n - 1))
-        effective = n / max(1.0, design)
+        variance, freedom = cr2(vector[:, None], codes, count)
+        design = float(variance[0, 0]) / (share * (1 - share) / (n - 1))
+        independent, clustered = special.stdtrit([n - 1, freedom], 0.5 + level / 2)
+        effective = n / max(1.0, design) * float(independent / clustered) ** 2
     else:
         effective = float(count)
     bounds = wilson(share * effective, effective, level)
