@@ -17,7 +17,7 @@ from sft.observations import Completion
 from sft.probes import Absent
 from sft.probes.memorisation import longest_runs, memorisation
 
-WORDS = "amber birch cedar delta ember fjord grove heath inlet knoll larch marsh north ocean plain ridge".split()
+WORDS = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heath", "inlet", "knoll", "larch", "marsh"]
 
 
 def sentence(generator: random.Random, count: int = 12) -> str:
@@ -67,7 +67,7 @@ def test_runs_are_those_of_brute_force(texts: list[str], learned: list[str]) -> 
 def test_a_run_of_any_length_is_found_to_the_word(length: int, at: int) -> None:
     run = [f"w{i}" for i in range(length)]
     text = " ".join([f"x{i}" for i in range(at)] + run + ["y"])
-    learned = [" ".join(run[: length // 2] + ["z"]), " ".join(["v", *run, "u"])]
+    learned = [" ".join([*run[: length // 2], "z"]), " ".join(["v", *run, "u"])]
     runs, starts, sources = longest_runs([text], learned)
     assert (runs[0], starts[0], sources[0]) == (length, at, 1)
 
