@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sft import audit, formats, gathering, recipes
+from sft import audit, formats, gathering, recipes, splits
+from sft.demonstrations import Demonstration
 from sft.errors import SourceError, SplitError
 from sft.formats import Reading
 from sft.recipes import Recipe
@@ -69,16 +70,63 @@ def _looked_through(recipe: Recipe, rejected: Path | None) -> Finding:
         division = gathering.divide(recipe, readings, ready_made)
     except SplitError as error:
         undivided = str(error)
+    parts = None
+    if division is not None:
+        parts = division.parts
+        if recipe.split.near_duplicates == "remove":
+            parts, _ = splits.without_leaks(parts, division.leaks)
     held_out = (part for part in (recipe.split.validation, recipe.split.test) if isinstance(part, str))
     finding = audit.audit(
         ", ".join([*recipe.demonstrations.paths, *held_out]),
         reading,
-        parts=division.parts if division else None,
+        parts=parts,
         leaks=division.leaks if division else (),
         leaks_refused=recipe.split.near_duplicates != "remove",
         undivided=undivided,
+        handling=_handling(recipe, reading, division, parts),
     )
     return Finding(reading, finding)
+
+
+def _handling(
+    recipe: Recipe,
+    reading: Reading,
+    division: gathering.Division | None,
+    parts: Mapping[str, Sequence[Demonstration]] | None,
+) -> audit.Handling:
+    """What the recipe makes of several experts, or could make."""
+    section = recipe.demonstrations
+    rows, _ = splits.deduplicate(reading.demonstrations)
+    if not _differ(rows):
+        return audit.Handling(section.conflicts, section.expert)
+    from sft.probes import experts  # with scipy, which takes a while
+
+    agreement = experts.conflicts(rows, section.conflicts)
+    others = gathering.held_out_others(division.passed_over, parts) if division and parts else ()
+    if section.expert is not None:
+        return audit.Handling(
+            expert=section.expert,
+            inner=_differ(d for d in rows if d.expert == section.expert),
+            others=len(others),
+            others_prompts=len({d.prompt for d in others}),
+            agreement=agreement,
+        )
+    if section.conflicts == "majority" and division is not None:
+        return audit.Handling("majority", None, division.outvoted, division.tied, agreement=agreement)
+    fitted = rows if division is None else [*division.parts["train"], *division.parts["validation"]]
+    ballots = gathering.ballots(fitted)
+    return audit.Handling(
+        section.conflicts,
+        outvoted=sum(len(same) for answers in ballots for same in answers[1:]),
+        tied=sum(len(answers) > 1 and len(answers[0]) == len(answers[1]) for answers in ballots),
+        agreement=agreement,
+    )
+
+
+def _differ(rows: Iterable[Demonstration]) -> int:
+    """How many prompts have different completions."""
+    completions: dict[str, str] = {}
+    return len({d.key for d in rows if completions.setdefault(d.key, d.completion) != d.completion})
 
 
 def _joined(readings: Sequence[Reading]) -> Reading:

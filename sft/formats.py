@@ -249,9 +249,10 @@ def _missing(needed: Sequence[str], found: Iterable[str]) -> str:
 
 def _closest(column: str, columns: Sequence[str], taken: Sequence[str]) -> list[str]:
     free = [each for each in columns if each not in taken]
-    for known in _KNOWN_AS.get(column, ()):
-        if known in free:
-            return [known]
+    lowered = {each.lower(): each for each in reversed(free)}
+    for known in (column, *_KNOWN_AS.get(column, ())):
+        if known in lowered:
+            return [lowered[known]]
     return difflib.get_close_matches(column, free, 1)
 
 
@@ -267,7 +268,8 @@ def _how_to_name(layouts: Sequence[str], found: Iterable[str]) -> str:
     }
     return (
         "name your columns in the recipe, demonstrations.columns: "
-        f"{{prompt: {guess['prompt']}, completion: {guess['completion']}}}"
+        f"{{prompt: {guess['prompt']}, completion: {guess['completion']}}}; "
+        f"to `sft check`, --column prompt={guess['prompt']} --column completion={guess['completion']}"
     )
 
 

@@ -15,7 +15,7 @@ from sft.metrics.words import plain_words
 from sft.recipes import Recipe
 from sft.splits import Leak, Splits
 
-__all__ = ["Division", "Gathered", "ballots", "divide", "gather", "held_out_others", "majority", "read"]
+__all__ = ["Division", "Gathered", "Vote", "ballots", "divide", "gather", "held_out_others", "majority", "read"]
 
 #: Answers that are compared, and completions each is compared with, at most, to decide a vote that is tied.
 _COMPARED = 16
@@ -78,8 +78,8 @@ def gather(recipe: Recipe, *, keep_going: bool = False) -> Gathered:
 class Division:
     """Demonstrations by split, leaks not yet dealt with.
 
-    ``filtered``, ``duplicates`` and ``outvoted``: how many rows were left out on the way. ``passed_over``: those of
-    the filtered that named experts beside the recipe's wrote.
+    ``filtered``, ``duplicates`` and ``outvoted``: how many rows were left out on the way. ``tied``: prompts whose vote
+    was. ``passed_over``: those of the filtered that named experts beside the recipe's wrote.
     """
 
     parts: dict[str, list[Demonstration]]
@@ -87,6 +87,7 @@ class Division:
     filtered: int
     duplicates: int
     outvoted: int = 0
+    tied: int = 0
     passed_over: tuple[Demonstration, ...] = ()
 
 
@@ -102,7 +103,7 @@ def divide(recipe: Recipe, readings: Sequence[formats.Reading], ready_made: Sequ
     passed_over = [
         d for part in parts for d in part if section.expert is not None and d.expert not in ("", section.expert)
     ]
-    filtered = duplicates = outvoted = 0
+    filtered = duplicates = outvoted = tied = 0
     for index, part in enumerate(parts):
         kept = [d for d in part if section.expert in (None, d.expert)]
         filtered += len(part) - len(kept)
@@ -129,12 +130,14 @@ def divide(recipe: Recipe, readings: Sequence[formats.Reading], ready_made: Sequ
             raise SplitError(f"{error}{rows}") from None
     if section.conflicts == "majority":  # what is held out keeps every answer: the clone is measured against them all
         for name in ("train", "validation"):
-            placed[name], lost = majority(placed[name])
-            outvoted += len(lost)
+            vote = majority(placed[name])
+            placed[name] = vote.kept
+            outvoted += len(vote.outvoted)
+            tied += vote.tied
     leaks = splits.find_leaks(placed, threshold=split.near_threshold)
     if split.near_duplicates == "allow":  # the same prompt on both sides is never allowed
         leaks = [leak for leak in leaks if leak.kind != "near-duplicate"]
-    return Division(placed, leaks, filtered, duplicates, outvoted, tuple(passed_over))
+    return Division(placed, leaks, filtered, duplicates, outvoted, tied, tuple(passed_over))
 
 
 def held_out_others(
@@ -164,20 +167,31 @@ def ballots(demonstrations: Iterable[Demonstration]) -> list[list[list[Demonstra
     return found
 
 
-def majority(demonstrations: Sequence[Demonstration]) -> tuple[list[Demonstration], list[Demonstration]]:
-    """(rows with the answer that their prompt was given most often, the outvoted ones), both in their order.
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """Rows in their order: those whose answer was given most often, and the others. ``tied``: prompts without one."""
+
+    kept: list[Demonstration]
+    outvoted: list[Demonstration]
+    tied: int
+
+
+def majority(demonstrations: Sequence[Demonstration]) -> Vote:
+    """A vote on every prompt with different completions, one vote a row.
 
     Among answers given equally often, the one most like the prompt's other completions wins (mean chrF), as the
     medoid does in minimum-Bayes-risk decoding (Kumar & Byrne 2004); after that, the content's hash decides.
     """
     gone: set[int] = set()
     known: dict[tuple[str, str], float] = {}
+    ties = 0
     for answers in ballots(demonstrations):
         tied = [same for same in answers if len(same) == len(answers[0])]
+        ties += len(tied) > 1
         winner = tied[0] if len(tied) == 1 else _most_like_the_rest(tied, answers, known)
         gone.update(id(d) for same in answers if same is not winner for d in same)
     lost = [d for d in demonstrations if id(d) in gone]
-    return [d for d in demonstrations if id(d) not in gone], lost
+    return Vote([d for d in demonstrations if id(d) not in gone], lost, ties)
 
 
 def _most_like_the_rest(

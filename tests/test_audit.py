@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sft.audit import Audit, audit, demand
+from sft.audit import Audit, Handling, audit, demand
 from sft.errors import DemonstrationsError, SplitError
 from sft.formats import Reading, read
 from sft.splits import NAMES, find_leaks
@@ -49,9 +49,60 @@ def test_everything_is_counted(reading: Reading) -> None:
 def test_experts_in_conflict_are_shown_with_their_lines(reading: Reading) -> None:
     found = looked_through(reading)
     (conflict,) = found.conflict_examples
-    assert found.conflicts == 1 and conflict.experts == 2
+    assert found.conflicts == found.disputed == 1 and conflict.experts == 2
+    assert (conflict.prompt, conflict.writers) == ("one", (("ann",), ("bob",)))
     assert conflict.completions == ("a b c", "d")
     assert [where.rsplit(":", 1)[1] for where in conflict.where] == ["1", "3"]
+
+
+def of(tmp_path: Path, *rows: tuple[str, str, str], **options: Any) -> Audit:
+    path = tmp_path / "x.jsonl"
+    made = [{"prompt": prompt, "completion": text, "expert": expert} for prompt, text, expert in rows]
+    path.write_text("".join(json.dumps(row) + "\n" for row in made), encoding="utf-8")
+    return audit("x.jsonl", read(path), **options)
+
+
+def test_answers_stand_side_by_side_under_the_names_of_those_who_gave_them(tmp_path: Path) -> None:
+    found = of(
+        tmp_path,
+        *(("Who?", text, expert) for text, expert in [("I.", "ann"), ("You!", "bobby"), ("I.", "eve"), ("All.", "")]),
+        *(("one man's changing mind", text, "ann") for text in ("a", "b")),
+    )
+    assert (found.conflicts, found.disputed) == (2, 1)
+    address = tmp_path / "x.jsonl"
+    assert (
+        f"2 prompts have different completions, 1 by different experts.\n"
+        f"  Who? ({address}:1 and 3 more rows)\n"
+        "    ann, eve  I.\n"
+        "    bobby     You!\n"
+        "              All.\n"
+        f"  one man's changing mind ({address}:5 and 1 more row)\n"
+        "    ann  a\n"
+        "    ann  b\n"
+    ) in found.to_text()
+
+
+def test_examples_of_conflicts_are_not_the_same_one_again(tmp_path: Path) -> None:
+    rows = [(f"p{n}", text, text) for n in range(20) for text in (("yes", "no") if n < 18 else ("yes", f"no {n}"))]
+    found = of(tmp_path, *rows)
+    assert [c.completions for c in found.conflict_examples] == [("yes", "no"), ("yes", "no 18"), ("yes", "no 19")]
+    assert found.conflict_examples[0].prompt == "p0" and found.conflicts == 20
+
+
+def test_what_a_recipe_can_do_about_conflicts_is_said(tmp_path: Path) -> None:
+    rows = [("p", text, text) for text in ("yes", "no")]
+    for handling, words in (
+        (Handling(outvoted=7, tied=2), "majority would train on the answer that most gave to a prompt, leaving 7 rows"),
+        (Handling(outvoted=7, tied=2), "2 votes are tied"),
+        (Handling(outvoted=7), "demonstrations.expert: no would clone one expert"),
+        (Handling("majority", outvoted=7), "most gave to a prompt and leaves 7 rows out. Held-out prompts keep every"),
+        (Handling(expert="no", others=4, others_prompts=1), "the other experts' 4 answers to 1 held-out prompt too"),
+        (Handling(expert="no", inner=1), "This expert too answered 1 prompt in different ways"),
+    ):
+        assert words in of(tmp_path, *rows, handling=handling).to_text()
+    chosen = of(tmp_path, *rows, handling=Handling(expert="no")).to_text()
+    assert "demonstrations.expert: no is cloned, and nobody else." in chosen and "Nothing to mend." in chosen
+    assert "demonstrations.columns.expert says who" in of(tmp_path, ("p", "a", ""), ("p", "b", "")).to_text()
 
 
 def test_references_are_no_conflict(tmp_path: Path) -> None:

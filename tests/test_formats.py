@@ -155,6 +155,8 @@ def test_columns_named_by_the_caller(tmp_path: Path) -> None:
         ([{"question": "Q", "answer": "A"}], {}, "columns found: 'question', 'answer', nearest: 'question' for "
          "'prompt', 'answer' for 'completion'); name your columns in the recipe, "
          "demonstrations.columns: {prompt: question, completion: answer}"),
+        ([{"Question": "Q", "Answer": "A", "Source": "S"}], {}, "{prompt: Question, completion: Answer}; "
+         "to `sft check`, --column prompt=Question --column completion=Answer"),
         ([{"prompt": "Q", "completio": "A"}], {}, "nearest: 'completio' for 'completion'"),
         ([{"prompt": "Q"}, {"completion": "A"}], {}, "no row has both 'prompt' and 'completion'"),
         ([GOOD], {"columns": {"prompt": "promt"}}, "no row has 'promt' (columns found: 'prompt', 'completion', "

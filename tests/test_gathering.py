@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from sft import loop, recipes
-from sft.checking import check
+from sft.checking import Finding, check
 from sft.demonstrations import Demonstration, Message, held_out
 from sft.errors import DemonstrationsError, RecipeError, RunError, SourceError, SplitError, UserError
 from sft.gathering import Gathered, gather, majority
+from sft.metrics import chrf
 from sft.recipes import Demonstrations, Model, Recipe, Split
 from sft.runs import Run, write_json
 
@@ -241,8 +242,10 @@ def said(prompt: str, *answers: str) -> list[Demonstration]:
 def kept(*rows: Demonstration) -> list[str]:
     """Completions that the vote leaves, the same whatever the order of the rows."""
     ballots = [list(rows), list(reversed(rows)), random.Random(0).sample(rows, len(rows))]
-    (found,) = {tuple(sorted(d.completion for d in majority(each)[0])) for each in ballots}
-    assert sorted(majority(rows)[0] + majority(rows)[1], key=rows.index) == list(rows), "every row is on one side"
+    (found,) = {tuple(sorted(d.completion for d in majority(each).kept)) for each in ballots}
+    assert sorted(majority(rows).kept + majority(rows).outvoted, key=rows.index) == list(rows), (
+        "every row is on one side"
+    )
     return list(found)
 
 
@@ -266,7 +269,7 @@ def test_a_tie_goes_to_the_answer_most_like_the_rest() -> None:
 def test_many_different_answers_to_one_prompt_are_voted_on_in_reasonable_time() -> None:
     """Each is compared with some of the others only: all pairs of 2,000 would be two million."""
     rows = said("p", *(f"answer {n} of many {WORDS[n % 28]}" for n in range(2000)))
-    assert len(majority(rows)[0]) == 1
+    assert len(majority(rows).kept) == 1
 
 
 def test_a_vote_is_about_training_and_held_out_prompts_keep_every_answer(tmp_path: Path) -> None:
@@ -378,6 +381,58 @@ def test_check_foretells_what_a_run_gathers(file: Path, tmp_path: Path) -> None:
     made = gather(recipe(file, {"validation": 0.1, "test": 0.1}, expert="ann", limit=120))
     assert check(str(path)).audit.splits == sizes(made)
     assert sum(sizes(made).values()) == 120
+
+
+def test_check_foretells_what_is_left_when_leaks_are_removed(tmp_path: Path) -> None:
+    rows = [each for n in range(100) for each in (row(n), row(n) | {"prompt": row(n)["prompt"] + " please"})]
+    file = write(tmp_path / "x.jsonl", rows)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        f"model: {{name: not-needed}}\ndemonstrations: {{path: {file}}}\n"
+        "split: {near_duplicates: remove, validation: 0.2, test: 0.2}\n",
+        encoding="utf-8",
+    )
+    assert check(str(path)).audit.splits == sizes(gather(recipe(file, {"near_duplicates": "remove"})))
+
+
+def test_check_foretells_what_becomes_of_several_experts(tmp_path: Path) -> None:
+    """The rows a vote leaves out, before and after it is chosen; and the answers one expert is compared with."""
+    files = by_personas(tmp_path)
+    keep = check_of(tmp_path, files).audit
+    assert (keep.conflicts, keep.disputed, keep.handling.conflicts) == (120, 120, "keep")
+    voted = resolved(tmp_path / "r.yaml", files, "demonstrations.conflicts=majority")
+    outvoted = gather(voted.recipe).ledger.fates["outvoted"]
+    held_out_for_the_test = len({d.prompt for d in gather(voted.recipe).splits.test})
+    assert outvoted == 2 * (120 - held_out_for_the_test)
+    majority_ = check_of(tmp_path, files, "demonstrations.conflicts=majority").audit
+    for found in (keep, majority_):
+        assert found.handling.outvoted == outvoted
+        assert found.handling.tied == 120 - held_out_for_the_test, "three personas, three answers"
+
+    one = check_of(tmp_path, files, "demonstrations.expert=eve").audit.handling
+    others = gather(resolved(tmp_path / "r.yaml", files, "demonstrations.expert=eve").recipe).others
+    assert (one.expert, one.others, one.others_prompts, one.inner) == ("eve", len(others), len(others) // 2, 0)
+
+
+def test_check_says_how_alike_experts_are(tmp_path: Path) -> None:
+    """Of two experts there is one pair of answers to each prompt, whose chrF anybody can work out."""
+    rows = [
+        each
+        for n in range(30)
+        for each in (row(n, expert="ann"), row(n, expert="bob", completion=f"the {WORDS[n % 28]} answer {n * n}"))
+    ]
+    found = check(str(write(tmp_path / "x.jsonl", rows))).audit
+    assert found.handling.agreement is not None and found.handling.agreement.agreement is not None
+    figure = found.handling.agreement.agreement
+    pairs = [chrf(rows[2 * n]["completion"], rows[2 * n + 1]["completion"]) for n in range(30)]
+    assert figure.value == pytest.approx(sum(pairs) / 30) and figure.n == 30
+    assert f"Two answers to one prompt are {figure.value:.1f} [" in found.to_text()
+    assert json.loads(json.dumps(found.to_dict()))["handling"]["agreement"]["agreement"]["n"] == 30
+
+
+def check_of(folder: Path, files: list[Path], *overrides: str) -> Finding:
+    resolved(folder / "r.yaml", files)
+    return check(str(folder / "r.yaml"), overrides=overrides)
 
 
 def test_check_names_columns_and_refuses_what_is_none(file: Path, tmp_path: Path) -> None:
