@@ -332,8 +332,8 @@ class Fidelity(_Section):
 
     profile: Literal["fast", "standard", "full"] = Field(
         default="standard",
-        description="How much is measured: `fast` takes agreement and log loss alone, `standard` adds samples and "
-        "the clone's behaviour on its own path, `full` all that takes long.",
+        description="How much is measured. `fast`: at most 100 prompts, completed by the clone alone; `standard`: "
+        "by the base model too, and all that costs little; `full`: further samples, and completions begun by the expert.",
     )
     max_prompts: Count | None = Field(
         default=200, description="Held-out prompts to use, chosen by content; empty: all."
