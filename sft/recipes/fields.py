@@ -333,7 +333,7 @@ class Fidelity(_Section):
     profile: Literal["fast", "standard", "full"] = Field(
         default="standard",
         description="How much is measured. `fast`: at most 100 prompts, completed by the clone alone; `standard`: "
-        "by the base model too, and all that costs little; `full`: more samples, and the expert's beginnings completed.",
+        "by the base model too, and all that costs little; `full`: more samples, the expert's beginnings completed.",
     )
     max_prompts: Count | None = Field(
         default=200, description="Held-out prompts to use, chosen by content; empty: all."
