@@ -13,14 +13,28 @@ from dataclasses import asdict
 from functools import cache
 from importlib import metadata
 from typing import Any, TypeVar
-import importlib
 
 from sft import intervals, metrics
 from sft.demonstrations import HeldOut, fingerprint
 from sft.errors import UserError
 from sft.evidence import FLOORS, GUARDRAIL_LIMITS, Evidence, bar_points
 from sft.observations import Completion, Observations
-from sft.probes import Absent, estimates, likelihood
+from sft.probes import (
+    Absent,
+    calibration,
+    checkers,
+    corpus,
+    estimates,
+    experts,
+    forgetting,
+    gaps,
+    impostors,
+    likelihood,
+    manner,
+    memorisation,
+    paths,
+    strata,
+)
 from sft.probes.examples import examples
 from sft.probes.table import HEADLINE, Row, Table, score_rows, word_count
 from sft.scorecards import SYSTEMS, Closure, Estimate, Forgetting, Guardrail, Memorisation, Scorecard
@@ -29,40 +43,6 @@ from sft.verdicts import judge
 __all__ = ["HEADLINE", "Row", "measure", "score_rows"]
 
 T = TypeVar("T")
-
-
-class _Later:
-    """INTERIM until all probes have landed."""
-
-    def __init__(self, name):
-        self.name = name
-
-    def __getattr__(self, attribute):
-        try:
-            return getattr(importlib.import_module(f"sft.probes.{self.name}"), attribute)
-        except ImportError:
-            if self.name == "paths" and attribute != "prefix":
-                return {"left_at": _left_at, "survival": _survival}[attribute]
-            raise Absent("the probe has not landed yet") from None
-
-
-calibration, checkers, corpus, experts, forgetting, gaps, impostors, manner, memorisation, paths, strata = map(
-    _Later, "calibration checkers corpus experts forgetting gaps impostors manner memorisation paths strata".split()
-)
-
-
-def _left_at(scores):
-    return next((position for position, rank in enumerate(scores.ranks, 1) if rank > 0), None)
-
-
-def _survival(clusters, scores):
-    from sft.scorecards import SurvivalPoint
-
-    left = [(_left_at(s), len(s.ranks)) for s in likelihood.known(clusters, scores)]
-    steps = intervals.kaplan_meier(
-        [token or length for token, length in left], [token is not None for token, _ in left], limit=512
-    )
-    return tuple(SurvivalPoint(step.time, step.share, step.low, step.high) for step in steps)
 
 
 def measure(
@@ -178,7 +158,7 @@ def measure(
         self_agreement=attempt(
             "self_agreement", lambda: manner.self_agreement(held_out, observed.samples, seed=seed)
         ) or {},
-        calibration=_calibrations(observed, clusters, attempt),
+        calibration=_calibrations(observed, clusters, attempt, seed),
         off_path=attempt("off_path", lambda: _off_path(observed, clusters)),
         memorisation=repeated,
         forgetting=forgotten,
@@ -223,7 +203,9 @@ def _closure(table: Table, floor: str, seed: int) -> Closure:
 def _memorisation(observed: Observations, seed: int) -> Memorisation:
     if not observed.train:
         raise Absent("the training demonstrations are not known")
-    return memorisation.memorisation(observed.held_out, observed.completions.get("tuned", {}), observed.train, seed=seed)
+    return memorisation.memorisation(
+        observed.held_out, observed.completions.get("tuned", {}), observed.train, seed=seed
+    )
 
 
 def _impostors(observed: Observations, seed: int) -> dict[str, Estimate]:
@@ -260,16 +242,16 @@ def _strata(observed: Observations, table: Table, floor: str, base: str, seed: i
     )  # fmt: skip
 
 
-def _calibrations(observed: Observations, clusters: Mapping[str, str], attempt: _Attempts) -> dict[str, Any]:
+def _calibrations(observed: Observations, clusters: Mapping[str, str], attempt: _Attempts, seed: int) -> dict[str, Any]:
     found = {}
     for system in ("tuned", "B0"):
         scores = {key: s for key, s in observed.token_scores.get(system, {}).items() if key in clusters}
         if scores:
             section = f"calibration of {system}"
-            known = attempt(section, lambda scores=scores: calibration.calibration(clusters, scores))  # type: ignore[misc]
+            known = attempt(section, lambda scores=scores: calibration.calibration(clusters, scores, seed=seed))  # type: ignore[misc]
             found |= {system: known} if known is not None else {}
     if observed.own_path:
-        own = attempt("calibration of own", lambda: calibration.own(clusters, observed.own_path))
+        own = attempt("calibration of own", lambda: calibration.own(clusters, observed.own_path, seed=seed))
         found |= {"own": own} if own is not None else {}
     return found
 
