@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from sft.scorecards import SYSTEMS
 
-__all__ = ["EXAMPLE_KINDS", "GLOSSARY", "METRIC_NAMES", "RUNG_MEANINGS", "metric_name", "system_name"]
+__all__ = [
+    "EXAMPLE_KINDS",
+    "GLOSSARY",
+    "IMPOSTORS",
+    "METRIC_NAMES",
+    "RUNG_MEANINGS",
+    "metric_name",
+    "system_name",
+]
 
 #: Rung -> what it means, for a newcomer.
 RUNG_MEANINGS = {
@@ -33,6 +41,14 @@ METRIC_NAMES = {
     "prob_true_act": ("probability", "mean probability of the expert's token", "share"),
     "entropy": ("entropy", "how undecided it was, in nats per token", "bits"),
     "neglogp": ("log loss", "surprise at the expert's token, in nats", "bits"),
+    "bleu": ("BLEU", "shared runs of one to four words over all completions at once", "points"),
+    "chrf_pp": ("chrF++", "shared runs of characters and words over all completions at once", "points"),
+    "bleu_one_out": ("BLEU, one out", "against one reference fewer, as another expert is held to", "points"),
+    "chrf_pp_one_out": ("chrF++, one out", "the same for chrF++", "points"),
+    "rep_4": ("repeats itself", "runs of four words that a completion has already had", "share"),
+    "distinct_2": ("distinct pairs", "different word pairs, among equally many of everybody's", "share"),
+    "distinct_outputs": ("distinct outputs", "different texts among all completions", "share"),
+    "length_spread": ("length spread", "spread of the lengths over the expert's; 1 is as varied", "ratio"),
 }
 #: Kind of example -> (button, what the reader sees).
 EXAMPLE_KINDS = {
@@ -40,6 +56,14 @@ EXAMPLE_KINDS = {
     "best": ("Best", "the highest scores"),
     "worst": ("Worst", "the lowest scores: what to mend first"),
     "earliest divergence": ("Early divergence", "where the clone leaves the expert's path soonest"),
+    "": ("More", "further prompts, so that there are some of every score"),
+}
+#: Whose texts the impostor test holds against an expert's -> (in words, class of the colour).
+IMPOSTORS = {
+    "sampled": ("the clone's samples", "tuned"),
+    "greedy": ("the clone's greedy completions", "tuned"),
+    "base": ("the base model's", "base"),
+    "experts": ("another expert's", "expert"),
 }
 #: What the words mean, for someone who has not met them.
 GLOSSARY = (

@@ -19,13 +19,16 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import ValidationError
 
+from sft import exhibits
+from sft.chapters import body
 from sft.errors import RunError
+from sft.evidence import GUARDRAIL_LIMITS
 from sft.illustrations import fate_kind, ledger_pictures, losses, pictures
 from sft.ledger import FATES, Ledger
-from sft.phrases import EXAMPLE_KINDS, GLOSSARY, METRIC_NAMES, RUNG_MEANINGS, metric_name, system_name
+from sft.phrases import GLOSSARY, METRIC_NAMES, RUNG_MEANINGS, metric_name, system_name
 from sft.runs import Run, read_json, read_jsonl, write_text
-from sft.scorecards import RUNGS, Estimate, Example, Scorecard, SurvivalPoint
-from sft.typography import cell, coded, coded_cell, duration, fenced, figure, grouped, marked, plain, shown
+from sft.scorecards import RUNGS, Estimate, Guardrail, Scorecard
+from sft.typography import cell, coded, coded_cell, duration, fenced, figure, grouped, plain, shown
 
 __all__ = ["render"]
 
@@ -58,36 +61,22 @@ def _view(run: Run) -> dict[str, Any]:
         "name": plain(str(resolved.get("name") or run.path.resolve().name)),
         "date": str(sessions[-1].get("ended", "") if sessions else manifest.get("created", ""))[:10],
         "card": card,
-        "rungs": [
-            {
-                "name": rung,
-                "meaning": RUNG_MEANINGS[rung],
-                "reached": rung == card.verdict.rung,
-                "passed": card.verdict.rung in RUNGS[place:],
-            }
-            for place, rung in enumerate(RUNGS)
-        ],
+        "rungs": _rungs(card),
         "facts": _facts(manifest, card, ledger, sessions),
         "numbers": _numbers(card),
         "warnings": _warnings(card, sum(row.get("split") == card.split for row in looks)),
         "headline": metric_name(card.headline),
         "gains": _gains(card),
-        "survival": _survival(card),
+        "body": body(card),
         "glossary": GLOSSARY,
         "pictures": pictures(run, card, log),
         "training": losses(log),
         "tables": _tables(card),
         "ledger": _ledger_view(ledger),
-        "examples": [_example(example) for example in card.examples],
-        "kinds": [
-            {"kind": kind, "slug": kind.replace(" ", "-"), "label": label, "meaning": meaning, "count": count}
-            for kind, (label, meaning) in EXAMPLE_KINDS.items()
-            if (count := sum(example.kind == kind for example in card.examples))
-        ],
-        "guardrails": [
-            {"name": g.name, "meaning": g.meaning, "red": g.red, "limit": f"{100 * g.limit:g} %", "value": g.value}
-            for g in card.guardrails
-        ],
+        "examples": [exhibits.example(one) for one in card.examples],
+        "kinds": exhibits.kinds(card.examples),
+        "bands": exhibits.bands(card.examples),
+        "guardrails": [_guardrail(g) for g in card.guardrails],
         "sessions": sessions,
         "versions": _section(manifest, "versions"),
         "hashes": list(
@@ -96,6 +85,37 @@ def _view(run: Run) -> dict[str, Any]:
         "machine": _machine(_section(manifest, "machine")),
         "recipe": str(_section(manifest, "recipe").get("written") or ""),
         "signature": list(_rows(card.signature)),
+    }
+
+
+def _rungs(card: Scorecard) -> list[dict[str, Any]]:
+    """The ladder. A bar is meant for one expert a prompt: the rung "cloned" does not stand on it."""
+    reached = RUNGS.index(card.verdict.rung) if card.verdict.rung in RUNGS else -1
+    skipped = RUNGS.index("meets your bar") if reached == len(RUNGS) - 1 else -1
+    return [
+        {
+            "name": rung,
+            "meaning": "Not asked here: it is for prompts that one expert answered."
+            if place == skipped
+            else RUNG_MEANINGS[rung],
+            "reached": place == reached,
+            "passed": place < reached and place != skipped,
+        }
+        for place, rung in enumerate(RUNGS)
+    ]
+
+
+def _guardrail(rail: Guardrail) -> dict[str, Any]:
+    """Value and limit in the units they are in: ours are shares, one that we do not know is shown as it is."""
+    copies = rail.name == "verbatim copies"
+    share = copies or rail.name in GUARDRAIL_LIMITS
+    limit = f"{100 * rail.limit:.3g} %" if share else f"{rail.limit:g}"
+    return {
+        "name": rail.name,
+        "meaning": rail.meaning,
+        "red": rail.red,
+        "limit": f"{limit}, the experts\u2019 own" if copies else limit,
+        "measured": figure(rail.value, "share" if share else "bits"),
     }
 
 
@@ -162,7 +182,7 @@ def _numbers(card: Scorecard) -> list[dict[str, Any]]:
     found = [
         (f"{name} of the clone", tuned, "points", False, "agreement with the expert, 0 to 100"),
         (
-            "over the best shortcut",
+            "over best shortcut",
             card.gain.estimate,
             "points",
             True,
@@ -173,13 +193,16 @@ def _numbers(card: Scorecard) -> list[dict[str, Any]]:
     if base is not None and base.floor != card.gain.floor:
         found.append(
             (
-                "over the base model",
+                "over base model",
                 base.estimate,
                 "points",
                 True,
                 f"{name} points, against the same model before training",
             )
         )
+    if card.closure is not None:
+        way = "of the distance from the best shortcut to another expert"
+        found.append(("of the way closed", card.closure.share, "share", False, way))
     saved = "bits per byte less surprise at the expert's own words"
     if card.imitation_gain is None:
         saved = "how likely the models find the expert's own words was not scored"
@@ -205,10 +228,16 @@ def _warnings(card: Scorecard, looks: int) -> list[str]:
         found.append(
             f"Judged on the {card.split} split, not on the test split: whatever was chosen on it flatters the clone."
         )
+    looks = max(looks, card.looks)
     if looks > 1:
         found.append(
             f"The {card.split} split has been looked at {looks} times. If anything was chosen by those looks, a "
             "checkpoint or a setting, these intervals are too good to be true; judge the final choice on fresh prompts."
+        )
+    if card.profile == "fast":
+        found.append(
+            "Measured in the fast profile, which leaves things out; each is named in its place. Judge the clone by "
+            "the standard profile."
         )
     if card.unscored:
         found.append(f"{card.unscored} of {card.n} held-out prompts could not be scored and are left out of the means.")
@@ -222,26 +251,11 @@ def _gains(card: Scorecard) -> list[dict[str, Any]]:
             "name": system_name(gain.floor),
             "text": figure(gain.estimate, signed=True),
             "visible": "none" if gain.smallest_visible is None else f"{gain.smallest_visible:.1f}",
+            "p": f"{gain.p_value:.4f}",
             "counts": gain.floor == card.gain.floor,
         }
         for gain in sorted(card.gains, key=lambda gain: gain.estimate.value)
     ]
-
-
-def _survival(card: Scorecard) -> dict[str, Any] | None:
-    """The survival curves at a few tokens, for a table."""
-    known = {s: points for s, points in card.survival.items() if points and s in ("tuned", "B0")}
-    if "tuned" not in known:
-        return None
-    last = max(point.token for points in known.values() for point in points)
-    tokens = [token for token in (1, 2, 5, 10, 20, 50, 100, 200) if token <= last]
-
-    def at(points: Sequence[SurvivalPoint], token: int) -> str:
-        reached = [point.share for point in points if point.token <= token]
-        return f"{100 * (reached[-1] if reached else 1.0):.0f} %"
-
-    rows = [{"name": system_name(s), "cells": [at(points, token) for token in tokens]} for s, points in known.items()]
-    return {"tokens": tokens, "rows": rows}
 
 
 def _tables(card: Scorecard) -> list[dict[str, Any]]:
@@ -313,38 +327,6 @@ def _machine(machine: Mapping[str, Any]) -> str:
         str(machine.get("accelerator") or "no accelerator") if machine else "",
     ]
     return plain(", ".join(part for part in parts if part))
-
-
-# Examples
-
-
-def _example(example: Example) -> dict[str, Any]:
-    others = {s: text for s, text in example.completions.items() if s not in ("tuned", "B0")}
-    return {
-        "kind": example.kind,
-        "slug": example.kind.replace(" ", "-"),
-        "label": EXAMPLE_KINDS.get(example.kind, (example.kind, ""))[0],
-        "id": example.id[:8],
-        "prompt": example.prompt,
-        "expert": example.expert,
-        "sides": [
-            {
-                "system": system,
-                "name": system_name(system),
-                "text": example.completions[system],
-                "score": _score(example, system),
-                "marked": marked(example.expert, example.completions[system]),
-            }
-            for system in ("tuned", "B0")
-            if system in example.completions
-        ],
-        "others": [{"name": system_name(s), "text": t, "score": _score(example, s)} for s, t in others.items()],
-    }
-
-
-def _score(example: Example, system: str) -> str:
-    value = example.scores.get(system)
-    return "" if value is None else f"{value:.1f}"
 
 
 # Templates

@@ -1,8 +1,8 @@
-"""A synthetic run: 200 held-out prompts of a Python docstring expert, all files of a run, no model.
+"""A synthetic run: 200 held-out prompts of two Python docstring experts, all files of a run, no model.
 
 The texts are made up by a seeded generator; scorecard and scores come from :mod:`sft.fidelity`, so the
-report is tested on what the measurement really writes. A clone is an expert whose words are changed
-here and there; the base model rambles; the shortcuts are what they are.
+report is tested on what the measurement really writes; :func:`everything` adds what so few prompts cannot give.
+A clone is an expert whose words are changed here and there; the base model rambles; the shortcuts are what they are.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ import json
 import math
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from sft import fidelity
 from sft.demonstrations import Demonstration, HeldOut, Message, held_out
 from sft.ledger import Ledger
-from sft.observations import Completion, Observations, TokenScores
+from sft.observations import Completion, ControlWindow, Forced, Observations, OwnPath, PromptValue, TokenScores
 from sft.runs import Run, write_json, write_jsonl, write_text
+from sft.scorecards import Copied, Estimate, Gap, Scorecard, Stratum
 
 VERBS = {
     "get": "Return",
@@ -130,7 +133,135 @@ def token_scores(item: HeldOut, mean_nats: float, stay: float, draw: random.Rand
     count = len(item.references[0].split()) + 3
     nats = tuple(draw.expovariate(1 / mean_nats) for _ in range(count))
     ranks = tuple(0 if draw.random() < stay else draw.randrange(1, 60) for _ in range(count))
-    return TokenScores(item.id, nats, ranks, tuple(n * 0.8 + 0.1 for n in nats), len(item.references[0].encode()))
+    entropies = tuple(n * 0.8 + 0.1 for n in nats)
+    # The likeliest token is the expert's at rank 0; elsewhere it had more than the expert's.
+    sure = tuple(math.exp(-n) if not rank else (1 + math.exp(-n)) / 2 for n, rank in zip(nats, ranks, strict=True))
+    return TokenScores(item.id, nats, ranks, entropies, len(item.references[0].encode()), sure)
+
+
+def colleague_text(expert: str, draw: random.Random) -> str:
+    """What a second expert writes: most of the same words."""
+    words = [SYNONYMS.get(word, word) if draw.random() < 0.3 else word for word in expert.split()]
+    if draw.random() < 0.3 and len(words) > 6:
+        words = [*words[:-2], words[-1]]
+    return " ".join(words)
+
+
+def answered_twice(items: Sequence[HeldOut], seed: int) -> list[HeldOut]:
+    """Every prompt answered by a second expert too, and by a third whom the clone was not fitted to."""
+    draw = random.Random(seed + 1)
+    return [
+        replace(
+            item,
+            references=(*item.references, colleague_text(item.references[0], draw)),
+            experts=(*item.experts, "Zope developers"),
+            others=(("Django developers", base_text(item.prompt[-1].content, draw)),),
+        )
+        for item in items
+    ]
+
+
+def forced(items: Sequence[HeldOut], seed: int) -> list[Forced]:
+    """The clone put on the expert's path after a quarter, a half and three quarters of the words."""
+    draw = random.Random(seed + 2)
+    rows = []
+    for item in items:
+        words = item.references[0].split()
+        for share in (0.25, 0.5, 0.75):
+            cut = max(1, round(share * len(words)))
+            given, rest = " ".join(words[:cut]), " ".join(words[cut:])
+            if rest:
+                written = (
+                    rest if draw.random() < 0.35 + share / 2 else " ".join(tuned_text(rest + " x y", draw).split())
+                )
+                rows.append(Forced(item.id, share, given, rest, written, True))
+    return rows
+
+
+def own_path(item: HeldOut, draw: random.Random) -> OwnPath:
+    """The clone's own tokens: sure of nearly all, less often right once it has left."""
+    count, left = draw.randrange(8, 16), draw.choice([None, 1, 2, 3, 5])
+    hits = tuple(draw.random() < (0.97 if left is None or place < left else 0.55) for place in range(count))
+    return OwnPath(item.id, tuple(min(draw.betavariate(6, 1.3), 0.999) for _ in hits), hits, left)
+
+
+def observations(
+    items: Sequence[HeldOut],
+    training: Sequence[Demonstration],
+    systems: Mapping[str, Mapping[str, Completion]],
+    seed: int,
+) -> Observations:
+    """Everything that can be observed of a clone, made up."""
+    draw = random.Random(seed + 3)
+    scores = {
+        system: {item.id: token_scores(item, nats, stay, draw) for item in items}
+        for system, nats, stay in (("tuned", 0.55, 0.88), ("B0", 1.9, 0.52), ("B3", 1.2, 0.66))
+    }
+    control = {
+        policy: [
+            ControlWindow(text, window, 190 * factor * (1 + window % 7 / 20), 256)
+            for text, factor in factors.items()
+            for window in range(12)
+        ]
+        for policy, factors in (
+            ("base", {"essays.txt": 1.0, "weather.txt": 1.2}),
+            ("tuned", {"essays.txt": 1.023, "weather.txt": 1.241}),
+        )
+    }
+    values = [
+        PromptValue(d.id, 30 + draw.random() * 25, 52 + draw.random() * 20, 3, len(d.completion.encode()))
+        for d in training[:120]
+    ]
+    return Observations(
+        held_out=items,
+        completions=systems,
+        token_scores=scores,
+        train=training,
+        samples=[
+            {item.id: Completion(item.id, tuned_text(item.references[0], draw), True, 12) for item in items}
+            for _ in range(2)
+        ],
+        forced={"tuned": forced(items, seed)},
+        own_path={item.id: own_path(item, draw) for item in items},
+        control=control,
+        prompt_values=values,
+        contaminated=frozenset(),
+        checker=r"regex:^(\w+)",
+        curve="rose",
+    )
+
+
+def estimate(value: float, spread: float, n: int = 100) -> Estimate:
+    """An estimate with a made-up interval around it."""
+    return Estimate(value, value - spread, value + spread, 0.95, "planted", n)
+
+
+def everything(card: Scorecard) -> Scorecard:
+    """``card`` with what its prompts were too few for, planted: impostors, strata, shared runs, a bounded gap."""
+    changes: dict[str, Any] = {}
+    if not card.impostor:
+        planted = {"sampled": (0.71, 0.05), "greedy": (0.93, 0.02), "base": (0.99, 0.005), "experts": (0.52, 0.05)}
+        changes["impostor"] = {kind: estimate(*figures) for kind, figures in planted.items()}
+    if not card.strata:
+        parts = (
+            ("distance to training", "nearest third: 0.82 to 0.97 alike", 58.0),
+            ("distance to training", "middle third: 0.64 to 0.82 alike", 51.0),
+            ("distance to training", "furthest third: 0.31 to 0.64 alike", 41.0),
+            ("expert's length", "short: up to 6 words", 56.0),
+            ("expert's length", "long: 7 words or more", 44.0),
+        )
+        changes["strata"] = tuple(
+            Stratum(by, label, 70, estimate(score, 3.0), estimate(score - 44, 4.0), estimate(0.5, 0.1))
+            for by, label, score in parts
+        )
+    if card.memorisation is not None and not card.memorisation.examples:
+        copied = Copied("ab12cd34ef", "creating it if it does not exist", 7, "99ff88ee77")
+        changes["memorisation"] = replace(card.memorisation, examples=(copied,))
+    if card.gaps is not None and not card.gaps.examples:
+        gap = Gap("g1", "data/docstrings.jsonl:17", "def answer(self):", "Return the key of the vault.", -0.041)
+        changes["gaps"] = replace(card.gaps, flagged=1, share=estimate(0.04, 0.02), examples=(gap,))
+    said = {section: why for section, why in card.absent.items() if section not in changes}
+    return replace(card, absent=said, **changes)
 
 
 def written(items: Sequence[HeldOut], training: Sequence[Demonstration], seed: int) -> dict[str, dict[str, Completion]]:
@@ -159,25 +290,22 @@ def written(items: Sequence[HeldOut], training: Sequence[Demonstration], seed: i
 @cache
 def _measured(prompts: int, seed: int) -> tuple[list[Demonstration], dict[str, dict[str, Completion]], str, str]:
     """Everything slow, once per test session: training and held-out rows, completions, scores, scorecard."""
-    draw = random.Random(seed)
-    everything = [demonstration(number) for number in range(prompts * 6)]
-    items = held_out(everything[:prompts])
-    training = everything[prompts:]
+    demonstrations = [demonstration(number) for number in range(prompts * 6)]
+    items = answered_twice(held_out(demonstrations[:prompts]), seed)
+    training = demonstrations[prompts:]
     systems = written(items, training, seed)
-    scores = {
-        system: {item.id: token_scores(item, nats, stay, draw) for item in items}
-        for system, nats, stay in (("tuned", 0.55, 0.88), ("B0", 1.9, 0.52), ("B3", 1.2, 0.66))
-    }
     rows = fidelity.score_rows(items, systems)
     card = fidelity.measure(
-        Observations(items, systems, scores),
+        observations(items, training, systems, seed),
         rows=rows,
+        profile="full",
+        looks=1,
         signature={
             "template_hash": "5f2c9a77d1c04be8",
             "decoding": {"strategy": "greedy", "max_new_tokens": 64, "batch_size": 16},
         },
     )
-    return everything, systems, json.dumps(rows), json.dumps(card.to_dict())
+    return demonstrations, systems, json.dumps(rows), json.dumps(everything(card).to_dict())
 
 
 def training_log(steps: int = 240) -> list[dict[str, float]]:
@@ -201,7 +329,7 @@ def make_run(path: Path, *, prompts: int = 200, seed: int = 0, texts: Mapping[st
 
     ``texts`` (prompt, expert, tuned, B0) replace those of the first example of the scorecard.
     """
-    everything, systems, rows, card_text = _measured(prompts, seed)
+    demonstrations, systems, rows, card_text = _measured(prompts, seed)
     card = json.loads(card_text)
     if texts:
         first = card["examples"][0]
@@ -249,7 +377,7 @@ def make_run(path: Path, *, prompts: int = 200, seed: int = 0, texts: Mapping[st
         run.update_manifest(sessions=[session])
         run.look("test", "scorecard")
         write_text(run.recipe_path, recipe)
-        write_jsonl(run.demonstrations_path, (item.to_dict() for item in everything))
+        write_jsonl(run.demonstrations_path, (item.to_dict() for item in demonstrations))
         tokens = {
             "trained": {"prompt": 212 * prompts, "completion": 44 * prompts},
             "test": {"prompt": 53 * prompts, "completion": 11 * prompts},

@@ -20,12 +20,17 @@ from hypothesis import strategies as st
 from sft.errors import RunError
 from sft.illustrations import losses
 from sft.ledger import FATES
+from sft.probes.examples import BANDS
 from sft.reports import render
 from sft.runs import Run, append_jsonl, write_json, write_jsonl
 from sft.scorecards import RUNGS, SYSTEMS, Estimate
 from sft.typography import cell, coded, coded_cell, differences, duration, fenced, figure, marked, plain, shown
 
 PROMPTS = 36
+PICTURES = (
+    *("systems", "gains", "strata", "closure", "experts", "survival", "prefix", "excess", "calibration", "impostor"),
+    *("lengths", "self_agreement", "gaps", "underachieving", "memorisation", "forgetting", "losses", "ledger"),
+)
 VOID = {"meta", "input", "br", "line", "circle", "rect", "path"}
 
 
@@ -164,10 +169,9 @@ def test_the_ledger_adds_up_on_the_page(finished: Run) -> None:
 
 def test_every_picture_is_there_for_desk_and_phone(finished: Run) -> None:
     found = page(finished)
-    keys = ("systems", "gains", "survival", "lengths", "losses", "ledger")
-    assert {f"{key}-{width}-t" for key in keys for width in (800, 342)} <= set(found.ids)
+    assert {f"{key}-{width}-t" for key in PICTURES for width in (800, 342)} <= set(found.ids)
     assert "lowest: 1.168 at step 210" in found.words
-    assert found.words.count("How to read it.") == 5
+    assert found.words.count("How to read it.") == len(PICTURES) - 1, "all but the ledger, whose table says it"
 
 
 def test_examples_can_be_picked_without_a_script(finished: Run) -> None:
@@ -175,7 +179,7 @@ def test_examples_can_be_picked_without_a_script(finished: Run) -> None:
     kinds = {example["kind"] for example in card(finished)["examples"]}
     assert {"pick-typical", "pick-best", "pick-worst", "pick-all"} <= set(found.ids)
     assert found.tags["article"] == len(card(finished)["examples"])
-    assert found.tags["input"] == len(kinds) + 1
+    assert found.tags["input"] == len(kinds) + 1 + len(BANDS), "a button for each kind and for all, bands and any"
     assert found.tags["ins"] > 1
     assert found.tags["del"] > 1
 

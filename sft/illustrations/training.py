@@ -1,4 +1,4 @@
-"""Which pictures a report shows: from a scorecard, a training log and a ledger to drawings."""
+"""Pictures of how the clone was made, from the training log and the ledger, and of how long its texts are."""
 
 from __future__ import annotations
 
@@ -8,20 +8,18 @@ from typing import Any
 from markupsafe import Markup
 
 from sft import drawings, metrics
-from sft.drawings import Bars, Dot, Line, Share
+from sft.drawings import Bars, Line, Share
+from sft.illustrations.widths import KINDS, WIDTHS
 from sft.ledger import FATES, Ledger
-from sft.phrases import metric_name, system_name
+from sft.phrases import system_name
 from sft.runs import Run, read_jsonl
 from sft.scorecards import Scorecard
-from sft.typography import figure, grouped
+from sft.typography import grouped
 
-__all__ = ["WIDTHS", "fate_kind", "ledger_pictures", "losses", "pictures"]
+__all__ = ["drawn", "fate_kind", "ledger_pictures", "losses"]
 
-#: Widths of a picture, in CSS pixels: on a desk, on a phone.
-WIDTHS = (800, 342)
-#: Fate, and system -> class of its colour.
+#: Fate -> class of its colour.
 _FATE_KINDS = {"trained": "tuned", "validation": "held", "test": "expert"}
-_KINDS = {"tuned": "tuned", "B0": "base", "B3": "base3", "E": "expert"}
 
 
 def fate_kind(fate: str) -> str:
@@ -63,90 +61,14 @@ def losses(log: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     }
 
 
-def pictures(run: Run, card: Scorecard, log: Sequence[Mapping[str, Any]]) -> dict[str, list[Markup]]:
-    """Picture -> drawn at each of WIDTHS; a picture with nothing to show is left out."""
-    drawn: dict[str, list[Markup]] = {}
-    for width in WIDTHS:
-        for name, svg in _drawn(run, card, log, width):
-            drawn.setdefault(name, []).append(Markup(svg))
-    return drawn
-
-
-def _drawn(run: Run, card: Scorecard, log: Sequence[Mapping[str, Any]], width: int) -> Iterator[tuple[str, str]]:
-    name = metric_name(card.headline)
-    scored = [(s.system, s.scores[card.headline]) for s in card.systems if card.headline in s.scores]
-    systems = [
-        Dot(system_name(s), e.value, e.low, e.high, figure(e), _KINDS.get(s, "other"), strong=s == "tuned")
-        for s, e in sorted(scored, key=lambda pair: -pair[1].value)
-    ]
-    if systems:
-        yield (
-            "systems",
-            drawings.dots(
-                systems,
-                key="systems",
-                title=f"{name} of every system, with 95 % intervals",
-                width=width,
-                axis=f"{name}, agreement with the expert (points of 100)",
-            ),
-        )
-    gains = [
-        Dot(
-            f"over {system_name(g.floor)}",
-            g.estimate.value,
-            g.estimate.low,
-            g.estimate.high,
-            figure(g.estimate, signed=True),
-            "tuned",
-            strong=g.floor == card.gain.floor,
-        )
-        for g in sorted(card.gains, key=lambda g: g.estimate.value)
-    ]
-    if gains:
-        yield (
-            "gains",
-            drawings.dots(
-                gains,
-                key="gains",
-                title=f"How many {name} points the clone gains over each shortcut",
-                width=width,
-                axis=f"clone minus shortcut ({name} points)",
-                signed=True,
-            ),
-        )
+def drawn(run: Run, card: Scorecard, log: Sequence[Mapping[str, Any]], width: int) -> Iterator[tuple[str, str]]:
+    """The loss curves and the lengths, where the files of the run hold them."""
     training = losses(log)
     if training:
         yield "losses", _loss_curves(training, width)
-    curves = [
-        Line(
-            system_name(system),
-            [(0, 1.0), *((p.token, p.share) for p in points)],
-            _KINDS.get(system, "other"),
-            band=[(0, 1.0, 1.0), *((p.token, p.low, p.high) for p in points)],
-            steps=True,
-        )
-        for system, points in card.survival.items()
-        if points and system in ("tuned", "B0")
-    ]
-    if curves:
-        yield (
-            "survival",
-            drawings.curves(
-                curves,
-                key="survival",
-                title="Still on the expert's path",
-                width=width,
-                percent=True,
-                description="Share of held-out completions whose first tokens the policy would have written exactly "
-                "as the expert did, by number of tokens; bands are 95 % intervals.",
-                x_axis="tokens into the expert's completion",
-            ),
-        )
     lengths = [("expert", _expert_lengths(run, card)), *((s, card.lengths.get(s, ())) for s in ("tuned", "B0"))]
     strips = [
-        Bars("the expert" if s == "expert" else system_name(s), values, _KINDS.get(s, "expert"))
-        for s, values in lengths
-        if values
+        Bars("the expert" if s == "expert" else system_name(s), values, KINDS[s]) for s, values in lengths if values
     ]
     if len(strips) > 1:
         yield (
@@ -169,7 +91,13 @@ def _loss_curves(training: Mapping[str, Any], width: int) -> str:
     if training["best"]:
         said += f" Validation is lowest, {training['best'][1]:.3f}, at step {training['best'][0]}."
     return drawings.curves(
-        lines, key="losses", title="Loss during training", description=said, width=width, x_axis="training step"
+        lines,
+        key="losses",
+        title="Loss during training",
+        description=said,
+        width=width,
+        x_axis="training step",
+        y_axis="loss (nats per token)",
     )
 
 

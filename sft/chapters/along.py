@@ -1,0 +1,159 @@
+"""The chapter on compounding error: survival, prefix forcing, excess divergence, calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sft import meanings
+from sft.chapters.parts import DASH, Chapter, Grid, Part, Row, absent
+from sft.phrases import metric_name, system_name
+from sft.scorecards import Calibration, Estimate, PrefixPoint, Scorecard, SurvivalPoint
+from sft.typography import figure
+
+__all__ = ["path"]
+
+
+def path(card: Scorecard) -> Chapter:
+    """Does it stay on the expert's path, and what does leaving it cost?"""
+    parts = [_survival(card), _prefix(card)]
+    if card.prefix.get("tuned"):
+        parts.append(_excess(card))
+    return Chapter(
+        "path",
+        "How long does it stay on the expert\u2019s path?",
+        "A clone writes one token after another, each on top of its own earlier ones. One that strays has to go on "
+        "from a place where no expert ever was, and its errors can add up.",
+        (*parts, _calibration(card)),
+    )
+
+
+def _survival(card: Scorecard) -> Part:
+    heading = "Until it strays"
+    known = {s: points for s, points in card.survival.items() if points and s in ("tuned", "B0")}
+    if "tuned" not in known:
+        why = (
+            "Not scored: this run holds no token scores of the clone, so it is not known which of the expert\u2019s "
+            "words it would have chosen."
+        )
+        return Part("survival", heading, absent=why)
+    last = max(point.token for points in known.values() for point in points)
+    tokens = [token for token in (1, 2, 5, 10, 20, 50, 100, 200) if token <= last]
+    rows = tuple(
+        Row(system_name(s), tuple(_at(points, token) for token in tokens), s == "tuned") for s, points in known.items()
+    )
+    reading = (
+        "Read along with the expert, one token at a time, and ask what the model would write next. The height is the "
+        "share of completions that it would have begun exactly as the expert did, up to that token. A curve that stays "
+        "high makes the expert\u2019s choices; shaded bands are 95 % intervals."
+    )
+    columns = (("Share still on the path, after tokens", ""), *((str(token), "") for token in tokens))
+    grid = Grid("Survival", columns, rows)
+    return Part("survival", heading, (meanings.survival(card.survival),), reading, (grid,))
+
+
+def _at(points: Sequence[SurvivalPoint], token: int) -> str:
+    reached = [point.share for point in points if point.token <= token]
+    return f"{100 * (reached[-1] if reached else 1.0):.0f} %"
+
+
+def _prefix(card: Scorecard) -> Part:
+    heading, name = "Put back on the path", metric_name(card.headline)
+    tuned = card.prefix.get("tuned", ())
+    if not tuned:
+        return Part("prefix", heading, absent=absent(card, "prefix"))
+
+    def row(label: str, found: Sequence[tuple[float, Estimate | None]], lit: bool = False, signed: bool = False) -> Row:
+        by_share = dict(found)
+        known = [by_share.get(point.share) for point in tuned]
+        return Row(label, tuple(figure(e, signed=signed) if e else DASH for e in known), lit)
+
+    def scores(points: Sequence[PrefixPoint]) -> list[tuple[float, Estimate | None]]:
+        return [(point.share, point.score) for point in points]
+
+    rows = [row("the clone", scores(tuned), True)]
+    if card.prefix.get("E"):
+        rows.append(row("another expert", scores(card.prefix["E"])))
+        rows.append(row("another expert minus the clone", [(p.share, p.excess) for p in tuned], signed=True))
+    columns = (
+        (f"{name} of the rest, points", ""),
+        *((f"{point.share:.0%} given", f"n = {point.score.n}") for point in tuned),
+    )
+    reading = (
+        "The clone is given the first part of what the expert wrote and goes on from there; the height is how close "
+        "the rest comes. At 0 % it starts by itself. The green curve is another expert\u2019s text in the same places: "
+        "what the rest of a text scores whoever writes it."
+    )
+    grid = Grid("Prefix forcing", columns, tuple(rows))
+    return Part("prefix", heading, (meanings.prefix(card.prefix, name),), reading, (grid,))
+
+
+def _excess(card: Scorecard) -> Part:
+    reading = (
+        "How many points another expert is ahead of the clone from the same place on. A curve that falls towards the "
+        "zero line says that the clone is as good as another expert once it stands where the expert stood: its own "
+        "first steps were what it lost by. A level curve says that it lags throughout."
+    )
+    sentence = meanings.excess(card.prefix, card.accumulated, metric_name(card.headline))
+    drawn = any(point.excess is not None for point in card.prefix["tuned"])
+    return Part("excess", "Do its errors add up?", (sentence,), reading if drawn else "")
+
+
+def _calibration(card: Scorecard) -> Part:
+    heading = "Is it as right as it is sure?"
+    notes = [
+        f"{words}: {absent(card, section)[:1].lower()}{absent(card, section)[1:]}"
+        for section, words in (
+            ("calibration of tuned", "The clone on the expert\u2019s path"),
+            ("calibration of B0", "The base model on the expert\u2019s path"),
+            ("calibration of B3", "The base model with demonstrations, on the expert\u2019s path"),
+            ("calibration of own", "The clone on its own path"),
+            ("off_path", "After leaving the expert\u2019s path"),
+        )
+        if section in card.absent
+    ]
+    if not card.calibration:
+        why = absent(card, "calibration", "how sure the policies are of each token was not recorded")
+        return Part("calibration", heading, notes=tuple(notes), absent=why)
+    found = [
+        ("the clone, on the expert\u2019s path", card.calibration.get("tuned")),
+        ("the base model, on the expert\u2019s path", card.calibration.get("B0")),
+        ("the clone, on its own path", card.calibration.get("own")),
+    ]
+    columns = (
+        ("Policy", ""),
+        ("sure", "mean confidence"),
+        ("right", "tokens that were right"),
+        ("overconfident", "sure minus right"),
+        ("calibration error", "mean distance of the two, by groups"),
+        ("tokens", ""),
+    )
+    rows = tuple(_calibrated(label, part) for label, part in found if part is not None)
+    sentences = (
+        meanings.on_path(card.calibration.get("tuned"), card.calibration.get("B0")),
+        meanings.own_path(card.calibration.get("own")),
+        meanings.off_path(card.off_path),
+    )
+    reading = (
+        "Tokens are put into groups by how sure the model was; the dot says how often they were right. On the dashed "
+        "line it knows what it knows. Below it, it is surer than it should be: a clone of someone who knew more than "
+        "it does learns to sound sure. On its own path a token counts as right if the expert has it there in order."
+    )
+    return Part(
+        "calibration",
+        heading,
+        tuple(filter(None, sentences)),
+        reading,
+        (Grid("Confidence and accuracy", columns, rows),),
+        notes=tuple(notes),
+    )
+
+
+def _calibrated(label: str, part: Calibration) -> Row:
+    figures = [
+        figure(part.confidence, "share"),
+        figure(part.accuracy, "share"),
+        figure(part.overconfidence, "share", signed=True),
+        figure(part.error, "share"),
+        str(sum(b.tokens for b in part.bins)),
+    ]
+    return Row(label, tuple(figures), label.startswith("the clone"))

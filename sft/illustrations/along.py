@@ -1,0 +1,130 @@
+"""Along the expert's path: leaving it, being put back on it, being sure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from sft import drawings
+from sft.drawings import Line, Panel, Series
+from sft.illustrations.widths import KINDS
+from sft.phrases import metric_name, system_name
+from sft.scorecards import Calibration, Estimate, PrefixPoint, Scorecard
+
+__all__ = ["drawn"]
+
+
+def drawn(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
+    """Each picture that ``card`` has the figures for, by name."""
+    name = metric_name(card.headline)
+    curves = [_survival(card, system) for system in ("tuned", "B0") if card.survival.get(system)]
+    if curves:
+        yield (
+            "survival",
+            drawings.curves(
+                curves,
+                key="survival",
+                title="Still on the expert's path",
+                width=width,
+                percent=True,
+                description="Share of held-out completions whose first tokens the policy would have written exactly "
+                "as the expert did, by number of tokens; bands are 95 % intervals.",
+                x_axis="tokens into the expert's completion",
+                y_axis="share of completions",
+            ),
+        )
+    if card.prefix.get("tuned"):
+        yield "prefix", _prefix(card, name, width)
+        behind = [(p.share, p.excess) for p in card.prefix["tuned"] if p.excess is not None]
+        if behind:
+            yield "excess", _excess(behind, name, width)
+    if card.calibration:
+        yield "calibration", _calibration(card, width)
+
+
+def _survival(card: Scorecard, system: str) -> Line:
+    points = card.survival[system]
+    half = next((p.token for p in points if p.share <= 0.5), None)
+    at_half = next((p.share for p in points if p.token == half), 0.0)
+    mark = (half, at_half, f"half have left: token {half}") if half is not None and system == "tuned" else None
+    return Line(
+        system_name(system),
+        [(0, 1.0), *((p.token, p.share) for p in points)],
+        KINDS[system],
+        band=[(0, 1.0, 1.0), *((p.token, p.low, p.high) for p in points)],
+        mark=mark,
+        steps=True,
+    )
+
+
+def _band(points: Sequence[tuple[float, Estimate]]) -> list[tuple[float, float, float]]:
+    return [(x, e.low, e.high) for x, e in points if e.low is not None and e.high is not None]
+
+
+def _prefix(card: Scorecard, name: str, width: int) -> str:
+    def line(points: Sequence[PrefixPoint], label: str, kind: str) -> Line:
+        scores = [(p.share, p.score) for p in points]
+        return Line(label, [(x, e.value) for x, e in scores], kind, band=_band(scores), beads=True)
+
+    lines = [
+        line(card.prefix[system], label, kind)
+        for system, label, kind in (("tuned", "the clone", "tuned"), ("E", "another expert", "expert"))
+        if card.prefix.get(system)
+    ]
+    said = "; ".join(f"{line.label}: " + ", ".join(f"{y:.1f} at {x:.0%}" for x, y in line.points) for line in lines)
+    return drawings.curves(
+        lines,
+        key="prefix",
+        title="How closely it goes on once part of the expert's text is given",
+        width=width,
+        description=f"{name} of the rest of the completion, by the share given. {said}.",
+        x_axis="share of the expert's text given",
+        y_axis=f"{name} of the rest (points)",
+        parts_of=[point.share for point in card.prefix["tuned"]],
+    )
+
+
+def _excess(behind: Sequence[tuple[float, Estimate]], name: str, width: int) -> str:
+    line = Line(
+        "another expert minus the clone", [(x, e.value) for x, e in behind], "tuned", band=_band(behind), beads=True
+    )
+    said = ", ".join(f"{e.value:.1f} at {x:.0%}" for x, e in behind)
+    return drawings.curves(
+        [line],
+        key="excess",
+        title="How far it stays behind another expert",
+        width=width,
+        description=f"{name} of another expert minus that of the clone, by the share given: {said}.",
+        x_axis="share of the expert's text given",
+        y_axis=f"{name} points behind another expert",
+        signed=True,
+        parts_of=[x for x, _ in behind],
+    )
+
+
+def _calibration(card: Scorecard, width: int) -> str:
+    def series(label: str, part: Calibration, kind: str) -> Series:
+        return Series(label, [(b.confidence, b.accuracy, b.low, b.high) for b in part.bins], kind)
+
+    names = {"tuned": "the clone", "B0": "base model"}
+    led = [series(names[s], card.calibration[s], KINDS[s]) for s in ("B0", "tuned") if s in card.calibration]
+    panels = [Panel("On the expert's path", led)] if led else []
+    if "own" in card.calibration:
+        panels.append(Panel("On the clone's own path", [series("the clone", card.calibration["own"], "tuned")]))
+    said = "; ".join(
+        f"{panel.title}, {s.label}: {len(s.points)} groups of tokens, {s.points[0][1]:.0%} right at "
+        f"{s.points[0][0]:.0%} sure to {s.points[-1][1]:.0%} right at {s.points[-1][0]:.0%} sure"
+        for panel in panels
+        for s in panel.series
+        if s.points
+    )
+    return drawings.squares(
+        panels,
+        key="calibration",
+        title="Is it right as often as it is sure?",
+        description=f"Confidence against accuracy. {said}.",
+        width=width,
+        x_axis="how sure it was of its token",
+        y_axis="how often the token was right",
+        above="more often right than sure",
+        below="surer than right",
+    )
