@@ -119,6 +119,12 @@ def test_experts_of_one_length_have_no_spread_to_compare_with() -> None:
     assert "length_spread" not in found["tuned"] and "distinct_2" not in found["tuned"]
 
 
+def test_no_two_texts_alike_is_not_certainty() -> None:
+    texts = [f"text {i}" for i in range(30)]
+    found = manner(asked([[text] for text in texts]), {"tuned": written(texts)}, seed=0)["tuned"]["distinct_outputs"]
+    assert (found.low, found.high) == (1, 1) and "the width says nothing" in found.method
+
+
 def test_a_mute_system_does_not_shrink_the_others_distinct_2() -> None:
     generator = random.Random(2)
     texts = [sentence(generator) for _ in range(120)]

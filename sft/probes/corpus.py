@@ -8,6 +8,7 @@ without it identical answers of fewer than four words score 0.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -29,7 +30,7 @@ Floats = NDArray[np.float64]
 #: Ends the name of a figure for which each prompt leaves one reference out, as another expert has to.
 ONE_OUT = "_one_out"
 #: References of a prompt that are left out in turn, at most: the work grows with its square.
-TURNS = 4
+TURNS = 3
 #: BLEU counts word n-grams of orders 1 to 4; chrF++ character n-grams 1 to 6 and word n-grams 1 and 2.
 _BLEU_ORDERS, _CHRF_ORDERS = 4, 8
 
@@ -40,7 +41,7 @@ def corpus(
     """System -> {"bleu", "chrf_pp"} in points, and sacreBLEU's signatures of the two.
 
     More references make both figures higher, and another expert has one less than the systems. So E is each reference
-    in turn (4 of a prompt at most, drawn by ``seed``) against the others of its prompt, the statistics averaged so
+    in turn (3 of a prompt at most, drawn by ``seed``) against the others of its prompt, the statistics averaged so
     that a prompt counts once; and the clone has, beside its usual figures, "bleu_one_out" and "chrf_pp_one_out",
     which are against those same others: compare these with E. A prompt without a completion is left out.
     Raises ``Absent`` where no system wrote anything.
@@ -83,12 +84,12 @@ def tokenizer(references: Sequence[str]) -> str:
 
     "zh" where at least 19 in 20 of those letters are Han, "char" (Japanese, Thai, ...) otherwise.
     """
-    letters = [character for text in references for character in text if character.isalpha()]
-    without = [character for character in letters if unspaced(character)]
-    if 2 * len(without) <= len(letters):
+    letters = Counter({letter: count for letter, count in Counter("".join(references)).items() if letter.isalpha()})
+    without = Counter({letter: count for letter, count in letters.items() if unspaced(letter)})
+    if 2 * without.total() <= letters.total():
         return "13a"
-    han = sum("\u3400" <= character <= "\u9fff" or character >= "\uf900" for character in without)
-    return "zh" if 20 * han >= 19 * len(without) else "char"
+    han = sum(count for letter, count in without.items() if "\u3400" <= letter <= "\u9fff" or letter >= "\uf900")
+    return "zh" if 20 * han >= 19 * without.total() else "char"
 
 
 def bleu(sums: Floats) -> Floats:

@@ -76,8 +76,8 @@ def impostors(
         if len(rows) >= LEAST:
             chosen = rows[:at_most]
             labels = [item.cluster for item, _, _ in chosen]
-            texts = [[text for _, text, _ in chosen], [text for _, _, text in chosen]]
-            found[name] = estimates.estimate(told_apart(*texts, labels, folds=folds))
+            own, expert = [text for _, text, _ in chosen], [text for _, _, text in chosen]
+            found[name] = estimates.estimate(told_apart(own, expert, labels, folds=folds))
     return found
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -190,7 +191,10 @@ def _length_spread(lengths: I64) -> Callable[[Kept], float]:
 
 def _jackknife(figure: Callable[[Kept], float], labels: Sequence[str], seed: int, most: float = 1.0) -> Estimate:
     try:
-        return estimates.estimate(intervals.grouped_jackknife(figure, labels, seed=seed), bounds=(0, most))
+        interval = intervals.grouped_jackknife(figure, labels, seed=seed)
     except ValueError:
         every = figure(np.ones(len(labels), dtype=bool))
         return estimates.alone(every, len(labels), "without one group of prompts the figure cannot be had")
+    if interval.low is not None and interval.low == interval.high:
+        interval = replace(interval, method=f"{interval.method}; all alike, so the width says nothing")
+    return estimates.estimate(interval, bounds=(0.0, most))
