@@ -355,10 +355,13 @@ class Scorecard:
     ``lengths``: system, or "expert", -> words per completion, in held-out order. ``signature``: data hash,
     n, clusters, template hash, decoding, metric versions.
 
-    ``corpus``: system -> {"bleu", "chrf_pp"}, points. ``manner``: system, or "expert", -> {"rep_4",
-    "distinct_2", "distinct_outputs": shares; "length_spread": standard deviation of the length over the expert's}.
+    ``corpus``: system -> {"bleu", "chrf_pp"}, points; "tuned" has {"bleu_one_out", "chrf_pp_one_out"} too, against as
+    many references as E has, to be held beside E. ``manner``: system, or "expert", -> {"rep_4",
+    "distinct_2", "distinct_outputs": shares; "length_spread": standard deviation of the length over the expert's}, as far
+    as each can be had.
     ``prefix``: "tuned" and "E" -> points of the prefix-forcing curve; ``accumulated``: excess divergence without
-    forcing minus that at the last point, paired. ``impostor``: "sampled", "greedy", "base", "experts" -> AUC, 0.5 to 1.
+    forcing minus that at the last point, paired. ``impostor``: "sampled", "greedy", "base", "experts" -> AUC,
+    0.5 for a coin, below it by chance only.
     ``self_agreement``: "tuned", "experts", "difference", points. ``calibration``: "tuned", "B0" on the expert's path,
     "own" on the clone's own; ``off_path``: overconfidence on its own path after leaving the expert's, minus that on
     the expert's path. ``absent``: section -> why it was not measured. ``looks``: how often this split was looked at.
