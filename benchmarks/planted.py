@@ -98,14 +98,14 @@ def clones(train: Sequence[Demonstration], asked: Sequence[HeldOut]) -> dict[str
         return lambda item, draw: shortcuts[system][item.id].text
 
     def forgetful(item: HeldOut, draw: random.Random) -> str:
-        return " ".join(word for word in perfect(item, draw).split() if draw.random() < 0.8)
+        return " ".join(word for word in perfect(item, draw).split() if draw.random() < 0.92)
 
     def half(item: HeldOut, draw: random.Random) -> str:
         return perfect(item, draw) if draw.random() < 0.5 else shortcuts["R"][item.id].text
 
     return {
         "perfect (a third expert)": (perfect, 1.0),
-        "perfect, but drops every fifth word": (forgetful, 1.0),
+        "perfect, but drops every twelfth word": (forgetful, 1.0),
         "half perfect, half retriever (copies verbatim)": (half, 1.0),
         "prompt copier": (shortcut("P"), 1.0),
         "retriever": (shortcut("R"), 1.0),

@@ -33,7 +33,8 @@ def cluster_bootstrap(
 
     ``columns``: k vectors of shape (n,). ``statistic`` maps their sums, shape (m, k), to m figures, shape
     (m,): for sum(nats) / sum(bytes) it is ``lambda s: s[:, 0] / s[:, 1]``. Same seed, same resamples, so
-    two systems measured with one seed are redrawn together.
+    two systems measured with one seed are redrawn together. Percentiles fall short with few clusters: of a sum
+    over a sum they cover 88 to 92 %, where ``means.fieller`` covers 95; this is for what has no such formula.
     """
     matrix = np.stack([checked(column) for column in columns], axis=1)
     n = matrix.shape[0]
