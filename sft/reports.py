@@ -28,7 +28,7 @@ from sft.ledger import FATES, Ledger
 from sft.phrases import GLOSSARY, METRIC_NAMES, RUNG_MEANINGS, metric_name, system_name
 from sft.runs import Run, read_json, read_jsonl, write_text
 from sft.scorecards import RUNGS, Estimate, Guardrail, Scorecard
-from sft.typography import cell, coded, coded_cell, duration, fenced, figure, grouped, plain, shown
+from sft.typography import cell, chance, coded, coded_cell, duration, fenced, figure, grouped, plain, said, shown
 
 __all__ = ["render"]
 
@@ -251,7 +251,7 @@ def _gains(card: Scorecard) -> list[dict[str, Any]]:
             "name": system_name(gain.floor),
             "text": figure(gain.estimate, signed=True),
             "visible": "none" if gain.smallest_visible is None else f"{gain.smallest_visible:.1f}",
-            "p": f"{gain.p_value:.4f}",
+            "p": chance(gain.p_value),
             "counts": gain.floor == card.gain.floor,
         }
         for gain in sorted(card.gains, key=lambda gain: gain.estimate.value)
@@ -351,6 +351,7 @@ def _environment() -> Environment:
         "coded": coded,
         "coded_cell": coded_cell,
         "fenced": fenced,
+        "said": said,
     }
     return environment
 

@@ -16,6 +16,7 @@ from sft.scorecards import Estimate
 
 __all__ = [
     "cell",
+    "chance",
     "coded",
     "coded_cell",
     "differences",
@@ -25,6 +26,7 @@ __all__ = [
     "grouped",
     "marked",
     "plain",
+    "said",
     "shown",
 ]
 
@@ -36,6 +38,8 @@ _WORD = re.compile(
 #: Below this share of common words, marks would cover everything and show nothing.
 _ALIKE = 0.3
 _LONGEST_MARKED = 3000
+#: A number with its unit and its interval, which no line of the page should tear apart.
+_FIGURE = re.compile(r"(?:\bp [=<] )?[+\u2212-]?\d[\d.]*(?: %)?(?: \[[^][]{1,40}\])?")
 
 
 def plain(text: str, around: str = "\N{MATHEMATICAL LEFT ANGLE BRACKET}{}\N{MATHEMATICAL RIGHT ANGLE BRACKET}") -> str:
@@ -91,6 +95,13 @@ def grouped(number: int) -> str:
     return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
+def chance(p_value: float, *, sign: bool = False) -> str:
+    """A p-value to three digits, or that it is below them; ``sign`` puts "p = " or "p < " before it."""
+    if p_value < 0.001:
+        return "p < 0.001" if sign else "< 0.001"
+    return f"{'p = ' if sign else ''}{p_value:.3f}"
+
+
 def duration(seconds: float) -> str:
     """``14 min 31 s``, in the units a person would use."""
     minutes, rest = divmod(round(seconds), 60)
@@ -126,10 +137,15 @@ def marked(expert: str, written: str) -> Markup | None:
     return Markup("").join(parts)
 
 
+def said(text: str) -> Markup:
+    """Our own sentence for a page: as :func:`shown`, but lines break around figures and not in them."""
+    return shown(_FIGURE.sub(lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), text))
+
+
 def coded(text: str) -> Markup:
-    """Our own words for a page: what stands between backticks becomes code."""
+    """Our own words for a page: as :func:`said`, and what stands between backticks becomes code."""
     return Markup("").join(
-        Markup("<code>{}</code>").format(part) if odd else shown(part) for odd, part in _by_code(text)
+        Markup("<code>{}</code>").format(part) if odd else said(part) for odd, part in _by_code(text)
     )
 
 

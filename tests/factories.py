@@ -199,7 +199,7 @@ def observations(
     }
     control = {
         policy: [
-            ControlWindow(text, window, 190 * factor * (1 + window % 7 / 20), 256)
+            ControlWindow(text, window, 190 * (factor + draw.gauss(0, 0.02)) * (1 + window % 7 / 20), 256)
             for text, factor in factors.items()
             for window in range(12)
         ]

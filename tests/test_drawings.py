@@ -5,13 +5,32 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sft.drawings import CHARACTER, Bars, Dot, Line, Share, curves, dots, histograms, shares, ticks
+from sft.drawings import (
+    CHARACTER,
+    Bars,
+    Dot,
+    Entry,
+    Line,
+    Mark,
+    Panel,
+    Place,
+    Series,
+    Share,
+    curves,
+    dots,
+    histograms,
+    shares,
+    squares,
+    ticks,
+    track,
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
 WIDTHS = (800, 342)
@@ -29,6 +48,8 @@ def parsed(svg: str) -> ElementTree.Element:
     assert (root[0].tag, root[1].tag) == (f"{SVG}title", f"{SVG}desc")
     assert root[0].text
     assert root[1].text
+    seen = "".join(part.text or "" for part in marked(root, "text", "title"))
+    assert "".join(seen.split()) == "".join(root[0].text.split()), "the title is there for eyes too"
     assert root.find(f".//{SVG}script") is None
     return root
 
@@ -137,10 +158,44 @@ def test_long_labels_are_wrapped_and_nothing_is_lost(width: int) -> None:
     assert label in " ".join(words(root))
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_dots_can_be_grouped_marked_and_compared(width: int) -> None:
+    rows = [
+        Dot("near", 0.7, 0.6, 0.8, "0.70", "tuned", ghost=0.5, group="by distance"),
+        Dot("far", 0.5, 0.4, 0.6, "0.50", "tuned", group="by distance"),
+        Dot("long", 0.6, None, None, "0.60", "tuned", group="by length"),
+    ]
+    marks = [Mark(0.5, "guessing"), Mark(0.6, "limit")]
+    root = parsed(
+        dots(
+            rows,
+            key="k",
+            title="T",
+            width=width,
+            axis="AUC",
+            include=(0.4, 1.0),
+            marks=marks,
+            unit=" %",
+            entries=[Entry("clone", "tuned", "dot"), Entry("experts", "expert", "ghost")],
+        )
+    )
+    inside(root)
+    said = words(root)
+    assert said.count("by distance") == said.count("by length") == 1, "a heading for each group"
+    assert {"guessing", "limit", "clone", "experts", "1 %"} <= set(said)
+    drawn_dots = [dot for dot in marked(root, "circle", "dot") if "sample" not in (dot.get("class") or "").split()]
+    at = [number(dot, "cx") for dot in drawn_dots]
+    lines = {number(line, "x1") for line in marked(root, "line", "mark")}
+    assert lines == {at[1], at[2]}, "the lines stand at 0.5 and 0.6"
+    ghosts = [g for g in marked(root, "circle", "ghost") if "sample" not in (g.get("class") or "").split()]
+    assert [number(ghost, "cx") for ghost in ghosts] == [at[1]]
+    assert "line at 0.5 %: guessing" in (root[1].text or "")
+
+
 # Curves
 
 
-def drawn(lines: Sequence[Line], width: int, **more: bool) -> ElementTree.Element:
+def drawn(lines: Sequence[Line], width: int, **more: Any) -> ElementTree.Element:
     root = parsed(curves(lines, key="k", title="T", description="D", width=width, x_axis="step", **more))
     inside(root)
     return root
@@ -166,6 +221,21 @@ def test_a_share_keeps_its_height_until_the_next_step(width: int) -> None:
     assert corner == (last[0], first[1])
     assert {"0 %", "100 %"} <= set(words(root))
     assert len(marked(root, "path", "band")) == 1
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_curve_over_shares_keeps_its_band_inside_and_shows_zero(width: int) -> None:
+    points = [(0.0, 6.0), (0.25, 3.0), (0.5, 1.0), (0.75, -0.5)]
+    line = Line("behind", points, "tuned", band=[(x, y - 2, y + 2) for x, y in points], beads=True)
+    root = drawn([line], width, signed=True, parts_of=[x for x, _ in points], y_axis="points")
+    assert {"0 %", "25 %", "50 %", "75 %", "points"} <= set(words(root))
+    zero = number(marked(root, "line", "zero")[0], "y1")
+    heights = [number(bead, "cy") for bead in marked(root, "circle", "bead")]
+    assert [y < zero for y in heights] == [True, True, True, False]
+    band = marked(root, "path", "band")[0].get("d", "").strip("MZ").split("L")
+    top, bottom = (pick(float(p.split()[1]) for p in band) for pick in (min, max))
+    assert top < min(heights)
+    assert max(heights) < bottom <= number(marked(root, "line", "grid")[0], "y1") + 0.1
 
 
 @pytest.mark.parametrize("points", [[(7, 1.5)], [(0, 2.0), (1, 2.0)]])
@@ -215,6 +285,94 @@ def test_shares_fill_the_bar_and_show_even_the_smallest(counts: list[int]) -> No
     assert f"{sum(counts)} in all" in (root[1].text or "")
 
 
+def test_a_long_label_and_a_long_note_do_not_share_a_line() -> None:
+    rows = [Bars("the expert", [3, 4], "expert"), Bars("base model, zero-shot", [20, 9, 400], "base")]
+    root = parsed(histograms(rows, key="k", title="T", width=342, axis="words"))
+    lines = {part.text: number(part, "y") for part in root.iter(f"{SVG}text")}
+    note = next(words for words in lines if words and "longer than" in words)
+    assert lines["base model, zero-shot"] != lines[note]
+
+
+# Panels and tracks
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("panels", [1, 2])
+def test_panels_put_calibrated_points_on_the_diagonal(width: int, panels: int) -> None:
+    series = Series("clone", [(0.2, 0.2, 0.1, 0.3), (0.5, 0.5, 0.4, 0.6), (0.9, 0.6, 0.5, 0.7)], "tuned")
+    root = parsed(
+        squares(
+            [Panel(f"panel {n}", [series]) for n in range(panels)],
+            key="k",
+            title="T",
+            description="D",
+            width=width,
+            x_axis="sure",
+            y_axis="right",
+            above="modest",
+            below="bold",
+        )
+    )
+    inside(root)
+    assert [words(root).count(text) for text in ("sure", "right", "modest", "bold", "clone")] == [panels] * 5
+    for n, diagonal in enumerate(marked(root, "line", "mark")):
+        x1, y1, x2, y2 = (number(diagonal, name) for name in ("x1", "y1", "x2", "y2"))
+        assert x2 - x1 == pytest.approx(y1 - y2), "a square"
+        found = [d for d in marked(root, "circle", "dot") if "sample" not in (d.get("class") or "").split()]
+        below = []
+        for dot in found[3 * n : 3 * n + 3]:
+            wanted = y1 - (number(dot, "cx") - x1)
+            below.append(number(dot, "cy") - wanted)
+        assert below[:2] == pytest.approx([0, 0], abs=0.2)
+        assert below[2] == pytest.approx(0.3 * (x2 - x1), abs=0.2), "surer than right lies below"
+
+
+def way(value: float, low: float | None, high: float | None, width: int = 800) -> ElementTree.Element:
+    root = parsed(
+        track(
+            Place("the clone", value, "47 % [25, 69] of the way", "tuned", low, high),
+            Place("best shortcut: one constant completion, the most typical of the training set", 0, "30.0", "other"),
+            Place("another expert", 1, "60.0", "expert"),
+            Place("80 % counts as cloned", 0.8, "", "other"),
+            key="k",
+            title="T",
+            width=width,
+            axis="share",
+        )
+    )
+    inside(root)
+    return root
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_track_is_to_scale(width: int) -> None:
+    root = way(0.4, 0.2, 0.6, width)
+    start, end, here = (number(dot, "cx") for dot in marked(root, "circle", "dot"))
+    assert (here - start) / (end - start) == pytest.approx(0.4, abs=0.005)
+    goal = number(marked(root, "line", "mark")[0], "x1")
+    assert (goal - start) / (end - start) == pytest.approx(0.8, abs=0.005)
+    bar = marked(root, "line", "interval")[0]
+    spans = [(number(bar, name) - start) / (end - start) for name in ("x1", "x2")]
+    assert spans == pytest.approx([0.2, 0.6], abs=0.005)
+    assert {"0 %", "100 %", "another expert", "80 % counts as cloned", "share"} <= set(words(root))
+
+
+@given(st.floats(-5, 5), st.floats(0, 9), st.sampled_from(WIDTHS))
+def test_a_track_holds_any_place_and_interval(value: float, spread: float, width: int) -> None:
+    """A share of a gap can have any size; what lies beyond the frame ends at its edge."""
+    root = way(value, value - spread, value + spread, width)
+    start, end, here = (number(dot, "cx") for dot in marked(root, "circle", "dot"))
+    assert start < end
+    if value < 0:
+        assert here <= start
+    elif value > 1:
+        assert here >= end - 0.1
+
+
+def test_a_track_without_an_interval_has_no_bar() -> None:
+    assert not marked(way(0.4, None, None), "line", "interval")
+
+
 # What is refused, what is escaped
 
 
@@ -225,6 +383,17 @@ def test_shares_fill_the_bar_and_show_even_the_smallest(counts: list[int]) -> No
         lambda: curves([Line("a", [], "b")], key="k", title="T", description="D", width=342, x_axis="x"),
         lambda: histograms([Bars("a", [], "b")], key="k", title="T", width=342, axis="a"),
         lambda: shares([Share("a", 0, "b")], key="k", title="T", width=342),
+        lambda: squares(
+            [Panel("p", [Series("a", [], "b")])],
+            key="k",
+            title="T",
+            description="D",
+            width=342,
+            x_axis="x",
+            y_axis="y",
+            above="a",
+            below="b",
+        ),
     ],
 )
 def test_a_picture_of_nothing_is_refused(draw: Callable[[], str]) -> None:
@@ -245,6 +414,34 @@ def test_words_in_pictures_are_escaped() -> None:
         ),
         histograms([Bars(HOSTILE, [1, 2], "a")], key="k", title=HOSTILE, width=800, axis=HOSTILE),
         shares([Share(HOSTILE, 5, "a")], key="k", title=HOSTILE, width=800),
+        dots(
+            [Dot(HOSTILE, 1, 0, 2, HOSTILE, group=HOSTILE)],
+            key="k",
+            title=HOSTILE,
+            width=342,
+            axis=HOSTILE,
+            unit=HOSTILE,
+            marks=[Mark(1, HOSTILE)],
+            entries=[Entry(HOSTILE, "a")],
+        ),
+        squares(
+            [Panel(HOSTILE, [Series(HOSTILE, [(0.5, 0.5, 0.4, 0.6)], "a")])],
+            key="k",
+            title=HOSTILE,
+            description=HOSTILE,
+            width=800,
+            x_axis=HOSTILE,
+            y_axis=HOSTILE,
+            above=HOSTILE,
+            below=HOSTILE,
+        ),
+        track(
+            *(Place(HOSTILE, value, HOSTILE, "a") for value in (0.4, 0, 1, 0.8)),
+            key="k",
+            title=HOSTILE,
+            width=800,
+            axis=HOSTILE,
+        ),
     ]
     for picture in pictures:
         assert "<script" not in picture

@@ -76,7 +76,7 @@ def _prefix(card: Scorecard) -> Part:
         rows.append(row("another expert minus the clone", [(p.share, p.excess) for p in tuned], signed=True))
     columns = (
         (f"{name} of the rest, points", ""),
-        *((f"{point.share:.0%} given", f"n = {point.score.n}") for point in tuned),
+        *((f"{100 * point.share:.0f} % given", f"n = {point.score.n}") for point in tuned),
     )
     reading = (
         "The clone is given the first part of what the expert wrote and goes on from there; the height is how close "

@@ -7,7 +7,7 @@ from sft.chapters.parts import DASH, Chapter, Grid, Part, Row, absent, by_system
 from sft.illustrations.compared import floor_score
 from sft.phrases import metric_name, system_name
 from sft.scorecards import Scorecard
-from sft.typography import figure
+from sft.typography import chance, figure
 
 __all__ = ["corpus", "others", "strata"]
 
@@ -33,7 +33,10 @@ def _closure(card: Scorecard) -> Part:
         Row("the clone", (figure(part.tuned),), True),
         Row("another expert", (figure(part.expert),)),
         Row("share of the way closed", (figure(part.share, "share"),)),
-        Row(f"beyond {part.margin:.0%} of the way (p = {part.p_value:.4f})", (figure(part.surplus, signed=True),)),
+        Row(
+            f"beyond {100 * part.margin:.0f} % of the way ({chance(part.p_value, sign=True)})",
+            (figure(part.surplus, signed=True),),
+        ),
     )
     reading = (
         "The rail runs from what the best shortcut scores to what another expert scores on the same prompts; the "
@@ -55,7 +58,7 @@ def _experts(card: Scorecard) -> Part:
                 figure(part.score),
                 figure(part.agreement) if part.agreement else DASH,
                 figure(part.lead, signed=True) if part.lead else DASH,
-                DASH if part.p_value is None else f"{part.p_value:.4f}",
+                DASH if part.p_value is None else chance(part.p_value),
             ),
             part.own,
         )

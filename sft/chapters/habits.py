@@ -6,7 +6,7 @@ from sft import meanings
 from sft.chapters.parts import DASH, Chapter, Grid, Part, Row, Sample, absent, by_system
 from sft.phrases import IMPOSTORS, metric_name, system_name
 from sft.scorecards import Scorecard
-from sft.typography import figure
+from sft.typography import chance, figure
 
 __all__ = ["costs", "limits", "manner"]
 
@@ -157,7 +157,7 @@ def _underachieving(card: Scorecard) -> Part:
         heading,
         (meanings.underachieving(part),),
         reading if part.right else "",
-        (Grid("Right answers", (("System", ""), ("right", f"p = {part.p_value:.4f}")), rows),),
+        (Grid("Right answers", (("System", ""), ("right", chance(part.p_value, sign=True))), rows),),
         samples,
         "Prompts that the base model had right and the clone has not",
         (f"Checked by {part.checker}",),
@@ -188,7 +188,7 @@ def _memorisation(card: Scorecard) -> Part:
         )
         for key, label in labels.items()
     ]
-    rows.append(Row("difference", (figure(part.excess, signed=True), f"p = {part.p_value:.4f}")))
+    rows.append(Row("difference", (figure(part.excess, signed=True), chance(part.p_value, sign=True))))
     samples = tuple(
         Sample(
             f"{copied.words} words of prompt {copied.id[:8]}, also in training completion {copied.source[:8]}",

@@ -7,7 +7,21 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sft.drawings.ink import CHARACTER, NARROW, Axis, Entry, box, legend, number, picture, rule, text, ticks
+from sft.drawings.ink import (
+    CHARACTER,
+    FIGURE_CHARACTER,
+    NARROW,
+    STRONG_CHARACTER,
+    Axis,
+    Entry,
+    box,
+    legend,
+    number,
+    picture,
+    rule,
+    text,
+    ticks,
+)
 
 __all__ = ["Bars", "Share", "histograms", "shares"]
 
@@ -52,11 +66,14 @@ def histograms(rows: Sequence[Bars], *, key: str, title: str, width: int, axis: 
         counts = [0] * bins
         for value in row.values:
             counts[min(value // step, bins - 1)] += 1
-        floor, tallest = y + 26 + strip, max(counts)
+        tallest = max(counts)
         parts.append(text(left, y + 18, row.label, "strong"))
         beyond = sum(value >= (bins - 1) * step for value in row.values) if limit < longest else 0
         words = f"median {number(median)}" + (f", {beyond} longer than {(bins - 1) * step - 1}" if beyond else "")
+        if len(row.label) * STRONG_CHARACTER + len(words) * FIGURE_CHARACTER > x.end - left:
+            y += 17
         parts.append(text(x.end, y + 18, words, "figure", "end"))
+        floor = y + 26 + strip
         for index, count in enumerate(counts):
             if count:
                 tall = max(strip * count / tallest, 1.5)

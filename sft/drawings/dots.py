@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from sft.drawings.ink import (
     CHARACTER,
+    FIGURE_CHARACTER,
     NARROW,
+    STRONG_CHARACTER,
     Axis,
     Entry,
     box,
@@ -77,8 +79,8 @@ def dots(
     ends = [end for row in rows for end in (row.value, row.low, row.high, row.ghost) if end is not None]
     ends += [*include, *(mark.value for mark in marks)]
     low, high = rounded_out(min(ends), max(*ends, min(ends) + 1e-9), wanted)
-    value_width = max(len(row.shown) for row in rows) * CHARACTER + 4
-    label_width = width - value_width - 8 if narrow else min(250, max(len(r.label) for r in rows) * CHARACTER)
+    value_width = max(len(row.shown) for row in rows) * FIGURE_CHARACTER + 4
+    label_width = min(250.0, max(len(r.label) * (STRONG_CHARACTER if r.strong else CHARACTER) for r in rows))
     x = Axis(
         low, high, 8.0 if narrow else label_width + 22, max(width - 10 if narrow else width - value_width - 18, 0.0)
     )
@@ -87,7 +89,7 @@ def dots(
     for mark in marks:
         y += 18
         named.append((mark, y))
-        head.append(text(clamped(x(mark.value), mark.words, 0, width), y + 4, mark.words, "tick", "middle"))
+        head.append(text(clamped(x(mark.value), mark.words, 0, width), y + 4, mark.words, "tick halo", "middle"))
     y += 12
     above = y
     lit: list[str] = []
@@ -99,7 +101,9 @@ def dots(
             group = row.group
             parts.append(text(8 if narrow else 10, y + 21, group, "strong halo"))
             y += 32
-        lines = wrapped(row.label, label_width)
+        character = STRONG_CHARACTER if row.strong else CHARACTER
+        beside = width - 24 - len(row.shown) * (STRONG_CHARACTER if row.strong else FIGURE_CHARACTER)
+        lines = wrapped(row.label, beside if narrow else label_width, character)
         height = 17 * len(lines) + 34 if narrow else max(17 * len(lines) + 14, 38)
         if row.strong:
             lit.append(box(0, y, width, height, "lit"))

@@ -10,7 +10,9 @@ from html import escape
 
 __all__ = [
     "CHARACTER",
+    "FIGURE_CHARACTER",
     "NARROW",
+    "STRONG_CHARACTER",
     "Axis",
     "Entry",
     "box",
@@ -32,8 +34,8 @@ __all__ = [
 NARROW = 520
 #: Width of an average character of the page's 13 pixel type; pictures cannot measure text.
 CHARACTER = 6.9
-#: The same for a picture's title, which is larger and bold.
-TITLE_CHARACTER = 7.9
+#: The same for bold words, for numbers, and for a picture's title, which is larger and bold, in a wide type.
+STRONG_CHARACTER, FIGURE_CHARACTER, TITLE_CHARACTER = 8.0, 7.4, 9.0
 
 
 def ticks(low: float, high: float, wanted: int = 5, *, whole: bool = False) -> list[float]:

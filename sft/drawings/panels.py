@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sft.drawings.ink import (
     NARROW,
+    STRONG_CHARACTER,
     Axis,
     Entry,
     capped,
@@ -90,8 +91,8 @@ def _square(panel: Panel, x: Axis, y: Axis, above: str, below: str) -> list[str]
             text(x(tick), y.start + 19, f"{100 * tick:.0f} %", "tick", "middle"),
         ]
     parts.append(rule(x(0), y(0), x(1), y(1), "mark"))
-    parts.append(text(x.start + 8, y.end + 20, above, "tick"))
-    parts.append(text(x.end - 8, y.start - 12, below, "tick", "end"))
+    parts.append(text(x.start + 8, y.end + 20, above, "tick halo"))
+    parts.append(text(x.end - 8, y.start - 12, below, "tick halo", "end"))
     for series in panel.series:
         if len(series.points) > 1:
             line = "L".join(f"{px(x(a))} {px(y(b))}" for a, b, _, _ in series.points)
@@ -131,16 +132,20 @@ def track(here: Place, start: Place, end: Place, goal: Place, *, key: str, title
 
     parts = [text(clamped(at(goal.value), goal.label, 0, width), 16, goal.label, "tick", "middle")]
     words = f"{here.label}: {here.shown}"
-    lines = wrapped(words, width)
+    lines = wrapped(words, width, STRONG_CHARACTER)
     for row, line in enumerate(lines):
-        parts.append(text(clamped(at(here.value), line, 0, width, 7.2), 42 + 18 * row, line, "strong halo", "middle"))
+        parts.append(
+            text(
+                clamped(at(here.value), line, 0, width, STRONG_CHARACTER), 42 + 18 * row, line, "strong halo", "middle"
+            )
+        )
     rail = 42 + 18 * len(lines) + 10
     parts = [rule(at(goal.value), 22, at(goal.value), rail + 16, "mark"), *parts]
     parts.append(rule(at(0), rail, at(1), rail, "rail"))
     if at(here.value) > at(0):
         parts.append(rule(at(0), rail, at(here.value), rail, f"rail kind-{here.kind}"))
     if here.low is not None and here.high is not None:
-        parts += capped(at(here.low), at(here.high), rail, here.kind)
+        parts += capped(at(here.low), at(here.high), rail, "ink")
     parts += [circle(at(place.value), rail, 7, f"dot kind-{place.kind}") for place in (start, end)]
     parts.append(circle(at(here.value), rail, 8, f"dot kind-{here.kind}"))
     half = (width - 24) / 2 if narrow else 300

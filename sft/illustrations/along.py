@@ -70,7 +70,9 @@ def _prefix(card: Scorecard, name: str, width: int) -> str:
         for system, label, kind in (("tuned", "the clone", "tuned"), ("E", "another expert", "expert"))
         if card.prefix.get(system)
     ]
-    said = "; ".join(f"{line.label}: " + ", ".join(f"{y:.1f} at {x:.0%}" for x, y in line.points) for line in lines)
+    said = "; ".join(
+        f"{line.label}: " + ", ".join(f"{y:.1f} at {100 * x:.0f} %" for x, y in line.points) for line in lines
+    )
     return drawings.curves(
         lines,
         key="prefix",
@@ -87,7 +89,7 @@ def _excess(behind: Sequence[tuple[float, Estimate]], name: str, width: int) -> 
     line = Line(
         "another expert minus the clone", [(x, e.value) for x, e in behind], "tuned", band=_band(behind), beads=True
     )
-    said = ", ".join(f"{e.value:.1f} at {x:.0%}" for x, e in behind)
+    said = ", ".join(f"{e.value:.1f} at {100 * x:.0f} %" for x, e in behind)
     return drawings.curves(
         [line],
         key="excess",

@@ -72,12 +72,14 @@ def floor_score(part: Closure) -> float:
 
 def _closure(part: Closure, name: str, width: int) -> str:
     share = part.share
-    shown = f"{percent(share)} of the way, {part.tuned.value:.1f} points"
+    shown = f"{percent(share)} of the way, {part.tuned.value:.1f} points".replace(" [", "\u00a0[").replace(
+        " p", "\u00a0p"
+    )
     return drawings.track(
         Place("the clone", share.value, shown, "tuned", share.low, share.high),
         Place(f"best shortcut: {system_name(part.floor)}", 0.0, f"{floor_score(part):.1f} points", "other"),
         Place("another expert", 1.0, f"{part.expert.value:.1f} points", "expert"),
-        Place(f"{part.margin:.0%} of the way counts as cloned", part.margin, "", "other"),
+        Place(f"{100 * part.margin:.0f} % of the way counts as cloned", part.margin, "", "other"),
         key="closure",
         title="How much of the way from the best shortcut to another expert is closed",
         width=width,
@@ -111,7 +113,10 @@ def _experts(card: Scorecard, name: str, width: int) -> str:
 
 def _strata(card: Scorecard, name: str, width: int) -> str:
     whole = next((s.scores[card.headline] for s in card.systems if s.system == "tuned"), None)
-    rows = [dot(f"{part.label} (n = {part.n})", part.score, "tuned", group=f"by {part.by}") for part in card.strata]
+    rows = [
+        dot(f"{part.label} (n\u00a0=\u00a0{part.n})", part.score, "tuned", group=f"by {part.by}")
+        for part in card.strata
+    ]
     return drawings.dots(
         rows,
         key="strata",

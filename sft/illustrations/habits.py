@@ -122,6 +122,6 @@ def _costs(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
                 axis="rise of bits per byte over the base model's",
                 signed=True,
                 unit=" %",
-                marks=[Mark(100 * limit, f"limit: {limit:.0%}")],
+                marks=[Mark(100 * limit, f"limit: {100 * limit:.0f} %")],
             ),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sft.meanings.figures import apart, away, hundredfold, side
+from sft.meanings.figures import apart, away, hundredfold, rate, side
 from sft.scorecards import Calibration, Estimate, PrefixPoint, SurvivalPoint
 from sft.typography import figure
 
@@ -17,15 +17,20 @@ def survival(curves: Mapping[str, Sequence[SurvivalPoint]]) -> str:
     if not tuned:
         return ""
     half, theirs = _half(tuned), _half(base)
-    if not half:
-        last = tuned[-1]
-        share = f"{100 * last.share:.0f} % [{100 * last.low:.0f}, {100 * last.high:.0f}]"
-        sentence = f"After {_tokens(last.token)}, as far as there is to follow, {share} are still on the expert's path"
-    else:
+    if half:
         sentence = f"Half of the completions have left the expert's path after {half}"
+    else:
+        sentence = f"After {_still(tuned)} are still on the expert's path, as far as there is to follow"
     if theirs:
-        return f"{sentence}; the base model's after {theirs}."
-    return f"{sentence}; more than half of the base model's never do." if base else f"{sentence}."
+        return f"{sentence}; half of the base model's have left it after {theirs}."
+    return f"{sentence}; of the base model's, after {_still(base)} are." if base else f"{sentence}."
+
+
+def _still(points: Sequence[SurvivalPoint]) -> str:
+    """As in "60 tokens 71 % [63, 78]"."""
+    last = points[-1]
+    share = f"{100 * last.share:.0f} % [{100 * last.low:.0f}, {100 * last.high:.0f}]"
+    return f"{_tokens(last.token)} {share}"
 
 
 def _half(points: Sequence[SurvivalPoint]) -> str:
@@ -50,15 +55,17 @@ def prefix(curves: Mapping[str, Sequence[PrefixPoint]], points: str) -> str:
     first, last = tuned[0], tuned[-1]
     if first is last:
         return f"Left to itself the clone scores {figure(first.score)} {points} points."
-    given = f"with {last.share:.0%} of the expert's text given"
+    given = f"with {rate(last.share)} of the expert's text given"
     figures = f"{figure(first.score)} {points} points left to itself, {figure(last.score)} {given}"
     start = {
         1: "The more of the expert's text it is given, the closer the clone goes on",
         -1: "The clone goes on less close the more of the expert's text it is given: what is left is harder to guess",
         0: "Giving it part of the expert's text does not clearly change how closely the clone goes on",
     }[apart(last.score, first.score)]
-    beside = f"; another expert, in the same places, {figure(expert[0].score)} and {figure(expert[-1].score)}"
-    return f"{start}: {figures}{beside if expert else ''}."
+    beside = ""
+    if expert:
+        beside = f"; another expert, in the same places, {figure(expert[0].score)} and {figure(expert[-1].score)}"
+    return f"{start}: {figures}{beside}."
 
 
 def excess(curves: Mapping[str, Sequence[PrefixPoint]], accumulated: Estimate | None, points: str) -> str:
@@ -75,7 +82,7 @@ def excess(curves: Mapping[str, Sequence[PrefixPoint]], accumulated: Estimate | 
     assert first.excess is not None and last.excess is not None
     start = (
         f"Another expert is {figure(first.excess, signed=True)} {points} points closer where both are left to "
-        f"themselves, {figure(last.excess, signed=True)} with {last.share:.0%} of the text given"
+        f"themselves, {figure(last.excess, signed=True)} with {rate(last.share)} of the text given"
     )
     if side(accumulated) > 0:
         return f"{start}: the clone's own first steps cost it {away(accumulated)} points, so its errors add up."

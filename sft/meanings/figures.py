@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sft.scorecards import Estimate
 from sft.typography import figure
 
-__all__ = ["apart", "away", "hundredfold", "listed", "side", "turned"]
+__all__ = ["apart", "away", "hundredfold", "listed", "rate", "side", "turned"]
 
 
 def side(estimate: Estimate | None, of: float = 0.0) -> int:
@@ -46,3 +46,8 @@ def hundredfold(estimate: Estimate) -> Estimate:
 def listed(words: Sequence[str]) -> str:
     """``a, b and c``."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def rate(share: float) -> str:
+    """A share that is no measurement, in whole per cent."""
+    return f"{100 * share:.0f} %"

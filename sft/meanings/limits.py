@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sft.evidence import GUARDRAIL_LIMITS, LEVEL
-from sft.meanings.figures import away, side
+from sft.meanings.figures import away, rate, side
 from sft.phrases import system_name
 from sft.scorecards import Forgetting, Gaps, Memorisation, Underachieving
-from sft.typography import figure, grouped
+from sft.typography import chance, figure, grouped
 
 __all__ = ["forgetting", "gaps", "memorisation", "underachieving"]
 
@@ -31,8 +31,10 @@ def underachieving(part: Underachieving) -> str:
     """Whether imitation has cost right answers."""
     base = system_name(part.base)
     rates = [figure(part.right[name], "share") if name in part.right else "" for name in ("tuned", part.base)]
-    start = f"The clone is right on {rates[0]}, the {base} on {rates[1]}" if all(rates) else "Right answers changed"
-    counts = f"it lost {part.lost} that the base model had right and won {part.won} (p = {part.p_value:.3f})"
+    start = (
+        f"The clone is right on {rates[0]}, the better base ({base}) on {rates[1]}" if all(rates) else "Answers changed"
+    )
+    counts = f"it lost {part.lost} that the base model had right and won {part.won} ({chance(part.p_value, sign=True)})"
     if part.p_value <= LEVEL and part.difference.value < 0:
         return f"{start}: {counts}, so imitating the expert has made it worse at this than it was."
     if part.p_value <= LEVEL and part.difference.value > 0:
@@ -53,7 +55,7 @@ def memorisation(part: Memorisation) -> str:
     more = "more than the experts'" if part.p_value <= LEVEL else "not shown to be more than the experts'"
     return (
         f"{start}: {tail}. {copies[0]} of its completions stand in training word for word, {more} {copies[1]} "
-        f"(p = {part.p_value:.3f})."
+        f"({chance(part.p_value, sign=True)})."
     )
 
 
@@ -71,7 +73,6 @@ def forgetting(parts: Sequence[Forgetting]) -> str:
         return f"{start} it is not shown to have forgotten anything ({figure(worst.rise, 'share', signed=True)})."
     rise = f"it is surprised by {away(worst.rise, 'share')} more than the base model"
     if worst.rise.value > limit:
-        return (
-            f"{start} {rise}, over the limit of {limit:.0%}: it has paid for the manner with its command of other text."
-        )
-    return f"{start} {rise}, within the limit of {limit:.0%}."
+        paid = "it has paid for the manner with its command of other text"
+        return f"{start} {rise}, over the limit of {rate(limit)}: {paid}."
+    return f"{start} {rise}, within the limit of {rate(limit)}."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sft.evidence import LEVEL, percent
-from sft.meanings.figures import apart, away, listed, side
+from sft.meanings.figures import apart, away, listed, rate, side
 from sft.phrases import system_name
 from sft.scorecards import Closure, Conflicts, ExpertScore, Stratum
 from sft.typography import figure, grouped
@@ -16,7 +16,7 @@ __all__ = ["closure", "conflicts", "experts", "strata"]
 def closure(part: Closure, points: str) -> str:
     """How much of the way to another expert is closed, and whether that is decided."""
     way = f"the way from the best shortcut ({system_name(part.floor)}) to another expert"
-    goal = f"{part.margin:.0%}"
+    goal = rate(part.margin)
     if part.share.low is None:
         start = f"How much of {way} the clone has gone cannot be bounded: the two score too much alike on these prompts"
         decided = {
@@ -99,6 +99,6 @@ def strata(parts: Sequence[Stratum], points: str) -> str:
     unshown = [part for part in parts if part.gain is not None and side(part.gain) <= 0]
     tail = f" In {len(unshown)} of {len(parts)} parts no gain over the best shortcut is shown." if unshown else ""
     return (
-        f"It is weakest on {low.label} ({low.by}; {figure(low.score)} {points} points) and strongest on {high.label} "
-        f"({high.by}; {figure(high.score)}); {sure}.{tail}"
+        f"It is weakest in the part \u201c{low.label}\u201d ({low.by}): {figure(low.score)} {points} points; strongest "
+        f"in \u201c{high.label}\u201d ({high.by}): {figure(high.score)}; {sure}.{tail}"
     )
