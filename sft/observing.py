@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sft import fidelity
-from sft.demonstrations import Demonstration, HeldOut, Message
+from sft.demonstrations import Demonstration, HeldOut, Message, prompt_text
 from sft.errors import RunError
+from sft.nearness import find_near
 from sft.observations import Completion, ControlWindow, Forced, Observations, OwnPath, PromptValue, TokenScores
 from sft.probes.examples import corrections
 from sft.runs import Run, read_json, read_jsonl, write_json, write_jsonl
 from sft.scorecards import Scorecard
-from sft.splits import find_leaks
 
 __all__ = ["observe", "read_held_out", "remeasure", "write_measurement"]
 
@@ -96,7 +96,7 @@ def observe(run: Run) -> Observations:
     scores = {s: _by_id(_each(run.token_scores_path(s), _token_scores), wanted) for s in facts.get("scored", systems)}
     rounds = sorted(run.path.glob("samples-*.jsonl"), key=lambda path: int(path.stem.rpartition("-")[2]))
     samples = [_by_id(_each(path, _completion), wanted) for path in rounds]
-    train = tuple(_train(run))
+    train = tuple(_demonstrations(run, "train"))
     return Observations(
         held_out=items,
         completions={s: found for s, found in completions.items() if found},
@@ -107,19 +107,20 @@ def observe(run: Run) -> Observations:
         own_path=_by_id(_each(run.own_path_path, _own_path), wanted),
         control=_control(run),
         prompt_values=_each(run.prompt_values_path, lambda row: PromptValue(**row)),
-        contaminated=_contaminated(items, train, facts.get("near_threshold", 0.8)) if train else None,
+        contaminated=_contaminated(run, items, train, facts.get("near_threshold", 0.8)),
         checker=facts.get("checker") or "",
         curve=_curve(run),
         conflicts=facts.get("conflicts", "keep"),
     )
 
 
-def _train(run: Run) -> list[Demonstration]:
+def _demonstrations(run: Run, split: str | None = None) -> list[Demonstration]:
+    """What the run keeps of ``split``, or of all splits; nothing where there is no file."""
     if not run.demonstrations_path.exists():
         return []
     rows = read_jsonl(run.demonstrations_path)
     try:
-        return [Demonstration.from_dict(row) for row in rows if row.get("split") == "train"]
+        return [Demonstration.from_dict(row) for row in rows if split in (None, row.get("split"))]
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(
             f"{run.demonstrations_path}: is not as it was written ({error}); restore it from a copy"
@@ -144,12 +145,24 @@ def _control(run: Run) -> dict[str, list[ControlWindow]]:
     return found
 
 
-def _contaminated(items: Sequence[HeldOut], train: Sequence[Demonstration], threshold: float) -> frozenset[str]:
-    """Held-out prompts of which a near-duplicate was left in training."""
-    asked = [Demonstration(item.prompt, item.references[0], id=item.id) for item in items]
-    # Leaks are found from the training side, one a row; seen from the other side every held-out prompt is asked once.
-    leaks = find_leaks({"train": asked, "validation": (), "test": list(train)}, threshold=threshold)
-    return frozenset(leak.source.id for leak in leaks)
+def _contaminated(
+    run: Run, items: Sequence[HeldOut], train: Sequence[Demonstration], threshold: float
+) -> frozenset[str] | None:
+    """Held-out prompts of which a near-duplicate was left in training; None where training is not known.
+
+    A split that refused or removed near-duplicates has none: looking again without the rows that went would draw the
+    line between what a prompt says and what all prompts say (``nearness``) in another place, and find others.
+    """
+    if not train:
+        return None
+    recipe = run.manifest.get("recipe") or {}
+    if recipe.get("resolved", {}).get("split", {}).get("near_duplicates") in ("refuse", "remove"):
+        return frozenset()
+    everything = {prompt_text(d.prompt) for d in _demonstrations(run)} | {prompt_text(item.prompt) for item in items}
+    asked = [prompt_text(item.prompt) for item in items]
+    learned = list(dict.fromkeys(prompt_text(d.prompt) for d in train))
+    near = find_near(asked, learned, threshold, corpus=sorted(everything))
+    return frozenset(items[pair.row].id for pair in near)
 
 
 def _curve(run: Run) -> str:
@@ -171,7 +184,8 @@ def _curve(run: Run) -> str:
 def remeasure(run: Run) -> Scorecard:
     """The whole scorecard from the files of ``run``.
 
-    Writes ``scores.jsonl``, ``scorecard.json`` and ``corrections.jsonl``. Raises ``RunError`` where nothing was measured or a file was altered, ``UserError`` where nothing can be said.
+    Writes ``scores.jsonl``, ``scorecard.json`` and ``corrections.jsonl``. Raises ``RunError`` where nothing was
+    measured or a file was altered, ``UserError`` where nothing can be said.
     """
     observed = observe(run)
     facts = read_json(run.measurement_path)
