@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from sft.evidence import Evidence, above_zero, percent
+from sft.evidence import CLONED_AUC, CLONED_PROMPTS, Evidence, above_zero, percent
 from sft.scorecards import RUNGS, Guardrail, Stratum
 
 __all__ = ["next_step"]
@@ -48,7 +48,10 @@ def next_step(rung: str, evidence: Evidence) -> str:
         if name in red:
             return _mend(red[name], evidence)
     if evidence.imitation is None:
-        return "score the expert's completions under the base model and the clone (`sft evaluate`)"
+        return (
+            "score the expert's completions under the base model and the clone, with `sft evaluate` on the policies "
+            "themselves: completions alone cannot carry a verdict"
+        )
     if rung in RUNGS[:2]:
         return _show_a_gain(evidence)
     if rung in RUNGS[3:]:
@@ -90,10 +93,12 @@ def _show_a_gain(evidence: Evidence) -> str:
 def _close_the_distance(evidence: Evidence) -> str:
     """From "learned" upwards: more training, other data, or more of it, and where."""
     closure = evidence.closure
-    if closure is not None and closure.expert.value <= closure.tuned.value:
+    if closure is not None and closure.finding == "cloned":
+        return _look_like_one(evidence)
+    if closure is not None and closure.share.low is None:
         return (
-            "settle on one expert: the clone is as close to these experts as they are to each other, so more of the "
-            "same cannot be shown to help; choose one with demonstrations.expert, or have them agree on a manner"
+            "settle on one expert: on these prompts an expert agrees with another no better than a shortcut does, so no "
+            "clone can be shown to come closer; choose one with demonstrations.expert, or have them agree on a manner"
         )
     if evidence.curve == "falling":
         return _LONGER
@@ -112,6 +117,23 @@ def _close_the_distance(evidence: Evidence) -> str:
         like = asked or " like the worst ten in the report: they cost the most points"
         return f"gather more demonstrations{stop}{like}"
     return "have a second expert answer the held-out prompts, or set fidelity.bar to what you need"
+
+
+def _look_like_one(evidence: Evidence) -> str:
+    """As close as another expert, prompt by prompt: what keeps it from being called cloned all the same."""
+    closure, sampled, control = evidence.closure, evidence.impostor.get("sampled"), evidence.impostor.get("experts")
+    assert closure is not None
+    if closure.expert.n < CLONED_PROMPTS:
+        return f"hold out more prompts that two experts answered: there are {closure.expert.n} of {CLONED_PROMPTS}"
+    if sampled is None or control is None:
+        return "draw samples of the clone for the impostor test: `sft evaluate` with fidelity.samples of 1 or more"
+    if sampled.high is None or sampled.high >= CLONED_AUC:
+        more = "gather more demonstrations" if evidence.curve != "falling" else "train longer"
+        return (
+            f"look at what gives it away, then {more}: prompt by prompt it is as close as another expert, but a "
+            "classifier tells its samples from the experts' (compare how both repeat, vary and stop, in the report)"
+        )
+    return "mend its length and its stops: see in the report how long its completions are beside the experts'"
 
 
 def _weakest(evidence: Evidence) -> Stratum | None:

@@ -222,7 +222,8 @@ def _corpus(
 ) -> tuple[dict[str, dict[str, Estimate]], dict[str, str]]:  # fmt: skip
     if not full:
         raise Absent("measured by `sft evaluate --full`")
-    return corpus.corpus(observed.held_out, _asked(observed.completions), seed=seed)
+    policies = {s: written for s, written in _asked(observed.completions).items() if s in ("tuned", "B0", "B3")}
+    return corpus.corpus(observed.held_out, policies, seed=seed)
 
 
 def _strata(observed: Observations, table: Table, floor: str, base: str, seed: int) -> tuple[Any, ...]:

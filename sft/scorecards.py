@@ -181,15 +181,17 @@ class Conflicts:
 
 @dataclass(frozen=True, slots=True)
 class PrefixPoint:
-    """One point of the prefix-forcing curve: the rest of the completion, after ``share`` of it was given.
+    """One point of a prefix-forcing curve: the rest of the expert's completion, after its first ``share``.
 
-    ``score``: headline points of what was written against the expert's rest. ``excess``: what another expert's rest
-    scores minus that, paired; None without another expert.
+    ``score``: headline points of what was written against that rest. ``excess`` (on the curve "own"): what another
+    expert's rest scores minus that, paired; None without another expert. ``regained`` (on the curve "tuned"): what
+    going on from the expert's own beginning scores, minus what going on from the clone's own does, paired.
     """
 
     share: float
     score: Estimate
     excess: Estimate | None
+    regained: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,10 +359,12 @@ class Scorecard:
 
     ``corpus``: system -> {"bleu", "chrf_pp"}, points; "tuned" has {"bleu_one_out", "chrf_pp_one_out"} too, against as
     many references as E has, to be held beside E. ``manner``: system, or "expert", -> {"rep_4",
-    "distinct_2", "distinct_outputs": shares; "length_spread": standard deviation of the length over the expert's}, as far
-    as each can be had.
-    ``prefix``: "tuned" and "E" -> points of the prefix-forcing curve; ``accumulated``: excess divergence without
-    forcing minus that at the last point, paired. ``impostor``: "sampled", "greedy", "base", "experts" -> AUC,
+    "distinct_2", "distinct_outputs": shares; "length_spread": standard deviation of the length over the expert's}, as
+    far as each can be had.
+    ``prefix``: rests of "tuned" after the expert's beginning, "own" after the clone's own, "E" of another expert;
+    ``accumulated``: the excess at the last share minus that at 0, paired: what adds up along the clone's own path
+    beyond how far experts drift apart from each other.
+    ``impostor``: "sampled", "greedy", "base", "experts" -> AUC,
     0.5 for a coin, below it by chance only.
     ``self_agreement``: "tuned", "experts", "difference", points. ``calibration``: "tuned", "B0" on the expert's path,
     "own" on the clone's own; ``off_path``: overconfidence on its own path after leaving the expert's, minus that on

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -74,33 +75,71 @@ def test_a_rest_is_cut_between_the_nearest_words() -> None:
 
 
 def test_a_clone_that_writes_as_another_expert_has_no_excess() -> None:
+    """And, not knowing how the expert began, regains nothing by being told."""
+
     def as_another(one: HeldOut, share: float) -> str:
         row = forced(one, share, "")
         return paths.rest_of(one.references[1], len(row.given) / len(one.references[0]))
 
     curves, accumulated = paths.prefix(ITEMS, gone_on(as_another), written(lambda one: one.references[1]))
-    assert [point.share for point in curves["tuned"]] == [0, *SHARES]
-    for ours, theirs in zip(curves["tuned"], curves["E"], strict=True):
-        assert ours.score.value == pytest.approx(theirs.score.value)
-        assert ours.excess is not None and ours.excess.value == pytest.approx(0, abs=1e-9)
-        assert theirs.excess is None
+    assert [point.share for point in curves["own"]] == [0, *SHARES]
+    for led, alone, theirs in zip(curves["tuned"], curves["own"], curves["E"], strict=True):
+        assert led.score.value == pytest.approx(alone.score.value) == pytest.approx(theirs.score.value)
+        assert alone.excess is not None and alone.excess.value == pytest.approx(0, abs=1e-9)
+        assert theirs.excess is led.excess is None
+        assert (led.regained is None) == (led.share == 0)
+        assert led.regained is None or led.regained.value == pytest.approx(0, abs=1e-9)
     assert accumulated is not None and accumulated.value == pytest.approx(0, abs=1e-9)
 
 
+def test_experts_in_the_clones_place_accumulate_nothing() -> None:
+    """Exchangeable: the clone is one more expert, over and over; the interval holds 0 as often as it promises."""
+    held = 0
+    for repeat in range(60):
+        items = [item(1000 * repeat + n, references=3) for n in range(25)]
+        asked = [HeldOut(i.id, i.prompt, i.references[:2], i.experts[:2], i.cluster) for i in items]
+        clone = {i.id: Completion(i.id, i.references[2], True) for i in items}
+        rows = [forced(one, share, "any") for one in asked for share in SHARES]
+        accumulated = paths.prefix(asked, {"tuned": rows}, {"tuned": clone})[1]
+        assert accumulated is not None and accumulated.low is not None and accumulated.high is not None
+        held += accumulated.low < 0 < accumulated.high
+    assert held >= 52
+
+
 def test_errors_that_add_up_are_seen_as_accumulated() -> None:
-    """Alone the clone is lost from the first word; given three quarters, it writes what the expert wrote."""
+    """Experts agree but for a word in the middle; the clone begins as they do and is lost after six words."""
+    agreeing = []
+    for one in ITEMS:
+        words = one.references[0].split()
+        words[8] = "honest"
+        agreeing.append(replace(one, references=(one.references[0], " ".join(words))))
 
-    def once_led(one: HeldOut, share: float) -> str:
-        return paths.rest_of(one.references[0], share) if share == 0.75 else "zzz"
+    def lost(one: HeldOut) -> str:
+        return " ".join(one.references[0].split()[:6]) + " zzz" * 10
 
-    curves, accumulated = paths.prefix(ITEMS, gone_on(once_led), written(lambda one: "zzz"))
+    led = gone_on(lambda one, share: forced(one, share, "").rest)
+    curves, accumulated = paths.prefix(agreeing, led, written(lost))
     assert curves["tuned"][-1].score.value == 100
-    assert accumulated is not None and accumulated.low is not None and accumulated.low > 20
+    assert accumulated is not None and accumulated.low is not None and accumulated.low > 5
+    regained = curves["tuned"][-1].regained
+    assert regained is not None and regained.low is not None and regained.low > 50
+
+
+def test_a_clone_worse_from_the_first_word_accumulates_nothing() -> None:
+    """Lost throughout: far from the expert at every place, and no further at the end than another expert is."""
+    curves, accumulated = paths.prefix(ITEMS, gone_on(lambda one, share: "zzz"), written(lambda one: "zzz"))
+    assert all(point.excess is not None and point.excess.low > 0 for point in curves["own"])  # type: ignore[operator]
+    assert accumulated is not None and accumulated.high is not None and accumulated.high < 5
+
+
+def test_a_mute_clone_has_rests_of_nothing() -> None:
+    curves, _ = paths.prefix(ITEMS, gone_on(lambda one, share: ""), written(lambda one: ""))
+    assert {point.score.value for point in (*curves["tuned"], *curves["own"])} == {0.0}
 
 
 def test_points_are_means_of_chrf_over_the_rest_with_white_space_aside() -> None:
     curves, _ = paths.prefix(ITEMS, gone_on(lambda one, share: " late bread\n"), written(lambda one: "late bread"))
-    for point in curves["tuned"]:
+    for point in (*curves["tuned"][1:], curves["own"][0]):
         rests = [paths.rest_of(one.references[0], point.share).strip() for one in ITEMS]
         expected = math.fsum(metrics.chrf("late bread", rest) for rest in rests) / len(ITEMS)
         assert point.score.value == pytest.approx(expected)
@@ -118,8 +157,9 @@ def test_one_expert_gives_a_curve_without_excess() -> None:
     alone = [item(n, references=1) for n in range(5)]
     completions = {"tuned": {one.id: Completion(one.id, "late bread", True) for one in alone}}
     curves, accumulated = paths.prefix(alone, {"tuned": [forced(one, 0.5, "late") for one in alone]}, completions)
-    assert set(curves) == {"tuned"} and accumulated is None
-    assert all(point.excess is None and point.score.low is not None for point in curves["tuned"])
+    assert set(curves) == {"tuned", "own"} and accumulated is None
+    assert all(point.excess is None and point.score.low is not None for point in curves["own"])
+    assert curves["tuned"][-1].regained is not None
 
 
 def test_completions_too_short_to_part_are_left_out_of_every_point_and_counted() -> None:
@@ -127,7 +167,7 @@ def test_completions_too_short_to_part_are_left_out_of_every_point_and_counted()
     short = Forced(ITEMS[0].id, 0.75, "Yes.", " ", "", True)
     rows = [short if (row.id, row.share) == (short.id, 0.75) else row for row in rows]
     curves, _ = paths.prefix(ITEMS, {"tuned": rows}, written(lambda one: "late"))
-    for point in (*curves["tuned"], *curves["E"]):
+    for point in (*curves["tuned"], *curves["own"], *curves["E"]):
         assert point.score.n == len(ITEMS) - 1
         assert point.score.method.endswith("left out: 1")
 

@@ -134,6 +134,10 @@ FLAGGED = Gaps(100, 60, known(0.6, 0.5, 0.7), known(0.1, 0, 0.2), ())
 WEAK = Stratum("distance to training", "farthest third", 100, known(30, 28, 32), None, None)
 
 
+UNBOUNDED = Estimate(0.5, None, None, 0.95, "no bounded interval", 300)
+TOLD = {"sampled": known(0.69, 0.63, 0.75), "experts": known(0.51, 0.44, 0.58)}
+
+
 @pytest.mark.parametrize(
     "evidence, rung, begins",
     [
@@ -144,7 +148,12 @@ WEAK = Stratum("distance to training", "farthest third", 100, known(30, 28, 32),
         (replace(UNDECIDED, gaps=FLAGGED), LEARNED, "fix the data: for 60 % [50, 70] of the training completions"),
         (replace(UNDECIDED, curve="rose"), LEARNED, "gather more demonstrations rather than more steps"),
         (replace(UNDECIDED, strata=(WEAK,)), LEARNED, "gather more demonstrations, above all where it is weakest: far"),
-        (replace(ALL, closure=closure("cloned", expert=42.0)), LEARNED, "settle on one expert"),
+        (replace(ALL, closure=replace(closure("undecided"), share=UNBOUNDED)), LEARNED, "settle on one expert"),
+        (replace(ALL, closure=closure("cloned", n=240)), LEARNED, "hold out more prompts that two experts answered"),
+        (replace(ALL, impostor={}), LEARNED, "draw samples of the clone"),
+        (replace(ALL, impostor=TOLD), LEARNED, "look at what gives it away, then gather more"),
+        (replace(ALL, impostor=TOLD, curve="falling"), LEARNED, "look at what gives it away, then train longer"),
+        (replace(ALL, tuned=dict(ALL.tuned) | {"stop_rate": known(0.9, 0.8, 0.95)}), LEARNED, "mend its length"),
         (replace(ALL, closure=None), LEARNED, "have a second expert answer"),
     ],
 )

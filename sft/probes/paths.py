@@ -1,8 +1,8 @@
 """How far the clone follows the expert's path, and what leaving it costs: survival and prefix forcing.
 
 Errors of a cloned policy can add up along its own path (Ross & Bagnell 2010). The survival curve says when it leaves
-the expert's; the prefix-forcing curve puts it back on that path, ever further along, and compares what it writes from
-there with what another expert writes in the same place.
+the expert's. Prefix forcing puts it back on that path, ever further along: what it writes from there is compared with
+what it wrote in the same place by itself, and that with what another expert wrote there.
 """
 
 from __future__ import annotations
@@ -44,9 +44,11 @@ def survival(clusters: Mapping[str, str], scores: Mapping[str, TokenScores]) -> 
 def rest_of(text: str, share: float) -> str:
     """What is left of ``text`` after its first ``share`` of characters, cut between the words nearest to there.
 
-    A text without white space has no such place and is cut at the character.
+    A text without white space has no such place and is cut at the character; a blank one has no rest.
     """
     text = text.strip()
+    if not text:
+        return ""
     wanted = min(round(share * len(text)), len(text) - 1)
     starts = [at for at in range(1, len(text)) if text[at - 1].isspace() and not text[at].isspace()]
     return text[min(starts, key=lambda at: abs(at - wanted), default=wanted) :] if wanted else text
@@ -57,17 +59,21 @@ def prefix(
     forced: Mapping[str, Sequence[Forced]],
     completions: Mapping[str, Mapping[str, Completion]],
 ) -> tuple[dict[str, tuple[PrefixPoint, ...]], Estimate | None]:
-    """The prefix-forcing curve of "tuned" and, where prompts were answered twice, of "E"; and what accumulates.
+    """The prefix-forcing curves "tuned" and "own" and, where prompts were answered twice, "E"; and what accumulates.
 
-    At 0 the clone's whole greedy completion is held to the first reference, at every other share what it wrote
-    after that part of the reference to the rest of it, in headline points, white space at the ends aside. E is held
-    to the same rests: every other reference without the same share of its characters, mean over them. ``excess`` is E
-    minus tuned, paired: above 0 where the clone goes on less like the expert than another expert would.
+    Every curve is held to the rest of the first reference after a share of it, in headline points, white space at the
+    ends aside. "tuned" went on from the reference's own beginning; "own" is the clone's greedy completion without the
+    same share of its characters, so from its own beginning; "E" is every other reference without it, mean over them.
+    At 0 all is whole. ``regained`` on "tuned" is tuned minus own, paired: what being put on the expert's path is worth.
+    ``excess`` on "own" is E minus own, paired: how much further from the expert the clone is there than another expert,
+    and both of them came there by themselves. (A forced rest must not be held to E: it knows how the expert began, and
+    another expert's rest does not.)
 
-    The second value is the excess at 0 minus the excess at the last share, paired: what the clone's own first steps
-    cost, beyond what makes the start of a text harder than its end; above 0, errors add up. None without prompts
-    answered twice. All points are of the same prompts; one with a rest that is blank is left out, and counted.
-    Raises ``Absent`` where nothing was forced.
+    The second value is the excess at the last share minus that at 0, paired: above 0, the clone drifts away from the
+    expert along its own path more than experts do from each other, and its errors add up. (Rests are shorter than
+    wholes and score lower whoever writes them, which draws every excess towards 0: the sign is conservative.) None
+    without prompts answered twice. All points are of the same prompts; one with a rest that is blank is left out, and
+    counted. Raises ``Absent`` where nothing was forced.
     """
     rows: dict[str, dict[float, Forced]] = {}
     for row in forced.get("tuned", ()):
@@ -79,37 +85,56 @@ def prefix(
     whole = [i for i in items if all(s in rows[i.id] and rows[i.id][s].rest.strip() for s in shares)]
     if not whole:
         raise Absent("the expert's completions are too short to be given in part")
-    tuned = {0.0: [_points(completions["tuned"][item.id].text, item.references[0]) for item in whole]}
-    for share in shares:
-        tuned[share] = [_points(rows[i.id][share].text, rows[i.id][share].rest) for i in whole]
+    places = (0.0, *shares)
+    parts = [[None if share == 0 else rows[item.id][share] for item in whole] for share in places]
+    texts = [completions["tuned"][item.id].text for item in whole]
+    alone = [[_own(*one) for one in zip(whole, texts, part, strict=True)] for part in parts]
+    led = [alone[0], *([_points(row.text, row.rest) for row in part if row is not None] for part in parts[1:])]
     labels = [item.cluster for item in whole]
     left_out = len(items) - len(whole)
     note = f"; too short to be given in part, and left out: {left_out}" if left_out else ""
-    curve = [PrefixPoint(s, _noted(estimates.points(tuned[s], labels), note), None) for s in tuned]
     several = [place for place, item in enumerate(whole) if len(item.references) > 1]
-    if not several:
-        return {"tuned": tuple(curve)}, None
     theirs = [labels[place] for place in several]
-    another = {s: [_another(whole[place], rows[whole[place].id].get(s)) for place in several] for s in tuned}
-    excess = {s: np.subtract(another[s], [tuned[s][place] for place in several]) for s in tuned}
+    another = [[_another(whole[place], part[place]) for place in several] for part in parts]
+    excess = [np.subtract(a, [o[place] for place in several]) for a, o in zip(another, alone, strict=True)]
+
+    def mean(values: Sequence[float] | np.ndarray, groups: Sequence[str]) -> Estimate:
+        return _noted(estimates.mean(values, groups), note)
+
+    def curve(scores: Sequence[Sequence[float]], groups: Sequence[str]) -> list[PrefixPoint]:
+        found = [_noted(estimates.points(values, groups), note) for values in scores]
+        return [PrefixPoint(share, score, None) for share, score in zip(places, found, strict=True)]
+
+    regained = [None, *(mean(np.subtract(f, o), labels) for f, o in zip(led[1:], alone[1:], strict=True))]
     curves = {
-        "tuned": tuple(replace(p, excess=_noted(estimates.mean(excess[p.share], theirs), note)) for p in curve),
-        "E": tuple(PrefixPoint(s, _noted(estimates.points(another[s], theirs), note), None) for s in tuned),
+        "tuned": tuple(replace(p, regained=r) for p, r in zip(curve(led, labels), regained, strict=True)),
+        "own": tuple(curve(alone, labels)),
     }
-    return curves, _noted(estimates.mean(excess[0.0] - excess[shares[-1]], theirs), note)
+    if not several:
+        return curves, None
+    curves["own"] = tuple(replace(p, excess=mean(e, theirs)) for p, e in zip(curves["own"], excess, strict=True))
+    curves["E"] = tuple(curve(another, theirs))
+    return curves, mean(excess[-1] - excess[0], theirs)
 
 
 def _points(text: str, wanted: str) -> float:
     return metrics.chrf(text.strip(), wanted.strip())
 
 
+def _after(text: str, row: Forced | None) -> str:
+    """``text`` without the share of characters that ``row`` gave of the reference; all of it where it gave none."""
+    return text if row is None else rest_of(text, len(row.given) / (len(row.given) + len(row.rest)))
+
+
+def _own(item: HeldOut, text: str, row: Forced | None) -> float:
+    return _points(_after(text, row), item.references[0] if row is None else row.rest)
+
+
 def _another(item: HeldOut, row: Forced | None) -> float:
-    """Headline points of the other references, without the share that ``row`` gave of the first, against its rest."""
+    """Headline points of the other references, each after the same share, against the first one's rest; their mean."""
     first, *others = item.references
-    if row is None:
-        return math.fsum(_points(text, first) for text in others) / len(others)
-    share = len(row.given) / (len(row.given) + len(row.rest))
-    return math.fsum(_points(rest_of(text, share), row.rest) for text in others) / len(others)
+    wanted = first if row is None else row.rest
+    return math.fsum(_points(_after(text, row), wanted) for text in others) / len(others)
 
 
 def _noted(estimate: Estimate, note: str) -> Estimate:
