@@ -244,7 +244,7 @@ def _strata(observed: Observations, table: Table, floor: str, base: str, seed: i
 
 
 def _calibrations(observed: Observations, clusters: Mapping[str, str], attempt: _Attempts, seed: int) -> dict[str, Any]:
-    found = {}
+    found: dict[str, Any] = {}
     for system in ("tuned", "B0"):
         scores = {key: s for key, s in observed.token_scores.get(system, {}).items() if key in clusters}
         if scores:
