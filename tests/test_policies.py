@@ -31,7 +31,7 @@ from transformers import (  # noqa: E402
 from sft import policies, sources  # noqa: E402
 from sft.demonstrations import Message  # noqa: E402
 from sft.errors import PolicyError, SourceError, UserError  # noqa: E402
-from sft.policies import context_length, load_policy, load_renderer, quiet_engine, supervised_only  # noqa: E402
+from sft.policies import cloned, context_length, load_policy, load_renderer, quiet_engine, supervised_only  # noqa: E402
 from sft.sources import WeightsWheel, Wheel  # noqa: E402
 
 IDS = torch.tensor([[5, 80, 33, 60, 7, 21, 9, 100], [44, 12, 13, 90, 201, 3, 8, 77]])
@@ -94,6 +94,23 @@ def test_a_merged_adapter_says_what_the_unmerged_one_says(tiny_model: Path, adap
     base = load_policy(str(tiny_model))
     assert not torch.allclose(logits(clone.model), logits(base.model), atol=1e-2), "the adapter must say something else"
     assert clone.renderer.template_hash == base.renderer.template_hash
+
+
+def test_the_clone_may_take_the_weights_of_its_base_over(tiny_model: Path, adapter: Path) -> None:
+    """Nothing is read twice: the same storage, and what it says is what a clone loaded afresh says."""
+    fresh = load_policy(str(tiny_model), tuned=adapter)
+    base = load_policy(str(tiny_model))
+    storage = base.model.get_input_embeddings().weight.data_ptr()
+    clone = cloned(base, adapter)
+    assert clone.model.get_input_embeddings().weight.data_ptr() == storage
+    assert torch.equal(logits(clone.model), logits(fresh.model))
+    assert not clone.model.training and clone.renderer is base.renderer
+    assert clone.model.generation_config.eos_token_id == fresh.model.generation_config.eos_token_id
+
+
+def test_a_renderer_that_is_there_is_not_made_again(tiny_model: Path) -> None:
+    renderer = load_renderer(str(tiny_model), template="plain")
+    assert load_policy(str(tiny_model), renderer=renderer).renderer is renderer
 
 
 def test_a_full_model_is_loaded_in_place_of_the_base(tiny_model: Path, tmp_path: Path) -> None:
