@@ -1,7 +1,7 @@
 """Three experts, the same questions: one file of demonstrations from the three personas of Personality Chat.
 
     python benchmarks/personas.py qna_chitchat_{friendly,professional,witty}.tsv -o personas.jsonl
-    sft run benchmarks/personas.yaml --set demonstrations.path=personas.jsonl --set demonstrations.expert=witty -o runs/witty
+    sft run benchmarks/personas.yaml --set demonstrations.expert=witty -o runs/witty
 
 Each persona answers thousands of questions with about ninety answers, so questions are grouped by *scenario*: those to
 which the three personas give the same three answers. A scenario is on one side of the split, and a held-out question

@@ -98,7 +98,7 @@ def _close_the_distance(evidence: Evidence) -> str:
     if closure is not None and closure.share.low is None:
         return (
             "settle on one expert: on these prompts experts agree with each other no better than a shortcut does, so "
-            "no clone can be shown to come closer; choose one with demonstrations.expert, or have them agree on a manner"
+            "no clone can be shown to come closer; choose one (demonstrations.expert), or have them agree on a manner"
         )
     if evidence.curve == "falling":
         return _LONGER
