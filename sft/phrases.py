@@ -26,6 +26,7 @@ RUNG_MEANINGS = {
 METRIC_NAMES = {
     "chrf": ("chrF", "shared runs of characters, precision and recall alike", "points"),
     "chrf2": ("chrF2", "the same with recall weighted four times", "points"),
+    "chrf_max": ("chrF, nearest", "against the reference that is nearest, not the mean over all", "points"),
     "rouge_l": ("ROUGE-L", "longest common sequence of words", "points"),
     "token_f1": ("token F1", "shared words, whatever their order", "points"),
     "edit_similarity": ("edit similarity", "characters that need no editing", "points"),
@@ -76,6 +77,13 @@ GLOSSARY = (
     ("bits per byte", "how surprising a model finds the expert\u2019s words; 0 would be no surprise at all"),
     ("cluster", "prompts that share a source and so are not independent; intervals allow for that"),
     ("loss", "surprise at the next word, the quantity that training lowers"),
+    (
+        "the expert\u2019s path",
+        "what the expert wrote, token by token; a model leaves it with the first token of its own",
+    ),
+    ("overconfident", "surer than it is right: a mean confidence of 80 % where 70 % of the tokens are right"),
+    ("AUC", "how often a classifier picks the right one of two texts: 0.5 is guessing, 1 is never wrong"),
+    ("p", "how often chance alone would give a figure like this; 0.05 and less counts as more than chance"),
     ("guardrail", "a red line that no good score can make up for"),
 )
 

@@ -153,45 +153,53 @@ def test_a_median_that_is_not_reached_is_not_made_up() -> None:
     assert meanings.survival({"B0": steps(0.5)}) == meanings.survival({}) == ""
 
 
-def forced(*points: tuple[float, float], excess: tuple[Estimate | None, ...] = (None, None)) -> tuple[PrefixPoint, ...]:
-    return tuple(PrefixPoint(s, est(v, v - 2, v + 2), e) for (s, v), e in zip(points, excess, strict=True))
+def curve(*points: tuple[float, float], **parts: list[Estimate | None]) -> tuple[PrefixPoint, ...]:
+    none: list[Estimate | None] = [None] * len(points)
+    excess, regained = parts.get("excess", none), parts.get("regained", none)
+    rows = zip(points, excess, regained, strict=True)
+    return tuple(PrefixPoint(share, est(v, v - 2, v + 2), lag, back) for (share, v), lag, back in rows)
 
 
 @pytest.mark.parametrize(
-    ("last", "start"),
+    ("regained", "says"),
     [
-        (60.0, "The more of the expert's text it is given, the closer the clone goes on: 45.0"),
-        (30.0, "The clone goes on less close the more of the expert's text it is given"),
-        (47.0, "Giving it part of the expert's text does not clearly change"),
+        (est(6.1, 4, 8.2), "goes on 6.1 [4.0, 8.2] chrF points closer to the expert than after its own beginning"),
+        (est(-6.1, -8.2, -4), "goes on 6.1 [4.0, 8.2] chrF points further from the expert than after its own"),
+        (est(0.5, -2, 3), "goes on no clearly closer than after its own beginning (+0.5"),
     ],
 )
-def test_the_prefix_curve_rises_falls_or_is_undecided(last: float, start: str) -> None:
-    sentence = meanings.prefix({"tuned": forced((0, 45), (0.75, last))}, "chrF")
-    assert sentence.startswith(start)
-    assert f"{last:.1f} [{last - 2:.1f}, {last + 2:.1f}] with 75 % of the expert's text given" in sentence
-    assert "another expert" not in sentence
-    beside = meanings.prefix({"tuned": forced((0, 45), (0.75, last)), "E": forced((0, 60), (0.75, 62))}, "chrF")
-    assert beside.endswith("another expert, in the same places, 60.0 [58.0, 62.0] and 62.0 [60.0, 64.0].")
+def test_being_put_on_the_path_helps_harms_or_is_undecided(regained: Estimate, says: str) -> None:
+    led = curve((0, 45), (0.25, 50), (0.5, 51), (0.75, 40), regained=[None, est(99), regained, est(99)])
+    sentence = meanings.prefix({"tuned": led, "own": curve((0, 45), (0.25, 44), (0.5, 43), (0.75, 40))}, "chrF")
+    assert sentence.startswith("Given 50 % of the expert's text, the clone ")
+    assert says in sentence
+    assert "51.0 [49.0, 53.0] against 43.0 [41.0, 45.0]" in sentence
+    assert ("its own first steps cost it." in sentence) == (regained.low is not None and regained.low > 0)
+
+
+def test_without_a_forced_point_nothing_is_said_of_it() -> None:
+    assert meanings.prefix({"tuned": curve((0, 45))}, "chrF") == meanings.prefix({}, "chrF") == ""
 
 
 @pytest.mark.parametrize(
     ("accumulated", "end"),
     [
-        (est(5.2, 3.0, 7.4), "first steps cost it 5.2 [3.0, 7.4] points, so its errors add up."),
-        (est(-5.2, -7.4, -3.0), "falls back by 5.2 [3.0, 7.4] points more, so it is not its beginnings that cost it"),
-        (est(1.1, -2.0, 4.2), "it is not shown that its own first steps cost it anything (+1.1"),
+        (est(5.2, 3.0, 7.4), "its lag grows by 5.2 [3.0, 7.4] points along its own path, so its errors add up."),
+        (est(-5.2, -7.4, -3.0), "its lag shrinks by 5.2 [3.0, 7.4] points along its own path; no errors add up."),
+        (est(1.1, -2.0, 4.2), f"its lag is not shown to grow (+1.1 [{MINUS}2.0, +4.2] points), so no errors add up"),
     ],
 )
 def test_errors_add_up_only_where_the_interval_says_so(accumulated: Estimate, end: str) -> None:
-    curves = {"tuned": forced((0, 45), (0.75, 52), excess=(est(6.1, 4, 8), est(0.9, -1, 3)))}
-    sentence = meanings.excess(curves, accumulated, "chrF")
-    assert sentence.startswith("Another expert is +6.1 [+4.0, +8.0] chrF points closer")
+    own = curve((0, 45), (0.75, 52), excess=[est(0.9, -1, 3), est(6.1, 4, 8)])
+    sentence = meanings.excess({"own": own}, accumulated, "chrF")
+    assert sentence.startswith(f"Another expert is +0.9 [{MINUS}1.0, +3.0] chrF points closer to the expert than the")
+    assert "+6.1 [+4.0, +8.0] over the last 25 %" in sentence
     assert end in sentence
 
 
 def test_without_a_second_expert_nothing_is_said_to_add_up() -> None:
-    assert "cannot be told" in meanings.excess({"tuned": forced((0, 45), (0.75, 52))}, None, "chrF")
-    assert meanings.excess({}, None, "chrF") == meanings.prefix({}, "chrF") == ""
+    assert "cannot be told" in meanings.excess({"own": curve((0, 45), (0.75, 52))}, None, "chrF")
+    assert "cannot be told" in meanings.excess({}, None, "chrF")
 
 
 def calibrated(over: Estimate) -> Calibration:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sft import meanings
 from sft.chapters.parts import DASH, Chapter, Grid, Part, Row, absent
 from sft.phrases import metric_name, system_name
-from sft.scorecards import Calibration, Estimate, PrefixPoint, Scorecard, SurvivalPoint
+from sft.scorecards import Calibration, Estimate, Scorecard, SurvivalPoint
 from sft.typography import figure
 
 __all__ = ["path"]
@@ -62,40 +62,48 @@ def _prefix(card: Scorecard) -> Part:
     if not tuned:
         return Part("prefix", heading, absent=absent(card, "prefix"))
 
-    def row(label: str, found: Sequence[tuple[float, Estimate | None]], lit: bool = False, signed: bool = False) -> Row:
-        by_share = dict(found)
+    def row(label: str, system: str, part: str = "score", signed: bool = False) -> Row:
+        by_share: dict[float, Estimate | None] = {p.share: getattr(p, part) for p in card.prefix.get(system, ())}
         known = [by_share.get(point.share) for point in tuned]
-        return Row(label, tuple(figure(e, signed=signed) if e else DASH for e in known), lit)
+        cells = tuple(figure(e, signed=signed) if e else DASH for e in known)
+        return Row(label, cells, system == "tuned" and part == "score")
 
-    def scores(points: Sequence[PrefixPoint]) -> list[tuple[float, Estimate | None]]:
-        return [(point.share, point.score) for point in points]
-
-    rows = [row("the clone", scores(tuned), True)]
-    if card.prefix.get("E"):
-        rows.append(row("another expert", scores(card.prefix["E"])))
-        rows.append(row("another expert minus the clone", [(p.share, p.excess) for p in tuned], signed=True))
+    rows = (
+        row("the clone, after the expert\u2019s beginning", "tuned"),
+        row("the clone, after its own beginning", "own"),
+        row("difference: what the expert\u2019s beginning is worth", "tuned", "regained", True),
+        row("another expert", "E"),
+        row("another expert minus the clone by itself", "own", "excess", True),
+    )
     columns = (
         (f"{name} of the rest, points", ""),
         *((f"{100 * point.share:.0f} % given", f"n = {point.score.n}") for point in tuned),
     )
     reading = (
-        "The clone is given the first part of what the expert wrote and goes on from there; the height is how close "
-        "the rest comes. At 0 % it starts by itself. The green curve is another expert\u2019s text in the same places: "
-        "what the rest of a text scores whoever writes it."
+        "Each curve is held to what is left of the expert\u2019s text after the share below. The blue one was given "
+        "the expert\u2019s first part and goes on from there; the dashed one is what the clone wrote in the same place "
+        "by itself. The further they part, the more its own first steps cost it. The green curve is another expert, "
+        "who went there by his own way too: what the rest of a text scores whoever writes it."
     )
-    grid = Grid("Prefix forcing", columns, tuple(rows))
-    return Part("prefix", heading, (meanings.prefix(card.prefix, name),), reading, (grid,))
+    grid = Grid("Prefix forcing", columns, tuple(r for r in rows if set(r.cells) != {DASH}))
+    sentence = meanings.prefix(card.prefix, name)
+    return Part("prefix", heading, (sentence,) if sentence else (), reading, (grid,))
 
 
 def _excess(card: Scorecard) -> Part:
     reading = (
-        "How many points another expert is ahead of the clone from the same place on. A curve that falls towards the "
-        "zero line says that the clone is as good as another expert once it stands where the expert stood: its own "
-        "first steps were what it lost by. A level curve says that it lags throughout."
+        "How many points another expert is closer to the expert than the clone is, from the same place to the end; "
+        "both went there by their own way. A curve that rises says that the clone drifts away: one error brings the "
+        "next. A level or falling curve says that it does not, and below the line it is the closer of the two."
     )
     sentence = meanings.excess(card.prefix, card.accumulated, metric_name(card.headline))
-    drawn = any(point.excess is not None for point in card.prefix["tuned"])
-    return Part("excess", "Do its errors add up?", (sentence,), reading if drawn else "")
+    lags = [(point.share, point.excess) for point in card.prefix.get("own", ()) if point.excess is not None]
+    if not lags or card.accumulated is None:
+        return Part("excess", "Do its errors add up?", (sentence,), reading if lags else "")
+    columns = (("Another expert minus the clone by itself", ""), (f"{metric_name(card.headline)} points", ""))
+    rows = [Row(f"after {100 * share:.0f} % of the text", (figure(lag, signed=True),)) for share, lag in lags]
+    rows.append(Row("growth, from the first to the last of them", (figure(card.accumulated, signed=True),), True))
+    return Part("excess", "Do its errors add up?", (sentence,), reading, (Grid("Lag", columns, tuple(rows)),))
 
 
 def _calibration(card: Scorecard) -> Part:

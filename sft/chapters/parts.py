@@ -78,12 +78,9 @@ def absent(card: Scorecard, section: str, otherwise: str = "this scorecard does 
 def claimed(chapters: Sequence[Chapter], more: Sequence[Part], card: Scorecard) -> list[tuple[str, str]]:
     """Sections that are absent by the scorecard and of which no part says so: (section, sentence)."""
     parts = [part for chapter in chapters for part in chapter.parts] + list(more)
-    said = {sentence for part in parts for sentence in (part.absent, *part.notes)}
-    return [
-        (section, sentence)
-        for section in card.absent
-        if (sentence := absent(card, section)) not in said and not any(sentence in note for note in said)
-    ]
+    said = " ".join(sentence for part in parts for sentence in (part.absent, *part.notes)).casefold()
+    sentences = [(section, absent(card, section)) for section in card.absent]
+    return [(section, sentence) for section, sentence in sentences if sentence.casefold() not in said]
 
 
 def by_system(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sft.drawings.ink import (
     NARROW,
+    STRONG_CHARACTER,
     Axis,
     Entry,
     circle,
@@ -103,7 +104,7 @@ def curves(
             marks.append(circle(x(a), y(b), 7, f"ring kind-{line.kind}"))
             below = y(b) + 26
             above = below > y.start - 4
-            at = clamped(x(a), words, left, x.end)
+            at = clamped(x(a), words, left, x.end, STRONG_CHARACTER)
             marks.append(text(at, y(b) - 14 if above else below, words, "strong halo", "middle"))
     return picture(key, width, y.start + 44, title, description, [*parts, *marks])
 

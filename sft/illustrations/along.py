@@ -34,7 +34,7 @@ def drawn(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
         )
     if card.prefix.get("tuned"):
         yield "prefix", _prefix(card, name, width)
-        behind = [(p.share, p.excess) for p in card.prefix["tuned"] if p.excess is not None]
+        behind = [(p.share, p.excess) for p in card.prefix.get("own", ()) if p.excess is not None]
         if behind:
             yield "excess", _excess(behind, name, width)
     if card.calibration:
@@ -67,7 +67,11 @@ def _prefix(card: Scorecard, name: str, width: int) -> str:
 
     lines = [
         line(card.prefix[system], label, kind)
-        for system, label, kind in (("tuned", "the clone", "tuned"), ("E", "another expert", "expert"))
+        for system, label, kind in (
+            ("tuned", "after the expert's beginning", "tuned"),
+            ("own", "after its own beginning", "held"),
+            ("E", "another expert", "expert"),
+        )
         if card.prefix.get(system)
     ]
     said = "; ".join(
@@ -79,7 +83,7 @@ def _prefix(card: Scorecard, name: str, width: int) -> str:
         title="How closely it goes on once part of the expert's text is given",
         width=width,
         description=f"{name} of the rest of the completion, by the share given. {said}.",
-        x_axis="share of the expert's text given",
+        x_axis="share of the text before it",
         y_axis=f"{name} of the rest (points)",
         parts_of=[point.share for point in card.prefix["tuned"]],
     )
@@ -87,16 +91,20 @@ def _prefix(card: Scorecard, name: str, width: int) -> str:
 
 def _excess(behind: Sequence[tuple[float, Estimate]], name: str, width: int) -> str:
     line = Line(
-        "another expert minus the clone", [(x, e.value) for x, e in behind], "tuned", band=_band(behind), beads=True
+        "another expert minus the clone by itself",
+        [(x, e.value) for x, e in behind],
+        "tuned",
+        band=_band(behind),
+        beads=True,
     )
     said = ", ".join(f"{e.value:.1f} at {100 * x:.0f} %" for x, e in behind)
     return drawings.curves(
         [line],
         key="excess",
-        title="How far it stays behind another expert",
+        title="How far it lags behind another expert along its own path",
         width=width,
         description=f"{name} of another expert minus that of the clone, by the share given: {said}.",
-        x_axis="share of the expert's text given",
+        x_axis="share of the text before it",
         y_axis=f"{name} points behind another expert",
         signed=True,
         parts_of=[x for x, _ in behind],

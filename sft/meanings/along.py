@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sft.meanings.figures import apart, away, hundredfold, rate, side
+from sft.meanings.figures import away, hundredfold, rate, side
 from sft.scorecards import Calibration, Estimate, PrefixPoint, SurvivalPoint
 from sft.typography import figure
 
@@ -48,53 +48,52 @@ def _tokens(count: int) -> str:
 
 
 def prefix(curves: Mapping[str, Sequence[PrefixPoint]], points: str) -> str:
-    """Whether the clone goes on closer to the expert the more of the expert's text it is given."""
-    tuned, expert = curves.get("tuned", ()), curves.get("E", ())
-    if not tuned:
+    """What it is worth to the clone to be put on the expert's path: at the share of the text nearest to half."""
+    known = [point for point in curves.get("tuned", ()) if point.regained is not None]
+    if not known:
         return ""
-    first, last = tuned[0], tuned[-1]
-    if first is last:
-        return f"Left to itself the clone scores {figure(first.score)} {points} points."
-    given = f"with {rate(last.share)} of the expert's text given"
-    figures = f"{figure(first.score)} {points} points left to itself, {figure(last.score)} {given}"
-    start = {
-        1: "The more of the expert's text it is given, the closer the clone goes on",
-        -1: "The clone goes on less close the more of the expert's text it is given: what is left is harder to guess",
-        0: "Giving it part of the expert's text does not clearly change how closely the clone goes on",
-    }[apart(last.score, first.score)]
-    beside = ""
-    if expert:
-        beside = f"; another expert, in the same places, {figure(expert[0].score)} and {figure(expert[-1].score)}"
-    return f"{start}: {figures}{beside}."
+    at = min(known, key=lambda point: abs(point.share - 0.5))
+    assert at.regained is not None
+    own = next((point.score for point in curves.get("own", ()) if point.share == at.share), None)
+    alone = f" against {figure(own)}" if own is not None else ""
+    given = f"Given {rate(at.share)} of the expert's text, the clone goes on"
+    figures = f"{figure(at.score)}{alone}"
+    if side(at.regained) > 0:
+        return (
+            f"{given} {away(at.regained)} {points} points closer to the expert than after its own beginning "
+            f"({figures}): that is what its own first steps cost it."
+        )
+    if side(at.regained) < 0:
+        return (
+            f"{given} {away(at.regained)} {points} points further from the expert than after its own beginning "
+            f"({figures}): it does not know how to take up the expert's thread."
+        )
+    return (
+        f"{given} no clearly closer than after its own beginning ({figure(at.regained, signed=True)} {points} points; "
+        f"{figures}): its own first steps are not shown to cost it anything."
+    )
 
 
 def excess(curves: Mapping[str, Sequence[PrefixPoint]], accumulated: Estimate | None, points: str) -> str:
-    """What the clone's own first steps cost it, beyond what another expert pays in the same places."""
-    tuned = [point for point in curves.get("tuned", ()) if point.excess is not None]
-    if not curves.get("tuned"):
-        return ""
-    if len(tuned) < 2 or accumulated is None:
+    """Whether the clone drifts away from the expert along its own path more than another expert does."""
+    own = [point for point in curves.get("own", ()) if point.excess is not None]
+    if len(own) < 2 or accumulated is None:
         return (
             "Whether its errors add up cannot be told: no second expert answered these prompts, so nobody knows how "
-            "much harder the start of a text is than its end."
+            "far two experts drift apart."
         )
-    first, last = tuned[0], tuned[-1]
-    assert first.excess is not None and last.excess is not None
+    first, last = own[0].excess, own[-1].excess
+    assert first is not None and last is not None
     start = (
-        f"Another expert is {figure(first.excess, signed=True)} {points} points closer where both are left to "
-        f"themselves, {figure(last.excess, signed=True)} with {rate(last.share)} of the text given"
+        f"Another expert is {figure(first, signed=True)} {points} points closer to the expert than the clone over the "
+        f"whole text, {figure(last, signed=True)} over the last {rate(1 - own[-1].share)}"
     )
     if side(accumulated) > 0:
-        return f"{start}: the clone's own first steps cost it {away(accumulated)} points, so its errors add up."
+        return f"{start}: its lag grows by {away(accumulated)} points along its own path, so its errors add up."
     if side(accumulated) < 0:
-        return (
-            f"{start}: put on the expert's path it falls back by {away(accumulated)} points more, so it is not its "
-            "beginnings that cost it, but how it goes on."
-        )
-    return (
-        f"{start}: it is not shown that its own first steps cost it anything "
-        f"({figure(accumulated, signed=True)} points)."
-    )
+        return f"{start}: its lag shrinks by {away(accumulated)} points along its own path; no errors add up."
+    grown = figure(accumulated, signed=True)
+    return f"{start}: its lag is not shown to grow ({grown} points), so no errors add up that can be seen."
 
 
 def on_path(tuned: Calibration | None, base: Calibration | None) -> str:
