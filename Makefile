@@ -22,5 +22,5 @@ inner: setup         ## the inner loop, without torch
 check: setup         ## linter, format, types, layers
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/python -m pytest -q -n 0 tests/test_architecture.py
 
-bench-statistics: setup   ## type I error, coverage and power of every statistic, and the verdicts of planted clones; about 8 minutes on one core
+bench-statistics: setup   ## type I error, coverage and power of every statistic, and the verdicts of planted clones; about 8 minutes on one idle core
 	$(BIN)/python benchmarks/simulations.py && $(BIN)/python benchmarks/planted.py

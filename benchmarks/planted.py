@@ -141,7 +141,7 @@ def card(
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--repeats", type=int, default=20, help="worlds a size")
+    options.add_argument("--repeats", type=int, default=10, help="worlds a size")
     options.add_argument("--sizes", type=int, nargs="+", default=[30, 260], help="held-out prompts")
     given = options.parse_args()
     began = time.perf_counter()
