@@ -81,7 +81,7 @@ def measure(
     attempt = _Attempts(absent)
     full = profile == "full"
     systems = [*(s for s in SYSTEMS if s in table.systems), *sorted(table.systems - set(SYSTEMS))]
-    summary = tuple(table.summary(system, seed) for system in systems)
+    summary = tuple(table.summary(system) for system in systems)
     gains = tuple(table.gain(floor, seed) for floor in floors)
     gain = min(gains, key=lambda gain: gain.estimate.value)
     base, saved, p_value = likelihood.imitation(clusters, scores, seed)
@@ -89,14 +89,14 @@ def measure(
     left = {key: paths.left_at(found) for key, found in scores.get("tuned", {}).items() if key in clusters}
     agreed = attempt("closure", lambda: _closure(table, gain.floor, seed))
     repeated = attempt("memorisation", lambda: _memorisation(observed, seed))
-    forgotten = attempt("forgetting", lambda: forgetting.forgetting(observed.control, seed=seed)) or ()
+    forgotten = attempt("forgetting", lambda: forgetting.forgetting(observed.control)) or ()
     told_apart = attempt("impostor", lambda: _impostors(observed, seed)) or {}
     values = attempt("gaps", lambda: gaps.gaps(observed.prompt_values, observed.train, seed=seed))
     curve, accumulated = attempt(
         "prefix", lambda: paths.prefix(held_out, observed.forced, completions)
     ) or ({}, None)  # fmt: skip
     measured_corpus, corpus_signatures = attempt("corpus", lambda: _corpus(observed, full, seed)) or ({}, {})
-    parts = attempt("strata", lambda: _strata(observed, table, gain.floor, base, seed)) or ()
+    parts = attempt("strata", lambda: _strata(observed, table, gain.floor, base)) or ()
     missing = _unscored(held_out, table, ["tuned", *floors], observed)
     red_lines = (
         *_guardrails(table, len(missing)),
@@ -130,7 +130,7 @@ def measure(
         imitation_gain=saved,
         imitation_floor=base,
         systems=summary,
-        bits_per_byte={s: likelihood.bits_per_byte(clusters, found, seed) for s, found in measured.items()},
+        bits_per_byte={s: likelihood.bits_per_byte(clusters, found) for s, found in measured.items()},
         action={s: likelihood.action(clusters, found) for s, found in measured.items()},
         survival={s: paths.survival(clusters, found) for s, found in measured.items()},
         lengths={
@@ -226,7 +226,7 @@ def _corpus(
     return corpus.corpus(observed.held_out, policies, seed=seed)
 
 
-def _strata(observed: Observations, table: Table, floor: str, base: str, seed: int) -> tuple[Any, ...]:
+def _strata(observed: Observations, table: Table, floor: str, base: str) -> tuple[Any, ...]:
     spent = None
     if base:
         spent = {
@@ -239,7 +239,7 @@ def _strata(observed: Observations, table: Table, floor: str, base: str, seed: i
     sizes = {key: s.bytes for key, s in observed.token_scores.get("tuned", {}).items()}
     scores = {system: table.scores(system) for system in ("tuned", floor)}
     return strata.strata(
-        observed.held_out, observed.train, scores, floor, spent, sizes, table.clusters, seed=seed
+        observed.held_out, observed.train, scores, floor, spent, sizes, table.clusters
     )  # fmt: skip
 
 
@@ -350,7 +350,7 @@ def _signature(
         "clusters": len({item.cluster for item in observed.held_out}),
         "headline": HEADLINE,
         "metrics": metrics.signatures() | dict(more),
-        "intervals": "CR2 clustered t (Bell & McCaffrey df); Wilson; cluster bootstrap "
+        "intervals": "CR2 clustered t (Bell & McCaffrey df); Wilson; Fieller for sum over sum; logit t for AUC; grouped jackknife for distinct counts; cluster bootstrap "
         f"{intervals.DRAWS} draws; sign-flip {intervals.FLIPS} draws; Greenwood log-log; 95 %",
         "seed": seed,
         **_versions(),

@@ -93,8 +93,8 @@ class SystemScores:
 class Gain:
     """Paired difference tuned minus ``floor`` on the headline score, in points.
 
-    ``smallest_visible``: the gain this many prompts would have shown with 80 % probability (one-sided
-    5 %); None where prompts of one cluster only can show nothing.
+    ``smallest_visible``: the gain this many prompts would have shown with 80 % probability by the verdict's own
+    rule; None where there are too few clusters to show any.
     """
 
     floor: str

@@ -109,7 +109,7 @@ def _why_none(best: Gain, evidence: Evidence) -> str:
             return "but how likely it finds the expert's own words was not measured."
         return "but it does not clearly find the expert's own words likelier than the base model does."
     if best.smallest_visible is None:
-        return "prompts of a single cluster can show no gain of any size."
+        return "prompts of fewer than five groups can show no gain of any size."
     if best.smallest_visible == 0:
         return "the two differ by the same on every prompt."
     return f"the smallest gain this test could have seen is about {best.smallest_visible:.1f} points."

@@ -369,6 +369,18 @@ def test_a_track_holds_any_place_and_interval(value: float, spread: float, width
         assert here >= end - 0.1
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("value", [0.4, 1.21, 2.0, -2.0])
+def test_the_two_ends_of_a_track_do_not_write_over_each_other(width: int, value: float) -> None:
+    root = way(value, value - 0.1, value + 0.1, width)
+    said = {part.text: part for part in root.iter(f"{SVG}text")}
+    end = said["another expert"]
+    left = number(end, "x") - len("another expert") * CHARACTER
+    level = [part for part in said.values() if part.get("y") == end.get("y") and part is not end]
+    assert level, "the other end's first line"
+    assert all(number(part, "x") + len(part.text or "") * CHARACTER <= left + 1 for part in level)
+
+
 def test_a_track_without_an_interval_has_no_bar() -> None:
     assert not marked(way(0.4, None, None), "line", "interval")
 

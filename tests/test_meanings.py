@@ -184,16 +184,21 @@ def test_without_a_forced_point_nothing_is_said_of_it() -> None:
 @pytest.mark.parametrize(
     ("accumulated", "end"),
     [
-        (est(5.2, 3.0, 7.4), "its lag grows by 5.2 [3.0, 7.4] points along its own path, so its errors add up."),
-        (est(-5.2, -7.4, -3.0), "its lag shrinks by 5.2 [3.0, 7.4] points along its own path; no errors add up."),
-        (est(1.1, -2.0, 4.2), f"its lag is not shown to grow (+1.1 [{MINUS}2.0, +4.2] points), so no errors add up"),
+        (est(5.2, 3.0, 7.4), "the clone loses 5.2 [3.0, 7.4] points along its own path, so its errors add up."),
+        (est(-5.2, -7.4, -3.0), "the clone makes up 5.2 [3.0, 7.4] points along its own path, so no errors add up."),
+        (
+            est(1.1, -2.0, 4.2),
+            f"is not shown to lose along its own path (+1.1 [{MINUS}2.0, +4.2] points), so no errors are",
+        ),
     ],
 )
 def test_errors_add_up_only_where_the_interval_says_so(accumulated: Estimate, end: str) -> None:
-    own = curve((0, 45), (0.75, 52), excess=[est(0.9, -1, 3), est(6.1, 4, 8)])
+    own = curve((0, 45), (0.75, 52), excess=[est(-0.9, -3, 1), est(6.1, 4, 8)])
     sentence = meanings.excess({"own": own}, accumulated, "chrF")
-    assert sentence.startswith(f"Another expert is +0.9 [{MINUS}1.0, +3.0] chrF points closer to the expert than the")
-    assert "+6.1 [+4.0, +8.0] over the last 25 %" in sentence
+    assert sentence.startswith(
+        f"Over the whole text another expert is 0.9 [{MINUS}1.0, 3.0] chrF points behind the clone, over the last 25 % "
+        "6.1 [4.0, 8.0] chrF points ahead of it: "
+    )
     assert end in sentence
 
 

@@ -224,7 +224,7 @@ def _pair(a: _Side, b: _Side, clusters: Mapping[Prompt, str], pairs: int, seed: 
         first=a.name,
         second=b.name,
         difference=estimates.mean(differences, labels),
-        bits=_bits_apart(a, b, clusters, seed),
+        bits=_bits_apart(a, b, clusters),
         p_value=intervals.sign_flip(differences, labels, seed=seed, two_sided=True),
         adjusted=1.0,
         smallest_visible=None if error is None else needed * error,
@@ -233,7 +233,7 @@ def _pair(a: _Side, b: _Side, clusters: Mapping[Prompt, str], pairs: int, seed: 
     )
 
 
-def _bits_apart(a: _Side, b: _Side, clusters: Mapping[Prompt, str], seed: int) -> Estimate | None:
+def _bits_apart(a: _Side, b: _Side, clusters: Mapping[Prompt, str]) -> Estimate | None:
     """Bits per byte of ``a`` minus those of ``b``, on prompts where both were scored on the same text."""
     both = [
         prompt
@@ -244,7 +244,7 @@ def _bits_apart(a: _Side, b: _Side, clusters: Mapping[Prompt, str], seed: int) -
         return None
     apart = [a.spent[prompt][0] - b.spent[prompt][0] for prompt in both]
     sizes = [a.spent[prompt][1] for prompt in both]
-    return estimates.ratio(apart, sizes, [clusters[prompt] for prompt in both], seed)
+    return estimates.ratio(apart, sizes, [clusters[prompt] for prompt in both])
 
 
 def _judged(pair: Pair, adjusted: float) -> Pair:

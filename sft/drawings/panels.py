@@ -121,7 +121,6 @@ _SHOWN = (-0.4, 1.4)
 
 def track(here: Place, start: Place, end: Place, goal: Place, *, key: str, title: str, width: int, axis: str) -> str:
     """How far ``here`` has come on the way from ``start`` (0) to ``end`` (1), with a dashed line at ``goal``."""
-    narrow = width < NARROW
     known = [value for value in (here.value, here.low, here.high) if value is not None]
     low = max(min(0.0, *known) - 0.03, _SHOWN[0]) if min(known) < 0 else 0.0
     high = min(max(1.0, *known) + 0.03, _SHOWN[1]) if max(known) > 1 else 1.0
@@ -148,7 +147,7 @@ def track(here: Place, start: Place, end: Place, goal: Place, *, key: str, title
         parts += capped(at(here.low), at(here.high), rail, "ink")
     parts += [circle(at(place.value), rail, 7, f"dot kind-{place.kind}") for place in (start, end)]
     parts.append(circle(at(here.value), rail, 8, f"dot kind-{here.kind}"))
-    half = (width - 24) / 2 if narrow else 300
+    half = min((at(1) - at(0)) / 2, 300)
     deepest = rail
     for place, anchor in ((start, "start"), (end, "end")):
         edge = at(place.value) - 7 if anchor == "start" else at(place.value) + 7
@@ -157,7 +156,7 @@ def track(here: Place, start: Place, end: Place, goal: Place, *, key: str, title
             role = "figure" if row == len(said) - 1 else ""
             parts.append(text(edge, rail + 30 + 17 * row, line, role, anchor))
         deepest = max(deepest, rail + 30 + 17 * (len(said) - 1))
-    marks = [tick for tick in ticks(low, high, 4 if narrow else 6) if low <= tick <= high]
+    marks = [tick for tick in ticks(low, high, 4 if width < NARROW else 6) if low <= tick <= high]
     parts.append(rule(x.start, deepest + 18, x.end, deepest + 18, "grid"))
     for tick in marks:
         parts.append(rule(x(tick), deepest + 18, x(tick), deepest + 23, "grid"))

@@ -68,8 +68,8 @@ def _prefix(card: Scorecard, name: str, width: int) -> str:
     lines = [
         line(card.prefix[system], label, kind)
         for system, label, kind in (
-            ("tuned", "after the expert's beginning", "tuned"),
-            ("own", "after its own beginning", "held"),
+            ("tuned", "clone, after the expert's beginning", "tuned"),
+            ("own", "clone, after its own", "held"),
             ("E", "another expert", "expert"),
         )
         if card.prefix.get(system)

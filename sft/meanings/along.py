@@ -85,15 +85,21 @@ def excess(curves: Mapping[str, Sequence[PrefixPoint]], accumulated: Estimate | 
     first, last = own[0].excess, own[-1].excess
     assert first is not None and last is not None
     start = (
-        f"Another expert is {figure(first, signed=True)} {points} points closer to the expert than the clone over the "
-        f"whole text, {figure(last, signed=True)} over the last {rate(1 - own[-1].share)}"
+        f"Over the whole text another expert is {_ahead(first, points)} the clone, over the last "
+        f"{rate(1 - own[-1].share)} {_ahead(last, points)} it"
     )
     if side(accumulated) > 0:
-        return f"{start}: its lag grows by {away(accumulated)} points along its own path, so its errors add up."
+        return f"{start}: the clone loses {away(accumulated)} points along its own path, so its errors add up."
     if side(accumulated) < 0:
-        return f"{start}: its lag shrinks by {away(accumulated)} points along its own path; no errors add up."
-    grown = figure(accumulated, signed=True)
-    return f"{start}: its lag is not shown to grow ({grown} points), so no errors add up that can be seen."
+        return f"{start}: the clone makes up {away(accumulated)} points along its own path, so no errors add up."
+    lost = figure(accumulated, signed=True)
+    return (
+        f"{start}: the clone is not shown to lose along its own path ({lost} points), so no errors are seen to add up."
+    )
+
+
+def _ahead(lead: Estimate, points: str) -> str:
+    return f"{away(lead)} {points} points {'ahead of' if lead.value >= 0 else 'behind'}"
 
 
 def on_path(tuned: Calibration | None, base: Calibration | None) -> str:

@@ -48,10 +48,6 @@ def share(flags: ArrayLike, labels: Labels) -> Estimate:
     return estimate(intervals.clustered_wilson(flags, labels))
 
 
-def _quotient(sums: Floats) -> Floats:
-    return np.asarray(sums[:, 0] / sums[:, 1])
-
-
-def ratio(above: ArrayLike, below: ArrayLike, labels: Labels, seed: int) -> Estimate:
-    """Sum over sum, a corpus figure: bootstrap over clusters."""
-    return estimate(intervals.cluster_bootstrap([above, below], _quotient, labels, seed=seed))
+def ratio(above: ArrayLike, below: ArrayLike, labels: Labels) -> Estimate:
+    """Sum over sum, a corpus figure, by Fieller's interval: percentiles of a bootstrap cover 88 to 92 % for 95."""
+    return estimate(intervals.fieller(above, below, labels))

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from sft import intervals
 from sft.observations import ControlWindow
 from sft.probes import Absent, estimates
 from sft.scorecards import Estimate, Forgetting
@@ -17,8 +16,8 @@ from sft.scorecards import Estimate, Forgetting
 __all__ = ["forgetting"]
 
 
-def forgetting(control: Mapping[str, Sequence[ControlWindow]], *, seed: int = 0) -> tuple[Forgetting, ...]:
-    """Both policies on each control text, and the rise from "base" to "tuned", windows redrawn in pairs.
+def forgetting(control: Mapping[str, Sequence[ControlWindow]]) -> tuple[Forgetting, ...]:
+    """Both policies on each control text, and the rise from "base" to "tuned", paired by window.
 
     Only windows that both were scored on count. Raises ``Absent`` where there are none.
     """
@@ -29,10 +28,10 @@ def forgetting(control: Mapping[str, Sequence[ControlWindow]], *, seed: int = 0)
             by_text.setdefault(key[0], []).append((window, tuned[key]))
     if not by_text:
         raise Absent("no control text was given (fidelity.control)")
-    return tuple(_one(text, pairs, seed) for text, pairs in by_text.items())
+    return tuple(_one(text, pairs) for text, pairs in by_text.items())
 
 
-def _one(text: str, pairs: Sequence[tuple[ControlWindow, ControlWindow]], seed: int) -> Forgetting:
+def _one(text: str, pairs: Sequence[tuple[ControlWindow, ControlWindow]]) -> Forgetting:
     before, after = (np.array([pair[side].nats for pair in pairs]) / math.log(2) for side in (0, 1))
     sizes = np.array([pair[0].bytes for pair in pairs], dtype=np.float64)
     if (before <= 0).any() or (sizes <= 0).any():
@@ -40,18 +39,13 @@ def _one(text: str, pairs: Sequence[tuple[ControlWindow, ControlWindow]], seed: 
     return Forgetting(
         text=text,
         windows=len(pairs),
-        base=_ratio(before, sizes, seed),
-        tuned=_ratio(after, sizes, seed),
-        rise=_ratio(after, before, seed, minus=1.0),
+        base=_ratio(before, sizes),
+        tuned=_ratio(after, sizes),
+        rise=_ratio(after, before, minus=1.0),
     )
 
 
-def _ratio(above: ArrayLike, below: ArrayLike, seed: int, minus: float = 0.0) -> Estimate:
-    """Sum over sum, minus ``minus``; the same seed redraws the same windows."""
-
-    def quotient(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(sums[:, 0] / sums[:, 1] - minus)
-
-    found = intervals.cluster_bootstrap([above, below], quotient, seed=seed)
-    method = found.method.replace("clusters", "windows").replace("one cluster only", "one window only")
-    return estimates.estimate(replace(found, method=method))
+def _ratio(above: NDArray[np.float64], below: NDArray[np.float64], minus: float = 0.0) -> Estimate:
+    """Sum over sum, minus ``minus``; every window is on its own."""
+    found = estimates.ratio(above - minus * below, below, range(above.size))
+    return replace(found, method=found.method.replace("one cluster only", "one window only"))

@@ -32,13 +32,13 @@ def bits(scores: Sequence[TokenScores], *, stop: bool = True) -> NDArray[np.floa
     return np.array([math.fsum(s.nats if stop else s.nats[:-1]) for s in scores]) / math.log(2)
 
 
-def bits_per_byte(clusters: Clusters, scores: Mapping[str, TokenScores], seed: int) -> dict[str, Estimate]:
+def bits_per_byte(clusters: Clusters, scores: Mapping[str, TokenScores]) -> dict[str, Estimate]:
     """Sum of bits over sum of bytes, "with_stop" and "without_stop" token."""
     found = known(clusters, scores)
     labels, sizes = [clusters[s.id] for s in found], [s.bytes for s in found]
     return {
-        "with_stop": estimates.ratio(bits(found), sizes, labels, seed),
-        "without_stop": estimates.ratio(bits(found, stop=False), sizes, labels, seed),
+        "with_stop": estimates.ratio(bits(found), sizes, labels),
+        "without_stop": estimates.ratio(bits(found, stop=False), sizes, labels),
     }
 
 
@@ -57,7 +57,7 @@ def imitation(clusters: Clusters, scores: Scores, seed: int) -> tuple[str, Estim
         labels, sizes = [clusters[key] for key in ids], [tuned[key].bytes for key in ids]
         spent = bits([other[key] for key in ids])
         saved = spent - bits([tuned[key] for key in ids])
-        estimate, p_value = estimates.ratio(saved, sizes, labels, seed), intervals.sign_flip(saved, labels, seed=seed)
+        estimate, p_value = estimates.ratio(saved, sizes, labels), intervals.sign_flip(saved, labels, seed=seed)
         candidates.append((float(spent.sum()) / sum(sizes), floor, estimate, p_value))
     if not candidates:
         return "", None, None

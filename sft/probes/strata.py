@@ -28,8 +28,6 @@ def strata(
     bits: Mapping[str, Mapping[str, float]] | None,
     sizes: Mapping[str, int],
     clusters: Mapping[str, str],
-    *,
-    seed: int = 0,
 ) -> tuple[Stratum, ...]:
     """Score, gain and bits saved in each third of the prompts by nearness to training and by length, and by expert.
 
@@ -53,7 +51,7 @@ def strata(
     parts += [("expert", name, ids) for name, ids in _by_expert(items)]
     if not parts:
         raise Absent("the prompts differ neither in nearness to training, nor in length, nor in who answered them")
-    return tuple(_stratum(by, label, ids, scores, floor, bits, sizes, clusters, seed) for by, label, ids in parts)
+    return tuple(_stratum(by, label, ids, scores, floor, bits, sizes, clusters) for by, label, ids in parts)
 
 
 #: What parts are called, by how many there are.
@@ -130,7 +128,6 @@ def _stratum(
     bits: Mapping[str, Mapping[str, float]] | None,
     sizes: Mapping[str, int],
     clusters: Mapping[str, str],
-    seed: int,
 ) -> Stratum:
     tuned, least = scores["tuned"], scores.get(floor, {})
     both = [key for key in ids if key in least]
@@ -145,7 +142,6 @@ def _stratum(
                 [bits[base][key] - bits["tuned"][key] for key in known],
                 [sizes[key] for key in known],
                 [clusters[key] for key in known],
-                seed,
             )
     score = estimates.points([tuned[key] for key in ids], [clusters[key] for key in ids])
     return Stratum(by, label, len(ids), score, gain, saved)

@@ -125,7 +125,7 @@ class Table:
         """Words per completion."""
         return tuple(int(v) for v in self.column(system, "words", self.ids(system)))
 
-    def summary(self, system: str, seed: int) -> SystemScores:
+    def summary(self, system: str) -> SystemScores:
         """Means over scored prompts: metrics in points, rates as shares, length against the expert's."""
         ids = self.ids(system)
         labels = self.labels(ids)
@@ -137,7 +137,7 @@ class Table:
         scores["stop_rate"] = estimates.share(self.column(system, "finished", ids), labels)
         scores["empty_rate"] = estimates.share(self.column(system, "empty", ids), labels)
         columns = [self.column(system, name, ids) for name in ("characters", "expert_characters")]
-        scores["length_ratio"] = estimates.ratio(columns[0], columns[1], labels, seed)
+        scores["length_ratio"] = estimates.ratio(columns[0], columns[1], labels)
         absent = len(self.clusters) - len(ids)
         note = f"{absent} of {len(self.clusters)} prompts unscored" if absent else ""
         return SystemScores(system, scores, note)
