@@ -350,8 +350,9 @@ def _signature(
         "clusters": len({item.cluster for item in observed.held_out}),
         "headline": HEADLINE,
         "metrics": metrics.signatures() | dict(more),
-        "intervals": "CR2 clustered t (Bell & McCaffrey df); Wilson; Fieller for sum over sum; logit t for AUC; grouped jackknife for distinct counts; cluster bootstrap "
-        f"{intervals.DRAWS} draws; sign-flip {intervals.FLIPS} draws; Greenwood log-log; 95 %",
+        "intervals": "CR2 clustered t (Bell & McCaffrey df); Wilson; Fieller for a sum over a sum; logit t for AUC; "
+        f"grouped jackknife for distinct counts; cluster bootstrap {intervals.DRAWS} draws; "
+        f"sign-flip {intervals.FLIPS} draws; Greenwood log-log; 95 %",
         "seed": seed,
         **_versions(),
         **given,
