@@ -34,7 +34,7 @@ def scores_of(text: str, references: Sequence[str], longest: int) -> tuple[float
 def table(run: Path) -> str:
     """One run's Markdown table."""
     rows = read_jsonl(run / "demonstrations.jsonl")
-    split = json.loads((run / "completions.json").read_text(encoding="utf-8"))["split"]
+    split = json.loads((run / "measurement.json").read_text(encoding="utf-8"))["split"]
     lengths = sorted(len(row["completion"]) for row in rows if row["split"] == "train")
     longest = lengths[math.ceil(0.99 * len(lengths)) - 1]
     items = {item.id: item for item in held_out(Demonstration.from_dict(r) for r in rows if r["split"] == split)}
