@@ -19,6 +19,7 @@ from sft.demonstrations import Demonstration, HeldOut, fingerprint, held_out
 from sft.errors import UserError
 from sft.observations import Completion
 from sft.policies import context_length, load_renderer
+from sft.probes import checkers
 from sft.recipes import Recipe
 from sft.recording import Subject, Work, policy_of, record
 from sft.rendering import Renderer, census, few_shot_prompt
@@ -93,6 +94,9 @@ def measure(
     profile = profile or settings.profile
     if profile not in PROFILES:
         raise UserError(f"fidelity.profile: {profile!r} is none of {', '.join(PROFILES)}")
+    judge = settings.checker or "" if checker is None else checker
+    if judge:
+        checkers.load(judge)  # one that cannot be used is refused before anything is written
     work = _plan(subject, profile)
     signature = {
         "template_hash": subject.renderer.template_hash,
@@ -112,7 +116,7 @@ def measure(
         "systems": [],  # whose completions count
         "scored": [],  # whose token scores do
         "bar": settings.bar,
-        "checker": settings.checker or "" if checker is None else checker,
+        "checker": judge,
         "conflicts": subject.recipe.demonstrations.expert or subject.recipe.demonstrations.conflicts,
         "near_threshold": subject.recipe.split.near_threshold,
         "seed": settings.seed,

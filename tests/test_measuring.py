@@ -338,6 +338,13 @@ def numbers(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
         yield where, value
 
 
+def test_a_checker_that_cannot_be_used_is_refused_before_anything_is_written(run: Run) -> None:
+    before = {path.name: path.read_bytes() for path in run.path.glob("*.json*")}
+    with pytest.raises(UserError, match="no_such_module"):
+        measured(run, checker="no_such_module:right", max_new_tokens=9)
+    assert {path.name: path.read_bytes() for path in run.path.glob("*.json*")} == before
+
+
 def test_two_processes_measure_as_one_does(run: Run) -> None:
     """Real processes under torchrun, on a CPU: each prompt is written once, and the scorecard is the same."""
     whole, counts, card = contents(run.path), rows(run), dict(numbers(read_json(run.scorecard_path)))
