@@ -51,6 +51,7 @@ LAYERS: list[tuple[str, set[str]]] = [
             "preview",
             "policies",
             "training",
+            "prefilling",
             "generation",
             "sharing",
             "probing",

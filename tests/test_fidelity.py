@@ -365,7 +365,7 @@ def test_one_cluster_gives_no_interval_and_no_claim() -> None:
     card = measure(asked, {"tuned": PERFECT, **SHORTCUTS}, LIKELIER)
     assert card.gain.estimate.low is None and "one cluster" in card.gain.estimate.method
     assert card.gain.smallest_visible is None
-    assert card.verdict.rung == NONE and "single cluster" in card.verdict.sentence
+    assert card.verdict.rung == NONE and "fewer than five groups" in card.verdict.sentence
     assert "different groups" in card.verdict.next_step
 
 

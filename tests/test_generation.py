@@ -34,9 +34,10 @@ from transformers import (  # noqa: E402
 
 from sft import generation  # noqa: E402
 from sft.demonstrations import Demonstration, Message  # noqa: E402
-from sft.generation import common_prefix, complete, score, stream  # noqa: E402
+from sft.generation import Beside, complete, score, stream  # noqa: E402
 from sft.observations import Completion, TokenScores  # noqa: E402
 from sft.policies import Policy, load_policy, stops_with  # noqa: E402
+from sft.prefilling import ReservedLayer, common_prefix  # noqa: E402
 from sft.rendering import Rendered, renderer_for  # noqa: E402
 from sft.sources import BaseSource  # noqa: E402
 
@@ -255,7 +256,7 @@ def test_the_reserved_cache_is_what_makes_room_and_nothing_else(kind: str, monke
         lambda _, args, given: caches.append(given["past_key_values"]), with_kwargs=True
     )
     list(complete(policy, prompts(3), max_new_tokens=4, batch_size=3))
-    reserved = [isinstance(layer, generation.ReservedLayer) for layer in caches[-1].layers]
+    reserved = [isinstance(layer, ReservedLayer) for layer in caches[-1].layers]
     assert all(reserved) if kind in PLAIN else not any(reserved)
 
 
@@ -369,6 +370,32 @@ def test_scores_are_those_of_a_plain_forward(kind: str, shared: int) -> None:
             assert max(near) <= 1, "tokens as likely as each other may change places by rounding"
             assert sum(near) <= 1
             assert got.bytes == 17
+
+
+@pytest.mark.parametrize("shared", [0, 40])
+@pytest.mark.parametrize("kind", [*PLAIN, *SLOW])
+def test_scores_beside_completions_are_the_same_scores(kind: str, shared: int) -> None:
+    """Read once, written and scored from: neither changes by it; under windows and states nothing is handed on."""
+    policy = policy_of(kind)
+    given = prompts(9, shared=shared)
+    rows = forced(given)
+    sizes = {key: 10 + place for place, key in enumerate(rows)}
+    expected = {s.id: s for s in score(policy, rows, sizes, batch_size=4)}
+    plain = {c.id: c for c in complete(policy, given, max_new_tokens=6, batch_size=4)}
+    found: list[TokenScores] = []
+    asked = {key: row.completion_ids for key, row in rows.items() if key != "p4"}
+    beside = Beside(asked, sizes, found.append)
+    assert {c.id: c for c in complete(policy, given, max_new_tokens=6, batch_size=4, beside=beside)} == plain
+    if kind in SLOW and kind != "bloom, no positions":
+        assert found == []
+        return
+    assert sorted(one.id for one in found) == sorted(asked)
+    for one in found:
+        other = expected[one.id]
+        assert one.bytes == other.bytes
+        for name in ("nats", "entropies", "confidences"):
+            assert getattr(one, name) == pytest.approx(getattr(other, name), abs=1e-4, rel=1e-4)
+        assert sum(abs(a - b) for a, b in zip(one.ranks, other.ranks, strict=True)) <= 1
 
 
 def test_more_positions_than_are_held_at_once(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

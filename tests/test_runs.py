@@ -113,11 +113,14 @@ def test_every_file_has_its_place_in_the_folder(tmp_path: Path) -> None:
     run.close()
     names = {path.name for name in dir(Run) if name.endswith("_path") and isinstance(path := getattr(run, name), Path)}
     names |= {run.completions_path("B0").name, run.token_scores_path("tuned").name}
+    names |= {run.samples_path(0).name, run.forced_path("tuned").name, run.control_path("base").name}
     assert names == {
         *("manifest.json", "recipe.yaml", "recipe.resolved.yaml", "demonstrations.jsonl", "split.json"),
         *("ledger.json", "rejected.jsonl", "log.jsonl", "adapter", "model", "checkpoints"),
+        *("others.jsonl", "held-out.jsonl", "measurement.json", "own-path.jsonl", "prompt-values.jsonl"),
+        *("samples-0.jsonl", "forced-tuned.jsonl", "control-base.jsonl"),
         *("completions-B0.jsonl", "token-scores-tuned.jsonl", "scores.jsonl", "scorecard.json"),
-        *("report.html", "report.md"),
+        *("report.html", "report.md", "corrections.jsonl"),
     }
 
 
