@@ -10,72 +10,41 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import takewhile
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.nn.functional import pad
-from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList, PreTrainedModel, TextStreamer
-from transformers.cache_utils import DynamicLayer
+from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList, TextStreamer
 
 from sft.observations import Completion, TokenScores
 from sft.policies import Policy, supervised_only
+from sft.prefilling import PREFILL_ROWS, is_recurrent, prefill, repeated, rows_of, shared_prefix, shares_prefixes
 from sft.rendering import Rendered
 
-__all__ = ["Draws", "complete", "score", "stream"]
-
-#: A common beginning shorter than this is not worth a forward pass of its own.
-SHORTEST_SHARED_PREFIX = 16
+__all__ = ["Beside", "Draws", "complete", "score", "stream"]
 
 #: Rows leave a batch when at least this share of it has stopped; each time copies the cache.
 COMPACT_AT = 0.25
 
-#: Prompts computed at once before decoding starts; sorted by length, so few of their tokens are padding.
-PREFILL_ROWS = 8
-
 #: Supervised positions whose logits are held at once when scoring (times the vocabulary, in float32).
 POSITIONS_AT_ONCE = 1024
-
 
 #: Seed and round of samples at temperature 1. With the id of a prompt they fix every draw of its completion.
 Draws = tuple[int, int]
 
 
-def common_prefix(prompts: Sequence[Sequence[int]]) -> int:
-    """Number of leading ids that all ``prompts`` share, at most one less than the shortest has."""
-    if len(prompts) < 2:
-        return 0
-    shortest, *_ = sorted(prompts, key=len)
-    columns = zip(*prompts, strict=False)
-    shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
-    return min(shared, len(shortest) - 1)
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What is scored from the same reading of the prompts that completions are written from: it costs half as much.
 
+    ``ids``: prompt id -> the expert's completion, stop token included; ``bytes``: its UTF-8 length. ``hand_on`` gets
+    the scores as they are made, which is for no prompt where an architecture does not allow it.
+    """
 
-def _is_recurrent(model: PreTrainedModel) -> bool:
-    """Whether the model carries a state of its own from token to token (Mamba, hybrids); padding would be in it."""
-    return bool(getattr(model, "_is_stateful", False))
-
-
-def _shares_prefixes(model: PreTrainedModel) -> bool:
-    """Whether a cached beginning followed by padding is exact: not under sliding windows or recurrent state."""
-    if _is_recurrent(model):
-        return False
-    config = model.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    return kinds == {"full_attention"} and not (
-        getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-    )
-
-
-def _shared_prefix(policy: Policy, rows: Sequence[Sequence[int]]) -> tuple[DynamicCache | None, int]:
-    """The cache of what all ``rows`` begin with, and its length; ``(None, 0)`` where it does not pay."""
-    shared = common_prefix(rows) if _shares_prefixes(policy.model) else 0
-    if shared < SHORTEST_SHARED_PREFIX:
-        return None, 0
-    prefix = DynamicCache(config=policy.model.config)
-    ids = torch.tensor([list(rows[0][:shared])], device=policy.device)
-    policy.model(input_ids=ids, past_key_values=prefix, use_cache=True, logits_to_keep=1)
-    return prefix, shared
+    ids: Mapping[str, Sequence[int]]
+    bytes: Mapping[str, int]
+    hand_on: Callable[[TokenScores], None]
 
 
 @torch.inference_mode()
@@ -86,6 +55,7 @@ def complete(
     max_new_tokens: int,
     batch_size: int,
     draws: Draws | None = None,
+    beside: Beside | None = None,
 ) -> Iterator[Completion]:
     """Completions of ``prompts`` (id -> prompt token ids), longest prompts first, as they are done.
 
@@ -94,15 +64,15 @@ def complete(
     renderer's stop tokens (``finished``) or after ``max_new_tokens``. A greedy one is the same as
     ``model.generate`` gives one prompt at a time. All of this up to rounding.
     """
-    if _is_recurrent(policy.model):
+    if is_recurrent(policy.model):
         yield from _complete_alone(policy, prompts, max_new_tokens, draws)
         return
     order = sorted(prompts, key=lambda key: (-len(prompts[key]), key))
-    prefix, shared = _shared_prefix(policy, list(prompts.values()))
+    prefix, shared = shared_prefix(policy, list(prompts.values()))
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
         yield from _complete_batch(
-            policy, {key: prompts[key][shared:] for key in batch}, prefix, shared, max_new_tokens, draws
+            policy, {key: prompts[key][shared:] for key in batch}, prefix, shared, max_new_tokens, draws, beside
         )
 
 
@@ -170,93 +140,6 @@ def _generate(
     return answer[0, ids.shape[1] :].tolist()
 
 
-def _prefill(
-    policy: Policy, prompts: list[Sequence[int]], prefix: DynamicCache | None, shared: int
-) -> tuple[torch.Tensor, DynamicCache, torch.Tensor]:
-    """Logits after each prompt ``(batch, vocab)``, the cache, and the attention mask so far."""
-    longest = max(map(len, prompts))
-    filler = policy.renderer.pad_token_id
-    ids = torch.tensor([[filler] * (longest - len(row)) + list(row) for row in prompts], device=policy.device)
-    real = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prompts], device=policy.device)
-    mask = torch.cat([real.new_ones(len(prompts), shared), real], dim=1)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
-    cache = _repeated(policy, prefix, len(prompts))
-    answer = policy.model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=positions,
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    return answer.logits[:, -1], cache, mask
-
-
-def _repeated(policy: Policy, prefix: DynamicCache | None, rows: int) -> DynamicCache:
-    """A new cache that begins with ``prefix`` (one row) in each of ``rows`` rows."""
-    cache = DynamicCache(config=policy.model.config)
-    for index, layer in enumerate(prefix.layers if prefix is not None else ()):
-        cache.update(layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1), index)
-    return cache
-
-
-class ReservedLayer(DynamicLayer):
-    """A cache layer with room for tokens to come, so that a new token does not copy all earlier ones.
-
-    ``pieces``: keys and values ``(rows, heads, length, width)`` of parts of the batch, set against the right end.
-    """
-
-    def __init__(self, pieces: Sequence[tuple[torch.Tensor, torch.Tensor]], room: int) -> None:
-        super().__init__()
-        self.length = max(keys.shape[-2] for keys, _ in pieces)
-        self._keys, self._values = (
-            torch.cat([pad(piece[side], (0, 0, self.length - piece[side].shape[-2], room)) for piece in pieces])
-            for side in (0, 1)
-        )
-        self.dtype, self.device = self._keys.dtype, self._keys.device
-        self.is_initialized = True
-        self._show()
-
-    def _show(self) -> None:
-        self.keys, self.values = self._keys[:, :, : self.length], self._values[:, :, : self.length]
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write the new states behind the old ones; ``(rows, heads, new, width)`` each."""
-        end = self.length + key_states.shape[-2]
-        self._keys[:, :, self.length : end] = key_states
-        self._values[:, :, self.length : end] = value_states
-        self.length = end
-        self._show()
-        return self.keys, self.values
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """Keep the rows ``indices`` only."""
-        self._keys, self._values = self._keys[indices], self._values[indices]
-        self._show()
-
-
-def _prefill_in_pieces(
-    policy: Policy, prompts: list[Sequence[int]], prefix: DynamicCache | None, shared: int, room: int
-) -> tuple[torch.Tensor, DynamicCache, torch.Tensor]:
-    """As :func:`_prefill`, a few rows of like length at a time (little padding), with ``room`` for new tokens."""
-    if not _shares_prefixes(policy.model):
-        return _prefill(policy, prompts, prefix, shared)
-    pieces = [
-        _prefill(policy, prompts[start : start + PREFILL_ROWS], prefix, shared)
-        for start in range(0, len(prompts), PREFILL_ROWS)
-    ]
-    longest = max(mask.shape[1] for _, _, mask in pieces)
-    mask = torch.cat([pad(mask, (longest - mask.shape[1], 0)) for _, _, mask in pieces])
-    cache = DynamicCache()
-    cache.layers = [
-        ReservedLayer([(layer.keys, layer.values) for layer in layers], room)
-        for layers in zip(*(piece.layers for _, piece, _ in pieces), strict=True)
-    ]
-    return torch.cat([logits for logits, _, _ in pieces]), cache, mask
-
-
 def _complete_batch(
     policy: Policy,
     prompts: Mapping[str, Sequence[int]],
@@ -264,10 +147,13 @@ def _complete_batch(
     shared: int,
     max_new_tokens: int,
     draws: Draws | None,
+    beside: Beside | None,
 ) -> Iterator[Completion]:
     keys = list(prompts)
     uniforms = None if draws is None else _uniforms(keys, max_new_tokens, draws)
-    logits, cache, mask = _prefill_in_pieces(policy, [prompts[key] for key in keys], prefix, shared, max_new_tokens)
+    logits, cache, mask = prefill(policy, [prompts[key] for key in keys], prefix, shared, max_new_tokens)
+    if beside is not None and shares_prefixes(policy.model):
+        _score_beside(policy, keys, logits, cache, mask, beside)
     position = mask.sum(1, keepdim=True)
     stops = torch.tensor(sorted(policy.renderer.stop_token_ids), device=policy.device)
     written: dict[str, list[int]] = {key: [] for key in keys}
@@ -306,6 +192,49 @@ def _complete_batch(
             yield _completion(policy, key, written[key], finished=False)
 
 
+def _score_beside(
+    policy: Policy, keys: Sequence[str], logits: torch.Tensor, cache: DynamicCache, mask: torch.Tensor, beside: Beside
+) -> None:
+    """Scores of ``beside`` after prompts that have been read: ``logits`` after, ``cache`` and ``mask`` of each."""
+    wanted = [row for row, key in enumerate(keys) if key in beside.ids]
+    wanted.sort(key=lambda row: (-len(beside.ids[keys[row]]), keys[row]))
+    for start in range(0, len(wanted), PREFILL_ROWS):
+        group = wanted[start : start + PREFILL_ROWS]
+        experts = [list(beside.ids[keys[row]]) for row in group]
+        rows = torch.tensor(group, device=policy.device)
+        aims = torch.tensor([ids[0] for ids in experts], device=policy.device)
+        first, later = _token_scores(logits[rows], aims), _Scores([], [], [], [])  # prompts alone predict the first
+        longest = len(experts[0]) - 1
+        if longest:
+            filler = [policy.renderer.pad_token_id] * longest
+            ids = torch.tensor([(own[:-1] + filler)[:longest] for own in experts], device=policy.device)
+            real = torch.tensor([[1] * (len(own) - 1) + [0] * (longest - len(own) + 1) for own in experts])
+            real = real.to(policy.device)
+            with supervised_only(policy.model, real.bool()):
+                answer = policy.model(
+                    input_ids=ids,
+                    attention_mask=torch.cat([mask[rows], real], dim=1),
+                    position_ids=mask[rows].sum(1, keepdim=True) + torch.arange(longest, device=policy.device),
+                    past_key_values=rows_of(policy, cache, rows),
+                    use_cache=True,
+                )
+            aims = torch.tensor([token for own in experts for token in own[1:]], device=policy.device)
+            later = _token_scores(answer.logits[0], aims)
+        end = 0
+        for place, (row, own) in enumerate(zip(group, experts, strict=True)):
+            begin, end = end, end + len(own) - 1
+            beside.hand_on(
+                TokenScores(
+                    keys[row],
+                    (first.nats[place], *later.nats[begin:end]),
+                    (first.ranks[place], *later.ranks[begin:end]),
+                    (first.entropies[place], *later.entropies[begin:end]),
+                    beside.bytes[keys[row]],
+                    (first.confidences[place], *later.confidences[begin:end]),
+                )
+            )
+
+
 def _completion(policy: Policy, key: str, ids: list[int], *, finished: bool) -> Completion:
     return Completion(key, policy.renderer.decode_completion(ids), finished, len(ids) + finished, tuple(ids))
 
@@ -319,7 +248,7 @@ def score(
     ``byte_lengths``: UTF-8 bytes of each completion. Independent of batch size and padding up to rounding.
     """
     order = sorted(rendered, key=lambda key: (-len(rendered[key].input_ids), key))
-    prefix, shared = _shared_prefix(policy, [rendered[key].prompt_ids for key in order])
+    prefix, shared = shared_prefix(policy, [rendered[key].prompt_ids for key in order])
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
         longest = max(len(rendered[key].input_ids) for key in batch) - shared
@@ -336,7 +265,7 @@ def score(
             logits = policy.model(
                 input_ids=ids.to(policy.device),
                 attention_mask=mask.to(policy.device),
-                past_key_values=_repeated(policy, prefix, len(batch)) if prefix is not None else None,
+                past_key_values=repeated(policy, prefix, len(batch)) if prefix is not None else None,
                 use_cache=prefix is not None,
             ).logits[0]
         targets = ids.roll(-1, 1)[predicted].to(policy.device)
@@ -353,23 +282,27 @@ def score(
             )
 
 
-def _token_scores(
-    logits: torch.Tensor, targets: torch.Tensor
-) -> tuple[list[float], list[int], list[float], list[float]]:
-    """Of each target: -log p, how many tokens were likelier, the entropy, the likeliest token's p; float32, nats."""
-    nats: list[float] = []
-    ranks: list[int] = []
-    entropies: list[float] = []
-    confidences: list[float] = []
+class _Scores(NamedTuple):
+    """Of each target: -log p, how many tokens were likelier, the entropy, the likeliest token's p; nats."""
+
+    nats: list[float]
+    ranks: list[int]
+    entropies: list[float]
+    confidences: list[float]
+
+
+def _token_scores(logits: torch.Tensor, targets: torch.Tensor) -> _Scores:
+    """Scores of ``targets``, shape (n,), under ``logits``, (n, vocab), in float32."""
+    found = _Scores([], [], [], [])
     for rows, aims in zip(logits.split(POSITIONS_AT_ONCE), targets.split(POSITIONS_AT_ONCE), strict=True):
         logp = rows.float().log_softmax(-1)
         taken = logp.gather(-1, aims.unsqueeze(-1))
         p = logp.exp()
-        nats += (-taken.squeeze(-1)).tolist()
-        ranks += (logp > taken).sum(-1).tolist()
-        entropies += (-(p * logp).sum(-1)).tolist()
-        confidences += p.max(-1).values.tolist()
-    return nats, ranks, entropies, confidences
+        found.nats.extend((-taken.squeeze(-1)).tolist())
+        found.ranks.extend((logp > taken).sum(-1).tolist())
+        found.entropies.extend((-(p * logp).sum(-1)).tolist())
+        found.confidences.extend(p.max(-1).values.tolist())
+    return found
 
 
 class _Pieces(TextStreamer):

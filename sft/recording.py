@@ -8,20 +8,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sft import probing
 from sft.demonstrations import Demonstration, HeldOut
 from sft.errors import DemonstrationsError, UserError
-from sft.generation import Draws, complete, score
+from sft.generation import Beside, Draws, complete, score
 from sft.observations import Completion, ControlWindow, Forced, OwnPath, PromptValue, TokenScores
 from sft.policies import Policy, cloned, is_adapter, load_policy
 from sft.recipes import Recipe
 from sft.rendering import Rendered, Renderer, few_shot_prompt
 from sft.runs import Run
-from sft.sharing import Row, fill, missing, rank_and_world
+from sft.sharing import Row, fill, missing, open_own, rank_and_world, settle
 
 __all__ = ["Subject", "Work", "policy_of", "record"]
 
@@ -170,7 +170,11 @@ class _Recorder:
         return dict(zip(self._ids, self._subject.renderer.prompt_ids_all(prompts), strict=True))
 
     def _complete(
-        self, policy: Policy, prompts: Mapping[str, Sequence[int]], draws: Draws | None = None
+        self,
+        policy: Policy,
+        prompts: Mapping[str, Sequence[int]],
+        draws: Draws | None = None,
+        beside: Beside | None = None,
     ) -> Iterator[Completion]:
         """Where the context ends, fewer new tokens than ``max_new_tokens``."""
         work = self._work
@@ -178,7 +182,7 @@ class _Recorder:
         size = self._subject.recipe.fidelity.batch_size
         for most in sorted(set(room.values()), reverse=True):
             alike = {key: ids for key, ids in prompts.items() if room[key] == most}
-            yield from complete(policy, alike, max_new_tokens=most, batch_size=size, draws=draws)
+            yield from complete(policy, alike, max_new_tokens=most, batch_size=size, draws=draws, beside=beside)
 
     def unwritten(self, system: str) -> list[str]:
         """Prompts that ``system`` has not written for."""
@@ -189,27 +193,37 @@ class _Recorder:
         return missing(self._run.token_scores_path(system), self._ids)
 
     def write(self, system: str) -> dict[str, Completion]:
-        """Greedy completions."""
+        """Greedy completions; teacher-forced scores come with them as far as the policy's kind allows."""
         if not self.unwritten(system):
             _say(f"evaluate  reused: what {system} wrote for {len(self._ids)} prompts")
+        scores = self._run.token_scores_path(system)
+        settle(scores)
+        unscored = set(self.unscored(system))
 
         def make(todo: list[str]) -> Iterator[Completion]:
             prompts = self._prompts(system)
-            return self._complete(self._policy(system), {key: prompts[key] for key in todo})
+            ids = {key: self._work.experts[key].completion_ids for key in todo if key in unscored}
+            with open_own(scores) as file:
+                beside = Beside(ids, self._sizes(), lambda found: file.append(asdict(found)))
+                asked = {key: prompts[key] for key in todo}
+                yield from self._complete(self._policy(system), asked, beside=beside)
 
         rows = fill(self._run.completions_path(system), f"write {system}", self._ids, make)
         return {row["id"]: Completion(**row | {"ids": tuple(row["ids"])}) for row in rows}
 
     def score(self, system: str) -> None:
-        """Teacher-forced scores of the first reference."""
-        sizes = {item.id: len(item.references[0].encode("utf-8")) for item in self._work.items}
+        """Teacher-forced scores of the first reference, where they did not come with the completions."""
 
         def make(todo: list[str]) -> Iterator[TokenScores]:
             prompts = self._prompts(system)
             rows = {key: probing.after(prompts[key], self._work.experts[key].completion_ids) for key in todo}
-            return score(self._policy(system), rows, sizes, batch_size=probing.SCORED_AT_ONCE)
+            return score(self._policy(system), rows, self._sizes(), batch_size=probing.SCORED_AT_ONCE)
 
         fill(self._run.token_scores_path(system), f"score {system}", self._ids, make)
+
+    def _sizes(self) -> dict[str, int]:
+        """UTF-8 bytes of the first references."""
+        return {item.id: len(item.references[0].encode("utf-8")) for item in self._work.items}
 
     def sample(self, number: int) -> None:
         """Round ``number`` of the clone's completions at temperature 1."""

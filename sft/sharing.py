@@ -9,19 +9,21 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from sft.files import Appender
 from sft.policies import default_device
 from sft.runs import open_append, read_jsonl
 
 if TYPE_CHECKING:
     from accelerate import PartialState
 
-__all__ = ["all_processes", "fill", "missing", "rank_and_world", "tell", "wait_for_everyone"]
+__all__ = ["all_processes", "fill", "missing", "open_own", "rank_and_world", "settle", "tell", "wait_for_everyone"]
 
 Row = dict[str, Any]
 
@@ -79,29 +81,33 @@ def fill(
     ``make``: from keys to dataclasses, in any order. Written one by one, so a killed process loses none.
     """
     rank, world = rank_and_world()
-    own = main if rank == 0 else main.with_name(f"{main.stem}.rank-{rank}.jsonl")
-    if rank == 0:
-        _take_over(main)
-    wait_for_everyone()
+    settle(main)
     todo = missing(main, keys, key)[rank::world]
     wait_for_everyone()  # nobody writes before everybody has seen the same list
     if todo:
         bar = tqdm(total=len(todo), desc=title, unit="prompt", file=sys.stderr, disable=rank != 0)
-        with bar, open_append(own) as file:
+        with bar, open_own(main) as file:
             for result in make(todo):
                 file.append(asdict(result))
                 bar.update()
     wait_for_everyone()
-    if rank == 0:
-        _take_over(main)
-    wait_for_everyone()
+    settle(main)
     rows = {key(row): row for row in read_jsonl(main)} if main.exists() else {}
     return [rows[one] for one in keys if one in rows]
 
 
-def _take_over(main: Path) -> None:
-    for other in sorted(main.parent.glob(f"{main.stem}.rank-*.jsonl")):
-        with open_append(main) as file:
-            for row in read_jsonl(other):
-                file.append(row)
-        other.unlink()
+def open_own(main: Path) -> AbstractContextManager[Appender]:
+    """This process's own part of the file ``main``, open for appending; the first process has ``main`` itself."""
+    rank = rank_and_world()[0]
+    return open_append(main if rank == 0 else main.with_name(f"{main.stem}.rank-{rank}.jsonl"))
+
+
+def settle(main: Path) -> None:
+    """Put the parts of all processes together in ``main``. All of them come here, and none writes meanwhile."""
+    if rank_and_world()[0] == 0:
+        for other in sorted(main.parent.glob(f"{main.stem}.rank-*.jsonl")):
+            with open_append(main) as file:
+                for row in read_jsonl(other):
+                    file.append(row)
+            other.unlink()
+    wait_for_everyone()
