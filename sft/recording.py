@@ -124,7 +124,7 @@ def record(run: Run, subject: Subject, work: Work, profile: str) -> tuple[list[s
         if rest or on_file:
             recorder.write(system)
             wrote.append(system)
-        if rest or system == "B0" or (on_file and not recorder.unscored(system)):
+        if rest or not recorder.unscored(system):
             recorder.score(system)
             scored.append(system)
     if rest and subject.tuned is not None:
