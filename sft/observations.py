@@ -63,7 +63,7 @@ class OwnPath:
     ``confidences``: the probability it gave each token it wrote. ``hits``: whether that token belongs to the
     longest common subsequence with the tokens (stop token included) of the reference that shares most with it.
     ``left``: index of the first token that no reference has there, all before it agreeing with one reference;
-    None where it wrote a reference word for word.
+    None where it wrote a reference word for word, or was cut at the length limit while it still agreed with one.
     """
 
     id: str

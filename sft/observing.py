@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 from sft import fidelity
 from sft.demonstrations import Demonstration, HeldOut, Message, prompt_text
 from sft.errors import RunError
@@ -16,7 +18,7 @@ from sft.probes.examples import corrections
 from sft.runs import Run, read_json, read_jsonl, write_json, write_jsonl
 from sft.scorecards import Scorecard
 
-__all__ = ["observe", "read_held_out", "remeasure", "write_measurement"]
+__all__ = ["damaged", "observe", "read_held_out", "read_scorecard", "remeasure", "write_measurement"]
 
 T = TypeVar("T")
 
@@ -40,6 +42,22 @@ def read_held_out(run: Run) -> list[HeldOut]:
     if not run.held_out_path.exists():
         raise RunError(f"{run.path}: nothing has been measured yet; run `sft evaluate {run.path}`")
     return _each(run.held_out_path, _held_out)
+
+
+def read_scorecard(run: Run) -> Scorecard:
+    """The scorecard of ``run``. Raises ``RunError`` where it has none, or one that this version does not write."""
+    if not run.scorecard_path.exists():
+        raise RunError(f"{run.path} has no scorecard yet; write one with `sft evaluate {run.path}`")
+    try:
+        return Scorecard.from_dict(read_json(run.scorecard_path))
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"])) or "its shape"
+        raise damaged(run, run.scorecard_path, f"{where} that is not as this sft writes it") from None
+
+
+def damaged(run: Run, path: Path, what: str) -> RunError:
+    """The refusal of a file of ``run`` that holds ``what`` it should not."""
+    return RunError(f"{path}: holds {what}; measure the clone again with `sft evaluate {run.path}`")
 
 
 def _held_out(row: Mapping[str, Any]) -> HeldOut:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from pydantic import ValidationError
 
 from sft import exhibits
 from sft.chapters import body
@@ -25,6 +24,7 @@ from sft.errors import RunError
 from sft.evidence import GUARDRAIL_LIMITS
 from sft.illustrations import fate_kind, ledger_pictures, losses, pictures
 from sft.ledger import FATES, Ledger
+from sft.observing import read_scorecard
 from sft.phrases import GLOSSARY, METRIC_NAMES, RUNG_MEANINGS, metric_name, system_name
 from sft.runs import Run, read_json, read_jsonl, write_text
 from sft.scorecards import RUNGS, Estimate, Guardrail, Scorecard
@@ -50,7 +50,7 @@ def render(run: Run) -> Path:
 
 
 def _view(run: Run) -> dict[str, Any]:
-    card = _scorecard(run)
+    card = read_scorecard(run)
     manifest = run.manifest
     ledger = _ledger(run)
     log = read_jsonl(run.log_path) if run.log_path.exists() else []
@@ -117,18 +117,6 @@ def _guardrail(rail: Guardrail) -> dict[str, Any]:
         "limit": f"{limit}, the experts\u2019 own" if copies else limit,
         "measured": figure(rail.value, "share" if share else "bits"),
     }
-
-
-def _scorecard(run: Run) -> Scorecard:
-    if not run.scorecard_path.exists():
-        raise RunError(f"{run.path} has no scorecard yet; write one with `sft evaluate {run.path}`")
-    try:
-        return Scorecard.from_dict(read_json(run.scorecard_path))
-    except ValidationError as error:
-        where = ".".join(map(str, error.errors()[0]["loc"])) or "its shape"
-        raise RunError(
-            f"{run.scorecard_path}: {where} is not as this sft writes it; run `sft evaluate {run.path}` again"
-        ) from None
 
 
 def _ledger(run: Run) -> Ledger | None:

@@ -101,7 +101,7 @@ def test_rows_of_other_prompts_are_left_out(run: Run) -> None:
 
 
 def test_a_base_that_did_not_write_may_have_been_scored(run: Run) -> None:
-    """The fast profile: how likely the base finds the expert's words is known, what it would write is not."""
+    """An evaluation cut short: how likely the base finds the expert's words is known, what it would write is not."""
     run.completions_path("B0").unlink()
     facts = FACTS | {"systems": ["tuned", "R", "K", "P"], "scored": ["tuned", "B0"], "profile": "fast"}
     observing.write_measurement(run, ASKED, facts)

@@ -6,17 +6,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
-from pathlib import Path
 from statistics import NormalDist
-
-from pydantic import ValidationError
 
 from sft import intervals, observing
 from sft.comparing.comparisons import LEVEL, Comparison, Contender, Pair
 from sft.demonstrations import HeldOut, Message, fingerprint
 from sft.errors import RunError
 from sft.probes import estimates
-from sft.runs import Run, read_json, read_jsonl
+from sft.runs import Run, read_jsonl
 from sft.scorecards import Estimate, Scorecard
 from sft.typography import plain
 
@@ -78,14 +75,14 @@ class _Side:
         try:
             known = {row["id"]: row[headline] for row in read_jsonl(path) if row["system"] == "tuned"}
         except KeyError as error:
-            raise _damaged(self.run, path, f"a row without {error}") from None
+            raise observing.damaged(self.run, path, f"a row without {error}") from None
         scores = {
             prompt: float(known[item.id])
             for prompt, item in self.items.items()
             if isinstance(known.get(item.id), int | float)
         }
         if not scores:
-            raise _damaged(self.run, path, "no score of the clone")
+            raise observing.damaged(self.run, path, "no score of the clone")
         return scores
 
     def _spent(self) -> dict[Prompt, tuple[float, int]]:
@@ -96,7 +93,7 @@ class _Side:
         try:
             known = {row["id"]: (math.fsum(row["nats"]) / math.log(2), int(row["bytes"])) for row in read_jsonl(path)}
         except (KeyError, TypeError, ValueError) as error:
-            raise _damaged(self.run, path, f"a row that is no token scores ({error})") from None
+            raise observing.damaged(self.run, path, f"a row that is no token scores ({error})") from None
         return {prompt: known[item.id] for prompt, item in self.items.items() if item.id in known}
 
     def contender(self) -> Contender:
@@ -117,20 +114,10 @@ class _Side:
 
 
 def _scorecard(run: Run) -> Scorecard:
-    if not run.scorecard_path.exists():
-        raise RunError(f"{run.path} has no scorecard yet; write one with `sft evaluate {run.path}`")
-    try:
-        card = Scorecard.from_dict(read_json(run.scorecard_path))
-    except ValidationError as error:
-        where = ".".join(map(str, error.errors()[0]["loc"])) or "its shape"
-        raise _damaged(run, run.scorecard_path, f"{where} that is not as this sft writes it") from None
+    card = observing.read_scorecard(run)
     if not any(s.system == "tuned" and card.headline in s.scores for s in card.systems):
-        raise _damaged(run, run.scorecard_path, "no score of the clone")
+        raise observing.damaged(run, run.scorecard_path, "no score of the clone")
     return card
-
-
-def _damaged(run: Run, path: Path, what: str) -> RunError:
-    return RunError(f"{path}: holds {what}; measure the clone again with `sft evaluate {run.path}`")
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
