@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from sft.cells import Cells, kind_of
-from sft.demonstrations import Demonstration, Message, Source, prompt_key
+from sft.demonstrations import Demonstration, Message, Source, prompt_key, text_fault
 from sft.errors import DemonstrationsError, Problem, SourceError
 from sft.rows import Broken, rows_of
 
@@ -122,6 +122,11 @@ def read(
     with _no_collection():
         for line, row in rows:
             count += 1
+            if (plain := reader.plain(line, row)) is not None:
+                demonstrations.append(plain)
+                if not (row.keys() <= seen.keys()):
+                    seen |= dict.fromkeys(row)
+                continue
             faults: list[Problem] = []
             built = reader.demonstrations(line, row, faults)
             if faults:
@@ -283,6 +288,31 @@ class _Reader:
         self.cells_are_text = file.lower().endswith((".csv", ".tsv"))
         own = {"alpaca": ("instruction", "input", "output", "history")}.get(layout, _LAYOUTS[layout])
         self.used = {names.get(column, column) for column in (*own, *_OPTIONAL)}
+        self._of_pairs = layout == "prompt_completion"
+        self._beside = frozenset(names[column] for column in _OPTIONAL)
+
+    def plain(self, line: int, row: Any) -> Demonstration | None:
+        """The demonstration of a row that is two sound texts, perhaps with texts beside them: most rows of most files.
+
+        None for all others, which :meth:`demonstrations` looks at closely; for these it would give the same.
+        """
+        if not self._of_pairs or type(row) is not dict:
+            return None
+        prompt, completion = row.get(self.names["prompt"]), row.get(self.names["completion"])
+        if type(prompt) is not str or type(completion) is not str or text_fault(prompt) or text_fault(completion):
+            return None
+        system = group = expert = ""
+        if not self._beside.isdisjoint(row):
+            if row.get(self.names["references"]) is not None:
+                return None
+            beside = [row.get(self.names[column]) or "" for column in ("system", "group", "expert")]
+            if any(type(value) is not str or (value and text_fault(value)) for value in beside):
+                return None
+            system, group, expert = beside
+        source = Source(self.file, line)
+        return Demonstration.of_sound_text(
+            prompt, completion, system=system, group=group, expert=expert, source=source
+        )
 
     def demonstrations(self, line: int, row: Any, faults: list[Problem]) -> list[Demonstration]:
         """The row's demonstrations; every complaint is appended to ``faults`` (then the list is void)."""

@@ -90,6 +90,7 @@ class _Json:
     def __init__(self) -> None:
         self.twice: list[str] = []
         self._decoder = json.JSONDecoder(object_pairs_hook=self._object)
+        self._scan = self._decoder.scan_once
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         value = dict(pairs)
@@ -97,6 +98,17 @@ class _Json:
             keys = [key for key, _ in pairs]
             self.twice.append(next(key for key in keys if keys.count(key) > 1))
         return value
+
+    def whole(self, text: str) -> Any:
+        """The one value that ``text``, without white space around it, is; or a :class:`Broken`."""
+        self.twice.clear()
+        try:
+            value, end = self._scan(text, 0)
+            if end == len(text) and not self.twice:
+                return value
+        except (StopIteration, ValueError, RecursionError):
+            pass  # said in words by the slower way
+        return self.at(text)[0]
 
     def at(self, text: str, start: int = 0, *, whole: bool = True) -> tuple[Any, int]:
         """The value that starts at ``start``, or a :class:`Broken`, and where it ends (-1: nobody knows)."""
@@ -141,7 +153,7 @@ def _json_lines(path: Path) -> Rows:
                 "or an array of them into a .json file"
             )
         first = False
-        yield number, decoder.at(text)[0]
+        yield number, decoder.whole(text)
 
 
 def _json(path: Path) -> Rows:
