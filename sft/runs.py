@@ -14,6 +14,8 @@ The manifest's sections, each written by whoever knows it first:
     versions, machine                  packages; cores, memory, accelerator (no host, user or home path)
     sessions                           [{command, started, ended, wall_seconds, peak_memory_bytes, outcome}]
     looks                              [{split, when, purpose}]: how often the test split was looked at
+    launch                             number of processes, and training rows per optimizer step
+    changes                            [{what, from, to, when, step}]: what --allow-change let be another
 """
 
 from __future__ import annotations
@@ -53,6 +55,7 @@ __all__ = [
     "Run",
     "append_jsonl",
     "changed",
+    "differences",
     "now",
     "open_append",
     "read_json",
@@ -284,6 +287,11 @@ class Run:
             self._manifest = merged
 
     @property
+    def changes(self) -> tuple[dict[str, Any], ...]:
+        """Every change that was allowed after the run had begun, oldest first."""
+        return tuple(self.manifest.get("changes", ()))
+
+    @property
     def looks(self) -> tuple[dict[str, Any], ...]:
         """Every look at a held-out split so far, oldest first."""
         return tuple(self.manifest.get("looks", ()))
@@ -364,9 +372,18 @@ def now() -> str:
 
 def changed(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> list[str]:
     """See :meth:`Run.changed`."""
+    return list(differences(recorded, present))
+
+
+def differences(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Dotted name -> (recorded value, present value) of all that differs, sorted by name; None where one has none."""
     old, new = _flat(presentable(recorded)), _flat(presentable(present))
     missing = object()
-    return sorted(name for name in old | new if old.get(name, missing) != new.get(name, missing))
+    return {
+        name: (old.get(name), new.get(name))
+        for name in sorted(old | new)
+        if old.get(name, missing) != new.get(name, missing)
+    }
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

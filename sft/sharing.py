@@ -1,36 +1,87 @@
-"""One file, several processes: each makes its share of the rows, nothing is made twice, nothing done is lost.
+"""Several processes, one run: who is who, who speaks, and one file that all of them fill.
 
-Every process appends to a file of its own; the first one takes the others' lines over, also those that an
-interrupted evaluation left behind. What is on file already is not made again.
+``accelerate launch`` and ``torchrun`` start the same command several times. The first process decides and writes,
+the others follow; of all that end, one says why. In :func:`fill` each process makes its share of the rows, nothing
+is made twice, nothing done is lost: every process appends to a file of its own; the first one takes the others'
+lines over, also those that an interrupted evaluation left behind. What is on file already is not made again.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
+from sft.errors import UserError
 from sft.files import Appender
-from sft.policies import default_device
 from sft.runs import open_append, read_jsonl
 
 if TYPE_CHECKING:
     from accelerate import PartialState
 
-__all__ = ["all_processes", "fill", "missing", "open_own", "rank_and_world", "settle", "tell", "wait_for_everyone"]
+__all__ = [
+    "all_processes",
+    "demand_all_started",
+    "fill",
+    "gone",
+    "has_the_word",
+    "is_main",
+    "is_sharded",
+    "listening",
+    "missing",
+    "open_own",
+    "others_are_gone",
+    "rank_and_world",
+    "say",
+    "settle",
+    "tell",
+    "wait_for_everyone",
+]
 
 Row = dict[str, Any]
+
+#: Seconds that a process has to end in good order when its launcher ends it.
+GRACE_SECONDS = 5.0
+
+# -- who ------------------------------------------------------------------------------------------------------
 
 
 def rank_and_world() -> tuple[int, int]:
     """This process's rank and the number of processes, as ``accelerate launch`` and ``torchrun`` set them."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main() -> bool:
+    """Whether this is the process that decides and writes: the first one under a launcher, or the only one."""
+    return rank_and_world()[0] == 0
+
+
+def demand_all_started() -> None:
+    """Raise ``UserError`` when ``accelerate launch`` was asked for several processes and has started one.
+
+    On a CPU it starts more only through mpirun, whose processes do not learn from it who they are; without a word it
+    sets an address to meet at, and nobody comes (``accelerate.utils.launch.prepare_simple_launcher_cmd_env``).
+    """
+    asked = "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_PORT" in os.environ
+    if asked and "WORLD_SIZE" not in os.environ:
+        raise UserError(
+            "accelerate launch was asked for several processes and has started one, for on a CPU it knows only mpirun; "
+            "type: accelerate launch --config_file recipes/accelerate/cpu.yaml --num_processes N -m sft ..."
+        )
+
+
+def is_sharded() -> bool:
+    """Whether the launcher's configuration asks for weights or optimizer in parts: FSDP, or a stage of ZeRO."""
+    return any(os.environ.get(f"ACCELERATE_USE_{kind}", "").lower() == "true" for kind in ("FSDP", "DEEPSPEED"))
 
 
 def all_processes() -> PartialState:
@@ -39,6 +90,8 @@ def all_processes() -> PartialState:
     Without ``cpu`` accelerate makes no group where there is no accelerator, and waits for nobody.
     """
     from accelerate import PartialState
+
+    from sft.policies import default_device
 
     return PartialState(cpu=default_device().type == "cpu")
 
@@ -57,6 +110,90 @@ def tell(went_well: bool | None) -> bool:
 
     all_processes()
     return bool(broadcast_object_list([went_well])[0])
+
+
+# -- who speaks -----------------------------------------------------------------------------------------------
+
+
+def say(text: str) -> None:
+    """One line of progress, on stderr, from the first process only."""
+    if is_main():
+        sys.stderr.write(text + "\n")
+
+
+def has_the_word() -> bool:
+    """Whether this process is to say why the run has ended: the first that asks, of all that one launcher started.
+
+    The launcher's own store keeps the count, for it outlives every process; without one, each says it itself.
+    """
+    if rank_and_world()[1] == 1:
+        return True
+    from torch.distributed import TCPStore
+
+    try:
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        store = TCPStore(address, port, is_master=False, timeout=timedelta(seconds=GRACE_SECONDS))
+        return store.add(f"sft/word/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", 1) == 1
+    except (KeyError, ValueError, RuntimeError):  # no launcher any more; better said twice than never
+        return True
+
+
+def others_are_gone(error: BaseException) -> bool:
+    """Whether ``error`` is what the processes' common library says when one of them has ended."""
+    if rank_and_world()[1] == 1:
+        return False
+    from torch.distributed import DistError
+
+    return isinstance(error, DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error).lower())
+
+
+def gone() -> str:
+    """What to say when another process of the run has ended, or the launcher has ended them all."""
+    rank, world = rank_and_world()
+    return (
+        f"another of the {world} processes has ended, or all were told to (process {rank} says so; the launcher says "
+        "which one it was, and exit code -9 is mostly want of memory); what is saved is kept"
+    )
+
+
+@contextmanager
+def listening(complaint: Callable[[str], None]) -> Iterator[None]:
+    """Inside, being ended by the launcher (SIGTERM) raises ``KeyboardInterrupt`` with :func:`gone` as its text.
+
+    A process that waits for a dead one, deep in a library, does not notice; after :data:`GRACE_SECONDS` it hands the
+    text to ``complaint`` all the same, and ends. Only where there are several processes.
+    """
+    if rank_and_world()[1] == 1 or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    over = threading.Event()
+    heard, wake = os.pipe()
+    os.set_blocking(wake, False)
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(gone())
+
+    def watch() -> None:
+        while number := os.read(heard, 1):
+            if number[0] == signal.SIGTERM:
+                time.sleep(GRACE_SECONDS)
+                if not over.is_set():
+                    complaint(gone())
+                    os._exit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    waker = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+        signal.set_wakeup_fd(waker)
+        signal.signal(signal.SIGTERM, before)
+        os.close(wake)
+
+
+# -- one file -------------------------------------------------------------------------------------------------
 
 
 def _id(row: Row) -> Hashable:
@@ -80,6 +217,8 @@ def fill(
 
     ``make``: from keys to dataclasses, in any order. Written one by one, so a killed process loses none.
     """
+    from tqdm import tqdm  # not for whoever only asks who he is
+
     rank, world = rank_and_world()
     settle(main)
     todo = missing(main, keys, key)[rank::world]

@@ -24,6 +24,7 @@ LAYERS: list[tuple[str, set[str]]] = [
             "files",
             "provenance",
             "runs",
+            "checkpoints",
             "metrics",
             "floors",
             "fidelity",
@@ -59,7 +60,7 @@ LAYERS: list[tuple[str, set[str]]] = [
             "measuring",
         },
     ),
-    ("shell", {"gathering", "checking", "scoring", "loop", "elsewhere", "refusals", "cli", "__main__"}),
+    ("shell", {"gathering", "checking", "scoring", "changes", "beginning", "loop", "elsewhere", "refusals", "cli", "__main__"}),
 ]
 LEVEL = {module: level for level, (_, modules) in enumerate(LAYERS) for module in modules}
 FREE_OF_TORCH = {module for name, modules in LAYERS[:3] for module in modules}

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from sft.cli.arguments import parser
 from sft.errors import DemonstrationsError, UserError
 from sft.refusals import system_refusal
+from sft.sharing import gone, has_the_word, is_main, listening, others_are_gone, rank_and_world
 
 __all__ = ["main", "parser"]
 
@@ -29,24 +30,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = parser().parse_args(words)
     try:
-        options.run(options)
+        with listening(lambda why: _complain(f"{why}{_how_to_go_on(options, words)}")):
+            options.run(options)
         return _flush()
     except UserError as error:
         complaint = _shortened(error, options)
     except KeyboardInterrupt as stop:
         kept = "stopped" if options.verb in _ONLY_PRINT else "stopped; what was done is kept"
         complaint = f"{str(stop) or kept}{_how_to_go_on(options, words)}"
-        sys.stderr.write("\n")  # behind the ^C, or a progress bar
+        if is_main():
+            sys.stderr.write("\n")  # behind the ^C, or a progress bar
     except BrokenPipeError:  # whoever read our output has left before its end, as `head` does
         return _flush(0 if options.verb in _ONLY_PRINT else 2)
     except Exception as error:
-        refusal = system_refusal(error)
+        refusal = gone() if others_are_gone(error) else system_refusal(error)
         if refusal is None:
             raise
         complaint = refusal + _how_to_go_on(options, words)
     status = _flush(2)
-    sys.stderr.write(f"sft: {complaint}\n")
+    _complain(complaint)
     return status
+
+
+def _complain(complaint: str) -> None:
+    """One sentence on stderr, from one process of all that a launcher has started."""
+    if has_the_word():
+        sys.stderr.write(f"sft: {complaint}\n")
+        sys.stderr.flush()
 
 
 def _flush(status: int = 0) -> int:
@@ -91,4 +101,6 @@ def _how_to_go_on(options: argparse.Namespace, words: Sequence[str]) -> str:
     if options.verb not in (*_GO_ON, *_RESUME):
         return ""
     resume = ["--resume"] if options.verb in _RESUME and not options.resume else []
-    return f"; go on with: {shlex.join(['sft', *words, *resume])}"
+    command = shlex.join(["sft", *words, *resume])
+    started = rank_and_world()[1] > 1
+    return f"; go on with: {f'accelerate launch (its options as before) -m {command}' if started else command}"

@@ -152,6 +152,11 @@ def _takes_recipe(one: argparse.ArgumentParser, *, output: bool = True) -> None:
     if output:
         one.add_argument("--output", "-o", type=Path, help="the run directory (default: runs/NAME)")
         one.add_argument("--resume", action="store_true", help="go on with the run that is there")
+        one.add_argument(
+            "--allow-change",
+            action="store_true",
+            help="with --resume: go on though recipe, data, split, template or base is another, and put it on record",
+        )
         _takes_keep_going(one)
 
 

@@ -9,6 +9,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,7 @@ __all__ = [
 
 def demo(options: argparse.Namespace) -> None:
     """The shipped recipe, from nothing or from where it was."""
-    options.recipe, options.resume, options.keep_going = "demo", True, False
+    options.recipe, options.resume, options.keep_going, options.allow_change = "demo", True, False, False
     run(options)
 
 
@@ -48,7 +49,7 @@ def run(options: argparse.Namespace) -> None:
     folder = _folder(options, resolved)
     if options.verb == "run" and not options.resume:
         loop.say(resolved.to_text())
-    with _quiet(), loop.begin(resolved, folder, resume=options.resume, keep_going=options.keep_going) as one:
+    with _quiet(), _begun(options, resolved, folder) as one:
         loop.fit(one, resolved.recipe, resume=options.resume)
         card = loop.evaluate(one, resolved.recipe, profile=options.profile)
         if loop.is_main():
@@ -63,7 +64,7 @@ def train(options: argparse.Namespace) -> None:
     folder = _folder(options, resolved)
     if not options.resume:
         loop.say(resolved.to_text())
-    with _quiet(), loop.begin(resolved, folder, resume=options.resume, keep_going=options.keep_going) as one:
+    with _quiet(), _begun(options, resolved, folder) as one:
         fitted = loop.fit(one, resolved.recipe, resume=options.resume)
         if fitted is not None and loop.is_main():
             loss = "" if fitted.eval_loss is None else f", validation loss {fitted.eval_loss:.4f}"
@@ -272,6 +273,21 @@ def _resolved(options: argparse.Namespace) -> Resolved:
 
 def _folder(options: argparse.Namespace, resolved: Resolved) -> Path:
     return options.output or Path("runs") / (resolved.recipe.name or Path(options.recipe).stem)
+
+
+def _begun(options: argparse.Namespace, resolved: Resolved, folder: Path) -> AbstractContextManager[Run]:
+    """The run that the options begin, or go on with."""
+    from sft import loop
+
+    if options.allow_change and not options.resume:
+        raise UserError("--allow-change: goes with --resume, for a new run has nothing to change from")
+    return loop.begin(
+        resolved,
+        folder,
+        resume=options.resume,
+        keep_going=options.keep_going,
+        allow_change=options.allow_change,
+    )
 
 
 def _pairs(given: Sequence[str], option: str, shape: str, example: str) -> dict[str, str]:

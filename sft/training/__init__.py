@@ -9,6 +9,6 @@ The only package that knows trl and peft's training side.
 """
 
 from sft.training.fitting import Fitted, Interrupted, train
-from sft.training.keeping import latest_checkpoint
+from sft.training.keeping import amend, latest_checkpoint
 
-__all__ = ["Fitted", "Interrupted", "latest_checkpoint", "train"]
+__all__ = ["Fitted", "Interrupted", "amend", "latest_checkpoint", "train"]

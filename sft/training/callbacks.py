@@ -14,7 +14,9 @@ from typing import Any, Self
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
-from sft.runs import Run, open_append
+from sft.checkpoints import WHOLE
+from sft.runs import Run, open_append, write_json
+from sft.sharing import rank_and_world, wait_for_everyone
 
 __all__ = ["Interruption", "Record"]
 
@@ -52,6 +54,14 @@ class Record(TrainerCallback):
         if self.bar is not None:
             self.bar.update(state.global_step - self.bar.n)
 
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Say in a checkpoint of several processes that each has written its part: a kill may come in between."""
+        if args.world_size > 1:
+            wait_for_everyone()
+            if state.is_world_process_zero and self.run is not None:
+                folder = self.run.checkpoints_path / f"checkpoint-{state.global_step}"
+                write_json(folder / WHOLE, {"processes": args.world_size})
+
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         """Append the line."""
         values = {k: v for k, v in (logs or {}).items() if isinstance(v, int | float)}
@@ -66,14 +76,18 @@ class Record(TrainerCallback):
 
 
 class Interruption(TrainerCallback):
-    """Ctrl-C ends the current step, saves a checkpoint and stops; a second Ctrl-C stops at once."""
+    """Ctrl-C ends the current step, saves a checkpoint and stops; a second Ctrl-C stops at once.
+
+    Of several processes each hears it within a step of its own, and no two would save the same one; so there the
+    first stops at once, and the run goes on from its last checkpoint.
+    """
 
     def __init__(self) -> None:
         self.asked = False
         self.stopped = False
 
     def _ask(self, signum: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if self.asked or rank_and_world()[1] > 1:
             raise KeyboardInterrupt
         self.asked = True
         sys.stderr.write("\nstopping after this step; Ctrl-C again stops at once\n")

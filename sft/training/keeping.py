@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from pathlib import Path
@@ -11,36 +10,49 @@ import torch
 from peft import get_peft_model_state_dict
 from safetensors import safe_open
 
-from sft.errors import TrainingError
+from sft.checkpoints import latest_checkpoint, step_of
+from sft.errors import RunError, TrainingError
+from sft.recipes import Recipe
 from sft.runs import Run, read_jsonl, write_jsonl
 from sft.training.trainer import CloningTrainer
 
-__all__ = ["latest_checkpoint", "rewind", "save"]
+__all__ = ["amend", "latest_checkpoint", "rewind", "save"]
 
 
-def latest_checkpoint(folder: Path) -> Path | None:
-    """The last checkpoint that was written to its end; ones that a crash cut short are removed.
+def amend(run: Run, recipe: Recipe) -> None:
+    """Make the last checkpoint's learning rate the recipe's, where ``--allow-change`` has let it be another.
 
-    The trainer writes ``trainer_state.json`` last, so a checkpoint is whole if that file is.
+    The optimizer's and the schedule's state hold the old one, and it would win. Raises ``RunError`` where the
+    optimizer is kept in parts (FSDP, DeepSpeed).
     """
-    found = []
-    for path in folder.glob("checkpoint-*"):
-        number = path.name.removeprefix("checkpoint-")
-        try:
-            state = json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-            whole = state["global_step"] == int(number)
-        except (OSError, ValueError, KeyError, TypeError):
-            whole = False
-        if whole:
-            found.append((int(number), path))
-        else:
-            shutil.rmtree(path, ignore_errors=True)
-    return max(found)[1] if found else None
+    if not any(change["what"] == "recipe.training.learning_rate" for change in run.changes):
+        return
+    checkpoint = latest_checkpoint(run.checkpoints_path)
+    if checkpoint is None:
+        return
+    file, schedule = checkpoint / "optimizer.pt", checkpoint / "scheduler.pt"
+    if not file.exists():
+        raise RunError(
+            f"{checkpoint}: keeps the optimizer in parts, so training.learning_rate cannot change in it; put it back, "
+            "or start a new run in another folder"
+        )
+    rate = recipe.training.learning_rate
+    optimizer = torch.load(file, map_location="cpu", weights_only=True)
+    schedules = torch.load(schedule, weights_only=True)
+    if all(group["initial_lr"] == rate for group in optimizer["param_groups"]):
+        return
+    for group in optimizer["param_groups"]:
+        group["lr"], group["initial_lr"] = group["lr"] * rate / group["initial_lr"], rate
+    schedules["base_lrs"] = [rate for _ in schedules["base_lrs"]]
+    for path, state in ((schedule, schedules), (file, optimizer)):  # the one that is looked at comes last
+        scratch = path.with_name(f".{path.name}.tmp")
+        torch.save(state, scratch)
+        scratch.replace(path)
 
 
 def rewind(run: Run, checkpoint: Path | None) -> float:
     """Drop log lines that a resumed run will write again; seconds spent up to the checkpoint."""
-    step = int(checkpoint.name.removeprefix("checkpoint-")) if checkpoint else 0
+    step = step_of(checkpoint)
     rows = [row for row in read_jsonl(run.log_path) if row["step"] <= step] if run.log_path.exists() else []
     if run.log_path.exists():
         write_jsonl(run.log_path, rows)
