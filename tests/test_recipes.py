@@ -273,7 +273,7 @@ def test_missing_sections_and_keys_are_named() -> None:
         ("split", "train: x.jsonl", "named in demonstrations.path"),
         ("training", "output_dir: x", "given on the command line"),
         ("training", "push_to_hub: true", "published by a command of its own"),
-        ("training", "packing: true", "not packed yet"),
+        ("training", "packing_strategy: bfd", "write packing"),
         ("training", "completion_only_loss: true", "only the completion is ever supervised"),
         ("training", "use_liger_kernel: true", "deprecated"),
         ("adapter", "use_dora: true", "write method: dora"),
@@ -569,7 +569,7 @@ def test_refused_and_renamed_names_are_what_they_claim() -> None:
     assert set(forwarded.REFUSED["training"]) <= set(training)
     assert set(forwarded.REFUSED["adapter"]) <= set(adapter)
     assert not set(forwarded.RENAMED) & (set(training) | set(adapter))
-    assert set(recipes.Training.model_fields) - {"too_long", "early_stopping_patience"} <= set(training)
+    assert set(recipes.Training.model_fields) - {"too_long", "dialogues", "early_stopping_patience"} <= set(training)
     assert set(recipes.Adapter.model_fields) - {"method"} <= set(adapter)
 
 

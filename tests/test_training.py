@@ -29,7 +29,8 @@ from sft.policies import load_policy  # noqa: E402
 from sft.training import Interrupted, latest_checkpoint  # noqa: E402
 from sft.training import keeping as keeping_module  # noqa: E402
 from sft.training.callbacks import Interruption, Record  # noqa: E402
-from sft.training.trainer import IGNORED, CloningTrainer, Collator, dataset_of, labels_of  # noqa: E402
+from sft.training.sequences import IGNORED, Collator, dataset_of, labels_of  # noqa: E402
+from sft.training.trainer import CloningTrainer  # noqa: E402
 
 #: A run whose checkpoints fall between its log lines, over several epochs, with dropout: nothing is easy to resume.
 UNEVEN = (
@@ -109,7 +110,9 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     def record(self: Any, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         found["trainer"] = self
-        found["batches"].append({key: value.clone() for key, value in inputs.items()})
+        found["batches"].append(
+            {key: value.clone() if isinstance(value, torch.Tensor) else value for key, value in inputs.items()}
+        )
         return compute(self, model, inputs, *args, **kwargs)
 
     monkeypatch.setattr(CloningTrainer, "compute_loss", record)
@@ -161,13 +164,19 @@ def test_every_row_reaches_the_loss_once_an_epoch_as_it_was_rendered(
     fit(recipe, tmp_path / "run", train=made, validation=2)
     met: list[int] = []
     for batch in seen["batches"]:
-        columns = [batch[key].tolist() for key in ("input_ids", "labels", "attention_mask", "row")]
-        for ids, labels, real, row in zip(*columns, strict=True):
+        shared, *lengths = batch["segments"]
+        columns = {key: batch[key][0].tolist() for key in ("input_ids", "labels", "position_ids")}
+        begin = {key: values[:shared] for key, values in columns.items()}
+        end = shared
+        for row, length in zip(batch["row"].tolist(), lengths, strict=True):
             rendered = rows[row][1]
             met.append(row)
-            assert tuple(ids[: sum(real)]) == rendered.input_ids
-            assert labels[: sum(real)] == labels_of(rendered)
-            assert set(labels[sum(real) :]) <= {IGNORED}
+            own = {key: begin[key] + values[end : end + length] for key, values in columns.items()}
+            assert tuple(own["input_ids"]) == rendered.input_ids
+            assert own["labels"] == labels_of(rendered)
+            assert own["position_ids"] == list(range(len(rendered)))
+            end += length
+        assert end == len(columns["input_ids"])
     assert sorted(met[:11]) == sorted(met[11:]) == list(range(11))
     trainer = seen["trainer"]
     assert len(trainer.train_dataset) == 11
@@ -195,8 +204,8 @@ def test_the_engine_that_changes_rows_is_refused(
 
 def test_padding_is_never_a_target() -> None:
     batch = Collator(filler=7)([
-        {"input_ids": [1, 2, 3], "labels": [IGNORED, 2, 3], "row": 4},
-        {"input_ids": [5, 6], "labels": [IGNORED, 6], "row": 0},
+        {"input_ids": [1, 2, 3], "labels": [IGNORED, 2, 3], "row": [4], "lengths": [3]},
+        {"input_ids": [5, 6], "labels": [IGNORED, 6], "row": [0], "lengths": [2]},
     ])  # fmt: skip
     assert batch["input_ids"].tolist() == [[1, 2, 3], [5, 6, 7]]
     assert batch["labels"].tolist() == [[IGNORED, 2, 3], [IGNORED, 6, IGNORED]]

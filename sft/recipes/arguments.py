@@ -15,8 +15,8 @@ __all__ = ["lora_arguments", "training_arguments"]
 
 #: Keys of the training section that are ours, or that are handed on in another form.
 _NOT_FORWARDED = {
-    "max_length", "too_long", "bf16", "gradient_checkpointing", "eval_strategy", "eval_steps", "save_steps",
-    "early_stopping_patience", "report_to", "gradient_checkpointing_kwargs",
+    "max_length", "too_long", "packing", "dialogues", "bf16", "gradient_checkpointing", "eval_strategy", "eval_steps",
+    "save_steps", "early_stopping_patience", "report_to", "gradient_checkpointing_kwargs",
 }  # fmt: skip
 
 

@@ -216,8 +216,10 @@ class Adapter(_Section):
 
     model_config = ConfigDict(extra="allow")
 
-    method: Literal["lora", "dora", "rslora", "full"] = Field(
-        default="lora", description="`lora`, `dora` or `rslora` fit an adapter; `full` fits every weight."
+    method: Literal["lora", "dora", "rslora", "qlora", "full"] = Field(
+        default="lora",
+        description="`lora`, `dora` or `rslora` fit an adapter; `qlora` fits one over a base in 4 bits, on an NVIDIA "
+        "GPU; `full` fits every weight.",
     )
     r: Annotated[int, Field(ge=1, le=65536)] = Field(default=16, description="Rank of the adapter.")
     lora_alpha: Count = Field(default=32, description="Scale of the adapter; it is multiplied by lora_alpha / r.")
@@ -263,6 +265,15 @@ class Training(_Section):
     too_long: Literal["refuse", "drop"] = Field(
         default="refuse", description="A demonstration above max_length: stop, or drop it and say so. None is ever cut."
     )
+    packing: bool = Field(
+        default=False,
+        description="Fill sequences with short demonstrations, up to max_length tokens; they do not see each other. "
+        "per_device_train_batch_size then counts sequences.",
+    )
+    dialogues: Literal["turn_by_turn", "one_pass"] = Field(
+        default="turn_by_turn",
+        description="A dialogue's assistant turns: each a row of its own, or all in one pass, which reads it once.",
+    )
     lr_scheduler_type: Text = Field(default="cosine", description="Shape of the learning rate over the run.")
     warmup_steps: Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.03, description="Steps of rising learning rate; a number below 1 is a share of the run."
@@ -296,6 +307,11 @@ class Training(_Section):
         yield from forwarded.complaints("training", extra, section_keys())
         if self.max_steps == 0:
             yield Complaint(("max_steps",), "is 0, so nothing would be fitted", "write -1 for no limit")
+        if self.packing and extra.get("neftune_noise_alpha"):
+            yield Complaint(
+                ("packing",), "and neftune_noise_alpha exclude each other: the noise is scaled by the length of a row",
+                "leave one of them out", (("neftune_noise_alpha",),),
+            )  # fmt: skip
         if self.report_to == "all" or "all" in self.report_to:
             yield Complaint(("report_to",), "is all, which may call services you forgot", "name the trackers")
         if self.eval_strategy == "steps" and not _multiple(self.save_steps, self.eval_steps):

@@ -17,7 +17,8 @@ __all__ = ["REFUSED", "RENAMED", "complaints", "is_secret", "unknown_key"]
 
 _PUBLISH = "the clone is published by a command of its own; see the publish section"
 _RENDERED = "rows reach the trainer as ready token ids, rendered once for training and generation alike"
-_PACKED = "demonstrations are not packed yet; lower per_device_train_batch_size if memory is short"
+_PACKED = "write packing; packed demonstrations never see each other, and only training is packed"
+_NO_PADDING = "rows stand in one line without padding wherever the model allows it"
 _COMMAND = "the command decides this: sft train, sft evaluate"
 _MEASURED = "agreement with the expert is measured after training, by sft evaluate"
 _KEPT = "the checkpoint with the lowest validation loss is kept; see eval_strategy"
@@ -56,10 +57,9 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
         "eos_token": "the template's own end of turn is supervised and stopped at; see model.template",
         "pad_token": "padding is masked, so any token does; the tokenizer's own is used",
         "shuffle_dataset": "every epoch is shuffled already, by training.seed",
-        "packing": _PACKED,
         "packing_strategy": _PACKED,
         "eval_packing": _PACKED,
-        "padding_free": _PACKED,
+        "padding_free": _NO_PADDING,
         "pad_to_multiple_of": "a batch is padded to its longest row",
         "use_cpu": "the machine decides this; set CUDA_VISIBLE_DEVICES= to keep off a GPU",
         "disable_tqdm": "the command shows the progress",
@@ -86,7 +86,7 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
         "use_dora": "write method: dora",
         "use_rslora": "write method: rslora",
         "task_type": "the policy is a causal language model",
-        "peft_type": "write method: lora, dora or rslora",
+        "peft_type": "write method: lora, dora, rslora or qlora",
         "auto_mapping": "it is recorded when the adapter is saved",
         "peft_version": "it is recorded when the adapter is saved",
         "base_model_name_or_path": "write model.name",
@@ -174,9 +174,9 @@ RENAMED: Mapping[str, str] = {
     "dataset_name": "write demonstrations.path: hub:OWNER/NAME",
     "val_set_size": "write split.validation",
     "train": "the training demonstrations are named in demonstrations.path",
-    "load_in_4bit": "quantised bases are not offered yet; use a smaller model",
-    "load_in_8bit": "quantised bases are not offered yet; use a smaller model",
-    "quantization_config": "quantised bases are not offered yet; use a smaller model",
+    "load_in_4bit": "write adapter.method: qlora",
+    "load_in_8bit": "a base in 8 bits is not offered; write adapter.method: qlora for one in 4",
+    "quantization_config": "write adapter.method: qlora",
 }
 
 _SECRETS = ("token", "api_key", "apikey", "password", "secret", "use_auth_token", "auth_token", "access_token")

@@ -3,6 +3,9 @@
 The only package that knows trl and peft's training side.
 
     fitting       train: from rendered rows to a saved adapter or model
+    sequences     rows, joined or packed, and the batches they make
+    attention     rows in one line that do not see each other
+    lines         whether rows may stand in one line without padding
     trainer       what is changed in the trainer, and why
     callbacks     the log, the progress bar, Ctrl-C
     keeping       checkpoints to go on from; the fitted weights, saved whole or not at all

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from datasets import Dataset
@@ -21,9 +22,12 @@ from sft.policies import accelerator_computes_bf16, base_weights, default_device
 from sft.recipes import Recipe, lora_arguments, training_arguments
 from sft.rendering import Renderer
 from sft.runs import Run
+from sft.training.attention import attending_by_row
 from sft.training.callbacks import Interruption, Record
 from sft.training.keeping import latest_checkpoint, rewind, save
-from sft.training.trainer import CloningTrainer, Collator, GoingOn, Rows, dataset_of
+from sft.training.lines import collator_for
+from sft.training.sequences import LineCollator, Rows, dataset_of, joined, packed
+from sft.training.trainer import CloningTrainer, GoingOn
 
 __all__ = ["Fitted", "Interrupted", "train"]
 
@@ -80,6 +84,15 @@ def _refuse_unknown_tokens(model: PreTrainedModel | PeftModel, rows: Rows) -> No
             )
 
 
+def sequences_for(recipe: Recipe, rows: Rows) -> list[list[list[int]]]:
+    """The training items as the recipe wants them: of every item its sequences, each by the numbers of its rows."""
+    chains = joined(rows) if recipe.training.dialogues == "one_pass" else [[number] for number in range(len(rows))]
+    if not recipe.training.packing:
+        return [[chain] for chain in chains]
+    packs = packed([len(rows[chain[-1]][1]) for chain in chains], recipe.training.max_length)
+    return [[chains[number] for number in pack] for pack in packs]
+
+
 def train(
     recipe: Recipe, training: Rows, validation: Rows, *, renderer: Renderer, run: Run, resume: bool = False
 ) -> Fitted:
@@ -101,7 +114,10 @@ def train(
     _refuse_unknown_tokens(model, (*training, *validation))
     # Like lengths beside each other: less padding, the same loss.
     by_length = sorted(validation, key=lambda row: len(row[1]))
-    datasets = dataset_of(training), dataset_of(by_length) if validation else None
+    sequences = sequences_for(recipe, training)
+    datasets = dataset_of(training, sequences), dataset_of(by_length) if validation else None
+    bare = model.get_base_model() if isinstance(model, PeftModel) else model
+    collator = collator_for(recipe, bare, training, filler=renderer.pad_token_id)
     checkpoint = latest_checkpoint(run.checkpoints_path) if resume else None
     seconds_before = rewind(run, checkpoint) if arguments.process_index == 0 else 0.0
     record, interruption = Record(run, seconds_before), Interruption()
@@ -115,7 +131,7 @@ def train(
             train_dataset=datasets[0],
             eval_dataset=datasets[1],
             processing_class=renderer.tokenizer,
-            data_collator=Collator(renderer.pad_token_id),
+            data_collator=collator,
             callbacks=callbacks,
         )
         trainer.demonstrations = [demonstration for demonstration, _ in training]
@@ -123,7 +139,8 @@ def train(
         for talkative in (ProgressCallback, PrinterCallback):
             trainer.remove_callback(talkative)
         _check_engine(trainer, datasets[0])
-        with record, interruption.listening():
+        by_row = attending_by_row(bare) if isinstance(collator, LineCollator) else nullcontext()
+        with record, interruption.listening(), by_row:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if interruption.stopped:
             raise Interrupted(f"{run.path}: stopped at step {trainer.state.global_step}, checkpoint saved")

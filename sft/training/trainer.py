@@ -1,6 +1,7 @@
 """``SFTTrainer`` on ready ids and labels. What is changed in it, and why:
 
-- the loss is computed at supervised positions only, on the CPU too (same value, much less work);
+- the loss is computed at supervised positions only, on the CPU too (same value, much less work), and rows may
+  stand in one line without padding (``sequences``, ``attention``);
 - the validation loss is a mean over tokens, so batch size and process count cannot change it;
 - a loss or gradient that is not finite stops the run and names the step and the rows;
 - the weights with the lowest validation loss are kept, however seldom checkpoints are due;
@@ -12,13 +13,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
 from torch.nn.functional import cross_entropy, pad
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState
 from trl import SFTTrainer
@@ -26,58 +25,34 @@ from trl import SFTTrainer
 from sft.demonstrations import Demonstration
 from sft.errors import TrainingError
 from sft.policies import supervised_only
-from sft.rendering import Rendered
+from sft.training.sequences import IGNORED
 
-__all__ = ["CARRIED", "IGNORED", "CloningTrainer", "Collator", "GoingOn", "Rows", "dataset_of", "labels_of"]
-
-#: The label of a position that is not supervised, as every Hugging Face loss reads it.
-IGNORED = -100
+__all__ = ["CARRIED", "CloningTrainer", "GoingOn"]
 
 #: Under this name a checkpoint's state holds what :class:`CloningTrainer` carries over an interruption.
 CARRIED = "sft"
 
-Rows = Sequence[tuple[Demonstration, Rendered]]
 
+def nats_of(model: torch.nn.Module, bare: torch.nn.Module, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """-log p of every supervised token of a batch, ``(n,)``, and the item (0..items-1) each belongs to, ``(n,)``.
 
-def labels_of(rendered: Rendered) -> list[int]:
-    """The id at every supervised position, :data:`IGNORED` elsewhere."""
-    return [
-        token if keep else IGNORED for token, keep in zip(rendered.input_ids, rendered.completion_mask, strict=True)
-    ]
-
-
-def dataset_of(rows: Rows) -> Dataset:
-    """What the trainer is handed: ids, labels, and which row it is."""
-    return Dataset.from_dict(
-        {
-            "input_ids": [list(rendered.input_ids) for _, rendered in rows],
-            "labels": [labels_of(rendered) for _, rendered in rows],
-            "row": list(range(len(rows))),
-            "length": [len(rendered) for _, rendered in rows],
-        }
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Collator:
-    """Rows to right-padded tensors ``(batch, longest)``; ``row`` says which demonstrations are in the batch."""
-
-    filler: int
-
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Pad and stack; labels of padding are ignored."""
-        longest = max(len(row["input_ids"]) for row in rows)
-
-        def padded(key: str, filler: int) -> torch.Tensor:
-            return torch.tensor([row[key] + [filler] * (longest - len(row[key])) for row in rows])
-
-        lengths = torch.tensor([len(row["input_ids"]) for row in rows])
-        return {
-            "input_ids": padded("input_ids", self.filler),
-            "labels": padded("labels", IGNORED),
-            "attention_mask": (torch.arange(longest) < lengths.unsqueeze(1)).long(),
-            "row": torch.tensor([row["row"] for row in rows]),
-        }
+    ``model``: what is called; ``bare``: the same without what a launcher wraps it in.
+    """
+    labels = inputs["labels"][:, 1:]
+    predicted = pad(labels != IGNORED, (0, 1))
+    where = {name: inputs[name] for name in ("position_ids", "segments") if name in inputs}
+    # Padding is on the right and attention is causal, or there is no padding: no real token ever sees any, and
+    # without a mask attention takes its faster path.
+    with supervised_only(bare, predicted):
+        logits = model(input_ids=inputs["input_ids"], use_cache=False, **where).logits[0]
+    targets = labels[labels != IGNORED].to(logits.device)
+    nats = cross_entropy(logits.float(), targets, reduction="none")
+    if "segments" not in inputs:
+        return nats, predicted.nonzero()[:, 0]
+    shared, *lengths = inputs["segments"]
+    items = torch.arange(len(lengths), device=predicted.device)
+    owner = items.repeat_interleave(torch.tensor(lengths, device=predicted.device))
+    return nats, owner[predicted[0, shared:]]
 
 
 class CloningTrainer(SFTTrainer):
@@ -99,16 +74,8 @@ class CloningTrainer(SFTTrainer):
         return everywhere.cpu() > 0
 
     def _nats(self, model: torch.nn.Module, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-        """-log p of every supervised token of the batch, and the row (0..batch-1) each belongs to."""
-        labels = inputs["labels"][:, 1:]
-        predicted = pad(labels != IGNORED, (0, 1))
-        bare = self.accelerator.unwrap_model(model)
-        # Rows are padded on the right and attention is causal: no real token ever sees padding, and without a
-        # mask attention takes its faster path. Elsewhere TRL's own collation rules hold.
-        with supervised_only(bare, predicted):
-            logits = model(input_ids=inputs["input_ids"], use_cache=False).logits[0]
-        targets = labels[labels != IGNORED].to(logits.device)
-        return cross_entropy(logits.float(), targets, reduction="none"), predicted.nonzero()[:, 0]
+        """-log p of every supervised token of the batch, and the item (0..items-1) each belongs to."""
+        return nats_of(model, self.accelerator.unwrap_model(model), inputs)
 
     def compute_loss(
         self,
@@ -121,7 +88,8 @@ class CloningTrainer(SFTTrainer):
         rows = inputs.pop("row").tolist()
         self._rows_of_step += tuple(rows)
         self._reached[rows] = True
-        if inputs["input_ids"].device.type == "cuda":  # TRL's kernel scores supervised positions only, in tiles
+        # On CUDA TRL's kernel scores supervised positions only, in tiles; it knows rows with padding.
+        if inputs["input_ids"].device.type == "cuda" and "segments" not in inputs:
             loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         else:
             nats, _ = self._nats(model, inputs)
@@ -164,11 +132,11 @@ class CloningTrainer(SFTTrainer):
             inputs.pop("row")
             with torch.no_grad(), self.compute_loss_context_manager():
                 each, owner = self._nats(model, inputs)
-            size = len(inputs["input_ids"])
+            size = len(inputs["segments"]) - 1 if "segments" in inputs else len(inputs["input_ids"])
             per_row = torch.zeros(size, dtype=torch.float64, device="cpu").index_add_(
                 0, owner.cpu(), each.double().cpu()
             )
-            counts = (inputs["labels"][:, 1:] != IGNORED).sum(1)
+            counts = torch.bincount(owner, minlength=size)
             # gather_for_metrics drops the rows that were repeated to fill the last batch of every process.
             gathered = self.accelerator.gather_for_metrics((per_row.float().to(counts.device), counts))
             nats += float(gathered[0].double().sum())
