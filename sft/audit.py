@@ -5,7 +5,8 @@ Needs no tokenizer: lengths are in words and characters. Every finding says what
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -254,8 +255,8 @@ def audit(
         prompts=len({d.key for d in demonstrations}),
         groups=len({d.group for d in demonstrations}),
         experts=dict(sorted(experts.items(), key=lambda item: (-item[1], item[0]))),
-        prompt_lengths=_lengths([[m.content for m in d.prompt] for d in demonstrations]),
-        completion_lengths=_lengths([[d.completion] for d in demonstrations]),
+        prompt_lengths=_lengths([m.content for m in d.prompt] for d in demonstrations),
+        completion_lengths=_lengths([d.completion] for d in demonstrations),
         duplicates=len(repeated),
         conflicts=len(conflicts),
         disputed=sum(conflict.experts > 1 for conflict in conflicts),
@@ -279,14 +280,16 @@ def demand(reading: Reading, finding: Audit, *, keep_going: bool = False) -> Non
         raise leak_error(finding.leaks, shown=0)
 
 
-def _lengths(texts: Sequence[Sequence[str]]) -> Lengths | None:
-    if not texts:
+def _lengths(texts: Iterable[Sequence[str]]) -> Lengths | None:
+    words, characters = array("q"), array("q")
+    for parts in texts:
+        words.append(len(parts[0].split()) if len(parts) == 1 else sum(len(part.split()) for part in parts))
+        characters.append(sum(map(len, parts)))
+    if not words:
         return None
-    words = np.array([sum(len(part.split()) for part in parts) for parts in texts])
-    characters = np.array([sum(map(len, parts)) for parts in texts])
 
-    def quantiles(values: np.ndarray) -> dict[str, int]:
-        found = np.percentile(values, QUANTILES, method="higher")
+    def quantiles(values: array[int]) -> dict[str, int]:
+        found = np.percentile(np.frombuffer(values, dtype=np.int64), QUANTILES, method="higher")
         return {str(q): int(value) for q, value in zip(QUANTILES, found, strict=True)}
 
     return Lengths(quantiles(words), quantiles(characters))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,24 +96,27 @@ def _handling(
 ) -> audit.Handling:
     """What the recipe makes of several experts, or could make."""
     section = recipe.demonstrations
-    rows, _ = splits.deduplicate(reading.demonstrations)
-    if not _differ(rows):
+    prompts, disputed = _differing(reading.demonstrations)
+    if not disputed:
         return audit.Handling(section.conflicts, section.expert)
     from sft.probes import experts  # with scipy, which takes a while
 
-    agreement = experts.conflicts(rows, section.conflicts)
+    rows, _ = splits.deduplicate([d for d in reading.demonstrations if d.key in disputed])
+    agreement = replace(experts.conflicts(rows, section.conflicts), prompts=prompts)
     others = gathering.held_out_others(division.passed_over, parts) if division and parts else ()
     if section.expert is not None:
         return audit.Handling(
             expert=section.expert,
-            inner=_differ(d for d in rows if d.expert == section.expert),
+            inner=len(_differing(d for d in rows if d.expert == section.expert)[1]),
             others=len(others),
             others_prompts=len({d.prompt for d in others}),
             agreement=agreement,
         )
     if section.conflicts == "majority" and division is not None:
         return audit.Handling("majority", None, division.outvoted, division.tied, agreement=agreement)
-    fitted = rows if division is None else [*division.parts["train"], *division.parts["validation"]]
+    fitted = rows
+    if division is not None:
+        fitted = [d for name in ("train", "validation") for d in division.parts[name] if d.key in disputed]
     ballots = gathering.ballots(fitted)
     return audit.Handling(
         section.conflicts,
@@ -123,10 +126,11 @@ def _handling(
     )
 
 
-def _differ(rows: Iterable[Demonstration]) -> int:
-    """How many prompts have different completions."""
+def _differing(rows: Iterable[Demonstration]) -> tuple[int, set[str]]:
+    """How many prompts there are, and the keys of those that have different completions."""
     completions: dict[str, str] = {}
-    return len({d.key for d in rows if completions.setdefault(d.key, d.completion) != d.completion})
+    differing = {d.key for d in rows if completions.setdefault(d.key, d.completion) != d.completion}
+    return len(completions), differing
 
 
 def _joined(readings: Sequence[Reading]) -> Reading:

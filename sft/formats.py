@@ -310,9 +310,7 @@ class _Reader:
                 return None
             system, group, expert = beside
         source = Source(self.file, line)
-        return Demonstration.of_sound_text(
-            prompt, completion, system=system, group=group, expert=expert, source=source
-        )
+        return Demonstration.of_sound_text(prompt, completion, system=system, group=group, expert=expert, source=source)
 
     def demonstrations(self, line: int, row: Any, faults: list[Problem]) -> list[Demonstration]:
         """The row's demonstrations; every complaint is appended to ``faults`` (then the list is void)."""

@@ -24,12 +24,15 @@ Hashes are fixed: the same texts give the same answer in every process.
 
 from __future__ import annotations
 
+import os
 import string
 import unicodedata
 import zlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +50,8 @@ _SAMPLE = 20_000  # texts among which boilerplate is counted
 _CHUNK = 1 << 20  # characters of text hashed at once
 _CHUNK_TEXTS = 1 << 15  # and no more texts than this, so that 16 bits can number them
 _PAIRS = 1 << 18  # candidate pairs looked at together
+_HOMES = 24  # leading bits of a bucket's name
+_CORES = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 _HASH_BITS = np.uint64(48)  # of a shingle, where the other 16 bits say which text or pair it belongs to
 
@@ -276,18 +281,21 @@ class _Signatures:
     def __init__(self, texts: Sequence[str], boilerplate: U64, rows: int) -> None:
         self.bands = np.zeros((len(texts), HASHES // rows), dtype=np.uint32)
         self.marks = np.zeros((len(texts), HASHES), dtype=np.uint8)
-        filled: list[I64] = [np.empty(0, dtype=np.int64)]
-        first = 0
-        for chunk in _chunks(texts):
+
+        def sign(first: int, chunk: Sequence[str]) -> I64:
             values, counts = _telling(chunk, boilerplate)
             here = np.flatnonzero(counts)
             minima = _minima(values, counts[here])
             self.marks[first + here] = minima.astype(np.uint8)
             for band in range(self.bands.shape[1]):
                 self.bands[first + here, band] = _bucket(minima[:, band * rows : (band + 1) * rows])
-            filled.append(first + here)
-            first += len(chunk)
-        self.filled = np.concatenate(filled)
+            return first + here
+
+        chunks = list(_chunks(texts))
+        starts = accumulate(map(len, chunks), initial=0)
+        with ThreadPoolExecutor(_CORES) as threads:  # numpy lets go of the interpreter while it counts
+            filled = list(threads.map(sign, starts, chunks))
+        self.filled = np.concatenate([np.empty(0, dtype=np.int64), *filled])
 
 
 def _multipliers() -> U64:
@@ -327,6 +335,9 @@ def _candidates(left: _Signatures, right: _Signatures, band: int, rows: I64) -> 
     known = names(right, right.filled)
     order = np.argsort(known, kind="stable")
     known, others = known[order], right.filled[order]
+    there = np.zeros(1 << _HOMES, dtype=bool)  # most texts have no partner: that is seen here without a search
+    there[known >> np.uint64(64 - _HOMES)] = True
+    rows = rows[there[left.bands[rows, band] >> np.uint32(32 - _HOMES)]]
     wanted = names(left, rows)
     bucket = wanted & np.uint64(0xFFFFFFFF00000000)
     low = np.searchsorted(known, bucket)
