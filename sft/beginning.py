@@ -44,7 +44,11 @@ def begin(
         return
     new, was_there = not (folder / "manifest.json").exists(), folder.exists()
     try:
+        _refuse_method(resolved.recipe)
         _fetch_data(resolved.recipe)
+        if resume and allow_change and not new:  # what cannot be is refused before what may be is written
+            _fetch_model(resolved.recipe)
+            _hold_engine(Run.open(folder), resolved.recipe, allow_change=True, only_ask=True)
         run = prepare(resolved, folder, resume=resume, keep_going=keep_going, allow_change=allow_change)
     except BaseException:
         tell(False)
@@ -66,6 +70,14 @@ def begin(
             raise
 
 
+def _refuse_method(recipe: Recipe) -> None:
+    """Say what this machine cannot fit before anything is read."""
+    if recipe.adapter.method == "qlora":
+        from sft.precision import refuse_unless_quantisable
+
+        refuse_unless_quantisable()
+
+
 def _fetch_data(recipe: Recipe) -> None:
     """Build shipped demonstrations, once and by one process, and say what was there already."""
     for path in recipe.demonstrations.paths:
@@ -84,8 +96,11 @@ def _fetch_model(recipe: Recipe) -> None:
         say(f"model     {'reused' if there else 'converted'}: {source.name}")
 
 
-def _hold_engine(run: Run, recipe: Recipe, *, allow_change: bool) -> None:
-    """Base, template and launch: put on record in a new run, held to the record in one that goes on."""
+def _hold_engine(run: Run, recipe: Recipe, *, allow_change: bool, only_ask: bool = False) -> None:
+    """Base, template and launch: put on record in a new run, held to the record in one that goes on.
+
+    With ``only_ask`` nothing is written.
+    """
     from sft.policies import base_folder
 
     source = sources.resolve_model(recipe.model.name, recipe.model.revision)
@@ -104,6 +119,8 @@ def _hold_engine(run: Run, recipe: Recipe, *, allow_change: bool) -> None:
         changes = {name: both for name, both in changes.items() if not name.startswith("launch.")}
         facts["launch"] = recorded.get("launch", facts["launch"])
     noted = hold(run, changes, allow=allow_change)
+    if only_ask:
+        return
     run.update_manifest(**facts, **({"changes": noted} if changes else {}))
     _say_changes(changes)
 

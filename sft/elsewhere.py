@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,7 +137,10 @@ def _find(target: str, base: str | None) -> _Clone:
 
 
 def _named_base(folder: Path) -> str:
-    """The base model that an adapter says it was fitted to; "" if it says none."""
+    """The base model that an adapter was fitted to: its run knows, else it says; "" if it says none."""
+    with suppress(UserError, OSError):  # in no run, or one that cannot be read: the adapter stands alone
+        if name := Run.open(folder.parent).manifest.get("base", {}).get("name"):
+            return str(name)
     path = folder / "adapter_config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))

@@ -20,7 +20,7 @@ from sft.ledger import Ledger
 from sft.recipes import Recipe
 from sft.runs import Run, read_json, write_json
 from sft.scorecards import Scorecard
-from sft.sharing import is_main, is_sharded, say, wait_for_everyone
+from sft.sharing import is_main, is_sharded, say, tell, wait_for_everyone
 
 if TYPE_CHECKING:
     from sft.policies import Policy
@@ -57,7 +57,7 @@ def fit(run: Run, recipe: Recipe, *, resume: bool = False) -> Fitted | None:
     if trained_policy(run) is not None and "training" in run.manifest:
         say(f"train     reused: {run.path} is trained already")
         return None
-    from sft import policies, training
+    from sft import policies, proving, training
     from sft.policies import default_device
 
     made = load_splits(run)
@@ -82,16 +82,35 @@ def fit(run: Run, recipe: Recipe, *, resume: bool = False) -> Fitted | None:
     wait_for_everyone()  # nobody reads a checkpoint that is being amended
     if default_device().type == "cpu" and is_sharded():
         say("train     on a CPU accelerate shards nothing: every process holds the whole model, as with DDP")
+    bf16 = _precision(run, recipe)
     try:
         fitted = training.train(
-            recipe, rendered["train"][0], rendered["validation"][0], renderer=renderer, run=run, resume=resume
-        )
+            recipe, rendered["train"][0], rendered["validation"][0],
+            renderer=renderer, run=run, resume=resume, bf16=bf16,
+        )  # fmt: skip
     except training.Interrupted as stop:
         raise KeyboardInterrupt(str(stop)) from stop
     if is_main():
         _account_for_steps(run, fitted)
-        run.update_manifest(training=asdict(fitted))
+        saved = proving.prove(run)
+        say(f"saved     {proving.in_words(saved)}")
+        run.update_manifest(training=asdict(fitted) | {"saved": saved})
     return fitted
+
+
+def _precision(run: Run, recipe: Recipe) -> bool:
+    """Whether to compute in bfloat16 where the recipe leaves it open: measured once, and on record from then on."""
+    from sft import policies, precision
+
+    found = run.manifest.get("precision")
+    if is_main() and found is None:
+        model = recipe.model
+        shape = policies.layer_shape(model.name, model.revision, model.trust_remote_code)
+        found = precision.choice(recipe, policies.default_device(), policies.accelerator_computes_bf16(), shape)
+        run.update_manifest(precision=found)
+        if line := precision.in_words(found):
+            say(f"train     {line}")
+    return tell(found["bf16"] if is_main() and found is not None else None)
 
 
 def _render(
@@ -100,7 +119,7 @@ def _render(
     """The part rendered: (rows, rows that are too long). ``limit``: tokens a row may have at most, as the context."""
     longest = min((size for size in (limit, context) if size is not None), default=None)
     try:
-        return renderer.render_all(part, max_length=longest, too_long=recipe.training.too_long)
+        return renderings.render_all(renderer, part, max_length=longest, too_long=recipe.training.too_long)
     except DemonstrationsError as error:
         if longest == limit:
             raise

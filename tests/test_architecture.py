@@ -42,6 +42,7 @@ LAYERS: list[tuple[str, set[str]]] = [
             "chapters",
             "exhibits",
             "reports",
+            "plans",
         },
     ),
     (
@@ -50,7 +51,9 @@ LAYERS: list[tuple[str, set[str]]] = [
             "templates",
             "rendering",
             "preview",
+            "precision",
             "policies",
+            "proving",
             "training",
             "prefilling",
             "generation",
@@ -58,9 +61,26 @@ LAYERS: list[tuple[str, set[str]]] = [
             "probing",
             "recording",
             "measuring",
+            "sizing",
+            "rehearsing",
         },
     ),
-    ("shell", {"gathering", "checking", "scoring", "changes", "beginning", "loop", "elsewhere", "refusals", "cli", "__main__"}),
+    (
+        "shell",
+        {
+            "gathering",
+            "checking",
+            "scoring",
+            "changes",
+            "beginning",
+            "loop",
+            "planning",
+            "elsewhere",
+            "refusals",
+            "cli",
+            "__main__",
+        },
+    ),
 ]
 LEVEL = {module: level for level, (_, modules) in enumerate(LAYERS) for module in modules}
 FREE_OF_TORCH = {module for name, modules in LAYERS[:3] for module in modules}

@@ -18,10 +18,12 @@ from transformers import (
 from trl import SFTConfig, SFTTrainer
 
 from sft.errors import TrainingError
-from sft.policies import accelerator_computes_bf16, base_weights, default_device, quiet_engine, stops_with
+from sft.policies import accelerator_computes_bf16, base_weights, default_device, name_base, quiet_engine, stops_with
+from sft.proving import bear_witness
 from sft.recipes import Recipe, lora_arguments, training_arguments
 from sft.rendering import Renderer
 from sft.runs import Run
+from sft.sources import resolve_model
 from sft.training.attention import attending_by_row
 from sft.training.callbacks import Interruption, Record
 from sft.training.keeping import latest_checkpoint, rewind, save
@@ -94,18 +96,28 @@ def sequences_for(recipe: Recipe, rows: Rows) -> list[list[list[int]]]:
 
 
 def train(
-    recipe: Recipe, training: Rows, validation: Rows, *, renderer: Renderer, run: Run, resume: bool = False
+    recipe: Recipe,
+    training: Rows,
+    validation: Rows,
+    *,
+    renderer: Renderer,
+    run: Run,
+    resume: bool = False,
+    bf16: bool | None = None,
 ) -> Fitted:
     """Fit the policy to ``training``, choose the checkpoint on ``validation``, and save it into ``run``.
 
     Writes ``log.jsonl``, ``checkpoints/`` and, at the end and all at once, ``adapter/`` or ``model/``.
     With ``resume`` it goes on from the last whole checkpoint and gives what the run never stopped would have given.
+    ``bf16``: whether to compute in it where the recipe leaves it open; None: where the accelerator does.
     Raises ``TrainingError``; :class:`Interrupted` after Ctrl-C.
     """
     if not training:
         raise TrainingError("there is no demonstration left to train on; see the ledger for where they went")
     arguments = SFTConfig(
-        **training_arguments(recipe, bf16=accelerator_computes_bf16(), validation=bool(validation)),
+        **training_arguments(
+            recipe, bf16=accelerator_computes_bf16() if bf16 is None else bf16, validation=bool(validation)
+        ),
         output_dir=str(run.checkpoints_path),
         disable_tqdm=True,
         use_cpu=default_device().type == "cpu",
@@ -145,6 +157,9 @@ def train(
         if interruption.stopped:
             raise Interrupted(f"{run.path}: stopped at step {trainer.state.global_step}, checkpoint saved")
         save(trainer, run, lora=recipe.adapter.method != "full")
+        if arguments.process_index == 0:
+            name_base(run.adapter_path, resolve_model(recipe.model.name, recipe.model.revision))
+        bear_witness(trainer, validation or training, run, recipe)
         reached = trainer.reached.tolist()
     best = trainer.state.best_global_step or None
     missed = [row for (_, row), seen in zip(training, reached, strict=True) if not seen]

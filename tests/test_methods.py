@@ -1,0 +1,285 @@
+"""The ways to fit: a base in 4 bits where it can be, noise and saved memory that do what they say, bf16 by measure."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.engine
+torch = pytest.importorskip("torch")
+
+import peft  # noqa: E402
+from test_training import assert_same, log_of, loss_by_hand, values  # noqa: E402
+from toy_fits import demonstrations, fit, recipe_for, rows_for  # noqa: E402
+from transformers import AutoModelForCausalLM  # noqa: E402
+
+from sft import policies, precision, recipes  # noqa: E402
+from sft.cli import main  # noqa: E402
+from sft.errors import PolicyError  # noqa: E402
+from sft.policies import base_weights  # noqa: E402
+from sft.training.trainer import CloningTrainer  # noqa: E402
+
+# -- a base in 4 bits -------------------------------------------------------------------------------------
+
+
+def refusal() -> str:
+    with pytest.raises(PolicyError) as error:
+        precision.refuse_unless_quantisable()
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_without_a_gpu_a_run_in_4_bits_is_refused_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither the demonstrations nor the model of this recipe exist, and it is not they that are complained of."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    path = tmp_path / "recipe.yaml"
+    path.write_text("model: {name: ./nowhere}\ndemonstrations: {path: nowhere.jsonl}\nadapter: {method: qlora}\n")
+    assert main(["train", str(path), "--output", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "adapter.method: qlora needs an NVIDIA GPU" in said and "write method: lora" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_base_in_4_bits_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert 'pip install "behavioral-cloning[qlora]"' in refusal()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    precision.refuse_unless_quantisable()
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    assert "launch with DDP" in refusal()
+
+
+def test_a_base_in_4_bits_is_loaded_as_the_paper_says(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NF4, constants quantised again, bfloat16 products; then frozen, and what is not in 4 bits is in float32.
+
+    bitsandbytes has no part in this: what it would be asked for is caught at the door.
+    """
+    asked: dict[str, Any] = {}
+    load = AutoModelForCausalLM.from_pretrained
+
+    def plain(folder: str, **given: Any) -> Any:
+        asked.update({key: given.pop(key) for key in ("quantization_config", "device_map")})
+        return load(folder, **given)
+
+    monkeypatch.setattr(policies, "refuse_unless_quantisable", lambda: None)
+    monkeypatch.setattr(policies.AutoModelForCausalLM, "from_pretrained", plain)
+    model = base_weights(recipe_for(tiny_model, "model.dtype=bfloat16", method="qlora"))
+    config = asked["quantization_config"]
+    assert config.load_in_4bit and config.bnb_4bit_use_double_quant
+    assert (config.bnb_4bit_quant_type, config.bnb_4bit_compute_dtype) == ("nf4", torch.bfloat16)
+    assert asked["device_map"] == {"": policies.default_device()}
+    assert not any(p.requires_grad for p in model.parameters())
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_its_adapter_is_a_plain_one(tiny_model: Path) -> None:
+    """So that it is merged into plain weights, and judged on those: what whoever loads it by its base's name gets."""
+    quantised, plain = (recipes.lora_arguments(recipe_for(tiny_model, method=m)) for m in ("qlora", "lora"))
+    assert quantised == plain
+
+
+# -- noise on the embeddings ------------------------------------------------------------------------------
+
+NOISE = "training.neftune_noise_alpha=20"
+
+
+@pytest.fixture
+def embedded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, Any]]:
+    """What the layers are handed at every forward pass, beside the rows of the embedding: (training, difference)."""
+    met: list[tuple[bool, Any]] = []
+    made = CloningTrainer.__init__
+
+    def watched(self: Any, *args: Any, **kwargs: Any) -> None:
+        made(self, *args, **kwargs)
+        bare = self.model.get_base_model() if isinstance(self.model, peft.PeftModel) else self.model
+        embedding = bare.get_input_embeddings()
+
+        def look(layer: Any, args: Any, kwargs: Any) -> None:
+            states = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
+            met.append((layer.training, (states - embedding.weight[look.ids]).detach()))
+
+        bare.register_forward_pre_hook(
+            lambda _, args, kwargs: setattr(look, "ids", kwargs["input_ids"]), with_kwargs=True
+        )
+        bare.model.layers[0].register_forward_pre_hook(look, with_kwargs=True)
+
+    monkeypatch.setattr(CloningTrainer, "__init__", watched)
+    return met
+
+
+def test_noise_is_uniform_of_the_papers_size_and_only_while_fitting(
+    tiny_model: Path, tmp_path: Path, embedded: list[tuple[bool, Any]]
+) -> None:
+    """U(-e, e) with e = alpha / sqrt(L d) (Jain et al. 2023, algorithm 1). L is the length of the batch as it reaches
+    the embedding, padding included. The validation loss is the base model's own, to the last digit by hand.
+    """
+    recipe = recipe_for(tiny_model, NOISE, "training.max_steps=1", "training.per_device_train_batch_size=12")
+    fit(recipe, tmp_path / "run")
+    fitting = [difference for training, difference in embedded if training]
+    judging = [difference for training, difference in embedded if not training]
+    assert fitting and judging
+    for noise in fitting:
+        bound = 20 / math.sqrt(noise.shape[1] * noise.shape[2])
+        assert noise.abs().max() <= bound + 1e-6
+        assert noise.abs().max() > 0.99 * bound, "thousands of draws come near the bound"
+        assert float(noise.std()) == pytest.approx(bound / math.sqrt(3), rel=0.05)
+    assert all(not difference.any() for difference in judging)
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    held_out = rows_for(recipe, demonstrations(4, first=101))
+    assert values(tmp_path / "run", "eval_loss") == pytest.approx([loss_by_hand(base, held_out)], abs=1e-5)
+    without = loss_by_hand(base, rows_for(recipe, demonstrations(12)))
+    assert abs(values(tmp_path / "run", "loss")[0] - without) > 1e-3, "the loss that was fitted had the noise in it"
+
+
+def test_nothing_of_the_noise_is_left_in_the_clone(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hooks: list[Any] = []
+    save = CloningTrainer.save_model
+
+    def look(self: Any, output_dir: str | None = None, *args: Any, **kwargs: Any) -> None:
+        if output_dir is not None and "unfinished" in output_dir:
+            hooks.append(list(self.model.get_input_embeddings()._forward_hooks.values()))
+        save(self, output_dir, *args, **kwargs)
+
+    monkeypatch.setattr(CloningTrainer, "save_model", look)
+    fitted = fit(recipe_for(tiny_model, NOISE), tmp_path / "run")
+    assert hooks == [[]]
+    clone = policies.load_policy(str(tiny_model), tuned=tmp_path / "run" / "adapter")
+    held_out = rows_for(recipe_for(tiny_model), demonstrations(4, first=101))
+    assert loss_by_hand(clone.model, held_out) == pytest.approx(fitted.eval_loss, abs=1e-4)
+
+
+def test_a_run_with_noise_goes_on_as_if_it_had_never_stopped(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The draws after a checkpoint are those that would have come."""
+    recipe = recipe_for(tiny_model, NOISE, "training.max_steps=6")
+    fit(recipe, tmp_path / "whole")
+    step = CloningTrainer.training_step
+
+    def die(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.state.global_step >= 5:
+            raise RuntimeError("died")
+        return step(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CloningTrainer, "training_step", die)
+        with pytest.raises(RuntimeError, match="died"):
+            fit(recipe, tmp_path / "run")
+    fit(recipe, tmp_path / "run", resume=True)
+    assert_same(tmp_path / "run", tmp_path / "whole")
+    fit(recipe_for(tiny_model, "training.max_steps=6"), tmp_path / "plain")
+    assert log_of(tmp_path / "plain") != log_of(tmp_path / "whole"), "the noise must matter, or nothing was shown"
+
+
+# -- memory saved -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Bytes that the graph of each training loss keeps for its backward pass, weights left out, each storage once."""
+    found: list[int] = []
+    compute = CloningTrainer.compute_loss
+
+    def count(self: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
+        weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+        storages: dict[int, int] = {}
+
+        def pack(tensor: Any) -> Any:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in weights:
+                storages[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss = compute(self, model, *args, **kwargs)
+        found.append(sum(storages.values()))
+        return loss
+
+    monkeypatch.setattr(CloningTrainer, "compute_loss", count)
+    return found
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "full"])
+def test_gradient_checkpointing_keeps_less_and_changes_nothing(
+    tiny_model: Path, tmp_path: Path, kept: list[int], method: str
+) -> None:
+    """Counted, not timed. Under an adapter the frozen embeddings' output must need a gradient, or nothing learns.
+
+    Both layers are left out of the graph but for what they are handed; the head and the loss stay in it.
+    """
+    sizes = {}
+    for name, saving in (("plain", "false"), ("saving", "true")):
+        kept.clear()
+        fit(recipe_for(tiny_model, f"training.gradient_checkpointing={saving}", method=method), tmp_path / name)
+        sizes[name] = kept[0]
+    assert sizes["saving"] < 0.4 * sizes["plain"]
+    losses = values(tmp_path / "plain", "loss")
+    assert values(tmp_path / "saving", "loss") == pytest.approx(losses, abs=1e-5)
+    assert losses[-1] < losses[0] - 0.05, "it must have learned something"
+
+
+# -- bfloat16 ---------------------------------------------------------------------------------------------
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "accelerator", "speed", "bf16", "said"),
+    [
+        ("null", CPU, False, 3.0, True, "in bfloat16, 3.0 times as fast"),
+        ("null", CPU, False, 1.2, False, ""),
+        ("null", CPU, False, 0.1, False, ""),
+        ("true", CPU, False, 0.1, True, "bfloat16 takes 10.0 times as long"),
+        ("false", CPU, False, None, False, ""),
+        ("null", GPU, True, None, True, ""),
+        ("null", GPU, False, None, False, ""),
+    ],
+)
+def test_bfloat16_is_taken_on_a_cpu_only_where_it_is_clearly_faster(
+    monkeypatch: pytest.MonkeyPatch, asked: str, device: Any, accelerator: bool, speed: float | None, bf16: bool,
+    said: str,
+) -> None:  # fmt: skip
+    """Who asks for it gets it, and is told in one line where it is slower; where nothing is open nothing is timed."""
+
+    def measured(shape: tuple[int, int]) -> float:
+        assert speed is not None, "this was decided without a measurement"
+        return speed
+
+    monkeypatch.setattr(precision, "bf16_speed", measured)
+    found = precision.choice(recipe_for(Path("some/model"), f"training.bf16={asked}"), device, accelerator, (64, 128))
+    assert found["bf16"] is bf16
+    assert said in precision.in_words(found) and bool(said) == bool(precision.in_words(found))
+
+
+def test_the_measurement_is_short_and_leaves_the_draws_of_the_fit_alone() -> None:
+    """A second is far more than the tenth it is meant to take, for machines that are busy."""
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    speed = precision.bf16_speed((256, 512))
+    assert torch.equal(torch.rand(2), expected)
+    assert 1e-3 < speed < 1e3
+
+
+def test_the_choice_is_on_record_and_kept(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that goes on while the machine is busy with something else goes on in the format it was begun in."""
+    from sft import loop
+    from sft.runs import Run
+
+    recipe = recipe_for(tiny_model)
+    with Run.create(tmp_path / "run") as run:
+        monkeypatch.setattr(policies, "default_device", lambda: CPU)
+        monkeypatch.setattr(precision, "bf16_speed", lambda shape: 2.0)
+        assert loop._precision(run, recipe) is True
+        assert run.manifest["precision"] == {"bf16": True, "by": "measured", "cpu_speed": 2.0}
+        monkeypatch.setattr(precision, "bf16_speed", lambda shape: 0.5)
+        assert loop._precision(run, recipe) is True
