@@ -94,9 +94,23 @@ def test_order_of_training_rows_changes_nothing() -> None:
 
 
 def test_blocks_give_what_one_block_gives(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = floors.nearest(TRAIN, ASKED)
+    whole = floors.nearest(TRAIN, ASKED), floors.nearness_to_training(TRAIN, ASKED)
     monkeypatch.setattr(floors, "_BLOCK", 1)
-    assert floors.nearest(TRAIN, ASKED) == whole
+    floors._nearest_prompts.cache_clear()
+    assert (floors.nearest(TRAIN, ASKED), floors.nearness_to_training(TRAIN, ASKED)) == whole
+
+
+def test_the_nearest_prompts_are_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R and the parts by distance to training ask the same; other rows are another question."""
+    asked: list[int] = []
+    vectoriser = floors._vectoriser
+    monkeypatch.setattr(floors, "_vectoriser", lambda: asked.append(1) or vectoriser())
+    floors._nearest_prompts.cache_clear()
+    floors.nearest(TRAIN, ASKED)
+    floors.nearness_to_training(TRAIN[::-1], ASKED)
+    assert len(asked) == 1
+    fewer = floors.nearest(TRAIN[1:], ASKED)
+    assert len(asked) == 2 and fewer != floors.nearest(TRAIN, ASKED)
 
 
 def test_three_short_demonstrations_are_shown() -> None:

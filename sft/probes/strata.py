@@ -42,9 +42,10 @@ def strata(
         raise Absent(f"{len(items)} prompts are too few to be parted; it takes {AT_LEAST}")
     parts: list[tuple[str, str, list[str]]] = []
     if train:
-        nearness = floors.nearness_to_training(train, items)
+        # Of all prompts, as R asked, so that it is worked out once.
+        nearness = floors.nearness_to_training(train, held_out)
         # Nearest first, so that both kinds of thirds run from easy to hard.
-        found = thirds({key: -cosine for key, cosine in nearness.items()})
+        found = thirds({item.id: -nearness[item.id] for item in items})
         parts += _labelled("distance to training", found, _NEAR, lambda low, high, place, last: _cosines(-high, -low))
     lengths = {item.id: float(word_count(item.references[0])) for item in items}
     parts += _labelled("expert's length", thirds(lengths), _LONG, _words)
