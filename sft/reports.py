@@ -80,7 +80,13 @@ def _view(run: Run) -> dict[str, Any]:
         "sessions": sessions,
         "versions": _section(manifest, "versions"),
         "hashes": list(
-            _rows({k: manifest[k] for k in ("data", "split", "base", "template", "seeds") if k in manifest})
+            _rows(
+                {
+                    k: manifest[k]
+                    for k in ("data", "split", "base", "template", "seeds", "launch", "changes")
+                    if k in manifest
+                }
+            )
         ),
         "machine": _machine(_section(manifest, "machine")),
         "recipe": str(_section(manifest, "recipe").get("written") or ""),
@@ -157,6 +163,9 @@ def _facts(
         ("Trained on", f"{grouped(ledger.fates.get('trained', 0))} demonstrations" if ledger else "not recorded"),
         ("Judged on", f"{grouped(card.n)} held-out prompts{groups}"),
     ]
+    if changes := [row for row in manifest.get("changes", []) if isinstance(row, dict)]:
+        said = (f"{c.get('what')} from {c.get('from')} to {c.get('to')} at step {c.get('step')}" for c in changes)
+        facts.append(("Changed on the way", plain("; ".join(said))))
     seconds = sum(s["wall_seconds"] for s in sessions if isinstance(s.get("wall_seconds"), int | float))
     if seconds:
         facts.append(("Took", duration(seconds)))

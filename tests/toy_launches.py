@@ -29,12 +29,16 @@ def free_port() -> int:
 
 def watched() -> None:
     """Let the trainer write down the rows of every batch, and die where it is told to."""
+    from sft import proving
     from sft.training import fitting
     from sft.training.shares import EachRowOnce
     from sft.training.trainer import CloningTrainer
 
     if not issubclass(CloningTrainer, EachRowOnce):
         fitting.CloningTrainer = type("Once", (EachRowOnce, CloningTrainer), {})  # type: ignore[misc]
+    # What was saved is proven in tests of its own, by a process that takes longer than these fits.
+    proving.prove = lambda run: {"wall_seconds": 0.0}  # type: ignore[assignment]
+    proving.in_words = lambda saved: "not proven here"  # type: ignore[assignment]
     rank, rows = os.environ.get("RANK", "0"), Path(os.environ["ROWS"])
     die = json.loads(os.environ.get("DIE", "null"))
     compute = CloningTrainer.compute_loss
@@ -110,7 +114,7 @@ def main() -> None:
 
         watched()
         raise SystemExit(command(sys.argv[2:]))
-    print(json.dumps([launch(**one) for one in json.loads(sys.argv[1])]))
+    sys.stdout.write(json.dumps([launch(**one) for one in json.loads(sys.argv[1])]))
 
 
 if __name__ == "__main__":

@@ -40,8 +40,9 @@ def shipped() -> list[tuple[str, Path, str]]:
 def find(reference: str | Path) -> Path:
     """The recipe file that ``reference`` names: a path, or else the name of a shipped recipe.
 
-    A file wins over a shipped recipe of the same name; a folder does not. Raises
-    :class:`~sft.errors.RecipeError`, with the nearest shipped name where one is close.
+    ``accelerate/NAME`` is a shipped file for ``accelerate launch --config_file``, to show and to copy. A file wins
+    over a shipped recipe of the same name; a folder does not. Raises :class:`~sft.errors.RecipeError`, with the
+    nearest shipped name where one is close.
     """
     path = Path(reference).expanduser()
     named = str(reference)
@@ -52,6 +53,9 @@ def find(reference: str | Path) -> Path:
     except (OSError, ValueError):  # too long, a loop of links, a NUL: no such file in any case
         folder = False
     known = {name: file for name, file, _ in shipped()}
+    launches = {f"accelerate/{file.stem}": file for file in (shipped_folder("recipes") / "accelerate").glob("*.yaml")}
+    if named in launches:
+        return launches[named]
     if named in known:
         return known[named]
     if folder:
