@@ -1,7 +1,7 @@
 """Attention for rows that stand in one line: each sees what all begin with, and itself, and nothing else.
 
-Scaled dot-product attention as transformers calls it, one call per row: no padding is computed and no mask is
-read, and a row's values are what they are when it stands alone. The model hands ``segments`` on to its
+Scaled dot-product attention, one call per row: no padding is computed, and a row's values are what they are when
+it stands alone. The model hands ``segments`` on to its
 attention as it hands on every keyword it does not know; the attention is registered by name, as
 https://huggingface.co/docs/transformers/attention_interface describes.
 
@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -27,6 +29,16 @@ __all__ = ["BY_ROW", "attends_by_row", "by_row"]
 BY_ROW = "sft_by_row"
 
 
+@lru_cache(maxsize=256)
+def _mask(own: int, seen: int, window: int | None, device: torch.device) -> torch.Tensor | None:
+    """Which of ``seen`` tokens each of the last ``own`` sees: bool, (own, seen); None where plain causality says it."""
+    if own == seen and (window is None or window >= seen):
+        return None
+    every = torch.ones(own, seen, dtype=torch.bool, device=device)
+    mask = every.tril(seen - own)
+    return mask if window is None else mask & every.triu(seen - own - window + 1)
+
+
 def by_row(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -35,6 +47,8 @@ def by_row(
     attention_mask: torch.Tensor | None = None,
     *,
     segments: tuple[int, ...] | None = None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
     sliding_window: int | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
@@ -45,27 +59,31 @@ def by_row(
     Returns (1, tokens, heads, width) and no weights.
     """
     if segments is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
-    shared, *lengths = segments
-    heads, tails = [], []
-    for states in (query, key, value):
-        head, *rest = states.split([shared, *lengths], dim=2)
-        heads.append(head)
-        tails.append(rest)
-    found: list[torch.Tensor] = []
-    for row in zip(*tails, strict=True):
-        # The common beginning is computed again with every row: it is short, and so no mask is needed.
-        whole = [torch.cat([head, own], dim=2) for head, own in zip(heads, row, strict=True)] if shared else row
-        tokens = whole[0].shape[2]
-        mask = None
-        if sliding_window is not None and tokens > sliding_window:
-            ones = torch.ones(tokens, tokens, dtype=torch.bool, device=query.device)
-            mask = (ones.tril() & ones.triu(1 - sliding_window))[None, None]
-        output, _ = sdpa_attention_forward(module, *whole, mask, is_causal=mask is None, **options)
-        if shared and not found:
-            found.append(output[:, :shared])
-        found.append(output[:, shared:])
-    return torch.cat(found, dim=1), None
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
+        )
+    rows = list(zip(*(states.split(segments, dim=2) for states in (query, key, value)), strict=True))
+    (_, first_key, first_value), *_ = rows
+    found = []
+    for place, (own, keys, values) in enumerate(rows):
+        if place and segments[0]:
+            keys, values = torch.cat([first_key, keys], dim=2), torch.cat([first_value, values], dim=2)
+        if not own.shape[2]:
+            continue
+        mask = _mask(own.shape[2], keys.shape[2], sliding_window, own.device)
+        found.append(
+            scaled_dot_product_attention(
+                own,
+                keys,
+                values,
+                attn_mask=mask,
+                is_causal=mask is None,
+                dropout_p=dropout,
+                scale=scaling,
+                enable_gqa=own.shape[1] != keys.shape[1],
+            )
+        )
+    return torch.cat(found, dim=2).transpose(1, 2).contiguous(), None
 
 
 AttentionInterface.register(BY_ROW, by_row)

@@ -27,7 +27,8 @@ def collator_for(recipe: Recipe, model: PreTrainedModel, rows: Rows, *, filler: 
     """
     reason = _why_padded(recipe, model, rows, filler)
     if not reason:
-        return LineCollator(share=not _drops(model))
+        # With a common beginning attention reads a mask, for which an accelerator would leave its fast path.
+        return LineCollator(share=default_device().type == "cpu" and not _drops(model))
     if recipe.training.packing:
         raise TrainingError(f"training.packing: rows cannot be kept apart, because {reason}; set it to false")
     return Collator(filler)
