@@ -22,7 +22,7 @@ __all__ = ["main", "parser"]
 #: Verbs that go on where they were when they are called again, and those that need ``--resume`` for it.
 _GO_ON, _RESUME = ("demo", "evaluate"), ("run", "train")
 #: Verbs that have done all their work by the time they print.
-_ONLY_PRINT = ("preview", "recipes", "report", "compare", "score")
+_ONLY_PRINT = ("preview", "plan", "recipes", "report", "compare", "score")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

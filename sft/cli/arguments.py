@@ -69,6 +69,16 @@ def parser() -> argparse.ArgumentParser:
     _takes_recipe(preview, output=False)
     preview.add_argument("--rows", "-n", type=int, default=3, help="how many demonstrations (default: 3)")
 
+    plan = verb("plan", "rows, tokens, steps, memory, time and disk before anything trains", verbs.plan)
+    _takes_recipe(plan, output=False)
+    plan.add_argument(
+        "--no-probe",
+        action="store_false",
+        dest="probe",
+        help="count and compute only: no weights are read, and there is no time",
+    )
+    _takes_json(plan)
+
     train = verb("train", "fit the policy (also: accelerate launch -m sft train RECIPE)", verbs.train)
     _takes_recipe(train)
 

@@ -26,6 +26,7 @@ __all__ = [
     "compare",
     "demo",
     "evaluate",
+    "plan",
     "preview",
     "recipes",
     "report",
@@ -216,6 +217,16 @@ def preview(options: argparse.Namespace) -> None:
         rows = renderer.render_all(gathered.splits.train[: options.rows])[0]
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     print(drawn(rows, renderer.tokenizer, color=color))
+
+
+def plan(options: argparse.Namespace) -> None:
+    """What a fit will take, before it does."""
+    from sft import planning
+
+    resolved = _resolved(options)
+    with _quiet():
+        made = planning.plan(resolved.recipe, options.recipe, options.set, probe=options.probe)
+    print(json.dumps(made.to_dict(), ensure_ascii=False) if options.json else made.to_text())
 
 
 def chat(options: argparse.Namespace) -> None:
