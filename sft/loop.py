@@ -57,9 +57,10 @@ def fit(run: Run, recipe: Recipe, *, resume: bool = False) -> Fitted | None:
     if trained_policy(run) is not None and "training" in run.manifest:
         say(f"train     reused: {run.path} is trained already")
         return None
-    from sft import policies, proving, training
+    from sft import policies, proving, sizing, training
     from sft.policies import default_device
 
+    sizing.refuse_what_cannot_fit(recipe)
     made = load_splits(run)
     renderer = renderer_of(recipe)
     model = recipe.model
