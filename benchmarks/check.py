@@ -1,7 +1,8 @@
 """How long `sft check` takes for a file of many rows, and how much memory.
 
     python benchmarks/check.py --rows 100000
-    python benchmarks/check.py --rows 1000000 --glosses wordnet30.jsonl.gz
+    python benchmarks/check.py --rows 1000000 --glosses wordnet30.jsonl.gz --recipe
+    python benchmarks/check.py --startup
 
 Writes demonstrations of a common length (about 40 words in, 25 out; a few repetitions, near-duplicates and conflicts
 among them), starts the command as a user would, and prints seconds and peak memory, all its processes together.
@@ -18,6 +19,7 @@ import itertools
 import json
 import os
 import random
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -114,12 +116,28 @@ def measured(target: Path) -> tuple[str, float, int]:
     return answer, time.perf_counter() - began, peak
 
 
+def startup(times: int = 10) -> None:
+    """Print the median seconds, and the slowest, of commands that have next to nothing to do."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_rows(Path(folder) / "small.jsonl", 200)
+        for words in (["--help"], ["check", "small.jsonl"]):
+            seconds = []
+            for _ in range(times):
+                began = time.perf_counter()
+                subprocess.run([sys.executable, "-m", "sft", *words], cwd=folder, capture_output=True, check=False)
+                seconds.append(time.perf_counter() - began)
+            print(f"sft {' '.join(words)}: {statistics.median(seconds):.2f} s, at most {max(seconds):.2f} s")
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rows", type=int, default=100_000)
     options.add_argument("--glosses", type=Path, help="definitions to make rows of")
     options.add_argument("--recipe", action="store_true", help="check a recipe that names the file too")
+    options.add_argument("--startup", action="store_true", help="time `sft --help` and a small file instead")
     chosen = options.parse_args()
+    if chosen.startup:
+        return startup()
     with tempfile.TemporaryDirectory() as folder:
         path, recipe = Path(folder) / "demonstrations.jsonl", Path(folder) / "recipe.yaml"
         write_rows(path, chosen.rows, chosen.glosses)

@@ -305,7 +305,8 @@ class _Reader:
         if not self._beside.isdisjoint(row):
             if row.get(self.names["references"]) is not None:
                 return None
-            beside = [row.get(self.names[column]) or "" for column in ("system", "group", "expert")]
+            found = [row.get(self.names[column]) for column in ("system", "group", "expert")]
+            beside = ["" if value is None else value for value in found]
             if any(type(value) is not str or (value and text_fault(value)) for value in beside):
                 return None
             system, group, expert = beside

@@ -118,6 +118,8 @@ def _render(
     renderer: Renderer, part: Sequence[Demonstration], recipe: Recipe, *, limit: int | None, context: int | None
 ) -> tuple[list[Any], list[Any]]:
     """The part rendered: (rows, rows that are too long). ``limit``: tokens a row may have at most, as the context."""
+    from sft import renderings
+
     longest = min((size for size in (limit, context) if size is not None), default=None)
     try:
         return renderings.render_all(renderer, part, max_length=longest, too_long=recipe.training.too_long)

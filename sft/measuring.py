@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sft import floors, observing
+from sft import floors, observing, renderings
 from sft.demonstrations import Demonstration, HeldOut, fingerprint, held_out
 from sft.errors import UserError
 from sft.observations import Completion
@@ -152,7 +152,7 @@ def _plan(subject: Subject, profile: str) -> Work:
     if profile == "fast":
         limit = min(FAST_PROMPTS, limit or FAST_PROMPTS)
     items = choose_held_out([demonstration for demonstration, _ in fitting], limit, subject.others)
-    train = renderer.render_all(subject.train)[0]
+    train = renderings.render_all(renderer, subject.train)[0]
     # Lengths of held-out completions are known to nobody but this measurement: they serve where training is unknown.
     lengths = census(row for _, row in train or fitting).completion
     max_new_tokens = settings.max_new_tokens or 2 * lengths["99"]

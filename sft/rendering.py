@@ -16,15 +16,16 @@ from __future__ import annotations
 import inspect
 import json
 import re
+from array import array
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from jinja2 import TemplateError
 
 from sft.demonstrations import Demonstration, Message, fingerprint
 from sft.errors import DemonstrationsError, PolicyError, Problem
-from sft.templates import THOUGHT_TOKENS, conversation, prompt_string, read_template, settle
+from sft.rendered import Census, Rendered, census, divided, where_of
+from sft.templates import THOUGHT_TOKENS, conversation, prompt_string, prompt_strings, read_template, settle
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -36,68 +37,13 @@ __all__ = [
     "Renderer",
     "census",
     "decode_tokens",
+    "divided",
     "few_shot_prompt",
     "renderer_for",
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """One demonstration as a model sees it. Lengths equal; mask 0 (context) up to the completion, then 1.
-
-    Raises ``ValueError`` when built from anything else; a row without a supervised token trains nothing.
-    """
-
-    input_ids: tuple[int, ...]
-    completion_mask: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        supervised = sum(self.completion_mask)
-        context = len(self.completion_mask) - supervised
-        if len(self.input_ids) != len(self.completion_mask):
-            raise ValueError(f"{len(self.input_ids)} ids but a mask of {len(self.completion_mask)}")
-        if supervised < 1 or self.completion_mask != (0,) * context + (1,) * supervised:
-            raise ValueError("the mask must be zeros followed by at least one 1")
-
-    @property
-    def prompt_ids(self) -> tuple[int, ...]:
-        """The context: what generation is given."""
-        return self.input_ids[: len(self.input_ids) - sum(self.completion_mask)]
-
-    @property
-    def completion_ids(self) -> tuple[int, ...]:
-        """The supervised tokens, end of turn last."""
-        return self.input_ids[len(self.input_ids) - sum(self.completion_mask) :]
-
-    def __len__(self) -> int:
-        return len(self.input_ids)
-
-
-@dataclass(frozen=True, slots=True)
-class Census:
-    """Lengths in tokens. Each of ``prompt``, ``completion``, ``total``: {"50", "90", "99", "100": percentile}."""
-
-    rows: int
-    prompt_tokens: int
-    completion_tokens: int
-    prompt: dict[str, int]
-    completion: dict[str, int]
-    total: dict[str, int]
-
-
-def census(rows: Iterable[Rendered]) -> Census:
-    """Count tokens and find the nearest-rank percentiles of their numbers; no rows give zeros."""
-    pairs = [(len(row.prompt_ids), len(row.completion_ids)) for row in rows]
-
-    def quantiles(values: list[int]) -> dict[str, int]:
-        ranked = sorted(values) or [0]
-        return {str(q): ranked[max(0, -(-len(ranked) * q // 100) - 1)] for q in (50, 90, 99, 100)}
-
-    prompts, completions = [p for p, _ in pairs], [c for _, c in pairs]
-    return Census(
-        len(pairs), sum(prompts), sum(completions),
-        quantiles(prompts), quantiles(completions), quantiles([p + c for p, c in pairs]),
-    )  # fmt: skip
+_TOGETHER = 4096  # rows rendered at once
 
 
 def few_shot_prompt(demonstrations: Sequence[Demonstration], prompt: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -201,7 +147,11 @@ class Renderer:
     ) -> tuple[list[list[int]], list[Problem]]:
         texts: list[str] = []
         problems: list[Problem] = []
+        together = prompt_strings(self.tokenizer, self.frame, prompts)
         for index, prompt in enumerate(prompts):
+            if together is not None:
+                texts.append(together[index])
+                continue
             try:
                 texts.append(prompt_string(self.tokenizer, self.frame, prompt))
             except (TemplateError, TypeError, ValueError) as error:
@@ -212,9 +162,9 @@ class Renderer:
                 )  # fmt: skip
         rows = self._encode(texts) if texts else []
         for index, (text, prompt) in enumerate(zip(texts, prompts, strict=True)):
-            in_contents = sum(self._count_written(m.content) for m in prompt)
-            expected = self._count_written(text) - in_contents
+            expected = self._count_written(text)
             if text and any(self._written.search(m.content) for m in prompt):
+                expected -= sum(self._count_written(m.content) for m in prompt)
                 rows[index] = self._sanitized(prompt)
             if text and (not rows[index] or sum(map(self._counted_ids.__contains__, rows[index])) != expected):
                 problems.append(
@@ -265,14 +215,33 @@ class Renderer:
         """
 
         def where(index: int) -> tuple[str, int | None]:
-            source = demonstrations[index].source
-            return (source.file, source.line) if source else (f"demonstration {demonstrations[index].id}", None)
+            return where_of(demonstrations[index])
 
-        prompts, problems = self._prompts([d.prompt for d in demonstrations], where)
+        rows, problems = self._rows(demonstrations, where)
+        return divided(demonstrations, rows, problems, max_length=max_length, too_long=too_long)
+
+    def _rows(
+        self, demonstrations: Sequence[Demonstration], where: Callable[[int], tuple[str, int | None]]
+    ) -> tuple[list[Rendered], list[Problem]]:
+        """Every demonstration rendered, a few thousand at a time: encodings take twenty times the room of ids."""
+        made: list[Rendered] = []
+        problems: list[Problem] = []
+        for start in range(0, len(demonstrations), _TOGETHER):
+            some = demonstrations[start : start + _TOGETHER]
+            made += self._some_rows(some, lambda index, start=start: where(start + index), problems)
+        return made, problems
+
+    def _some_rows(
+        self,
+        demonstrations: Sequence[Demonstration],
+        where: Callable[[int], tuple[str, int | None]],
+        problems: list[Problem],
+    ) -> list[Rendered]:
+        prompts, refused = self._prompts([d.prompt for d in demonstrations], where)
+        problems += refused
         completions = self._completions([d.completion for d in demonstrations])
-        kept: list[tuple[Demonstration, Rendered]] = []
-        longer: list[tuple[Demonstration, Rendered]] = []
-        for index, (demonstration, prompt, ids) in enumerate(zip(demonstrations, prompts, completions, strict=True)):
+        made = []
+        for index, (prompt, ids) in enumerate(zip(prompts, completions, strict=True)):
             fault = ""
             if not self._counted_ids.isdisjoint(ids):
                 fault = "the text of a control token, which this tokenizer cannot treat as words"
@@ -283,20 +252,11 @@ class Renderer:
                     Problem(*where(index), "completion", f"holds {fault}",
                             "take them out of the completion, or choose another model")
                 )  # fmt: skip
-            supervised = (*ids, *self.end_of_turn)
-            rendered = Rendered((*prompt, *supervised), (0,) * len(prompt) + (1,) * len(supervised))
-            if max_length is None or len(rendered) <= max_length:
-                kept.append((demonstration, rendered))
-                continue
-            longer.append((demonstration, rendered))
-            if too_long == "refuse":
-                problems.append(
-                    Problem(*where(index), "", f"is {len(rendered)} tokens long, max_length is {max_length}",
-                            "raise training.max_length, shorten it, or set training.too_long to drop")
-                )  # fmt: skip
-        if problems:
-            raise DemonstrationsError(problems)
-        return kept, longer
+            packed = array("i", prompt)
+            packed.extend(ids)
+            packed.extend(self.end_of_turn)
+            made.append(Rendered.of_packed(packed.tobytes(), len(prompt)))
+        return made
 
     def _completions(self, completions: Sequence[str]) -> list[list[int]]:
         """Ids of completions as continuations: no space in front that nobody wrote, no control tokens."""
@@ -331,8 +291,11 @@ class Renderer:
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
         """Ids as the tokenizer gives them; the template writes every special token, so none is added."""
-        rows = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
-        return rows["input_ids"]
+        backend = self.tokenizer.backend_tokenizer
+        backend.encode_special_tokens = False
+        backend.no_truncation()
+        backend.no_padding()
+        return [row.ids for row in backend.encode_batch_fast(texts, add_special_tokens=False)]
 
     def _bare_backend(self) -> Tokenizer:
         """The tokenizer without the space it puts before a text and without its control tokens."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from importlib.resources import files
@@ -119,6 +119,21 @@ def prompt_string(tokenizer: PreTrainedTokenizerBase, frame: Frame, prompt: tupl
         conversation(prompt, fold_system=frame.fold_system),
         chat_template=frame.template, tokenize=False, add_generation_prompt=True,
     )  # fmt: skip
+
+
+def prompt_strings(
+    tokenizer: PreTrainedTokenizerBase, frame: Frame, prompts: Sequence[tuple[Message, ...]]
+) -> list[str] | None:
+    """:func:`prompt_string` of many at once, in half the time; None where the template refuses any of them."""
+    if not prompts or (frame.one_turn and any(m.role == "assistant" for prompt in prompts for m in prompt)):
+        return None
+    conversations = [conversation(prompt, fold_system=frame.fold_system) for prompt in prompts]
+    try:
+        return tokenizer.apply_chat_template(
+            conversations, chat_template=frame.template, tokenize=False, add_generation_prompt=True
+        )
+    except (TemplateError, TypeError, ValueError):
+        return None
 
 
 def settle(tokenizer: PreTrainedTokenizerBase, template: str) -> Frame:

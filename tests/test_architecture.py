@@ -49,7 +49,9 @@ LAYERS: list[tuple[str, set[str]]] = [
         "engine",
         {
             "templates",
+            "rendered",
             "rendering",
+            "renderings",
             "preview",
             "precision",
             "policies",

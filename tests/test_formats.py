@@ -450,3 +450,52 @@ def test_several_files_are_one_reading(tmp_path: Path) -> None:
 def test_nothing_but_broken_rows_is_all_complaints(tmp_path: Path) -> None:
     reading = read(lines(tmp_path / "x.jsonl", "{oops", "7"))
     assert (reading.rows, len(reading.rejected), reading.demonstrations) == (2, 2, ())
+
+
+def test_rows_read_the_short_way_are_what_the_long_way_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two sound texts are not looked at twice; whatever surrounds them, the answer and its lines are the same."""
+    lines = [
+        b"\xef\xbb\xbf" + b'{"prompt": "with a mark in front", "completion": "b"}',
+        b'{"prompt": "ends with CR", "completion": "b"}\r',
+        b"",
+        b"  \t",
+        '{"prompt": "a\u2028b", "completion": "c\u2029d\u0085", "note": "unused"}'.encode(),
+        b'  {"prompt": "p", "completion": "q", "expert": "ann", "group": "g", "system": "be kind"} ',
+        b'{"prompt": "p", "completion": "q", "expert": null, "group": " ", "system": ""}',
+        b'{"prompt": "p", "completion": "q", "expert": 7, "group": 2.0}',
+        b'{"prompt": "p", "completion": "q", "expert": 0, "group": false}',
+        b'{"prompt": "p", "completion": "q", "references": ["r", "s"]}',
+        b'{"prompt": "p", "completion": "q", "references": []}',
+        b'{"prompt": "p", "completion": "q", "references": null}',
+        b'{"prompt": "p", "completion": "q", "expert": "\\u200b"}',
+        b'{"prompt": "p", "completion": "q", "system": "\\ud800"}',
+        b'{"prompt": "twice", "completion": "q", "prompt": "twice"}',
+        b'{"prompt": "\\ud83d", "completion": "half of an emoji"}',
+        b'{"prompt": "\\u200b", "completion": "nothing to see"}',
+        b'{"prompt": " ", "completion": "blank"}',
+        b'{"prompt": "no completion"}',
+        b'{"prompt": [{"role": "user", "content": "turns"}], "completion": "q"}',
+        b'{"prompt": "p", "completion": ["q"]}',
+        b'{"prompt": "two", "completion": "values"} {}',
+        b'{"prompt": "cut sho',
+        b"[1]",
+        b"null",
+        b'{"prompt": "no newline at the end", "completion": "b"}',
+    ]
+    path = tmp_path / "awkward.jsonl"
+    path.write_bytes(b"\n".join(lines))
+    short = read(path)
+    monkeypatch.setattr("sft.formats._Reader.plain", lambda *_: None)
+    monkeypatch.setattr("sft.rows._Json.whole", lambda decoder, text: decoder.at(text)[0])
+    long = read(path)
+    assert short == long
+    assert [d.key for d in short.demonstrations] == [d.key for d in long.demonstrations]
+    assert len(short.demonstrations) > 8 and len(short.rejected) > 8 and "note" in short.ignored
+    assert [d.source.line for d in short.demonstrations][-1] == len(lines)  # type: ignore[union-attr]
+
+
+def test_a_broken_byte_is_refused_with_its_line_whichever_way_rows_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "latin.jsonl"
+    path.write_bytes(b'{"prompt": "a", "completion": "b"}\n\n{"prompt": "caf\xe9 au lait", "completion": "b"}\n')
+    with pytest.raises(SourceError, match=r"latin\.jsonl:3: is not UTF-8 \(byte 0xe9 at place"):
+        read(path)
