@@ -30,13 +30,13 @@ CASES = {
             "training.too_long": "drop",
             "training.max_length": 512,
             "training.per_device_train_batch_size": 4,
-            "training.max_steps": 24,
+            "training.max_steps": 20,
         },
     ),
     "packed": (
         "demo",
         {
-            "training.max_steps": 16,
+            "training.max_steps": 8,
             "training.packing": "true",
             "training.gradient_checkpointing": "true",
             "training.per_device_train_batch_size": 2,
