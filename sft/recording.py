@@ -5,7 +5,6 @@ The base's work comes first, because the clone takes its weights over. Each file
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -21,7 +20,7 @@ from sft.policies import Policy, cloned, is_adapter, load_policy
 from sft.recipes import Recipe
 from sft.rendering import Rendered, Renderer, few_shot_prompt
 from sft.runs import Run
-from sft.sharing import Row, fill, missing, open_own, rank_and_world, settle
+from sft.sharing import Row, fill, missing, open_own, say, settle
 
 __all__ = ["Subject", "Work", "policy_of", "record"]
 
@@ -114,7 +113,7 @@ def record(run: Run, subject: Subject, work: Work, profile: str) -> tuple[list[s
     bases = [system for system in ("B0", "B3") if system in asked and subject.tuned is not None]
     if "B3" in bases and not work.shown:
         if subject.train:
-            _say(f"evaluate  left out: B3; beside the prompts no demonstration fits into {work.context} tokens")
+            say(f"evaluate  left out: B3; beside the prompts no demonstration fits into {work.context} tokens")
         bases.remove("B3")
     rest = profile != "fast"
     recorder = _Recorder(run, subject, work)
@@ -195,7 +194,7 @@ class _Recorder:
     def write(self, system: str) -> dict[str, Completion]:
         """Greedy completions; teacher-forced scores come with them as far as the policy's kind allows."""
         if not self.unwritten(system):
-            _say(f"evaluate  reused: what {system} wrote for {len(self._ids)} prompts")
+            say(f"evaluate  reused: what {system} wrote for {len(self._ids)} prompts")
         scores = self._run.token_scores_path(system)
         settle(scores)
         unscored = set(self.unscored(system))
@@ -312,8 +311,3 @@ def _reference_ids(renderer: Renderer, items: Sequence[HeldOut]) -> dict[str, li
     for key, ids in pairs:
         found[key].append(ids)
     return found
-
-
-def _say(text: str) -> None:
-    if rank_and_world()[0] == 0:
-        sys.stderr.write(text + "\n")
