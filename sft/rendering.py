@@ -228,7 +228,7 @@ class Renderer:
         problems: list[Problem] = []
         for start in range(0, len(demonstrations), _TOGETHER):
             some = demonstrations[start : start + _TOGETHER]
-            made += self._some_rows(some, lambda index, start=start: where(start + index), problems)
+            made += self._some_rows(some, lambda index: where(start + index), problems)  # noqa: B023 (called at once)
         return made, problems
 
     def _some_rows(

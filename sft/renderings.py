@@ -19,7 +19,7 @@ from contextlib import suppress
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import safetensors.numpy
@@ -86,7 +86,7 @@ def _key(renderer: Renderer, demonstrations: Sequence[Demonstration]) -> str:
     backend.no_padding()
     added = {index: repr(token) for index, token in renderer.tokenizer.added_tokens_decoder.items()}
     digest = hashlib.blake2b(digest_size=16)
-    facts = [version("tokenizers"), version("transformers"), version("jinja2"), sys.byteorder]
+    facts: list[Any] = [version("tokenizers"), version("transformers"), version("jinja2"), sys.byteorder]
     facts += [renderer.template, renderer.template_hash, list(renderer.end_of_turn), added]
     digest.update(json.dumps(facts).encode())
     for module in ("rendering.py", "templates.py"):  # a number to be raised by hand would be forgotten
@@ -133,7 +133,7 @@ def _write(path: Path, key: str, rows: Sequence[Rendered]) -> None:
         return
     ends = np.cumsum(np.fromiter(map(len, rows), dtype=np.int64, count=len(rows)))
     contexts = np.fromiter((row.context for row in rows), dtype=np.int32, count=len(rows))
-    tensors = {"ids": np.frombuffer(packed, dtype=np.int32), "ends": ends, "contexts": contexts}
+    tensors: dict[str, np.ndarray] = {"ids": np.frombuffer(packed, dtype=np.int32), "ends": ends, "contexts": contexts}
     whole = safetensors.numpy.save(tensors, metadata={"is": _name(key, packed, ends, contexts)})
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp")

@@ -90,7 +90,7 @@ class _Json:
     def __init__(self) -> None:
         self.twice: list[str] = []
         self._decoder = json.JSONDecoder(object_pairs_hook=self._object)
-        self._scan = self._decoder.scan_once
+        self._scan = self._decoder.scan_once  # type: ignore[attr-defined]  # public, and missing in the stubs
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         value = dict(pairs)

@@ -128,7 +128,7 @@ def has_the_word() -> bool:
     """
     if rank_and_world()[1] == 1:
         return True
-    from torch.distributed import TCPStore
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public, and not among what the stubs export
 
     try:
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
