@@ -17,7 +17,7 @@ LAYERS: list[tuple[str, set[str]]] = [
         "words",
         {"errors", "demonstrations", "ledger", "intervals", "recipes", "engine_fields", "observations", "scorecards"},
     ),
-    ("data", {"formats", "cells", "rows", "sources", "splits", "nearness", "audit"}),
+    ("data", {"formats", "cells", "rows", "sources", "splits", "nearness", "audit", "secret_scan"}),
     (
         "results",
         {
@@ -55,6 +55,7 @@ LAYERS: list[tuple[str, set[str]]] = [
             "preview",
             "precision",
             "policies",
+            "adapting",
             "proving",
             "training",
             "prefilling",
@@ -63,6 +64,7 @@ LAYERS: list[tuple[str, set[str]]] = [
             "probing",
             "recording",
             "measuring",
+            "exporting",
             "sizing",
             "rehearsing",
         },
