@@ -8,7 +8,14 @@
         ├── SourceError           data or weights that cannot be obtained as named
         ├── PolicyError           a model or tokenizer that cannot serve as a policy
         ├── RunError              a run directory that cannot be used as asked
-        └── TrainingError         a fit that must not go on (loss is not finite, nothing to train on)
+        ├── TrainingError         a fit that must not go on (loss is not finite, nothing to train on)
+        └── PublishError          a push that was refused before anything was sent; and, with a status of their own,
+            ├── NoAccess          3  no network, no login, or no right to write
+            ├── OtherContent      4  the repository is not as asked: its visibility, or what it holds
+            ├── Conflict          5  somebody else's commit came first; nothing of ours is in it
+            ├── Unavailable       6  the hub does not answer as it should; the branch is as it was
+            ├── Unsettled         7  a commit was sent and it is not known what became of it
+            └── Unverified        8  the commit is there, and a download of it is not what was sent
 
 Every message says where, which rule was broken, and what to do.
 """
@@ -19,15 +26,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 __all__ = [
+    "Conflict",
     "DemonstrationsError",
+    "NoAccess",
+    "OtherContent",
     "PolicyError",
     "Problem",
+    "PublishError",
     "RecipeError",
     "RunError",
     "SftError",
     "SourceError",
     "SplitError",
     "TrainingError",
+    "Unavailable",
+    "Unsettled",
+    "Unverified",
     "UserError",
 ]
 
@@ -53,7 +67,9 @@ class SftError(Exception):
 
 
 class UserError(SftError):
-    """Something the user can mend; the command line prints it without a traceback and exits 2."""
+    """Something the user can mend; the command line prints it without a traceback and exits with its status."""
+
+    exit_status = 2
 
 
 class _ProblemsError(UserError):
@@ -89,3 +105,43 @@ class RunError(UserError):
 
 class TrainingError(UserError):
     """A fit that must not go on."""
+
+
+class PublishError(UserError):
+    """A push that did not come to a verified end; of this very class: nothing was sent."""
+
+
+class NoAccess(PublishError):
+    """No network, no login, or no right to write."""
+
+    exit_status = 3
+
+
+class OtherContent(PublishError):
+    """The repository has another visibility than asked for, or holds something else."""
+
+    exit_status = 4
+
+
+class Conflict(PublishError):
+    """The branch moved while we were pushing, and what it holds now is not ours."""
+
+    exit_status = 5
+
+
+class Unavailable(PublishError):
+    """The hub does not answer, or not as it should; the branch is as it was."""
+
+    exit_status = 6
+
+
+class Unsettled(PublishError):
+    """A commit was sent, no answer came, and the branch has not moved so far."""
+
+    exit_status = 7
+
+
+class Unverified(PublishError):
+    """The commit is there, and what can be downloaded of it is not, or cannot be shown to be, what was sent."""
+
+    exit_status = 8

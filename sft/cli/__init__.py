@@ -1,6 +1,6 @@
 """The command line: parse, call one function, print. Results on stdout, progress and complaints on stderr.
 
-Exit status: 0 fine; 1 our fault, with a traceback; 2 the user's, with one sentence.
+Exit status: 0 fine; 1 our fault, with a traceback; 2 the user's, with one sentence; 3 to 8 outcomes of a push.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = parser().parse_args(words)
+    status = 2
     try:
         with listening(lambda why: _complain(f"{why}{_how_to_go_on(options, words)}")):
             options.run(options)
         return _flush()
     except UserError as error:
-        complaint = _shortened(error, options)
+        complaint, status = _shortened(error, options), error.exit_status
     except KeyboardInterrupt as stop:
         kept = "stopped" if options.verb in _ONLY_PRINT else "stopped; what was done is kept"
         complaint = f"{str(stop) or kept}{_how_to_go_on(options, words)}"
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if refusal is None:
             raise
         complaint = refusal + _how_to_go_on(options, words)
-    status = _flush(2)
+    status = _flush(status)
     _complain(complaint)
     return status
 
