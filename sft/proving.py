@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sft.recipes import Recipe
     from sft.rendering import Rendered
 
-__all__ = ["bear_witness", "in_words", "prove"]
+__all__ = ["answers", "bear_witness", "deviation", "in_words", "prove", "questions"]
 
 #: So many rows, and so many supervised positions of each: every layer takes part in every one of them.
 ROWS, POSITIONS = 4, 16
@@ -57,10 +57,7 @@ def bear_witness(trainer: Any, rows: Sequence[tuple[Any, Rendered]], run: Run, r
     sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled
     model = trainer.accelerator.unwrap_model(trainer.model)
     forward = trainer.model_wrapped if sharded else getattr(model, "_original_forward", model.forward)
-    chosen = [
-        {"ids": list(r.input_ids), "first": len(r.prompt_ids), "count": min(POSITIONS, len(r.completion_ids))}
-        for _, r in rows[:ROWS]
-    ]
+    chosen = questions([rendered for _, rendered in rows])
     training = model.training
     trainer.model_wrapped.eval()
     logits = {str(number): _logits(model, forward, row) for number, row in enumerate(chosen)}
@@ -81,6 +78,31 @@ def bear_witness(trainer: Any, rows: Sequence[tuple[Any, Rendered]], run: Run, r
     run.checkpoints_path.mkdir(exist_ok=True)
     save_file(logits, run.checkpoints_path / "witness.safetensors")
     write_json(run.checkpoints_path / "witness.json", request)
+
+
+def questions(rows: Sequence[Rendered]) -> list[dict[str, Any]]:
+    """What two models are asked, to tell them apart: the first :data:`ROWS` of ``rows``."""
+    return [
+        {"ids": list(r.input_ids), "first": len(r.prompt_ids), "count": min(POSITIONS, len(r.completion_ids))}
+        for r in rows[:ROWS]
+    ]
+
+
+def answers(model: Any, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """What ``model`` says to :func:`questions`: number of the row -> logits, ``(positions, vocab)``."""
+    return {str(number): _logits(model, model, row) for number, row in enumerate(rows)}
+
+
+def deviation(
+    model: Any, rows: Sequence[dict[str, Any]], said: dict[str, torch.Tensor], *, narrow: bool
+) -> tuple[dict[str, Any], str]:
+    """How far ``model`` is from what another one ``said`` to the same rows, and what is wrong with that.
+
+    The figures, and a few words, "" where it is the same model up to rounding: of float32 or, with ``narrow``, of
+    a narrower format. Raises ``PolicyError`` where the two do not choose among the same tokens.
+    """
+    found = _differences(model, rows, said)
+    return found, _beyond_rounding(found, narrow=narrow)
 
 
 def _logits(model: Any, forward: Any, row: dict[str, Any]) -> torch.Tensor:
@@ -264,16 +286,23 @@ def _fault(answer: dict[str, Any], request: dict[str, Any]) -> str:
         found = answer.get(name)
         if found is None or (name == "merged" and request["quantised"]):
             continue
-        if narrow:
-            wrong = found["mean"] > MEAN_NARROW * found["spread"] or found["clear"] < 1
-        else:
-            wrong = found["max"] > LARGEST_FLOAT32 * max(1.0, found["spread"])
-        if wrong:
-            return (
-                f"{how} it gives logits that differ by {found['mean']:.2g} on average and {found['max']:.2g} at most, "
-                f"and {found['top1']:.0%} of the likeliest tokens"
-            )
+        if wrong := _beyond_rounding(found, narrow=narrow):
+            return f"{how} it {wrong}"
     return ""
+
+
+def _beyond_rounding(found: dict[str, Any], *, narrow: bool) -> str:
+    """What is wrong with one set of figures, in a few words; "" if nothing is."""
+    if narrow:
+        wrong = found["mean"] > MEAN_NARROW * found["spread"] or found["clear"] < 1
+    else:
+        wrong = found["max"] > LARGEST_FLOAT32 * max(1.0, found["spread"])
+    if not wrong:
+        return ""
+    return (
+        f"gives logits that differ by {found['mean']:.2g} on average and {found['max']:.2g} at most, "
+        f"and {found['top1']:.0%} of the likeliest tokens"
+    )
 
 
 def _put_aside(tuned: Path, fault: str) -> None:

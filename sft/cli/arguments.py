@@ -144,6 +144,16 @@ def parser() -> argparse.ArgumentParser:
     )
     _takes_json(compare)
 
+    export = verb(
+        "export",
+        "hand the clone on: merged weights, or GGUF for llama.cpp and Ollama",
+        verbs.export,
+        "sft export RUN --merged DIR     weights, tokenizer, chat template: from_pretrained loads them, without peft",
+    )
+    export.add_argument("target", type=Path, metavar="run", help="the run directory")
+    export.add_argument("--merged", type=Path, metavar="DIR", help="write merged weights into this new or empty folder")
+    _takes_json(export)
+
     chat = verb("chat", "talk to the clone", verbs.chat)
     chat.add_argument("target", type=Path, metavar="run", help="the run directory")
     chat.add_argument("--base", action="store_true", help="talk to the base model instead")

@@ -26,6 +26,7 @@ __all__ = [
     "compare",
     "demo",
     "evaluate",
+    "export",
     "plan",
     "preview",
     "recipes",
@@ -227,6 +228,20 @@ def plan(options: argparse.Namespace) -> None:
     with _quiet():
         made = planning.plan(resolved.recipe, options.recipe, options.set, probe=options.probe)
     print(json.dumps(made.to_dict(), ensure_ascii=False) if options.json else made.to_text())
+
+
+def export(options: argparse.Namespace) -> None:
+    """The clone in shapes that other programs load."""
+    if options.merged is None:
+        raise UserError("sft export: what into? Name a folder with --merged DIR")
+    from sft.runs import Run
+
+    one = Run.open(options.target)
+    with _quiet():
+        from sft import exporting
+
+        made = exporting.export_merged(one, options.merged)
+    print(json.dumps({"merged": made.to_dict()}) if options.json else made.to_text())
 
 
 def chat(options: argparse.Namespace) -> None:
