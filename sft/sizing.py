@@ -8,14 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from sft import plans
+from sft.adapting import adapted
 from sft.errors import TrainingError
 from sft.policies import accelerator_computes_bf16, base_folder, default_device, quiet_engine, resolved_dtype
 from sft.provenance import machine
-from sft.recipes import Recipe, lora_arguments
+from sft.recipes import Recipe
 from sft.sources import resolve_model
 
 __all__ = ["fit_of", "machine_here", "model_of", "outline", "refuse_what_cannot_fit", "remedy_for"]
@@ -49,8 +50,7 @@ def outline(recipe: Recipe) -> PreTrainedModel | PeftModel:
     with quiet_engine(), torch.device("meta"):
         config = AutoConfig.from_pretrained(folder, revision=section.revision, trust_remote_code=remote)
         model = AutoModelForCausalLM.from_config(config, dtype=_dtype(recipe), trust_remote_code=remote)
-        lora = lora_arguments(recipe)
-        return model if lora is None else get_peft_model(model, LoraConfig(**(lora | {"init_lora_weights": True})))
+        return adapted(model, recipe, init_lora_weights=True)
 
 
 def model_of(recipe: Recipe, model: torch.nn.Module | None = None) -> plans.Model:

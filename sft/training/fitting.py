@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 from datasets import Dataset
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from transformers import (
     EarlyStoppingCallback,
     PreTrainedModel,
@@ -17,10 +17,11 @@ from transformers import (
 )
 from trl import SFTConfig, SFTTrainer
 
+from sft.adapting import adapted
 from sft.errors import TrainingError
 from sft.policies import accelerator_computes_bf16, base_weights, default_device, name_base, quiet_engine, stops_with
 from sft.proving import bear_witness
-from sft.recipes import Recipe, lora_arguments, training_arguments
+from sft.recipes import Recipe, training_arguments
 from sft.rendering import Renderer
 from sft.runs import Run
 from sft.sources import resolve_model
@@ -60,19 +61,13 @@ class Interrupted(TrainingError):
 
 def _policy_to_fit(recipe: Recipe, renderer: Renderer) -> PreTrainedModel | PeftModel:
     """The base model with what is to be fitted; adapters are initialised from the recipe's seed."""
-    lora = lora_arguments(recipe)
+    full = recipe.adapter.method == "full"
     # Full fine-tuning keeps float32 master weights; under an adapter the frozen base may be narrow.
-    model = base_weights(recipe, dtype="float32" if lora is None and recipe.model.dtype == "auto" else None)
+    model = base_weights(recipe, dtype="float32" if full and recipe.model.dtype == "auto" else None)
     model.config.get_text_config().pad_token_id = renderer.pad_token_id
     stops_with(model, renderer)
     set_seed(recipe.training.seed)
-    if lora is None:
-        return model
-    try:
-        with quiet_engine():
-            return get_peft_model(model, LoraConfig(**lora))
-    except ValueError as error:
-        raise TrainingError(f"adapter: {' '.join(str(error).split())}; correct the recipe's adapter section") from error
+    return adapted(model, recipe)
 
 
 def _refuse_unknown_tokens(model: PreTrainedModel | PeftModel, rows: Rows) -> None:
