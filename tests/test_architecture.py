@@ -65,6 +65,8 @@ LAYERS: list[tuple[str, set[str]]] = [
             "recording",
             "measuring",
             "exporting",
+            "hub",
+            "publishing",
             "sizing",
             "rehearsing",
         },

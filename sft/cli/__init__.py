@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from sft.cli.arguments import parser
+from sft.cli.push import refuse_token
 from sft.errors import DemonstrationsError, UserError
 from sft.refusals import system_refusal
 from sft.sharing import gone, has_the_word, is_main, listening, others_are_gone, rank_and_world
@@ -20,7 +21,7 @@ from sft.sharing import gone, has_the_word, is_main, listening, others_are_gone,
 __all__ = ["main", "parser"]
 
 #: Verbs that go on where they were when they are called again, and those that need ``--resume`` for it.
-_GO_ON, _RESUME = ("demo", "evaluate"), ("run", "train")
+_GO_ON, _RESUME = ("demo", "evaluate", "push"), ("run", "train")
 #: Verbs that have done all their work by the time they print.
 _ONLY_PRINT = ("preview", "plan", "recipes", "report", "compare", "score")
 
@@ -28,6 +29,11 @@ _ONLY_PRINT = ("preview", "plan", "recipes", "report", "compare", "score")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        refuse_token(words)
+    except UserError as error:
+        _complain(str(error))
+        return error.exit_status
     options = parser().parse_args(words)
     status = 2
     try:

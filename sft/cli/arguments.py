@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sft import __version__
+from sft.cli import push as pushing
 from sft.cli import verbs
 
 __all__ = ["parser"]
@@ -14,7 +15,8 @@ __all__ = ["parser"]
 EPILOG = """\
 The loop: sft check data.jsonl · sft run recipe.yaml · open report.html. Begin with `sft demo`.
 Without a model: sft score FILE judges completions of any system, sft compare RUN RUN tells clones apart.
-Exit status: 0 fine, 1 a fault of this program, 2 something to mend, said in one sentence.
+Exit status: 0 fine, 1 a fault of this program, 2 something to mend, said in one sentence;
+3 to 8 outcomes of a push (sft push --help).
 """
 
 
@@ -153,6 +155,9 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("target", type=Path, metavar="run", help="the run directory")
     export.add_argument("--merged", type=Path, metavar="DIR", help="write merged weights into this new or empty folder")
     _takes_json(export)
+
+    push = verb("push", "publish the clone on a hub: planned, sent as one commit, verified", pushing.push, pushing.ABOUT)
+    pushing.add_options(push)
 
     chat = verb("chat", "talk to the clone", verbs.chat)
     chat.add_argument("target", type=Path, metavar="run", help="the run directory")

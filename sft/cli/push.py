@@ -1,0 +1,103 @@
+"""The verb ``push``: its options, what it prints, and the token that must not be among its words."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sft.errors import PublishError
+
+__all__ = ["ABOUT", "add_options", "push", "refuse_token"]
+
+ABOUT = """\
+What is sent is a folder made for it: weights, tokenizer, template, card, scorecard, manifest; nothing else of the run.
+It is checked, looked through for secrets, shown as a plan, sent as one commit, and downloaded again to be compared.
+Running the same command again is always safe: what is there already is not sent twice.
+
+The token comes from `hf auth login` or HF_TOKEN, the hub's address from HF_ENDPOINT.
+
+Exit status:
+  0  published and verified, now or before; with --dry-run: it could be
+  2  refused, and nothing was sent: the run, the options, or a finding that must be mended
+  3  no access: offline, nobody logged in, or no right to write there
+  4  the repository is not as asked for: another visibility, another clone in it, a tag that is taken
+  5  conflict: somebody else's commit came first, and nothing of ours is in the branch
+  6  the hub does not answer as it should; the branch is as it was; run it again later
+  7  a commit was sent and no answer came; it may still land; run it again, which finds out
+  8  the commit is there, and what was downloaded is not, or could not be shown to be, what was sent
+"""
+_TOKEN = re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{20,}")
+
+
+def add_options(one: argparse.ArgumentParser) -> None:
+    """The options of ``sft push``."""
+    one.add_argument("target", type=Path, metavar="run", help="the run directory")
+    one.add_argument("repo", nargs="?", help="OWNER/NAME on the hub (default: the recipe's publish.hub_id)")
+    seen = one.add_mutually_exclusive_group()
+    seen.add_argument(
+        "--private", dest="private", action="store_true", default=None, help="for its owner only (default)"
+    )
+    seen.add_argument("--public", dest="private", action="store_false", default=None, help="for everybody")
+    one.add_argument("--revision", default="main", metavar="BRANCH", help="the branch (default: main)")
+    one.add_argument("--create-pr", action="store_true", help="ask for it with a pull request")
+    one.add_argument("--tag", metavar="NAME", help="name the commit, once it is verified")
+    one.add_argument("--replace", action="store_true", help="put it in the place of another clone")
+    one.add_argument(
+        "--base-model", metavar="ID[@COMMIT]", help="the base model's id on the hub, if it is not on record"
+    )
+    one.add_argument("--merged", action="store_true", help="push whole weights instead of an adapter")
+    one.add_argument(
+        "--allow-finding",
+        action="append",
+        default=[],
+        metavar="ID=REASON",
+        help="publish in spite of this finding (may be repeated)",
+    )
+    one.add_argument("--dry-run", action="store_true", help="show the plan, and send nothing")
+    one.add_argument("--json", action="store_true", help="print JSON")
+
+
+def refuse_token(words: Sequence[str]) -> None:
+    """Raise ``PublishError`` for a token among the words of any command, without repeating it."""
+    given = any(word == "--token" or word.startswith("--token=") for word in words) and "push" in words[:1]
+    if given or any(_TOKEN.search(word) for word in words):
+        raise PublishError(
+            "a token does not belong on the command line, where every process and the shell's history can read it; run "
+            "`hf auth login`, or set HF_TOKEN, and replace this token by a new one"
+        )
+
+
+def push(options: argparse.Namespace) -> None:
+    """Publish the clone."""
+    from sft import publishing
+    from sft.runs import Run
+
+    def say(line: str) -> None:
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+    asked = publishing.Asked(
+        repo=options.repo,
+        private=options.private,
+        branch=options.revision,
+        create_pr=options.create_pr,
+        tag=options.tag,
+        replace=options.replace,
+        base_model=options.base_model,
+        merged=options.merged,
+        dry_run=options.dry_run,
+        allow=tuple(options.allow_finding),
+    )
+    done = publishing.push(Run.open(options.target), asked, say=say)
+    if options.json:
+        print(json.dumps(done.to_dict(), ensure_ascii=False))
+    elif done.receipt is None:
+        print(done.plan.to_text())
+    else:
+        where = done.receipt["pull_request"] or done.plan.branch
+        was = "" if done.made else " (it was there already, nothing was sent)"
+        print(f"{done.plan.endpoint}/{done.plan.repo}: {where} is at {done.receipt['commit']}, verified{was}")

@@ -1,0 +1,233 @@
+"""What can be known of the staged folder without a network: that whoever loads it gets the clone that was measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from sft.errors import PublishError, UserError
+from sft.publishing.staging import Staged
+from sft.runs import Run, read_json
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["check"]
+
+_PREFIX = "base_model.model."
+_A, _B = ("lora_A.weight", "lora_embedding_A"), ("lora_B.weight", "lora_embedding_B")
+#: Further parts that peft's methods keep beside A and B.
+_OTHER_PARTS = ("lora_magnitude_vector", "lora_magnitude_vector.weight", "lora_A.bias", "lora_B.bias")
+_EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "lm_head", "embed_out")
+
+
+def check(staged: Staged, run: Run) -> list[str]:
+    """Look at every file; notes for the plan. Raises ``PublishError``: file, what is wrong with it, and what to do."""
+    folder = staged.folder
+    tokenizer = _check_tokenizer(folder, run)
+    if staged.weights == "adapter":
+        notes = _check_adapter(folder, len(tokenizer), staged.base.vocabulary)
+    else:
+        notes = _check_model(folder, len(tokenizer))
+    _check_card(staged, run)
+    return notes
+
+
+# -- tokenizer and template -------------------------------------------------------------------------------
+
+
+def _check_tokenizer(folder: Path, run: Run) -> PreTrainedTokenizerBase:
+    """It loads, and renders as in training, with and without the prompt for an answer."""
+    from sft.policies import saved_renderer
+
+    try:
+        renderer = saved_renderer(folder)
+    except UserError as error:
+        raise PublishError(f"tokenizer: {str(error).replace(str(folder), run.path.name)}") from None
+    if renderer is None:
+        raise PublishError(
+            f"{run.path}: its tokenizer has no chat template, so nobody could ask the clone as it was taught; "
+            "restore tokenizer and template from a copy, or train again"
+        )
+    tokenizer = renderer.tokenizer
+    turns = [{"role": "user", "content": "Hello"}]
+    for ask in (False, True):
+        try:
+            text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=ask)
+        except Exception as error:  # a template is a program of somebody else's
+            raise PublishError(
+                f"chat template: fails ({type(error).__name__}: {error}); restore it from a copy"
+            ) from None
+        if "Hello" not in text:
+            raise PublishError("chat template: leaves out what the user says; restore it from a copy")
+    recorded = run.manifest.get("template", {}).get("hash")
+    if recorded is not None and recorded != renderer.template_hash:
+        raise PublishError(
+            "chat template: is not the one that the clone was trained and measured with; restore tokenizer and "
+            "template from a copy"
+        )
+    return tokenizer
+
+
+# -- weights ----------------------------------------------------------------------------------------------
+
+
+def _tensors(file: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every tensor in ``file``, one at a time."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as opened:
+            for name in opened.keys():  # noqa: SIM118  (no mapping)
+                yield name, opened.get_tensor(name)
+    except (SafetensorError, ValueError) as error:
+        raise PublishError(
+            f"{file.name}: is no safetensors file, or not a whole one ({error}); train again, or restore it from a copy"
+        ) from None
+
+
+def _refuse_unless_finite(file: Path, name: str, tensor: torch.Tensor) -> None:
+    if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+        raise PublishError(f"{file.name}: {name} holds numbers that are not finite; train again with a lower rate")
+
+
+def _check_adapter(folder: Path, tokens: int, vocabulary: int | None) -> list[str]:
+    config = read_json(folder / "adapter_config.json")
+    file = folder / "adapter_model.safetensors"
+    shapes: dict[str, tuple[int, ...]] = {}
+    zero: list[str] = []
+    for name, tensor in _tensors(file):
+        _refuse_unless_finite(file, name, tensor)
+        shapes[name] = tuple(tensor.shape)
+        if name.endswith(_B) and not bool(tensor.any()):
+            zero.append(name)
+    _refuse_resized(shapes, tokens, vocabulary)
+    second = [name for name in shapes if name.endswith(_B)]
+    _refuse_strangers(file, shapes, config)
+    if not second:
+        raise PublishError(f"{file.name}: holds no adapter matrices; train again")
+    if len(zero) == len(second):
+        raise PublishError(f"{file.name}: every B matrix is zero, so the clone would be its base; train again")
+    for name in second:
+        _check_pair(file, name, shapes, config)
+    return [f"{len(zero)} of {len(second)} B matrices are zero ({zero[0]} for one)"] if zero else []
+
+
+def _refuse_strangers(file: Path, shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) -> None:
+    """Keys that belong to no adapter, and are not declared in its configuration either."""
+    declared = {str(name) for name in config.get("modules_to_save") or ()}
+    biases = config.get("bias", "none") != "none"
+    for name in shapes:
+        module = name.rpartition(".")[0].rpartition(".")[2]
+        known = (
+            name.endswith((*_A, *_B, *_OTHER_PARTS))
+            or module in declared
+            or module in _EMBEDDINGS
+            or (biases and name.endswith(".bias"))
+            or ".token_adapter." in name
+        )
+        if not name.startswith(_PREFIX) or not known:
+            raise PublishError(f"{file.name}: {name} is no part of an adapter, nor declared in adapter_config.json")
+
+
+def _check_pair(file: Path, name: str, shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) -> None:
+    """A and B of one layer: both there, and of the rank that the configuration gives to it."""
+    first = name.replace("lora_B", "lora_A").replace("lora_embedding_B", "lora_embedding_A")
+    if first not in shapes:
+        raise PublishError(f"{file.name}: {name} has no A matrix beside it; restore the file from a copy")
+    module = name.removeprefix(_PREFIX).partition(".lora_")[0]
+    pattern = config.get("rank_pattern") or {}
+    rank = next((r for key, r in pattern.items() if module == key or module.endswith(f".{key}")), config.get("r"))
+    if shapes[first][0] != rank or shapes[name][1] != rank:
+        raise PublishError(
+            f"{file.name}: {module} has rank {shapes[name][1]}, and adapter_config.json says {rank}; they are "
+            "not of one training, so restore both from one copy"
+        )
+    targets = config.get("target_modules")
+    if isinstance(targets, list) and not any(module == t or module.endswith(f".{t}") for t in targets):
+        raise PublishError(f"{file.name}: {module} is no target in adapter_config.json; restore both from one copy")
+
+
+def _refuse_resized(shapes: Mapping[str, tuple[int, ...]], tokens: int, vocabulary: int | None) -> None:
+    """An adapter for more tokens than its base has: plain peft refuses it, or its tokens have no embedding."""
+    if vocabulary is None:
+        return
+    remedy = "the base's vocabulary was resized, and no adapter can carry that; push whole weights with --merged"
+    if tokens > vocabulary:
+        raise PublishError(f"tokenizer: has {tokens} tokens, the base model {vocabulary}: {remedy}")
+    for name, shape in shapes.items():
+        module = name.rpartition(".")[0].rpartition(".")[2]
+        if module in _EMBEDDINGS and name.endswith(".weight") and shape[0] != vocabulary:
+            raise PublishError(
+                f"adapter_model.safetensors: {name} has {shape[0]} rows, the base {vocabulary}: {remedy}"
+            )
+
+
+def _check_model(folder: Path, tokens: int) -> list[str]:
+    config = read_json(folder / "config.json")
+    files = sorted(folder.glob("*.safetensors"))
+    found: dict[str, str] = {}
+    for file in files:
+        for name, tensor in _tensors(file):
+            _refuse_unless_finite(file, name, tensor)
+            found[name] = file.name
+            if name.rpartition(".")[0].rpartition(".")[2] in _EMBEDDINGS and tensor.shape[0] < tokens:
+                raise PublishError(f"{file.name}: {name} has {tensor.shape[0]} rows, the tokenizer {tokens} tokens")
+    index = folder / "model.safetensors.index.json"
+    if index.exists() and read_json(index)["weight_map"] != found:
+        raise PublishError(f"{index.name}: names other weights than there are; export the model again")
+    if not found or not config.get("model_type"):
+        raise PublishError(f"{folder.name}: holds no model; export it again")
+    return []
+
+
+# -- card -------------------------------------------------------------------------------------------------
+
+
+def _check_card(staged: Staged, run: Run) -> None:
+    """Complete, of this base, and with the scorecard's figures."""
+    text = (staged.folder / "README.md").read_text(encoding="utf-8")
+    parts = text.split("---\n", 2)
+    try:
+        about = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0] else None
+    except yaml.YAMLError as error:
+        raise PublishError(f"README.md: its metadata is no YAML ({error})") from None
+    if not isinstance(about, dict):
+        raise PublishError("README.md: begins with no metadata; a card without it cannot be found")
+    wanted = ["base_model", "library_name", "pipeline_tag", "license", "tags", "model-index"]
+    missing = [key for key in wanted if not about.get(key)]
+    if missing:
+        raise PublishError(f"README.md: does not say {', '.join(missing)}")
+    if about["base_model"] not in (staged.base.id, [staged.base.id]):
+        raise PublishError(f"README.md: names {about['base_model']} as its base, not {staged.base.id}")
+    figures = _figures(json.loads(run.scorecard_path.read_text(encoding="utf-8")))
+    for model in about["model-index"]:
+        for result in model.get("results", ()):
+            for metric in result.get("metrics", ()):
+                value = metric.get("value")
+                if not isinstance(value, int | float) or not any(_same(value, figure) for figure in figures):
+                    raise PublishError(
+                        f"README.md: gives {metric.get('name') or metric.get('type')} as {value}, which is no "
+                        "figure of scorecard.json; measure the clone again with `sft evaluate`"
+                    )
+
+
+def _figures(value: Any) -> set[float]:
+    """Every number in the scorecard."""
+    if isinstance(value, bool) or value is None or isinstance(value, str):
+        return set()
+    if isinstance(value, int | float):
+        return {float(value)}
+    parts = value.values() if isinstance(value, Mapping) else value
+    return set().union(*map(_figures, parts)) if parts else set()
+
+
+def _same(shown: float, figure: float) -> bool:
+    """As far as it is written out: 21.5 is 21.47."""
+    digits = len(repr(float(shown)).partition(".")[2])
+    return abs(shown - figure) <= 0.5000001 * 10.0**-digits

@@ -1,0 +1,107 @@
+"""Paths of this machine: taken out of what we write ourselves, and looked for in everything else."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from sft.runs import Run
+from sft.secret_scan import Finding
+from sft.sources import cache_dir
+
+__all__ = ["known_places", "paths_in", "tidied"]
+
+#: A path from the root on, of two names or more; not within a URL, nor within a longer path.
+_PATH = re.compile(r"(?<![\w/.~:%-])(?:~|[A-Za-z]:)?(?:[/\\][\w.@+ -]*[\w.@+-]){2,}[/\\]?")
+#: Folders of people, wherever a file was written.
+_PEOPLE = re.compile(
+    rb"(?<![\w/.~%-])(?:/home/[^/\s\"'<>\\]+|/Users/[^/\s\"'<>\\]+|/root|[A-Za-z]:\\{1,2}Users\\{1,2}[^\\\s\"'<>]+"
+    rb"|file://)[/\\]+[\w.+-]+"
+)
+#: Words and word pieces, in which anything may stand beside anything.
+_VOCABULARY = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model")
+
+
+def known_places(run: Run) -> list[str]:
+    """Folders and files of this machine that the run has to do with, longest first."""
+    resolved = (run.manifest.get("recipe") or {}).get("resolved") or {}
+    named = [run.path, Path.cwd(), Path(tempfile.gettempdir()), cache_dir()]
+    named += [Path(text) for text in _texts([resolved.get("model"), resolved.get("demonstrations"), run.manifest])]
+    with suppress(RuntimeError):
+        named.append(Path.home())
+    for name in ("HF_HOME", "HF_HUB_CACHE", "VIRTUAL_ENV"):
+        if os.environ.get(name):
+            named.append(Path(os.environ[name]))
+    known: set[str] = set()
+    for path in named:
+        with suppress(OSError, RuntimeError):
+            for form in (path.expanduser(), path.expanduser().resolve()):
+                if form.is_absolute() and len(form.parts) > 2:
+                    known.add(str(form))
+    return sorted(known, key=lambda text: (-len(text), text))
+
+
+def _texts(value: Any) -> Iterable[str]:
+    """Every text in ``value`` that is a whole path from the root on."""
+    if isinstance(value, str):
+        if value.startswith(("/", "~")) and "\n" not in value and len(value) < 4096:
+            yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from _texts(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _texts(part)
+
+
+def tidied(value: Any) -> Any:
+    """``value`` with every path from the root on cut down to its last name."""
+    if isinstance(value, str):
+        return _PATH.sub(lambda found: re.split(r"[/\\]", found[0].rstrip("/\\"))[-1], value)
+    if isinstance(value, Mapping):
+        return {str(key): tidied(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [tidied(part) for part in value]
+    return value
+
+
+def paths_in(name: str, data: bytes, places: Iterable[str]) -> list[Finding]:
+    """Every path of this machine, or in a person's folder, in the file ``name`` with the content ``data``.
+
+    In configuration (``*.json`` but vocabularies) also any value that as a whole is a path from the root on.
+    """
+    found = {}
+    for place in places:
+        raw = place.encode("utf-8", "surrogateescape")
+        if re.search(rb"(?<![\w.-])" + re.escape(raw) + rb"(?![\w-])", data):
+            found[raw] = "a path of this machine"
+    if b"\0" not in data[:65536]:
+        if name not in _VOCABULARY:
+            for match in _PEOPLE.finditer(data):
+                if not any(known in match[0] or match[0] in known for known in found):
+                    found[match[0]] = "a path in somebody's folder"
+        if name.endswith(".json") and name not in (*_VOCABULARY, "scorecard.json"):
+            for match in re.finditer(rb'": *"((?:~|[A-Za-z]:)?[/\\][^"\n]*[/\\][^"\n]*)"', data):
+                if not any(known in match[1] or match[1] in known for known in found):
+                    found[match[1]] = "a path from the root of a disk"
+    return [Finding(_id(raw), name, what, _shown(raw), _line(data, raw)) for raw, what in sorted(found.items())]
+
+
+def _id(raw: bytes) -> str:
+    return hashlib.sha256(b"path\0" + raw).hexdigest()[:12]
+
+
+def _shown(raw: bytes) -> str:
+    """The first name and the last: the user knows it from them, and nobody else."""
+    names = [part for part in re.split(r"[/\\]+", raw.decode("utf-8", "replace")) if part]
+    return f"/{names[0]}/\N{HORIZONTAL ELLIPSIS}/{names[-1]}" if len(names) > 2 else "/".join(["", *names])
+
+
+def _line(data: bytes, raw: bytes) -> int | None:
+    return 1 + data[: data.find(raw)].count(b"\n") if b"\0" not in data[:65536] else None

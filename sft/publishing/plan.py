@@ -1,0 +1,262 @@
+"""What a push would do, settled before anything is sent: readable by a person, and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from sft.errors import NoAccess, OtherContent, PublishError
+from sft.hub import Hub, RemoteFile, State
+from sft.publishing.staging import PUBLISHABLE, Staged, StagedFile
+
+__all__ = ["Plan", "PlannedFile", "holds", "settle"]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFile:
+    """A file of the clone. ``state``: beside what the branch holds."""
+
+    path: str
+    size: int
+    sha256: str
+    state: Literal["new", "changed", "same"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A push. ``parent``: the commit it goes on top of; None where there is none yet.
+
+    ``removed``: files of the clone's kind on the branch that it no longer has; ``kept``: others, left as they are.
+    ``left_out``: what stays in the run. ``pulls``: pull requests there were before. ``content``: hash of all files.
+    """
+
+    endpoint: str
+    repo: str
+    who: str
+    private: bool
+    creates_repo: bool
+    branch: str
+    creates_branch: bool
+    create_pr: bool
+    tag: str | None
+    parent: str | None
+    weights: str
+    base_model: str
+    base_revision: str | None
+    content: str
+    files: tuple[PlannedFile, ...]
+    removed: tuple[str, ...]
+    kept: tuple[str, ...]
+    left_out: Mapping[str, str]
+    allowed: Mapping[str, str]
+    notes: tuple[str, ...]
+    pulls: Mapping[str, str]
+
+    @property
+    def nothing_to_send(self) -> bool:
+        """Whether the branch holds all of it already."""
+        return not self.removed and all(one.state == "same" for one in self.files)
+
+    @property
+    def bytes_to_send(self) -> int:
+        """Size of what is new or changed."""
+        return sum(one.size for one in self.files if one.state != "same")
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return asdict(self) | {"nothing_to_send": self.nothing_to_send, "bytes_to_send": self.bytes_to_send}
+
+    def to_text(self) -> str:
+        """For a person."""
+        seen = "private" if self.private else "public"
+        where = f"{self.branch}{' (new)' if self.creates_branch else ''}"
+        rows = [
+            f"{self.repo} on {self.endpoint}, as {self.who}",
+            f"  repository  {seen}, {'to be created' if self.creates_repo else 'there already'}",
+            f"  goes to     {'a pull request on ' if self.create_pr else ''}{where}"
+            + (f", on top of {self.parent[:12]}" if self.parent else "")
+            + (f", then tagged {self.tag}" if self.tag else ""),
+            f"  clone       {self.weights} on {self.base_model}"
+            + (f"@{self.base_revision}" if self.base_revision else ""),
+        ]
+        width = max(len(one.path) for one in self.files)
+        rows += [f"  {one.state:<11} {one.path:<{width}}  {_size(one.size):>9}  {one.sha256}" for one in self.files]
+        rows += [f"  removed     {path}" for path in self.removed]
+        rows += [f"  left there  {path}" for path in self.kept]
+        rows += [f"  left out    {path} ({why})" for path, why in self.left_out.items()]
+        rows += [f"  allowed     {what} ({key})" for key, what in self.allowed.items()]
+        rows += [f"  note        {note}" for note in self.notes]
+        rows.append("nothing to send" if self.nothing_to_send else f"one commit, {_size(self.bytes_to_send)} to send")
+        return "\n".join(rows)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count:,} B"
+
+
+def holds(files: Mapping[str, RemoteFile], one: StagedFile) -> bool:
+    """Whether ``files`` on the hub have ``one``, by its hash."""
+    there = files.get(one.path)
+    if there is None:
+        return False
+    return there.sha256 == one.sha256 if there.sha256 else there.blob == one.blob
+
+
+def settle(
+    staged: Staged,
+    hub: Hub,
+    repo: str,
+    *,
+    private: bool,
+    branch: str,
+    create_pr: bool,
+    tag: str | None,
+    replace: bool,
+    allowed: Mapping[str, str],
+    notes: list[str],
+) -> Plan:
+    """Ask the hub what there is, and settle what a push would do; nothing is written.
+
+    Raises ``NoAccess`` where the token may not write there, ``OtherContent`` where the repository is not as asked.
+    """
+    user = hub.who()
+    if user.role == "read":
+        raise NoAccess(f"{hub.endpoint}: the token of {user.name} may only read; use one that may write")
+    state = hub.look(repo, branch)
+    owner = repo.partition("/")[0]
+    if state is None:
+        if owner not in (user.name, *user.organisations):
+            raise NoAccess(
+                f"{repo}: is not there, and {user.name} cannot create it under {owner}; name one of "
+                f"{', '.join((user.name, *user.organisations))}"
+            )
+        if create_pr:
+            raise OtherContent(
+                f"{repo}: is not there yet, so there is nothing to ask for with --create-pr; leave it out"
+            )
+    else:
+        _refuse_other(staged, hub, state, repo, private=private, replace=replace)
+    notes = [*notes, *_about_base(staged, hub, repo)]
+    remote = state.files if state else {}
+    files = tuple(
+        PlannedFile(one.path, one.size, one.sha256, "same" if holds(remote, one) else _state(remote, one))
+        for one in staged.files
+    )
+    ours = {one.path for one in staged.files}
+    removed = tuple(sorted(path for path in remote if path not in ours and _of_a_clone(path)))
+    kept = tuple(sorted(path for path in remote if path not in ours and not _of_a_clone(path)))
+    if tag is not None and state is not None:
+        _refuse_taken_tag(hub, repo, tag, state, removed, files)
+    return Plan(
+        endpoint=hub.endpoint,
+        repo=repo,
+        who=user.name,
+        private=private,
+        creates_repo=state is None,
+        branch=branch,
+        creates_branch=branch != "main" and (state is None or not state.branch_exists),
+        create_pr=create_pr,
+        tag=tag,
+        parent=state.commit if state else None,
+        weights=staged.weights,
+        base_model=staged.base.id,
+        base_revision=staged.base.revision,
+        content=staged.digest,
+        files=files,
+        removed=removed,
+        kept=kept,
+        left_out=staged.left_out,
+        allowed=allowed,
+        notes=tuple(notes),
+        pulls=hub.pull_requests(repo) if create_pr else {},
+    )
+
+
+def _state(remote: Mapping[str, RemoteFile], one: StagedFile) -> Literal["new", "changed"]:
+    return "changed" if one.path in remote else "new"
+
+
+def _of_a_clone(path: str) -> bool:
+    """Whether ``from_pretrained`` would read it, or load it as a pickle: beside ours it would be a mixture."""
+    return path in PUBLISHABLE or (
+        "/" not in path and path.startswith(("model-", "pytorch_model-")) and path.endswith((".safetensors", ".bin"))
+    )
+
+
+def _refuse_other(staged: Staged, hub: Hub, state: State, repo: str, *, private: bool, replace: bool) -> None:
+    if state.name != repo:
+        raise OtherContent(f"{repo}: is called {state.name} now; push to it by that name")
+    if state.private != private:
+        there, option = ("private", "--private") if state.private else ("public", "--public")
+        raise OtherContent(
+            f"{repo}: is {there}, and {'private' if private else 'public'} was asked for; pushing would not change "
+            f"that, so change it on the hub, or say {option}"
+        )
+    if not replace and (other := _other(staged, hub, state, repo)):
+        raise OtherContent(
+            f"{repo}: {other}; push to another repository, or put this clone in its place with --replace"
+        )
+
+
+def _other(staged: Staged, hub: Hub, state: State, repo: str) -> str:
+    """What the branch holds that is not an earlier state of this clone; "" if nothing is."""
+    weights = sorted(path for path in state.files if path.endswith((".safetensors", ".bin", ".gguf", ".pt")))
+    if not weights:
+        return ""
+    if "sft_manifest.json" not in state.files:
+        return f"holds {weights[0]} of somebody else's making"
+    there, here = _told(hub, state, repo), _read(staged.folder / "sft_manifest.json")
+    for key, what in (("base_model", "a clone on"), ("weights", "a clone as weights of the kind")):
+        if there.get("published", {}).get(key) != here["published"][key]:
+            return f"holds {what} {there.get('published', {}).get(key)}"
+    name, known = _name(here), _name(there)
+    same_data = there.get("data", {}).get("hash") == here.get("data", {}).get("hash")
+    if not same_data and (name != known or not name):
+        return f"holds another clone, {known or 'without a name'}"
+    return ""
+
+
+def _told(hub: Hub, state: State, repo: str) -> dict[str, Any]:
+    """The manifest of what is on the branch."""
+    import tempfile
+    from pathlib import Path
+
+    with tempfile.TemporaryDirectory(prefix="sft-push-") as cache:
+        return _read(hub.download(repo, str(state.commit), "sft_manifest.json", Path(cache)))
+
+
+def _read(path: Any) -> dict[str, Any]:
+    import json
+
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _name(manifest: Mapping[str, Any]) -> str:
+    return str(((manifest.get("recipe") or {}).get("resolved") or {}).get("name") or "")
+
+
+def _about_base(staged: Staged, hub: Hub, repo: str) -> list[str]:
+    """Notes on the base; a mistyped one is refused."""
+    base = staged.base
+    notes = [base.note] if base.note else []
+    if not hub.exists(base.id, base.revision):
+        if base.given:
+            raise PublishError(f"--base-model {base}: {hub.endpoint} has no such model; correct the name")
+        notes.append(f"{hub.endpoint} has no {base}, which whoever loads the adapter needs from somewhere")
+    if base.revision is None:
+        notes.append(f"the commit of {base.id} is not on record, so the adapter names none")
+    return notes
+
+
+def _refuse_taken_tag(
+    hub: Hub, repo: str, tag: str, state: State, removed: tuple[str, ...], files: tuple[PlannedFile, ...]
+) -> None:
+    """A tag that is there already may only be the one of this very content."""
+    at = hub.tags(repo).get(tag)
+    if at is not None and (at != state.commit or removed or any(one.state != "same" for one in files)):
+        raise OtherContent(f"{repo}: has a tag {tag} already, at {at[:12]}; choose another, for tags do not move")

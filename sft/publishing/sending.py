@@ -1,0 +1,175 @@
+"""Sending: one commit, and after every doubt a look at what became of it instead of a guess."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from sft.errors import Conflict, OtherContent, Unavailable, Unsettled
+from sft.hub import Doubt, Hub, RemoteFile, State
+from sft.publishing.plan import Plan, holds
+from sft.publishing.staging import Staged
+
+__all__ = ["Sent", "send", "tag"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Where the clone is now. ``pull_request``: its ref; None on a branch. ``made``: whether it took a commit."""
+
+    commit: str
+    pull_request: str | None
+    made: bool
+
+
+def send(plan: Plan, staged: Staged, hub: Hub, say: Callable[[str], None]) -> Sent:
+    """Create what is missing and make the one commit of ``plan``; done once the branch holds it, whoever made it.
+
+    Raises ``Conflict`` when the branch has moved to something else; ``Unavailable`` when patience ended and the branch
+    is as it was; ``Unsettled`` when a commit may still land.
+    """
+    parent = plan.parent
+    if plan.creates_repo:
+        state = _create(plan, hub, say)
+        if _is_ours(plan, staged, state.files):
+            return Sent(str(state.commit), None, False)
+        if set(state.files) - {".gitattributes", "README.md"}:
+            raise _conflict(plan, state)
+        parent = state.commit
+    if plan.creates_branch:
+        _insist(hub, f"the branch {plan.branch}", lambda: hub.branch(plan.repo, plan.branch))
+    if plan.create_pr:
+        known = _in_a_pull_request(plan, staged, hub, hub.pull_requests(plan.repo))
+        if known is not None:
+            return known
+    return _commit(plan, staged, hub, parent, say)
+
+
+def tag(plan: Plan, commit: str, hub: Hub) -> None:
+    """Name ``commit`` as the plan says; it must not be the name of another one."""
+    if plan.tag is None:
+        return
+    name = plan.tag
+    _insist(hub, f"the tag {name}", lambda: hub.tag(plan.repo, name, commit))
+    if (at := hub.tags(plan.repo).get(name)) != commit:
+        raise OtherContent(
+            f"{plan.repo}: the clone is there as {commit[:12]}, and the tag {name} is at {str(at)[:12]}; choose another"
+        )
+
+
+def _insist(hub: Hub, what: str, ask: Callable[[], object]) -> None:
+    """A request that may be made twice, until it is answered."""
+    for number in range(hub.patience.tries):
+        try:
+            ask()
+            return
+        except Doubt as doubt:
+            last = doubt
+            hub.patience.pause(number, doubt.retry_after)
+    raise Unavailable(f"{hub.endpoint}: {what} cannot be made ({last.why}); run the same command again later")
+
+
+def _create(plan: Plan, hub: Hub, say: Callable[[str], None]) -> State:
+    """Create the repository, and what it is then. Whoever was first, it must be as it was asked for."""
+    for number in range(hub.patience.tries):
+        why = ""
+        try:
+            hub.create(plan.repo, private=plan.private)
+        except Doubt as doubt:
+            why, asked = doubt.why, doubt.retry_after
+            say(f"push      {why} while {plan.repo} was created; looking whether it is there")
+        state = hub.look(plan.repo)
+        if state is not None:
+            if state.private != plan.private:
+                seen = "private" if state.private else "public"
+                raise OtherContent(f"{plan.repo}: was created meanwhile, as {seen}; nothing was sent")
+            return state
+        hub.patience.pause(number, asked if why else None)
+    raise Unavailable(
+        f"{hub.endpoint}: {plan.repo} cannot be created ({why or 'it is not there afterwards'}); run the same command "
+        "again later"
+    )
+
+
+def _commit(plan: Plan, staged: Staged, hub: Hub, parent: str | None, say: Callable[[str], None]) -> Sent:
+    add = {one.path: staged.folder / one.path for one in plan.files if one.state != "same"}
+    title = f"{'Adapter' if plan.weights == 'adapter' else 'Weights'} of a clone on {plan.base_model}"
+    late = False
+    for number in range(hub.patience.tries):
+        try:
+            commit, _ = hub.commit(
+                plan.repo,
+                add,
+                plan.removed,
+                parent=parent,
+                branch=plan.branch,
+                title=title,
+                description=f"Pushed with sft push; content {plan.content}.",
+                create_pr=plan.create_pr,
+            )
+        except Doubt as doubt:
+            last = doubt
+            late = late or doubt.sent
+            say(f"push      {doubt.why}; looking what {plan.repo} holds now")
+            found = _found(plan, staged, hub, parent)
+            if found is not None:
+                return found
+            if number + 1 < hub.patience.tries:
+                hub.patience.pause(number, doubt.retry_after)
+        else:
+            return Sent(commit, _pull_request_of(plan, hub, commit), True)
+    found = _found(plan, staged, hub, parent)
+    if found is not None:
+        return found
+    if late:
+        raise Unsettled(
+            f"{plan.repo}: no answer to the commit ({last.why}), and {plan.branch} is as it was, but it may still "
+            "land; run the same command again in a while, which finds out"
+        )
+    raise Unavailable(
+        f"{plan.repo}: the hub takes no commit ({last.why}); {plan.branch} is as it was, so run the same command again "
+        "later"
+    )
+
+
+def _found(plan: Plan, staged: Staged, hub: Hub, parent: str | None) -> Sent | None:
+    """What a look at the hub says of our commit: it is there, or (None) nothing has changed. Raises ``Conflict``."""
+    if plan.create_pr:
+        return _in_a_pull_request(plan, staged, hub, hub.pull_requests(plan.repo))
+    state = hub.look(plan.repo, plan.branch)
+    if state is None or state.commit is None:
+        return None
+    if _is_ours(plan, staged, state.files):
+        return Sent(state.commit, None, True)
+    if state.commit != parent:
+        raise _conflict(plan, state)
+    return None
+
+
+def _conflict(plan: Plan, state: State) -> Conflict:
+    return Conflict(
+        f"{plan.repo}: somebody else's commit {str(state.commit)[:12]} is on {plan.branch} now, and nothing of ours; "
+        "look at it, and run the same command again if the clone is to go on top of it"
+    )
+
+
+def _is_ours(plan: Plan, staged: Staged, files: Mapping[str, RemoteFile]) -> bool:
+    """Whether a tree is exactly what the plan leads to."""
+    expected = {one.path for one in staged.files} | set(plan.kept)
+    others = set(files) - {".gitattributes"}  # the hub's own, made with the repository
+    return others == expected - {".gitattributes"} and all(holds(files, one) for one in staged.files)
+
+
+def _in_a_pull_request(plan: Plan, staged: Staged, hub: Hub, pulls: Mapping[str, str]) -> Sent | None:
+    """The newest pull request that holds exactly what the plan leads to."""
+    newest = sorted(pulls, key=lambda ref: int(ref.rpartition("/")[2]), reverse=True)[:10]
+    for ref in newest:
+        if _is_ours(plan, staged, hub.tree(plan.repo, pulls[ref])):
+            return Sent(pulls[ref], ref, ref not in plan.pulls)
+    return None
+
+
+def _pull_request_of(plan: Plan, hub: Hub, commit: str) -> str | None:
+    if not plan.create_pr:
+        return None
+    return next((ref for ref, oid in hub.pull_requests(plan.repo).items() if oid == commit), None)

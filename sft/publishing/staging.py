@@ -1,0 +1,220 @@
+"""The staged folder: what will be published and nothing else, as copies, with the base named as the world knows it.
+
+An output folder is never pushed. What is on the allow-list is copied, everything else is named as left out. The
+base is rewritten in the copy only: saving with a hub's id drops resized embeddings where the hub cannot be asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from sft import __version__
+from sft.cards import card_of
+from sft.errors import PublishError
+from sft.observing import read_scorecard
+from sft.publishing.bases import Base
+from sft.publishing.places import known_places, tidied
+from sft.runs import Run, read_json, write_json, write_text
+
+__all__ = ["PUBLISHABLE", "Staged", "StagedFile", "Weights", "stage"]
+
+Weights = Literal["adapter", "merged"]
+
+TOKENIZER = (
+    "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "merges.txt",
+    "special_tokens_map.json", "added_tokens.json", "spiece.model", "chat_template.jinja",
+)  # fmt: skip
+LICENCES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt")
+ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
+MODEL = ("config.json", "model.safetensors", "model.safetensors.index.json")
+OURS = ("README.md", "scorecard.json", "sft_manifest.json", "generation_config.json")
+#: What ``from_pretrained`` reads, with or without peft, and pickles: on the hub none of it may be left from before.
+PUBLISHABLE = (
+    *TOKENIZER, *ADAPTER, *MODEL, *OURS, "adapter_model.bin", "pytorch_model.bin", "pytorch_model.bin.index.json",
+)  # fmt: skip
+_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+#: Sections of the manifest that say something of the clone; sessions are command lines of this machine.
+_TOLD = ("recipe", "data", "split", "base", "template", "seeds", "versions", "looks", "launch", "changes", "training")
+
+
+@dataclass(frozen=True, slots=True)
+class StagedFile:
+    """One file to publish. ``blob``: the id that git gives it."""
+
+    path: str
+    size: int
+    sha256: str
+    blob: str
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """The folder, what is in it, and what was left out with the reason."""
+
+    folder: Path
+    weights: Weights
+    base: Base
+    files: tuple[StagedFile, ...]
+    left_out: dict[str, str]
+
+    @property
+    def digest(self) -> str:
+        """32 hex digits of all names and contents."""
+        whole = "".join(f"{one.sha256} {one.path}\n" for one in self.files)
+        return hashlib.sha256(whole.encode()).hexdigest()[:32]
+
+
+def stage(run: Run, folder: Path, *, base: Base, repo: str, merged: bool) -> Staged:
+    """Fill the empty ``folder`` with what ``run`` publishes as ``repo``. ``merged``: whole weights, not an adapter.
+
+    Raises ``PublishError`` where weights are missing, pickled, two of a kind, or linked from elsewhere; ``RunError``
+    for a run without a scorecard.
+    """
+    read_scorecard(run)
+    source = _source(run, merged=merged)
+    left_out = dict(_left_out(source, run, merged=merged))
+    weights: Weights = "merged" if merged else "adapter"
+    if merged and source == run.adapter_path:
+        from sft.exporting import export_merged
+
+        export_merged(run, folder)
+    else:
+        for name in _wanted(source, merged=merged):
+            _copy(source / name, folder / name, run)
+    for name in LICENCES:
+        if (run.path / name).exists():
+            _copy(run.path / name, folder / name, run)
+    if not merged:
+        _name_base(folder, base)
+    _write_ours(run, folder, base, repo, weights)
+    files = tuple(_described(path, folder) for path in sorted(folder.iterdir()))
+    return Staged(folder, weights, base, files, dict(sorted(left_out.items())))
+
+
+def _source(run: Run, *, merged: bool) -> Path:
+    """The folder that the weights are taken from."""
+    adapter, model = run.adapter_path, run.model_path
+    configs = sorted(adapter.rglob("adapter_config.json")) if adapter.is_dir() else []
+    if len(configs) > 1 or (configs and (model / "config.json").is_file()):
+        second = configs[1].parent if len(configs) > 1 else model
+        raise PublishError(
+            f"{run.path}: holds two clones, {configs[0].parent.name} and {second.relative_to(run.path)}; move the one "
+            "away that is not to be published"
+        )
+    if configs and configs[0].parent == adapter:
+        if not (adapter / "adapter_model.safetensors").is_file():
+            pickled = next((p.name for p in adapter.glob("adapter_model*") if p.suffix in _PICKLES), None)
+            why = f"holds its weights as a pickle ({pickled})" if pickled else "holds no adapter_model.safetensors"
+            raise PublishError(f"{adapter}: {why}; train again, which saves safetensors")
+        return adapter
+    if (model / "config.json").is_file():
+        if not merged:
+            raise PublishError(
+                f"{run.path}: every weight was fitted, so there is no adapter; push the whole model with --merged"
+            )
+        if not any(model.glob("*.safetensors")):
+            raise PublishError(f"{model}: holds no weights as safetensors; train again, which saves them so")
+        return model
+    raise PublishError(f"{run.path}: is not trained yet; train it with `sft train RECIPE --output {run.path} --resume`")
+
+
+def _wanted(source: Path, *, merged: bool) -> Iterator[str]:
+    names = (*TOKENIZER, *(MODEL if merged else ADAPTER), *(("generation_config.json",) if merged else ()))
+    for name in names:
+        if (source / name).exists():
+            yield name
+    if merged:
+        yield from sorted(path.name for path in source.glob("model-*-of-*.safetensors"))
+
+
+def _left_out(source: Path, run: Run, *, merged: bool) -> Iterator[tuple[str, str]]:
+    """Everything in the folder of the weights that is not published, with the reason."""
+    taken = set(_wanted(source, merged=merged))
+    for path in sorted(source.rglob("*")):
+        if path.is_dir() and not path.is_symlink():
+            continue
+        name = str(path.relative_to(source))
+        if name in taken:
+            continue
+        if path.suffix in _PICKLES:
+            why = "a pickle, which runs code where it is loaded"
+        elif name.startswith("."):
+            why = "hidden"
+        elif name in OURS:
+            why = "written anew"
+        else:
+            why = "not part of a clone"
+        yield str(path.relative_to(run.path)), why
+
+
+def _copy(source: Path, target: Path, run: Run) -> None:
+    """The file, and never one from elsewhere: a link could lead to anything on this machine."""
+    if not source.resolve().is_relative_to(run.path.resolve()):
+        raise PublishError(
+            f"{source}: is a link that leads out of the run; put a copy in its place if it is to be published"
+        )
+    if not source.is_file():
+        raise PublishError(f"{source}: is no file; move it away")
+    shutil.copyfile(source, target)
+
+
+def _name_base(folder: Path, base: Base) -> None:
+    path = folder / "adapter_config.json"
+    config = read_json(path)
+    if not isinstance(config, dict):
+        raise PublishError("adapter_config.json: is not what peft writes; restore it from a copy")
+    write_json(path, config | {"base_model_name_or_path": base.id, "revision": base.revision})
+
+
+def _write_ours(run: Run, folder: Path, base: Base, repo: str, weights: Weights) -> None:
+    """Card, scorecard, manifest, and how generation stops."""
+    scorecard = json.loads(run.scorecard_path.read_text(encoding="utf-8"))
+    write_json(folder / "scorecard.json", _without(scorecard, known_places(run)))
+    manifest = run.manifest
+    told: dict[str, Any] = {key: manifest[key] for key in _TOLD if key in manifest}
+    published = {"base_model": base.id, "base_revision": base.revision, "weights": weights, "sft": __version__}
+    write_json(folder / "sft_manifest.json", tidied(told) | {"published": published})
+    if not (folder / "generation_config.json").exists() and (stop := _stops(folder)) is not None:
+        write_json(folder / "generation_config.json", stop)
+    card = card_of(run, base_model=base.id, base_revision=base.revision, repo=repo, weights=weights)
+    write_text(folder / "README.md", card)
+
+
+def _without(value: Any, places: list[str]) -> Any:
+    """``value`` with this machine's folders cut down to the names of their files; what experts wrote stays as it is."""
+    if isinstance(value, str):
+        for place in places:
+            if place in value:
+                value = value.replace(f"{place}/", "").replace(place, Path(place).name)
+        return value
+    if isinstance(value, dict):
+        return {key: _without(part, places) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_without(part, places) for part in value]
+    return value
+
+
+def _stops(folder: Path) -> dict[str, Any] | None:
+    """How generation with the clone stops: the end of turn that it was taught. None without a template."""
+    from sft.policies import saved_renderer
+
+    renderer = saved_renderer(folder)
+    if renderer is None:
+        return None
+    return {"eos_token_id": list(renderer.stop_token_ids), "pad_token_id": renderer.pad_token_id, "do_sample": False}
+
+
+def _described(path: Path, folder: Path) -> StagedFile:
+    size = path.stat().st_size
+    blob, content = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False), hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            blob.update(part)
+            content.update(part)
+    return StagedFile(str(path.relative_to(folder)), size, content.hexdigest(), blob.hexdigest())
