@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import statistics
@@ -124,6 +125,8 @@ def ours(steps: int, order: str) -> tuple[list[float], list[float], float]:
     recipe, renderer, rows, validation = demonstrations(steps, order)
     with tempfile.TemporaryDirectory() as folder, Run.create(folder) as run:
         training.train(recipe, rows, [], renderer=renderer, run=run)
+        if order == "sequential":
+            return times, losses, float("nan")
         adapted = PeftModel.from_pretrained(base_weights(recipe), run.adapter_path)
     return times, losses, validation_loss(adapted, validation, renderer.pad_token_id)
 
@@ -169,6 +172,8 @@ def trl(steps: int, order: str, **settings: Any) -> tuple[list[float], list[floa
         )
         trainer.remove_callback(ProgressCallback)
         trainer.train()
+    if order == "sequential":
+        return times, losses, float("nan")
     return times, losses, validation_loss(trainer.model, validation, renderer.pad_token_id)
 
 
@@ -281,7 +286,7 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
     rates = {name: [sum(one["tokens"]) / sum(one["seconds"]) for one in rounds] for name, rounds in found.items()}
     lines = [
         "| | tokens/s, each round | sft is faster by | of the floor | first step after | peak memory | "
-        "a step's loss differs from sft's by at most | validation loss |",
+        "a step's loss differs from sft's by at most | validation loss after |",
         "|---|---|---|---|---|---|---|---|",
     ]
 
@@ -299,7 +304,8 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
             f"{ratio('ours', name):.2f}x | {ratio(name, 'floor') if 'floor' in rates else float('nan'):.0%} | "
             f"{statistics.median(one['first_step'] for one in rounds):.1f} s | "
             f"{max(one['memory'] for one in rounds) / 1e9:.2f} GB | "
-            f"{f'{max(differences):.4f}' if differences else '-'} | {rounds[0]['validation']:.4f} |"
+            f"{f'{max(differences):.5f}' if differences else '-'} | "
+            f"{'-' if math.isnan(rounds[0]['validation']) else format(rounds[0]['validation'], '.4f')} |"
         )
     return "\n".join(lines)
 
