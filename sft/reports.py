@@ -30,7 +30,7 @@ from sft.runs import Run, read_json, read_jsonl, write_text
 from sft.scorecards import RUNGS, Estimate, Guardrail, Scorecard
 from sft.typography import cell, chance, coded, coded_cell, duration, fenced, figure, grouped, plain, said, shown
 
-__all__ = ["render"]
+__all__ = ["render", "warnings_of"]
 
 
 def render(run: Run) -> Path:
@@ -64,7 +64,7 @@ def _view(run: Run) -> dict[str, Any]:
         "rungs": _rungs(card),
         "facts": _facts(manifest, card, ledger, sessions),
         "numbers": _numbers(card),
-        "warnings": _warnings(card, sum(row.get("split") == card.split for row in looks)),
+        "warnings": warnings_of(card, sum(row.get("split") == card.split for row in looks)),
         "headline": metric_name(card.headline),
         "gains": _gains(card),
         "body": body(card),
@@ -218,7 +218,7 @@ def _halves(estimate: Estimate | None, style: str, signed: bool) -> dict[str, st
     return {"value": value, "between": f"[{interval}" if bracket else f"no interval: {estimate.method}"}
 
 
-def _warnings(card: Scorecard, looks: int) -> list[str]:
+def warnings_of(card: Scorecard, looks: int) -> list[str]:
     """What a careful reader has to know before believing the numbers."""
     found = []
     if card.split != "test":

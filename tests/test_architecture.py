@@ -15,7 +15,17 @@ PACKAGE = Path(__file__).parent.parent / "sft"
 LAYERS: list[tuple[str, set[str]]] = [
     (
         "words",
-        {"errors", "demonstrations", "ledger", "intervals", "recipes", "engine_fields", "observations", "scorecards"},
+        {
+            "errors",
+            "cores",
+            "demonstrations",
+            "ledger",
+            "intervals",
+            "recipes",
+            "engine_fields",
+            "observations",
+            "scorecards",
+        },
     ),
     ("data", {"formats", "cells", "rows", "sources", "splits", "nearness", "audit", "secret_scan"}),
     (
@@ -42,6 +52,7 @@ LAYERS: list[tuple[str, set[str]]] = [
             "chapters",
             "exhibits",
             "reports",
+            "cards",
             "plans",
         },
     ),

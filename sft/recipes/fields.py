@@ -404,6 +404,10 @@ class Fidelity(_Section):
                 yield Complaint(("bar", metric), f"is {value:g}, not in points up to 100", f"write {example}")
 
 
+#: ISO 639 code, or one of the hub's own words.
+Language = Annotated[str, Field(pattern=r"^([a-z]{2,3}(-[A-Za-z]{2,4})?|code|multilingual)$")]
+
+
 class Publish(_Section):
     """Where the clone is handed on. Nothing is sent by a run; publishing is a command of its own."""
 
@@ -412,6 +416,17 @@ class Publish(_Section):
     )
     private: bool = Field(default=True, description="Whether the repository is private.")
     base_model: Text | None = Field(default=None, description="Hub id of the base model, where model.name is another.")
+    license: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]*$")] | None = Field(
+        default=None, description="Licence of the clone, as the hub writes it: `apache-2.0`, `cc-by-4.0`, `other`."
+    )
+    language: Language | Annotated[tuple[Language, ...], Field(min_length=1, strict=False)] | None = Field(
+        default=None, description="Language of the completions, or a list: `en`, `de`, `code`."
+    )
+    datasets: Annotated[tuple[Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")], ...], Field(strict=False)] = Field(
+        default=(), description="Hub ids of the demonstrations, where they are there too."
+    )
+    expert: Text | None = Field(default=None, description="Who the expert is, in a sentence, for the model card.")
+    data_license: Text | None = Field(default=None, description="Licence of the demonstrations, for the model card.")
 
 
 class Recipe(_Section):
