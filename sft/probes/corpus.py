@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sft import intervals
+from sft.cores import in_parts
 from sft.demonstrations import HeldOut
 from sft.metrics import nfc
 from sft.metrics.words import unspaced
@@ -31,6 +32,8 @@ Floats = NDArray[np.float64]
 ONE_OUT = "_one_out"
 #: References of a prompt that are left out in turn, at most: the work grows with its square.
 TURNS = 3
+#: Prompts from which on counting takes seconds, and all cores.
+MANY = 2_000
 #: BLEU counts word n-grams of orders 1 to 4; chrF++ character n-grams 1 to 6 and word n-grams 1 and 2.
 _BLEU_ORDERS, _CHRF_ORDERS = 4, 8
 
@@ -55,14 +58,20 @@ def corpus(
         raise Absent("no system wrote anything")
     tokenize = tokenizer([text for item in held_out for text in item.references])
     references = {item.id: [nfc(text) for text in item.references] for item in held_out}
+    asked = [
+        (references[item.id], {system: _text(completions[system], item.id) for system in systems}) for item in held_out
+    ]
     turns = _turns(references, seed)
     found: dict[str, dict[str, Estimate]] = {system: {} for system in systems}
     signatures: dict[str, str] = {}
     for name, (make, figure) in {"bleu": (_bleu, bleu), "chrf_pp": (_chrf_pp, chrf_pp)}.items():
-        known = _Statistics(make(tokenize), list(references.values()))
-        signatures[name] = f"{known.signature}|norm:NFC"
+        blank = [
+            [""] * len(texts) for texts in references.values()
+        ]  # it says how many there are, and not what they say
+        signatures[name] = f"{_Statistics(make(tokenize), blank).signature}|norm:NFC"
+        counted = in_parts(_counted, asked, make, tokenize, least=MANY)
         for system, items in systems.items():
-            rows = known.of([_text(completions[system], item.id) for item in held_out])
+            rows = np.concatenate([part[system] for part in counted])
             labels = [item.cluster for item in items]
             kept = [item.id in completions[system] for item in held_out]
             found[system][name] = _estimate(rows[kept], figure, labels, seed)
@@ -152,6 +161,14 @@ class _Statistics:
         sacreBLEU has no public way to them that reads the references once; tests hold the figures to ``corpus_score``.
         """
         return np.array(self._metric._extract_corpus_statistics(texts, None), dtype=np.float64)
+
+
+def _counted(
+    asked: Sequence[tuple[Sequence[str], Mapping[str, str]]], make: Callable[[str], Callable[..., Any]], tokenize: str
+) -> dict[str, Floats]:
+    """Statistics of every system's texts, shape (n, k), of some prompts: (references, system -> text)."""
+    known = _Statistics(make(tokenize), [references for references, _ in asked])
+    return {system: known.of([texts[system] for _, texts in asked]) for system in asked[0][1]}
 
 
 def _text(written: Mapping[str, Completion], key: str) -> str:

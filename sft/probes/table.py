@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sft import intervals, metrics
+from sft.cores import in_parts
 from sft.demonstrations import HeldOut
 from sft.errors import UserError
 from sft.observations import Completion
@@ -21,6 +22,8 @@ __all__ = ["HEADLINE", "Row", "Table", "score_rows", "word_count"]
 HEADLINE = "chrf"
 #: The headline against the nearest of several references, where the mean over them is the headline.
 NEAREST = f"{HEADLINE}_max"
+#: Texts from which on scoring takes seconds, and all cores.
+MANY = 10_000
 
 #: One line of ``scores.jsonl``: id, cluster, system, then metrics in points and what the counts need.
 #: Metrics are None where the prompt is unscored; lengths and flags are None for E, which is not one text.
@@ -34,12 +37,18 @@ def score_rows(held_out: Sequence[HeldOut], completions: Mapping[str, Mapping[st
     the others of its prompt, leave-one-out. Multiple references count as their mean, and in ``chrf_max`` as the
     nearest of them; there everybody leaves one reference out in turn, so that E, which has one less, is no worse off.
     """
+    asked = [(item, {system: written.get(item.id) for system, written in completions.items()}) for item in held_out]
+    systems = max(1, len(completions))
+    return [row for rows in in_parts(_some_rows, asked, least=MANY // systems) for row in rows]
+
+
+def _some_rows(asked: Sequence[tuple[HeldOut, Mapping[str, Completion | None]]]) -> list[Row]:
+    """The lines of some prompts, each with what every system wrote."""
     rows: list[Row] = []
-    for item in held_out:
+    for item, written in asked:
         head = {"id": item.id, "cluster": item.cluster}
         expert = _mean([len(metrics.nfc(text)) for text in item.references])
-        for system, written in completions.items():
-            completion = written.get(item.id)
+        for system, completion in written.items():
             row: Row = {**head, "system": system, **dict.fromkeys((*metrics.METRICS, NEAREST))}
             row |= {"characters": None, "expert_characters": expert, "words": None}
             row |= {"finished": None, "empty": None}
