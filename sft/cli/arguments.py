@@ -150,13 +150,20 @@ def parser() -> argparse.ArgumentParser:
         "export",
         "hand the clone on: merged weights, or GGUF for llama.cpp and Ollama",
         verbs.export,
-        "sft export RUN --merged DIR     weights, tokenizer, chat template: from_pretrained loads them, without peft",
+        "sft export RUN --merged DIR     weights, tokenizer, chat template: from_pretrained loads them, without peft\n"
+        "sft export RUN --gguf FILE      one file for llama.cpp, and FILE's Modelfile beside it for Ollama",
     )
     export.add_argument("target", type=Path, metavar="run", help="the run directory")
     export.add_argument("--merged", type=Path, metavar="DIR", help="write merged weights into this new or empty folder")
+    export.add_argument("--gguf", type=Path, metavar="FILE", help="write this new GGUF file (Llama, Qwen2/3, Gemma 3)")
+    export.add_argument(
+        "--outtype", choices=["f32", "f16", "bf16", "q8_0"], default="f16", help="of its matrices (default: f16)"
+    )
     _takes_json(export)
 
-    push = verb("push", "publish the clone on a hub: planned, sent as one commit, verified", pushing.push, pushing.ABOUT)
+    push = verb(
+        "push", "publish the clone on a hub: planned, sent as one commit, verified", pushing.push, pushing.ABOUT
+    )
     pushing.add_options(push)
 
     chat = verb("chat", "talk to the clone", verbs.chat)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from sft.errors import RunError, UserError
 
 if TYPE_CHECKING:
+    from sft.exporting import Gguf, Merged
     from sft.recipes import Resolved
     from sft.runs import Run
     from sft.scorecards import Scorecard
@@ -232,16 +233,23 @@ def plan(options: argparse.Namespace) -> None:
 
 def export(options: argparse.Namespace) -> None:
     """The clone in shapes that other programs load."""
-    if options.merged is None:
-        raise UserError("sft export: what into? Name a folder with --merged DIR")
+    if options.merged is None and options.gguf is None:
+        raise UserError("sft export: what into? Name a folder with --merged DIR, or a file with --gguf FILE")
     from sft.runs import Run
 
     one = Run.open(options.target)
+    made: dict[str, Merged | Gguf] = {}
     with _quiet():
         from sft import exporting
 
-        made = exporting.export_merged(one, options.merged)
-    print(json.dumps({"merged": made.to_dict()}) if options.json else made.to_text())
+        if options.merged is not None:
+            made["merged"] = exporting.export_merged(one, options.merged)
+        if options.gguf is not None:
+            made["gguf"] = exporting.export_gguf(one, options.gguf, options.outtype)
+    if options.json:
+        print(json.dumps({name: each.to_dict() for name, each in made.items()}, ensure_ascii=False))
+    else:
+        print("\n".join(each.to_text() for each in made.values()))
 
 
 def chat(options: argparse.Namespace) -> None:

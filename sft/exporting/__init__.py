@@ -3,6 +3,7 @@
 Nothing is half-written, nothing overwritten, and everything is read back and compared with the run's own clone.
 """
 
+from sft.exporting.gguf_files import Gguf, export_gguf
 from sft.exporting.merging import Merged, export_merged
 
-__all__ = ["Merged", "export_merged"]
+__all__ = ["Gguf", "Merged", "export_gguf", "export_merged"]

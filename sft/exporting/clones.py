@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, GenerationConfig, PreTrainedModel
+from transformers import AutoConfig, GenerationConfig, PretrainedConfig, PreTrainedModel
 
 from sft import recipes
 from sft.demonstrations import Demonstration
@@ -30,7 +30,7 @@ from sft.rendering import Renderer
 from sft.runs import Run, read_jsonl
 from sft.sources import resolve_model
 
-__all__ = ["Clone", "clone_of", "recipe_of", "stored_dtype", "tuned_folder"]
+__all__ = ["Clone", "clone_of", "config_of", "recipe_of", "stored_dtype", "tuned_folder"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +107,15 @@ def stored_dtype(recipe: Recipe) -> torch.dtype:
     named = recipe.model
     if named.dtype != "auto":
         return resolved_dtype(named.dtype)
-    folder, _ = base_folder(resolve_model(named.name, named.revision))
-    config = AutoConfig.from_pretrained(folder, revision=named.revision, trust_remote_code=named.trust_remote_code)
-    own = getattr(config.get_text_config(), "dtype", None)
+    own = getattr(config_of(recipe).get_text_config(), "dtype", None)
     return own if isinstance(own, torch.dtype) else torch.float32
+
+
+def config_of(recipe: Recipe) -> PretrainedConfig:
+    """The configuration of the recipe's base."""
+    named = recipe.model
+    folder, _ = base_folder(resolve_model(named.name, named.revision))
+    return AutoConfig.from_pretrained(folder, revision=named.revision, trust_remote_code=named.trust_remote_code)
 
 
 def _refuse_other_template(run: Run, tuned: Path, renderer: Renderer) -> None:

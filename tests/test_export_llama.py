@@ -1,0 +1,105 @@
+"""GGUF files in llama.cpp itself, through its Python package: the same tokens, the same logits, the same words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.engine
+torch = pytest.importorskip("torch")
+llama_cpp = pytest.importorskip("llama_cpp", reason="llama.cpp is not here; pip install -c constraints.txt '.[llama]'")
+
+from exported_runs import trained  # noqa: E402
+from toy_families import FAMILIES, cutting_words_as, model_of, tokenizer_of  # noqa: E402
+
+from sft.demonstrations import Message  # noqa: E402
+from sft.exporting import export_gguf, export_merged  # noqa: E402
+from sft.exporting.gguf_files import write_gguf  # noqa: E402
+from sft.policies import load_policy  # noqa: E402
+from sft.rendering import Renderer, renderer_for  # noqa: E402
+from sft.runs import Run, read_jsonl  # noqa: E402
+
+TEXTS = (
+    "Hello there. How are you? I'm fine, thank you; and 12345 you?\n\nprint(add(1, 2))  naïve café, it's  the   model",
+    "größer, Привет мир, 你好世界, مرحبا 👩‍👩‍👧 🎉\t\tDON'T 3.14e-5 \n \n end",
+)
+
+
+@contextmanager
+def loaded(file: Path) -> Iterator[Any]:
+    """As a user loads it, except that its cache is in float32 too: llama.cpp's default rounds it to float16."""
+    model = llama_cpp.Llama(
+        str(file), n_ctx=512, n_threads=1, logits_all=True, verbose=False, type_k=llama_cpp.GGML_TYPE_F32,
+        type_v=llama_cpp.GGML_TYPE_F32,
+    )  # fmt: skip
+    try:
+        yield model
+    finally:
+        model.close()
+
+
+def written(renderer: Renderer, text: str) -> str:
+    return renderer.tokenizer.apply_chat_template(
+        [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_computes_in_llama_cpp_what_it_computes_here(family: str, tmp_path: Path) -> None:
+    """Names, order of the rotated halves, norms, rotation of positions, windows, biases: one wrong, and logits whose
+    spread is 2 differ by as much. Embedding rows that no token uses are among them."""
+    renderer = renderer_for(tokenizer_of(family))
+    model = model_of(family, len(renderer.tokenizer) + 3)
+    write_gguf(tmp_path / "toy.gguf", model, renderer, name="toy", outtype="f32")
+    with loaded(tmp_path / "toy.gguf") as read:
+        for text in TEXTS:
+            ids = renderer.prompt_ids((Message("user", text),))
+            assert read.tokenize(written(renderer, text).encode(), add_bos=False, special=True) == ids
+            assert read.tokenize(text.encode(), add_bos=False) == renderer.tokenizer.encode(
+                text, add_special_tokens=False
+            )
+            read.reset()
+            read.eval(ids)
+            with torch.no_grad():
+                expected = model(torch.tensor([ids])).logits[0]
+            found = torch.tensor(read.scores[: len(ids)])
+            assert expected.std() > 1
+            assert (found - expected).abs().max() < 2e-3
+        stops = [llama_cpp.llama_vocab_is_eog(read._model.vocab, token) for token in renderer.stop_token_ids]
+        assert all(stops)
+
+
+def test_digits_cut_apart_as_smollm_does(tmp_path: Path) -> None:
+    renderer = renderer_for(cutting_words_as("smollm"))
+    write_gguf(tmp_path / "toy.gguf", model_of("llama", len(renderer.tokenizer)), renderer, name="toy", outtype="f16")
+    with loaded(tmp_path / "toy.gguf") as read:
+        for text in TEXTS:
+            expected = renderer.tokenizer.encode(text, add_special_tokens=False)
+            assert read.tokenize(text.encode(), add_bos=False) == expected
+
+
+def test_a_clone_writes_in_llama_cpp_what_its_merged_weights_write(tiny_model: Path, tmp_path: Path) -> None:
+    """Greedy, on twenty held-out prompts, rendered by the template in the file and stopped by its stop tokens."""
+    run = Run.open(trained(tiny_model, tmp_path, "training.max_steps=40"))
+    export_merged(run, tmp_path / "merged")
+    made = export_gguf(run, tmp_path / "clone.gguf", "f32")
+    policy = load_policy(str(tmp_path / "merged"), dtype="float32")
+    prompts = [row["prompt"] for row in read_jsonl(run.demonstrations_path) if row["split"] == "test"][:20]
+    assert len(prompts) == 20
+    stopped = set()
+    with loaded(made.file) as read:
+        for prompt in prompts:
+            answer = read.create_chat_completion(prompt, max_tokens=24, temperature=0.0, repeat_penalty=1.0)["choices"][
+                0
+            ]
+            ids = policy.renderer.prompt_ids(tuple(Message(m["role"], m["content"]) for m in prompt))
+            expected = policy.model.generate(torch.tensor([ids]), max_new_tokens=24, do_sample=False)[0, len(ids) :]
+            assert answer["message"]["content"] == policy.renderer.decode_completion(expected.tolist())
+            ended = any(token in policy.renderer.stop_token_ids for token in expected.tolist())
+            assert answer["finish_reason"] == ("stop" if ended else "length")
+            stopped.add(ended)
+    assert True in stopped

@@ -1,0 +1,103 @@
+"""Tiny models with random weights, one of each family that GGUF is written for, with a tokenizer of its kind."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Any
+
+import small_tokenizers
+import torch
+from tokenizers import Tokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+LLAMA_3_ROPE = {
+    "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}  # fmt: skip
+#: Name -> (model type, what is special about its configuration).
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("llama", {}),
+    "llama, a head and biases of its own": ("llama", {"tie_word_embeddings": False, "attention_bias": True}),
+    "llama 3": ("llama", {"rope_parameters": LLAMA_3_ROPE}),
+    "llama 2": ("llama", {"rope_parameters": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}}),
+    "qwen2": ("qwen2", {}),
+    "qwen3": ("qwen3", {"head_dim": 32}),
+    "gemma3": ("gemma3_text", {"head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 16}),
+}
+
+
+def tokenizer_of(family: str) -> PreTrainedTokenizerFast:
+    """A small tokenizer of the family's kind."""
+    match family:
+        case "llama 3":
+            return small_tokenizers.llama3(small_tokenizers.trl_template("llama3"))
+        case "llama 2":
+            return as_sentencepiece(small_tokenizers.llama2())
+        case "gemma3":
+            return as_sentencepiece(small_tokenizers.gemma(small_tokenizers.trl_template("gemma")))
+        case "qwen2" | "qwen3":
+            return cutting_words_as("qwen2")
+        case _:
+            return small_tokenizers.chatml()
+
+
+def model_of(family: str, rows: int, *, seed: int = 0) -> PreTrainedModel:
+    """The family's model with ``rows`` tokens: eight layers of width 64, weights large enough to matter."""
+    kind, special = FAMILIES[family]
+    settings: dict[str, Any] = {
+        "vocab_size": rows, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 8,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512,
+    }  # fmt: skip
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **settings | special)).eval()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            centre = 1.0 if name.endswith("norm.weight") and kind != "gemma3_text" else 0.0
+            weight.copy_(centre + 0.25 * torch.randn_like(weight))
+    return model
+
+
+def as_sentencepiece(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """The tokenizer with every pair of halves in its merges, as SentencePiece's vocabularies are converted."""
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    vocabulary = state["model"]["vocab"]
+    made = dict.fromkeys("".join(pair) for pair in state["model"]["merges"])
+    state["model"]["merges"] = [
+        [token[:cut], token[cut:]]
+        for token in made
+        for cut in range(1, len(token))
+        if token[:cut] in vocabulary and token[cut:] in vocabulary
+    ]
+    return rebuilt(tokenizer, state)
+
+
+@cache
+def _qwen2_steps() -> str:
+    """How Qwen2's own tokenizer cuts words, as transformers builds it."""
+    from transformers import Qwen2Tokenizer
+
+    return Qwen2Tokenizer().backend_tokenizer.to_str()
+
+
+def cutting_words_as(kind: str) -> PreTrainedTokenizerFast:
+    """The ChatML tokenizer, cutting words as "qwen2" or "smollm" do."""
+    tokenizer = small_tokenizers.chatml()
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    if kind == "qwen2":
+        theirs = json.loads(_qwen2_steps())
+        state["pre_tokenizer"], state["normalizer"] = theirs["pre_tokenizer"], theirs["normalizer"]
+    else:
+        digits = {"type": "Digits", "individual_digits": True}
+        state["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [digits, state["pre_tokenizer"]]}
+    return rebuilt(tokenizer, state)
+
+
+def rebuilt(tokenizer: PreTrainedTokenizerFast, state: dict[str, Any]) -> PreTrainedTokenizerFast:
+    """The tokenizer with the rules of ``state``; its special tokens and template as they were."""
+    special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(state)), name_or_path="toy", **special
+    )
+    made.chat_template = tokenizer.chat_template
+    return made
