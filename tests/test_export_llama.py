@@ -29,6 +29,18 @@ TEXTS = (
 )
 
 
+class HalfGelu(torch.nn.Module):
+    """GELU as llama.cpp has it on a CPU: looked up in a table of float16, by an argument rounded to float16.
+
+    That alone makes logits differ by 0.0035 at most and 5e-4 on average; with it here, too, they are as near as those
+    of the other families, and the same limit serves.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        looked_up = torch.nn.functional.gelu(x.half().float(), approximate="tanh").half().float()
+        return torch.where(x.abs() < 10, looked_up, x.clamp(min=0))
+
+
 @contextmanager
 def loaded(file: Path) -> Iterator[Any]:
     """As a user loads it, except that its cache is in float32 too: llama.cpp's default rounds it to float16."""
@@ -55,6 +67,9 @@ def test_every_family_computes_in_llama_cpp_what_it_computes_here(family: str, t
     renderer = renderer_for(tokenizer_of(family))
     model = model_of(family, len(renderer.tokenizer) + 3)
     write_gguf(tmp_path / "toy.gguf", model, renderer, name="toy", outtype="f32")
+    if family.startswith("gemma3"):
+        for layer in model.model.layers:
+            layer.mlp.act_fn = HalfGelu()
     with loaded(tmp_path / "toy.gguf") as read:
         for text in TEXTS:
             ids = renderer.prompt_ids((Message("user", text),))

@@ -12,18 +12,25 @@ from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 LLAMA_3_ROPE = {
-    "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "rope_type": "llama3", "rope_theta": 20000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
     "original_max_position_embeddings": 32,
 }  # fmt: skip
+#: As in its larger models: only what layers that look at the whole text see is stretched.
+GEMMA_3_ROPES = {
+    "sliding_attention": {"rope_type": "default", "rope_theta": 5000.0},
+    "full_attention": {"rope_type": "linear", "rope_theta": 200000.0, "factor": 8.0},
+}
+GEMMA_3 = {"head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 16}
 #: Name -> (model type, what is special about its configuration).
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", {}),
     "llama, a head and biases of its own": ("llama", {"tie_word_embeddings": False, "attention_bias": True}),
     "llama 3": ("llama", {"rope_parameters": LLAMA_3_ROPE}),
-    "llama 2": ("llama", {"rope_parameters": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}}),
+    "llama 2": ("llama", {"rope_parameters": {"rope_type": "linear", "rope_theta": 20000.0, "factor": 4.0}}),
     "qwen2": ("qwen2", {}),
     "qwen3": ("qwen3", {"head_dim": 32}),
-    "gemma3": ("gemma3_text", {"head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 16}),
+    "gemma3": ("gemma3_text", GEMMA_3),
+    "gemma3, stretched": ("gemma3_text", GEMMA_3 | {"rope_parameters": GEMMA_3_ROPES}),
 }
 
 
@@ -34,7 +41,7 @@ def tokenizer_of(family: str) -> PreTrainedTokenizerFast:
             return small_tokenizers.llama3(small_tokenizers.trl_template("llama3"))
         case "llama 2":
             return as_sentencepiece(small_tokenizers.llama2())
-        case "gemma3":
+        case "gemma3" | "gemma3, stretched":
             return as_sentencepiece(small_tokenizers.gemma(small_tokenizers.trl_template("gemma")))
         case "qwen2" | "qwen3":
             return cutting_words_as("qwen2")
@@ -43,12 +50,17 @@ def tokenizer_of(family: str) -> PreTrainedTokenizerFast:
 
 
 def model_of(family: str, rows: int, *, seed: int = 0) -> PreTrainedModel:
-    """The family's model with ``rows`` tokens: eight layers of width 64, weights large enough to matter."""
+    """The family's model with ``rows`` tokens: eight layers of width 64, weights large enough to matter.
+
+    Its settings are none of llama.cpp's own defaults, so that one which got lost shows in the logits.
+    """
     kind, special = FAMILIES[family]
     settings: dict[str, Any] = {
         "vocab_size": rows, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 8,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512, "rms_norm_eps": 0.05,
     }  # fmt: skip
+    if kind != "gemma3_text":
+        settings["rope_parameters"] = {"rope_type": "default", "rope_theta": 5000.0}
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **settings | special)).eval()
     with torch.no_grad():

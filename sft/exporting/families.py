@@ -64,9 +64,11 @@ def family_of(config: PretrainedConfig) -> Family:
     widest = config.num_hidden_layers == 62  # llama.cpp knows Gemma 3 27B by its number of layers
     if scalar is not None and scalar != (config.hidden_size // config.num_attention_heads if widest else _head(config)):
         raise _otherwise(config, f"its queries are scaled by {scalar}")
-    for rope in _ropes(config).values():
+    for layers, rope in _ropes(config).items():
         kind = rope.get("rope_type", "default")
-        known = ("default", "linear", "llama3") if family.arch == MODEL_ARCH.LLAMA else ("default", "linear")
+        known = {"default"} if layers == "sliding_attention" else {"default", "linear"}
+        if family.arch == MODEL_ARCH.LLAMA:
+            known.add("llama3")
         if kind not in known or rope.get("partial_rotary_factor", 1.0) != 1.0:
             raise _otherwise(config, f"its positions are stretched by {kind}")
     return family
