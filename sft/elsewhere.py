@@ -33,10 +33,11 @@ __all__ = ["evaluate"]
 class _Clone:
     """What was found under the target's name. ``model``: what a base is loaded by; ``tuned``: None: the model itself.
 
-    ``digest``: of the clone's weights.
+    ``revision``: of the base on the hub, where the adapter names one. ``digest``: of the clone's weights.
     """
 
     model: str
+    revision: str | None
     tuned: Path | None
     folder: Path
     digest: str
@@ -114,7 +115,7 @@ def _begun(
 
 def _find(target: str, base: str | None) -> _Clone:
     """Adapter or full model, by what its folder holds. Raises ``PolicyError`` or ``SourceError``."""
-    from sft.policies import base_folder, fetch_weights, is_adapter
+    from sft.policies import base_folder, fetch_weights, is_adapter, refuse_pickles
 
     folder = Path(target).expanduser()
     if (folder / "manifest.json").is_file():
@@ -126,27 +127,30 @@ def _find(target: str, base: str | None) -> _Clone:
         source = sources.resolve_model(target)  # a model, or one sentence about what is wrong with the name
         folder = fetch_weights(target) if source.hub_id == target else Path(base_folder(source)[0])
     if is_adapter(folder):
-        named = base or _named_base(folder)
+        named, revision = (base, None) if base else _named_base(folder)
         if not named:
             raise PolicyError(f"{target}: the adapter does not name its base model; name it with --base")
-        return _Clone(named, folder, folder, _digest(folder))
+        refuse_pickles(folder, target)
+        return _Clone(named, revision, folder, folder, _digest(folder))
     if base is None:
         model = target if target.startswith("wheel:") or not Path(target).expanduser().is_dir() else str(folder)
-        return _Clone(model, None, folder, _digest(folder))
-    return _Clone(base, folder, folder, _digest(folder))
+        return _Clone(model, None, None, folder, _digest(folder))
+    return _Clone(base, None, folder, folder, _digest(folder))
 
 
-def _named_base(folder: Path) -> str:
-    """The base model that an adapter was fitted to: its run knows, else it says; "" if it says none."""
+def _named_base(folder: Path) -> tuple[str, str | None]:
+    """The base model that an adapter was fitted to, and its commit: its run knows, else it says; "" if it says none."""
     with suppress(UserError, OSError):  # in no run, or one that cannot be read: the adapter stands alone
-        if name := Run.open(folder.parent).manifest.get("base", {}).get("name"):
-            return str(name)
+        known = Run.open(folder.parent).manifest.get("base", {})
+        if name := known.get("name"):
+            return str(name), known.get("revision")
     path = folder / "adapter_config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        return str(config.get("base_model_name_or_path") or "")
+        name, revision = str(config.get("base_model_name_or_path") or ""), config.get("revision")
     except (OSError, ValueError, AttributeError) as error:
         raise PolicyError(f"{path}: is no adapter's configuration ({error}); copy the adapter again") from None
+    return name, str(revision) if revision and not Path(name).expanduser().is_dir() else None
 
 
 def _digest(folder: Path) -> str:
@@ -165,7 +169,7 @@ def _renderer(clone: _Clone, target: str, template: str) -> Renderer:
     renderer = saved_renderer(clone.folder, template)
     try:
         # Read in any case: a base that is not there must be told of before anything is made.
-        of_base = load_renderer(clone.model, template=template)
+        of_base = load_renderer(clone.model, clone.revision, template)
     except UserError as error:
         if clone.tuned is None:
             raise
@@ -180,7 +184,7 @@ def _recipe(clone: _Clone, demonstrations: str, template: str, max_prompts: int 
     """The settings of a run that was not made by a recipe: all at their defaults."""
     return recipes.Recipe.model_validate(
         {
-            "model": {"name": clone.model, "template": template},
+            "model": {"name": clone.model, "revision": clone.revision, "template": template},
             "demonstrations": {"path": demonstrations},
             "fidelity": {"max_prompts": max_prompts},
         }
@@ -225,13 +229,19 @@ def _refuse_leaks(
 # -- the run --------------------------------------------------------------------------------------------------
 
 
+def _of_base(subject: Any) -> dict[str, str | None]:
+    model = subject.recipe.model
+    name = model.name if subject.tuned is not None else None
+    return {"name": name} | ({"revision": model.revision} if model.revision else {})
+
+
 def _open(output: Path, subject: Any, target: str, paths: Sequence[str | None]) -> Run:
     """The run folder, new or the one of the same measurement. Raises ``RunError``."""
     parts = {"train": subject.train, "test": subject.held_out}
     ids = {name: sorted(d.id for d in part) for name, part in parts.items()}
     facts = {
         "clone": {"target": target, "hash": subject.facts["target_hash"]},
-        "base": {"name": subject.recipe.model.name if subject.tuned is not None else None},
+        "base": _of_base(subject),
         "template": {"hash": subject.renderer.template_hash, "choice": subject.recipe.model.template},
         "data": {
             "hash": fingerprint([[d.to_dict(content_only=True) for d in part] for part in parts.values()]),

@@ -220,7 +220,7 @@ def sentences(path: Path, *, reading: bool = False) -> Iterator[None]:
         verb = "read" if reading else "written"
         match error.errno:
             case errno.ENOSPC | errno.EDQUOT:
-                why = "the disk is full; free some space and go on with --resume"
+                why = "the disk is full; free some space and try again (a run goes on with --resume)"
             case errno.EACCES | errno.EPERM | errno.EROFS:
                 why = "no permission, or a read-only disk; name another folder, or change its permissions"
             case errno.ENOENT:

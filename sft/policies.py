@@ -56,6 +56,7 @@ __all__ = [
     "load_weights",
     "name_base",
     "quiet_engine",
+    "refuse_pickles",
     "resolved_dtype",
     "saved_renderer",
     "stops_with",
@@ -206,18 +207,29 @@ def saved_renderer(folder: Path, template: str = "auto") -> Renderer | None:
 
 
 def fetch_weights(name: str, revision: str | None = None) -> Path:
-    """A local folder with what the hub has under ``name``: an adapter's or a model's files. Raises ``PolicyError``."""
+    """A local folder with what the hub has under ``name``: an adapter's or a model's files. Raises ``PolicyError``.
+
+    Only what lies on top of the repository, and no pickle: whoever wrote it could have any code run here.
+    """
     from huggingface_hub import snapshot_download
 
-    def load() -> Path:
-        kinds = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=kinds))
-        if not any(folder.glob("*.safetensors")):
-            folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*kinds, "*.bin"]))
-        return folder
-
-    folder: Path = _loaded("weights", BaseSource(name, name, revision), load)
+    kinds = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
+    folder: Path = _loaded(
+        "weights",
+        BaseSource(name, name, revision),
+        lambda: Path(snapshot_download(name, revision=revision, allow_patterns=kinds, ignore_patterns="*/*")),
+    )
+    refuse_pickles(folder, name)
     return folder
+
+
+def refuse_pickles(folder: Path, name: str) -> None:
+    """Raise ``PolicyError`` where the weights in ``folder``, which are called ``name``, are not in safetensors."""
+    if not any(folder.glob("adapter_model*.safetensors" if is_adapter(folder) else "*.safetensors")):
+        raise PolicyError(
+            f"{name}: holds no weights as safetensors, and pickled ones (.bin, .pt) are not read, for loading one can "
+            "run any code; ask whoever published it for safetensors"
+        )
 
 
 def _holds_tokenizer(folder: Path) -> bool:

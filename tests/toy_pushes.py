@@ -136,6 +136,8 @@ class Bench:
 def connected(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, naps: list[float], token: str = TOKEN) -> None:
     """Let the client of this process talk to ``hub``, without waiting for anything."""
     constants = huggingface_hub.constants
+    of_files = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, hub.endpoint)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", of_files)  # made from the endpoint at import
     monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)

@@ -22,8 +22,8 @@ __all__ = ["main", "parser"]
 
 #: Verbs that go on where they were when they are called again, and those that need ``--resume`` for it.
 _GO_ON, _RESUME = ("demo", "evaluate", "push"), ("run", "train")
-#: Verbs that have done all their work by the time they print.
-_ONLY_PRINT = ("preview", "plan", "recipes", "report", "compare", "score")
+#: Verbs that have done all their work by the time they print, and keep nothing of it when they are stopped before.
+_ONLY_PRINT = ("preview", "plan", "recipes", "report", "compare", "score", "export")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

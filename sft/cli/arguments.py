@@ -157,7 +157,7 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("--merged", type=Path, metavar="DIR", help="write merged weights into this new or empty folder")
     export.add_argument("--gguf", type=Path, metavar="FILE", help="write this new GGUF file (Llama, Qwen2/3, Gemma 3)")
     export.add_argument(
-        "--outtype", choices=["f32", "f16", "bf16", "q8_0"], default="f16", help="of its matrices (default: f16)"
+        "--outtype", choices=["f32", "f16", "bf16", "q8_0"], help="of the matrices in FILE (default: f16)"
     )
     _takes_json(export)
 

@@ -235,6 +235,8 @@ def export(options: argparse.Namespace) -> None:
     """The clone in shapes that other programs load."""
     if options.merged is None and options.gguf is None:
         raise UserError("sft export: what into? Name a folder with --merged DIR, or a file with --gguf FILE")
+    if options.outtype is not None and options.gguf is None:
+        raise UserError("sft export: --outtype is of a GGUF file; name one with --gguf FILE")
     from sft.runs import Run
 
     one = Run.open(options.target)
@@ -245,7 +247,7 @@ def export(options: argparse.Namespace) -> None:
         if options.merged is not None:
             made["merged"] = exporting.export_merged(one, options.merged)
         if options.gguf is not None:
-            made["gguf"] = exporting.export_gguf(one, options.gguf, options.outtype)
+            made["gguf"] = exporting.export_gguf(one, options.gguf, options.outtype or "f16")
     if options.json:
         print(json.dumps({name: each.to_dict() for name, each in made.items()}, ensure_ascii=False))
     else:

@@ -17,12 +17,12 @@ from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, quantize
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from sft.errors import PolicyError
+from sft.exporting.appearing import appear, making, refuse_taken
 from sft.exporting.clones import Clone, clone_of, config_of, recipe_of
 from sft.exporting.families import add_settings, architecture, family_of, tensors_of
-from sft.exporting.merging import refuse_taken
 from sft.exporting.modelfiles import modelfile_of
 from sft.exporting.vocabularies import Vocabulary, vocabulary_of
-from sft.files import sentences, sync_folder, write_text
+from sft.files import write_text
 from sft.policies import quiet_engine
 from sft.rendering import Renderer
 from sft.runs import Run
@@ -31,12 +31,13 @@ __all__ = ["OUTTYPES", "Gguf", "export_gguf", "write_gguf"]
 
 _Q8_BLOCK = 32
 
-#: Name -> (type of the file, type of a matrix, what its rounding is compared as).
+#: Name -> (type of the file, type of a matrix, what its rounding is compared as, largest rounding of a weight as a
+#: share of the matrix's largest). In float32 there is one for norms alone, which some families store otherwise.
 OUTTYPES = {
-    "f32": (LlamaFileType.ALL_F32, GGMLQuantizationType.F32, torch.float32),
-    "f16": (LlamaFileType.MOSTLY_F16, GGMLQuantizationType.F16, torch.float16),
-    "bf16": (LlamaFileType.MOSTLY_BF16, GGMLQuantizationType.BF16, torch.bfloat16),
-    "q8_0": (LlamaFileType.MOSTLY_Q8_0, GGMLQuantizationType.Q8_0, torch.int8),
+    "f32": (LlamaFileType.ALL_F32, GGMLQuantizationType.F32, torch.float32, 1e-6),
+    "f16": (LlamaFileType.MOSTLY_F16, GGMLQuantizationType.F16, torch.float16, 2**-11),
+    "bf16": (LlamaFileType.MOSTLY_BF16, GGMLQuantizationType.BF16, torch.bfloat16, 2**-8),
+    "q8_0": (LlamaFileType.MOSTLY_Q8_0, GGMLQuantizationType.Q8_0, torch.int8, 1 / 127),
 }
 
 
@@ -87,19 +88,17 @@ def export_gguf(run: Run, file: Path, outtype: str = "f16") -> Gguf:
     refuse_taken(beside)
     family_of(config_of(recipe_of(run)))  # before anything large is read
     clone = clone_of(run)
-    with sentences(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        scratch = file.with_name(f".{file.name}.partial")
-        try:
-            write_gguf(scratch, clone.model, clone.renderer, name=run.path.resolve().name, outtype=outtype)
-            found = clone.compare(_read_back(scratch, clone), str(file), OUTTYPES[outtype][2])
-            scratch.rename(file)
-            sync_folder(file.parent)
-        finally:
-            scratch.unlink(missing_ok=True)
     text, why_not = modelfile_of(clone.renderer, file.name)
-    if text:
-        write_text(beside, text)
+    with making(file) as scratch:
+        made, described = scratch / file.name, scratch / beside.name
+        write_gguf(made, clone.model, clone.renderer, name=run.path.resolve().name, outtype=outtype)
+        read = _read_back(made, clone)
+        found = clone.compare(read, str(file), OUTTYPES[outtype][2])
+        _refuse_other_weights(read, clone, file, OUTTYPES[outtype][3])
+        if text:
+            write_text(described, text)
+            appear(described, beside)
+        appear(made, file)
     return Gguf(file, outtype, file.stat().st_size, found, beside if text else None, why_not)
 
 
@@ -108,7 +107,7 @@ def write_gguf(file: Path, model: PreTrainedModel, renderer: Renderer, *, name: 
 
     The header first, then one tensor after the other: no second copy of all weights is held.
     """
-    file_type, matrices, _ = OUTTYPES[outtype]
+    file_type, matrices, *_ = OUTTYPES[outtype]
     vocabulary = vocabulary_of(renderer, int(model.get_input_embeddings().weight.shape[0]))
     writer = GGUFWriter(file, architecture(model.config))
     try:
@@ -173,3 +172,16 @@ def _read_back(file: Path, clone: Clone) -> Any:
     except Exception as error:  # the reader's own errors, of several libraries
         reason = " ".join(str(error).split())[:200]
         raise PolicyError(f"{file}: cannot be read back ({type(error).__name__}: {reason})") from error
+
+
+def _refuse_other_weights(read: Any, clone: Clone, file: Path, rounding: float) -> None:
+    """``PolicyError`` for a weight further from the clone's than ``rounding``; logits alone would forgive some."""
+    after = read.state_dict()
+    for name, weight in clone.model.state_dict().items():
+        expected = weight.float()
+        furthest = float((after[name].float() - expected).abs().max())
+        if not furthest <= rounding * max(float(expected.abs().max()), 1.0 if "norm" in name else 0.0):
+            raise PolicyError(
+                f"{file}: was not exported, for {name} is read back with values that differ by {furthest:.2g}; "
+                "install the versions of transformers and gguf that constraints.txt names"
+            )

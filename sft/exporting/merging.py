@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sft.errors import PolicyError, RunError
+from sft.exporting.appearing import appear, making, refuse_taken
 from sft.exporting.clones import clone_of, recipe_of, stored_dtype, tuned_folder
-from sft.files import sentences, sync_folder
 from sft.policies import is_adapter, load_weights, quiet_engine, saved_renderer
 from sft.runs import Run
 
@@ -56,10 +52,10 @@ def export_merged(run: Run, folder: Path) -> Merged:
     tuned = tuned_folder(run)
     if not is_adapter(tuned):
         raise RunError(f"{tuned}: there is nothing to merge, these are the clone's own weights; copy this folder")
-    refuse_taken(folder)
+    refuse_taken(folder, empty_folder_serves=True)
     dtype = stored_dtype(recipe_of(run))
     clone = clone_of(run)
-    with appearing(folder) as scratch:
+    with making(folder) as scratch:
         with quiet_engine():
             clone.model.to(dtype).save_pretrained(scratch)
             clone.renderer.tokenizer.save_pretrained(scratch)
@@ -69,28 +65,5 @@ def export_merged(run: Run, folder: Path) -> Merged:
         if again is None or again.template_hash != clone.renderer.template_hash:
             raise PolicyError(f"{folder}: was not exported, for its tokenizer came out with another chat template")
         size = sum(file.stat().st_size for file in scratch.iterdir())
+        appear(scratch, folder)
     return Merged(folder, name, size, found)
-
-
-def refuse_taken(path: Path) -> None:
-    """Raise ``RunError`` where ``path`` holds something already: nothing is ever overwritten."""
-    if path.is_dir() and not any(path.iterdir()):
-        return
-    if path.exists() or path.is_symlink():
-        raise RunError(f"{path}: is there already; name a new {'or empty folder' if path.is_dir() else 'one'}")
-
-
-@contextmanager
-def appearing(folder: Path) -> Iterator[Path]:
-    """Inside, a folder beside ``folder`` to write into, which becomes ``folder`` at the end, or is gone on an error."""
-    with sentences(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        with sentences(folder):
-            yield scratch
-            scratch.chmod(0o755)
-            scratch.rename(folder)
-            sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)

@@ -133,10 +133,11 @@ def modelfile_of(renderer: Renderer, file: str) -> tuple[str, str]:
     found = around(renderer)
     if isinstance(found, str):
         return "", f"{found}; write one with a TEMPLATE of your own, or serve the file with llama.cpp, which reads it"
-    tokenizer = renderer.tokenizer
+    # Not those that cannot stand between quotes there: their numbers are in the file itself, and end a turn, too.
     stops = "".join(
-        f"PARAMETER stop {json.dumps(tokenizer.convert_ids_to_tokens(token), ensure_ascii=False)}\n"
-        for token in renderer.stop_token_ids
+        f'PARAMETER stop "{stop}"\n'
+        for stop in (renderer.tokenizer.decode([token]) for token in renderer.stop_token_ids)
+        if stop.isprintable() and not {'"', "\\"} & {*stop}
     )
     return (
         f"FROM ./{file}\n\n"
