@@ -15,6 +15,7 @@ from safetensors.numpy import save
 
 from sft.demonstrations import Demonstration, Message, Source
 from sft.secret_scan import Finding, in_demonstrations, secrets_in
+from sft.secret_scan.library import detectors
 
 NOWHERE: dict[str, str] = {}
 
@@ -40,6 +41,22 @@ TOKENS = {
     "a JSON web token": f"eyJ{drawn(20)}.eyJ{drawn(40)}.{drawn(43)}",
     "a private key": "-----BEGIN OPENSSH " + "PRIVATE KEY-----",
     "a password in a URL": "postgres://ann:" + drawn(12) + "@db.internal/x",
+    "an AWS secret key": "aws_secret_access_key = " + drawn(40),
+}
+#: What the library's detectors know, in text.
+HEX = "0123456789abcdef"
+DETECTED = {
+    "a GitLab Token": "gldt-" + drawn(20),
+    "an AWS Access Key": "ACCA" + drawn(16, UPPER),
+    "a Slack Token": f"https://hooks.slack.com/services/T{drawn(8, UPPER)}/B{drawn(8, UPPER)}/{drawn(24)}",
+    "an Azure Storage Account access key": "AccountKey=" + drawn(86) + "==",
+    "a SendGrid API Key": f"SG.{drawn(22)}.{drawn(43)}",
+    "a Twilio API Key": "SK" + drawn(32, HEX),
+    "a Mailchimp Access Key": drawn(32, HEX) + "-us12",
+    "a Square OAuth Secret": "sq0csp-" + drawn(43),
+    "a Telegram Bot Token": f"{drawn(9, '123456789')}:{drawn(35)}",
+    "a Discord Bot Token": f"M{drawn(23)}.{drawn(6)}.{drawn(27)}",
+    "Artifactory Credentials": "AKC" + drawn(40),
 }
 
 
@@ -56,6 +73,37 @@ def test_every_kind_is_found_in_text_pickles_and_weights_and_not_repeated(what: 
     for name, data in binaries.items():
         (again,) = secrets_in(name, data, environment=NOWHERE)
         assert (again.path, again.what, again.line, again.id) == (name, what, None, found.id)
+
+
+@pytest.mark.parametrize(("what", "token"), DETECTED.items())
+def test_what_the_library_knows_is_found_in_text_at_its_line(what: str, token: str) -> None:
+    """Behind letters that take two bytes too; its id is the value's, in a row as in a file."""
+    text = f"\N{GREEK SMALL LETTER ALPHA}\N{GREEK SMALL LETTER BETA}\nkey: {token} \N{LEFT DOUBLE QUOTATION MARK}x"
+    (found,) = secrets_in("notes.txt", text.encode(), environment=NOWHERE)
+    assert (found.what, found.line) == (what, 2) and token[12:24] not in str(found)
+    (again,) = in_demonstrations([row(7, "which?", f"It is {token}")], environment=NOWHERE)
+    assert (again.id, again.address) == (found.id, "x.jsonl:7")
+
+
+def test_every_detector_of_the_library_that_is_asked_is_one_of_these() -> None:
+    """A version of the library with another detector fails here: look what it says of people's writing first."""
+    assert {what for what, _ in detectors()} - set(DETECTED) == {
+        "a GitHub Token", "a JSON Web Token", "NPM tokens", "an OpenAI Token", "a PyPI Token", "a Stripe Access Key",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("token", [*TOKENS.values(), *DETECTED.values()])
+def test_a_token_is_told_once_though_two_know_it(token: str) -> None:
+    """The password's ``word@host`` is no address of anybody either."""
+    assert len(in_demonstrations([row(1, "which?", f"use {token} .")], environment=NOWHERE)) == 1
+
+
+def test_two_private_keys_are_two_findings() -> None:
+    """They begin alike; whoever allows a textbook's must not allow the next. JSON's line ends change nothing."""
+    keys = [f"-----BEGIN RSA PRIVATE KEY-----\n{drawn(64, seed=s)}\n{drawn(64, seed=s + 9)}\n" for s in (1, 2)]
+    one, two = (secrets_in("x", key.encode(), environment=NOWHERE)[0] for key in keys)
+    assert one.id != two.id and drawn(64, seed=1)[:12] not in str(one)
+    assert secrets_in("x", json.dumps({"k": keys[0]}).encode(), environment=NOWHERE)[0].id == one.id
 
 
 def test_the_same_secret_has_one_id_wherever_it_is_and_is_told_once_a_file() -> None:
@@ -82,6 +130,13 @@ def test_the_same_secret_has_one_id_wherever_it_is_and_is_told_once_a_file() -> 
         "https://user:password@host and https://${USER}:<token>@host",
         "eyJhbGciOiJIUzI1NiJ9",
         "git@github.com:owner/name.git",
+        "arn:aws:sns:us-east-1:123456789012:MySNSTopicForNotificationsAboutMyDemo",  # no Telegram bot
+        "ACCAB4B77DEE1C1E536A" + "0F3B",
+        " APDescriptionOfIt ",
+        "ACCAEXAMPLE123EXAMPL",
+        'aws_secret_access_key = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"',
+        "SG." + "x" * 22 + "." + "x" * 43,
+        "password = 'hunter2' and 10.0.0.1",
         "",
     ],
 )
@@ -192,6 +247,7 @@ def test_demonstrations_are_found_by_file_and_line_each_value_once() -> None:
         ("x.jsonl:5001", "a home folder"),
     ]
     assert found[0].id == secrets_in("y", token.encode(), environment=NOWHERE)[0].id
+    assert found[0].others == ("x.jsonl:5001",) and found[1].others == ()
     assert not any("Ann" in str(f) or "bob" in str(f) for f in found)
 
 
@@ -210,3 +266,5 @@ def test_a_finding_is_one_line() -> None:
     assert str(Finding("0123", "a.txt", "a GitHub token", "ghp_… (40 characters)", 3)) == (
         "a.txt:3: a GitHub token, ghp_… (40 characters) (id 0123)"
     )
+    often = Finding("0", "a", "b", "c", 1, tuple(f"a:{n}" for n in range(2, 2000)))
+    assert str(often) == "a:1 (also a:2, a:3, a:4, 1,995 more): b, c (id 0)"
