@@ -2,7 +2,8 @@
 
 Ollama does not read the Jinja template of a GGUF file, so what the template writes around messages is found out by
 asking it, and written down as fixed texts. A template that does more than put fixed texts around messages
-cannot be written so, and is not.
+cannot be written so, and is not; but white space around a message, which many templates drop, stays: Ollama's
+language has no word for that.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Around", "around", "modelfile_of"]
 
 _SYSTEM, _USER, _ANSWER, _AGAIN = "zqsystemqz", "zquserqz", "zqanswerqz", "zqagainqz"
+_TRIMS = "# The chat template drops white space around a message; here it stays, so send none.\n"
 _WORDS = ("Be brief.", "How are you?", "Fine, thank you.", "And she?", "Fine too.", "Good.")
 
 
@@ -78,8 +80,13 @@ class Around:
 
 
 def _constant(text: str) -> str:
-    """An action that writes ``text``; JSON's quoting is Go's, too."""
-    return f"{{{{ {json.dumps(text, ensure_ascii=False)} }}}}" if text else ""
+    """An action that writes ``text``; JSON's quoting is Go's, too.
+
+    What cannot be printed, spaces other than the usual one among them, is escaped: Ollama drops it from a Modelfile.
+    """
+    quoted = json.dumps(text, ensure_ascii=False)
+    written = "".join(letter if letter.isprintable() else f"\\U{ord(letter):08x}" for letter in quoted)
+    return f"{{{{ {written} }}}}" if text else ""
 
 
 def around(renderer: Renderer) -> Around | str:
@@ -128,6 +135,11 @@ def _between(text: str, prompt: Sequence[Message]) -> list[str] | None:
     return [text[edges[n] : edges[n + 1]] for n in range(0, len(edges), 2)]
 
 
+def _trims(renderer: Renderer) -> bool:
+    """Whether the template drops white space around a message."""
+    return f" {_USER}\n" not in _rendered(renderer, (Message("user", f" {_USER}\n"),))
+
+
 def modelfile_of(renderer: Renderer, file: str) -> tuple[str, str]:
     """The Modelfile for the GGUF ``file`` in the same folder; or "", with why there is none and what to do."""
     found = around(renderer)
@@ -141,6 +153,7 @@ def modelfile_of(renderer: Renderer, file: str) -> tuple[str, str]:
     )
     return (
         f"FROM ./{file}\n\n"
+        f"{_TRIMS if _trims(renderer) else ''}"
         f'TEMPLATE """{found.go()}"""\n\n'
         "# Where the clone was taught to stop.\n"
         f"{stops}\n"

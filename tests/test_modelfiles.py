@@ -1,0 +1,337 @@
+"""Modelfiles for Ollama: what its template writes is what the chat template writes, read as Ollama reads it.
+
+Ollama is not here. Its reader of Modelfiles and as much of Go's template language as is needed are below; what they
+give was compared with Go's own ``text/template`` once.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.engine
+pytest.importorskip("torch")
+
+from small_tokenizers import (  # noqa: E402
+    CHATML,
+    ZEPHYR,
+    byte_level,
+    chatml,
+    gemma,
+    gpt2,
+    llama2,
+    llama3,
+    phi3,
+    trl_template,
+    unigram,
+)
+from transformers import PreTrainedTokenizerBase  # noqa: E402
+
+from sft.demonstrations import Message  # noqa: E402
+from sft.exporting.modelfiles import Around, around, modelfile_of  # noqa: E402
+from sft.rendering import Renderer, renderer_for  # noqa: E402
+from sft.templates import prompt_string  # noqa: E402
+
+#: As Mistral's first: turns between [INST] and [/INST], no system turn, one <s> at the beginning.
+MISTRAL = (
+    "{{ bos_token }}{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Roles must alternate!') }}{% endif %}{% if message['role'] == 'user' %}"
+    "{{ '[INST] ' + message['content'] + ' [/INST]' }}{% else %}{{ message['content'] + eos_token }}{% endif %}"
+    "{% endfor %}"
+)
+FAMILIES: dict[str, Callable[[], PreTrainedTokenizerBase]] = {
+    "ChatML": chatml,
+    "Qwen 2.5, a system message of its own": lambda: chatml(trl_template("qwen2_5")),
+    "Qwen 3, thoughts": lambda: chatml(trl_template("qwen3")),
+    "Llama 2": llama2,
+    "Llama 3": lambda: llama3(trl_template("llama3")),
+    "Llama 3.2, a date": lambda: llama3(trl_template("llama3_2")),
+    "Gemma": lambda: gemma(trl_template("gemma")),
+    "Gemma 3": lambda: gemma(trl_template("gemma3")),
+    "Mistral": lambda: llama2(MISTRAL),
+    "Phi 3": lambda: phi3(trl_template("phi3")),
+    "Zephyr": lambda: unigram(ZEPHYR),
+    "no template": gpt2,
+}
+WORDS = (
+    'She said "no" \\ {{ .Content }} {{- end }}', "Why?", "größer, 你好\n\n世界 👩‍👩‍👧", "{% if x %}",
+    "`'\"\"\"'`", "a  b\tc", "5",
+)  # fmt: skip
+
+
+def conversations() -> Iterator[tuple[Message, ...]]:
+    """From one turn to seven, with and without a system message."""
+    turns = [Message("assistant" if place % 2 else "user", words) for place, words in enumerate(WORDS)]
+    for count in range(1, len(turns) + 1, 2):
+        yield tuple(turns[:count])
+        yield (Message("system", 'Be "brief".\nBe kind.'), *turns[:count])
+
+
+# -- Ollama's reading of a Modelfile, and Go's templates ----------------------------------------------------
+
+
+def commands(modelfile: str) -> list[tuple[str, str]]:
+    """(Command or parameter, value) in order. What cannot be printed is dropped; three quotes hold several lines."""
+    rest = "".join(character for character in modelfile if character.isprintable() or character in "\n\t")
+    found = []
+    while rest := rest.lstrip():
+        if rest.startswith("#"):
+            rest = rest.partition("\n")[2]
+            continue
+        name, _, rest = rest.partition(" ")
+        if name == "PARAMETER":
+            name, _, rest = rest.partition(" ")
+        if rest.startswith('"""'):
+            value, closed, rest = rest[3:].partition('"""')
+            assert closed
+        else:
+            value, _, rest = rest.partition("\n")
+            if value.startswith('"'):
+                assert value.endswith('"')
+                value = value[1:-1]
+        found.append((name, value))
+    return found
+
+
+def go(template: str, messages: Sequence[Message]) -> str:
+    """What Go's ``text/template`` writes for ``messages``: as much of it as is needed here, and nothing else."""
+    action = r'\{\{(-?)\s*((?:"(?:\\.|[^"\\])*"|[^"}])*?)\s*\}\}'
+    parts: list[tuple[str, str]] = []
+    end = 0
+    for match in re.finditer(action, template):
+        text = template[end : match.start()]
+        parts += [("text", text.rstrip() if match[1] else text), ("action", match[2])]
+        end = match.end()
+    parts.append(("text", template[end:]))
+    assert not any("{{" in text or "}}" in text for kind, text in parts if kind == "text")
+    return _run(parts, {"messages": messages})
+
+
+def _run(parts: Sequence[tuple[str, str]], names: dict[str, Any]) -> str:
+    written, place = "", 0
+    while place < len(parts):
+        kind, text = parts[place]
+        place += 1
+        if kind == "text":
+            written += text
+        elif text.startswith("range "):
+            assert text == "range .Messages"
+            ((_, body),), place = _branches(parts, place, text)
+            for message in names["messages"]:
+                names["."] = message
+                written += _run(body, names)
+        elif text.startswith("if "):
+            branches, place = _branches(parts, place, text)
+            for condition, body in branches:
+                if condition is None or _value(condition, names):
+                    written += _run(body, names)
+                    break
+        elif match := re.fullmatch(r"(\$\w+) (:?=) (true|false)", text):
+            assert (match[1] in names) == (match[2] == "=") or match[2] == ":="
+            names[match[1]] = match[3] == "true"
+        else:
+            written += _value(text, names)
+    return written
+
+
+def _branches(
+    parts: Sequence[tuple[str, str]], place: int, opening: str
+) -> tuple[list[tuple[str | None, list[tuple[str, str]]]], int]:
+    """[(condition, parts)] up to the matching end, and the place after it."""
+    found: list[tuple[str | None, list[tuple[str, str]]]] = [(opening.partition(" ")[2], [])]
+    depth = 0
+    for number in range(place, len(parts)):
+        kind, text = parts[number]
+        if kind == "action" and text == "end":
+            if depth == 0:
+                return found, number + 1
+            depth -= 1
+        elif kind == "action" and text.startswith(("if ", "range ")):
+            depth += 1
+        elif kind == "action" and text.startswith("else") and depth == 0:
+            found.append((text.removeprefix("else if ") if text != "else" else None, []))
+            continue
+        found[-1][1].append(parts[number])
+    raise AssertionError("an action without its end")
+
+
+def _value(text: str, names: dict[str, Any]) -> Any:
+    if match := re.fullmatch(r'eq \.Role "(\w+)"', text):
+        return names["."].role == match[1]
+    if text == ".Content":
+        return names["."].content
+    if text.startswith("$"):
+        return names[text]
+    assert re.fullmatch(r'"(?:\\(?:[abfnrtv"\\]|u[0-9a-f]{4}|U[0-9a-f]{8})|[^"\\\n])*"', text), text
+    return ast.literal_eval(text)  # its escapes are Python's, too
+
+
+def template_of(renderer: Renderer) -> str:
+    made, why_not = modelfile_of(renderer, "clone.gguf")
+    assert why_not == ""
+    return dict(commands(made))["TEMPLATE"]
+
+
+# -- what is written --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_ollama_writes_what_the_clone_was_taught(family: str) -> None:
+    """Every conversation, character by character; the first token, which Ollama takes from the file, aside."""
+    renderer = renderer_for(FAMILIES[family]())
+    template = template_of(renderer)
+    for prompt in conversations():
+        expected = prompt_string(renderer.tokenizer, renderer.frame, prompt)
+        assert go(template, prompt) == expected.removeprefix(renderer.tokenizer.bos_token or "")
+
+
+#: Before a system message, a first user message (without one, and after one), an answer, a later user message, and
+#: the completion.
+BETWEEN = {
+    "ChatML": (
+        "<|im_start|>system\n", "<|im_start|>user\n", "<|im_end|>\n<|im_start|>user\n",
+        "<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>\n<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n",
+    ),
+    "Llama 2": ("[INST] ", "[INST] ", "\n\n", " [/INST] ", " </s><s>[INST] ", " [/INST]"),
+    "Llama 3": (
+        "<|start_header_id|>system<|end_header_id|>\n\n", "<|start_header_id|>user<|end_header_id|>\n\n",
+        "<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n",
+        "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+        "<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n",
+        "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+    ),
+    "Gemma": (
+        "<start_of_turn>user\n", "<start_of_turn>user\n", "\n\n", "<end_of_turn>\n<start_of_turn>model\n",
+        "<end_of_turn>\n<start_of_turn>user\n", "<end_of_turn>\n<start_of_turn>model\n",
+    ),
+    "Mistral": ("[INST] ", "[INST] ", "\n\n", " [/INST]", "</s>[INST] ", " [/INST]"),
+    "no template": ("", "User:\n", "\n\nUser:\n", "\n\nAssistant:\n", "<|endoftext|>\n\nUser:\n", "\n\nAssistant:\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", BETWEEN)
+def test_texts_around_messages(family: str) -> None:
+    assert around(renderer_for(FAMILIES[family]())) == Around(*BETWEEN[family])
+
+
+def test_the_whole_file() -> None:
+    made, why_not = modelfile_of(renderer_for(chatml()), "clone.gguf")
+    assert why_not == ""
+    assert made == (
+        "FROM ./clone.gguf\n\n"
+        'TEMPLATE """{{- $system := false }}{{- $turns := false }}\n'
+        "{{- range .Messages }}\n"
+        '{{- if eq .Role "system" }}{{ "<|im_start|>system\\n" }}{{ .Content }}{{- $system = true }}\n'
+        '{{- else if eq .Role "user" }}\n'
+        '{{- if $turns }}{{ "<|im_end|>\\n<|im_start|>user\\n" }}'
+        '{{- else if $system }}{{ "<|im_end|>\\n<|im_start|>user\\n" }}'
+        '{{- else }}{{ "<|im_start|>user\\n" }}{{- end }}{{ .Content }}{{- $turns = true }}\n'
+        '{{- else if eq .Role "assistant" }}{{ "<|im_end|>\\n<|im_start|>assistant\\n" }}{{ .Content }}\n'
+        '{{- end }}\n{{- end }}{{ "<|im_end|>\\n<|im_start|>assistant\\n" }}"""\n\n'
+        "# Where the clone was taught to stop.\n"
+        'PARAMETER stop "<|im_end|>"\n'
+        'PARAMETER stop "<|endoftext|>"\n\n'
+        "# As it was measured: the likeliest token, always.\n"
+        "PARAMETER temperature 0\n"
+        "PARAMETER repeat_penalty 1\n"
+    )
+
+
+STOPS = {
+    "ChatML": ["<|im_end|>", "<|endoftext|>"],
+    "Llama 2": ["</s>"],
+    "Llama 3": ["<|eot_id|>", "<|end_of_text|>"],
+    "Gemma": ["<end_of_turn>", "<eos>"],
+    "Mistral": ["</s>"],
+    "Phi 3": ["<|end|>", "<|endoftext|>"],
+    "no template": ["<|endoftext|>"],
+}
+
+
+@pytest.mark.parametrize("family", STOPS)
+def test_stop_tokens_and_greedy_decoding(family: str) -> None:
+    made, _ = modelfile_of(renderer_for(FAMILIES[family]()), "my clone.gguf")
+    found = commands(made)
+    assert [name for name, _ in found[:2]] == ["FROM", "TEMPLATE"] and found[0][1] == "./my clone.gguf"
+    assert found[2:] == [*(("stop", stop) for stop in STOPS[family]), ("temperature", "0"), ("repeat_penalty", "1")]
+
+
+def test_a_stop_token_that_cannot_stand_between_quotes_is_left_to_the_file() -> None:
+    """Ollama knows no escapes there; the GGUF file has the token's number, which ends a turn as well."""
+    template = CHATML.replace("<|im_end|>", '<"end">')
+    renderer = renderer_for(byte_level(template, ("<|endoftext|>", "<|im_start|>", '<"end">'), eos="<|endoftext|>"))
+    assert len(renderer.stop_token_ids) == 2
+    made, why_not = modelfile_of(renderer, "clone.gguf")
+    assert why_not == ""
+    assert [line for line in made.splitlines() if " stop " in line] == ['PARAMETER stop "<|endoftext|>"']
+
+
+@pytest.mark.parametrize(
+    "mark", ["\u200b", "\u3000", "\u00a0", "\ufeff", "\x7f", "\U000e0001", '"""', "\\", "\t", "｜▁👩‍👧", "{{ }}"]
+)
+def test_no_character_of_the_template_is_lost(mark: str) -> None:
+    """Ollama's reader drops what cannot be printed (spaces of other scripts too), so it is written as an escape."""
+    marked = f"(message['role'] == 'user' and {json.dumps(mark, ensure_ascii=False)} or '') + message['content'] +"
+    renderer = renderer_for(chatml(CHATML.replace("message['content'] +", marked)))
+    prompt = (Message("user", "Why?"),)
+    expected = prompt_string(renderer.tokenizer, renderer.frame, prompt)
+    assert mark in expected
+    assert go(template_of(renderer), prompt) == expected
+
+
+def test_a_template_that_trims_says_so() -> None:
+    """Ollama's language cannot trim, and most templates of the families here do."""
+    said = "# The chat template drops white space around a message; here it stays, so send none.\n"
+    trimming, _ = modelfile_of(renderer_for(llama3(trl_template("llama3"))), "clone.gguf")
+    keeping, _ = modelfile_of(renderer_for(chatml()), "clone.gguf")
+    assert said in trimming and said not in keeping
+    assert dict(commands(trimming)).keys() == dict(commands(keeping)).keys()
+
+
+# -- what is refused --------------------------------------------------------------------------------------
+
+#: As Mistral's third: what the system says stands in the last user message.
+SYSTEM_LAST = (
+    "{% if messages[0]['role'] == 'system' %}{% set told = messages[0]['content'] %}{% set turns = messages[1:] %}"
+    "{% else %}{% set told = '' %}{% set turns = messages %}{% endif %}{{ bos_token }}{% for message in turns %}"
+    "{% if message['role'] == 'user' %}{{ '[INST] ' + (told if loop.last or loop.revindex == 2 and "
+    "turns[-1]['role'] == 'assistant' else '') + message['content'] + '[/INST]' }}"
+    "{% else %}{{ message['content'] + eos_token }}{% endif %}{% endfor %}"
+)
+REFUSED = {
+    "single turns": (
+        lambda: chatml("{% if messages|length > 3 %}{{ raise_exception('No.') }}{% endif %}" + CHATML),
+        "its chat template writes single turns only",
+    ),
+    "the system's words last": (lambda: llama2(SYSTEM_LAST), "its chat template writes single turns only"),
+    "numbered turns": (
+        lambda: chatml(
+            CHATML.replace(
+                "message['content'] +", "(loop.index if message['role'] == 'user' else '') ~ message['content'] +"
+            )
+        ),
+        "its chat template does more than put fixed texts around messages",
+    ),
+    "answers shortened": (
+        lambda: chatml(CHATML.replace("message['content'] +", "message['content'].replace('thank you', '') +")),
+        "its chat template does more than put fixed texts around messages",
+    ),
+    "five messages at most": (
+        lambda: chatml("{% if messages|length > 5 %}{{ raise_exception('Too long.') }}{% endif %}" + CHATML),
+        "its chat template refuses a conversation (Too long.)",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_no_modelfile_with_the_reason_and_what_to_do(what: str) -> None:
+    make, reason = REFUSED[what]
+    assert modelfile_of(renderer_for(make()), "clone.gguf") == (
+        "",
+        f"{reason}; write one with a TEMPLATE of your own, or serve the file with llama.cpp, which reads it",
+    )
