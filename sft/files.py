@@ -154,7 +154,10 @@ def read_json(path: Path) -> Any:
 
 def _dumps(value: Any, **style: Any) -> str:
     """JSON as readable UTF-8; half of a surrogate pair, which UTF-8 cannot hold, stays an escape."""
-    text = json.dumps(finite(value), ensure_ascii=False, allow_nan=False, **style)
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, **style)
+    except (TypeError, ValueError):  # rarely: a nan, or a mapping that is no dict
+        text = json.dumps(finite(value), ensure_ascii=False, allow_nan=False, **style)
     return re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text)
 
 

@@ -9,7 +9,9 @@ import shlex
 from pathlib import Path
 
 import pytest
+from loopback_hub import LoopbackHub
 from test_loop import write_demonstrations
+from toy_pushes import BASE, base_files, connected
 
 from sft.cli import main, parser
 
@@ -31,7 +33,7 @@ def test_every_command_shown_is_a_command() -> None:
     for command in shown:
         words = shlex.split(command)[1:]
         assert words[0] in verbs, command
-        if len(words) > 1:
+        if words[1:] not in ([], ["--help"]):
             parser().parse_args(words)
 
 
@@ -52,10 +54,20 @@ def test_the_commands_work_in_the_order_shown(
     row = json.dumps({"prompt": "Say red", "completion": "red", "reference": "Red."})
     (tmp_path / "completions.jsonl").write_text(row + "\n", encoding="utf-8")
     monkeypatch.setattr("sys.stdin", io.StringIO("7: the box is red\n"))
+    with LoopbackHub() as hub:
+        hub.put(BASE, base_files(tiny_model), private=False)
+        connected(hub, monkeypatch, [])
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+        _executed(tmp_path, tiny_model, capsys)
+    assert (tmp_path / "runs" / "mine" / "report.html").is_file()
+    assert hub.repos["me/my-clone"].private and hub.repos["me/my-clone"].pushes == 1
+
+
+def _executed(tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = commands()
     assert shown
     for command in shown:
-        assert main(shlex.split(command)[1:]) == 0, command
+        assert main(shlex.split(command)[1:]) == 0, (command, capsys.readouterr().err[-600:])
         assert capsys.readouterr().out, command
         if " copy " in command:
             recipe = tmp_path / shlex.split(command)[-1]
@@ -65,5 +77,5 @@ def test_the_commands_work_in_the_order_shown(
             text = re.sub(r"(?m)^  num_train_epochs: .*$", "  max_steps: 4", text)
             text = re.sub(r"(?m)^  max_length: .*$", "  max_length: 256", text)
             text = re.sub(r"(?m)^  max_prompts: .*$", "  max_prompts: 4\n  max_new_tokens: 4", text)
+            text = re.sub(r"(?m)^# (publish:|  \w+:)", r"\1", text) + f"  base_model: {BASE}\n"
             recipe.write_text(text, encoding="utf-8")
-    assert (tmp_path / "runs" / "mine" / "report.html").is_file()
