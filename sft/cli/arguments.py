@@ -63,6 +63,11 @@ def parser() -> argparse.ArgumentParser:
         help="the file's own column name, e.g. --column prompt=question",
     )
     check.add_argument("--rejected", type=Path, metavar="FILE", help="write rejected rows and their reasons here")
+    check.add_argument(
+        "--secrets",
+        action="store_true",
+        help="look for tokens, keys, e-mail addresses and home folders too; exit status 2 if there are any",
+    )
     _takes_settings(check)
     _takes_keep_going(check)
     _takes_json(check)

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 from sft.errors import RunError, UserError
 
 if TYPE_CHECKING:
+    from sft import checking
     from sft.exporting import Gguf, Merged
     from sft.recipes import Resolved
     from sft.runs import Run
     from sft.scorecards import Scorecard
+    from sft.secret_scan import Finding as Secret
 
 __all__ = [
     "chat",
@@ -199,8 +201,19 @@ def check(options: argparse.Namespace) -> None:
         overrides=options.set,
         rejected=options.rejected,
     )
-    print(json.dumps(finding.to_dict(), ensure_ascii=False) if options.json else finding.to_text())
+    secrets = _secrets(finding) if options.secrets else None
+    if options.json:
+        asked = {} if secrets is None else {"secrets": [one.to_dict() for one in secrets]}
+        print(json.dumps(finding.to_dict() | asked, ensure_ascii=False))
+    elif secrets is None:
+        print(finding.to_text())
+    else:
+        _print_with_secrets(finding, secrets)
     finding.demand(keep_going=options.keep_going)
+    if secrets:
+        from sft.secret_scan import reviewing
+
+        reviewing.demand(options.target, secrets)
 
 
 def preview(options: argparse.Namespace) -> None:
@@ -305,6 +318,22 @@ def _resolved(options: argparse.Namespace) -> Resolved:
     from sft import recipes
 
     return recipes.resolve(options.recipe, options.set)
+
+
+def _secrets(finding: checking.Finding) -> list[Secret]:
+    """What is found in every demonstration, held out or not: the report and the card show some of those too."""
+    from sft.secret_scan import in_demonstrations
+
+    return in_demonstrations(finding.reading.demonstrations)
+
+
+def _print_with_secrets(finding: checking.Finding, secrets: Sequence[Secret]) -> None:
+    from sft.secret_scan import reviewing
+
+    text = finding.to_text()
+    if secrets:  # so there is something to mend
+        text = text.removesuffix("Nothing to mend.").removesuffix("Nothing else to mend.").rstrip()
+    print(f"{text}\n\n{reviewing.to_text(secrets)}")
 
 
 def _folder(options: argparse.Namespace, resolved: Resolved) -> Path:

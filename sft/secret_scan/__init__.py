@@ -5,7 +5,8 @@ through what an expert wrote, where e-mail addresses and the home folders of oth
 is never repeated in full.
 """
 
+from sft.secret_scan import reviewing
 from sft.secret_scan.findings import Finding
 from sft.secret_scan.looking import in_demonstrations, secrets_in
 
-__all__ = ["Finding", "in_demonstrations", "secrets_in"]
+__all__ = ["Finding", "in_demonstrations", "reviewing", "secrets_in"]
