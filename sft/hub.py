@@ -28,10 +28,11 @@ from huggingface_hub import (
 )
 from huggingface_hub import errors as client_errors
 from huggingface_hub.utils._http import default_client_factory
+from huggingface_hub.utils._validators import validate_repo_id
 
 from sft.errors import NoAccess, PublishError, Unavailable
 
-__all__ = ["PATIENCE", "Doubt", "Hub", "Patience", "RemoteFile", "State", "User", "is_loopback"]
+__all__ = ["PATIENCE", "Doubt", "Hub", "Patience", "RemoteFile", "State", "User", "is_loopback", "is_repository"]
 
 T = TypeVar("T")
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
@@ -104,6 +105,23 @@ class State:
 def is_loopback(endpoint: str) -> bool:
     """Whether ``endpoint`` is on this machine."""
     return (urlsplit(endpoint).hostname or "") in _LOOPBACK
+
+
+def _may_only_read(rights: Any) -> bool:
+    """Whether a token's own list of rights, which the newer kind has, names none to write."""
+    if not isinstance(rights, Mapping):
+        return False
+    named = [*(rights.get("global") or ()), *(p for one in rights.get("scoped") or () for p in one["permissions"])]
+    return not any(str(right).endswith(".write") for right in named)
+
+
+def is_repository(name: str) -> bool:
+    """Whether a hub could have ``name``, OWNER/NAME or, of its first models, NAME; the client asks for no other."""
+    try:
+        validate_repo_id(name)
+    except client_errors.HFValidationError:
+        return False
+    return True
 
 
 class Hub:
@@ -181,8 +199,9 @@ class Hub:
         """Who the token belongs to. Raises ``NoAccess`` where the hub does not accept it."""
         found = self._ask("whoami", lambda: self._api.whoami())
         organisations = tuple(str(one["name"]) for one in found.get("orgs", ()))
-        role = ((found.get("auth") or {}).get("accessToken") or {}).get("role", "")
-        return User(str(found["name"]), organisations, str(role))
+        about = (found.get("auth") or {}).get("accessToken") or {}
+        role = "read" if _may_only_read(about.get("fineGrained")) else str(about.get("role", ""))
+        return User(str(found["name"]), organisations, role)
 
     def look(self, repo: str, branch: str = "main") -> State | None:
         """``branch`` of ``repo`` as it is now; None where there is no such repository (or none we may see)."""

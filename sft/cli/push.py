@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -31,6 +32,8 @@ Exit status:
   8  the commit is there, and what was downloaded is not, or could not be shown to be, what was sent
 """
 _TOKEN = re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{20,}")
+#: How somebody may try to hand one over; argparse would repeat it in its complaint.
+_TOKEN_OPTION = re.compile(r"--?(?:to|[\w-]*token)", re.IGNORECASE)
 
 
 def add_options(one: argparse.ArgumentParser) -> None:
@@ -63,8 +66,9 @@ def add_options(one: argparse.ArgumentParser) -> None:
 
 def refuse_token(words: Sequence[str]) -> None:
     """Raise ``PublishError`` for a token among the words of any command, without repeating it."""
-    given = any(word == "--token" or word.startswith("--token=") for word in words) and "push" in words[:1]
-    if given or any(_TOKEN.search(word) for word in words):
+    held = os.environ.get("HF_TOKEN", "").strip()
+    given = "push" in words[:1] and any(_TOKEN_OPTION.match(word) for word in words)
+    if given or any(_TOKEN.search(word) or (len(held) > 7 and held in word) for word in words):
         raise PublishError(
             "a token does not belong on the command line, where every process and the shell's history can read it; run "
             "`hf auth login`, or set HF_TOKEN, and replace this token by a new one"

@@ -14,17 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from sft.errors import PublishError
-from sft.hub import Hub
+from sft.hub import Hub, is_repository
 from sft.publishing.bases import base_of
 from sft.publishing.plan import Plan, settle
 from sft.publishing.screening import reasons, screen
-from sft.publishing.staging import stage
+from sft.publishing.staging import ready, stage
 from sft.runs import Run
 
 __all__ = ["Asked", "Pushed", "push"]
 
-_REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
-_NAME = re.compile(r"(?!refs/|.*\.\.|.*\.lock$)[A-Za-z0-9][\w./-]{0,100}")
+#: Of a branch or a tag: git's rules, and neither a ref's full name nor what reads as the id of a commit.
+_NAME = re.compile(
+    r"(?!refs/|HEAD$|[0-9a-f]{40}$|.*(?:\.\.|//|/\.|\.lock(?:/|$)|[./]$))[A-Za-z0-9][A-Za-z0-9_./-]{0,100}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ def push(
     Raises ``PublishError`` and the outcomes below it (``errors``), ``RunError`` for a run that is not ready.
     """
     repo, private = _wishes(run, asked)
+    ready(run, merged=asked.merged)
     base = base_of(run, asked.base_model)
     hub = (connect or Hub)()
     with tempfile.TemporaryDirectory(prefix="sft-push-") as scratch:
@@ -117,8 +120,11 @@ def _wishes(run: Run, asked: Asked) -> tuple[str, bool]:
     repo = asked.repo or published.get("hub_id")
     if not repo:
         raise PublishError(f"{run.path}: where to? Name OWNER/NAME, or write it into the recipe as publish.hub_id")
-    if not _REPO.fullmatch(repo) or ".." in repo or "--" in repo:
-        raise PublishError(f"{repo}: is no repository; write OWNER/NAME, of letters, digits, '-', '_' and '.'")
+    if "/" not in repo or not is_repository(repo):
+        raise PublishError(
+            f"{repo}: is no repository; write OWNER/NAME, of letters, digits, '-', '_' and '.', ending in none of '-', "
+            "'.', '.git'"
+        )
     for name, option in ((asked.branch, "--revision"), (asked.tag, "--tag")):
         if name is not None and not _NAME.fullmatch(name):
             raise PublishError(f"{option} {name}: is no name for it; use letters, digits, '-', '_', '.' and '/'")

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from sft.errors import PublishError
+from sft.hub import is_repository
 from sft.runs import Run
 
 __all__ = ["Base", "base_of"]
 
-_ID = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -44,7 +44,7 @@ def base_of(run: Run, said: str | None) -> Base:
     for text, where in ((said, "--base-model"), (published.get("base_model"), "publish.base_model")):
         if text:
             name, sign, commit = str(text).partition("@")
-            if not _ID.fullmatch(name) or (sign and not _COMMIT.fullmatch(commit)):
+            if not is_repository(name) or (sign and not _COMMIT.fullmatch(commit)):
                 raise PublishError(
                     f"{where} {text}: is no model of a hub; write OWNER/NAME, or OWNER/NAME@COMMIT with all 40 digits"
                 )

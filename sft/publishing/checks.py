@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,11 +33,19 @@ def check(staged: Staged, run: Run) -> list[str]:
     folder = staged.folder
     tokenizer = _check_tokenizer(folder, run)
     if staged.weights == "adapter":
-        notes = _check_adapter(folder, len(tokenizer), staged.base.vocabulary)
+        notes = _check_adapter(folder)
+        _refuse_resized(folder / "adapter_model.safetensors", len(tokenizer), staged.base.vocabulary)
     else:
-        notes = _check_model(folder, len(tokenizer))
+        # Once it is merged, nobody can tell an adapter that does nothing from one that was never there.
+        notes = _check_adapter(run.adapter_path) if (run.adapter_path / "adapter_config.json").is_file() else []
+        _check_model(folder, len(tokenizer))
     _check_card(staged, run)
     return notes
+
+
+def _words(error: Exception) -> str:
+    """What a library says, in one line."""
+    return " ".join(str(error).split())[:300]
 
 
 # -- tokenizer and template -------------------------------------------------------------------------------
@@ -62,7 +71,7 @@ def _check_tokenizer(folder: Path, run: Run) -> PreTrainedTokenizerBase:
             text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=ask)
         except Exception as error:  # a template is a program of somebody else's
             raise PublishError(
-                f"chat template: fails ({type(error).__name__}: {error}); restore it from a copy"
+                f"chat template: fails ({type(error).__name__}: {_words(error)}); restore it from a copy"
             ) from None
         if "Hello" not in text:
             raise PublishError("chat template: leaves out what the user says; restore it from a copy")
@@ -88,7 +97,7 @@ def _tensors(file: Path) -> Iterator[tuple[str, torch.Tensor]]:
                 yield name, opened.get_tensor(name)
     except (SafetensorError, ValueError) as error:
         raise PublishError(
-            f"{file.name}: is no safetensors file, or not a whole one ({error}); train again, or restore it from a copy"
+            f"{file.name}: is no safetensors file, or not a whole one ({_words(error)}); restore it from a copy"
         ) from None
 
 
@@ -97,8 +106,8 @@ def _refuse_unless_finite(file: Path, name: str, tensor: torch.Tensor) -> None:
         raise PublishError(f"{file.name}: {name} holds numbers that are not finite; train again with a lower rate")
 
 
-def _check_adapter(folder: Path, tokens: int, vocabulary: int | None) -> list[str]:
-    config = read_json(folder / "adapter_config.json")
+def _check_adapter(folder: Path) -> list[str]:
+    config = _adapter_config(folder)
     file = folder / "adapter_model.safetensors"
     shapes: dict[str, tuple[int, ...]] = {}
     zero: list[str] = []
@@ -107,7 +116,6 @@ def _check_adapter(folder: Path, tokens: int, vocabulary: int | None) -> list[st
         shapes[name] = tuple(tensor.shape)
         if name.endswith(_B) and not bool(tensor.any()):
             zero.append(name)
-    _refuse_resized(shapes, tokens, vocabulary)
     second = [name for name in shapes if name.endswith(_B)]
     _refuse_strangers(file, shapes, config)
     if not second:
@@ -117,6 +125,20 @@ def _check_adapter(folder: Path, tokens: int, vocabulary: int | None) -> list[st
     for name in second:
         _check_pair(file, name, shapes, config)
     return [f"{len(zero)} of {len(second)} B matrices are zero ({zero[0]} for one)"] if zero else []
+
+
+def _adapter_config(folder: Path) -> dict[str, Any]:
+    """The adapter's configuration, which peft can read."""
+    from peft import PeftConfig
+
+    config = read_json(folder / "adapter_config.json")
+    try:
+        PeftConfig.from_pretrained(str(folder))
+    except Exception as error:  # it tells of what is wrong with the file in many ways
+        raise PublishError(
+            f"adapter_config.json: peft does not take it ({type(error).__name__}: {_words(error)}); restore it"
+        ) from None
+    return dict(config)
 
 
 def _refuse_strangers(file: Path, shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) -> None:
@@ -133,7 +155,10 @@ def _refuse_strangers(file: Path, shapes: Mapping[str, tuple[int, ...]], config:
             or ".token_adapter." in name
         )
         if not name.startswith(_PREFIX) or not known:
-            raise PublishError(f"{file.name}: {name} is no part of an adapter, nor declared in adapter_config.json")
+            raise PublishError(
+                f"{file.name}: {name} is no part of an adapter, nor declared in adapter_config.json; restore both from "
+                "one copy"
+            )
 
 
 def _check_pair(file: Path, name: str, shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) -> None:
@@ -142,34 +167,37 @@ def _check_pair(file: Path, name: str, shapes: Mapping[str, tuple[int, ...]], co
     if first not in shapes:
         raise PublishError(f"{file.name}: {name} has no A matrix beside it; restore the file from a copy")
     module = name.removeprefix(_PREFIX).partition(".lora_")[0]
-    pattern = config.get("rank_pattern") or {}
-    rank = next((r for key, r in pattern.items() if module == key or module.endswith(f".{key}")), config.get("r"))
-    if shapes[first][0] != rank or shapes[name][1] != rank:
+    patterns = (config.get("rank_pattern") or {}).items()
+    rank = next((r for key, r in patterns if re.match(rf"(.*\.)?({key})$", module)), config.get("r"))
+    a, b = shapes[first], shapes[name]
+    if len(a) < 2 or len(b) < 2 or a[0] != rank or b[1] != rank:
         raise PublishError(
-            f"{file.name}: {module} has rank {shapes[name][1]}, and adapter_config.json says {rank}; they are "
-            "not of one training, so restore both from one copy"
+            f"{file.name}: the matrices of {module} have the shapes {_by(a)} and {_by(b)}, and adapter_config.json "
+            f"says rank {rank}; they are not of one training, so restore both from one copy"
         )
     targets = config.get("target_modules")
     if isinstance(targets, list) and not any(module == t or module.endswith(f".{t}") for t in targets):
         raise PublishError(f"{file.name}: {module} is no target in adapter_config.json; restore both from one copy")
 
 
-def _refuse_resized(shapes: Mapping[str, tuple[int, ...]], tokens: int, vocabulary: int | None) -> None:
+def _by(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _refuse_resized(file: Path, tokens: int, vocabulary: int | None) -> None:
     """An adapter for more tokens than its base has: plain peft refuses it, or its tokens have no embedding."""
     if vocabulary is None:
         return
     remedy = "the base's vocabulary was resized, and no adapter can carry that; push whole weights with --merged"
     if tokens > vocabulary:
         raise PublishError(f"tokenizer: has {tokens} tokens, the base model {vocabulary}: {remedy}")
-    for name, shape in shapes.items():
+    for name, tensor in _tensors(file):
         module = name.rpartition(".")[0].rpartition(".")[2]
-        if module in _EMBEDDINGS and name.endswith(".weight") and shape[0] != vocabulary:
-            raise PublishError(
-                f"adapter_model.safetensors: {name} has {shape[0]} rows, the base {vocabulary}: {remedy}"
-            )
+        if module in _EMBEDDINGS and name.endswith(".weight") and tensor.shape[0] != vocabulary:
+            raise PublishError(f"{file.name}: {name} has {tensor.shape[0]} rows, the base {vocabulary}: {remedy}")
 
 
-def _check_model(folder: Path, tokens: int) -> list[str]:
+def _check_model(folder: Path, tokens: int) -> None:
     config = read_json(folder / "config.json")
     files = sorted(folder.glob("*.safetensors"))
     found: dict[str, str] = {}
@@ -178,13 +206,15 @@ def _check_model(folder: Path, tokens: int) -> list[str]:
             _refuse_unless_finite(file, name, tensor)
             found[name] = file.name
             if name.rpartition(".")[0].rpartition(".")[2] in _EMBEDDINGS and tensor.shape[0] < tokens:
-                raise PublishError(f"{file.name}: {name} has {tensor.shape[0]} rows, the tokenizer {tokens} tokens")
+                raise PublishError(
+                    f"{file.name}: {name} has {tensor.shape[0]} rows, and the tokenizer {tokens} tokens; they are not "
+                    "of one training, so restore both from one copy"
+                )
     index = folder / "model.safetensors.index.json"
-    if index.exists() and read_json(index)["weight_map"] != found:
-        raise PublishError(f"{index.name}: names other weights than there are; export the model again")
-    if not found or not config.get("model_type"):
-        raise PublishError(f"{folder.name}: holds no model; export it again")
-    return []
+    if index.exists() and read_json(index).get("weight_map") != found:
+        raise PublishError(f"{index.name}: names other weights than there are; restore all of them from one copy")
+    if not isinstance(config, dict) or not config.get("model_type"):
+        raise PublishError("config.json: says nothing of a model; restore it from a copy")
 
 
 # -- card -------------------------------------------------------------------------------------------------
@@ -193,18 +223,19 @@ def _check_model(folder: Path, tokens: int) -> list[str]:
 def _check_card(staged: Staged, run: Run) -> None:
     """Complete, of this base, and with the scorecard's figures."""
     text = (staged.folder / "README.md").read_text(encoding="utf-8")
+    remedy = f"correct the section publish of {run.resolved_recipe_path}"
     parts = text.split("---\n", 2)
     try:
         about = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0] else None
     except yaml.YAMLError as error:
-        raise PublishError(f"README.md: its metadata is no YAML ({error})") from None
+        raise PublishError(f"README.md: its metadata is no YAML ({_words(error)}); {remedy}") from None
     if not isinstance(about, dict):
-        raise PublishError("README.md: begins with no metadata; a card without it cannot be found")
+        raise PublishError(f"README.md: begins with no metadata, and a card without it cannot be found; {remedy}")
     wanted = ["base_model", "library_name", "pipeline_tag", "license", "tags", "model-index"]
     missing = [key for key in wanted if not about.get(key)]
     if missing:
-        raise PublishError(f"README.md: does not say {', '.join(missing)}")
+        raise PublishError(f"README.md: does not say {', '.join(missing)}; {remedy}")
     if about["base_model"] not in (staged.base.id, [staged.base.id]):
-        raise PublishError(f"README.md: names {about['base_model']} as its base, not {staged.base.id}")
+        raise PublishError(f"README.md: names {about['base_model']} as its base, not {staged.base.id}; {remedy}")
     if differing := disagreements(text, read_scorecard(run)):
         raise PublishError(f"README.md: {differing[0]}; measure the clone again with `sft evaluate {run.path}`")

@@ -24,6 +24,10 @@ _PEOPLE = re.compile(
     rb"(?<![\w/.~%-])(?:/home/[^/\s\"'<>\\]+|/Users/[^/\s\"'<>\\]+|/root|[A-Za-z]:\\{1,2}Users\\{1,2}[^\\\s\"'<>]+"
     rb"|file://)[/\\]+[\w.+-]+"
 )
+#: A path from the root on, as a whole.
+_ROOTED = re.compile(rb"(?<![\w/.~:%@+-])/[\w.@+-]+(?:/[\w.@+-]+)+")
+#: Where every machine has the same files, so that to name one says nothing of this one.
+_ANYWHERE = (b"bin", b"dev", b"etc", b"lib", b"lib64", b"opt", b"proc", b"sbin", b"sys", b"usr", b"var")
 #: Words and word pieces, in which anything may stand beside anything.
 _VOCABULARY = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model")
 
@@ -74,7 +78,8 @@ def tidied(value: Any) -> Any:
 def paths_in(name: str, data: bytes, places: Iterable[str]) -> list[Finding]:
     """Every path of this machine, or in a person's folder, in the file ``name`` with the content ``data``.
 
-    In configuration (``*.json`` but vocabularies) also any value that as a whole is a path from the root on.
+    Also any other path that is there on this machine and not on every one; in configuration (``*.json`` but
+    vocabularies), any value that as a whole is a path from the root on.
     """
     found = {}
     for place in places:
@@ -86,11 +91,23 @@ def paths_in(name: str, data: bytes, places: Iterable[str]) -> list[Finding]:
             for match in _PEOPLE.finditer(data):
                 if not any(known in match[0] or match[0] in known for known in found):
                     found[match[0]] = "a path in somebody's folder"
+            for match in _ROOTED.finditer(data):
+                if not any(known in match[0] or match[0] in known for known in found) and _is_there(match[0]):
+                    found[match[0]] = "a path of this machine"
         if name.endswith(".json") and name not in (*_VOCABULARY, "scorecard.json"):
             for match in re.finditer(rb'": *"((?:~|[A-Za-z]:)?[/\\][^"\n]*[/\\][^"\n]*)"', data):
                 if not any(known in match[1] or match[1] in known for known in found):
                     found[match[1]] = "a path from the root of a disk"
     return [Finding(_id(raw), name, what, _shown(raw), _line(data, raw)) for raw, what in sorted(found.items())]
+
+
+def _is_there(raw: bytes) -> bool:
+    """Whether there is something at the path ``raw``, which may end with the full stop of a sentence."""
+    if raw.split(b"/")[1] in _ANYWHERE:
+        return False
+    with suppress(OSError, ValueError):
+        return Path(os.fsdecode(raw.rstrip(b"."))).exists()
+    return False
 
 
 def _id(raw: bytes) -> str:

@@ -136,6 +136,11 @@ def settle(
                 f"{repo}: is not there yet, so there is nothing to ask for with --create-pr; leave it out"
             )
     else:
+        if owner not in (user.name, *user.organisations) and not create_pr:
+            raise NoAccess(
+                f"{repo}: belongs to {owner}, and {user.name} cannot write there; ask for it with --create-pr, or name "
+                f"a repository of {' or '.join((user.name, *user.organisations))}"
+            )
         _refuse_other(staged, hub, state, repo, private=private, replace=replace)
     notes = [*notes, *_about_base(staged, hub, repo)]
     remote = state.files if state else {}

@@ -16,13 +16,13 @@ from typing import Any, Literal
 
 from sft import __version__
 from sft.cards import card_of
-from sft.errors import PublishError
+from sft.errors import PublishError, UserError
 from sft.observing import read_scorecard
 from sft.publishing.bases import Base
 from sft.publishing.places import known_places, tidied
 from sft.runs import Run, read_json, write_json, write_text
 
-__all__ = ["PUBLISHABLE", "Staged", "StagedFile", "Weights", "stage"]
+__all__ = ["PUBLISHABLE", "Staged", "StagedFile", "Weights", "ready", "stage"]
 
 Weights = Literal["adapter", "merged"]
 
@@ -73,16 +73,16 @@ class Staged:
 def stage(run: Run, folder: Path, *, base: Base, repo: str, merged: bool) -> Staged:
     """Fill the empty ``folder`` with what ``run`` publishes as ``repo``. ``merged``: whole weights, not an adapter.
 
-    Raises ``PublishError`` where weights are missing, pickled, two of a kind, or linked from elsewhere; ``RunError``
-    for a run without a scorecard.
+    Raises as :func:`ready`, and ``PublishError`` for what is linked from elsewhere.
     """
-    read_scorecard(run)
-    source = _source(run, merged=merged)
+    source = ready(run, merged=merged)
     left_out = dict(_left_out(source, run, merged=merged))
     weights: Weights = "merged" if merged else "adapter"
     if merged and source == run.adapter_path:
         from sft.exporting import export_merged
 
+        for name in _wanted(source, merged=False):
+            _refuse_link(source / name, run)
         export_merged(run, folder)
     else:
         for name in _wanted(source, merged=merged):
@@ -97,8 +97,17 @@ def stage(run: Run, folder: Path, *, base: Base, repo: str, merged: bool) -> Sta
     return Staged(folder, weights, base, files, dict(sorted(left_out.items())))
 
 
+def ready(run: Run, *, merged: bool) -> Path:
+    """The folder that the weights are taken from; it has been trained, and measured.
+
+    Raises ``PublishError`` where weights are missing, pickled, or two of a kind; ``RunError`` without a scorecard.
+    """
+    source = _source(run, merged=merged)
+    read_scorecard(run)
+    return source
+
+
 def _source(run: Run, *, merged: bool) -> Path:
-    """The folder that the weights are taken from."""
     adapter, model = run.adapter_path, run.model_path
     configs = sorted(adapter.rglob("adapter_config.json")) if adapter.is_dir() else []
     if len(configs) > 1 or (configs and (model / "config.json").is_file()):
@@ -154,14 +163,19 @@ def _left_out(source: Path, run: Run, *, merged: bool) -> Iterator[tuple[str, st
 
 
 def _copy(source: Path, target: Path, run: Run) -> None:
-    """The file, and never one from elsewhere: a link could lead to anything on this machine."""
+    """The file, and never one from elsewhere."""
+    _refuse_link(source, run)
+    if not source.is_file():
+        raise PublishError(f"{source}: is no file; move it away")
+    shutil.copyfile(source, target)
+
+
+def _refuse_link(source: Path, run: Run) -> None:
+    """A link could lead to anything on this machine."""
     if not source.resolve().is_relative_to(run.path.resolve()):
         raise PublishError(
             f"{source}: is a link that leads out of the run; put a copy in its place if it is to be published"
         )
-    if not source.is_file():
-        raise PublishError(f"{source}: is no file; move it away")
-    shutil.copyfile(source, target)
 
 
 def _name_base(folder: Path, base: Base) -> None:
@@ -174,6 +188,7 @@ def _name_base(folder: Path, base: Base) -> None:
 
 def _write_ours(run: Run, folder: Path, base: Base, repo: str, weights: Weights) -> None:
     """Card, scorecard, manifest, and how generation stops."""
+    _refuse_link(run.scorecard_path, run)
     scorecard = json.loads(run.scorecard_path.read_text(encoding="utf-8"))
     write_json(folder / "scorecard.json", _without(scorecard, known_places(run)))
     manifest = run.manifest
@@ -209,10 +224,16 @@ def _without(value: Any, places: list[str]) -> Any:
 
 
 def _stops(folder: Path) -> dict[str, Any] | None:
-    """How generation with the clone stops: the end of turn that it was taught. None without a template."""
+    """How generation with the clone stops: the end of turn that it was taught. None without a template.
+
+    A tokenizer that cannot be loaded has none either; ``checks`` refuses it, and says why.
+    """
     from sft.policies import saved_renderer
 
-    renderer = saved_renderer(folder)
+    try:
+        renderer = saved_renderer(folder)
+    except UserError:
+        return None
     if renderer is None:
         return None
     return {"eos_token_id": list(renderer.stop_token_ids), "pad_token_id": renderer.pad_token_id, "do_sample": False}
