@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 llama_cpp = pytest.importorskip("llama_cpp", reason="llama.cpp is not here; pip install -c constraints.txt '.[llama]'")
 
 from exported_runs import trained  # noqa: E402
-from toy_families import FAMILIES, cutting_words_as, model_of, tokenizer_of  # noqa: E402
+from toy_families import FAMILIES, TEXTS, HalfGelu, cutting_words_as, model_of, tokenizer_of  # noqa: E402
 
 from sft.demonstrations import Message  # noqa: E402
 from sft.exporting import export_gguf, export_merged  # noqa: E402
@@ -22,23 +22,6 @@ from sft.exporting.gguf_files import write_gguf  # noqa: E402
 from sft.policies import load_policy  # noqa: E402
 from sft.rendering import Renderer, renderer_for  # noqa: E402
 from sft.runs import Run, read_jsonl  # noqa: E402
-
-TEXTS = (
-    "Hello there. How are you? I'm fine, thank you; and 12345 you?\n\nprint(add(1, 2))  naïve café, it's  the   model",
-    "größer, Привет мир, 你好世界, مرحبا 👩‍👩‍👧 🎉\t\tDON'T 3.14e-5 \n \n end",
-)
-
-
-class HalfGelu(torch.nn.Module):
-    """GELU as llama.cpp has it on a CPU: looked up in a table of float16, by an argument rounded to float16.
-
-    That alone makes logits differ by 0.0035 at most and 5e-4 on average; with it here, too, they are as near as those
-    of the other families, and the same limit serves.
-    """
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        looked_up = torch.nn.functional.gelu(x.half().float(), approximate="tanh").half().float()
-        return torch.where(x.abs() < 10, looked_up, x.clamp(min=0))
 
 
 @contextmanager

@@ -34,6 +34,25 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+#: What tokenizers cut in different ways.
+TEXTS = (
+    "Hello there. How are you? I'm fine, thank you; and 12345 you?\n\nprint(add(1, 2))  naïve café, it's  the   model",
+    "größer, Привет мир, 你好世界, مرحبا 👩‍👩‍👧 🎉\t\tDON'T 3.14e-5 \n \n end",
+)
+
+
+class HalfGelu(torch.nn.Module):
+    """GELU as llama.cpp has it on a CPU: looked up in a table of float16, by an argument rounded to float16.
+
+    That alone makes logits differ by 0.0035 at most and 5e-4 on average; with it here, too, they are as near as those
+    of the other families, and the same limit serves.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        looked_up = torch.nn.functional.gelu(x.half().float(), approximate="tanh").half().float()
+        return torch.where(x.abs() < 10, looked_up, x.clamp(min=0))
+
+
 def tokenizer_of(family: str) -> PreTrainedTokenizerFast:
     """A small tokenizer of the family's kind."""
     match family:
