@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from sft.errors import PublishError
 from sft.publishing.places import known_places, paths_in
 from sft.publishing.staging import Staged
-from sft.runs import Run, read_jsonl
+from sft.runs import Run, read_json, read_jsonl
 
 if TYPE_CHECKING:
+    from sft.demonstrations import Demonstration
     from sft.secret_scan import Finding
 
 __all__ = ["reasons", "screen"]
+
+#: Lines of findings at most; what to do about them stands below, and must be seen.
+_SHOWN = 30
+#: Ids that are hashes of what the demonstration holds.
+_CONTENT_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def reasons(said: Sequence[str]) -> dict[str, str]:
@@ -35,23 +44,32 @@ def screen(staged: Staged, run: Run, token: str, allowed: Mapping[str, str]) -> 
     ``token``: the one that the push uses, wherever it came from. Raises ``PublishError`` with every other finding.
     """
     environment = dict(os.environ) | {"HF_TOKEN": token}
-    found = [one for file in staged.files for one in _in_file(staged, file.path, run, environment)]
-    found += _taught(run, environment)
-    by_id = {one.id: one for one in reversed(found)}
+    sent = [one for file in staged.files for one in _in_file(staged, file.path, run, environment)]
+    taught = _taught(run, environment)
+    by_id = {one.id: one for one in reversed([*sent, *taught])}
     if unknown := sorted(set(allowed) - set(by_id)):
         raise PublishError(f"--allow-finding {unknown[0]}: there is no such finding; leave it out")
-    refused = [one for one in found if one.id not in allowed]
-    if refused:
-        raise PublishError(
-            "\n".join(
-                [
-                    *(str(one) for one in dict.fromkeys(refused)),
-                    f"{run.path}: not to be published with {'that' if len(refused) == 1 else 'those'} in it; take it "
-                    "out where it comes from, or, if it may be seen by everybody, add --allow-finding ID=REASON",
-                ]
-            )
-        )
+    _refuse(run, *([one for one in found if one.id not in allowed] for found in (sent, taught)))
     return {key: f"{by_id[key].what} in {by_id[key].address}: {why}" for key, why in allowed.items()}
+
+
+def _refuse(run: Run, sent: Sequence[Finding], taught: Sequence[Finding]) -> None:
+    """Raise ``PublishError`` where there is a finding: which, where, and what to do."""
+    found = list(dict.fromkeys([*sent, *taught]))
+    if not found:
+        return
+    lines = [str(one) for one in found[:_SHOWN]]
+    if len(found) > _SHOWN:
+        lines.append(f"... and {len(found) - _SHOWN:,} more")
+    those, them, come = ("that", "it", "it comes") if len(found) == 1 else ("those", "them", "they come")
+    ways = [f"take {them} out where {come} from"] if sent else []
+    if taught:
+        ways.append(f"mask {them} in the demonstrations (`sft check --secrets` names every row) and train again")
+    lines.append(
+        f"{run.path}: not to be published with {those} in it; {', and '.join(ways)}; or, where everybody may see "
+        f"{them}, add --allow-finding ID=REASON"
+    )
+    raise PublishError("\n".join(lines))
 
 
 def _in_file(staged: Staged, name: str, run: Run, environment: Mapping[str, str]) -> list[Finding]:
@@ -61,18 +79,54 @@ def _in_file(staged: Staged, name: str, run: Run, environment: Mapping[str, str]
     if not path.stat().st_size:
         return []
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        found = secrets_in(name, data, environment=environment)
+        if name == "scorecard.json":  # examples, as they were before JSON wrote their lines in one
+            texts = "\n".join(_texts(json.loads(bytes(data)))).encode("utf-8", "surrogatepass")
+            found = [replace(one, line=None) for one in secrets_in(name, texts, environment=environment, mail=True)]
+        else:
+            found = secrets_in(name, data, environment=environment, mail=name == "README.md")
         if not name.endswith(".safetensors"):
             found += paths_in(name, bytes(data), known_places(run))
     return found
 
 
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a JSON value, names too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for name, part in value.items():
+            yield name
+            yield from _texts(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _texts(part)
+
+
 def _taught(run: Run, environment: Mapping[str, str]) -> list[Finding]:
     """What the clone may repeat, since it was trained on it."""
-    from sft.demonstrations import Demonstration
     from sft.secret_scan import in_demonstrations
 
-    if not run.demonstrations_path.exists():
-        return []
-    rows = (row for row in read_jsonl(run.demonstrations_path) if row.get("split", "train") == "train")
-    return in_demonstrations((Demonstration.from_dict(row) for row in rows), environment=environment)
+    return in_demonstrations(_as_trained_on(run), environment=environment)
+
+
+def _as_trained_on(run: Run) -> list[Demonstration]:
+    """The training demonstrations of ``run``, none of them masked or taken out afterwards: the weights know them still.
+
+    Raises ``PublishError`` where they are not what was trained on. An id is of the content, unless the data had ids.
+    """
+    from sft.demonstrations import Demonstration
+
+    path = run.demonstrations_path
+    again = "restore it from a copy, or mask the rows in your own data and train again"
+    if not path.exists():
+        raise PublishError(f"{path}: is not there, so that nobody can see what the clone may repeat; {again}")
+    try:
+        rows = [Demonstration.from_dict(row) for row in read_jsonl(path) if row.get("split", "train") == "train"]
+        recorded = sorted(read_json(run.split_path)["ids"]["train"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise PublishError(f"{path}: is not as it was written ({error}); {again}") from None
+    altered = [d for d in rows if _CONTENT_ID.fullmatch(d.id) and d.id != replace(d, id="").id]
+    if sorted(d.id for d in rows) != recorded or 0 < len(altered) < len(rows) / 2:
+        where = f" ({altered[0].address} for one)" if altered else ""
+        raise PublishError(f"{path}: is not what was trained on{where}; {again}")
+    return rows

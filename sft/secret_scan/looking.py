@@ -11,18 +11,20 @@ from itertools import accumulate, chain, islice
 from sft.demonstrations import Demonstration
 from sft.secret_scan.findings import Bytes, Finding
 from sft.secret_scan.machine import Known, known
-from sft.secret_scan.tokens import Found, personal, tokens
+from sft.secret_scan.tokens import PERSONAL, Found, personal, tokens
 
 __all__ = ["in_demonstrations", "secrets_in"]
 
 
-def secrets_in(path: str, data: Bytes, *, environment: Mapping[str, str] = os.environ) -> list[Finding]:
+def secrets_in(
+    path: str, data: Bytes, *, environment: Mapping[str, str] = os.environ, mail: bool = False
+) -> list[Finding]:
     """Every secret in ``data``, the content of the file that is called ``path``: in the order found, each value once.
 
     Secret are tokens by their issuers' prefixes, private keys, passwords in URLs; in text also what the detectors of
     ``detect-secrets`` know; the value of every variable of ``environment`` whose name says so (``HF_TOKEN``,
     ``DB_PASSWORD``); and the home folder and the user's name. To find a token that is only in memory, add it to
-    ``environment`` under such a name.
+    ``environment`` under such a name. ``mail``: e-mail addresses too, in a text that holds demonstrations.
 
     Short words are in every text, so a value counts from 8 characters on (16 if it is one word of lower-case letters),
     a user's name from 5 on (6 in bytes that are no text), as a whole word, if it is not the name of many (``root``),
@@ -30,7 +32,9 @@ def secrets_in(path: str, data: Bytes, *, environment: Mapping[str, str] = os.en
     """
     lines = _is_text(data)
     found: dict[str, Finding] = {}
-    for place, _, hit in sorted(_hits(data, known(environment), text=lines)):
+    for place, _, hit in sorted(
+        _hits(data, known(environment), text=lines, people=["an e-mail address"] if mail else [])
+    ):
         if hit.id not in found:
             found[hit.id] = Finding(hit.id, path, hit.what, hit.excerpt, _line(data, place) if lines else None)
     return list(found.values())
@@ -51,7 +55,7 @@ def in_demonstrations(
         texts = ["\n".join((*(turn.content for turn in d.prompt), d.completion, *d.references)) for d in part]
         data = b"\n\0\n".join(pieces := [text.encode("utf-8") for text in texts])
         ends = list(accumulate(len(piece) + 3 for piece in pieces))
-        for place, _, hit in sorted(_hits(data, looked_for, text=True, people=True)):
+        for place, _, hit in sorted(_hits(data, looked_for, text=True, people=PERSONAL)):
             d = part[bisect_right(ends, place)]
             if hit.id not in found:
                 file, line = (d.source.file, d.source.line) if d.source else (d.address, None)
@@ -61,8 +65,8 @@ def in_demonstrations(
     return [replace(one, others=tuple(others.get(one.id, ()))) for one in found.values()]
 
 
-def _hits(data: Bytes, looked_for: Known, *, text: bool, people: bool = False) -> Iterator[Found]:
-    """Every secret in ``data``, and of ``people``; nothing twice: ours of a token goes before what lies within it."""
+def _hits(data: Bytes, looked_for: Known, *, text: bool, people: Iterable[str]) -> Iterator[Found]:
+    """Every secret in ``data``, and what ``people`` names; nothing twice: a token of ours goes before what is in it."""
     ours = sorted(tokens(data, text=text))
     yield from ours
     yield from looked_for.within(data, text=text)
@@ -72,7 +76,7 @@ def _hits(data: Bytes, looked_for: Known, *, text: bool, people: bool = False) -
 
     starts = [start for start, _, _ in ours]
     reached = [0, *accumulate((end for _, end, _ in ours), max)]
-    for start, end, hit in chain(detected(data), personal(data) if people else ()):
+    for start, end, hit in chain(detected(data), personal(data, people)):
         if reached[bisect_left(starts, end)] <= start:
             yield start, end, hit
 

@@ -7,12 +7,12 @@ newer OpenAI and GitHub tokens above all, and everything that may stand in weigh
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from sft.secret_scan.findings import Bytes, Hit, continues, hit_of, places
 
-__all__ = ["Found", "personal", "placeholder", "tokens"]
+__all__ = ["PERSONAL", "Found", "personal", "placeholder", "tokens"]
 
 #: Where a value begins, where it ends, and what it is.
 Found = tuple[int, int, Hit]
@@ -112,10 +112,10 @@ _TOKENS = (
 _LINE_ENDS = re.compile(rb"\\[nr]|\s")
 
 #: What somebody can be found by; only in what experts wrote, for licences and vocabularies are full of addresses.
-_PERSONAL = (
-    ("an e-mail address", re.compile(rb"(?<![\w.+-])\w[\w.+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}\b")),
-    ("a home folder", re.compile(rb"(?:/home/|/Users/|\b[A-Za-z]:\\{1,2}Users\\{1,2})[A-Za-z0-9][\w.-]*")),
-)  # fmt: skip
+PERSONAL = {
+    "an e-mail address": re.compile(rb"(?<![\w.+-])\w[\w.+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}\b"),
+    "a home folder": re.compile(rb"(?:/home/|/Users/|\b[A-Za-z]:\\{1,2}Users\\{1,2})[A-Za-z0-9][\w.-]*"),
+}
 #: Addresses at the names that are kept for examples (RFC 2606), and folders of nobody.
 _NOBODY = re.compile(
     rb"(?i).*@(?:.*\.)?example\.(?:com|net|org|edu)|.*\.(?:example|test|invalid|localhost)"
@@ -136,9 +136,9 @@ def tokens(data: Bytes, *, text: bool) -> Iterator[Found]:
                 yield place, match.end(), hit_of(kind.what, value, kind.public)
 
 
-def personal(data: Bytes) -> Iterator[Found]:
+def personal(data: Bytes, kinds: Iterable[str] = tuple(PERSONAL)) -> Iterator[Found]:
     """Every e-mail address and home folder in ``data``."""
-    for what, pattern in _PERSONAL:
-        for match in pattern.finditer(data):
+    for what in kinds:
+        for match in PERSONAL[what].finditer(data):
             if not _NOBODY.fullmatch(match[0]):
                 yield match.start(), match.end(), hit_of(what, match[0])
