@@ -166,6 +166,20 @@ def test_masked_after_training_it_is_still_what_the_weights_know(bench: Bench) -
         assert f"{path}: " in done.err and "train again" in done.err and done.err.count("\n") == 1
 
 
+def test_masked_in_the_middle_of_training_the_first_half_is_still_learned(bench: Bench) -> None:
+    """``--resume --allow-change`` with cleaner data: what was seen before is named by its hash."""
+    changes = [
+        {"what": "data.hash", "from": f"{step}0123456789abcdef", "to": "f", "when": "", "step": step}
+        for step in (0, 24, None)
+    ]
+    bench.change("manifest.json", changes=changes)
+    done = bench.push()
+    refused(bench, done)
+    (line,) = [line for line in done.err.splitlines() if "manifest.json: " in line]
+    assert "until step 24 it was trained on other demonstrations" in line and "hash 240123456789" in line
+    assert len(re.findall(r"\(id [0-9a-f]{12}\)", line)) == 1
+
+
 def test_ids_of_the_users_own_are_no_alterations(bench: Bench) -> None:
     """Hashes that some other program made are none of the content as we write it."""
     split, path = read_json(bench.run / "split.json"), bench.run / "demonstrations.jsonl"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import mmap
 import os
@@ -106,7 +107,19 @@ def _taught(run: Run, environment: Mapping[str, str]) -> list[Finding]:
     """What the clone may repeat, since it was trained on it."""
     from sft.secret_scan import in_demonstrations
 
-    return in_demonstrations(_as_trained_on(run), environment=environment)
+    return [*_before_changes(run), *in_demonstrations(_as_trained_on(run), environment=environment)]
+
+
+def _before_changes(run: Run) -> Iterator[Finding]:
+    """Other demonstrations that the run went on from (``--allow-change``): learned, and not kept."""
+    from sft.secret_scan import Finding
+
+    for change in run.changes:
+        step, old = change.get("step") or 0, str(change.get("from"))
+        if change.get("what") == "data.hash" and step > 0:
+            what = f"until step {step} it was trained on other demonstrations, which are not here to be looked through"
+            key = hashlib.sha256(f"data\0{old}".encode()).hexdigest()[:12]
+            yield Finding(key, str(run.manifest_path), what, f"hash {old[:12]}\N{HORIZONTAL ELLIPSIS}")
 
 
 def _as_trained_on(run: Run) -> list[Demonstration]:
