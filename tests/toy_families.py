@@ -62,10 +62,19 @@ def tokenizer_of(family: str) -> PreTrainedTokenizerFast:
             return as_sentencepiece(small_tokenizers.llama2())
         case "gemma3" | "gemma3, stretched":
             return as_sentencepiece(small_tokenizers.gemma(small_tokenizers.trl_template("gemma")))
+        case "smollm2":
+            return smollm2()
         case "qwen2" | "qwen3":
             return cutting_words_as("qwen2")
         case _:
             return small_tokenizers.chatml()
+
+
+def smollm2() -> PreTrainedTokenizerFast:
+    """SmolLM2's special tokens: its template begins with what is called the first token, its tokenizer does not."""
+    return small_tokenizers.byte_level(
+        small_tokenizers.CHATML, ("<|im_start|>", "<|im_end|>"), bos="<|im_start|>", eos="<|im_end|>"
+    )
 
 
 def model_of(family: str, rows: int, *, seed: int = 0) -> PreTrainedModel:

@@ -21,7 +21,7 @@ from sft.exporting.appearing import appear, making, refuse_taken
 from sft.exporting.clones import Clone, clone_of, config_of, recipe_of
 from sft.exporting.families import add_settings, architecture, family_of, tensors_of
 from sft.exporting.modelfiles import modelfile_of
-from sft.exporting.vocabularies import Vocabulary, vocabulary_of
+from sft.exporting.vocabularies import Vocabulary, begins_itself, vocabulary_of
 from sft.files import write_text
 from sft.policies import quiet_engine
 from sft.rendering import Renderer
@@ -155,9 +155,7 @@ def _add_vocabulary(writer: GGUFWriter, vocabulary: Vocabulary, renderer: Render
     writer.add_pad_token_id(renderer.pad_token_id)
     if tokenizer.unk_token_id is not None:
         writer.add_unk_token_id(tokenizer.unk_token_id)
-    # As the template has it: whoever renders without the template's own BOS, as Ollama does, gets the one it writes.
-    bos = tokenizer.bos_token
-    writer.add_add_bos_token(bool(bos) and renderer.frame.skeleton.startswith(str(bos)))
+    writer.add_add_bos_token(begins_itself(renderer))
     writer.add_add_eos_token(False)
     writer.add_chat_template(renderer.template)
 

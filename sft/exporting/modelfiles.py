@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from jinja2 import TemplateError
 
 from sft.demonstrations import Message
+from sft.exporting.vocabularies import begins_itself
 from sft.templates import conversation
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _WORDS = ("Be brief.", "How are you?", "Fine, thank you.", "And she?", "Fine too
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """The texts that a template writes around messages; the beginning-of-sequence token is not among them.
+    """The texts that a template writes around messages, but the first token where the tokenizer writes it, too.
 
     ``system``: before a system message. ``first``: before the first user message, where no system message was given;
     ``first_after_system``: where one was. ``answer``: before an assistant's; ``again``: before a later user message;
@@ -113,14 +114,14 @@ def around(renderer: Renderer) -> Around | str:
 
 
 def _rendered(renderer: Renderer, prompt: Sequence[Message]) -> str:
-    """The prompt's text without the beginning-of-sequence token, which Ollama writes itself."""
+    """The prompt's text, without the beginning-of-sequence token where Ollama writes that itself."""
     text: str = renderer.tokenizer.apply_chat_template(
         conversation(tuple(prompt), fold_system=renderer.frame.fold_system),
         chat_template=renderer.template,
         tokenize=False,
         add_generation_prompt=True,
     )
-    return text.removeprefix(renderer.tokenizer.bos_token or "")
+    return text.removeprefix(renderer.tokenizer.bos_token) if begins_itself(renderer) else text
 
 
 def _between(text: str, prompt: Sequence[Message]) -> list[str] | None:

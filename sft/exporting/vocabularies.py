@@ -20,7 +20,7 @@ from sft.errors import PolicyError
 if TYPE_CHECKING:
     from sft.rendering import Renderer
 
-__all__ = ["Vocabulary", "vocabulary_of"]
+__all__ = ["Vocabulary", "begins_itself", "vocabulary_of"]
 
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
 _REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -77,6 +77,21 @@ def vocabulary_of(renderer: Renderer, rows: int) -> Vocabulary:
     tokens, types = _tokens(state, rows, unknown=None)
     pre = _word_rule(name, state)
     return Vocabulary("gpt2", pre, tokens, types, merges=[f"{left} {right}" for left, right in merges])
+
+
+def begins_itself(renderer: Renderer) -> bool:
+    """Whether the tokenizer puts the beginning-of-sequence token before a text, which llama.cpp is then told to do.
+
+    A program that renders the template drops the one that the template writes. Where the template alone writes it, a
+    text without a template begins without.
+    """
+    tokenizer = renderer.tokenizer
+    bos = tokenizer.bos_token
+    return (
+        bool(bos)
+        and tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
+        and renderer.frame.skeleton.startswith(bos)
+    )
 
 
 def _unknown(name: str, what: str) -> PolicyError:
