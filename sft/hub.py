@@ -7,6 +7,7 @@ it, :class:`Doubt`. Nothing here decides what to do about a doubt; ``publishing.
 from __future__ import annotations
 
 import json
+import re
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -179,12 +180,14 @@ class Hub:
 
     def _curb(self, response: httpx2.Response) -> None:
         """What the client would obey without a limit: hours of Retry-After, and a retry of create_repo without end."""
+        # By this header the client would wait for the whole of the window; in place of the other one it serves.
+        limit = re.search(r"\br=0;t=(\d+)", response.headers.pop("ratelimit", ""))
+        if limit and response.status_code == 429:
+            response.headers.setdefault("retry-after", limit[1])
         asked = response.headers.get("retry-after", "")
         if asked.isdigit() and int(asked) > self.patience.longest_pause_seconds:
             response.headers["retry-after"] = str(int(self.patience.longest_pause_seconds))
             response.headers["x-asked-to-wait"] = asked
-        if "ratelimit" in response.headers:  # the client would wait for the whole of the window
-            del response.headers["ratelimit"]
         if response.status_code == 409 and response.request.url.path == "/api/repos/create":
             response.read()
             if "conflicting operation" in response.text:
@@ -198,6 +201,8 @@ class Hub:
     def who(self) -> User:
         """Who the token belongs to. Raises ``NoAccess`` where the hub does not accept it."""
         found = self._ask("whoami", lambda: self._api.whoami())
+        if not isinstance(found, Mapping) or "name" not in found:
+            raise PublishError(f"{self.endpoint}: does not answer as a hub does; check HF_ENDPOINT")
         organisations = tuple(str(one["name"]) for one in found.get("orgs", ()))
         about = (found.get("auth") or {}).get("accessToken") or {}
         role = "read" if _may_only_read(about.get("fineGrained")) else str(about.get("role", ""))
@@ -378,8 +383,14 @@ class Hub:
             return PublishError(
                 f"{self.endpoint}: does not speak Xet, which the client uses where it can; set HF_HUB_DISABLE_XET=1"
             )
+        if isinstance(error, ValueError) and "LFS batch API returned errors" in str(error):
+            said = " ".join(str(error).partition("errors:")[2].replace(self.token or "\0", "...").split())[:300]
+            return PublishError(f"{self.endpoint}: takes no large file ({said}); make room there, or push elsewhere")
         if isinstance(error, ValueError) and "metadata in README.md" in str(error):
-            return PublishError(f"the hub refuses the card's metadata ({' '.join(str(error).split())[:300]})")
+            said = " ".join(str(error).split())[:300]
+            return PublishError(
+                f"README.md: the hub refuses the card's metadata ({said}); correct the section publish of the recipe"
+            )
         return None
 
     def _judged_answer(self, answer: httpx2.Response) -> Exception:

@@ -137,6 +137,23 @@ def test_an_hour_asked_for_again_and_again_is_said(bench: Bench) -> None:
     assert "wait for 3600 s" in done.err and max(bench.naps) == 60
 
 
+@pytest.mark.parametrize("code", [408, 409, 412, 423, 425, 429])
+def test_codes_that_say_not_now(bench: Bench, clone: dict[str, bytes], code: int) -> None:
+    """The branch is looked at again, not guessed of; a 412 without another commit is as good as a 503."""
+    bench.hub.fault("commit", status(code))
+    published(bench, bench.push(), clone)
+    assert bench.hub.kinds().count("commit") == 2
+
+
+@pytest.mark.parametrize(("window", "pause"), [(7, 7), (3000, 60)])
+@pytest.mark.parametrize("kind", ["commit", "preupload"])
+def test_the_window_of_a_rate_limit(bench: Bench, clone: dict[str, bytes], kind: str, window: int, pause: int) -> None:
+    """The hub's own header for how long it is until it takes more; obeyed up to a limit, as Retry-After is."""
+    bench.hub.fault(kind, status(429, RateLimit=f'"api";r=0;t={window}'))
+    published(bench, bench.push(), clone)
+    assert [round(nap) for nap in bench.naps] == [pause + (kind == "preupload")]
+
+
 @pytest.mark.parametrize("kind", ["validate_yaml", "whoami", "commit"])
 def test_a_proxy_answers_with_a_page(bench: Bench, clone: dict[str, bytes], kind: str) -> None:
     """An HTML 502 is no JSON, and no reason for a traceback."""
@@ -179,6 +196,23 @@ def test_stalled_for_ever(bench: Bench, clone: dict[str, bytes]) -> None:
     done = bench.push()
     unchanged(bench, done, 7)
     assert "run the same command again" in done.err
+    published(bench, bench.push(), clone)
+
+
+@pytest.mark.parametrize("gone", [status(503), status(401), connection_cut], ids=["503", "401", "cut"])
+def test_nobody_can_be_asked_what_became_of_it(bench: Bench, clone: dict[str, bytes], gone: Any) -> None:
+    """It was applied, the answer was lost, and the hub with it: nobody may say that the branch is as it was."""
+
+    def act(handler: Handler, serve: Any) -> None:
+        serve()
+        bench.hub.fault("info", gone, times=1000)
+        handler.cut()
+
+    bench.hub.fault("commit", act)
+    done = bench.push()
+    assert done.code == 7 and bench.head == clone and not (bench.run / "push.json").exists()
+    assert "cannot be seen" in done.err and "is as it was" not in done.err
+    bench.hub._faults.clear()
     published(bench, bench.push(), clone)
 
 
@@ -281,6 +315,93 @@ def test_a_gitignore_on_the_hub_that_keeps_a_file_out(bench: Bench) -> None:
     bench.hub.put(CLONE, OLD | {".gitignore": b"tokenizer.json\n"})
     done = bench.push()
     assert done.code == 8 and "tokenizer.json" in done.err and not (bench.run / "push.json").exists()
+
+
+@pytest.mark.parametrize("code", [503, 403, 400])
+def test_the_tag_cannot_be_set(bench: Bench, clone: dict[str, bytes], code: int) -> None:
+    """The clone is there by then, so none of the outcomes that say otherwise; the same command sets the tag."""
+    bench.hub.fault("tag", status(code), times=1000)
+    done = bench.push("--tag", "v1")
+    assert done.code == 8 and "is there and verified" in done.err and f"answer {code}" in done.err
+    assert bench.head == clone and not (bench.run / "push.json").exists()
+    bench.hub._faults.clear()
+    published(bench, bench.push("--tag", "v1"), clone)
+    assert bench.hub.repos[CLONE].tags == {"v1": bench.receipt()["commit"]}
+
+
+def test_the_receipt_cannot_be_written(bench: Bench, clone: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    from sft.errors import RunError
+
+    def full(path: Path, value: Any) -> None:
+        raise RunError(f"{path} cannot be written: the disk is full; free some space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sft.publishing.receipts.write_json", full)
+        done = bench.push()
+    assert done.code == 8 and "push.json cannot be written: the disk is full" in done.err and bench.head == clone
+    published(bench, bench.push(), clone)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"pushes": [1]}', '{"pushes": null}'])
+def test_a_receipt_that_cannot_be_added_to(bench: Bench, text: str) -> None:
+    """Found before anything is sent, not after."""
+    (bench.run / "push.json").write_text(text, encoding="utf-8")
+    done = bench.push()
+    assert done.code == 2 and "push.json" in done.err and bench.head == OLD and bench.hub.requests == []
+    assert (bench.run / "push.json").read_text(encoding="utf-8") == text
+
+
+def test_a_hub_that_does_not_speak_xet(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client has no other way then, unless it is told; so that is what is said."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
+    done = bench.push()
+    unchanged(bench, done, 2)
+    assert "HF_HUB_DISABLE_XET=1" in done.err
+
+
+def test_a_hub_that_is_full(bench: Bench) -> None:
+    """It says so for each file, in an answer 200."""
+
+    def full(handler: Handler, serve: Any) -> Any:
+        rows = [
+            {"oid": row["oid"], "size": row["size"], "error": {"code": 403, "message": "storage limit reached"}}
+            for row in json.loads(handler.body())["objects"]
+        ]
+        raw = json.dumps({"transfer": "basic", "objects": rows}).encode()
+        return 200, {"Content-Type": "application/vnd.git-lfs+json"}, raw
+
+    bench.hub.fault("lfs_batch", full, times=1000)
+    done = bench.push()
+    unchanged(bench, done, 2)
+    assert "takes no large file" in done.err and "storage limit reached" in done.err
+
+
+def test_metadata_that_the_hub_does_not_like(bench: Bench) -> None:
+    said = json.dumps({"errors": [{"message": "license must be one of these"}], "warnings": []}).encode()
+    bench.hub.fault(
+        "validate_yaml", lambda handler, serve: (400, {"Content-Type": "application/json"}, said), times=1000
+    )
+    done = bench.push()
+    unchanged(bench, done, 2)
+    assert "README.md: " in done.err and "license must be one of these" in done.err and "; " in done.err
+
+
+@pytest.mark.parametrize("said", [b'{"error": "who?"}', b"[]", b'"hello"'])
+def test_an_address_of_something_else(bench: Bench, said: bytes) -> None:
+    bench.hub.fault("whoami", lambda handler, serve: (200, {"Content-Type": "application/json"}, said), times=1000)
+    done = bench.push()
+    unchanged(bench, done, 2)
+    assert "does not answer as a hub does; check HF_ENDPOINT" in done.err
+
+
+def test_a_repository_under_another_name(bench: Bench) -> None:
+    """A hub follows a renamed one; nobody would look for the clone there."""
+    about = {"_id": "1", "id": "me/renamed", "sha": bench.hub.repos[CLONE].refs["main"], "private": True, "tags": []}
+    raw = json.dumps(about | {"siblings": []}).encode()
+    bench.hub.fault("info", lambda handler, serve: (200, {"Content-Type": "application/json"}, raw))
+    done = bench.push()
+    unchanged(bench, done, 4)
+    assert "is called me/renamed now" in done.err
 
 
 def test_disk_full_while_staging(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ Exit status:
   5  conflict: somebody else's commit came first, and nothing of ours is in the branch
   6  the hub does not answer as it should; the branch is as it was; run it again later
   7  a commit was sent and no answer came; it may still land; run it again, which finds out
-  8  the commit is there, and what was downloaded is not, or could not be shown to be, what was sent
+  8  the commit is there, and what was downloaded is not, or could not be shown to be, what was sent; or the tag or
+     the receipt could not be written
 """
 _TOKEN = re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{20,}")
 #: How somebody may try to hand one over; argparse would repeat it in its complaint.

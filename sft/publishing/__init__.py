@@ -1,7 +1,8 @@
 """Publishing a clone: staged, checked, planned, sent as one commit, verified, receipted; and the same when repeated.
 
 :func:`push` is all of it. The steps, each in a module of its own: ``bases`` (which model the clone stands on),
-``staging``, ``checks``, ``screening`` (secrets and paths of this machine), ``plan``, ``sending``, ``verifying``.
+``staging``, ``checks``, ``screening`` (secrets and paths of this machine), ``plan``, ``sending``, ``verifying``,
+``receipts``.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sft.errors import PublishError
+from sft.errors import OtherContent, PublishError, RunError, Unverified
 from sft.hub import Hub, is_repository
 from sft.publishing.bases import base_of
 from sft.publishing.plan import Plan, settle
+from sft.publishing.receipts import earlier_pushes, write_receipt
 from sft.publishing.screening import reasons, screen
 from sft.publishing.staging import ready, stage
 from sft.runs import Run
@@ -71,6 +73,7 @@ def push(
     """
     repo, private = _wishes(run, asked)
     ready(run, merged=asked.merged)
+    earlier_pushes(run)  # one that cannot be added to is found before anything is sent
     base = base_of(run, asked.base_model)
     hub = (connect or Hub)()
     with tempfile.TemporaryDirectory(prefix="sft-push-") as scratch:
@@ -102,7 +105,7 @@ def push(
 
 def _carried_out(run: Run, plan: Plan, staged: Any, hub: Hub, say: Callable[[str], None]) -> Pushed:
     from sft.publishing.sending import Sent, send, tag
-    from sft.publishing.verifying import verify, write_receipt
+    from sft.publishing.verifying import verify
 
     if plan.nothing_to_send and plan.parent is not None:
         sent = Sent(plan.parent, None, False)
@@ -110,8 +113,17 @@ def _carried_out(run: Run, plan: Plan, staged: Any, hub: Hub, say: Callable[[str
         sent = send(plan, staged, hub, say)
     say(f"push      verifying: {len(plan.files)} files at {sent.commit[:12]}, downloaded again")
     verify(plan, staged, sent, hub)
-    tag(plan, sent.commit, hub)
-    return Pushed(plan, write_receipt(run, plan, sent), sent.made)
+    try:
+        tag(plan, sent.commit, hub)
+        return Pushed(plan, write_receipt(run, plan, sent), sent.made)
+    except OtherContent:
+        raise
+    except (PublishError, RunError) as error:  # of which none may say now that nothing was sent
+        why = str(error).rpartition("; ")[0] or str(error)
+        raise Unverified(
+            f"{plan.repo} at {sent.commit[:12]}: is there and verified, but what was to follow is not done ({why}); "
+            "run the same command again, which sends nothing twice"
+        ) from error
 
 
 def _wishes(run: Run, asked: Asked) -> tuple[str, bool]:

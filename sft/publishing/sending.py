@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from sft.errors import Conflict, OtherContent, Unavailable, Unsettled
+from sft.errors import Conflict, OtherContent, PublishError, Unavailable, Unsettled
 from sft.hub import Doubt, Hub, RemoteFile, State
 from sft.publishing.plan import Plan, holds
 from sft.publishing.staging import Staged
@@ -111,14 +111,14 @@ def _commit(plan: Plan, staged: Staged, hub: Hub, parent: str | None, say: Calla
             last = doubt
             late = late or doubt.sent
             say(f"push      {doubt.why}; looking what {plan.repo} holds now")
-            found = _found(plan, staged, hub, parent)
+            found = _looked_for(plan, staged, hub, parent, late=late)
             if found is not None:
                 return found
             if number + 1 < hub.patience.tries:
                 hub.patience.pause(number, doubt.retry_after)
         else:
             return Sent(commit, _pull_request_of(plan, hub, commit), True)
-    found = _found(plan, staged, hub, parent)
+    found = _looked_for(plan, staged, hub, parent, late=late)
     if found is not None:
         return found
     if late:
@@ -130,6 +130,22 @@ def _commit(plan: Plan, staged: Staged, hub: Hub, parent: str | None, say: Calla
         f"{plan.repo}: the hub takes no commit ({last.why}); {plan.branch} is as it was, so run the same command again "
         "later"
     )
+
+
+def _looked_for(plan: Plan, staged: Staged, hub: Hub, parent: str | None, *, late: bool) -> Sent | None:
+    """As :func:`_found`; where the hub cannot be asked and a commit may have landed, that is what is said."""
+    try:
+        return _found(plan, staged, hub, parent)
+    except Conflict:
+        raise
+    except PublishError as error:
+        if not late:
+            raise
+        why = str(error).rpartition("; ")[0] or str(error)
+        raise Unsettled(
+            f"{plan.repo}: a commit was sent, and what became of it cannot be seen ({why}); run the same command again "
+            "in a while, which finds out"
+        ) from error
 
 
 def _found(plan: Plan, staged: Staged, hub: Hub, parent: str | None) -> Sent | None:

@@ -1,4 +1,4 @@
-"""Proof and receipt: every file downloaded at the commit, into an empty folder and cache, and hashed.
+"""Proof: every file downloaded at the commit, into an empty folder and cache, and hashed.
 
 A snapshot is no proof: the client takes a file of the right size with another byte in it, and serves one from its
 cache while the hub answers nothing but 401.
@@ -9,19 +9,15 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from sft.errors import PublishError, Unverified
-from sft.files import read_json, write_json
 from sft.hub import Hub
 from sft.publishing.plan import Plan, holds
 from sft.publishing.sending import Sent
 from sft.publishing.staging import Staged
-from sft.runs import Run, now
 
-__all__ = ["verify", "write_receipt"]
+__all__ = ["verify"]
 
 
 def verify(plan: Plan, staged: Staged, sent: Sent, hub: Hub) -> None:
@@ -75,34 +71,3 @@ def _load(folder: Path, staged: Staged, where: str) -> None:
             AutoTokenizer.from_pretrained(folder)
     except Exception as error:  # three libraries read these files, each with errors of its own
         raise Unverified(f"{where}: what was downloaded does not load ({type(error).__name__}: {error})") from error
-
-
-def write_receipt(run: Run, plan: Plan, sent: Sent) -> dict[str, Any]:
-    """Put on record in ``push.json`` what is where; one row for each endpoint, repository and branch."""
-    row: dict[str, Any] = {
-        "endpoint": plan.endpoint,
-        "repo": plan.repo,
-        "branch": plan.branch,
-        "commit": sent.commit,
-        "pull_request": sent.pull_request,
-        "tag": plan.tag,
-        "private": plan.private,
-        "who": plan.who,
-        "verified": now(),
-        "weights": plan.weights,
-        "base_model": plan.base_model,
-        "base_revision": plan.base_revision,
-        "content": plan.content,
-        "files": {one.path: {"size": one.size, "sha256": one.sha256} for one in plan.files},
-        "allowed": dict(plan.allowed),
-    }
-    path = run.path / "push.json"
-    known = read_json(path) if path.exists() else {}
-    rows = known.get("pushes", []) if isinstance(known, dict) else []
-    kept = [one for one in rows if _place(one) != _place(row)]
-    write_json(path, {"schema_version": 1, "pushes": [*kept, row]})
-    return row
-
-
-def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(row.get(key) for key in ("endpoint", "repo", "branch"))
