@@ -32,6 +32,7 @@ from huggingface_hub.utils._http import default_client_factory
 from huggingface_hub.utils._validators import validate_repo_id
 
 from sft.errors import NoAccess, PublishError, Unavailable
+from sft.typography import plain
 
 __all__ = ["PATIENCE", "Doubt", "Hub", "Patience", "RemoteFile", "State", "User", "is_loopback", "is_repository"]
 
@@ -75,7 +76,7 @@ class Doubt(Exception):
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Who the token belongs to, and what it may do."""
+    """Who the token belongs to, what it may do, and the organisations that they may do it for."""
 
     name: str
     organisations: tuple[str, ...]
@@ -203,7 +204,7 @@ class Hub:
         found = self._ask("whoami", lambda: self._api.whoami())
         if not isinstance(found, Mapping) or "name" not in found:
             raise PublishError(f"{self.endpoint}: does not answer as a hub does; check HF_ENDPOINT")
-        organisations = tuple(str(one["name"]) for one in found.get("orgs", ()))
+        organisations = tuple(str(o["name"]) for o in found.get("orgs") or () if o.get("roleInOrg") != "read")
         about = (found.get("auth") or {}).get("accessToken") or {}
         role = "read" if _may_only_read(about.get("fineGrained")) else str(about.get("role", ""))
         return User(str(found["name"]), organisations, role)
@@ -419,4 +420,4 @@ class Hub:
             text = answer.headers.get("x-error-message") or answer.text
         except httpx2.StreamError:  # a download's answer is not read
             return "no reason"
-        return " ".join(text.replace(self._token or "\0", "...").split())[:200]
+        return plain(" ".join(text.replace(self._token or "\0", "...").split()))[:200]

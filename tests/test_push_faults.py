@@ -394,6 +394,17 @@ def test_an_address_of_something_else(bench: Bench, said: bytes) -> None:
     assert "does not answer as a hub does; check HF_ENDPOINT" in done.err
 
 
+def test_what_others_wrote_does_not_reach_the_terminal_raw(bench: Bench) -> None:
+    """Names of files that are there, and the hub's own words."""
+    bench.hub.put(CLONE, OLD | {"\x1b[2Jnotes\n.txt": b"", "\u202etxt.exe": b""})
+    done = bench.push("--dry-run")
+    assert done.code == 0 and "U+001B" in done.out and "U+202E" in done.out
+    assert not {"\x1b", "\u202e"} & set(done.out)
+    bench.hub.fault("whoami", lambda handler, serve: (400, {"Content-Type": "text/plain"}, b"\x1b[2J no\x07"))
+    done = bench.push()
+    assert done.code == 2 and "no" in done.err and not {"\x1b", "\x07"} & set(done.err)
+
+
 def test_a_repository_under_another_name(bench: Bench) -> None:
     """A hub follows a renamed one; nobody would look for the clone there."""
     about = {"_id": "1", "id": "me/renamed", "sha": bench.hub.repos[CLONE].refs["main"], "private": True, "tags": []}

@@ -663,6 +663,13 @@ def test_a_token_with_rights_of_its_own(bench: Bench, right: str, code: int) -> 
     assert done.code == code and (code == 0 or "may only read" in done.err), done.err
 
 
+def test_an_organisation_that_one_may_only_read(bench: Bench) -> None:
+    orgs = [{"name": "lab", "roleInOrg": "read"}, {"name": "club", "roleInOrg": "write"}]
+    raw = json.dumps({"name": "me", "orgs": orgs, "auth": {"accessToken": {"role": "write"}}}).encode()
+    bench.hub.fault("whoami", lambda handler, serve: (200, {"Content-Type": "application/json"}, raw))
+    refused(bench, "lab/clone", says=("cannot create it under lab", "name one of me, club"), code=3)
+
+
 NO_NAMES: list[tuple[list[str], str]] = [
     *(([repo], "is no repository; write OWNER/NAME") for repo in (
         "clone", "me/clone/x", "me/", "/clone", "me/clo ne", "me/clone.git", "me/clone-", "me/.clone", "me/a--b",

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from sft.errors import NoAccess, OtherContent, PublishError
 from sft.hub import Hub, RemoteFile, State
 from sft.publishing.staging import PUBLISHABLE, Staged, StagedFile
+from sft.typography import plain
 
 __all__ = ["Plan", "PlannedFile", "holds", "settle"]
 
@@ -88,7 +89,7 @@ class Plan:
         rows += [f"  allowed     {what} ({key})" for key, what in self.allowed.items()]
         rows += [f"  note        {note}" for note in self.notes]
         rows.append("nothing to send" if self.nothing_to_send else f"one commit, {_size(self.bytes_to_send)} to send")
-        return "\n".join(rows)
+        return "\n".join(plain(row.replace("\n", " ")) for row in rows)  # names may come from anybody
 
 
 def _size(count: int) -> str:
