@@ -84,6 +84,23 @@ def test_the_requests_of_a_clean_push(bench: Bench) -> None:
     assert [list(one) for one in bench.hub.requests] == golden
 
 
+def test_the_token_goes_to_the_hub_and_to_nobody_else(bench: Bench) -> None:
+    """Large files come from another host, as in the world; what is asked of that one has no business with the token."""
+    shown: dict[str, list[tuple[str, bool]]] = {}
+
+    def noted(handler: Any, serve: Any) -> Any:
+        kind = bench.hub.requests[-1][0]
+        host = handler.headers["Host"].partition(":")[0]
+        shown.setdefault(kind, []).append((host, TOKEN in str(handler.headers)))
+        return serve()
+
+    for kind in ("whoami", "commit", "lfs_upload", "lfs_download"):
+        bench.hub.fault(kind, noted, times=1000)
+    assert bench.push().code == 0
+    assert shown["whoami"] == shown["commit"] == [("127.0.0.1", True)]
+    assert shown["lfs_upload"] == shown["lfs_download"] == [("localhost", False)]
+
+
 def test_a_dry_run_writes_nothing(bench: Bench) -> None:
     """The plan says what would go where; the hub gets questions only, and the run no receipt."""
     done = bench.push("--dry-run", "--tag", "v1")
