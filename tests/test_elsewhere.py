@@ -313,6 +313,10 @@ REFUSED: dict[str, tuple[Publishes, str]] = {
     ),
     "a hub that is broken": (lambda hub, files: hub.fault("info", status(503), times=99), "the hub answers 503"),
     "a hub that hangs up": (lambda hub, files: hub.fault("info", connection_cut, times=99), "cannot be reached"),
+    "one whose terms were not accepted": (
+        lambda hub, files: hub.fault("resolve", status(403, X_Error_Code="GatedRepo"), times=99),
+        "other/clone: whoever wants it has to accept its terms first",
+    ),
     "a token that is none": (
         lambda hub, files: hub.fault("info", status(401, X_Error_Message="Invalid credentials"), times=99),
         "other/clone: the hub does not take this token",
