@@ -1,21 +1,17 @@
 """Is an exported GGUF file the clone? Loaded by llama.cpp as a user would, beside the merged weights in transformers.
 
-    python benchmarks/export.py RUN                                  # a finished run, such as runs/demo
-    python benchmarks/export.py RUN --converter convert_hf_to_gguf.py    # and beside llama.cpp's own converter
+    python benchmarks/export.py RUN                # a finished run, such as runs/demo
 
 Needs `pip install '.[llama]'`. Exports the run's merged weights and a GGUF file of each type, lets both write greedily
 for the first held-out prompts up to the run's limit, and prints how many completions are the same to the letter; for
 the others the first token that differs, and the lead that the merged model's token had there. What such a lead is
-worth: by how much leads move elsewhere, from rounding alone. ``--converter``: the program of that name in llama.cpp's
-source (the source archive of llama-cpp-python holds it); what it makes of the merged weights is compared, tensor by
-tensor and setting by setting, with the f16 file. Prints Markdown.
+worth: by how much leads move elsewhere, from rounding alone. Prints Markdown.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,13 +19,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import llama_cpp
 import numpy as np
 import torch
 import transformers
-from gguf import GGUFReader
 
 from sft.demonstrations import Message
 from sft.exporting import export_gguf, export_merged
@@ -73,32 +67,36 @@ def by_merged(policy: Policy, prompt: tuple[Message, ...], limit: int) -> Writte
     return Written(prompt, ids, answer, logits, policy.renderer.decode_completion(answer), finish)
 
 
-def by_llama(file: Path, written: Sequence[Written], room: int, limit: int) -> tuple[list[tuple[str, str]], float]:
-    """[(text, why it ended)] as a user gets them, with llama.cpp's settings as they are; and the seconds."""
-    read = llama_cpp.Llama(str(file), n_ctx=room, verbose=False)
+def by_llama(
+    file: Path, written: Sequence[Written], room: int, limit: int, *, watched: bool = False
+) -> tuple[list[tuple[str, str]], list[np.ndarray], float]:
+    """[(text, why it ended)] as a user gets them, with llama.cpp's settings as they are; logits; seconds.
+
+    Logits are had where ``watched``, those of every token of a completion, and are empty otherwise.
+    """
+    read = llama_cpp.Llama(str(file), n_ctx=room, verbose=False, logits_all=watched)
     began = time.perf_counter()
-    found = []
-    for one in written:
+    answers, logits = [], []
+    for number, one in enumerate(written, 1):
         messages = [{"role": message.role, "content": message.content} for message in one.prompt]
         choice = read.create_chat_completion(messages, max_tokens=limit, temperature=0.0, repeat_penalty=1.0)
-        found.append((choice["choices"][0]["message"]["content"], choice["choices"][0]["finish_reason"]))
+        answers.append((choice["choices"][0]["message"]["content"], choice["choices"][0]["finish_reason"]))
+        start = len(one.prompt_ids)
+        if read.input_ids[:start].tolist() != one.prompt_ids:
+            sys.exit(f"prompt {number}: llama.cpp reads other tokens than the clone was taught")
+        logits.append(np.array(read.scores[start - 1 : read.n_tokens]) if watched else np.empty(0))
     seconds = time.perf_counter() - began
     read.close()
-    return found, seconds
+    return answers, logits, seconds
 
 
-def observed(file: Path, policy: Policy, written: Sequence[Written], room: int) -> tuple[list[Parting], list[float]]:
+def observed(
+    policy: Policy, written: Sequence[Written], logits: Sequence[np.ndarray]
+) -> tuple[list[Parting], list[float]]:
     """Where tokens part, and by how much the lead of the likeliest token over the second moves where they do not."""
-    read = llama_cpp.Llama(str(file), n_ctx=room, verbose=False, logits_all=True)
     partings, moves = [], []
-    for number, one in enumerate(written, 1):
-        text = policy.renderer.tokenizer.decode(one.prompt_ids).encode()
-        if read.tokenize(text, add_bos=False, special=True) != one.prompt_ids:
-            sys.exit(f"prompt {number}: llama.cpp reads other tokens from the same text")
-        read.reset()
-        read.eval(one.prompt_ids + one.ids[:-1])
-        theirs = np.array(read.scores[len(one.prompt_ids) - 1 : len(one.prompt_ids) + len(one.ids) - 1])
-        for place, (token, here, there) in enumerate(zip(one.ids, one.logits, theirs, strict=True)):
+    for number, (one, theirs) in enumerate(zip(written, logits, strict=True), 1):
+        for place, (token, here, there) in enumerate(zip(one.ids, one.logits, theirs, strict=False)):
             other = int(there.argmax())
             if other != token:
                 words = [repr(policy.renderer.tokenizer.decode([each])) for each in (token, other)]
@@ -106,36 +104,7 @@ def observed(file: Path, policy: Policy, written: Sequence[Written], room: int) 
                 break
             second = int(np.argsort(here)[-2])
             moves.append(abs(float((here[token] - here[second]) - (there[token] - there[second]))))
-    read.close()
     return partings, moves
-
-
-def beside_converter(program: Path, merged: Path, file: Path, scratch: Path) -> str:
-    """How llama.cpp's own converter's file differs from ``file``."""
-    made = scratch / "converted.gguf"
-    subprocess.run([sys.executable, str(program), str(merged), "--outfile", str(made), "--outtype", "f16"], check=True)
-    ours, theirs = GGUFReader(file), GGUFReader(made)
-    mine, other = ({tensor.name: tensor for tensor in reader.tensors} for reader in (ours, theirs))
-    same = sum(
-        name in other and other[name].tensor_type == tensor.tensor_type
-        and other[name].data.tobytes() == tensor.data.tobytes() for name, tensor in mine.items()
-    )  # fmt: skip
-    own, its = ({key: field.contents() for key, field in reader.fields.items()} for reader in (ours, theirs))
-    lines = [f"{same} of its {len(other)} tensors are the same bytes here, which has {len(mine)}; settings:"]
-    for what, keys in (
-        ("the same", [key for key in own if key in its and own[key] == its[key]]),
-        ("different", [f"{key} ({_short(own[key])}, there {_short(its[key])})" for key in own
-                       if key in its and own[key] != its[key]]),
-        ("only here", [f"{key} ({_short(own[key])})" for key in own if key not in its]),
-        ("only there", [f"{key} ({_short(its[key])})" for key in its if key not in own]),
-    ):  # fmt: skip
-        lines.append(f"- {what}: {', '.join(key for key in keys if not key.startswith('GGUF.')) or 'none'}")
-    return "\n".join(lines)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def main() -> None:
@@ -143,7 +112,6 @@ def main() -> None:
     options.add_argument("run", type=Path, metavar="RUN")
     options.add_argument("--prompts", type=int, default=20)
     options.add_argument("--outtypes", nargs="+", default=["f32", "f16", "q8_0"])
-    options.add_argument("--converter", type=Path, help="convert_hf_to_gguf.py of llama.cpp")
     given = options.parse_args()
     run = Run.open(given.run)
     limit = read_json(run.measurement_path)["signature"]["max_new_tokens"]
@@ -173,8 +141,11 @@ def main() -> None:
             began = time.perf_counter()
             made = export_gguf(run, file, outtype)
             exporting = time.perf_counter() - began
-            answers, seconds = by_llama(file, written, room, limit)
-            partings, moves = observed(file, policy, written, room)
+            answers, _, seconds = by_llama(file, written, room, limit)
+            again, logits, _ = by_llama(file, written, room, limit, watched=True)
+            if again != answers:
+                sys.exit(f"{outtype}: llama.cpp writes otherwise where it is watched")
+            partings, moves = observed(policy, written, logits)
             same = [answer == (one.text, one.finish) for answer, one in zip(answers, written, strict=True)]
             print(
                 f"| {outtype}, in llama.cpp | {made.bytes / 1e6:,.0f} | {exporting:.0f} s | {sum(same)} of {len(same)} "
@@ -194,11 +165,6 @@ def main() -> None:
                 if not agrees and number not in told
             ]
         print("\nWhere tokens part:\n\n" + ("\n".join(apart) or "nowhere."))
-        if given.converter:
-            file = scratch / "f16.gguf"
-            if not file.exists():
-                export_gguf(run, file, "f16")
-            print(f"\nllama.cpp's own converter: {beside_converter(given.converter, merged.folder, file, scratch)}")
     print(
         f"\nllama-cpp-python {llama_cpp.__version__}, torch {torch.__version__}, transformers "
         f"{transformers.__version__}, {os.cpu_count()} cores"
