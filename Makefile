@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup demo test inner check bench bench-statistics
+.PHONY: setup demo test test-llama inner check bench bench-statistics
 
 setup: .venv/installed
 
@@ -15,6 +15,13 @@ demo: setup          ## the whole loop on real demonstrations; about 15 minutes 
 
 test: setup          ## everything, offline
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+test-llama: .venv-llama/installed   ## exported files in llama-cpp-python, which is compiled the first time: 13 minutes on two cores
+	HF_HUB_OFFLINE=1 .venv-llama/bin/python -m pytest -q -n 0 tests/test_export_llama.py
+
+.venv-llama/installed: pyproject.toml constraints.txt
+	@command -v c++ >/dev/null || { echo "test-llama: llama.cpp is built from source; install a C++ compiler" >&2; exit 1; }
+	$(PYTHON) -m venv .venv-llama && .venv-llama/bin/python -m pip install -q --upgrade pip && .venv-llama/bin/python -m pip install -q -c constraints.txt torch && .venv-llama/bin/python -m pip install -q -c constraints.txt -e '.[dev,llama]' && touch $@
 
 inner: setup         ## the inner loop, without torch
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -m "not engine"

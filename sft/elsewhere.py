@@ -6,7 +6,6 @@ without the training demonstrations there is no shortcut made of them, without a
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sft import formats, recipes, sources, splits
 from sft.demonstrations import Demonstration, fingerprint
 from sft.errors import PolicyError, SourceError, SplitError, UserError
+from sft.files import weights_hash
 from sft.loop import is_main, trained_policy
 from sft.recipes import Recipe
 from sft.runs import Run, write_jsonl
@@ -97,7 +97,7 @@ def _begun(
         recipe = _recipe(clone, train or held_out, template, max_prompts)
         renderer = _renderer(clone, target, template)
         subject = Subject(
-            recipe, renderer, clone.tuned, learned, experts, facts={"target": target, "target_hash": clone.digest}
+            recipe, renderer, clone.tuned, learned, experts, facts={"target": target, "weights_hash": clone.digest}
         )
         run = _open(output, subject, target, [train, held_out]) if is_main() else Run.open(output)
     except BaseException:
@@ -133,11 +133,11 @@ def _find(target: str, base: str | None) -> _Clone:
         refuse_pickles(folder, target)
         if not base:
             _refuse_pickled_base(target, named, revision)
-        return _Clone(named, revision, folder, folder, _digest(folder))
+        return _Clone(named, revision, folder, folder, weights_hash(folder))
     if base is None:
         model = target if target.startswith("wheel:") or not Path(target).expanduser().is_dir() else str(folder)
-        return _Clone(model, None, None, folder, _digest(folder))
-    return _Clone(base, None, folder, folder, _digest(folder))
+        return _Clone(model, None, None, folder, weights_hash(folder))
+    return _Clone(base, None, folder, folder, weights_hash(folder))
 
 
 def _fetched(target: str) -> Path:
@@ -228,15 +228,6 @@ def _named_base(folder: Path) -> tuple[str, str | None]:
     return name, str(revision) if revision and not Path(name).expanduser().is_dir() else None
 
 
-def _digest(folder: Path) -> str:
-    """One hash of all weights in ``folder``."""
-    found = {}
-    for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]):
-        with file.open("rb") as opened:
-            found[file.name] = hashlib.file_digest(opened, "sha256").hexdigest()
-    return fingerprint(found)
-
-
 def _renderer(clone: _Clone, target: str, template: str) -> Renderer:
     """The renderer of the clone's own tokenizer, as it was trained with, else of the base's."""
     from sft.policies import load_renderer, saved_renderer
@@ -317,7 +308,7 @@ def _open(output: Path, subject: Any, target: str, paths: Sequence[str | None]) 
     parts = {"train": subject.train, "test": subject.held_out}
     ids = {name: sorted(d.id for d in part) for name, part in parts.items()}
     facts = {
-        "clone": {"target": target, "hash": subject.facts["target_hash"]},
+        "clone": {"target": target, "hash": subject.facts["weights_hash"]},
         "base": _of_base(subject),
         "template": {"hash": subject.renderer.template_hash, "choice": subject.recipe.model.template},
         "data": {

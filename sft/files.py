@@ -8,6 +8,7 @@ the new one, never half of either; :func:`append_jsonl` loses at most the row it
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -29,6 +30,7 @@ __all__ = [
     "read_jsonl",
     "sentences",
     "sync_folder",
+    "weights_hash",
     "write_json",
     "write_jsonl",
     "write_text",
@@ -202,6 +204,15 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(part) for part in value]
     return value
+
+
+def weights_hash(folder: Path) -> str:
+    """One hash of the weights in ``folder``: its safetensors files, or the ``.bin`` files where there are none."""
+    whole = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin")):
+        with sentences(path, reading=True), path.open("rb") as file:
+            whole.update(f"{hashlib.file_digest(file, 'sha256').hexdigest()} {path.name}\n".encode())
+    return whole.hexdigest()[:32]
 
 
 def sync_folder(folder: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from sft import floors, observing, renderings
 from sft.demonstrations import Demonstration, HeldOut, fingerprint, held_out
 from sft.errors import UserError
+from sft.files import weights_hash
 from sft.observations import Completion
 from sft.policies import context_length, load_renderer
 from sft.probes import checkers
@@ -71,7 +72,8 @@ def evaluate(
     """
     model = recipe.model
     renderer = load_renderer(model.name, model.revision, model.template, model.trust_remote_code)
-    subject = Subject(recipe, renderer, tuned, splits.train, splits.parts[split], others)
+    facts = {"weights_hash": weights_hash(tuned)}
+    subject = Subject(recipe, renderer, tuned, splits.train, splits.parts[split], others, facts=facts)
     return measure(run, subject, split=split, purpose=purpose, profile=profile, checker=checker)
 
 

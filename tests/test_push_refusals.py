@@ -24,6 +24,7 @@ from toy_pushes import BASE, CLONE, Bench, Outcome, base_files, bench_for, elsew
 
 from sft import errors  # noqa: E402
 from sft.cli import main  # noqa: E402
+from sft.files import weights_hash  # noqa: E402
 from sft.runs import read_json, write_json  # noqa: E402
 
 #: A token that nobody has, for what must not be published.
@@ -170,9 +171,25 @@ def test_weights_that_are_not_the_clone_s(bench: Bench, case: str) -> None:
     refused(bench, says=says)
 
 
+def as_if_measured(bench: Bench, folder: str = "adapter") -> None:
+    """Let the scorecard be of the weights that are there now."""
+    signature = read_json(bench.run / "scorecard.json")["signature"]
+    bench.change("scorecard.json", signature=signature | {"weights_hash": weights_hash(bench.run / folder)})
+
+
+@pytest.mark.parametrize("word", [(), ("--merged",)])
+def test_weights_that_were_not_measured(bench: Bench, word: tuple[str, ...]) -> None:
+    """Sound in themselves, but put there after the scorecard was made."""
+    weights(lambda tensors: tensors[named(tensors, "lora_B")].mul_(2))(bench)
+    refused(bench, *word, says=("adapter", "not those that the scorecard is of", "sft evaluate"))
+    as_if_measured(bench)
+    assert bench.push(*word).code == 0
+
+
 def test_one_silent_layer_is_a_note(bench: Bench) -> None:
     """Not wrong as such: a layer may have learned nothing. It is said, and left to the reader of the plan."""
     weights(lambda tensors: tensors[named(tensors, "lora_B")].zero_())(bench)
+    as_if_measured(bench)
     done = bench.push("--dry-run")
     assert done.code == 0 and "1 of 14 B matrices are zero" in done.out
 
@@ -544,6 +561,7 @@ def whole(bench: Bench, tiny_model: Path) -> Path:
     model = bench.run / "model"
     shutil.rmtree(bench.run / "adapter")
     shutil.copytree(tiny_model, model)
+    as_if_measured(bench, "model")
     return model
 
 

@@ -11,6 +11,7 @@ import yaml
 
 from sft.cards import disagreements
 from sft.errors import PublishError, UserError
+from sft.files import weights_hash
 from sft.observing import read_scorecard
 from sft.publishing.staging import Staged
 from sft.runs import Run, read_json
@@ -39,6 +40,7 @@ def check(staged: Staged, run: Run) -> list[str]:
         # Once it is merged, nobody can tell an adapter that does nothing from one that was never there.
         notes = _check_adapter(run.adapter_path) if (run.adapter_path / "adapter_config.json").is_file() else []
         _check_model(folder, len(tokenizer))
+    _refuse_other_clone(staged, run)
     _check_card(staged, run)
     return notes
 
@@ -215,6 +217,15 @@ def _check_model(folder: Path, tokens: int) -> None:
         raise PublishError(f"{index.name}: names other weights than there are; restore all of them from one copy")
     if not isinstance(config, dict) or not config.get("model_type"):
         raise PublishError("config.json: says nothing of a model; restore it from a copy")
+
+
+def _refuse_other_clone(staged: Staged, run: Run) -> None:
+    """Figures are of the weights that were measured, and of no others."""
+    source = run.adapter_path if (run.adapter_path / "adapter_config.json").is_file() else run.model_path
+    if read_scorecard(run).signature.get("weights_hash") != weights_hash(source):
+        raise PublishError(
+            f"{source}: the weights are not those that the scorecard is of; measure them with `sft evaluate {run.path}`"
+        )
 
 
 # -- card -------------------------------------------------------------------------------------------------
