@@ -235,7 +235,6 @@ def hub(
         hub.put("other/clone", foreign, private=False)
         connected(hub, monkeypatch, [])
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
-        monkeypatch.setattr("transformers.utils.hub._hf_api", None)  # made once a process, for the hub of that time
         monkeypatch.delenv("HF_TOKEN")
         monkeypatch.delenv("HF_HUB_OFFLINE")
         yield hub

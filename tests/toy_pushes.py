@@ -139,6 +139,7 @@ def connected(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, naps: list[floa
     of_files = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, hub.endpoint)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", of_files)  # made from the endpoint at import
     monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+    monkeypatch.setattr("transformers.utils.hub._hf_api", None)  # made once a process, for the hub of that time
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setenv("HF_TOKEN", token)
