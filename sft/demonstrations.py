@@ -163,6 +163,11 @@ class Demonstration:
         """Where a person finds it: ``file:line``, or the start of its id when it came from no file."""
         return f"{self.source.file}:{self.source.line}" if self.source else f"demonstration {self.id[:8]}"
 
+    @property
+    def content_hash(self) -> str:
+        """What it holds, as :func:`fingerprint`: its id, unless it was given one."""
+        return _digest(self._canonical())
+
     def _canonical(self) -> str:
         """``to_dict(content_only=True)`` as canonical JSON, put together by hand: half the time of reading a file."""
         turns = ",".join([f'{{"content":{_quoted(m.content)},"role":"{m.role}"}}' for m in self.prompt])

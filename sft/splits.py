@@ -22,6 +22,7 @@ __all__ = [
     "Splits",
     "assign",
     "check_manifest",
+    "data_hash",
     "deduplicate",
     "find_leaks",
     "leak_error",
@@ -205,9 +206,14 @@ def to_manifest(splits: Splits, **facts: Any) -> dict[str, Any]:
     return {
         **facts,
         "counts": {name: len(part) for name, part in ids.items()},
-        "data_hash": fingerprint(sorted(i for part in ids.values() for i in part)),
+        "data_hash": data_hash(d for part in splits.parts.values() for d in part),
         "ids": ids,
     }
+
+
+def data_hash(demonstrations: Iterable[Demonstration]) -> str:
+    """One hash of all of them, whatever their order: of ids and contents, for an id of the user's own says nothing."""
+    return fingerprint(sorted(f"{d.id} {d.content_hash}" for d in demonstrations))
 
 
 def check_manifest(recorded: Mapping[str, Any], splits: Splits) -> None:

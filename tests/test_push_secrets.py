@@ -181,16 +181,26 @@ def test_masked_in_the_middle_of_training_the_first_half_is_still_learned(bench:
     assert len(re.findall(r"\(id [0-9a-f]{12}\)", line)) == 1
 
 
-def test_ids_of_the_users_own_are_no_alterations(bench: Bench) -> None:
-    """Hashes that some other program made are none of the content as we write it."""
+def test_under_ids_of_the_users_own_too(bench: Bench) -> None:
+    """An id that was given says nothing of what the row holds; its hash on record does."""
+    from sft.demonstrations import Demonstration
+    from sft.splits import data_hash
+
     split, path = read_json(bench.run / "split.json"), bench.run / "demonstrations.jsonl"
     names = {i: f"{n:032x}" for n, i in enumerate(i for part in split["ids"].values() for i in part)}
     split["ids"] = {name: sorted(names[i] for i in part) for name, part in split["ids"].items()}
     (bench.run / "split.json").write_text(json.dumps(split), encoding="utf-8")
-    write_jsonl(path, [row | {"id": names[row["id"]]} for row in read_jsonl(path)])
+    rows = [row | {"id": names[row["id"]]} for row in read_jsonl(path)]
+    write_jsonl(path, rows)
+    data = read_json(bench.run / "manifest.json")["data"]
+    bench.change("manifest.json", data=data | {"hash": data_hash(map(Demonstration.from_dict, rows))})
     done = bench.push()
     refused(bench, done)
     assert "a Twilio API Key" in done.err and "is not what was trained on" not in done.err
+    write_jsonl(path, [row | {"completion": row["completion"].replace(GITHUB, "TOKEN")} for row in rows])
+    done = bench.push()
+    refused(bench, done)
+    assert f"{path}: is not what was trained on" in done.err
 
 
 def test_hundreds_of_findings_leave_the_way_out_in_sight(

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -23,6 +24,7 @@ from sft.splits import (
     Splits,
     assign,
     check_manifest,
+    data_hash,
     deduplicate,
     find_leaks,
     leak_error,
@@ -221,6 +223,14 @@ def test_the_record_is_the_same_in_any_order_and_survives_a_file() -> None:
     check_manifest(recorded, made(MANY[::-1]))
     assert (recorded["seed"], sum(recorded["counts"].values())) == (0, 60)
     assert recorded["data_hash"] != to_manifest(made(MANY[1:]))["data_hash"]
+
+
+def test_the_hash_of_the_data_is_of_contents_under_ids_of_the_users_own_too() -> None:
+    """A run that goes on, or is published, must notice another completion under the same id."""
+    before = [replace(d, id=f"row {n}") for n, d in enumerate(MANY)]
+    after = [replace(before[0], completion="Something else."), *before[1:]]
+    assert [d.id for d in before] == [d.id for d in after]
+    assert data_hash(before) == data_hash(before[::-1]) != data_hash(after)
 
 
 def test_the_record_says_what_differs() -> None:

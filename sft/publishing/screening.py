@@ -6,7 +6,6 @@ import hashlib
 import json
 import mmap
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -24,8 +23,6 @@ __all__ = ["reasons", "screen"]
 
 #: Lines of findings at most; what to do about them stands below, and must be seen.
 _SHOWN = 30
-#: Ids that are hashes of what the demonstration holds.
-_CONTENT_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def reasons(said: Sequence[str]) -> dict[str, str]:
@@ -125,21 +122,22 @@ def _before_changes(run: Run) -> Iterator[Finding]:
 def _as_trained_on(run: Run) -> list[Demonstration]:
     """The training demonstrations of ``run``, none of them masked or taken out afterwards: the weights know them still.
 
-    Raises ``PublishError`` where they are not what was trained on. An id is of the content, unless the data had ids.
+    Raises ``PublishError`` where they are not what was trained on.
     """
     from sft.demonstrations import Demonstration
+    from sft.splits import data_hash
 
     path = run.demonstrations_path
     again = "restore it from a copy, or mask the rows in your own data and train again"
     if not path.exists():
         raise PublishError(f"{path}: is not there, so that nobody can see what the clone may repeat; {again}")
     try:
-        rows = [Demonstration.from_dict(row) for row in read_jsonl(path) if row.get("split", "train") == "train"]
+        rows = read_jsonl(path)
+        known = [Demonstration.from_dict(row) for row in rows]
         recorded = sorted(read_json(run.split_path)["ids"]["train"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PublishError(f"{path}: is not as it was written ({error}); {again}") from None
-    altered = [d for d in rows if _CONTENT_ID.fullmatch(d.id) and d.id != replace(d, id="").id]
-    if sorted(d.id for d in rows) != recorded or 0 < len(altered) < len(rows) / 2:
-        where = f" ({altered[0].address} for one)" if altered else ""
-        raise PublishError(f"{path}: is not what was trained on{where}; {again}")
-    return rows
+    taught = [d for d, row in zip(known, rows, strict=True) if row.get("split") == "train"]
+    if data_hash(known) != run.manifest["data"]["hash"] or sorted(d.id for d in taught) != recorded:
+        raise PublishError(f"{path}: is not what was trained on; {again}")
+    return taught
