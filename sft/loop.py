@@ -91,6 +91,7 @@ def fit(run: Run, recipe: Recipe, *, resume: bool = False) -> Fitted | None:
         )  # fmt: skip
     except training.Interrupted as stop:
         raise KeyboardInterrupt(str(stop)) from stop
+    policies.free_memory()
     if is_main():
         _account_for_steps(run, fitted)
         saved = proving.prove(run)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import shutil
 import time
 import types
+import weakref
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -402,3 +405,23 @@ def test_prompts_come_out_as_the_template_writes_them(tiny_model: Path) -> None:
     policy = load_policy(str(tiny_model))
     ids = policy.renderer.prompt_ids((Message("user", "Hello"),))
     assert policy.renderer.tokenizer.decode(ids) == "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_what_models_took_is_handed_back() -> None:
+    """Also what refers to itself, and what glibc would keep because something small stands behind it."""
+
+    class Model:
+        def __init__(self) -> None:
+            self.itself, self.weights = self, [bytearray(100_000) for _ in range(2000)]
+
+    def held() -> int:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    model = Model()
+    behind, gone = bytearray(100_000), weakref.ref(model)
+    del model
+    linux = platform.libc_ver()[0] == "glibc"
+    before = held() if linux else 0
+    policies.free_memory()
+    assert gone() is None and len(behind) == 100_000
+    assert not linux or before - held() > 150_000_000
