@@ -16,7 +16,7 @@ from sft.demonstrations import Demonstration, HeldOut
 from sft.errors import DemonstrationsError, UserError
 from sft.generation import Beside, Draws, complete, score
 from sft.observations import Completion, ControlWindow, Forced, OwnPath, PromptValue, TokenScores
-from sft.policies import Policy, cloned, is_adapter, load_policy
+from sft.policies import Policy, cloned, free_memory, is_adapter, load_policy
 from sft.recipes import Recipe
 from sft.rendering import Rendered, Renderer, few_shot_prompt
 from sft.runs import Run
@@ -126,6 +126,7 @@ def record(run: Run, subject: Subject, work: Work, profile: str) -> tuple[list[s
         if rest or not recorder.unscored(system):
             recorder.score(system)
             scored.append(system)
+        free_memory()  # a system's cache is its own: the next one's would come on top
     if rest and subject.tuned is not None:
         recorder.control("base")
         recorder.prompt_values()
