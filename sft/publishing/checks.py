@@ -32,15 +32,16 @@ _EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "lm_head", "embed_out")
 def check(staged: Staged, run: Run) -> list[str]:
     """Look at every file; notes for the plan. Raises ``PublishError``: file, what is wrong with it, and what to do."""
     folder = staged.folder
+    fitted = run.adapter_path if (run.adapter_path / "adapter_config.json").is_file() else run.model_path
     tokenizer = _check_tokenizer(folder, run)
     if staged.weights == "adapter":
         notes = _check_adapter(folder)
         _refuse_resized(folder / "adapter_model.safetensors", len(tokenizer), staged.base.vocabulary)
     else:
         # Once it is merged, nobody can tell an adapter that does nothing from one that was never there.
-        notes = _check_adapter(run.adapter_path) if (run.adapter_path / "adapter_config.json").is_file() else []
+        notes = _check_adapter(fitted) if fitted == run.adapter_path else []
         _check_model(folder, len(tokenizer))
-    _refuse_other_clone(staged, run)
+    _refuse_other_clone(fitted, run)
     _check_card(staged, run)
     return notes
 
@@ -219,12 +220,11 @@ def _check_model(folder: Path, tokens: int) -> None:
         raise PublishError("config.json: says nothing of a model; restore it from a copy")
 
 
-def _refuse_other_clone(staged: Staged, run: Run) -> None:
+def _refuse_other_clone(fitted: Path, run: Run) -> None:
     """Figures are of the weights that were measured, and of no others."""
-    source = run.adapter_path if (run.adapter_path / "adapter_config.json").is_file() else run.model_path
-    if read_scorecard(run).signature.get("weights_hash") != weights_hash(source):
+    if read_scorecard(run).signature.get("weights_hash") != weights_hash(fitted):
         raise PublishError(
-            f"{source}: the weights are not those that the scorecard is of; measure them with `sft evaluate {run.path}`"
+            f"{fitted}: the weights are not those that the scorecard is of; measure them with `sft evaluate {run.path}`"
         )
 
 
