@@ -20,16 +20,17 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 _PARTS = 4
 
 
-def in_parts(function: Callable[..., T], items: Sequence[Any], *fixed: Any, least: int) -> list[T]:
+def in_parts(function: Callable[..., T], items: Sequence[Any], *fixed: Any, least: int, cores: int = CORES) -> list[T]:
     """``function(part, *fixed)`` for consecutive parts of ``items``, in their order.
 
     One part, done here, where there are fewer than ``least`` items or there is one core; ``least`` is what takes some
-    seconds, for starting processes takes one. ``function``, ``fixed`` and the items must be picklable.
+    seconds, for starting processes takes one. ``cores``: processes at a time. ``function``, ``fixed`` and the items
+    must be picklable.
     """
-    if len(items) < least or CORES == 1:
+    if len(items) < least or cores == 1:
         return [function(items, *fixed)]
     from joblib import Parallel, delayed
 
-    size = -(-len(items) // (_PARTS * CORES))
+    size = -(-len(items) // (_PARTS * cores))
     parts = [items[start : start + size] for start in range(0, len(items), size)]
-    return list(Parallel(n_jobs=CORES, backend="loky")(delayed(function)(part, *fixed) for part in parts))
+    return list(Parallel(n_jobs=cores, backend="loky")(delayed(function)(part, *fixed) for part in parts))

@@ -47,36 +47,40 @@ def _nfc(texts: Sequence[str]) -> list[str]:
 
 
 @lru_cache(maxsize=1)
-def _nearest_prompts(known: tuple[str, ...], asked: tuple[str, ...]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+def nearest_prompts(
+    known: tuple[str, ...], asked: tuple[str, ...], block: int = _BLOCK
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Of each text in ``asked``, the place of the most similar one in ``known``, the first of equals, and its cosine.
+
+    ``block``: cells of a dense block of similarities.
 
     Vectors are character TF-IDF fitted on ``known``; the last digits of the sums are rounded off. The last answer is
     kept: R and the parts by distance to training ask the same, and it takes a quarter of a scorecard's time.
     """
     vectoriser = _vectoriser()
     vectors = vectoriser.fit_transform(_nfc(known))
-    common = _common(vectors)
+    common = _common(vectors, block)
     dense, sparse = vectors[:, common].toarray().T, vectors[:, ~common].T.tocsr()
     places, cosines = np.empty(len(asked), dtype=np.intp), np.empty(len(asked))
-    rows = max(1, _BLOCK // max(len(known), len(dense)))
+    rows = max(1, block // max(len(known), len(dense)))
     for start in range(0, len(asked), rows):
-        block = slice(start, start + rows)
-        these = vectoriser.transform(_nfc(asked[block]))
+        part = slice(start, start + rows)
+        these = vectoriser.transform(_nfc(asked[part]))
         similarity = (these[:, ~common] @ sparse).toarray()
         similarity += these[:, common].toarray() @ dense
         similarity = np.round(similarity, _TIE, out=similarity)
-        places[block], cosines[block] = similarity.argmax(axis=1), similarity.max(axis=1)
+        places[part], cosines[part] = similarity.argmax(axis=1), similarity.max(axis=1)
     return places, cosines
 
 
-def _common(vectors: Any) -> NDArray[np.bool_]:
+def _common(vectors: Any, block: int) -> NDArray[np.bool_]:
     """The n-grams that so many texts have that their products go faster as full matrices than number by number.
 
-    At most :data:`_BLOCK` cells of them. ``vectors``: sparse, shape (texts, n-grams).
+    At most ``block`` cells of them. ``vectors``: sparse, shape (texts, n-grams).
     """
     texts, ngrams = vectors.shape
     having = np.bincount(vectors.indices, minlength=ngrams)
-    most = np.argsort(-having, kind="stable")[: _BLOCK // texts]
+    most = np.argsort(-having, kind="stable")[: block // texts]
     common = np.zeros(ngrams, dtype=bool)
     common[most] = having[most] > _COMMON * texts
     return common
@@ -93,7 +97,7 @@ def nearest(train: Sequence[Demonstration], held_out: Sequence[HeldOut]) -> dict
     smallest training id. Raises ``ValueError`` without training demonstrations.
     """
     ordered = _by_id(train)
-    places, _ = _nearest_prompts(_texts(ordered), _texts(held_out))
+    places, _ = nearest_prompts(_texts(ordered), _texts(held_out))
     return {
         item.id: Completion(item.id, ordered[place].completion, finished=True)
         for item, place in zip(held_out, places.tolist(), strict=True)
@@ -105,7 +109,7 @@ def nearness_to_training(train: Sequence[Demonstration], held_out: Sequence[Held
 
     Raises ``ValueError`` without training demonstrations.
     """
-    _, cosines = _nearest_prompts(_texts(_by_id(train)), _texts(held_out))
+    _, cosines = nearest_prompts(_texts(_by_id(train)), _texts(held_out))
     return dict(zip((item.id for item in held_out), cosines.tolist(), strict=True))
 
 

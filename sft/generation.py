@@ -203,7 +203,7 @@ def _score_beside(
         experts = [list(beside.ids[keys[row]]) for row in group]
         rows = torch.tensor(group, device=policy.device)
         aims = torch.tensor([ids[0] for ids in experts], device=policy.device)
-        first, later = _token_scores(logits[rows], aims), _Scores([], [], [], [])  # prompts alone predict the first
+        first, later = token_scores(logits[rows], aims), _Scores([], [], [], [])  # prompts alone predict the first
         longest = len(experts[0]) - 1
         if longest:
             filler = [policy.renderer.pad_token_id] * longest
@@ -219,7 +219,7 @@ def _score_beside(
                     use_cache=True,
                 )
             aims = torch.tensor([token for own in experts for token in own[1:]], device=policy.device)
-            later = _token_scores(answer.logits[0], aims)
+            later = token_scores(answer.logits[0], aims)
         end = 0
         for place, (row, own) in enumerate(zip(group, experts, strict=True)):
             begin, end = end, end + len(own) - 1
@@ -269,7 +269,7 @@ def score(
                 use_cache=prefix is not None,
             ).logits[0]
         targets = ids.roll(-1, 1)[predicted].to(policy.device)
-        nats, ranks, entropies, confidences = _token_scores(logits, targets)
+        nats, ranks, entropies, confidences = token_scores(logits, targets)
         ends = predicted.sum(1).cumsum(0).tolist()
         for key, begin, end in zip(batch, [0, *ends], ends, strict=False):
             yield TokenScores(
@@ -291,10 +291,10 @@ class _Scores(NamedTuple):
     confidences: list[float]
 
 
-def _token_scores(logits: torch.Tensor, targets: torch.Tensor) -> _Scores:
-    """Scores of ``targets``, shape (n,), under ``logits``, (n, vocab), in float32."""
+def token_scores(logits: torch.Tensor, targets: torch.Tensor, at_once: int = POSITIONS_AT_ONCE) -> _Scores:
+    """Scores of ``targets``, shape (n,), under ``logits``, (n, vocab), in float32, ``at_once`` positions at a time."""
     found = _Scores([], [], [], [])
-    for rows, aims in zip(logits.split(POSITIONS_AT_ONCE), targets.split(POSITIONS_AT_ONCE), strict=True):
+    for rows, aims in zip(logits.split(at_once), targets.split(at_once), strict=True):
         logp = rows.float().log_softmax(-1)
         taken = logp.gather(-1, aims.unsqueeze(-1))
         p = logp.exp()

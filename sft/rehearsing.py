@@ -7,8 +7,7 @@ one, whose ``train`` does less. What is fitted here goes into a scratch folder t
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -125,16 +124,19 @@ def count(
 
     class Counting(CloningTrainer):
         def _move_model_to_device(self, model: torch.nn.Module, device: torch.device) -> None:
-            """An outline is nowhere."""
+            """Nothing to move: an outline has no weights."""
 
         def train(self, *_: Any, **__: Any) -> Any:
             raise _Counted(work_of(self, training, rows, too_long))
 
-    with _standing_in(Counting, policy=lambda recipe, renderer: outline(recipe)):
-        try:
-            _train(recipe, training, validation, renderer, scratch, bf16)
-        except _Counted as done:
-            return done.work
+    try:
+        with Run.create(scratch / "run") as run:
+            fitting.train(
+                recipe, training, validation, renderer=renderer, run=run, bf16=bf16,
+                trainer_class=Counting, policy_to_fit=lambda recipe, renderer: outline(recipe),
+            )  # fmt: skip
+    except _Counted as done:
+        return done.work
     raise AssertionError("training.train returned without training")
 
 
@@ -155,8 +157,8 @@ def rehearse(
             self.counted = work_of(self, training, rows, too_long)
             return self.fit_a_few(training)
 
-    with _standing_in(Rehearsing):
-        _train(recipe, training, validation, renderer, scratch, bf16)
+    with Run.create(scratch / "run") as run:
+        fitting.train(recipe, training, validation, renderer=renderer, run=run, bf16=bf16, trainer_class=Rehearsing)
     found.clone = time.monotonic() - found.clone
     folders = [scratch / "run" / name for name in ("adapter", "model")]
     found.clone_bytes = sum(_bytes_in(folder) for folder in folders)
@@ -291,25 +293,6 @@ def chosen(batches: Sequence[Batch]) -> list[int]:
 
 
 # -- around them ------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _standing_in(kind: type[CloningTrainer], policy: Any = None) -> Iterator[None]:
-    """Inside, ``training.train`` builds a trainer of ``kind``, around what ``policy`` makes in place of the model."""
-    before = vars(fitting)["CloningTrainer"], fitting._policy_to_fit
-    setattr(fitting, "CloningTrainer", kind)  # noqa: B010
-    if policy is not None:
-        setattr(fitting, "_policy_to_fit", policy)  # noqa: B010
-    try:
-        yield
-    finally:
-        setattr(fitting, "CloningTrainer", before[0])  # noqa: B010
-        setattr(fitting, "_policy_to_fit", before[1])  # noqa: B010
-
-
-def _train(recipe: Recipe, training: Rows, validation: Rows, renderer: Renderer, scratch: Path, bf16: bool) -> None:
-    with Run.create(scratch / "run") as run:
-        fitting.train(recipe, training, validation, renderer=renderer, run=run, bf16=bf16)
 
 
 def _as_it_is(batch: Any) -> Any:

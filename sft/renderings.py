@@ -44,12 +44,15 @@ def render_all(
     *,
     max_length: int | None = None,
     too_long: Literal["refuse", "drop"] = "refuse",
+    at_least: int = AT_LEAST,
+    at_most_bytes: int = AT_MOST_BYTES,
 ) -> tuple[Pairs, Pairs]:
     """As :meth:`Renderer.render_all`, from the cache where the same was rendered before, and then kept there.
 
     Of several processes the first one of a machine writes; the others read what is there or render themselves.
+    ``at_least``: fewer demonstrations are rendered without a look at the cache. ``at_most_bytes``: of all files there.
     """
-    if len(demonstrations) < AT_LEAST:
+    if len(demonstrations) < at_least:
         return renderer.render_all(demonstrations, max_length=max_length, too_long=too_long)
     key = _key(renderer, demonstrations)
     path = cache_dir() / "renderings" / f"{key}.safetensors"
@@ -59,7 +62,7 @@ def render_all(
     kept, longer = renderer.render_all(demonstrations, max_length=max_length, too_long=too_long)
     if os.environ.get("LOCAL_RANK", os.environ.get("RANK", "0")) == "0":
         try:
-            _write(path, key, _in_order(demonstrations, kept, longer))
+            _write(path, key, _in_order(demonstrations, kept, longer), at_most_bytes)
         except OSError as error:
             sys.stderr.write(f"rendered   not kept: {path.parent} cannot be written ({error.strerror or error})\n")
     return kept, longer
@@ -126,10 +129,10 @@ def _name(key: str, packed: bytes, ends: np.ndarray, contexts: np.ndarray) -> st
     return f"{key} {zlib.crc32(contexts.tobytes(), zlib.crc32(ends.tobytes(), zlib.crc32(packed))):08x}"
 
 
-def _write(path: Path, key: str, rows: Sequence[Rendered]) -> None:
+def _write(path: Path, key: str, rows: Sequence[Rendered], at_most_bytes: int) -> None:
     """Write the rows so that they are there whole or not at all; make room for them. Raises ``OSError``."""
     packed = b"".join([row.packed for row in rows])
-    if len(packed) > AT_MOST_BYTES:
+    if len(packed) > at_most_bytes:
         return
     ends = np.cumsum(np.fromiter(map(len, rows), dtype=np.int64, count=len(rows)))
     contexts = np.fromiter((row.context for row in rows), dtype=np.int32, count=len(rows))
@@ -143,17 +146,17 @@ def _write(path: Path, key: str, rows: Sequence[Rendered]) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink()
-    _make_room(path)
+    _make_room(path, at_most_bytes)
 
 
-def _make_room(newest: Path) -> None:
+def _make_room(newest: Path, at_most_bytes: int) -> None:
     """Take away the files used longest ago until the rest are small enough."""
     found = []
     for path in newest.parent.iterdir():
         with suppress(OSError):  # another process may take it away at this moment
             facts = path.stat()
             found.append((facts.st_mtime, facts.st_size, path))
-    room = AT_MOST_BYTES
+    room = at_most_bytes
     for _, size, path in sorted(found, reverse=True):
         room -= size
         if room < 0 and path != newest:

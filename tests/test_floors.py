@@ -7,7 +7,7 @@ import random
 import pytest
 
 from sft import floors
-from sft.demonstrations import Demonstration, HeldOut, Message, held_out
+from sft.demonstrations import Demonstration, HeldOut, Message, held_out, prompt_text
 
 
 def demonstration(prompt: str, completion: str, **more: str) -> Demonstration:
@@ -93,24 +93,21 @@ def test_order_of_training_rows_changes_nothing() -> None:
     assert all(completion.finished for found in before[0].values() for completion in found.values())
 
 
-def test_blocks_give_what_one_block_gives(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = floors.nearest(TRAIN, ASKED), floors.nearness_to_training(TRAIN, ASKED)
-    monkeypatch.setattr(floors, "_BLOCK", 1)
-    floors._nearest_prompts.cache_clear()
-    assert (floors.nearest(TRAIN, ASKED), floors.nearness_to_training(TRAIN, ASKED)) == whole
+def test_blocks_give_what_one_block_gives() -> None:
+    known, asked = (tuple(prompt_text(row.prompt) for row in rows) for rows in (TRAIN, ASKED))
+    whole, pieces = floors.nearest_prompts(known, asked), floors.nearest_prompts(known, asked, block=1)
+    for one, other in zip(whole, pieces, strict=True):
+        assert one.tolist() == other.tolist()
 
 
-def test_the_nearest_prompts_are_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_nearest_prompts_are_looked_for_once() -> None:
     """R and the parts by distance to training ask the same; other rows are another question."""
-    asked: list[int] = []
-    vectoriser = floors._vectoriser
-    monkeypatch.setattr(floors, "_vectoriser", lambda: asked.append(1) or vectoriser())
-    floors._nearest_prompts.cache_clear()
+    floors.nearest_prompts.cache_clear()
     floors.nearest(TRAIN, ASKED)
     floors.nearness_to_training(TRAIN[::-1], ASKED)
-    assert len(asked) == 1
+    assert floors.nearest_prompts.cache_info()[:2] == (1, 1), "(hits, misses)"
     fewer = floors.nearest(TRAIN[1:], ASKED)
-    assert len(asked) == 2 and fewer != floors.nearest(TRAIN, ASKED)
+    assert floors.nearest_prompts.cache_info().misses == 2 and fewer != floors.nearest(TRAIN, ASKED)
 
 
 def test_three_short_demonstrations_are_shown() -> None:

@@ -11,7 +11,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,9 @@ pytestmark = pytest.mark.engine
 torch = pytest.importorskip("torch")
 
 from safetensors.torch import load_file  # noqa: E402
+from small_tokenizers import chatml  # noqa: E402
 from test_loop import write_demonstrations  # noqa: E402
-from toy_launches import free_port, rows_of  # noqa: E402
+from toy_launches import passes  # noqa: E402
 
 from sft import changes, checkpoints, sharing  # noqa: E402
 from sft.cli import main  # noqa: E402
@@ -50,13 +53,6 @@ fidelity: {{max_prompts: 6, max_new_tokens: 6}}
 """
 
 
-@pytest.fixture(autouse=True)
-def saved_without_proof(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was saved is proven in tests of its own, by a process that takes longer than these fits."""
-    monkeypatch.setattr("sft.proving.prove", lambda run: {"wall_seconds": 0.0})
-    monkeypatch.setattr("sft.proving.in_words", lambda saved: "not proven here")
-
-
 @pytest.fixture
 def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -78,7 +74,7 @@ def launched(plan: list[dict[str, Any]]) -> list[dict[str, Any]]:
         [sys.executable, str(ROOT / "tests" / "toy_launches.py"), json.dumps(plan)],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=900,
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
     )
     assert answer.returncode == 0, answer.stderr
@@ -191,6 +187,32 @@ def test_a_launch_that_started_one_of_several_is_refused(
 # -- several processes ----------------------------------------------------------------------------------------
 
 
+def rows_read(run: Path) -> list[list[list[int]]]:
+    """Of every launch of a run in one process: the rows of its passes in order, as the model read them."""
+    (launches,) = passes(run.with_suffix(".watch")).values()
+    return [[_rows(seen) for seen in launch] for launch in launches]
+
+
+def steps_read(run: Path) -> list[list[int]]:
+    """Of a run in one launch: the rows of every pass over all processes together, sorted, as the models read them."""
+    ranks = [launches[0] for launches in passes(run.with_suffix(".watch")).values()]
+    assert len({len(seen) for seen in ranks}) == 1, "all processes take every step"
+    return [sorted(row for seen in together for row in _rows(seen)) for together in zip(*ranks, strict=True)]
+
+
+def _rows(seen: dict[str, Any]) -> list[int]:
+    """Numbers of the demonstrations whose completions a pass scored: prompts begin with them (``12: the box ...``)."""
+    if not seen["scored"]:
+        return []
+    text = chatml().decode([token for row in seen["ids"] for token in row])
+    return sorted(int(number) for number in re.findall(r"(\d+): the", text))
+
+
+def contains(whole: list[list[int]], part: list[list[int]]) -> bool:
+    """Whether ``part`` stands somewhere in ``whole``, in one piece."""
+    return any(whole[n : n + len(part)] == part for n in range(len(whole) - len(part) + 1))
+
+
 @pytest.fixture(scope="module")
 def family(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Runs of one recipe: by one process, by two, by two of which one is killed, and with ten deaths in a row.
@@ -200,53 +222,75 @@ def family(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     """
     folder = tmp_path_factory.mktemp("family")
     whole, half = "training.gradient_accumulation_steps=2", "training.gradient_accumulation_steps=1"
-    steps = sorted(random.Random(0).sample(range(1, 25), 10))
+    deaths = sorted(random.Random(0).sample(range(1, 22), 10))
+
+    def sft(verb: str, name: str, *words: str, kill: tuple[int, int] | None = None, **how: Any) -> dict[str, Any]:
+        watch = folder / f"{name}.watch" if verb == "train" else folder / f"{name}.{verb}"
+        doom = {} if kill is None else {"rank": kill[0], "step": kill[1], "log": str(folder / name / "log.jsonl")}
+        return {"words": [verb, *words], "watch": str(watch), "kill": doom or None, **how}
 
     def train(name: str, *settings: str, resume: bool = False, **how: Any) -> dict[str, Any]:
-        words = ["train", str(recipe), "--output", str(folder / name)]
-        words += [word for setting in settings for word in ("--set", setting)]
-        return {"words": words + ["--resume"] * resume, "rows": str(folder / f"{name}.rows"), **how}
+        words = [word for setting in settings for word in ("--set", setting)]
+        return sft("train", name, str(recipe), "--output", str(folder / name), *words, *["--resume"] * resume, **how)
 
     dry = "adapter.lora_dropout=0.0"
     plan = [
         train("one", whole, dry),
-        {"words": ["evaluate", str(folder / "one"), "--json"], "rows": str(folder / "evaluate-one")},
+        sft("evaluate", "one", str(folder / "one"), "--json"),
         train("two", half, dry, processes=2),
-        {"words": ["evaluate", str(folder / "two"), "--json"], "rows": str(folder / "evaluate-two"), "processes": 2},
+        sft("evaluate", "two", str(folder / "two"), "--json", processes=2),
         train("untouched", half),
-        *(train("dying", half, resume=n > 0, die={"rank": 0, "step": step}) for n, step in enumerate(steps)),
+        *(train("dying", half, resume=n > 0, kill=(0, step)) for n, step in enumerate(deaths)),
         train("dying", half, resume=True),
         train("pair", half, processes=2),
-        train("killed", half, processes=2, die={"rank": 1, "step": 8}),
-        train("killed", half, resume=True, processes=2, die={"rank": 0, "step": 17}),
+        train("killed", half, processes=2, kill=(1, 7)),
+        train("killed", half, resume=True, processes=2, kill=(0, 16)),
         train("killed", half, resume=True, processes=2),
     ]
-    results = launched(plan)
-    return {"folder": folder, "results": results, "steps": steps, "plan": plan}
+    return {"folder": folder, "results": launched(plan)}
 
 
 def test_two_processes_fit_what_one_does(family: dict[str, Any]) -> None:
-    """Same rows in every step, each once an epoch; same losses; the same adapter; split, ledger and data are one."""
+    """Same rows in every step, each once an epoch; same losses; the same adapter; split, ledger and data are one.
+
+    Once the part that deals the rows out was imported by nothing but this test, and users' runs saw rows twice.
+    """
     folder, results = family["folder"], family["results"]
     assert [r["codes"] for r in results[:3]] == [[0], [0], [0, 0]], [r["said"] for r in results[:4]]
-    one, two = rows_of(folder / "one.rows"), rows_of(folder / "two.rows")
-    assert one == two and len(two) == 24
-    assert sorted(row for step in range(1, 11) for row in two[step]) == list(range(76)), "an epoch is ten steps"
-    for a, b in zip(log_of(folder / "one"), log_of(folder / "two"), strict=True):
-        a.pop("epoch"), b.pop("epoch")  # in halves of a step here, in steps there
-        assert a == pytest.approx(b, abs=1e-5)
-    first, second = adapter_of(folder / "one"), adapter_of(folder / "two")
-    assert all(torch.allclose(first[name], second[name], atol=1e-5) for name in first)
+    assert_one_fit(folder / "one", folder / "two", accumulated=2)
+    read = steps_read(folder / "two")
+    assert len(read) == 24 and sorted(chain(*read[:10])) == trained_on(folder / "two"), "an epoch is ten steps"
     for name in ("split.json", "demonstrations.jsonl", "ledger.json"):
         assert (folder / "one" / name).read_bytes() == (folder / "two" / name).read_bytes()
 
 
+def trained_on(run: Path) -> list[int]:
+    """Numbers of the demonstrations that ``run`` trains on, sorted."""
+    rows = [row for row in read_jsonl(run / "demonstrations.jsonl") if row["split"] == "train"]
+    return sorted(int(row["prompt"][-1]["content"].partition(":")[0]) for row in rows)
+
+
+def assert_one_fit(one: Path, several: Path, *, batch: int = 4, accumulated: int) -> None:
+    """The run of one process, in ``accumulated`` passes a step, read the same rows and became the same clone."""
+    alone, passes_of_epoch = steps_read(one), -(-len(trained_on(one)) // batch)
+    epochs = [alone[begin : begin + passes_of_epoch] for begin in range(0, len(alone), passes_of_epoch)]
+    by_step = [  # accumulation ends with the epoch
+        sorted(chain(*epoch[n : n + accumulated])) for epoch in epochs for n in range(0, len(epoch), accumulated)
+    ]
+    assert by_step == steps_read(several)
+    for a, b in zip(log_of(one), log_of(several), strict=True):
+        a.pop("epoch"), b.pop("epoch")  # in parts of a step here, in steps there
+        assert a == pytest.approx(b, abs=1e-5)
+    first, second = adapter_of(one), adapter_of(several)
+    assert all(torch.allclose(first[name], second[name], atol=1e-5) for name in first)
+
+
 def test_the_order_of_rows_is_one_order_dealt_out(family: dict[str, Any]) -> None:
-    """Batch by batch, process 0 has what comes first; what accelerate would fill up with is not seen."""
-    parts = [read_jsonl(family["folder"] / f"two-{rank}.jsonl") for rank in (0, 1)]
-    alone = [row["rows"] for row in read_jsonl(family["folder"] / "one-0.jsonl")]
-    dealt = [row["rows"] for pair in zip(*parts, strict=True) for row in pair]
-    assert [rows for rows in dealt if rows] == alone
+    """Batch by batch, process 0 has what comes first; what accelerate would fill up with is not scored."""
+    both = passes(family["folder"] / "two.watch")
+    ((alone,),) = passes(family["folder"] / "one.watch").values()
+    dealt = [_rows(seen) for pair in zip(both[0][0], both[1][0], strict=True) for seen in pair]
+    assert [rows for rows in dealt if rows] == [_rows(seen) for seen in alone]
     assert dealt.count([]) == 2, "in two whole epochs of 19 batches the second process lacks one each"
 
 
@@ -265,13 +309,13 @@ def test_two_processes_measure_what_they_fitted_as_one_does(family: dict[str, An
 
 def test_ten_deaths_change_nothing(family: dict[str, Any]) -> None:
     """Killed with kill -9 at ten steps of 24 drawn by chance, one process ends with the untouched run's every bit."""
-    folder, steps = family["folder"], family["steps"]
-    results = family["results"][5:16]
+    folder, results = family["folder"], family["results"][5:16]
     assert [r["codes"] for r in results] == [[-signal.SIGKILL]] * 10 + [[0]], [r["said"] for r in results]
     assert_same_to_the_bit(folder / "dying", folder / "untouched")
-    assert rows_of(folder / "dying.rows") == rows_of(folder / "untouched.rows")
-    assert len({row["pid"] for row in read_jsonl(folder / "dying-0.jsonl")}) == 11
-    assert len(set(steps)) == 10
+    (untouched,), lives = rows_read(folder / "untouched"), rows_read(folder / "dying")
+    assert len(untouched) == 24 and len(lives) == 11
+    assert all(contains(untouched, life) for life in lives), "each goes on where a checkpoint was"
+    assert untouched[-len(lives[-1]) :] == lives[-1]
 
 
 def test_a_killed_process_ends_the_others_and_the_run_goes_on(family: dict[str, Any]) -> None:
@@ -285,30 +329,79 @@ def test_a_killed_process_ends_the_others_and_the_run_goes_on(family: dict[str, 
         assert "go on with: accelerate launch (its options as before) -m sft train " in result["said"]
         assert "--resume\n" in result["said"] and "Traceback" not in result["said"]
     assert_same_to_the_bit(folder / "killed", folder / "pair")
-    assert rows_of(folder / "killed.rows") == rows_of(folder / "pair.rows")
+    pair = passes(folder / "pair.watch")
+    for rank, lives in passes(folder / "killed.watch").items():
+        whole_life = [_rows(seen) for seen in pair[rank][0]]
+        assert len(lives) == 3 and all(contains(whole_life, [_rows(seen) for seen in life]) for life in lives)
+
+
+# -- the launcher itself ----------------------------------------------------------------------------------------
+
+
+def accelerate(
+    recipe: Path, run: Path, *words: str, processes: int, environment: dict[str, str]
+) -> subprocess.Popen[str]:
+    """The README's line, started as a user does: ``accelerate launch ... -m sft train``."""
+    config = ROOT / "recipes" / "accelerate" / "cpu.yaml"
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
+    count = ["--num_processes", str(processes), "-m", "sft", "train", str(recipe), "--output", str(run)]
+    path = os.pathsep.join([str(ROOT / "tests" / "watched"), str(ROOT)])
+    return subprocess.Popen(
+        [*launcher, *count, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=run.parent,
+        env=environment | {"PYTHONPATH": path, "WATCH": str(run.with_suffix(".watch"))},
+    )
+
+
+@pytest.mark.parametrize(("processes", "batch"), [(2, 7), (3, 4)])
+def test_accelerate_launch_with_batches_that_do_not_go_round(
+    processes: int, batch: int, recipe: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """The command of the README: every row twice in two epochs, and the losses and weights of one process.
+
+    Accelerate fills the last round of an epoch with rows of its beginning: 280 visits of 128 rows in two epochs.
+    """
+    same = ["training.num_train_epochs=2", "training.max_steps=-1", "adapter.lora_dropout=0.0"]
+    same += [f"training.per_device_train_batch_size={batch}"]
+    settings = [word for setting in same for word in ("--set", setting)]
+    several = accelerate(recipe, tmp_path / "several", *settings, processes=processes, environment=environment)
+    one = ["train", str(recipe), "--output", str(tmp_path / "one"), *settings]
+    one += ["--set", f"training.gradient_accumulation_steps={processes}"]
+    (alone,) = launched([{"words": one, "watch": str(tmp_path / "one.watch")}])
+    said, _ = several.communicate(timeout=900)
+    assert (several.returncode, alone["codes"]) == (0, [0]), said + alone["said"]
+    rows = trained_on(tmp_path / "several")
+    batches = -(-len(rows) // batch)
+    assert batches % processes, "the batches go round, and nothing is tested"
+    read = steps_read(tmp_path / "several")
+    assert sorted(chain(*read)) == sorted(rows * 2), "every row twice, none a third time"
+    epoch = len(read) // 2
+    assert sorted(chain(*read[:epoch])) == rows, "and once an epoch"
+    assert_one_fit(tmp_path / "one", tmp_path / "several", batch=batch, accumulated=processes)
 
 
 def test_the_launcher_itself_and_a_killed_process(
     recipe: Path, family: dict[str, Any], tmp_path: Path, environment: dict[str, str]
 ) -> None:
     """``accelerate launch`` with the file for CPUs: both processes start, one dies, one sentence, all end."""
-    config = ROOT / "recipes" / "accelerate" / "cpu.yaml"
-    words = ["--config_file", str(config), "--num_processes", "2", str(ROOT / "tests" / "toy_launches.py"), "sft"]
-    answer = subprocess.run(
-        [sys.executable, "-m", "accelerate.commands.launch", *words, "train", str(recipe), "-o", str(tmp_path / "run")],
-        capture_output=True,
-        text=True,
-        timeout=150,
-        env=environment | {"ROWS": str(tmp_path / "rows"), "DIE": '{"rank": 1, "step": 8}'},
-    )
-    assert answer.returncode != 0
-    assert answer.stderr.count("another of the 2 processes has ended") == 1, answer.stderr
-    assert "exitcode  : -9" in answer.stderr, "and the launcher's own report says which"
-    expected = rows_of(family["folder"] / "pair.rows")
-    # The other process may have been told to end just before it came to the step in which the first one died.
-    seen = rows_of(tmp_path / "rows")
-    assert {step: seen[step] for step in range(1, 8)} == {step: expected[step] for step in range(1, 8)}
-    assert checkpoints.latest_checkpoint(tmp_path / "run" / "checkpoints") == tmp_path / "run/checkpoints/checkpoint-6"
+    launcher = accelerate(recipe, tmp_path / "run", processes=2, environment=environment)
+    log, victim = tmp_path / "run" / "log.jsonl", tmp_path / "run-1.jsonl"
+    deadline = time.monotonic() + 600
+    while not (log.exists() and any(row["step"] >= 8 for row in read_jsonl(log))):
+        assert launcher.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(json.loads(victim.read_text(encoding="utf-8").splitlines()[0])["pid"], signal.SIGKILL)
+    said, _ = launcher.communicate(timeout=600)
+    assert launcher.returncode != 0
+    assert said.count("another of the 2 processes has ended") == 1, said
+    assert "exitcode  : -9" in said, "and the launcher's own report says which"
+    expected, seen = steps_read(family["folder"] / "pair"), passes(tmp_path / "run.watch")
+    together = [sorted(_rows(a) + _rows(b)) for a, b in zip(seen[0][0], seen[1][0], strict=False)]
+    assert len(together) >= 8 and together == expected[: len(together)]
+    assert checkpoints.latest_checkpoint(tmp_path / "run" / "checkpoints") is not None
 
 
 def test_a_checkpoint_that_lacks_a_process_is_not_whole(family: dict[str, Any], tmp_path: Path) -> None:
@@ -322,7 +415,6 @@ def test_a_checkpoint_that_lacks_a_process_is_not_whole(family: dict[str, Any], 
     assert before is not None and before != whole and not whole.exists()
     (before / checkpoints.WHOLE).unlink()
     assert checkpoints.latest_checkpoint(folder) is None
-    assert free_port() > 0
 
 
 # -- going on with something else -----------------------------------------------------------------------------

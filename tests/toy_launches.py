@@ -1,22 +1,26 @@
-"""``sft`` as several processes, and processes killed in the middle; the engine is imported once and forked for each.
+"""``python -m sft`` many times, as several processes, and killed in the middle; the engine is imported once.
 
 Run as a program, ``toy_launches.py PLAN`` reads a JSON list of launches and prints a JSON list of what came of them.
-A launch: ``{"words": [...], "processes": 1, "rows": FILE, "die": {"rank": 0, "step": 7}}``. ``words`` are those after
-``sft``; every process writes the rows of each of its batches to ``rows``; the one in ``die`` is killed with kill -9
-when it comes to that step. ``toy_launches.py sft WORDS`` is one such process, for a launcher: what it writes and where
-it dies are in ``ROWS`` and ``DIE`` of its environment.
+A launch: ``{"words": [...], "processes": 1, "watch": FILE, "kill": {"rank": 0, "step": 7, "log": FILE}}``. ``words``
+are those after ``sft``. Each process is forked from one that has imported the engine, sets what a launcher sets, and
+runs the module ``sft`` as ``python -m sft`` does; nothing of the product is replaced. What its model reads is
+written to ``watch`` (see ``watched/watching.py``); the process ``kill.rank`` is killed from outside with ``kill -9``
+as soon as step ``kill.step``, or a later one that this launch is the first to take, stands in the run's log.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import runpy
 import signal
 import socket
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+sys.path.append(str(Path(__file__).parent / "watched"))
 
 
 def free_port() -> int:
@@ -27,77 +31,76 @@ def free_port() -> int:
         return port
 
 
-def watched() -> None:
-    """Let the trainer write down the rows of every batch, and die where it is told to."""
-    from sft import proving
-    from sft.training import fitting
-    from sft.training.shares import EachRowOnce
-    from sft.training.trainer import CloningTrainer
-
-    if not issubclass(CloningTrainer, EachRowOnce):
-        fitting.CloningTrainer = type("Once", (EachRowOnce, CloningTrainer), {})  # type: ignore[misc]
-    # What was saved is proven in tests of its own, by a process that takes longer than these fits.
-    proving.prove = lambda run: {"wall_seconds": 0.0}  # type: ignore[assignment]
-    proving.in_words = lambda saved: "not proven here"  # type: ignore[assignment]
-    rank, rows = os.environ.get("RANK", "0"), Path(os.environ["ROWS"])
-    die = json.loads(os.environ.get("DIE", "null"))
-    compute = CloningTrainer.compute_loss
-
-    def recording(self: Any, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        step = self.state.global_step + 1
-        with rows.with_name(f"{rows.stem}-{rank}.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, "pid": os.getpid(), "rows": inputs["row"].tolist()}) + "\n")
-        if die and (die["rank"], die["step"]) == (int(rank), step):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return compute(self, model, inputs, *args, **kwargs)
-
-    CloningTrainer.compute_loss = recording  # type: ignore[method-assign]
-
-
-def rows_of(file: Path) -> dict[int, list[int]]:
-    """Step -> its rows over all processes, sorted; of a step that was taken again, what was seen the last time."""
-    found: dict[int, dict[int, tuple[int, list[int]]]] = {}
-    for rank, part in enumerate(sorted(file.parent.glob(f"{file.stem}-*.jsonl"))):
-        for line in part.read_text(encoding="utf-8").splitlines():
+def passes(watch: Path) -> dict[int, list[list[dict[str, Any]]]]:
+    """Rank -> its launches in order -> their forward passes in training mode, as ``watching`` wrote them down."""
+    found: dict[int, list[list[dict[str, Any]]]] = {}
+    for path in watch.parent.glob(f"{watch.name}-*.jsonl"):
+        launches: dict[int, list[dict[str, Any]]] = {}
+        for line in path.read_text(encoding="utf-8").splitlines():
             seen = json.loads(line)
-            pid, rows = found.setdefault(seen["step"], {}).get(rank, (seen["pid"], []))
-            found[seen["step"]][rank] = (seen["pid"], [*(rows if pid == seen["pid"] else []), *seen["rows"]])
-    return {step: sorted(row for _, rows in parts.values() for row in rows) for step, parts in sorted(found.items())}
+            launches.setdefault(seen.pop("pid"), []).append(seen)
+        found[int(path.stem.rpartition("-")[2])] = list(launches.values())
+    return dict(sorted(found.items()))
 
 
-def launch(words: list[str], rows: str, processes: int = 1, die: dict[str, int] | None = None) -> dict[str, Any]:
+def _last_step(log: Path) -> int:
+    """The last training step in ``log``; 0 where there is none. The last line may be half-written."""
+    lines = log.read_bytes().split(b"\n")[:-1] if log.exists() else []
+    return max((row["step"] for row in map(json.loads, lines) if "loss" in row), default=0)
+
+
+def _as_a_process_of_its_own(words: list[str], environment: dict[str, str], said: Path) -> None:
+    """Run the module ``sft`` in this (forked) process, and end with its exit status."""
+    os.environ.update(environment)
+    file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    code = 70
+    try:
+        import watching
+
+        watching.install()
+        sys.argv = ["sft", *words]
+        runpy.run_module("sft", run_name="__main__", alter_sys=True)
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def launch(words: list[str], watch: str, processes: int = 1, kill: dict[str, Any] | None = None) -> dict[str, Any]:
     """Fork ``processes`` processes that run ``sft WORDS``; exit codes (-9: killed), seconds, and what they said."""
     began, port, children = time.monotonic(), str(free_port()), []
-    said = Path(rows).with_suffix(".err")
+    said = Path(watch).with_suffix(".err")
     said.unlink(missing_ok=True)
+    log = Path(kill["log"]) if kill else Path()
+    deadly = max(kill["step"], _last_step(log) + 1) if kill else 0
     for rank in range(processes):
+        environment = {"WATCH": watch}
+        if processes > 1:
+            environment |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
+            environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         if (pid := os.fork()) == 0:
-            if processes > 1:
-                local = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
-                os.environ.update({**local, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port})
-            os.environ |= {"ROWS": rows, "DIE": json.dumps(die)}
-            file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-            os.dup2(file, 1)
-            os.dup2(file, 2)
-            code = 70
-            try:
-                watched()
-                from sft.cli import main
-
-                code = main(words)
-            except SystemExit as end:
-                code = int(end.code or 0)
-            except BaseException:
-                import traceback
-
-                traceback.print_exc()
-            finally:
-                sys.stderr.flush()
-                os._exit(code)
+            _as_a_process_of_its_own(words, environment, said)
         children.append(pid)
-    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
+    codes: dict[int, int] = {}
+    while len(codes) < processes:
+        for pid in children:
+            if pid not in codes and (ended := os.waitpid(pid, os.WNOHANG))[0]:
+                codes[pid] = os.waitstatus_to_exitcode(ended[1])
+        if kill and children[kill["rank"]] not in codes and _last_step(log) >= deadly:
+            os.kill(children[kill["rank"]], signal.SIGKILL)
+            kill = None
+        time.sleep(0.001)
     text = said.read_text(encoding="utf-8", errors="replace") if said.exists() else ""
-    return {"codes": codes, "seconds": round(time.monotonic() - began, 2), "said": text}
+    return {"codes": [codes[pid] for pid in children], "seconds": round(time.monotonic() - began, 2), "said": text}
 
 
 def main() -> None:
@@ -109,11 +112,6 @@ def main() -> None:
     import sft.training  # noqa: F401
 
     torch.set_num_threads(1)
-    if sys.argv[1] == "sft":
-        from sft.cli import main as command
-
-        watched()
-        raise SystemExit(command(sys.argv[2:]))
     sys.stdout.write(json.dumps([launch(**one) for one in json.loads(sys.argv[1])]))
 
 

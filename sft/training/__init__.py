@@ -6,6 +6,7 @@ The only package that knows trl and peft's training side.
     sequences     rows, joined or packed, and the batches they make
     attention     rows in one line that do not see each other
     lines         whether rows may stand in one line without padding
+    shares        every row once an epoch, however many processes there are
     trainer       what is changed in the trainer, and why
     callbacks     the log, the progress bar, Ctrl-C
     keeping       checkpoints to go on from; the fitted weights, saved whole or not at all

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -59,7 +60,7 @@ class Interrupted(TrainingError):
     """Training was stopped by Ctrl-C after saving a checkpoint."""
 
 
-def _policy_to_fit(recipe: Recipe, renderer: Renderer) -> PreTrainedModel | PeftModel:
+def load_policy_to_fit(recipe: Recipe, renderer: Renderer) -> PreTrainedModel | PeftModel:
     """The base model with what is to be fitted; adapters are initialised from the recipe's seed."""
     full = recipe.adapter.method == "full"
     # Full fine-tuning keeps float32 master weights; under an adapter the frozen base may be narrow.
@@ -99,12 +100,16 @@ def train(
     run: Run,
     resume: bool = False,
     bf16: bool | None = None,
+    trainer_class: type[CloningTrainer] = CloningTrainer,
+    policy_to_fit: Callable[[Recipe, Renderer], PreTrainedModel | PeftModel] = load_policy_to_fit,
 ) -> Fitted:
     """Fit the policy to ``training``, choose the checkpoint on ``validation``, and save it into ``run``.
 
     Writes ``log.jsonl``, ``checkpoints/`` and, at the end and all at once, ``adapter/`` or ``model/``.
     With ``resume`` it goes on from the last whole checkpoint and gives what the run never stopped would have given.
     ``bf16``: whether to compute in it where the recipe leaves it open; None: where the accelerator does.
+    ``trainer_class`` and ``policy_to_fit``: what builds the trainer and loads the model; ``sft plan`` counts and
+    times a fit through this same door with its own.
     Raises ``TrainingError``; :class:`Interrupted` after Ctrl-C.
     """
     if not training:
@@ -117,7 +122,7 @@ def train(
         disable_tqdm=True,
         use_cpu=default_device().type == "cpu",
     )
-    model = _policy_to_fit(recipe, renderer)
+    model = policy_to_fit(recipe, renderer)
     _refuse_unknown_tokens(model, (*training, *validation))
     # Like lengths beside each other: less padding, the same loss.
     by_length = sorted(validation, key=lambda row: len(row[1]))
@@ -132,7 +137,7 @@ def train(
     if (patience := recipe.training.early_stopping_patience) is not None and validation:
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=patience))
     with quiet_engine():
-        trainer = CloningTrainer(
+        trainer = trainer_class(
             model=model,
             args=arguments,
             train_dataset=datasets[0],

@@ -16,6 +16,8 @@ import torch
 from accelerate.data_loader import BatchSamplerShard
 from trl import SFTTrainer
 
+from sft.errors import TrainingError
+
 __all__ = ["EachRowOnce"]
 
 
@@ -41,19 +43,31 @@ class EachRowOnce(SFTTrainer):
     _shares: _Shares | None = None
 
     def get_train_dataloader(self) -> Any:
-        """As ever, with the batches dealt out by :class:`_Shares` where there are several processes."""
+        """The trainer's loader, its batches dealt out by :class:`_Shares` where there are several processes.
+
+        Raises ``TrainingError`` where accelerate would hand rows out in another way, some of them twice.
+        """
         loader = super().get_train_dataloader()
+        if self.accelerator.num_processes == 1 or self.args.dataloader_drop_last:
+            return loader
         dealt = loader.batch_sampler
-        if type(dealt) is BatchSamplerShard and not dealt.split_batches and not dealt.drop_last:
-            dealt.__class__ = _Shares
-            self._shares = dealt
+        if type(dealt) is not BatchSamplerShard or dealt.split_batches:
+            raise TrainingError(
+                "training.accelerator_config: with split_batches or dispatch_batches some rows would count twice an "
+                "epoch; take them out"
+            )
+        # A loader's sampler cannot be set once it is made, and accelerate makes the loader; so its sampler learns.
+        dealt.__class__ = _Shares
+        self._shares = dealt
         return loader
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
-        """As ever; what stands in for the batch that this process has not is neither supervised nor counted."""
-        batches: list[dict[str, Any]] = []
-        for batch in islice(epoch_iterator, num_batches):
-            batches.append(batch)
+        """The batches of a step, and the supervised tokens in them over all processes.
+
+        Where this process lacks a batch in the epoch's last round, what stands in for it is neither supervised nor
+        counted.
+        """
+        batches: list[dict[str, Any]] = list(islice(epoch_iterator, num_batches))
         state = self.accelerator.gradient_state
         if batches and self._shares is not None and self._shares.stands_in and state.end_of_dataloader:
             batches[-1] = batches[-1] | {

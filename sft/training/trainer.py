@@ -3,6 +3,7 @@
 - the loss is computed at supervised positions only, on the CPU too (same value, much less work), and rows may
   stand in one line without padding (``sequences``, ``attention``);
 - the validation loss is a mean over tokens, so batch size and process count cannot change it;
+- several processes see every row once an epoch (``shares``);
 - a loss or gradient that is not finite stops the run and names the step and the rows;
 - the weights with the lowest validation loss are kept, however seldom checkpoints are due;
 - a resumed run logs what the run never stopped would have logged, and stops when it would have;
@@ -20,12 +21,12 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy, pad
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState
-from trl import SFTTrainer
 
 from sft.demonstrations import Demonstration
 from sft.errors import TrainingError
 from sft.policies import supervised_only
 from sft.training.sequences import IGNORED
+from sft.training.shares import EachRowOnce
 
 __all__ = ["CARRIED", "CloningTrainer", "GoingOn"]
 
@@ -55,7 +56,7 @@ def nats_of(model: torch.nn.Module, bare: torch.nn.Module, inputs: dict[str, Any
     return nats, owner[predicted[0, shared:]]
 
 
-class CloningTrainer(SFTTrainer):
+class CloningTrainer(EachRowOnce):
     """``SFTTrainer`` as described above. ``demonstrations``: the training rows, for addresses in complaints."""
 
     demonstrations: Sequence[Demonstration] = ()
