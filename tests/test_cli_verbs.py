@@ -6,17 +6,17 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+import factories
 import pytest
 from test_comparing import planted
 from test_scoring import rows, training, write
 
-from sft.cli import main
+from sft.cli import how_to_go_on, main, parser
 from sft.runs import Run, read_json, read_jsonl, write_jsonl, write_text
 from sft.scorecards import Scorecard
 
@@ -170,60 +170,85 @@ def run(measured: Path, tmp_path: Path) -> Run:
     return made
 
 
-@pytest.fixture
-def asked(run: Run, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What the two ways of evaluating are asked for; both answer with the run's own scorecard."""
-    calls: list[dict[str, Any]] = []
-    card = Scorecard.from_dict(read_json(run.scorecard_path))
-    short = replace(card, looks=3, verdict=replace(card.verdict, shortfall="It is shown not to be cloned."))
-
-    def here(one: Run, recipe: object, **given: Any) -> Scorecard:
-        calls.append(given)
-        return short
-
-    def elsewhere(target: str, held_out: str, **given: Any) -> tuple[Run, Scorecard]:
-        calls.append({"target": target, "held_out": held_out} | given)
-        return run, card
-
-    monkeypatch.setattr("sft.loop.evaluate", here)
-    monkeypatch.setattr("sft.elsewhere.evaluate", elsewhere)
-    return calls
-
-
-def test_evaluate_hands_on_what_was_asked_and_prints_what_is_missing(
-    run: Run, asked: list[dict[str, Any]], capsys: Captured
-) -> None:
-    assert main(["evaluate", str(run.path)]) == 0
-    out = capsys.readouterr().out
-    assert "It is shown not to be cloned." in out and "the test split has been looked at 3 times" in out
-    words = ["--full", "--checker", "final-number", "--split", "validation", "--json"]
-    assert main(["evaluate", str(run.path), *words]) == 0
-    assert json.loads(capsys.readouterr().out)["looks"] == 3
-    assert asked == [
-        {"split": "test", "profile": None, "checker": None},
-        {"split": "validation", "profile": "full", "checker": "final-number"},
-    ]
-
-
-def test_evaluate_judges_what_was_trained_elsewhere(run: Run, asked: list[dict[str, Any]], capsys: Captured) -> None:
-    assert main(["evaluate", "ann/clone", "--held-out", "a/test.jsonl"]) == 0
-    assert "looked at" not in capsys.readouterr().out
-    words = ["--train", "t.jsonl", "--base", "b", "--max-prompts", "5", "--fast", "--checker", "regex:x", "-o", "out"]
-    assert main(["evaluate", str(run.path), "--held-out", "test.jsonl", *words]) == 0
-    nothing = {"train": None, "base": None, "profile": "standard", "checker": "", "max_prompts": 200}
-    assert asked == [
-        {"target": "ann/clone", "held_out": "a/test.jsonl", "output": Path("runs/clone-on-test"), **nothing},
+def test_a_clone_that_is_shown_not_to_be_one_is_told_so(tmp_path: Path, capsys: Captured) -> None:
+    """Sixty prompts that two experts answered nearly alike, and a system that gets half of the words right."""
+    shown = [factories.demonstration(number) for number in range(60)]
+    given = [
         {
-            "target": str(run.path),
-            "held_out": "test.jsonl",
-            "train": "t.jsonl",
-            "base": "b",
-            "output": Path("out"),
-            "profile": "fast",
-            "checker": "regex:x",
-            "max_prompts": 5,
-        },
+            "prompt": d.prompt[-1].content,
+            "completion": " ".join(d.completion.split()[::2]),
+            "references": [d.completion, f"{d.completion} Indeed."],
+        }
+        for d in shown
     ]
+    file = write(tmp_path / "completions.jsonl", given)
+    assert main(["score", str(file), "--train", str(training(tmp_path / "train.jsonl"))]) == 0
+    assert "\nIt is not cloned: another expert scores " in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """A folder with demonstrations, a recipe and a run that is trained, and not measured yet."""
+    from test_loop import write_demonstrations
+
+    folder = tmp_path_factory.mktemp("fitted")
+    data = write_demonstrations(folder / "x.jsonl")
+    (folder / "recipe.yaml").write_text(
+        f"model:\n  name: {tiny_model}\ndemonstrations:\n  path: {data}\nsplit:\n  near_duplicates: remove\n"
+        "training:\n  max_steps: 4\nfidelity:\n  max_new_tokens: 4\n  max_prompts: 6\n",
+        encoding="utf-8",
+    )
+    assert main(["train", str(folder / "recipe.yaml"), "-o", str(folder / "run")]) == 0
+    return folder
+
+
+@pytest.mark.engine
+def test_evaluate_measures_what_was_asked_for(fitted: Path, tmp_path: Path, capsys: Captured) -> None:
+    """Split, profile and checker of the command line stand in the scorecard; every look is counted, and told."""
+    run = str(shutil.copytree(fitted / "run", tmp_path / "run"))
+    assert main(["evaluate", run, "--fast"]) == 0
+    assert "looked at" not in capsys.readouterr().out
+    assert main(["evaluate", run, "--fast"]) == 0
+    assert "the test split has been looked at 2 times" in capsys.readouterr().out
+    assert main(["evaluate", run, "--full", "--checker", "regex:(red|blue)", "--split", "validation", "--json"]) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert (card["split"], card["profile"], card["looks"]) == ("validation", "full", 1)
+    assert card["underachieving"]["checker"] == "regex:(red|blue)"
+
+
+@pytest.mark.engine
+def test_evaluate_judges_what_was_trained_elsewhere(
+    fitted: Path, tiny_model: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder is named by default after clone and file; base, training file and number of prompts are as typed."""
+    from test_loop import write_demonstrations
+
+    monkeypatch.chdir(tmp_path)
+    held = write_demonstrations(tmp_path / "y.jsonl", 12, seed=5)
+    words = ["evaluate", str(fitted / "run" / "adapter"), "--held-out", str(held), "--fast", "--max-prompts", "5"]
+    assert main(words) == 0
+    assert "looked at" not in capsys.readouterr().out
+    facts = read_json(Path("runs/adapter-on-y") / "measurement.json")
+    assert facts["profile"] == "fast" and len(read_jsonl(Path("runs/adapter-on-y") / "held-out.jsonl")) == 5
+    more = [
+        "--base",
+        str(tiny_model),
+        "--train",
+        str(fitted / "x.jsonl"),
+        "--checker",
+        "regex:(red|blue)",
+        "-o",
+        "out",
+        "--json",
+    ]
+    assert main([*words, *more]) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert (card["n"], read_json(Path("out") / "measurement.json")["checker"], card["profile"]) == (
+        5,
+        "regex:(red|blue)",
+        "fast",
+    )
+    assert {system["system"] for system in card["systems"]} >= {"tuned", "R", "K", "P"}, "floors of the training file"
 
 
 @pytest.mark.parametrize(
@@ -264,23 +289,16 @@ def test_fast_and_full_exclude_each_other(verb: str, capsys: Captured) -> None:
         (["score", "x.jsonl"], None),
     ],
 )
-def test_what_is_interrupted_goes_on_with_the_same_flags(
-    words: list[str], more: list[str] | None, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: Captured
-) -> None:
-    """The command that is printed, split as a shell does, is the one typed, with --resume where it is needed."""
+def test_what_is_interrupted_goes_on_with_the_same_flags(words: list[str], more: list[str] | None) -> None:
+    """The command that is printed, split as a shell does, is the one typed, with --resume where it is needed.
 
-    def stopped(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    for name in ("sft.loop.evaluate", "sft.loop.begin", "sft.elsewhere.evaluate", "sft.scoring.score"):
-        monkeypatch.setattr(name, stopped)
-    words = [str(run.path) if word == "RUN" else word for word in words]
-    assert main(words) == 2
-    said = capsys.readouterr().err.splitlines()[-1]
+    ``test_cli`` and ``test_loop`` interrupt real processes; here it is the words alone.
+    """
+    said = how_to_go_on(parser().parse_args(words), words)
     if more is None:
-        assert said == "sft: stopped"
+        assert said == ""
     else:
-        assert said.startswith("sft: stopped; what was done is kept; go on with: sft ")
+        assert said.startswith("; go on with: sft ")
         assert shlex.split(said.partition("go on with: ")[2])[1:] == [*words, *more]
 
 

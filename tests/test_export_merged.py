@@ -13,11 +13,11 @@ pytestmark = pytest.mark.engine
 torch = pytest.importorskip("torch")
 
 from exported_runs import trained  # noqa: E402
-from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel  # noqa: E402
 
 from sft.cli import main  # noqa: E402
 from sft.errors import PolicyError, RunError  # noqa: E402
-from sft.exporting import export_merged, merging  # noqa: E402
+from sft.exporting import export_merged  # noqa: E402
 from sft.policies import quiet_engine  # noqa: E402
 from sft.runs import Run, read_json, read_jsonl  # noqa: E402
 
@@ -136,15 +136,16 @@ def test_weights_that_come_out_otherwise_never_appear(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As an engine would that saves something else than it holds."""
-    load = merging.load_weights
+    save = PreTrainedModel.save_pretrained
 
-    def scaled(name: str, **options: Any) -> Any:
-        model = load(name, **options)
+    def scaled(self: Any, *words: Any, **options: Any) -> None:
         with torch.no_grad():
-            model.model.layers[0].mlp.down_proj.weight.mul_(1.5)
-        return model
+            self.model.layers[0].mlp.down_proj.weight.mul_(1.5)
+        save(self, *words, **options)
+        with torch.no_grad():
+            self.model.layers[0].mlp.down_proj.weight.div_(1.5)
 
-    monkeypatch.setattr(merging, "load_weights", scaled)
+    monkeypatch.setattr(PreTrainedModel, "save_pretrained", scaled)
     with pytest.raises(PolicyError, match=r"was not exported, for it gives logits that differ") as error:
         export_merged(Run.open(run), tmp_path / "merged")
     assert "\n" not in str(error.value)

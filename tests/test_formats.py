@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from strategies import nonsense, texts
 
 from sft.demonstrations import Message, prompt_key
-from sft.errors import DemonstrationsError, SourceError
-from sft.formats import Reading, read, read_all, write_rejected
+from sft.errors import DemonstrationsError, Problem, SourceError
+from sft.formats import Reading, _named, _Reader, read, read_all, write_rejected
+from sft.rows import Broken, _Json
 
 GOOD = {"prompt": "What is it?", "completion": "A cat."}
 in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
@@ -452,7 +453,7 @@ def test_nothing_but_broken_rows_is_all_complaints(tmp_path: Path) -> None:
     assert (reading.rows, len(reading.rejected), reading.demonstrations) == (2, 2, ())
 
 
-def test_rows_read_the_short_way_are_what_the_long_way_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_read_the_short_way_are_what_the_long_way_gives(tmp_path: Path) -> None:
     """Two sound texts are not looked at twice; whatever surrounds them, the answer and its lines are the same."""
     lines = [
         b"\xef\xbb\xbf" + b'{"prompt": "with a mark in front", "completion": "b"}',
@@ -485,11 +486,20 @@ def test_rows_read_the_short_way_are_what_the_long_way_gives(tmp_path: Path, mon
     path = tmp_path / "awkward.jsonl"
     path.write_bytes(b"\n".join(lines))
     short = read(path)
-    monkeypatch.setattr("sft.formats._Reader.plain", lambda *_: None)
-    monkeypatch.setattr("sft.rows._Json.whole", lambda decoder, text: decoder.at(text)[0])
-    long = read(path)
-    assert short == long
-    assert [d.key for d in short.demonstrations] == [d.key for d in long.demonstrations]
+    decoder, reader = _Json(), _Reader(str(path), "prompt_completion", _named(str(path), "auto", {}))
+    taken = 0
+    for number, raw in enumerate(lines, 1):
+        text = raw.removeprefix(b"\xef\xbb\xbf").decode("utf-8").strip()
+        if not text:
+            continue
+        row = decoder.whole(text)
+        assert row == decoder.at(text)[0] or isinstance(row, Broken)
+        quick = reader.plain(number, row)
+        faults: list[Problem] = []
+        if quick is not None:
+            taken += 1
+            assert [quick] == reader.demonstrations(number, row, faults) and not faults
+    assert taken > 5
     assert len(short.demonstrations) > 8 and len(short.rejected) > 8 and "note" in short.ignored
     assert [d.source.line for d in short.demonstrations][-1] == len(lines)  # type: ignore[union-attr]
 

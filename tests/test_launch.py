@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -338,22 +339,29 @@ def test_a_killed_process_ends_the_others_and_the_run_goes_on(family: dict[str, 
 # -- the launcher itself ----------------------------------------------------------------------------------------
 
 
+@contextmanager
 def accelerate(
     recipe: Path, run: Path, *words: str, processes: int, environment: dict[str, str]
-) -> subprocess.Popen[str]:
+) -> Iterator[subprocess.Popen[str]]:
     """The README's line, started as a user does: ``accelerate launch ... -m sft train``."""
     config = ROOT / "recipes" / "accelerate" / "cpu.yaml"
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
     count = ["--num_processes", str(processes), "-m", "sft", "train", str(recipe), "--output", str(run)]
     path = os.pathsep.join([str(ROOT / "tests" / "watched"), str(ROOT)])
-    return subprocess.Popen(
+    with subprocess.Popen(
         [*launcher, *count, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         cwd=run.parent,
         env=environment | {"PYTHONPATH": path, "WATCH": str(run.with_suffix(".watch"))},
-    )
+        start_new_session=True,
+    ) as started:
+        try:
+            yield started
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(started.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(("processes", "batch"), [(2, 7), (3, 4)])
@@ -367,11 +375,12 @@ def test_accelerate_launch_with_batches_that_do_not_go_round(
     same = ["training.num_train_epochs=2", "training.max_steps=-1", "adapter.lora_dropout=0.0"]
     same += [f"training.per_device_train_batch_size={batch}"]
     settings = [word for setting in same for word in ("--set", setting)]
-    several = accelerate(recipe, tmp_path / "several", *settings, processes=processes, environment=environment)
     one = ["train", str(recipe), "--output", str(tmp_path / "one"), *settings]
     one += ["--set", f"training.gradient_accumulation_steps={processes}"]
     (alone,) = launched([{"words": one, "watch": str(tmp_path / "one.watch")}])
-    said, _ = several.communicate(timeout=900)
+    several_in = {"processes": processes, "environment": environment}
+    with accelerate(recipe, tmp_path / "several", *settings, **several_in) as several:
+        said, _ = several.communicate(timeout=900)
     assert (several.returncode, alone["codes"]) == (0, [0]), said + alone["said"]
     rows = trained_on(tmp_path / "several")
     batches = -(-len(rows) // batch)
@@ -387,14 +396,14 @@ def test_the_launcher_itself_and_a_killed_process(
     recipe: Path, family: dict[str, Any], tmp_path: Path, environment: dict[str, str]
 ) -> None:
     """``accelerate launch`` with the file for CPUs: both processes start, one dies, one sentence, all end."""
-    launcher = accelerate(recipe, tmp_path / "run", processes=2, environment=environment)
-    log, victim = tmp_path / "run" / "log.jsonl", tmp_path / "run-1.jsonl"
-    deadline = time.monotonic() + 600
-    while not (log.exists() and any(row["step"] >= 8 for row in read_jsonl(log))):
-        assert launcher.poll() is None and time.monotonic() < deadline
-        time.sleep(0.005)
-    os.kill(json.loads(victim.read_text(encoding="utf-8").splitlines()[0])["pid"], signal.SIGKILL)
-    said, _ = launcher.communicate(timeout=600)
+    log, victim = tmp_path / "run" / "log.jsonl", tmp_path / "run.watch-1.jsonl"
+    with accelerate(recipe, tmp_path / "run", processes=2, environment=environment) as launcher:
+        deadline = time.monotonic() + 600
+        while not (log.exists() and any(row["step"] >= 8 for row in read_jsonl(log))):
+            assert launcher.poll() is None and time.monotonic() < deadline
+            time.sleep(0.005)
+        os.kill(json.loads(victim.read_text(encoding="utf-8").splitlines()[0])["pid"], signal.SIGKILL)
+        said, _ = launcher.communicate(timeout=600)
     assert launcher.returncode != 0
     assert said.count("another of the 2 processes has ended") == 1, said
     assert "exitcode  : -9" in said, "and the launcher's own report says which"

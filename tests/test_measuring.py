@@ -9,17 +9,19 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
 from sft.cli import main
 from sft.demonstrations import Demonstration, Message, Source
 from sft.errors import UserError
 from sft.loop import demand_trained, load_recipe, load_splits
 from sft.measuring import choose_held_out, evaluate
-from sft.recipes import Recipe
 from sft.runs import Run, read_json, read_jsonl
 from sft.scorecards import Scorecard
 
@@ -105,22 +107,15 @@ def contents(folder: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Which policies were loaded; a clone that takes its base's weights over counts too."""
-    from sft import recording
-
+    """Folders of the weights that transformers was asked for."""
     found: list[str] = []
-    load, clone = recording.policy_of, recording.cloned
+    load = AutoModelForCausalLM.from_pretrained
 
-    def loading(recipe: Recipe, tuned: Path | None, renderer: Any = None) -> Any:
-        found.append("tuned" if tuned else "base")
-        return load(recipe, tuned, renderer)
+    def loading(folder: Any, *words: Any, **settings: Any) -> Any:
+        found.append(str(folder))
+        return load(folder, *words, **settings)
 
-    def cloning(base: Any, adapter: Path) -> Any:
-        found.append("base to tuned")
-        return clone(base, adapter)
-
-    monkeypatch.setattr(recording, "policy_of", loading)
-    monkeypatch.setattr(recording, "cloned", cloning)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", loading)
     return found
 
 
@@ -196,7 +191,7 @@ def plant(run: Run) -> None:
     """A row in every file that no evaluation makes: it survives one that is the same, and none that is not."""
     for path in made(run).values():
         with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(read_jsonl(path)[0] | {"id": "planted", "text": "planted"}) + "\n")
+            file.write(json.dumps(read_jsonl(path)[0] | {"id": "planted"}) + "\n")
 
 
 def planted(run: Run) -> set[str]:
@@ -212,8 +207,12 @@ def test_what_was_made_under_another_signature_goes(
     plant(run)
     everything = planted(run)
     assert {"completions-tuned", "samples-0", "samples-1", "forced-tuned", "own-path", "prompt-values"} <= everything
-    # What the systems would write is beside the point here, and takes the time.
-    monkeypatch.setattr("sft.measuring.record", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        """What the systems would write is beside the point here, and takes the time."""
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", interrupted)
     recipe = load_recipe(run)
     model = recipe.model
     if change == "base":
@@ -225,11 +224,15 @@ def test_what_was_made_under_another_signature_goes(
     section = recipe.fidelity.model_copy(update={k: v for k, v in values.items() if k == change})
     recipe = recipe.model_copy(update={"fidelity": section, "model": model})
     split = "validation" if change == "split" else "test"
-    with pytest.raises(KeyboardInterrupt):
+    with suppress(KeyboardInterrupt):  # where something is missing, and a policy is wanted
         evaluate(run, recipe, load_splits(run), demand_trained(run), split=split)
     drawn = {"samples-0", "samples-1"}
     expected = {"nothing": everything, "max_prompts": everything, "seed": everything - drawn}.get(change, set())
-    assert planted(run) == expected == set(made(run))
+    # Where nothing was missing the evaluation came to its end: what needs no model is computed anew each time.
+    anew = (
+        {f"completions-{floor}" for floor in ("R", "K", "P")} if change in ("nothing", "max_prompts", "seed") else set()
+    )
+    assert planted(run) | anew == expected | anew == {stem for stem, count in rows(run).items() if count}
     assert run.scorecard_path.exists() == (change in ("nothing", "max_prompts"))
 
 
@@ -377,21 +380,32 @@ def test_two_processes_measure_as_one_does(run: Run) -> None:
 
 @pytest.mark.parametrize(("context", "shown"), [(512, 3), (96, 1), (60, 0)])
 def test_no_prompt_outgrows_the_context(
-    context: int, shown: int, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    context: int, shown: int, run: Run, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """B3 shows as many demonstrations as fit, and is left out, with a word, where none does."""
     longest = 0
-    from sft import generation
 
-    def spied(policy: Any, prompts: Any, *, max_new_tokens: int, **settings: Any) -> Any:
+    def positions(_: Any, words: tuple[Any, ...], named: dict[str, Any]) -> None:
         nonlocal longest
-        longest = max([longest, *(len(ids) + max_new_tokens for ids in prompts.values())])
-        return generation.complete(policy, prompts, max_new_tokens=max_new_tokens, **settings)
+        longest = max(longest, int(named.get("position_ids", words[-1]).max()) + 1)
 
-    monkeypatch.setattr("sft.measuring.context_length", lambda *_: context)
-    monkeypatch.setattr("sft.recording.complete", spied)
+    def made_of(_: Any, __: str, part: Any) -> None:
+        if type(part).__name__ == "LlamaRotaryEmbedding":
+            part.register_forward_pre_hook(positions, with_kwargs=True)
+
+    base = Path(shutil.copytree(tiny_model, tmp_path / "base"))
+    config = json.loads((base / "config.json").read_text(encoding="utf-8")) | {"max_position_embeddings": context}
+    (base / "config.json").write_text(json.dumps(config), encoding="utf-8")
     unmeasured(run)
-    card = measured(run, systems=("tuned", "B3", "R"), max_prompts=4)
+    recipe = load_recipe(run)
+    section = recipe.fidelity.model_copy(update={"systems": ("tuned", "B3", "R"), "max_prompts": 4})
+    model = recipe.model.model_copy(update={"name": str(base)})
+    watched = torch.nn.modules.module.register_module_module_registration_hook(made_of)
+    try:
+        recipe = recipe.model_copy(update={"fidelity": section, "model": model})
+        card = evaluate(run, recipe, load_splits(run), demand_trained(run))
+    finally:
+        watched.remove()
     assert card.signature["b3_demonstrations"] == shown
     assert 0 < longest <= context
     assert ("left out: B3" in capsys.readouterr().err) == (shown == 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -34,20 +35,6 @@ def counted(recipe: Recipe, folder: Path, rows: int = 12) -> plans.Work:
     )  # fmt: skip
 
 
-@pytest.fixture
-def met(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Every training batch that reaches the loss of a real fit."""
-    found: list[dict[str, Any]] = []
-    compute = CloningTrainer.compute_loss
-
-    def record(self: Any, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        found.append(dict(inputs))
-        return compute(self, model, inputs, *args, **kwargs)
-
-    monkeypatch.setattr(CloningTrainer, "compute_loss", record)
-    return found
-
-
 @pytest.mark.parametrize(
     "settings",
     [
@@ -59,14 +46,20 @@ def met(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     ],
     ids=["epochs", "accumulated", "by length", "packed", "padded"],
 )
-def test_what_is_counted_is_what_the_fit_then_does(
-    tiny_model: Path, tmp_path: Path, met: list[dict[str, Any]], settings: dict[str, Any]
-) -> None:
+def test_what_is_counted_is_what_the_fit_then_does(tiny_model: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
     """Steps, passes, rows, positions, padding and supervised tokens, recounted from the tensors of a real fit."""
+    met: list[dict[str, Any]] = []
+
+    class Recording(CloningTrainer):
+        """Keeps every batch that reaches the loss."""
+
+        def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+            met.append(dict(inputs))
+            return super().compute_loss(model, inputs, *args, **kwargs)
+
     recipe = recipe_for(tiny_model, **settings)
     work = counted(recipe, tmp_path / "count")
-    assert not met, "nothing was fitted to count"
-    fitted = fit(recipe, tmp_path / "run")
+    fitted = fit(recipe, tmp_path / "run", trainer_class=Recording)
     assert work.steps == fitted.steps
     assert work.passes == len(met)
     by_hand = []
@@ -158,7 +151,6 @@ def test_plan_prints_a_table_or_json_and_writes_nothing(
     assert sorted(tmp_path.iterdir()) == there
     assert found["measured"] and found["fits"] and 0 < found["seconds"]["total"] < 300
     assert "not measured" in text and f"{found['rows']['train']} train" in text and "Fits: " in text
-    monkeypatch.setattr("sft.proving.prove", lambda run: {"left_out": "no affair of this test"})
     assert main(["train", str(recipe), "-o", str(tmp_path / "run")]) == 0
     manifest, ledger = read_json(tmp_path / "run" / "manifest.json"), read_json(tmp_path / "run" / "ledger.json")
     assert manifest["training"]["steps"] == found["steps"]
@@ -170,21 +162,23 @@ def test_plan_prints_a_table_or_json_and_writes_nothing(
 
 
 def test_what_cannot_fit_is_refused_before_training(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One sentence with the setting that would fit; no folder is left; what may fit is never refused."""
+    """A model of some hundred terabytes: one sentence, and no folder is left."""
+    base = Path(shutil.copytree(tiny_model, tmp_path / "base"))
+    giant = {"hidden_size": 1 << 17, "intermediate_size": 1 << 19, "num_hidden_layers": 100, "head_dim": 1 << 15}
+    config = json.loads((base / "config.json").read_text(encoding="utf-8")) | giant
+    (base / "config.json").write_text(json.dumps(config), encoding="utf-8")
     data = write_demonstrations(tmp_path / "x.jsonl")
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
-        f"model:\n  name: {tiny_model}\ndemonstrations:\n  path: {data}\nsplit:\n  near_duplicates: remove\n"
+        f"model:\n  name: {base}\ndemonstrations:\n  path: {data}\nsplit:\n  near_duplicates: remove\n"
         "adapter:\n  method: full\n",
         encoding="utf-8",
     )
-    small = plans.Machine("cuda", 1_000_000, 1_000_000, None)
-    monkeypatch.setattr(sizing, "machine_here", lambda folder: small)
     assert main(["train", str(recipe), "-o", str(tmp_path / "run")]) == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    assert "cannot fit: weights, gradients and optimizer alone take" in said and "1 MB" in said
+    assert "cannot fit: weights, gradients and optimizer alone take" in said and "choose a smaller model" in said
     assert not (tmp_path / "run").exists()
 
 

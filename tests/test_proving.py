@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import types
 from pathlib import Path
 from typing import Any
 
@@ -173,12 +174,23 @@ def test_where_rounding_is_coarse_a_clear_choice_must_stay_the_same(lead: float,
     here[1, 0], here[1, 1] = fitted[1, 1], fitted[1, 0]
 
     class Says(torch.nn.Module):
+        """A model whose head hands on what is written down for each of three positions."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = torch.nn.Linear(8, 8, bias=False)
+            torch.nn.init.eye_(self.head.weight)
+
         def get_input_embeddings(self) -> Any:
             return torch.nn.Embedding(8, 1)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(proving, "_logits", lambda *_: here)
-        found = proving._differences(Says(), [{"ids": [1]}], {"0": fitted})
+        def get_output_embeddings(self) -> Any:
+            return self.head
+
+        def forward(self, input_ids: Any, use_cache: bool) -> Any:
+            return types.SimpleNamespace(logits=self.head(torch.cat([here, here[-1:]])[None]))
+
+    found, _ = proving.deviation(Says(), [{"ids": [1, 2, 3, 4], "first": 1, "count": 3}], {"0": fitted}, narrow=True)
     assert found["top1"] == pytest.approx(2 / 3)
     assert found["clear"] == pytest.approx(1.0 if clear else 2 / 3)
 

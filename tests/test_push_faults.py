@@ -330,13 +330,16 @@ def test_the_tag_cannot_be_set(bench: Bench, clone: dict[str, bytes], code: int)
 
 
 def test_the_receipt_cannot_be_written(bench: Bench, clone: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    from sft.errors import RunError
+    replace = Path.replace
 
-    def full(path: Path, value: Any) -> None:
-        raise RunError(f"{path} cannot be written: the disk is full; free some space")
+    def full(self: Path, target: Path) -> Path:
+        """The disk is full when the receipt is about to take its place."""
+        if Path(target).name == "push.json":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+        return replace(self, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr("sft.publishing.receipts.write_json", full)
+        patch.setattr(Path, "replace", full)
         done = bench.push()
     assert done.code == 8 and "push.json cannot be written: the disk is full" in done.err and bench.head == clone
     published(bench, bench.push(), clone)

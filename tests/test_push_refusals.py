@@ -25,7 +25,7 @@ from toy_pushes import BASE, CLONE, Bench, Outcome, base_files, bench_for, elsew
 from sft import errors  # noqa: E402
 from sft.cli import main  # noqa: E402
 from sft.files import weights_hash  # noqa: E402
-from sft.runs import read_json, write_json  # noqa: E402
+from sft.runs import Run, read_json, write_json  # noqa: E402
 
 #: A token that nobody has, for what must not be published.
 PLANTED = "hf_pLaNtEd7kQ2mZp9LxB4nVc8RdY1sGfH6jKe"
@@ -451,16 +451,22 @@ def test_no_run_at_all(bench: Bench, capsys: Any) -> None:
     assert said.count("\n") == 1 and "no run" in said and bench.hub.requests == []
 
 
-def test_figures_that_are_not_the_scorecard_s(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sft.publishing import staging
+def test_figures_that_are_not_the_scorecard_s(bench: Bench, tmp_path: Path) -> None:
+    """A card in the staged folder that flatters is refused by the checks that every push goes through."""
+    from sft.errors import PublishError
+    from sft.publishing.bases import base_of
+    from sft.publishing.checks import check
+    from sft.publishing.staging import stage
 
-    written = staging.card_of
-
-    def flattering(*words: Any, **named: Any) -> str:
-        return re.sub(r"(\| chrF: [^|]*\| [^|]*\|) [^|]*\|", r"\1 99.9 [99.0, 100.0] |", written(*words, **named))
-
-    monkeypatch.setattr(staging, "card_of", flattering)
-    refused(bench, says=("README.md: ", "99.9", "sft evaluate"))
+    run, folder = Run.open(bench.run), tmp_path / "staged"
+    folder.mkdir()
+    staged = stage(run, folder, base=base_of(run, None), repo=CLONE, merged=False)
+    check(staged, run)
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    flattering = re.sub(r"(\| chrF: [^|]*\| [^|]*\|) [^|]*\|", r"\1 99.9 [99.0, 100.0] |", card)
+    (folder / "README.md").write_text(flattering, encoding="utf-8")
+    with pytest.raises(PublishError, match=r"README\.md: .*99\.9.*sft evaluate"):
+        check(staged, run)
 
 
 @pytest.mark.parametrize("missing", ["expert", "license", "data_license", "language"])

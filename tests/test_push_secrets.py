@@ -203,14 +203,16 @@ def test_under_ids_of_the_users_own_too(bench: Bench) -> None:
     assert f"{path}: is not what was trained on" in done.err
 
 
-def test_hundreds_of_findings_leave_the_way_out_in_sight(
-    tiny_model: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hundreds_of_findings_leave_the_way_out_in_sight(bench: Bench) -> None:
+    """A run that says it was trained on 300 addresses."""
     from sft.demonstrations import Demonstration, Message
-    from sft.publishing import screening
+    from sft.splits import data_hash
 
     many = [Demonstration((Message("user", f"who is {n}?"),), f"ann{n}@acme.org") for n in range(300)]
-    monkeypatch.setattr(screening, "_as_trained_on", lambda run: many)
+    write_jsonl(bench.run / "demonstrations.jsonl", [d.to_dict() | {"split": "train"} for d in many])
+    split = read_json(bench.run / "split.json")
+    bench.change("split.json", ids={name: [] for name in split["ids"]} | {"train": sorted(d.id for d in many)})
+    bench.change("manifest.json", data=read_json(bench.run / "manifest.json")["data"] | {"hash": data_hash(many)})
     done = bench.push()
     refused(bench, done)
     assert done.err.count("\n") == 32 and "... and 272 more" in done.err

@@ -508,15 +508,15 @@ def test_the_descriptions_are_the_first_lines() -> None:
     assert all(found.values())
 
 
-def test_in_a_wheel_the_shipped_files_are_inside_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shelf, "__file__", str(tmp_path / "sft" / "recipes" / "shelf.py"))
+def test_in_a_wheel_the_shipped_files_are_inside_the_package(tmp_path: Path) -> None:
+    package = tmp_path / "sft"
     with pytest.raises(FileNotFoundError, match="did not come with this installation"):
-        shelf.shipped_folder("data")
+        shelf.shipped_folder("data", package)
     (tmp_path / "recipes").mkdir()
-    assert shelf.shipped_folder("recipes") == tmp_path / "recipes"
+    assert shelf.shipped_folder("recipes", package) == tmp_path / "recipes"
     inside = tmp_path / "sft" / "_shipped" / "recipes"
     inside.mkdir(parents=True)
-    assert shelf.shipped_folder("recipes") == inside
+    assert shelf.shipped_folder("recipes", package) == inside
 
 
 def test_copying_a_recipe(tmp_path: Path) -> None:

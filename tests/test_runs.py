@@ -17,7 +17,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sft import files
 from sft.errors import RunError
 from sft.provenance import machine, presentable, versions
 from sft.runs import Run, append_jsonl, open_append, read_json, read_jsonl, write_json, write_jsonl, write_text
@@ -213,7 +212,7 @@ def test_the_error_that_ends_a_session_is_not_hidden_by_a_full_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Run.create(tmp_path / "run") as run, pytest.raises(ZeroDivisionError), run.session(["sft", "train"]):
-        monkeypatch.setattr(files.os, "fsync", full)
+        monkeypatch.setattr(os, "fsync", full)
         _ = 1 / 0
 
 
@@ -291,7 +290,7 @@ def full(*_: Any) -> None:
 def test_a_full_disk_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "scorecard.json"
     write_json(path, {"n": 1})
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(RunError) as error:
         write_json(path, {"n": 2})
     assert "disk is full" in sentence(error)
@@ -323,7 +322,7 @@ def test_a_full_disk_leaves_no_part_of_a_row(tmp_path: Path, monkeypatch: pytest
         full()
         raise AssertionError
 
-    monkeypatch.setattr(files.os, "write", half)
+    monkeypatch.setattr(os, "write", half)
     with pytest.raises(RunError) as error:
         append_jsonl(path, {"step": 2, "loss": 0.5})
     assert "disk is full" in sentence(error)

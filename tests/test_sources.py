@@ -7,6 +7,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import tempfile
 import types
 import zipfile
 from collections.abc import Callable
@@ -55,7 +56,7 @@ def pip_that(monkeypatch: pytest.MonkeyPatch, act: Callable[[list[str]], tuple[i
         status, stderr = act(command)
         return subprocess.CompletedProcess(command, status, "", stderr)
 
-    monkeypatch.setattr(sources.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     return commands
 
 
@@ -230,7 +231,7 @@ def test_a_read_only_cache_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> N
     def refuse(**_: Any) -> str:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(sources.tempfile, "mkdtemp", refuse)
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
     with pytest.raises(SourceError, match="Read-only file system") as error:
         cached_folder("things/one", lambda folder: None)
     one_sentence(error)
@@ -327,51 +328,54 @@ def test_a_folder_without_a_model_and_a_file_are_refused(tmp_path: Path) -> None
 
 
 @pytest.fixture
-def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_cache: Path) -> Path:
+def shipped(tmp_path: Path, empty_cache: Path) -> Path:
     """A shipped set called ``toy`` whose wheel is in the cache already; returns its builder."""
     wheel = put_wheel(empty_cache / "wheels" / "toy==1.0")
     script = tmp_path / "data" / "toy" / "build.py"
     script.parent.mkdir(parents=True)
     script.write_text(BUILDER.format(sha256=wheel.sha256), encoding="utf-8")
-    monkeypatch.setattr(sources, "shipped_folder", lambda kind: tmp_path / kind)
     return script
 
 
 def test_a_shipped_set_is_built_from_its_wheel_and_cached(shipped: Path) -> None:
     """Rows are cut at newlines only: U+2028 inside one is text."""
-    path, reused = build_shipped("toy")
+    shelf = shipped.parent.parent
+    path, reused = build_shipped("toy", shelf)
     assert not reused
     rows = [json.loads(line) for line in path.read_bytes().decode("utf-8").rstrip("\n").split("\n")]
     assert rows == [
         {"prompt": "erstens", "completion": "ERSTENS"},
         {"prompt": "zweitens größer\u2028 as ever", "completion": "ZWEITENS GRÖSSER\u2028 AS EVER"},
     ]
-    assert build_shipped("toy") == (path, True)
-    assert resolve_demonstrations("data:toy") == path
+    assert build_shipped("toy", shelf) == (path, True)
+    assert resolve_demonstrations("data:toy", shelf) == path
 
 
 def test_another_builder_is_another_data_set(shipped: Path) -> None:
     """Who changes the builder must not be handed the rows of the old one."""
-    before, _ = build_shipped("toy")
+    shelf = shipped.parent.parent
+    before, _ = build_shipped("toy", shelf)
     shipped.write_text(shipped.read_text(encoding="utf-8").replace("upper", "title"), encoding="utf-8")
-    after, reused = build_shipped("toy")
+    after, reused = build_shipped("toy", shelf)
     assert not reused
     assert after != before
     assert '"Erstens"' in after.read_text(encoding="utf-8")
 
 
 def test_a_builder_that_fails_half_way_leaves_no_data_set(shipped: Path, empty_cache: Path) -> None:
+    shelf = shipped.parent.parent
     text = shipped.read_text(encoding="utf-8") + "        raise LookupError('half way')\n"
     shipped.write_text(text, encoding="utf-8")
     with pytest.raises(LookupError, match="half way"):
-        build_shipped("toy")
+        build_shipped("toy", shelf)
     assert list((empty_cache / "data").iterdir()) == []
 
 
 def test_an_unknown_shipped_set_names_those_there_are(shipped: Path) -> None:
-    assert sources.shipped_data() == ["toy"]
+    shelf = shipped.parent.parent
+    assert sources.shipped_data(shelf) == ["toy"]
     with pytest.raises(SourceError, match="data:poems: no such demonstration set; shipped are toy"):
-        resolve_demonstrations("data:poems")
+        resolve_demonstrations("data:poems", shelf)
 
 
 def test_every_set_that_comes_with_the_package_has_a_pinned_builder() -> None:

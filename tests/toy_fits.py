@@ -78,8 +78,12 @@ def fit(
     train: Sequence[Demonstration] | int = 12,
     validation: Sequence[Demonstration] | int = 4,
     resume: bool = False,
+    **doors: Any,
 ) -> Any:
-    """Fit demonstrations (a number: so many toys), with others held out, into the run at ``folder``."""
+    """Fit demonstrations (a number: so many toys), with others held out, into the run at ``folder``.
+
+    ``doors``: what ``training.train`` takes beside that, a trainer class of the test's own among it.
+    """
     from sft import training
     from sft.runs import Run
 
@@ -92,6 +96,7 @@ def fit(
             renderer=renderer_for(recipe),
             run=run,
             resume=resume,
+            **doors,
         )
 
 
@@ -103,26 +108,32 @@ def main(arguments: list[str]) -> None:
     from dataclasses import asdict
 
     import torch
+    from transformers import TrainerCallback
 
-    from sft.training.callbacks import Record
+    from sft.training.trainer import CloningTrainer
 
     torch.set_num_threads(1)
     resume, pause = "--resume" in arguments, "--pause" in arguments
     die_at = int(arguments[arguments.index("--die-at") + 1]) if "--die-at" in arguments else None
     model, folder, *overrides = [a for a in arguments if not a.startswith("--") and a != str(die_at)]
-    moved = Record.on_step_end
 
-    def on_step_end(self: Any, args: Any, state: Any, control: Any, **others: Any) -> None:
-        moved(self, args, state, control, **others)
-        sys.stderr.write(f"step {state.global_step} done\n")
-        sys.stderr.flush()
-        if state.global_step == die_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if pause:
-            time.sleep(0.1)
+    class Step(TrainerCallback):
+        """Says when a step has ended, and does then what was asked for."""
 
-    Record.on_step_end = on_step_end  # type: ignore[method-assign]
-    fitted = fit(recipe_for(Path(model), *overrides), Path(folder), resume=resume)
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            sys.stderr.write(f"step {state.global_step} done\n")
+            sys.stderr.flush()
+            if state.global_step == die_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if pause:
+                time.sleep(0.1)
+
+    class Stepping(CloningTrainer):
+        def __init__(self, *words: Any, **settings: Any) -> None:
+            super().__init__(*words, **settings)
+            self.add_callback(Step)
+
+    fitted = fit(recipe_for(Path(model), *overrides), Path(folder), resume=resume, trainer_class=Stepping)
     Path(folder, "fitted.json").write_text(json.dumps(asdict(fitted)), encoding="utf-8")
 
 

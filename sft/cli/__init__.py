@@ -18,7 +18,7 @@ from sft.errors import DemonstrationsError, UserError
 from sft.refusals import system_refusal
 from sft.sharing import gone, has_the_word, is_main, listening, others_are_gone, rank_and_world
 
-__all__ = ["main", "parser"]
+__all__ = ["how_to_go_on", "main", "parser"]
 
 #: Verbs that go on where they were when they are called again, and those that need ``--resume`` for it.
 _GO_ON, _RESUME = ("demo", "evaluate", "push"), ("run", "train")
@@ -37,14 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(words)
     status = 2
     try:
-        with listening(lambda why: _complain(f"{why}{_how_to_go_on(options, words)}")):
+        with listening(lambda why: _complain(f"{why}{how_to_go_on(options, words)}")):
             options.run(options)
         return _flush()
     except UserError as error:
         complaint, status = _shortened(error, options), error.exit_status
     except KeyboardInterrupt as stop:
         kept = "stopped" if options.verb in _ONLY_PRINT else "stopped; what was done is kept"
-        complaint = f"{str(stop) or kept}{_how_to_go_on(options, words)}"
+        complaint = f"{str(stop) or kept}{how_to_go_on(options, words)}"
         if is_main():
             sys.stderr.write("\n")  # behind the ^C, or a progress bar
     except BrokenPipeError:  # whoever read our output has left before its end, as `head` does
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         refusal = gone() if others_are_gone(error) else system_refusal(error)
         if refusal is None:
             raise
-        complaint = refusal + _how_to_go_on(options, words)
+        complaint = refusal + how_to_go_on(options, words)
     status = _flush(status)
     _complain(complaint)
     return status
@@ -103,7 +103,7 @@ def _check_again(options: argparse.Namespace) -> str:
     return shlex.join([*command, "--rejected", "rejected.jsonl"])
 
 
-def _how_to_go_on(options: argparse.Namespace, words: Sequence[str]) -> str:
+def how_to_go_on(options: argparse.Namespace, words: Sequence[str]) -> str:
     """The command that continues an interrupted verb: the same words, every flag kept."""
     if options.verb not in (*_GO_ON, *_RESUME):
         return ""

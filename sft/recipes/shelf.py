@@ -9,18 +9,18 @@ from sft.recipes.complaints import nearest
 
 __all__ = ["copy", "find", "shipped", "shipped_folder"]
 
+_PACKAGE = Path(__file__).resolve().parent.parent
 _MODELINE = "# yaml-language-server:"
 
 
-def shipped_folder(kind: str) -> Path:
+def shipped_folder(kind: str, package: Path = _PACKAGE) -> Path:
     """The folder of ``"recipes"`` or ``"data"`` that came with this package.
 
-    In a wheel they travel inside; in a checkout they stand beside the package. Raises ``ValueError`` for
-    another kind and ``FileNotFoundError`` when neither is there.
+    In a wheel they travel inside; in a checkout they stand beside the package. ``package``: its folder. Raises
+    ``ValueError`` for another kind and ``FileNotFoundError`` when neither is there.
     """
     if kind not in ("recipes", "data"):
         raise ValueError(f"nothing is shipped as {kind!r}")
-    package = Path(__file__).resolve().parent.parent
     for folder in (package / "_shipped" / kind, package.parent / kind):
         if folder.is_dir():
             return folder
