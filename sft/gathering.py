@@ -107,8 +107,6 @@ def divide(recipe: Recipe, readings: Sequence[formats.Reading], ready_made: Sequ
     for index, part in enumerate(parts):
         kept = [d for d in part if section.expert in (None, d.expert)]
         filtered += len(part) - len(kept)
-        if section.expert is not None:
-            passed_over += [d for d in part if d.expert not in ("", section.expert)]
         if section.expert is not None and not kept:
             known = ", ".join(sorted({d.expert for d in part} - {""})) or "none is named"
             raise UserError(f"demonstrations.expert: nothing was written by {section.expert!r}; experts are {known}")

@@ -349,6 +349,62 @@ def test_several_references_are_averaged_and_experts_scored_leave_one_out() -> N
     assert by_system["E"]["chrf2"] == pytest.approx(both_ways)
 
 
+def answered_by(count: int, prompts: int) -> list[HeldOut]:
+    """Prompts with ``count`` answers each, of words drawn from a small stock."""
+    draw = random.Random(count)
+    stock = PLACES + FOODS + MOODS
+    return [
+        replace(item, references=texts, experts=("",) * count)
+        for item in ASKED[:prompts]
+        for texts in [tuple(" ".join(draw.choices(stock, k=8)) for _ in range(count))]
+    ]
+
+
+def others_of_all(item: HeldOut) -> dict[str, float]:
+    """E of one prompt with every expert against every other."""
+    found = [[metrics.chrf(a, b) for b in item.references if b is not a] for a in item.references]
+    whole = [score for one in found for score in one]
+    return {"chrf": sum(whole) / len(whole), "chrf_max": sum(map(max, found)) / len(found)}
+
+
+def test_few_experts_are_each_compared_with_all_others_and_of_many_some_are_drawn() -> None:
+    """Every pair was compared: a hundred references to each of thirty prompts took two minutes."""
+    few = answered_by(16, 4)
+    for row, item in zip((row for row in fidelity.score_rows(few, {}) if row["system"] == "E"), few, strict=True):
+        assert {name: row[name] for name in ("chrf", "chrf_max")} == pytest.approx(others_of_all(item))
+    many = answered_by(24, 20)
+    rows = [row for row in fidelity.score_rows(many, {}) if row["system"] == "E"]
+    for name in ("chrf", "chrf_max"):  # neither figure leans to a side: 20 prompts of 16 draws are near all of 24
+        apart = np.array([row[name] - others_of_all(item)[name] for row, item in zip(rows, many, strict=True)])
+        assert 0 < np.abs(apart).max() < 10 and abs(apart.mean()) < 3 * apart.std() / math.sqrt(len(apart))
+    turned = [replace(item, references=item.references[::-1]) for item in many]
+    again = [row for row in fidelity.score_rows(turned, {}) if row["system"] == "E"]
+    assert [row["chrf"] for row in again] == pytest.approx([row["chrf"] for row in rows])
+
+
+def test_a_draw_among_experts_is_told() -> None:
+    asked = [*answered_by(17, 12), *ASKED[12:24]]
+    systems = {
+        "tuned": {item.id: Completion(item.id, item.references[0], True) for item in asked},
+        "P": floors.copied_prompt(asked),
+    }
+    (row,) = (system for system in fidelity.measure(Observations(asked, systems)).systems if system.system == "E")
+    assert row.note.endswith(
+        "on 12 prompts answered by several; 16 of them, drawn, on 12 prompts answered by more than 16"
+    )
+
+
+def test_the_time_of_scoring_grows_with_the_references_and_not_with_their_square() -> None:
+    def seconds(count: int) -> float:
+        items = answered_by(count, 1)
+        begun = time.process_time()
+        fidelity.score_rows(items, {})
+        return time.process_time() - begun
+
+    seconds(20)
+    assert seconds(160) < 9 * seconds(32)  # five times the references; all pairs would be 25 times
+
+
 def test_expert_agreement_is_never_invented() -> None:
     assert "E" not in {s.system for s in measured(PERFECT).systems}
     for count, applied in ((10, True), (20, False)):

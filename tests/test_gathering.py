@@ -17,7 +17,7 @@ from sft import loop, recipes
 from sft.checking import Finding, check
 from sft.demonstrations import Demonstration, Message, held_out
 from sft.errors import DemonstrationsError, RecipeError, RunError, SourceError, SplitError, UserError
-from sft.gathering import Gathered, gather, majority
+from sft.gathering import Gathered, divide, gather, majority, read
 from sft.metrics import chrf
 from sft.recipes import Demonstrations, Model, Recipe, Split
 from sft.runs import Run, write_json
@@ -478,3 +478,12 @@ def test_check_of_many_rows_answers_without_the_engine(tmp_path: Path) -> None:
     assert answer.stderr == "0 []\n"
     found = json.loads(answer.stdout)
     assert found["rows"] == sum(found["splits"].values()) == 20_000
+
+
+def test_what_other_experts_wrote_is_collected_once(tmp_path: Path) -> None:
+    """It was collected before the loop over the parts and in it again, which is twice the rows."""
+    file = write(tmp_path / "x.jsonl", [row(n, expert="ann" if n % 2 else "bob") for n in range(200)])
+    asked = recipe(file, expert="ann")
+    division = divide(asked, *read(asked))
+    assert len(division.passed_over) == len({d.id for d in division.passed_over}) == 100
+    assert {d.expert for d in division.passed_over} == {"bob"}

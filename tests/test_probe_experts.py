@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from sft import intervals, metrics
 from sft.demonstrations import Demonstration, HeldOut, Message
 from sft.observations import Completion
 from sft.probes import Absent, experts
-from sft.scorecards import Closure
+from sft.scorecards import Closure, ExpertScore
 
 CLUSTERS = {f"q{n}": f"c{n // 2}" for n in range(300)}
 
@@ -149,6 +150,27 @@ def test_leads_are_adjusted_for_how_many_there_are() -> None:
     few = ONE_OF_THREE[:6]
     found = experts.named(few, as_written_by("Ann", few))
     assert sorted(one.p_value for one in found if one.p_value is not None) == [2 / 64, 2 / 64]
+
+
+def test_a_hundred_named_experts_take_no_hundred_squares() -> None:
+    """Every two of a prompt were compared: the time of four times the experts was sixteen times as long."""
+
+    def found(count: int) -> tuple[float, tuple[ExpertScore, ...]]:
+        draw = np.random.default_rng(count)
+        texts = tuple(" ".join(draw.choice(list("abcdefgh"), 30)) for _ in range(count))
+        names = tuple(f"expert {n}" for n in range(count))
+        items = [HeldOut(f"q{n}", (Message("user", f"{n}"),), texts, names, f"q{n}") for n in range(2)]
+        begun = time.process_time()
+        scored = experts.named(items, {item.id: Completion(item.id, texts[0], True) for item in items})
+        return time.process_time() - begun, scored
+
+    found(30)
+    short, few = found(30)
+    long, many = found(150)
+    assert long < 12 * short  # five times the experts; all pairs would be 25 times
+    for scored in (few, many):
+        values = [one.agreement.value for one in scored if one.agreement is not None]
+        assert len(values) == len(scored) and max(values) - min(values) < 15
 
 
 def test_scores_and_agreement_by_hand() -> None:

@@ -22,6 +22,9 @@ __all__ = ["UNNAMED", "closure", "conflicts", "named"]
 UNNAMED = "(not named)"
 #: Completions of one prompt that are compared with each other, drawn where there are more.
 AT_MOST_EACH = 4
+#: Texts of one expert, and of everybody else, that are compared on one prompt, drawn by its id where there are more:
+#: with every pair the work would grow with the square of the number of experts.
+AT_MOST_PAIRED = 16
 
 
 def closure(
@@ -128,15 +131,24 @@ def named(held_out: Sequence[HeldOut], tuned: Mapping[str, Completion], *, seed:
 
 
 def _agreement(name: str, items: Sequence[HeldOut], texts: Mapping[str, Mapping[str, list[str]]]) -> Estimate | None:
-    """What everybody else wrote against what ``name`` wrote, a mean per prompt; unnamed references are of others."""
+    """What everybody else wrote against what ``name`` wrote, a mean per prompt; unnamed references are of others.
+
+    Of more than :data:`AT_MOST_PAIRED` texts on either side, that many are drawn.
+    """
     scores: dict[str, float] = {}
     for item in items:
-        theirs = texts[name].get(item.id)
+        theirs = texts[name].get(item.id, [])
         everybody = [*zip(item.experts, item.references, strict=True), *item.others]
         others = [text for writer, text in everybody if writer != name and (writer or name != UNNAMED)]
         if theirs and others:
+            theirs, others = (_drawn(side, f"{item.id} {name}") for side in (theirs, others))
             scores[item.id] = _mean([metrics.chrf(other, text) for text in theirs for other in others])
     return _points(scores, {item.id: item.cluster for item in items}) if scores else None
+
+
+def _drawn(texts: Sequence[str], seed: str) -> Sequence[str]:
+    """At most :data:`AT_MOST_PAIRED` of ``texts``, whatever order they come in."""
+    return texts if len(texts) <= AT_MOST_PAIRED else random.Random(seed).sample(sorted(texts), AT_MOST_PAIRED)
 
 
 def _points(scores: Mapping[str, float], clusters: Mapping[str, str]) -> Estimate:

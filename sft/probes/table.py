@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,9 @@ __all__ = ["HEADLINE", "Row", "Table", "score_rows", "word_count"]
 HEADLINE = "chrf"
 #: The headline against the nearest of several references, where the mean over them is the headline.
 NEAREST = f"{HEADLINE}_max"
+#: Experts of a prompt who are compared with all others of it, drawn where there are more: the work would grow with
+#: the square of their number.
+TURNS = 16
 #: Texts from which on scoring takes seconds, and all cores.
 MANY = 10_000
 
@@ -36,6 +40,8 @@ def score_rows(held_out: Sequence[HeldOut], completions: Mapping[str, Mapping[st
     ``completions``: system -> held-out id -> completion. E needs none: each reference is scored against
     the others of its prompt, leave-one-out. Multiple references count as their mean, and in ``chrf_max`` as the
     nearest of them; there everybody leaves one reference out in turn, so that E, which has one less, is no worse off.
+    Of more than :data:`TURNS` references to a prompt, that many are drawn by its id, each against all the others:
+    that leaves the mean of both figures as it would be with all (a U-statistic's incomplete form, Blom 1976).
     """
     asked = [(item, {system: written.get(item.id) for system, written in completions.items()}) for item in held_out]
     systems = max(1, len(completions))
@@ -60,7 +66,7 @@ def _some_rows(asked: Sequence[tuple[HeldOut, Mapping[str, Completion | None]]])
                 row |= {"finished": completion.finished, "empty": not text.strip()}
             rows.append(row)
         if len(item.references) > 1:
-            rows.append({**head, "system": "E", **_another_expert(item.references)})
+            rows.append({**head, "system": "E", **_another_expert(item)})
     return rows
 
 
@@ -80,12 +86,14 @@ def _nearest(scores: Sequence[float]) -> float:
     return ((len(scores) - 1) * best + second) / len(scores)
 
 
-def _another_expert(references: Sequence[str]) -> dict[str, float]:
-    """Each reference against the others of its prompt."""
-    scored = [
-        [metrics.score(text, other) for j, other in enumerate(references) if i != j]
-        for i, text in enumerate(references)
-    ]
+def _another_expert(item: HeldOut) -> dict[str, float]:
+    """Each reference, or each of those drawn, against all the others of its prompt."""
+    references = item.references
+    turns = list(range(len(references)))
+    if len(turns) > TURNS:  # drawn from the texts in their own order: that of the file must not change a figure
+        turns.sort(key=references.__getitem__)
+        turns = random.Random(item.id).sample(turns, TURNS)
+    scored = [[metrics.score(references[i], other) for j, other in enumerate(references) if i != j] for i in turns]
     nearest = _mean([max(scores[HEADLINE] for scores in one) for one in scored])
     return _means([scores for one in scored for scores in one]) | {NEAREST: nearest}
 
@@ -103,6 +111,7 @@ class Table:
         if len(self.clusters) != len(held_out):
             raise ValueError("held-out ids repeat; merge demonstrations of one prompt with held_out()")
         self.several = any(len(item.references) > 1 for item in held_out)
+        self._drawn = sum(len(item.references) > TURNS for item in held_out)
         self._rows: dict[str, dict[str, Row]] = {}
         for row in rows:
             if row["id"] in self.clusters:
@@ -142,6 +151,8 @@ class Table:
         scores = {name: estimates.points(self.column(system, name, ids), labels) for name in names}
         if system == "E":
             note = f"each expert against the others, on {len(ids)} prompts answered by several"
+            if self._drawn:
+                note += f"; {TURNS} of them, drawn, on {self._drawn} prompts answered by more than {TURNS}"
             return SystemScores(system, scores, note)
         scores["stop_rate"] = estimates.share(self.column(system, "finished", ids), labels)
         scores["empty_rate"] = estimates.share(self.column(system, "empty", ids), labels)
