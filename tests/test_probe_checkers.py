@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from decimal import Decimal
 from pathlib import Path
 
@@ -44,7 +45,7 @@ CLIPS = (
         ("Therefore 12 - 5", "5"),
         ("well-3", "3"),
         ("5, 6 and 7", "7"),
-        ("1,0000", "0"),  # no thousands
+        ("1,0000", "1"),  # no thousands, so decimals
         ("1\u202f000 km", "1000"),
         ("\u20ac3,000.50", "3000.5"),
         ("**18**", "18"),
@@ -59,6 +60,111 @@ CLIPS = (
 )
 def test_the_final_number(text: str, number: str) -> None:
     assert checkers.final_number(text) == Decimal(number)
+
+
+@pytest.mark.parametrize(
+    "text, number",
+    [
+        # remarks, references and list marks
+        ("42 (see step 2)", "42"),
+        ("42\n(see page 3)", "42"),
+        ("42 (6 x 7)", "42"),
+        ("42 [1]", "42"),
+        ("[42]", "42"),
+        ("5 (or 6)", "5"),
+        ("Answer: (3) apples", "3"),
+        (r"\(42\)", "42"),
+        ("7\n2. So it is forty", "7"),
+        ("Step 1: 3+4 = 7\nStep 2: so it is done", "7"),
+        ("steps 2 and 3 give 12", "12"),
+        ("in step 2, 42 remain", "42"),
+        ("7 is the answer to question 3.", "7"),
+        ("42 #2", "42"),
+        ("see step 2", "2"),  # there is nothing else
+        ("He read 40 pages a day for 3 days.\nSo he is on page 120.", "120"),
+        ("5 for the 3rd time", "5"),
+        ("He came 3rd", "3"),
+        ("5 kg of CO2", "5"),
+        ("42\uff08\u89c1\u6b65\u9aa42\uff09", "42"),
+        ("\u7b2c2\u6b65\uff1a\u5f9742", "42"),
+        # times, dates, ratios and versions
+        ("4 apples at 10:30", "4"),
+        ("At 5 pm he had 4", "4"),
+        ("4 apples by 5 o'clock", "4"),
+        ("On 2026-11-28 he had 5, as on 28/11/2026", "5"),
+        ("5 on May 17, 2026", "5"),
+        ("In May 24 clips", "24"),  # no date without a year
+        ("4 for 28.11.2026", "4"),
+        ("7 since version 1.2.3", "7"),
+        # exponents
+        ("1e3", "1000"),
+        ("3E+2", "300"),
+        ("1.5e-3", "0.0015"),
+        ("3 x 10^6", "3000000"),
+        ("3\u00d710\u2076", "3000000"),
+        (r"3 \times 10^{-2}", "0.03"),
+        ("10^3", "1000"),
+        ("x^2 is 9", "9"),
+        # fractions
+        ("3/4", "0.75"),
+        ("-3/4", "-0.75"),
+        ("1 1/2", "1.5"),
+        ("1\u00bd", "1.5"),
+        (r"\frac{3}{4}", "0.75"),
+        ("48/2 = 24", "24"),
+        ("1,000/4", "250"),
+        # separators
+        ("3,5", "3.5"),
+        ("12,50 \u20ac", "12.5"),
+        ("0,125", "0.125"),
+        ("1,234", "1234"),
+        ("1.234,56", "1234.56"),
+        ("1.234.567", "1234567"),
+        ("12,34,567", "1234567"),
+        ("1'000'000", "1000000"),
+        ("1,2,3", "3"),
+        ("$2 million", "2000000"),
+        ("USD5", "5"),
+        # scripts
+        ("\uff11\uff0c\uff10\uff10\uff10", "1000"),
+        ("\uff0d\uff15\uff0e\uff15", "-5.5"),
+        ("\u0664\u0662", "42"),
+        ("\u0663\u066b\u0665", "3.5"),
+        ("\u0661\u066c\u0660\u0660\u0660", "1000"),
+        ("\u096a\u0968", "42"),
+        ("\u7b54\u3048\u306f42\u3067\u3059", "42"),
+    ],
+)
+def test_what_a_reader_takes_for_the_answer(text: str, number: str) -> None:
+    """ "42 (see step 2)" was read as 2, "1e3" as 3 and "10:30" as 30: the last digits, whatever they were part of."""
+    assert checkers.final_number(text) == Decimal(number)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["10:30", "It ends at 10:30.", "5 pm", "2026-11-28", "28.11.2026", "5 May 2026", "1.2.3", "3:4", "#### 10:30\n5"],
+)
+def test_times_dates_ratios_and_versions_are_no_numbers(text: str) -> None:
+    assert checkers.final_number(text) is None
+
+
+def test_a_fraction_is_compared_exactly() -> None:
+    check = checkers.load("final-number")
+    assert check("1/3", "#### 2/6") and check("0.5", "#### 1/2") and not check("0.3333", "1/3")
+    assert checkers.final_number("5/0") is None
+
+
+@given(st.text(alphabet="0123459.,'/:-^e()#$ x\u00bd\u0663\uff11\n"))
+def test_no_run_of_digits_and_marks_breaks_the_final_number(text: str) -> None:
+    found = checkers.final_number(text)
+    assert found is None or found == found
+
+
+def test_a_long_answer_takes_no_time() -> None:
+    for text in ("9" * 20000 + ":", "1," * 5000, "12," + "34," * 5000, "(" * 5000, "- " * 5000, "step " * 3000 + "2"):
+        begun = time.process_time()
+        checkers.final_number(text)
+        assert time.process_time() - begun < 2
 
 
 @pytest.mark.parametrize("text", ["", "none at all", "####", "-", "$", "1\u00b2"[1:], ",."])

@@ -12,7 +12,6 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from sft.errors import UserError
 from sft.metrics import nfc
 from sft.observations import Completion
 from sft.probes import Absent, estimates
+from sft.probes.final_numbers import final_number
 from sft.scorecards import Lost, Underachieving
 
 __all__ = ["FINAL_NUMBER", "Checker", "final_number", "load", "underachieving"]
@@ -37,30 +37,7 @@ _BASES = ("B0", "B3")
 #: How many of the lost prompts are shown.
 EXAMPLES = 10
 
-#: Thousands in threes, else plain digits; a sign only where no number, word or bracket ends just before it (3-4 is a
-#: range or a difference). White space in thousands is the kind that does not break.
-_NUMBER = (
-    r"(?P<sign>(?<![\w)\]%.])[-+\u2212])?(?:[$\u20ac\u00a3\u00a5\u20b9](?P<inner>[-\u2212])?)?"
-    r"(?P<digits>(?:\d{1,3}(?:[,\u00a0\u2009\u202f]\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<!\d)\.\d+)"
-)
-_ANY_NUMBER = re.compile(_NUMBER)
-#: GSM8K ends a solution with its answer behind this mark.
-_MARKED_NUMBER = re.compile(rf"####[^\S\n]*{_NUMBER}")
 _IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
-
-
-def final_number(text: str) -> Decimal | None:
-    """The number a text ends on, GSM8K style: the first behind "####" where there is one, else the last; or None.
-
-    Thousands separators, currency and per cent signs are ignored ("$1,000.00" and "1000 %" are 1000); a hyphen or a
-    minus sign directly before it counts. A fraction is two numbers.
-    """
-    marked = _MARKED_NUMBER.search(text)
-    found = marked or next(reversed(list(_ANY_NUMBER.finditer(text))), None)
-    if found is None:
-        return None
-    number = Decimal(re.sub(r"[,\s]", "", found["digits"]))
-    return number.copy_negate() if {found["sign"], found["inner"]} & {"-", "\u2212"} else number
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +54,9 @@ class _Answers:
 def load(spec: str) -> Checker:
     """The checker that ``spec`` names, called with (completion, reference).
 
-    "final-number"; "regex:PATTERN", or just a pattern: the last match's first group, or the whole match where it has
-    none, must be the same in both texts, white space at its ends aside; "module:function" or
-    "path/to/file.py:function": Python, found from the current folder too.
+    "final-number", by the rule of :mod:`sft.probes.final_numbers`; "regex:PATTERN", or just a pattern: the last match's
+    first group, or the whole match where it has none, must be the same in both texts, white space at its ends aside;
+    "module:function" or "path/to/file.py:function": Python, found from the current folder too.
     Raises ``UserError`` for what is none of these.
     """
     if spec == FINAL_NUMBER:

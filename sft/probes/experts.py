@@ -141,8 +141,8 @@ def _agreement(name: str, items: Sequence[HeldOut], texts: Mapping[str, Mapping[
         everybody = [*zip(item.experts, item.references, strict=True), *item.others]
         others = [text for writer, text in everybody if writer != name and (writer or name != UNNAMED)]
         if theirs and others:
-            theirs, others = (_drawn(side, f"{item.id} {name}") for side in (theirs, others))
-            scores[item.id] = _mean([metrics.chrf(other, text) for text in theirs for other in others])
+            ours, rest = (_drawn(side, f"{item.id} {name}") for side in (theirs, others))
+            scores[item.id] = _mean([metrics.chrf(other, text) for text in ours for other in rest])
     return _points(scores, {item.id: item.cluster for item in items}) if scores else None
 
 
