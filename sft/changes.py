@@ -2,7 +2,8 @@
 
 Nothing may, unless ``--allow-change`` is given. Then all may of which a fit can make use in the middle, and it goes
 on record with the step it holds from. What a checkpoint settles stays refused: taken without a word, an old value
-would win over the new one (engine.md, row 20), rows would be seen twice, or weights would not fit.
+would win over the new one (a scheduler's state holds its learning rates), rows would be seen twice, or weights would
+not fit.
 """
 
 from __future__ import annotations

@@ -296,7 +296,7 @@ def test_parquet(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\r"])
 def test_json_lines_are_cut_at_line_feeds_only(tmp_path: Path, separator: str) -> None:
-    """engine.md 12: ``str.splitlines`` also cuts inside a completion."""
+    """``str.splitlines`` also cuts inside a completion."""
     row = json.dumps({"prompt": "a", "completion": f"b{separator}c"}, ensure_ascii=False)
     reading = read(lines(tmp_path / "x.jsonl", row, row))
     assert [d.completion for d in reading.demonstrations] == [f"b{separator}c"] * 2

@@ -155,7 +155,7 @@ def test_whoever_serves_the_saved_tokenizer_renders_the_prompt_it_was_trained_on
 
 @pytest.mark.parametrize("name", CASES)
 def test_one_beginning_of_sequence_or_none_never_two(name: str) -> None:
-    """Rendered chat text through a tokenizer that adds BOS has two (engine.md, 8)."""
+    """Rendered chat text through a tokenizer that adds BOS has two."""
     tokenizer = CASES[name][0]()
     wants = name.startswith(("llama", "gemma", "zephyr"))
     rendered = renderer_for(tokenizer).render(SHORT)
@@ -184,7 +184,7 @@ def test_system_message_opens_the_users_turn_where_the_template_has_no_system_tu
 
 
 def test_prompt_ids_are_what_generation_sees_where_whole_text_tokens_are_not() -> None:
-    """Tokenised as one text, the newlines before the completion split otherwise (engine.md, 7)."""
+    """Tokenised as one text, the newlines before the completion split otherwise."""
     tokenizer = llama3(trl_template("llama3"))
     renderer = renderer_for(tokenizer)
     rendered = renderer.render(SHORT)

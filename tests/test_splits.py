@@ -81,7 +81,7 @@ def test_shares_are_met_and_seeds_differ() -> None:
 
 
 def test_every_process_makes_the_same_split() -> None:
-    """engine.md 10: the held-out split of ``trl sft`` differs on every rank."""
+    """The held-out split of ``trl sft`` differs on every rank."""
     code = (
         "from sft.demonstrations import *; from sft.splits import *; import sys;"
         "rows = [Demonstration((Message('user', f'question number {n}'),), 'yes') for n in range(60)];"

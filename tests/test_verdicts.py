@@ -82,7 +82,7 @@ def test_each_part_of_cloned_is_needed(change: dict[str, Any], reason: str) -> N
 
 
 def test_not_cloned_is_said_beside_any_rung() -> None:
-    """fidelity.md's dry run: learned from the demonstrations, and not cloned; ROUGE-L would have declared victory."""
+    """As in a first dry run: learned from the demonstrations, and not cloned; ROUGE-L would have declared victory."""
     for evidence, rung in (
         (replace(ALL, closure=closure("not cloned")), LEARNED),
         (replace(ALL, closure=closure("not cloned"), imitation=known(0.0, -0.1, 0.1)), NOTHING),

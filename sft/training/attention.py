@@ -6,7 +6,7 @@ attention as it hands on every keyword it does not know; the attention is regist
 https://huggingface.co/docs/transformers/attention_interface describes.
 
 Not every architecture is one in which rows are apart once their attention is (recurrent states, positions
-of its own making), so nothing is taken for granted: :func:`stands_alone` compares.
+of its own making), so nothing is taken for granted: :mod:`sft.training.lines` compares.
 """
 
 from __future__ import annotations
