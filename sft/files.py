@@ -235,6 +235,8 @@ def sentences(path: Path, *, reading: bool = False) -> Iterator[None]:
         match error.errno:
             case errno.ENOSPC | errno.EDQUOT:
                 why = "the disk is full; free some space and try again (a run goes on with --resume)"
+            case errno.EFBIG:
+                why = "the file is larger than the disk or `ulimit -f` allows; raise the limit, or name another disk"
             case errno.EACCES | errno.EPERM | errno.EROFS:
                 why = "no permission, or a read-only disk; name another folder, or change its permissions"
             case errno.ENOENT:

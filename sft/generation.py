@@ -319,7 +319,9 @@ class _Pieces(TextStreamer):
 
 
 @torch.inference_mode()
-def stream(policy: Policy, prompt: Sequence[int], *, max_new_tokens: int, hand_on: Callable[[str], None]) -> str:
-    """One greedy completion, its text handed on word by word; returns the whole of it."""
+def stream(
+    policy: Policy, prompt: Sequence[int], *, max_new_tokens: int, hand_on: Callable[[str], None]
+) -> tuple[str, bool]:
+    """One greedy completion, its text handed on word by word; the whole of it, and whether it ended by itself."""
     ids = _generate(policy, prompt, max_new_tokens, _Pieces(policy.renderer.tokenizer, hand_on))
-    return policy.renderer.decode_completion(ids)
+    return policy.renderer.decode_completion(ids), bool(ids) and ids[-1] in policy.renderer.stop_token_ids

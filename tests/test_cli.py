@@ -79,7 +79,15 @@ def test_help_is_a_result(words: list[str], capsys: Captured) -> None:
         (["check"], "required: target"),
         (["train", "demo", "--frobnicate"], "unrecognized arguments"),
         (["evaluate", "x", "--split", "train"], "invalid choice: 'train'"),
-        (["chat", "x", "--max-new-tokens", "many"], "invalid int value"),
+        *(
+            ([*words, number], f"{number!r} is no whole number from 1 to 1000000000; give one")
+            for words in (
+                ["chat", "x", "--max-new-tokens"],
+                ["preview", "demo", "--rows"],
+                ["evaluate", "x", "--held-out", "x.jsonl", "--max-prompts"],
+            )
+            for number in ("many", "0", "-1", "1.5", "", "1_0", "1" + "0" * 30)
+        ),
     ],
 )
 def test_what_is_no_command_is_answered_with_the_usage(words: list[str], said: str, capsys: Captured) -> None:

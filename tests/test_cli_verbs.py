@@ -258,7 +258,6 @@ def test_evaluate_judges_what_was_trained_elsewhere(
         (["--max-prompts", "5"], "--max-prompts: goes with --held-out FILE"),
         (["--output", "out"], "--output: goes with --held-out FILE"),
         (["--held-out", "x.jsonl", "--split", "test"], "--split: a held-out file is no split"),
-        (["--held-out", "x.jsonl", "--max-prompts", "0"], "--max-prompts 0: measures nothing"),
     ],
 )
 def test_options_that_do_not_go_together(words: list[str], said: str, run: Run, capsys: Captured) -> None:

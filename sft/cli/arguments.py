@@ -7,10 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sft import __version__
+from sft.cli import chat as chatting
 from sft.cli import push as pushing
 from sft.cli import verbs
 
 __all__ = ["parser"]
+
+#: More of anything than a machine has; what is larger overflows somewhere in the engine.
+_MOST = 1_000_000_000
 
 EPILOG = """\
 The loop: sft check data.jsonl · sft run recipe.yaml · open report.html. Begin with `sft demo`.
@@ -74,7 +78,9 @@ def parser() -> argparse.ArgumentParser:
 
     preview = verb("preview", "what the model will see, with supervised tokens marked", verbs.preview)
     _takes_recipe(preview, output=False)
-    preview.add_argument("--rows", "-n", type=int, default=3, help="how many demonstrations (default: 3)")
+    preview.add_argument(
+        "--rows", "-n", type=_count, default=3, metavar="N", help="how many demonstrations (default: 3)"
+    )
 
     plan = verb("plan", "rows, tokens, steps, memory, time and disk before anything trains", verbs.plan)
     _takes_recipe(plan, output=False)
@@ -106,7 +112,7 @@ def parser() -> argparse.ArgumentParser:
     foreign.add_argument("--train", metavar="FILE", help="demonstrations it learned from, for the shortcuts and leaks")
     foreign.add_argument("--base", metavar="NAME", help="its base model (default: the one the adapter names)")
     foreign.add_argument("--output", "-o", type=Path, help="the run directory (default: runs/MODEL-on-FILE)")
-    foreign.add_argument("--max-prompts", type=int, metavar="N", help="held-out prompts at most (default: 200)")
+    foreign.add_argument("--max-prompts", type=_count, metavar="N", help="held-out prompts at most (default: 200)")
 
     score = verb(
         "score",
@@ -171,16 +177,26 @@ def parser() -> argparse.ArgumentParser:
     )
     pushing.add_options(push)
 
-    chat = verb("chat", "talk to the clone", verbs.chat)
+    chat = verb("chat", "talk to the clone", chatting.chat, chatting.ABOUT)
     chat.add_argument("target", type=Path, metavar="run", help="the run directory")
     chat.add_argument("--base", action="store_true", help="talk to the base model instead")
-    chat.add_argument("--max-new-tokens", type=int, default=256, help="longest answer (default: 256)")
+    chat.add_argument(
+        "--max-new-tokens", type=_count, default=256, metavar="N", help="longest answer, in tokens (default: 256)"
+    )
 
     shelf = verb("recipes", "list the shipped recipes, show one, or copy one", verbs.recipes)
     shelf.add_argument("action", nargs="?", choices=["list", "show", "copy"], default="list")
     shelf.add_argument("name", nargs="?", help="which recipe (show, copy)")
     shelf.add_argument("destination", nargs="?", type=Path, default=Path(), help="where to (copy; default: here)")
     return top
+
+
+def _count(text: str) -> int:
+    """A whole number from 1 to :data:`_MOST`: the type of every option that says how many."""
+    digits = text.strip()
+    if digits.isascii() and digits.isdigit() and 1 <= int(digits[:20]) <= _MOST:
+        return int(digits)
+    raise argparse.ArgumentTypeError(f"{text[:40]!r} is no whole number from 1 to {_MOST}; give one, such as 100")
 
 
 def _takes_recipe(one: argparse.ArgumentParser, *, output: bool = True) -> None:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from sft.secret_scan import Finding as Secret
 
 __all__ = [
-    "chat",
     "check",
     "compare",
     "demo",
@@ -116,8 +115,6 @@ def evaluate(options: argparse.Namespace) -> None:
 def _evaluate_elsewhere(options: argparse.Namespace) -> None:
     if options.split is not None:
         raise UserError("--split: a held-out file is no split of a run; leave out --split or --held-out")
-    if options.max_prompts is not None and options.max_prompts < 1:
-        raise UserError(f"--max-prompts {options.max_prompts}: measures nothing; give 1 or more")
     from sft import elsewhere, loop
 
     folder = options.output or Path("runs") / f"{Path(options.target).name}-on-{Path(options.held_out).stem}"
@@ -222,8 +219,6 @@ def preview(options: argparse.Namespace) -> None:
     from sft.gathering import gather
 
     resolved = _resolved(options)
-    if options.rows < 1:
-        raise UserError(f"--rows {options.rows}: shows nothing; give 1 or more")
     with _quiet():
         gathered = gather(resolved.recipe, keep_going=True)
         from sft.preview import preview as drawn
@@ -265,32 +260,6 @@ def export(options: argparse.Namespace) -> None:
         print(json.dumps({name: each.to_dict() for name, each in made.items()}, ensure_ascii=False))
     else:
         print("\n".join(each.to_text() for each in made.values()))
-
-
-def chat(options: argparse.Namespace) -> None:
-    """Lines from the user, answers from the clone."""
-    from sft import loop
-    from sft.runs import Run
-
-    one = Run.open(options.target)
-    with _quiet():
-        conversation = loop.converse(one, base=options.base, max_new_tokens=options.max_new_tokens)
-    asks = sys.stdin.isatty()
-    if asks:
-        sys.stderr.write("an empty line or Ctrl-D ends; /new forgets the conversation\n")
-    while True:
-        try:
-            line = input("you> " if asks else "").strip()
-        except EOFError:
-            break
-        if not line and asks:
-            break
-        if line == "/new":
-            conversation.forget()
-        elif line:
-            with _quiet():
-                conversation.say(line, lambda piece: print(piece, end="", flush=True))
-            print()
 
 
 def recipes(options: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from sft.errors import Problem, RecipeError
@@ -88,6 +89,8 @@ def copy(name: str | Path, destination: str | Path) -> Path:
         problem = Problem(str(target), None, "", "exists already", "name another file")
         raise RecipeError([problem]) from None
     except OSError as error:
+        with suppress(OSError):  # half of it, on a full disk: what was there before is a FileExistsError
+            target.unlink()
         problem = Problem(str(target), None, "", f"cannot be written ({error.strerror})", "name another place")
         raise RecipeError([problem]) from None
     return target
