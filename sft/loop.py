@@ -223,7 +223,9 @@ class Conversation:
         self.why_none = why_none
 
     def begin(self, *, system: str) -> None:
-        """Begin anew, with this system message ("": none)."""
+        """Begin anew, with this system message ("": none). Raises ``UserError`` for what is no message."""
+        if system:
+            _message("system", system)
         self._turns, self.system, self.why_none = (), system, ""
 
     def say(self, text: str, hand_on: Callable[[str], None]) -> str:
@@ -236,7 +238,7 @@ class Conversation:
         from sft.policies import context_length
 
         head = (Message("system", self.system),) if self.system else ()
-        turns = (*self._turns, Message("user", text))
+        turns = (*self._turns, _message("user", text))
         ids = self._policy.renderer.prompt_ids((*head, *turns))
         context = context_length(self._policy.model)
         room = self._max_new_tokens if context is None else context - len(ids)
@@ -267,6 +269,13 @@ class Conversation:
         """The turns and what was answered; a question without any answer is forgotten, for roles take turns."""
         if answer.strip():
             self._turns = (*turns, Message("assistant", answer))
+
+
+def _message(role: str, text: str) -> Message:
+    try:
+        return Message(role, text)
+    except ValueError as error:
+        raise UserError(f"{error}; it was not sent: write it otherwise") from None
 
 
 def converse(run: Run, *, base: bool = False, max_new_tokens: int = 256) -> Conversation:

@@ -76,15 +76,17 @@ def _message(asks: bool) -> tuple[str | None, bool]:
     """The next message, None at the end; and whether it stood between fences, where nothing is a command."""
     try:
         text = input("you> " if asks else "")
+        text.encode()  # some terminals' settings let bytes through that are no text
         if not text.lstrip().startswith(_FENCE):
             return text.strip(), False
         lines = [text.lstrip().removeprefix(_FENCE)]
         while not lines[-1].rstrip().endswith(_FENCE):
             lines.append(input("...> " if asks else ""))
+            lines[-1].encode()
     except EOFError:
         return None, False
-    except UnicodeDecodeError:
-        raise UserError("sft chat: this line is not UTF-8; write it in UTF-8") from None
+    except UnicodeError:
+        raise UserError("this line is not UTF-8; write it in UTF-8") from None
     lines[-1] = lines[-1].rstrip().removesuffix(_FENCE)
     return "\n".join(lines).strip(), True
 
