@@ -20,7 +20,7 @@ from sft.ledger import Ledger
 from sft.recipes import Recipe
 from sft.runs import Run, read_json, write_json
 from sft.scorecards import Scorecard
-from sft.sharing import is_main, is_sharded, say, tell, wait_for_everyone
+from sft.sharing import is_main, is_sharded, say, tell
 
 if TYPE_CHECKING:
     from sft.policies import Policy
@@ -52,12 +52,13 @@ def fit(run: Run, recipe: Recipe, *, resume: bool = False) -> Fitted | None:
     """Render and train. Returns None when the run was trained already.
 
     The ledger learns of rows that are too long and of the tokens of every split; the manifest of the base,
-    the template and the outcome. Raises ``UserError``; ``KeyboardInterrupt`` after Ctrl-C, with a checkpoint saved.
+    the template and the outcome. Raises ``UserError``; ``KeyboardInterrupt`` after Ctrl-C and ``signals.Terminated``
+    after SIGTERM, with a checkpoint saved.
     """
     if trained_policy(run) is not None and "training" in run.manifest:
         say(f"train     reused: {run.path} is trained already")
         return None
-    from sft import policies, proving, sizing, training
+    from sft import policies, proving, signals, sizing, training
     from sft.policies import default_device
 
     sizing.refuse_what_cannot_fit(recipe)
@@ -78,9 +79,6 @@ def fit(run: Run, recipe: Recipe, *, resume: bool = False) -> Fitted | None:
         )
     if is_main():
         _account(run, rendered)
-        if resume:
-            training.amend(run, recipe)
-    wait_for_everyone()  # nobody reads a checkpoint that is being amended
     if default_device().type == "cpu" and is_sharded():
         say("train     on a CPU accelerate shards nothing: every process holds the whole model, as with DDP")
     bf16 = _precision(run, recipe)
@@ -90,7 +88,7 @@ def fit(run: Run, recipe: Recipe, *, resume: bool = False) -> Fitted | None:
             renderer=renderer, run=run, resume=resume, bf16=bf16,
         )  # fmt: skip
     except training.Interrupted as stop:
-        raise KeyboardInterrupt(str(stop)) from stop
+        raise signals.ending(stop.number, str(stop)) from stop
     policies.free_memory()
     if is_main():
         _account_for_steps(run, fitted)

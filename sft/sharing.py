@@ -9,16 +9,12 @@ lines over, also those that an interrupted evaluation left behind. What is on fi
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
-import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from sft.errors import UserError
@@ -33,10 +29,11 @@ __all__ = [
     "demand_all_started",
     "fill",
     "gone",
+    "hand_on",
     "has_the_word",
+    "highest",
     "is_main",
     "is_sharded",
-    "listening",
     "missing",
     "open_own",
     "others_are_gone",
@@ -49,8 +46,8 @@ __all__ = [
 
 Row = dict[str, Any]
 
-#: Seconds that a process has to end in good order when its launcher ends it.
-GRACE_SECONDS = 5.0
+#: Seconds to wait for the launcher's store.
+STORE_SECONDS = 5.0
 
 # -- who ------------------------------------------------------------------------------------------------------
 
@@ -104,12 +101,28 @@ def wait_for_everyone() -> None:
 
 def tell(went_well: bool | None) -> bool:
     """From the first process to the others: whether what it alone does went well. They pass None, and wait."""
+    return bool(hand_on(went_well))
+
+
+def hand_on(value: Any) -> Any:
+    """What the first process passes, in every process. The others pass None, and wait."""
     if rank_and_world()[1] == 1:
-        return bool(went_well)
+        return value
     from accelerate.utils import broadcast_object_list
 
     all_processes()
-    return bool(broadcast_object_list([went_well])[0])
+    return broadcast_object_list([value])[0]
+
+
+def highest(value: int) -> int:
+    """The highest of all processes' values. All of them come here."""
+    if rank_and_world()[1] == 1:
+        return value
+    import torch
+    from accelerate.utils import gather
+
+    own = torch.tensor([value], device=all_processes().device)
+    return int(gather(own).max())
 
 
 # -- who speaks -----------------------------------------------------------------------------------------------
@@ -132,7 +145,7 @@ def has_the_word() -> bool:
 
     try:
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        store = TCPStore(address, port, is_master=False, timeout=timedelta(seconds=GRACE_SECONDS))
+        store = TCPStore(address, port, is_master=False, timeout=timedelta(seconds=STORE_SECONDS))
         return store.add(f"sft/word/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", 1) == 1
     except (KeyError, ValueError, RuntimeError):  # no launcher any more; better said twice than never
         return True
@@ -154,43 +167,6 @@ def gone() -> str:
         f"another of the {world} processes has ended, or all were told to (process {rank} says so; the launcher says "
         "which one it was, and exit code -9 is mostly want of memory); what is saved is kept"
     )
-
-
-@contextmanager
-def listening(complaint: Callable[[str], None]) -> Iterator[None]:
-    """Inside, being ended by the launcher (SIGTERM) raises ``KeyboardInterrupt`` with :func:`gone` as its text.
-
-    A process that waits for a dead one, deep in a library, does not notice; after :data:`GRACE_SECONDS` it hands the
-    text to ``complaint`` all the same, and ends. Only where there are several processes.
-    """
-    if rank_and_world()[1] == 1 or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    over = threading.Event()
-    heard, wake = os.pipe()
-    os.set_blocking(wake, False)
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt(gone())
-
-    def watch() -> None:
-        while number := os.read(heard, 1):
-            if number[0] == signal.SIGTERM:
-                time.sleep(GRACE_SECONDS)
-                if not over.is_set():
-                    complaint(gone())
-                    os._exit(128 + signal.SIGTERM)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    waker = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    threading.Thread(target=watch, daemon=True).start()
-    try:
-        yield
-    finally:
-        over.set()
-        signal.set_wakeup_fd(waker)
-        signal.signal(signal.SIGTERM, before)
-        os.close(wake)
 
 
 # -- one file -------------------------------------------------------------------------------------------------

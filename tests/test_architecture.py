@@ -74,6 +74,7 @@ LAYERS: list[tuple[str, set[str]]] = [
             "prefilling",
             "generation",
             "sharing",
+            "signals",
             "probing",
             "recording",
             "measuring",

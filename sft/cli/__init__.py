@@ -1,6 +1,7 @@
 """The command line: parse, call one function, print. Results on stdout, progress and complaints on stderr.
 
-Exit status: 0 fine; 1 our fault, with a traceback; 2 the user's, with one sentence; 3 to 8 outcomes of a push.
+Exit status: 0 fine; 1 our fault, with a traceback; 2 the user's, with one sentence; 3 to 8 outcomes of a push;
+130 stopped by Ctrl-C, 143 by SIGTERM, with one sentence.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sft.cli.arguments import parser
 from sft.cli.push import refuse_token
 from sft.errors import DemonstrationsError, UserError
 from sft.refusals import system_refusal
-from sft.sharing import gone, has_the_word, is_main, listening, others_are_gone, rank_and_world
+from sft.sharing import gone, has_the_word, is_main, others_are_gone, rank_and_world
+from sft.signals import Terminated, listening, status_of
 
 __all__ = ["how_to_go_on", "main", "parser"]
 
@@ -35,16 +37,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain(str(error))
         return error.exit_status
     options = parser().parse_args(words)
+    with listening(lambda why: _complain(f"{why}{how_to_go_on(options, words)}")) as is_over:
+        return _carried_out(options, words, is_over)
+
+
+def _carried_out(options: argparse.Namespace, words: Sequence[str], is_over: Callable[[], None]) -> int:
+    """Run the verb; the exit status. ``is_over`` is called before last words, which no further signal may cut off."""
     status = 2
     try:
-        with listening(lambda why: _complain(f"{why}{how_to_go_on(options, words)}")):
-            options.run(options)
+        options.run(options)
         return _flush()
     except UserError as error:
         complaint, status = _shortened(error, options), error.exit_status
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, Terminated) as stop:
+        is_over()
         kept = "stopped" if options.verb in _ONLY_PRINT else "stopped; what was done is kept"
-        complaint = f"{str(stop) or kept}{how_to_go_on(options, words)}"
+        complaint, status = f"{str(stop) or kept}{how_to_go_on(options, words)}", status_of(stop)
         if is_main():
             sys.stderr.write("\n")  # behind the ^C, or a progress bar
     except BrokenPipeError:  # whoever read our output has left before its end, as `head` does
@@ -54,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if refusal is None:
             raise
         complaint = refusal + how_to_go_on(options, words)
+    is_over()
     status = _flush(status)
     _complain(complaint)
     return status
@@ -62,8 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _complain(complaint: str) -> None:
     """One sentence on stderr, from one process of all that a launcher has started."""
     if has_the_word():
-        sys.stderr.write(f"sft: {complaint}\n")
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # a terminal that was closed takes no more words
+            sys.stderr.write(f"sft: {complaint}\n")
+            sys.stderr.flush()
 
 
 def _flush(status: int = 0) -> int:

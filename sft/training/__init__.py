@@ -8,11 +8,12 @@ The only package that knows trl and peft's training side.
     lines         whether rows may stand in one line without padding
     shares        every row once an epoch, however many processes there are
     trainer       what is changed in the trainer, and why
-    callbacks     the log, the progress bar, Ctrl-C
+    resuming      the part of it that stops and goes on
+    callbacks     the log, the progress bar, Ctrl-C and SIGTERM
     keeping       checkpoints to go on from; the fitted weights, saved whole or not at all
 """
 
 from sft.training.fitting import Fitted, Interrupted, train
-from sft.training.keeping import amend, latest_checkpoint
+from sft.training.keeping import latest_checkpoint
 
-__all__ = ["Fitted", "Interrupted", "amend", "latest_checkpoint", "train"]
+__all__ = ["Fitted", "Interrupted", "latest_checkpoint", "train"]

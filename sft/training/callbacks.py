@@ -1,24 +1,23 @@
-"""What watches a fit: the log with its progress bar, and Ctrl-C."""
+"""What watches a fit: the log with its progress bar, Ctrl-C and SIGTERM."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from tqdm.auto import tqdm
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl
 
-from sft.checkpoints import WHOLE
-from sft.runs import Run, open_append, write_json
-from sft.sharing import rank_and_world, wait_for_everyone
+from sft import signals
+from sft.runs import Run, open_append
+from sft.sharing import highest, is_main
 
-__all__ = ["Interruption", "Record"]
+__all__ = ["Interruption", "Record", "Stoppable"]
 
 
 class Record(TrainerCallback):
@@ -54,14 +53,6 @@ class Record(TrainerCallback):
         if self.bar is not None:
             self.bar.update(state.global_step - self.bar.n)
 
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Say in a checkpoint of several processes that each has written its part: a kill may come in between."""
-        if args.world_size > 1:
-            wait_for_everyone()
-            if state.is_world_process_zero and self.run is not None:
-                folder = self.run.checkpoints_path / f"checkpoint-{state.global_step}"
-                write_json(folder / WHOLE, {"processes": args.world_size})
-
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         """Append the line."""
         values = {k: v for k, v in (logs or {}).items() if isinstance(v, int | float)}
@@ -75,42 +66,94 @@ class Record(TrainerCallback):
                 log.append(row | {"wall_seconds": round(self.seconds, 3)})
 
 
-class Interruption(TrainerCallback):
-    """Ctrl-C ends the current step, saves a checkpoint and stops; a second Ctrl-C stops at once.
+class Stoppable(Protocol):
+    """What an interruption asks of a trainer; see ``resuming``."""
 
-    Of several processes each hears it within a step of its own, and no two would save the same one; so there the
-    first stops at once, and the run goes on from its last checkpoint.
+    @property
+    def may_give_up_step(self) -> bool:
+        """Whether a step of which a part is done can be left undone."""
+
+    def note_draws(self) -> None:
+        """Keep what :meth:`give_up_step` goes back to."""
+
+    def give_up_step(self) -> None:
+        """Leave undone what was done since then."""
+
+    def is_saved(self) -> bool:
+        """Whether there is nothing to save at this step."""
+
+
+class Interruption(TrainerCallback):
+    """Ctrl-C, or SIGTERM, ends the current step, saves a checkpoint and stops; a second one stops at once.
+
+    Of several processes each hears it at a moment of its own, if at all, so they agree at the end of every step, of
+    every part of an accumulated one and of every validation batch, in one small exchange: all stop at the same place.
+    An accumulated step and a validation pass are given up, for whoever sends SIGTERM kills half a minute later.
+
+    ``asked``: the signal that asks to stop, 0 for none. ``stopped``: whether the trainer stops for it.
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked = 0
         self.stopped = False
+        self.trainer: Stoppable | None = None
+        self._gave_up_step = False
+        self._first_of_epoch = -1
 
-    def _ask(self, signum: int, frame: FrameType | None) -> None:
-        if self.asked or rank_and_world()[1] > 1:
-            raise KeyboardInterrupt
-        self.asked = True
-        sys.stderr.write("\nstopping after this step; Ctrl-C again stops at once\n")
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if signals.is_echo(number):
+            return
+        if self.asked:
+            raise signals.ending(number)
+        self.asked = number
+        signals.note()
+        if is_main():
+            name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+            signals.write_at_once(f"\nstopping after this step; {name} again stops at once\n")
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Handle SIGINT inside; elsewhere than in the main thread it stays as it is."""
-        if threading.current_thread() is not threading.main_thread():
+        """Handle the signals inside; elsewhere than in the main thread they stay as they are."""
+        with signals.handling(self._ask, patient=True):
             yield
-            return
-        before = signal.signal(signal.SIGINT, self._ask)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
+
+    def agreed(self) -> bool:
+        """Whether any process was asked to stop. All of them come here at the same place."""
+        self.asked = highest(self.asked)
+        return bool(self.asked)
+
+    def stop(self, control: TrainerControl) -> None:
+        """Let the trainer stop here; what has to be saved first is the caller's affair."""
+        self.stopped = control.should_training_stop = True
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Note what giving up the epoch's first step leads back to: the state before its order of rows is drawn."""
+        self._first_of_epoch = state.global_step
+        if self.trainer is not None and args.gradient_accumulation_steps > 1:
+            self.trainer.note_draws()
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Note what giving up this step leads back to."""
+        within = state.global_step != self._first_of_epoch
+        if within and self.trainer is not None and args.gradient_accumulation_steps > 1:
+            self.trainer.note_draws()
+
+    def on_substep_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Give up a step of which a part is done, if asked to stop."""
+        if self.trainer is not None and self.trainer.may_give_up_step and self.agreed():
+            self.trainer.give_up_step()
+            self._gave_up_step = True
+            self.stop(control)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Save and stop if asked to."""
-        if self.asked and not control.should_training_stop:
+        if self.agreed() and not control.should_training_stop:
             control.should_save = True
-            control.should_training_stop = self.stopped = True
+            self.stop(control)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """The trainer takes every end for the end of an epoch; a look at the validation split comes when it is due."""
-        if self.stopped and not float(state.epoch).is_integer():
+        if self._gave_up_step or (self.stopped and not float(state.epoch).is_integer()):
             control.should_log = control.should_evaluate = control.should_save = False
+        if self._gave_up_step and self.trainer is not None:
+            control.should_save = not self.trainer.is_saved()

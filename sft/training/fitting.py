@@ -25,13 +25,15 @@ from sft.proving import bear_witness
 from sft.recipes import Recipe, training_arguments
 from sft.rendering import Renderer
 from sft.runs import Run
+from sft.signals import note
 from sft.sources import resolve_model
 from sft.training.attention import attending_by_row
 from sft.training.callbacks import Interruption, Record
-from sft.training.keeping import latest_checkpoint, rewind, save
+from sft.training.keeping import rewind, save, take_up
 from sft.training.lines import collator_for
+from sft.training.resuming import GoingOn
 from sft.training.sequences import LineCollator, Rows, dataset_of, joined, packed
-from sft.training.trainer import CloningTrainer, GoingOn
+from sft.training.trainer import CloningTrainer
 
 __all__ = ["Fitted", "Interrupted", "train"]
 
@@ -57,7 +59,11 @@ class Fitted:
 
 
 class Interrupted(TrainingError):
-    """Training was stopped by Ctrl-C after saving a checkpoint."""
+    """Training was stopped by a signal, Ctrl-C or another, after saving a checkpoint. ``number``: which."""
+
+    def __init__(self, text: str, number: int) -> None:
+        super().__init__(text)
+        self.number = number
 
 
 def load_policy_to_fit(recipe: Recipe, renderer: Renderer) -> PreTrainedModel | PeftModel:
@@ -110,7 +116,7 @@ def train(
     ``bf16``: whether to compute in it where the recipe leaves it open; None: where the accelerator does.
     ``trainer_class`` and ``policy_to_fit``: what builds the trainer and loads the model; ``sft plan`` counts and
     times a fit through this same door with its own.
-    Raises ``TrainingError``; :class:`Interrupted` after Ctrl-C.
+    Raises ``TrainingError``; :class:`Interrupted` after a first Ctrl-C or SIGTERM.
     """
     if not training:
         raise TrainingError("there is no demonstration left to train on; see the ledger for where they went")
@@ -122,6 +128,7 @@ def train(
         disable_tqdm=True,
         use_cpu=default_device().type == "cpu",
     )
+    kept, arguments.save_total_limit = arguments.save_total_limit, None  # see ``resuming``
     model = policy_to_fit(recipe, renderer)
     _refuse_unknown_tokens(model, (*training, *validation))
     # Like lengths beside each other: less padding, the same loss.
@@ -130,7 +137,7 @@ def train(
     datasets = dataset_of(training, sequences), dataset_of(by_length) if validation else None
     bare = model.get_base_model() if isinstance(model, PeftModel) else model
     collator = collator_for(recipe, bare, training, filler=renderer.pad_token_id)
-    checkpoint = latest_checkpoint(run.checkpoints_path) if resume else None
+    checkpoint = take_up(run) if resume else None
     seconds_before = rewind(run, checkpoint) if arguments.process_index == 0 else 0.0
     record, interruption = Record(run, seconds_before), Interruption()
     callbacks: list[TrainerCallback] = [record, interruption]
@@ -147,6 +154,7 @@ def train(
             callbacks=callbacks,
         )
         trainer.demonstrations = [demonstration for demonstration, _ in training]
+        trainer.kept, trainer.interruption, interruption.trainer = kept, interruption, trainer
         trainer.add_callback(GoingOn(trainer))
         for talkative in (ProgressCallback, PrinterCallback):
             trainer.remove_callback(talkative)
@@ -154,8 +162,9 @@ def train(
         by_row = attending_by_row(bare) if isinstance(collator, LineCollator) else nullcontext()
         with record, interruption.listening(), by_row:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        if interruption.stopped:
-            raise Interrupted(f"{run.path}: stopped at step {trainer.state.global_step}, checkpoint saved")
+            if interruption.agreed():  # after the last step it changes nothing of the fit
+                note()
+                raise Interrupted(f"{run.path}: {_where_it_stopped(trainer)}", interruption.asked)
         save(trainer, run, lora=recipe.adapter.method != "full")
         if arguments.process_index == 0:
             name_base(run.adapter_path, resolve_model(recipe.model.name, recipe.model.revision))
@@ -178,6 +187,14 @@ def train(
             "completion": sum(len(row.completion_ids) for row in missed),
         },
     )
+
+
+def _where_it_stopped(trainer: CloningTrainer) -> str:
+    step = trainer.state.global_step
+    if step == 0:
+        return "stopped before the first step was done"
+    saved = "checkpoint saved" if trainer.is_saved() else "what is saved is kept"
+    return f"stopped at step {step}, {saved}"
 
 
 def _check_engine(trainer: SFTTrainer, handed: Dataset) -> None:

@@ -10,44 +10,43 @@ import torch
 from peft import get_peft_model_state_dict
 from safetensors import safe_open
 
-from sft.checkpoints import latest_checkpoint, step_of
-from sft.errors import RunError, TrainingError
-from sft.recipes import Recipe
+from sft.checkpoints import choose, latest_checkpoint, put_aside, step_of
+from sft.errors import TrainingError
 from sft.runs import Run, read_jsonl, write_jsonl
+from sft.sharing import hand_on, is_main, say
 from sft.training.trainer import CloningTrainer
 
-__all__ = ["amend", "latest_checkpoint", "rewind", "save"]
+__all__ = ["latest_checkpoint", "rewind", "save", "take_up"]
 
 
-def amend(run: Run, recipe: Recipe) -> None:
-    """Make the last checkpoint's learning rate the recipe's, where ``--allow-change`` has let it be another.
+def take_up(run: Run) -> Path | None:
+    """The checkpoint to go on from, the same in all processes; None where training begins at step 0.
 
-    The optimizer's and the schedule's state hold the old one, and it would win. Raises ``RunError`` where the
-    optimizer is kept in parts (FSDP, DeepSpeed).
+    The first process chooses it, says which it passed over and why, and takes those away. Without a whole one
+    training begins anew, for that gives the same clone, only later. Raises ``RunError``.
     """
-    if not any(change["what"] == "recipe.training.learning_rate" for change in run.changes):
-        return
-    checkpoint = latest_checkpoint(run.checkpoints_path)
-    if checkpoint is None:
-        return
-    file, schedule = checkpoint / "optimizer.pt", checkpoint / "scheduler.pt"
-    if not file.exists():
-        raise RunError(
-            f"{checkpoint}: keeps the optimizer in parts, so training.learning_rate cannot change in it; put it back, "
-            "or start a new run in another folder"
-        )
-    rate = recipe.training.learning_rate
-    optimizer = torch.load(file, map_location="cpu", weights_only=True)
-    schedules = torch.load(schedule, weights_only=True)
-    if all(group["initial_lr"] == rate for group in optimizer["param_groups"]):
-        return
-    for group in optimizer["param_groups"]:
-        group["lr"], group["initial_lr"] = group["lr"] * rate / group["initial_lr"], rate
-    schedules["base_lrs"] = [rate for _ in schedules["base_lrs"]]
-    for path, state in ((schedule, schedules), (file, optimizer)):  # the one that is looked at comes last
-        scratch = path.with_name(f".{path.name}.tmp")
-        torch.save(state, scratch)
-        scratch.replace(path)
+    name = ""
+    if is_main():
+        try:
+            choice = choose(run.checkpoints_path)
+            if said := choice.in_words():
+                say(f"resume    {said}")
+            put_aside(choice)
+            _date_changes(run, step_of(choice.path))
+        except BaseException:
+            hand_on(False)
+            raise
+        name = choice.path.name if choice.path else ""
+    name = hand_on(name if is_main() else None)
+    if name is False:
+        raise SystemExit(2)  # the first process says why
+    return run.checkpoints_path / name if name else None
+
+
+def _date_changes(run: Run, step: int) -> None:
+    """What ``--allow-change`` let be another holds from ``step`` at the latest, for the run goes on from there."""
+    if any(change["step"] > step for change in run.changes):
+        run.update_manifest(changes=[change | {"step": min(change["step"], step)} for change in run.changes])
 
 
 def rewind(run: Run, checkpoint: Path | None) -> float:
@@ -73,6 +72,8 @@ def save(trainer: CloningTrainer, run: Run, *, lora: bool) -> None:
         _check_saved(trainer, scratch, lora=lora)
         shutil.rmtree(final, ignore_errors=True)
         scratch.rename(final)
+        for damaged in run.checkpoints_path.glob("damaged-checkpoint-*"):  # nobody needs them any more
+            shutil.rmtree(damaged, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
 
 

@@ -5,8 +5,8 @@
 - the validation loss is a mean over tokens, so batch size and process count cannot change it;
 - several processes see every row once an epoch (``shares``);
 - a loss or gradient that is not finite stops the run and names the step and the rows;
-- the weights with the lowest validation loss are kept, however seldom checkpoints are due;
-- a resumed run logs what the run never stopped would have logged, and stops when it would have;
+- the weights with the lowest validation loss are kept, however seldom checkpoints are due, and a run that was stopped
+  ends as if it never was (``resuming``);
 - no model card is written behind our back.
 """
 
@@ -14,24 +14,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch.nn.functional import cross_entropy, pad
-from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState
 
-from sft.demonstrations import Demonstration
 from sft.errors import TrainingError
 from sft.policies import supervised_only
+from sft.training.resuming import Resuming
 from sft.training.sequences import IGNORED
 from sft.training.shares import EachRowOnce
 
-__all__ = ["CARRIED", "CloningTrainer", "GoingOn"]
-
-#: Under this name a checkpoint's state holds what :class:`CloningTrainer` carries over an interruption.
-CARRIED = "sft"
+__all__ = ["CloningTrainer"]
 
 
 def nats_of(model: torch.nn.Module, bare: torch.nn.Module, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -56,23 +50,10 @@ def nats_of(model: torch.nn.Module, bare: torch.nn.Module, inputs: dict[str, Any
     return nats, owner[predicted[0, shared:]]
 
 
-class CloningTrainer(EachRowOnce):
+class CloningTrainer(Resuming, EachRowOnce):
     """``SFTTrainer`` as described above. ``demonstrations``: the training rows, for addresses in complaints."""
 
-    demonstrations: Sequence[Demonstration] = ()
-    control: TrainerControl
     _rows_of_step: tuple[int, ...] = ()
-
-    @cached_property
-    def _reached(self) -> torch.Tensor:
-        """Which training rows this process has seen: bool, one per row."""
-        return torch.zeros(len(self.demonstrations), dtype=torch.bool)
-
-    @property
-    def reached(self) -> torch.Tensor:
-        """Which training rows the fit has seen so far, in any process: bool, one per row."""
-        everywhere = self.accelerator.reduce(self._reached.int().to(self.accelerator.device), "sum")
-        return everywhere.cpu() > 0
 
     def _nats(self, model: torch.nn.Module, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """-log p of every supervised token of the batch, and the item (0..items-1) each belongs to."""
@@ -129,6 +110,7 @@ class CloningTrainer(EachRowOnce):
         model.eval()
         nats, tokens = 0.0, 0
         for inputs in loader:
+            self.demand_no_stop()
             inputs = self._prepare_inputs(inputs)
             inputs.pop("row")
             with torch.no_grad(), self.compute_loss_context_manager():
@@ -149,47 +131,6 @@ class CloningTrainer(EachRowOnce):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        """Whether this validation loss is the lowest so far; if so, its weights are kept, whatever ``save_steps``."""
-        best = super()._determine_best_metric(metrics, trial)
-        if best:
-            self.control.should_save = True
-        return best
-
-    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        """As ever, and with it the part of the log's running mean that is not logged yet."""
-        pending = self.accelerator.gather(self._tr_loss.detach().reshape(1)).mean()
-        self.state.stateful_callbacks[CARRIED] = {
-            "pending": pending.item(),
-            "logged": self._total_loss_scalar,
-            "last_logged": self._globalstep_last_logged,
-            "reached": np.packbits(self.reached.numpy()).tobytes().hex(),
-        }
-        super()._save_checkpoint(model, trial)
-
-    def go_on_from(self, state: TrainerState) -> None:
-        """Take over what the trainer forgets at a checkpoint: the loss not logged yet, the patience used up."""
-        carried = state.stateful_callbacks.get(CARRIED)
-        if carried is None:
-            return
-        self._tr_loss.fill_(carried["pending"])
-        self._total_loss_scalar, self._globalstep_last_logged = carried["logged"], carried["last_logged"]
-        packed = np.frombuffer(bytes.fromhex(carried["reached"]), dtype=np.uint8)
-        self._reached = torch.from_numpy(np.unpackbits(packed, count=len(self.demonstrations)).astype(bool))
-        for callback in self.callback_handler.callbacks:
-            if isinstance(callback, EarlyStoppingCallback):
-                known = state.stateful_callbacks["EarlyStoppingCallback"]["attributes"]
-                callback.early_stopping_patience_counter = known["early_stopping_patience_counter"]
-                if callback.early_stopping_patience_counter >= callback.early_stopping_patience:
-                    self.control.should_training_stop = True
-        if state.global_step >= state.max_steps:
-            self.control.should_training_stop = True
-
-    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing, when the run was over at the checkpoint already and only its end is missing."""
-        if not self.control.should_training_stop:
-            super()._run_epoch(*args, **kwargs)
-
     @property
     def mean_loss(self) -> float:
         """Mean training loss over all steps, those before an interruption included."""
@@ -197,14 +138,3 @@ class CloningTrainer(EachRowOnce):
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """None: the card is made from the run, with its figures."""
-
-
-class GoingOn(TrainerCallback):
-    """Hands the trainer back, when training begins, what a checkpoint carried for it."""
-
-    def __init__(self, trainer: CloningTrainer) -> None:
-        self.trainer = trainer
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """After the trainer has set everything to zero."""
-        self.trainer.go_on_from(state)
