@@ -518,7 +518,7 @@ def test_ctrl_c_in_training_saves_a_checkpoint_and_says_how_to_go_on(tmp_path: P
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=120)
-    assert process.returncode == 2 and not out and "Traceback" not in err, err
+    assert process.returncode == 130 and not out and "Traceback" not in err, err
     said = err.splitlines()[-1]
     found = re.fullmatch(rf"sft: {run}: stopped at step (\d+), checkpoint saved; go on with: sft (.*)", said)
     assert found is not None, said

@@ -155,7 +155,7 @@ def test_a_row_that_cannot_be_a_demonstration_stops_the_run_before_it_begins(
 
 
 def test_ctrl_c_in_evaluation_keeps_what_is_done(recipe: Path, tmp_path: Path) -> None:
-    """A real process, a real SIGINT: one sentence, status 2, the command to go on, and completions kept."""
+    """A real process, a real SIGINT: one sentence, status 130, the command to go on, and completions kept."""
     run = tmp_path / "run"
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
     assert main(["train", str(recipe), "--output", str(run)]) == 0
@@ -169,7 +169,7 @@ def test_ctrl_c_in_evaluation_keeps_what_is_done(recipe: Path, tmp_path: Path) -
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
-    assert process.returncode == 2, err
+    assert process.returncode == 130, err
     assert f"go on with: sft evaluate {run}" in err and "Traceback" not in err
     assert not (run / "scorecard.json").exists()
     assert main(["evaluate", str(run)]) == 0

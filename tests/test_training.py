@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from transformers import AutoModelForCausalLM  # noqa: E402
 from sft.demonstrations import Demonstration, Message, Source  # noqa: E402
 from sft.errors import TrainingError  # noqa: E402
 from sft.policies import load_policy  # noqa: E402
+from sft.signals import Terminated  # noqa: E402
 from sft.training import Interrupted, latest_checkpoint  # noqa: E402
 from sft.training import keeping as keeping_module  # noqa: E402
 from sft.training.callbacks import Interruption, Record  # noqa: E402
@@ -587,33 +589,18 @@ def test_ctrl_c_within_an_epoch_is_no_end_of_one(
     assert_same(tmp_path / "run", tmp_path / "whole")
 
 
-def test_ctrl_c_twice_stops_at_once() -> None:
-    interruption = Interruption()
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), interruption.listening():
-        signal.raise_signal(signal.SIGINT)
-        assert interruption.asked
-        signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_a_checkpoint_cut_short_is_removed_and_the_one_before_it_serves(tmp_path: Path) -> None:
-    def checkpoint(step: int, state: str | None) -> Path:
-        folder = tmp_path / f"checkpoint-{step}"
-        folder.mkdir()
-        (folder / "adapter_model.safetensors").write_bytes(b"weights")
-        if state is not None:
-            (folder / "trainer_state.json").write_text(state, encoding="utf-8")
-        return folder
-
-    whole = checkpoint(90, '{"global_step": 90}')
-    checkpoint(8, '{"global_step": 8}')
-    broken = [checkpoint(100, None), checkpoint(110, '{"global_step": 1'), checkpoint(120, '{"global_step": 110}'),
-              checkpoint(130, "[]")]  # fmt: skip
-    assert latest_checkpoint(tmp_path) == whole, "by number, not by name"
-    assert not any(folder.exists() for folder in broken)
-    assert (tmp_path / "checkpoint-8").exists()
-    assert latest_checkpoint(tmp_path / "nowhere") is None
+@pytest.mark.parametrize(("number", "stop"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
+def test_twice_stops_at_once(number: int, stop: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
+    """But an echo is no second time: ``timeout`` and launchers send SIGTERM to a process and to its group."""
+    interruption, before = Interruption(), signal.getsignal(number)
+    with pytest.raises(stop), interruption.listening():
+        signal.raise_signal(number)
+        assert interruption.asked == number
+        if number != signal.SIGINT:
+            signal.raise_signal(number)  # within the same moment
+        monkeypatch.setattr("time.monotonic", lambda: time.perf_counter() + 1e6)
+        signal.raise_signal(number)
+    assert signal.getsignal(number) is before
 
 
 def test_an_old_adapter_is_replaced_only_by_a_whole_one(

@@ -101,9 +101,9 @@ class Interruption(TrainerCallback):
         self._first_of_epoch = -1
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if signals.is_echo(number):
-            return
         if self.asked:
+            if signals.is_echo(number):
+                return
             raise signals.ending(number)
         self.asked = number
         signals.note()
