@@ -119,9 +119,7 @@ def test_sigterm_in_training_saves_a_checkpoint_and_the_command_it_prints_goes_o
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_outside_a_fit_a_signal_ends_with_one_sentence(number: int, status: int, tmp_path: Path) -> None:
     """Reading a large file, nothing half-written: the report it was to write is not there."""
-    data = tmp_path / "large.jsonl"
-    row = json.dumps({"prompt": "How are you?", "completion": "x" * 400})
-    data.write_text(f"{row}\n" * 150_000, encoding="utf-8")
+    data = large(tmp_path)
     with started("check", str(data), "--rejected", str(tmp_path / "rejected.jsonl")) as process:
         is_reading = lambda: str(data) in open_files(process.pid)  # noqa: E731
         wait_until(is_reading, process)
@@ -130,6 +128,14 @@ def test_outside_a_fit_a_signal_ends_with_one_sentence(number: int, status: int,
     assert process.returncode == status, err
     assert out == "" and err.strip() == "sft: stopped"
     assert [path.name for path in tmp_path.iterdir()] == ["large.jsonl"]
+
+
+def large(folder: Path) -> Path:
+    """Demonstrations that take seconds to check."""
+    rows = ({"prompt": f"How are you, {n}?", "completion": f"{n}: {'x' * 300}"} for n in range(20_000))
+    path = folder / "large.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
 
 
 def open_files(pid: int) -> list[str]:
@@ -142,19 +148,21 @@ def open_files(pid: int) -> list[str]:
     return found
 
 
-def test_a_signal_that_is_to_be_ignored_is(recipe: Path, tmp_path: Path) -> None:
+def test_a_signal_that_is_to_be_ignored_is(tmp_path: Path) -> None:
     """``nohup`` starts a process that outlives its terminal."""
-    run = tmp_path / "run"
-    with started(
-        "train", str(recipe), "--output", str(run), "--set", "training.max_steps=4", prefix=("nohup", sys.executable)
-    ) as process:
-        wait_until(steps_logged(run, 1), process)
+    data = large(tmp_path)
+    with started("check", str(data), prefix=("nohup", sys.executable)) as process:
+        wait_until(lambda: str(data) in open_files(process.pid), process)
         process.send_signal(signal.SIGHUP)
-        _, err = process.communicate(timeout=200)
-    assert process.returncode == 0, err
+        out, err = process.communicate(timeout=200)
+    assert process.returncode == 0 and "Nothing to mend" in out, err
 
 
 # -- several processes ----------------------------------------------------------------------------------------
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
 
 
 def launched(recipe: Path, run: Path, *words: str) -> Any:
@@ -163,16 +171,20 @@ def launched(recipe: Path, run: Path, *words: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("number", "group"), [(signal.SIGTERM, False), (signal.SIGTERM, True), (signal.SIGINT, True)],
-    ids=["SIGTERM to the launcher", "SIGTERM to all", "Ctrl-C"],
+    ("number", "to"),
+    [(signal.SIGTERM, "launcher"), (signal.SIGTERM, "group"), (signal.SIGINT, "group"), (signal.SIGTERM, "second")],
+    ids=["SIGTERM to the launcher", "SIGTERM to all", "Ctrl-C", "SIGTERM to one"],
 )  # fmt: skip
-def test_several_processes_save_one_checkpoint(number: int, group: bool, recipe: Path, tmp_path: Path) -> None:
+def test_several_processes_save_one_checkpoint(number: int, to: str, recipe: Path, tmp_path: Path) -> None:
     """Each hears it at a moment of its own, once or twice; they saved nothing. The launcher hands on what it gets."""
     run = tmp_path / "run"
     with launched(recipe, run) as process:
         wait_until(steps_logged(run, 2), process)
         began = time.monotonic()
-        (os.killpg if group else os.kill)(process.pid, number)
+        if to == "group":
+            os.killpg(process.pid, number)
+        else:
+            os.kill(process.pid if to == "launcher" else children_of(process.pid)[-1], number)
         _, err = process.communicate(timeout=200)
         seconds = time.monotonic() - began
     said = [line for line in err.splitlines() if line.startswith("sft: ")]
@@ -188,7 +200,7 @@ def test_several_processes_save_one_checkpoint(number: int, group: bool, recipe:
     assert {path.name for path in saved.glob("rng_state*")} == {"rng_state_0.pth", "rng_state_1.pth"}
     assert outcomes(run) == [f"stopped by {'KeyboardInterrupt' if number == signal.SIGINT else 'Terminated'}"]
     assert seconds < 30, "or the launcher would have killed them"
-    if not group:  # once is enough: what goes on is the same
+    if to == "launcher":  # once is enough: what goes on is the same
         steps = int(found[1]) + 2
         assert_goes_on(recipe, run, tmp_path / "one", steps)
 

@@ -17,7 +17,7 @@ from sft.cli.arguments import parser
 from sft.cli.push import refuse_token
 from sft.errors import DemonstrationsError, UserError
 from sft.refusals import system_refusal
-from sft.sharing import gone, has_the_word, is_main, others_are_gone, rank_and_world
+from sft.sharing import gone, has_the_word, others_are_gone, rank_and_world
 from sft.signals import Terminated, listening, status_of
 
 __all__ = ["how_to_go_on", "main", "parser"]
@@ -37,13 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain(str(error))
         return error.exit_status
     options = parser().parse_args(words)
-    with listening(lambda why: _complain(f"{why}{how_to_go_on(options, words)}")) as is_over:
+    with listening(lambda why: _complain(f"{why}{how_to_go_on(options, words)}", above="\n")) as is_over:
         return _carried_out(options, words, is_over)
 
 
 def _carried_out(options: argparse.Namespace, words: Sequence[str], is_over: Callable[[], None]) -> int:
     """Run the verb; the exit status. ``is_over`` is called before last words, which no further signal may cut off."""
-    status = 2
+    status, above = 2, ""
     try:
         options.run(options)
         return _flush()
@@ -53,8 +53,7 @@ def _carried_out(options: argparse.Namespace, words: Sequence[str], is_over: Cal
         is_over()
         kept = "stopped" if options.verb in (*_ONLY_PRINT, "check") else "stopped; what was done is kept"
         complaint, status = f"{str(stop) or kept}{how_to_go_on(options, words)}", status_of(stop)
-        if is_main():
-            sys.stderr.write("\n")  # behind the ^C, or a progress bar
+        above = "\n"  # behind the ^C, or a progress bar, whichever process it is of
     except BrokenPipeError:  # whoever read our output has left before its end, as `head` does
         return _flush(0 if options.verb in _ONLY_PRINT else 2)
     except Exception as error:
@@ -64,15 +63,15 @@ def _carried_out(options: argparse.Namespace, words: Sequence[str], is_over: Cal
         complaint = refusal + how_to_go_on(options, words)
     is_over()
     status = _flush(status)
-    _complain(complaint)
+    _complain(complaint, above=above)
     return status
 
 
-def _complain(complaint: str) -> None:
+def _complain(complaint: str, *, above: str = "") -> None:
     """One sentence on stderr, from one process of all that a launcher has started."""
     if has_the_word():
         with contextlib.suppress(OSError):  # a terminal that was closed takes no more words
-            sys.stderr.write(f"sft: {complaint}\n")
+            sys.stderr.write(f"{above}sft: {complaint}\n")
             sys.stderr.flush()
 
 
