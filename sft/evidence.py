@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sft.errors import UserError
+from sft.recipes.fields import SHARES
 from sft.scorecards import SYSTEMS, Closure, Conflicts, Estimate, Gain, Gaps, Guardrail, Stratum
 
 __all__ = [
@@ -101,19 +102,28 @@ class Evidence:
 
 
 def bar_points(bar: Mapping[str, float]) -> dict[str, float]:
-    """A user's bar in points. This is the one place that reads units: a value of 1 or less is a share.
+    """A user's bar in points, each read on its metric's own scale.
 
-    So ``exact_match: 0.95`` and ``exact_match: 95`` are one bar; a bar of a single point would mean nothing.
-    Raises ``UserError`` for a metric that does not exist or a value outside 0 to 100.
+    Exact matches are shares: ``exact_match: 0.95``, and 95 can only be meant as the same in points. All other metrics
+    are in points, and ``chrf: 1`` is refused: whoever writes it means every point there is, or a bar that anything
+    clears. Raises ``UserError`` for that, for a metric that does not exist and for a value outside the scale.
     """
     points: dict[str, float] = {}
     for name, value in bar.items():
         if name not in METRIC_WORDS:
             known = ", ".join(METRIC_WORDS)
             raise UserError(f"fidelity.bar: there is no metric {name!r}; choose from {known}")
-        if not 0 < value <= 100:
-            raise UserError(f"fidelity.bar: {name} is {value}; give points above 0 and up to 100, or a share")
-        points[name] = 100.0 * value if value <= 1 else float(value)
+        if name in SHARES:
+            if not 0 < value <= 100:
+                raise UserError(f"fidelity.bar: {name} is {value:g}, and no share of prompts; write 0.95 for 95 in 100")
+            points[name] = 100.0 * value if value <= 1 else float(value)
+        elif not 1 < value <= 100:
+            wanted = f"{100 * value:g}" if 0 < value <= 1 else "60"
+            raise UserError(
+                f"fidelity.bar: {name} is {value:g}, but it is read in points above 1 up to 100; write {name} {wanted}"
+            )
+        else:
+            points[name] = float(value)
     return points
 
 

@@ -92,9 +92,7 @@ def measure(
     forgotten = attempt("forgetting", lambda: forgetting.forgetting(observed.control)) or ()
     told_apart = attempt("impostor", lambda: _impostors(observed, seed)) or {}
     values = attempt("gaps", lambda: gaps.gaps(observed.prompt_values, observed.train, seed=seed))
-    curve, accumulated = attempt(
-        "prefix", lambda: paths.prefix(held_out, observed.forced, completions)
-    ) or ({}, None)  # fmt: skip
+    curve = attempt("prefix", lambda: paths.prefix(held_out, observed.forced, completions)) or {}
     measured_corpus, corpus_signatures = attempt("corpus", lambda: _corpus(observed, full, seed)) or ({}, {})
     parts = attempt("strata", lambda: _strata(observed, table, gain.floor, base)) or ()
     missing = _unscored(held_out, table, ["tuned", *floors], observed)
@@ -153,13 +151,11 @@ def measure(
         corpus=measured_corpus,
         manner=attempt("manner", lambda: manner.manner(held_out, _asked(completions), seed=seed)) or {},
         prefix=curve,
-        accumulated=accumulated,
         impostor=told_apart,
         self_agreement=attempt(
             "self_agreement", lambda: manner.self_agreement(held_out, observed.samples, seed=seed)
         ) or {},
         calibration=_calibrations(observed, clusters, attempt, seed),
-        off_path=attempt("off_path", lambda: _off_path(observed, clusters)),
         memorisation=repeated,
         forgetting=forgotten,
         gaps=values,
@@ -255,12 +251,6 @@ def _calibrations(observed: Observations, clusters: Mapping[str, str], attempt: 
         own = attempt("calibration of own", lambda: calibration.own(clusters, observed.own_path, seed=seed))
         found |= {"own": own} if own is not None else {}
     return found
-
-
-def _off_path(observed: Observations, clusters: Mapping[str, str]) -> Estimate:
-    if not observed.own_path or not observed.token_scores.get("tuned"):
-        raise Absent("how sure the clone is of its own words was not recorded")
-    return calibration.off_path(clusters, observed.token_scores["tuned"], observed.own_path)
 
 
 def _underachieving(observed: Observations, clusters: Mapping[str, str]) -> Any:

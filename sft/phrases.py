@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sft.scorecards import SYSTEMS
+from sft.scorecards import SYSTEMS, Scorecard
 
 __all__ = [
     "EXAMPLE_KINDS",
@@ -10,17 +10,22 @@ __all__ = [
     "IMPOSTORS",
     "METRIC_NAMES",
     "RUNG_MEANINGS",
+    "kept_out",
     "metric_name",
     "system_name",
 ]
 
-#: Rung -> what it means, for a newcomer.
+#: Rung -> what it means, for a newcomer. The lowest is also given where something was not measured, so it must not
+#: say that the clone is no closer.
 RUNG_MEANINGS = {
-    "no evidence of cloning": "The clone is not shown to write more like the expert than the model it started from.",
-    "imitates": "The clone writes more like the expert than the model it started from.",
-    "learned from the demonstrations": "It also beats every shortcut that needs no training.",
-    "meets your bar": "It also clears the bar that the recipe set.",
-    "cloned, within the margin": "It keeps the margin: nearly as close as another expert, and hard to tell apart.",
+    "no evidence of cloning": "What the next step takes is not shown, or was not measured.",
+    "imitates": "The clone writes more like the expert than the model it started from, and finds the expert\u2019s "
+    "words likelier.",
+    "learned from the demonstrations": "It also beats the five shortcuts tried: the base model by itself, the base "
+    "model with three demonstrations, the nearest training completion, one constant completion, the copied prompt.",
+    "meets your bar": "It also clears the bar that was set.",
+    "cloned, within the margin": "It has gone most of the way from the best shortcut to another expert, and its "
+    "samples are hard to tell from experts\u2019. Whether what it says is true is no part of this.",
 }
 #: Metric -> (its name, what it measures, how it is written).
 METRIC_NAMES = {
@@ -55,14 +60,14 @@ METRIC_NAMES = {
 EXAMPLE_KINDS = {
     "typical": ("Typical", "scores in the middle of all held-out prompts"),
     "best": ("Best", "the highest scores"),
-    "worst": ("Worst", "the lowest scores: what to mend first"),
+    "worst": ("Worst", "the lowest scores: read these first"),
     "earliest divergence": ("Early divergence", "where the clone leaves the expert's path soonest"),
     "": ("More", "further prompts, so that there are some of every score"),
 }
 #: Whose texts the impostor test holds against an expert's -> (in words, class of the colour).
 IMPOSTORS = {
     "sampled": ("the clone's samples", "tuned"),
-    "greedy": ("the clone's greedy completions", "tuned"),
+    "greedy": ("the clone's completions, greedy as a rule", "tuned"),
     "base": ("the base model's", "base"),
     "experts": ("another expert's", "expert"),
 }
@@ -72,7 +77,11 @@ GLOSSARY = (
     ("demonstration", "a prompt together with what the expert wrote for it"),
     ("held-out prompts", "prompts kept away from training, to judge the clone on something new"),
     ("chrF", "how many runs of one to six characters two texts share: 0 nothing, 100 the same text"),
-    ("shortcut", "a way to answer without learning: the base model, looking up a similar prompt, one constant answer"),
+    (
+        "shortcut",
+        "a way to answer without training a model. Five are tried: the base model by itself, the base model with three "
+        "demonstrations, the completion of the nearest training prompt, one constant completion, the copied prompt",
+    ),
     ("95 % interval", "the range in which the true mean lies, for 95 of 100 sets of prompts like this one"),
     ("bits per byte", "how surprising a model finds the expert\u2019s words; 0 would be no surprise at all"),
     ("cluster", "prompts that share a source and so are not independent; intervals allow for that"),
@@ -81,11 +90,23 @@ GLOSSARY = (
         "the expert\u2019s path",
         "what the expert wrote, token by token; a model leaves it with the first token of its own",
     ),
-    ("overconfident", "surer than it is right: a mean confidence of 80 % where 70 % of the tokens are right"),
+    (
+        "overconfident",
+        "on the expert\u2019s path, surer than it is right: a mean confidence of 80 % where 70 % of its choices are "
+        "the expert\u2019s",
+    ),
     ("AUC", "how often a classifier picks the right one of two texts: 0.5 is guessing, 1 is never wrong"),
     ("p", "how often chance alone would give a figure like this; 0.05 and less counts as more than chance"),
     ("guardrail", "a red line that no good score can make up for"),
 )
+
+
+def kept_out(card: Scorecard) -> str:
+    """Whether the clone was trained on the held-out prompts, as far as the scorecard knows: a sentence."""
+    # Contamination is looked for wherever the training demonstrations are known; prompts of both were refused.
+    if any(rail.name == "contamination" for rail in card.guardrails):
+        return "None of them is among the prompts that the clone was trained on."
+    return "Whether the clone was trained on them is not known here: its training demonstrations were not given."
 
 
 def metric_name(metric: str) -> str:

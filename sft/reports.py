@@ -25,7 +25,7 @@ from sft.evidence import GUARDRAIL_LIMITS
 from sft.illustrations import fate_kind, ledger_pictures, losses, pictures
 from sft.ledger import FATES, Ledger
 from sft.observing import read_scorecard
-from sft.phrases import GLOSSARY, METRIC_NAMES, RUNG_MEANINGS, metric_name, system_name
+from sft.phrases import GLOSSARY, METRIC_NAMES, RUNG_MEANINGS, kept_out, metric_name, system_name
 from sft.runs import Run, read_json, read_jsonl, write_text
 from sft.scorecards import RUNGS, Estimate, Guardrail, Scorecard
 from sft.typography import cell, chance, coded, coded_cell, duration, fenced, figure, grouped, plain, said, shown
@@ -66,6 +66,7 @@ def _view(run: Run) -> dict[str, Any]:
         "numbers": _numbers(card),
         "warnings": warnings_of(card, sum(row.get("split") == card.split for row in looks)),
         "headline": metric_name(card.headline),
+        "kept_out": kept_out(card),
         "gains": _gains(card),
         "body": body(card),
         "glossary": GLOSSARY,
@@ -223,7 +224,7 @@ def warnings_of(card: Scorecard, looks: int) -> list[str]:
     found = []
     if card.split != "test":
         found.append(
-            f"Judged on the {card.split} split, not on the test split: whatever was chosen on it flatters the clone."
+            f"Judged on the {card.split} split, not on the test split: whatever was chosen on it can flatter the clone."
         )
     looks = max(looks, card.looks)
     if looks > 1:

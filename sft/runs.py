@@ -246,7 +246,7 @@ class Run:
 
     @property
     def corrections_path(self) -> Path:
-        """The correction sheet: what the clone got wrong, for the expert to look through."""
+        """Held-out prompts where the clone is furthest from the expert: to be read, not to be trained on."""
         return self.path / "corrections.jsonl"
 
     @property

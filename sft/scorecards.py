@@ -207,7 +207,8 @@ class CalibrationBin:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Confidence against accuracy. ``overconfidence``: mean confidence minus accuracy, 0 to 1, signed.
+    """Confidence against accuracy. ``overconfidence``: mean confidence minus accuracy, 0 to 1, signed; a finding
+    on the expert's path only.
 
     ``error``: expected calibration error, the mean distance of the two over ``bins`` of equal size.
     """
@@ -269,7 +270,7 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Gaps:
-    """Knowledge gaps: where imitating the expert means guessing with confidence.
+    """Training completions that reading the prompt makes no likelier to the base model, as a whole.
 
     ``share`` of the training completions ``looked_at`` that are flagged; ``bits``: mean bits per byte that reading
     the prompt gives the base; ``examples``: the worst.
@@ -361,14 +362,15 @@ class Scorecard:
     many references as E has, to be held beside E. ``manner``: system, or "expert", -> {"rep_4",
     "distinct_2", "distinct_outputs": shares; "length_spread": standard deviation of the length over the expert's}, as
     far as each can be had.
-    ``prefix``: rests of "tuned" after the expert's beginning, "own" after the clone's own, "E" of another expert;
-    ``accumulated``: the excess at the last share minus that at 0, paired: what adds up along the clone's own path
-    beyond how far experts drift apart from each other.
+    ``prefix``: rests of "tuned" after the expert's beginning, "own" after the clone's own, "E" of another expert.
     ``impostor``: "sampled", "greedy", "base", "experts" -> AUC,
     0.5 for a coin, below it by chance only.
-    ``self_agreement``: "tuned", "experts", "difference", points. ``calibration``: "tuned", "B0" on the expert's path,
-    "own" on the clone's own; ``off_path``: overconfidence on its own path after leaving the expert's, minus that on
-    the expert's path. ``absent``: section -> why it was not measured. ``looks``: how often this split was looked at.
+    ``self_agreement``: "tuned", "experts", "difference", points. ``calibration``: "tuned", "B0" on the expert's path;
+    "own": its ``accuracy`` is how often the clone's own tokens are the expert's, and nothing else of it is a finding,
+    for another good answer counts as wrong there. ``absent``: section -> why it was not measured. ``looks``: how often
+    this split was looked at.
+    ``accumulated`` and ``off_path`` are read in older scorecards and no longer measured: the one fell with the length
+    of what is left of a text, the other called calibrated clones overconfident (docs/decisions.md).
     """
 
     verdict: Verdict

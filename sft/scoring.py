@@ -92,7 +92,7 @@ def score(
     ``SourceError`` for a file that is unusable as a whole, ``SplitError`` for a held-out prompt in ``train``,
     ``UserError`` for a bar or checker that cannot be used, ``RunError`` for an ``output`` that cannot.
     """
-    bars = bar_points(bar or {})
+    bar_points(bar or {})  # said before anything is written
     if checker:
         checkers.load(checker)
     ours = ALWAYS_OURS + (OURS_WITH_TRAINING if train else ())
@@ -105,7 +105,7 @@ def score(
         "split": "test",
         "profile": "fast" if fast else "full",
         "systems": list(completions),
-        "bar": bars,
+        "bar": dict(bar or {}),  # as it was given: a share read twice would be another bar
         "checker": checker,
         "conflicts": "keep",
         "near_threshold": NEAR,

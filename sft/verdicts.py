@@ -64,19 +64,22 @@ def _sentence(rung: str, evidence: Evidence) -> str:
     best = evidence.best
     points = METRIC_WORDS[evidence.headline]
     where = f"On {evidence.n} held-out prompts"
-    shortcut = f"{_distance(best, points)} the best shortcut's, {named(best.floor)}"
-    if rung == NOTHING:
-        return f"{where} there is no evidence of cloning: the clone's completions are {shortcut}; " + _why_none(
-            best, evidence
+    shortcut = f"{_distance(best, points)} those of the best shortcut tried, {named(best.floor)}"
+    if rung == NOTHING and above_zero(best.estimate, best.p_value):
+        return (
+            f"{where} the clone's completions are {shortcut}. That alone is no evidence of cloning: "
+            f"{_what_lacks(evidence)}."
         )
+    if rung == NOTHING:
+        return f"{where} there is no evidence of cloning: the clone's completions are {shortcut}; {_power(best)}."
     base = f"{span(gains['B0'].estimate)} points closer than the untrained base model's"
     if rung == IMITATES:
         if above_zero(best.estimate, best.p_value):
             why = "a red guardrail or a shortcut left out keeps it from more"
             return f"{where} the clone imitates the expert, its completions are {shortcut}, and {base}; {why}."
         return (
-            f"{where} the clone imitates the expert, its completions are {base}, but it is not shown to have "
-            f"learned more than a shortcut gives: they are {shortcut}."
+            f"{where} the clone imitates the expert, its completions are {base}, but it is not shown to come closer "
+            f"than every shortcut: they are {shortcut}."
         )
     learned = f"{where} the clone's completions are {shortcut}"
     learned += "." if best.floor == "B0" else f", and {base}."
@@ -88,7 +91,9 @@ def _sentence(rung: str, evidence: Evidence) -> str:
     if rung == CLONED and evidence.closure is not None:
         return (
             f"{learned} Of the distance to another expert {percent(evidence.closure.share)} is closed, "
-            "and a classifier cannot tell its samples from the experts'."
+            "and a classifier hardly tells its samples from the experts': AUC "
+            f"{span(evidence.impostor['sampled'], 2)}, where guessing gives 0.50. Whether what it says is true is no "
+            "part of this verdict."
         )
     return learned
 
@@ -100,19 +105,22 @@ def _distance(gain: Gain, points: str) -> str:
     return f"{span(gain.estimate, sign=-1)} {points} points further from the expert's than"
 
 
-def _why_none(best: Gain, evidence: Evidence) -> str:
-    """What ends the sentence "there is no evidence": the power of the test, or what else is lacking."""
-    if above_zero(best.estimate, best.p_value):
-        if "B0" in evidence.missing:
-            return "but the untrained base model was not measured."
-        if evidence.imitation is None:
-            return "but how likely it finds the expert's own words was not measured."
-        return "but it does not clearly find the expert's own words likelier than the base model does."
+def _what_lacks(evidence: Evidence) -> str:
+    """What a clone that is ahead of every shortcut measured still lacks."""
+    if "B0" in evidence.missing:
+        return "the untrained base model was not measured"
+    if evidence.imitation is None:
+        return "how likely the clone finds the expert's own words was not measured"
+    return "the clone is not shown to find the expert's own words likelier than the base model does"
+
+
+def _power(best: Gain) -> str:
+    """What ends the sentence "there is no evidence": what this test could have shown."""
     if best.smallest_visible is None:
-        return "prompts of fewer than five groups can show no gain of any size."
+        return "prompts of fewer than five groups can show no gain of any size"
     if best.smallest_visible == 0:
-        return "the two differ by the same on every prompt."
-    return f"the smallest gain this test could have seen is about {best.smallest_visible:.1f} points."
+        return "the two differ by the same on every prompt"
+    return f"the smallest gain this test could have seen is about {best.smallest_visible:.1f} points"
 
 
 def _shortfall(evidence: Evidence) -> str:
@@ -143,12 +151,14 @@ def _reasons(rung: str, evidence: Evidence) -> tuple[str, ...]:
             why = f"sign-flip p = {gain.p_value:.3f}" if positive else "not clearly above 0"
             reasons.append(f"gain over {named(gain.floor)}: {span(gain.estimate)} {points} points, {why}")
     if evidence.missing:
-        reasons.append(f"not measured: {', '.join(map(named, evidence.missing))}; a clone has to beat every shortcut")
+        reasons.append(
+            f"not measured: {', '.join(map(named, evidence.missing))}; a clone that has learned is ahead of each"
+        )
     if evidence.imitation is None:
         reasons.append("how likely the policies find the expert's completions was not measured")
     elif not evidence.likelier:
         reasons.append(
-            "the clone does not clearly find the expert's completions likelier than the base model does: "
+            "the clone is not shown to find the expert's completions likelier than the base model does: "
             f"{span(evidence.imitation, 3)} bits per byte saved"
         )
     for guardrail in evidence.guardrails:
@@ -189,14 +199,19 @@ def _short_of_cloned(evidence: Evidence) -> list[str]:
     if sampled is None or sampled.high is None:
         found.append("whether a classifier tells the clone's samples from the experts' was not measured")
     elif sampled.high >= CLONED_AUC:
+        told = sampled.low is not None and sampled.low > 0.5
+        start = "a classifier tells" if told else "it is not settled whether a classifier tells"
         found.append(
-            f"a classifier tells the clone's samples from the experts' with AUC {span(sampled, 2)}; "
-            f"the upper bound must be below {CLONED_AUC:.2f}"
+            f"{start} the clone's samples from the experts': AUC {span(sampled, 2)}, the upper bound must be below "
+            f"{CLONED_AUC:.2f}"
         )
     if control is None or control.low is None or control.high is None:
         found.append("whether a classifier tells one expert from another was not measured")
     elif not control.low <= 0.5 <= control.high:
-        found.append(f"a classifier tells one expert from another with AUC {span(control, 2)}, so its word is no proof")
+        found.append(
+            f"the classifier's control, one expert against another, has AUC {span(control, 2)} where 0.50 is expected, "
+            "so its word is no proof"
+        )
     stops, length = evidence.tuned.get("stop_rate"), evidence.tuned.get("length_ratio")
     if stops is None or stops.low is None or stops.low < CLONED_STOP:
         found.append(f"it stops by itself {_rate(stops)}; the lower bound must reach {CLONED_STOP:.0%}")

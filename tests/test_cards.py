@@ -121,7 +121,12 @@ def test_every_part_is_there(run: Run) -> None:
         assert said in text, said
     worst = next(one for one in scorecard.examples if one.kind == "worst")
     assert f"### Held-out prompt {worst.id[:8]}" in text and worst.expert in text
-    for table in ("From the base model to the clone", "Floors and ceiling", "The clone\u2019s lead", "Guardrails"):
+    for table in (
+        "From the base model to the clone",
+        "Shortcuts and another expert",
+        "The clone\u2019s lead",
+        "Guardrails",
+    ):
         assert f"### {table}\n\n|" in text
 
 

@@ -129,7 +129,7 @@ def test_a_shortcut_never_learns(system: str) -> None:
     assert card.verdict.rung == IMITATES
     assert card.gain.estimate.value <= 0
     assert {gain.floor: gain for gain in card.gains}[system].estimate.high == 0
-    assert "not shown to have learned more than a shortcut gives" in card.verdict.sentence
+    assert "not shown to come closer than every shortcut" in card.verdict.sentence
     assert measure(ASKED, {"tuned": SHORTCUTS[system], **mute}, NO_LIKELIER).verdict.rung == NONE
 
 
@@ -182,8 +182,8 @@ def test_the_sentence_can_be_read_by_a_newcomer() -> None:
     best = card.gain
     assert card.verdict.sentence == (
         f"On 80 held-out prompts the clone's completions are {evidence.span(best.estimate)} chrF points "
-        "closer to the expert's than the best shortcut's, R (completion of the nearest training prompt), and "
-        f"{evidence.span(card.gains[0].estimate)} points closer than the untrained base model's."
+        "closer to the expert's than those of the best shortcut tried, R (completion of the nearest training prompt), "
+        f"and {evidence.span(card.gains[0].estimate)} points closer than the untrained base model's."
     )
     assert best.estimate.low is not None and best.estimate.low > 0
 
@@ -191,7 +191,7 @@ def test_the_sentence_can_be_read_by_a_newcomer() -> None:
 def test_without_evidence_the_power_is_printed() -> None:
     copier = measured(SHORTCUTS["P"], NO_LIKELIER)
     assert "further from the expert's than" in copier.verdict.sentence
-    assert copier.verdict.next_step.startswith("copying the prompt does as well")
+    assert copier.verdict.next_step.startswith("on these prompts copying the prompt did as well")
     assert f"could have seen is about {copier.gain.smallest_visible:.1f} points" in copier.verdict.sentence
 
 
@@ -220,10 +220,25 @@ def test_a_bar_is_met_by_its_lower_bound_only() -> None:
     assert measured(PERFECT, bar={"exact_match": 99}).verdict.rung == LEARNED
 
 
-@pytest.mark.parametrize("bar", [{"bleurt": 50}, {"chrf": 0}, {"chrf": 101}])
+@pytest.mark.parametrize(
+    "bar", [{"bleurt": 50}, {"chrf": 0}, {"chrf": 101}, {"exact_match": 0}, {"chrf": float("nan")}]
+)
 def test_an_impossible_bar_is_refused(bar: dict[str, float]) -> None:
     with pytest.raises(UserError, match=r"fidelity\.bar"):
         measured(PERFECT, bar=bar)
+
+
+@pytest.mark.parametrize(("value", "write"), [(1, "write chrf 100"), (0.6, "write chrf 60")])
+def test_a_bar_is_read_on_its_metrics_own_scale(value: float, write: str) -> None:
+    """`fidelity.bar: {chrf: 1}` was judged as 100 points; now the sentence says what to write, and that is taken."""
+    with pytest.raises(UserError, match=rf"chrf is {value}, but it is read in points above 1 up to 100; {write}$"):
+        evidence.bar_points({"chrf": value})
+    assert evidence.bar_points({"chrf": float(write.split()[-1])}) == {"chrf": 100 * value}
+    assert evidence.bar_points({"chrf": 1.5, "exact_match": 1, "exact_match_normalised": 0.95}) == {
+        "chrf": 1.5,
+        "exact_match": 100,
+        "exact_match_normalised": 95,
+    }
 
 
 def test_sentences_know_every_metric() -> None:

@@ -1,4 +1,4 @@
-"""Calibration: planted confidence is found, a second definition agrees, and leaving the path shows."""
+"""Calibration: planted confidence is found, a second definition agrees, and own words are counted."""
 
 from __future__ import annotations
 
@@ -84,8 +84,6 @@ def test_runs_without_confidences_are_absent() -> None:
         calibration.calibration(CLUSTERS, old)
     with pytest.raises(Absent, match="not recorded"):
         calibration.own(CLUSTERS, {})
-    with pytest.raises(Absent, match="not recorded"):
-        calibration.off_path(CLUSTERS, old, paths(0.0))
 
 
 def paths(boast: float, left: int | None = 4, seed: int = 1) -> dict[str, OwnPath]:
@@ -101,29 +99,7 @@ def paths(boast: float, left: int | None = 4, seed: int = 1) -> dict[str, OwnPat
     return found
 
 
-def test_a_clone_as_sure_off_the_path_as_on_it_shows_no_difference() -> None:
-    same = [calibration.off_path(CLUSTERS, scores(0.1, seed), paths(0.1, seed=1000 + seed)) for seed in range(60)]
-    assert np.mean([one.value for one in same]) == pytest.approx(0, abs=0.01)
-    covered = [one.low is not None and one.high is not None and one.low <= 0 <= one.high for one in same]
-    assert np.mean(covered) > 0.88  # 95 % nominal, 60 draws
-    assert same[0].n == PROMPTS
-
-
-def test_confident_incorrectness_off_the_path_is_seen() -> None:
-    worse = calibration.off_path(CLUSTERS, scores(0.0), paths(0.3))
-    assert worse.value == pytest.approx(0.3, abs=0.05) and worse.low is not None and worse.low > 0.2
-    assert calibration.own(CLUSTERS, paths(0.3)).overconfidence.value == pytest.approx(0.3 * 21 / 25, abs=0.05)
-
-
-def test_what_came_before_leaving_and_the_token_that_left_do_not_count() -> None:
-    """Two tokens after the one that left: sure of 0.8 and 0.6, one of them right: 0.2 too sure. Expert's path: 0."""
-    path = OwnPath("q0", (0.1, 0.99, 0.8, 0.6), (False, False, True, False), 1)
-    on = TokenScores("q0", (1.0, 1.0), (0, 1), (1.0, 1.0), 9, (0.5, 0.5))
-    assert calibration.off_path({"q0": "a"}, {"q0": on}, {"q0": path}).value == pytest.approx(0.2)
-
-
-def test_a_clone_that_never_leaves_has_no_off_path() -> None:
-    with pytest.raises(Absent, match="never wrote on"):
-        calibration.off_path(CLUSTERS, scores(0), paths(0, left=None))
-    with pytest.raises(Absent, match="never wrote on"):
-        calibration.off_path(CLUSTERS, scores(0), paths(0, left=LENGTH - 1))
+def test_own_tokens_are_counted_as_the_experts_or_not() -> None:
+    found = calibration.own(CLUSTERS, paths(0.3))
+    hits = [hit for path in paths(0.3).values() for hit in path.hits]
+    assert found.accuracy.value == pytest.approx(np.mean(hits)) and found.accuracy.n == PROMPTS * LENGTH

@@ -81,7 +81,7 @@ def test_a_clone_that_writes_as_another_expert_has_no_excess() -> None:
         row = forced(one, share, "")
         return paths.rest_of(one.references[1], len(row.given) / len(one.references[0]))
 
-    curves, accumulated = paths.prefix(ITEMS, gone_on(as_another), written(lambda one: one.references[1]))
+    curves = paths.prefix(ITEMS, gone_on(as_another), written(lambda one: one.references[1]))
     assert [point.share for point in curves["own"]] == [0, *SHARES]
     for led, alone, theirs in zip(curves["tuned"], curves["own"], curves["E"], strict=True):
         assert led.score.value == pytest.approx(alone.score.value) == pytest.approx(theirs.score.value)
@@ -89,10 +89,9 @@ def test_a_clone_that_writes_as_another_expert_has_no_excess() -> None:
         assert theirs.excess is led.excess is None
         assert (led.regained is None) == (led.share == 0)
         assert led.regained is None or led.regained.value == pytest.approx(0, abs=1e-9)
-    assert accumulated is not None and accumulated.value == pytest.approx(0, abs=1e-9)
 
 
-def test_experts_in_the_clones_place_accumulate_nothing() -> None:
+def test_experts_in_the_clones_place_have_no_excess() -> None:
     """Exchangeable: the clone is one more expert, over and over; the interval holds 0 as often as it promises."""
     held = 0
     for repeat in range(60):
@@ -100,13 +99,13 @@ def test_experts_in_the_clones_place_accumulate_nothing() -> None:
         asked = [HeldOut(i.id, i.prompt, i.references[:2], i.experts[:2], i.cluster) for i in items]
         clone = {i.id: Completion(i.id, i.references[2], True) for i in items}
         rows = [forced(one, share, "any") for one in asked for share in SHARES]
-        accumulated = paths.prefix(asked, {"tuned": rows}, {"tuned": clone})[1]
-        assert accumulated is not None and accumulated.low is not None and accumulated.high is not None
-        held += accumulated.low < 0 < accumulated.high
+        excess = paths.prefix(asked, {"tuned": rows}, {"tuned": clone})["own"][0].excess
+        assert excess is not None and excess.low is not None and excess.high is not None
+        held += excess.low < 0 < excess.high
     assert held >= 52
 
 
-def test_errors_that_add_up_are_seen_as_accumulated() -> None:
+def test_being_told_the_beginning_is_worth_most_to_a_clone_that_was_lost() -> None:
     """Experts agree but for a word in the middle; the clone begins as they do and is lost after six words."""
     agreeing = []
     for one in ITEMS:
@@ -117,28 +116,24 @@ def test_errors_that_add_up_are_seen_as_accumulated() -> None:
     def lost(one: HeldOut) -> str:
         return " ".join(one.references[0].split()[:6]) + " zzz" * 10
 
-    led = gone_on(lambda one, share: forced(one, share, "").rest)
-    curves, accumulated = paths.prefix(agreeing, led, written(lost))
+    curves = paths.prefix(agreeing, gone_on(lambda one, share: forced(one, share, "").rest), written(lost))
     assert curves["tuned"][-1].score.value == 100
-    assert accumulated is not None and accumulated.low is not None and accumulated.low > 5
     regained = curves["tuned"][-1].regained
     assert regained is not None and regained.low is not None and regained.low > 50
 
 
-def test_a_clone_worse_from_the_first_word_accumulates_nothing() -> None:
-    """Lost throughout: far from the expert at every place, and no further at the end than another expert is."""
-    curves, accumulated = paths.prefix(ITEMS, gone_on(lambda one, share: "zzz"), written(lambda one: "zzz"))
+def test_a_clone_lost_from_the_first_word_is_behind_everywhere() -> None:
+    curves = paths.prefix(ITEMS, gone_on(lambda one, share: "zzz"), written(lambda one: "zzz"))
     assert all(point.excess is not None and point.excess.low > 0 for point in curves["own"])  # type: ignore[operator]
-    assert accumulated is not None and accumulated.high is not None and accumulated.high < 5
 
 
 def test_a_mute_clone_has_rests_of_nothing() -> None:
-    curves, _ = paths.prefix(ITEMS, gone_on(lambda one, share: ""), written(lambda one: ""))
+    curves = paths.prefix(ITEMS, gone_on(lambda one, share: ""), written(lambda one: ""))
     assert {point.score.value for point in (*curves["tuned"], *curves["own"])} == {0.0}
 
 
 def test_points_are_means_of_chrf_over_the_rest_with_white_space_aside() -> None:
-    curves, _ = paths.prefix(ITEMS, gone_on(lambda one, share: " late bread\n"), written(lambda one: "late bread"))
+    curves = paths.prefix(ITEMS, gone_on(lambda one, share: " late bread\n"), written(lambda one: "late bread"))
     for point in (*curves["tuned"][1:], curves["own"][0]):
         rests = [paths.rest_of(one.references[0], point.share).strip() for one in ITEMS]
         expected = math.fsum(metrics.chrf("late bread", rest) for rest in rests) / len(ITEMS)
@@ -148,7 +143,7 @@ def test_points_are_means_of_chrf_over_the_rest_with_white_space_aside() -> None
 def test_another_expert_is_the_mean_over_all_other_references() -> None:
     three = [item(n, references=3) for n in range(4)]
     completions = {"tuned": {one.id: Completion(one.id, "late bread", True) for one in three}}
-    curves, _ = paths.prefix(three, {"tuned": [forced(one, 0.5, "late") for one in three]}, completions)
+    curves = paths.prefix(three, {"tuned": [forced(one, 0.5, "late") for one in three]}, completions)
     at_start = [metrics.chrf(text, one.references[0]) for one in three for text in one.references[1:]]
     assert curves["E"][0].score.value == pytest.approx(math.fsum(at_start) / len(at_start))
 
@@ -156,8 +151,8 @@ def test_another_expert_is_the_mean_over_all_other_references() -> None:
 def test_one_expert_gives_a_curve_without_excess() -> None:
     alone = [item(n, references=1) for n in range(5)]
     completions = {"tuned": {one.id: Completion(one.id, "late bread", True) for one in alone}}
-    curves, accumulated = paths.prefix(alone, {"tuned": [forced(one, 0.5, "late") for one in alone]}, completions)
-    assert set(curves) == {"tuned", "own"} and accumulated is None
+    curves = paths.prefix(alone, {"tuned": [forced(one, 0.5, "late") for one in alone]}, completions)
+    assert set(curves) == {"tuned", "own"}
     assert all(point.excess is None and point.score.low is not None for point in curves["own"])
     assert curves["tuned"][-1].regained is not None
 
@@ -166,7 +161,7 @@ def test_completions_too_short_to_part_are_left_out_of_every_point_and_counted()
     rows = gone_on(lambda one, share: "late")["tuned"]
     short = Forced(ITEMS[0].id, 0.75, "Yes.", " ", "", True)
     rows = [short if (row.id, row.share) == (short.id, 0.75) else row for row in rows]
-    curves, _ = paths.prefix(ITEMS, {"tuned": rows}, written(lambda one: "late"))
+    curves = paths.prefix(ITEMS, {"tuned": rows}, written(lambda one: "late"))
     for point in (*curves["tuned"], *curves["own"], *curves["E"]):
         assert point.score.n == len(ITEMS) - 1
         assert point.score.method.endswith("left out: 1")

@@ -44,12 +44,12 @@ FIGURES: dict[str, list[tuple[str, str, bool]]] = {
         ("closure.share", "share", False),
         ("closure.surplus", "points", True),
     ],
-    "Whose clone is it?": [
+    "Which expert is it closest to?": [
         ("experts.0.score", "points", False),
         ("experts.0.agreement", "points", False),
         ("experts.2.lead", "points", True),
     ],
-    "Where is it strong, and where weak?": [
+    "Where is its score high, and where low?": [
         ("strata.0.score", "points", False),
         ("strata.2.gain", "points", True),
         ("strata.4.saved", "bits", True),
@@ -59,20 +59,19 @@ FIGURES: dict[str, list[tuple[str, str, bool]]] = {
         ("corpus.tuned.bleu_one_out", "points", False),
         ("corpus.E.chrf_pp", "points", False),
     ],
-    "Put back on the path": [
+    "Given the expert\u2019s beginning": [
         ("prefix.tuned.0.score", "points", False),
         ("prefix.tuned.2.regained", "points", True),
         ("prefix.own.1.score", "points", False),
         ("prefix.own.2.excess", "points", True),
         ("prefix.E.3.score", "points", False),
     ],
-    "Do its errors add up?": [("prefix.own.0.excess", "points", True), ("accumulated", "points", True)],
-    "Is it as right as it is sure?": [
+    "Is it as right as it is sure, on the expert\u2019s path?": [
         ("calibration.tuned.confidence", "share", False),
+        ("calibration.tuned.overconfidence", "share", True),
         ("calibration.B0.accuracy", "share", False),
-        ("calibration.own.error", "share", False),
-        ("calibration.own.overconfidence", "share", True),
     ],
+    "How often its own words are the expert\u2019s": [("calibration.own.accuracy", "share", False)],
     "The impostor test": [
         ("impostor.sampled", "ratio", False),
         ("impostor.greedy", "ratio", False),
@@ -89,13 +88,13 @@ FIGURES: dict[str, list[tuple[str, str, bool]]] = {
         ("self_agreement.experts", "points", False),
         ("self_agreement.difference", "points", True),
     ],
-    "What the expert knew and the model does not": [("gaps.share", "share", False), ("gaps.bits", "bits", False)],
-    "What the model could do and the clone cannot": [
+    "What the prompts tell of the completions": [("gaps.share", "share", False), ("gaps.bits", "bits", False)],
+    "Right answers, beside the base model\u2019s": [
         ("underachieving.right.tuned", "share", False),
         ("underachieving.right.B3", "share", False),
         ("underachieving.difference", "share", True),
     ],
-    "Learned by heart": [
+    "Shared with training": [
         ("memorisation.longest.tuned", "points", False),
         ("memorisation.copies.expert", "share", False),
         ("memorisation.excess", "points", True),
@@ -276,15 +275,24 @@ def every_part(whole: dict[str, Any]) -> list[Part]:
 def test_what_of_calibration_is_missing_is_said(run: Run) -> None:
     whole = card(run)
     without = {"tuned": whole["calibration"]["tuned"]}
-    reasons = {"calibration of own": "no path was recorded", "off_path": "it never left"}
-    change(run, calibration=without, off_path=None, absent=reasons)
+    reasons = {"calibration of own": "no path was recorded", "calibration of B0": "the base was not asked"}
+    change(run, calibration=without, absent=reasons)
     found, markdown = both(run)
-    for said in ("The clone on its own path: not measured: no path was recorded.", "not measured: it never left."):
+    for said in ("Not measured: no path was recorded.", "not measured: the base was not asked."):
         assert said in found.words
         assert said in markdown
-    change(run, calibration={}, off_path=None, absent=reasons)
+    change(run, calibration={}, absent=reasons)
     found, _ = both(run)
-    assert found.words.count("no path was recorded") == found.words.count("it never left") == 1
+    assert found.words.count("no path was recorded") == found.words.count("the base was not asked") == 1
+
+
+def test_what_older_scorecards_say_of_the_own_path_is_not_shown(run: Run) -> None:
+    """They hold a figure that called calibrated clones overconfident, or the reason why they do not."""
+    over = {"value": 0.371, "low": 0.3, "high": 0.44, "level": 0.95, "method": "t", "n": 9}
+    change(run, off_path=over, accumulated=over | {"value": -7.77}, absent={"off_path": "it never left"})
+    found, markdown = both(run)
+    for text in (found.words, markdown):
+        assert not any(said in text for said in ("37.1 %", "7.77", "never left", "incorrectness", "Off path"))
 
 
 def test_a_section_that_has_no_place_is_still_said(run: Run) -> None:
@@ -299,7 +307,7 @@ def test_a_scorecard_from_before_these_measurements_has_a_report(run: Run) -> No
     new = [*SECTIONS, "calibration", "off_path", "accumulated", "profile", "looks", "absent"]
     write_json(run.scorecard_path, {name: value for name, value in card(run).items() if name not in new})
     found, markdown = both(run)
-    assert found.words.count("Not measured: ") == len(SECTIONS) + 1
+    assert found.words.count("Not measured: ") == len(SECTIONS) + 2, "and of calibration both parts"
     assert "closure-800-t" not in found.ids
     assert "survival-800-t" in found.ids
     assert "nan" not in markdown.lower().replace("finance", "")
@@ -330,8 +338,7 @@ def test_figures_without_intervals_are_shown_without(run: Run) -> None:
 
     write_json(run.scorecard_path, bared(card(run)))
     found, markdown = both(run)
-    assert "is shown to have forgotten" not in found.words
-    assert "not shown to have forgotten anything" in found.words
+    assert "not shown to be more surprised than the base model" in found.words
     for text in (found.words, markdown):
         assert not re.search(r"\[None|, None\]", text)
 

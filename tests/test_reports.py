@@ -28,7 +28,7 @@ from sft.typography import cell, coded, coded_cell, differences, duration, fence
 
 PROMPTS = 36
 PICTURES = (
-    *("systems", "gains", "strata", "closure", "experts", "survival", "prefix", "excess", "calibration", "impostor"),
+    *("systems", "gains", "strata", "closure", "experts", "survival", "prefix", "calibration", "impostor"),
     *("lengths", "self_agreement", "gaps", "underachieving", "memorisation", "forgetting", "losses", "ledger"),
 )
 

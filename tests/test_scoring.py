@@ -296,11 +296,11 @@ def test_what_sft_works_out_itself_is_not_taken_from_the_file(tmp_path: Path) ->
 
 
 def test_bars_and_checkers_are_looked_at_before_anything_is_read(tmp_path: Path) -> None:
-    for more in ({"bar": {"chrf": 200}}, {"bar": {"shine": 60}}, {"checker": "regex:("}):
+    for more in ({"bar": {"chrf": 200}}, {"bar": {"shine": 60}}, {"bar": {"chrf": 0.5}}, {"checker": "regex:("}):
         with pytest.raises(UserError):
             score(tmp_path / "none.jsonl", **more)  # type: ignore[arg-type]
-    card, _ = score(write(tmp_path / "x.jsonl", rows()), bar={"chrf": 0.5}, fast=True)
-    assert card.bar == {"chrf": 50.0}
+    card, _ = score(write(tmp_path / "x.jsonl", rows()), bar={"chrf": 50, "exact_match": 0.005}, fast=True)
+    assert card.bar == {"chrf": 50.0, "exact_match": 0.5}, "a share of a half per cent is not read twice"
 
 
 # -- the folder ------------------------------------------------------------------------------------------------

@@ -57,7 +57,8 @@ ALL = Evidence(
 def test_everything_shown_is_cloned() -> None:
     verdict = judge(ALL)
     assert verdict.rung == CLONED and verdict.reasons == () and verdict.shortfall == ""
-    assert "93 % [85, 101] is closed" in verdict.sentence and "cannot tell its samples" in verdict.sentence
+    assert "93 % [85, 101] is closed" in verdict.sentence and "AUC 0.53 [0.49, 0.57]" in verdict.sentence
+    assert verdict.sentence.endswith("Whether what it says is true is no part of this verdict.")
     assert verdict.next_step.startswith("hand it on")
 
 
@@ -145,15 +146,21 @@ TOLD = {"sampled": known(0.69, 0.63, 0.75), "experts": known(0.51, 0.44, 0.58)}
         (replace(ALL, guardrails=(STOPPING,), curve="falling"), IMITATES, "train longer: the validation loss"),
         (replace(ALL, imitation=None, imitation_p=None), NOTHING, "score the expert's completions"),
         (replace(UNDECIDED, curve="falling"), LEARNED, "train longer"),
-        (replace(UNDECIDED, gaps=FLAGGED), LEARNED, "fix the data: for 60 % [50, 70] of the training completions"),
+        (replace(UNDECIDED, gaps=FLAGGED), LEARNED, "look at the training completions that reading the prompt"),
         (replace(UNDECIDED, curve="rose"), LEARNED, "gather more demonstrations rather than more steps"),
-        (replace(UNDECIDED, strata=(WEAK,)), LEARNED, "gather more demonstrations, above all where it is weakest: far"),
+        (
+            replace(UNDECIDED, strata=(WEAK,)),
+            LEARNED,
+            "gather more demonstrations, for a start of the kind",
+        ),
         (replace(ALL, closure=replace(closure("undecided"), share=UNBOUNDED)), LEARNED, "settle on one expert"),
         (replace(ALL, closure=closure("cloned", n=240)), LEARNED, "hold out more prompts that two experts answered"),
         (replace(ALL, impostor={}), LEARNED, "draw samples of the clone"),
         (replace(ALL, impostor=TOLD), LEARNED, "look at what gives it away, then gather more"),
         (replace(ALL, impostor=TOLD, curve="falling"), LEARNED, "look at what gives it away, then train longer"),
-        (replace(ALL, tuned=dict(ALL.tuned) | {"stop_rate": known(0.9, 0.8, 0.95)}), LEARNED, "mend its length"),
+        (replace(ALL, tuned=dict(ALL.tuned) | {"stop_rate": known(0.9, 0.8, 0.94)}), LEARNED, "mend its stops"),
+        (replace(ALL, tuned=dict(ALL.tuned) | {"length_ratio": known(1.3, 1.2, 1.4)}), LEARNED, "mend its length"),
+        (replace(ALL, impostor=ALL.impostor | {"experts": known(0.6, 0.55, 0.65)}), LEARNED, "settle on one expert"),
         (replace(ALL, closure=None), LEARNED, "have a second expert answer"),
     ],
 )
@@ -164,4 +171,24 @@ def test_the_next_step_fits_what_is_wrong(evidence: Evidence, rung: str, begins:
 
 def test_a_stratum_that_is_not_clearly_weaker_is_not_blamed() -> None:
     unsure = replace(WEAK, score=known(40, 36, 44))
-    assert "above all" not in next_step(LEARNED, replace(UNDECIDED, strata=(unsure,)))
+    assert "lowest score" not in next_step(LEARNED, replace(UNDECIDED, strata=(unsure,)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"impostor": ALL.impostor | {"sampled": known(0.52, 0.42, 0.62)}},
+        {"tuned": dict(ALL.tuned) | {"stop_rate": known(0.98, 0.94, 1.0)}},
+        {"tuned": dict(ALL.tuned) | {"length_ratio": known(1.02, 0.88, 1.16)}},
+        {"impostor": ALL.impostor | {"experts": known(0.4, 0.35, 0.45)}},
+        {"closure": replace(closure("undecided"), share=known(0.9, 0.6, 1.2))},
+    ],
+    ids=["impostor", "stops", "length", "control", "closure"],
+)
+def test_intervals_that_are_only_wide_accuse_the_clone_of_nothing(change: dict[str, Any]) -> None:
+    """With 250 prompts a perfect clone's AUC stays below 0.60 in 45 of 100 runs; in the others it was told that a
+    classifier tells it from the experts, and, where the control was at fault, to mend its length and its stops."""
+    verdict = judge(replace(ALL, **change))
+    assert verdict.rung == LEARNED and verdict.reasons
+    assert verdict.next_step.startswith("hold out more prompts")
+    assert not any(reason.startswith("a classifier tells the clone") for reason in verdict.reasons)

@@ -71,14 +71,14 @@ def _from_base_to_clone(card: Scorecard) -> Table:
 
 
 def _everybody(card: Scorecard) -> Table:
-    """Floors and ceiling: what takes no training, and another expert where one is known."""
+    """What takes no training, and another expert where one is known."""
     metrics = tuple(dict.fromkeys((card.headline, "chrf2", "rouge_l", "exact_match")))
     order = [s.system for s in card.systems]
     rows = tuple((system_name(s), *(_shown(_of(card, s), metric) for metric in metrics)) for s in order)
-    ceiling = "" if "E" in order else f"Another expert, the ceiling, is not known: {card.absent.get('closure', '')}."
+    unknown = "" if "E" in order else f"How close another expert comes is not known: {card.absent.get('closure', '')}."
     notes = [f"{system_name(s.system)}: {s.note}." for s in card.systems if s.note]
-    note = " ".join([ceiling if card.absent.get("closure") else "", *notes]).strip()
-    return Table("Floors and ceiling", ("system", *map(metric_name, metrics)), rows, note)
+    note = " ".join([unknown if card.absent.get("closure") else "", *notes]).strip()
+    return Table("Shortcuts and another expert", ("system", *map(metric_name, metrics)), rows, note)
 
 
 def _lead(card: Scorecard) -> Table:
@@ -108,7 +108,7 @@ def _guardrails(card: Scorecard) -> Table:
         copies = rail.name == "verbatim copies"
         share = copies or rail.name in GUARDRAIL_LIMITS
         limit = f"{100 * rail.limit:.3g} %" if share else f"{rail.limit:g}"
-        state = "over the limit" if rail.red else "fine"
+        state = "over the limit" if rail.red else "within the limit"
         rows.append((f"{rail.name}: {rail.meaning}", figure(rail.value, "share" if share else "bits"), limit, state))
     return Table("Guardrails", ("guardrail", "measured", "limit", "state"), tuple(rows))
 

@@ -1,4 +1,4 @@
-"""The chapter on compounding error: survival, prefix forcing, excess divergence, calibration."""
+"""The chapter on the expert's path: leaving it, going on from it, being sure on it; and how the clone's own differs."""
 
 from __future__ import annotations
 
@@ -14,21 +14,19 @@ __all__ = ["path"]
 
 
 def path(card: Scorecard) -> Chapter:
-    """Does it stay on the expert's path, and what does leaving it cost?"""
-    parts = [_survival(card), _prefix(card)]
-    if card.prefix.get("tuned"):
-        parts.append(_excess(card))
+    """How long does it stay on the expert's path, and what does it write from there?"""
     return Chapter(
         "path",
         "How long does it stay on the expert\u2019s path?",
-        "A clone writes one token after another, each on top of its own earlier ones. One that strays has to go on "
-        "from a place where no expert ever was, and its errors can add up.",
-        (*parts, _calibration(card)),
+        "A clone writes one token after another, each on top of its own earlier ones. Leaving the path that one expert "
+        "took is no error by itself: another expert leaves it too. Whether errors add up along the clone\u2019s own "
+        "text is not measured here.",
+        (_survival(card), _prefix(card), _calibration(card), _own_words(card)),
     )
 
 
 def _survival(card: Scorecard) -> Part:
-    heading = "Until it strays"
+    heading = "Until it leaves it"
     known = {s: points for s, points in card.survival.items() if points and s in ("tuned", "B0")}
     if "tuned" not in known:
         why = (
@@ -43,8 +41,8 @@ def _survival(card: Scorecard) -> Part:
     )
     reading = (
         "Read along with the expert, one token at a time, and ask what the model would write next. The height is the "
-        "share of completions that it would have begun exactly as the expert did, up to that token. A curve that stays "
-        "high makes the expert\u2019s choices; shaded bands are 95 % intervals."
+        "share of completions that it would have begun exactly as the expert did, up to that token. The higher a curve "
+        "stays, the more of the expert\u2019s choices it makes; shaded bands are 95 % intervals."
     )
     columns = (("Share still on the path, after tokens", ""), *((str(token), "") for token in tokens))
     grid = Grid("Survival", columns, rows)
@@ -57,7 +55,7 @@ def _at(points: Sequence[SurvivalPoint], token: int) -> str:
 
 
 def _prefix(card: Scorecard) -> Part:
-    heading, name = "Put back on the path", metric_name(card.headline)
+    heading, name = "Given the expert\u2019s beginning", metric_name(card.headline)
     tuned = card.prefix.get("tuned", ())
     if not tuned:
         return Part("prefix", heading, absent=absent(card, "prefix"))
@@ -82,51 +80,33 @@ def _prefix(card: Scorecard) -> Part:
     reading = (
         "Each curve is held to what is left of the expert\u2019s text after the share below. The blue one was given "
         "the expert\u2019s first part and goes on from there; the dashed one is what the clone wrote in the same place "
-        "by itself. The further they part, the more its own first steps cost it. The green curve is another expert, "
-        "who went there by his own way too: what the rest of a text scores whoever writes it."
+        "by itself. How far they part is what it is worth to be told how the expert began, to a perfect clone as well. "
+        "The green curve is another expert, who went there by his own way too. What is left gets shorter to the right, "
+        "and with it every difference: that the curves draw nearer or apart says nothing of errors adding up."
     )
     grid = Grid("Prefix forcing", columns, tuple(r for r in rows if set(r.cells) != {DASH}))
-    sentence = meanings.prefix(card.prefix, name)
-    return Part("prefix", heading, (sentence,) if sentence else (), reading, (grid,))
-
-
-def _excess(card: Scorecard) -> Part:
-    reading = (
-        "How many points another expert is closer to the expert than the clone is, from the same place to the end; "
-        "both went there by their own way. A curve that rises says that the clone drifts away: one error brings the "
-        "next. A level or falling curve says that it does not, and below the line it is the closer of the two."
-    )
-    sentence = meanings.excess(card.prefix, card.accumulated, metric_name(card.headline))
-    lags = [(point.share, point.excess) for point in card.prefix.get("own", ()) if point.excess is not None]
-    if not lags or card.accumulated is None:
-        return Part("excess", "Do its errors add up?", (sentence,), reading if lags else "")
-    columns = (("Another expert minus the clone by itself", ""), (f"{metric_name(card.headline)} points", ""))
-    rows = [Row(f"after {100 * share:.0f} % of the text", (figure(lag, signed=True),)) for share, lag in lags]
-    rows.append(Row("growth, from the first to the last of them", (figure(card.accumulated, signed=True),), True))
-    return Part("excess", "Do its errors add up?", (sentence,), reading, (Grid("Lag", columns, tuple(rows)),))
+    sentences = (meanings.prefix(card.prefix, name), meanings.excess(card.prefix, name))
+    return Part("prefix", heading, tuple(filter(None, sentences)), reading, (grid,))
 
 
 def _calibration(card: Scorecard) -> Part:
-    heading = "Is it as right as it is sure?"
+    heading = "Is it as right as it is sure, on the expert\u2019s path?"
     notes = [
         f"{words}: {absent(card, section)[:1].lower()}{absent(card, section)[1:]}"
         for section, words in (
             ("calibration of tuned", "The clone on the expert\u2019s path"),
             ("calibration of B0", "The base model on the expert\u2019s path"),
             ("calibration of B3", "The base model with demonstrations, on the expert\u2019s path"),
-            ("calibration of own", "The clone on its own path"),
-            ("off_path", "After leaving the expert\u2019s path"),
         )
         if section in card.absent
     ]
-    if not card.calibration:
+    found = [
+        ("the clone", card.calibration.get("tuned")),
+        ("the base model", card.calibration.get("B0")),
+    ]
+    if not any(part for _, part in found):
         why = absent(card, "calibration", "how sure the policies are of each token was not recorded")
         return Part("calibration", heading, notes=tuple(notes), absent=why)
-    found = [
-        ("the clone, on the expert\u2019s path", card.calibration.get("tuned")),
-        ("the base model, on the expert\u2019s path", card.calibration.get("B0")),
-        ("the clone, on its own path", card.calibration.get("own")),
-    ]
     columns = (
         ("Policy", ""),
         ("sure", "mean confidence"),
@@ -136,24 +116,30 @@ def _calibration(card: Scorecard) -> Part:
         ("tokens", ""),
     )
     rows = tuple(_calibrated(label, part) for label, part in found if part is not None)
-    sentences = (
-        meanings.on_path(card.calibration.get("tuned"), card.calibration.get("B0")),
-        meanings.own_path(card.calibration.get("own")),
-        meanings.off_path(card.off_path),
-    )
+    sentence = meanings.on_path(card.calibration.get("tuned"), card.calibration.get("B0"))
     reading = (
-        "Tokens are put into groups by how sure the model was; the dot says how often they were right. On the dashed "
-        "line it knows what it knows. Below it, it is surer than it should be: a clone of someone who knew more than "
-        "it does learns to sound sure. On its own path a token counts as right if the expert has it there in order."
+        "The expert\u2019s tokens are put into groups by how sure the model was of its own choice there; the dot says "
+        "how often that choice was the expert\u2019s. On the dashed line it is as sure as it is right, below it surer."
     )
     return Part(
         "calibration",
         heading,
-        tuple(filter(None, sentences)),
+        (sentence,) if sentence else (),
         reading,
         (Grid("Confidence and accuracy", columns, rows),),
         notes=tuple(notes),
     )
+
+
+def _own_words(card: Scorecard) -> Part:
+    """What the clone writes by itself, held to the expert's words and judged by nothing."""
+    heading, part = "How often its own words are the expert\u2019s", card.calibration.get("own")
+    if part is None:
+        why = absent(card, "calibration of own", "how sure the clone is of its own words was not recorded")
+        return Part("own_words", heading, absent=why)
+    columns = (("Whose", ""), ("the expert\u2019s", "share of its tokens"), ("tokens", ""))
+    rows = (Row("the clone\u2019s", (figure(part.accuracy, "share"), str(sum(b.tokens for b in part.bins))), True),)
+    return Part("own_words", heading, (meanings.own_words(part),), grids=(Grid("Own words", columns, rows, bare=True),))
 
 
 def _calibrated(label: str, part: Calibration) -> Row:

@@ -18,7 +18,7 @@ def others(card: Scorecard) -> Chapter:
         "others",
         "Is it as close as another expert?",
         "Two experts do not write the same either. Where several answered the same prompts, how close they come to "
-        "each other is what a perfect clone would reach.",
+        "each other is what the clone is held to.",
         (_closure(card), _experts(card), _conflicts(card)),
     )
 
@@ -48,7 +48,7 @@ def _closure(card: Scorecard) -> Part:
 
 
 def _experts(card: Scorecard) -> Part:
-    name, heading = metric_name(card.headline), "Whose clone is it?"
+    name, heading = metric_name(card.headline), "Which expert is it closest to?"
     if not card.experts:
         return Part("experts", heading, absent=absent(card, "experts", "fewer than two experts are named"))
     rows = tuple(
@@ -73,15 +73,15 @@ def _experts(card: Scorecard) -> Part:
     )
     reading = (
         "Each row is one expert; the dot is how close the clone comes to what that expert wrote, the ring how close "
-        "the other experts come. Highlighted are those whom the clone was fitted to: a clone of one expert is closest "
-        "to that one."
+        "the other experts come. Highlighted are those whom the clone was fitted to. Some experts are easier to come "
+        "close to than others, for anybody: hold a dot to the ring of its own row before the dots of other rows."
     )
     sentence = meanings.experts(card.experts, name)
     return Part("experts", heading, (sentence,) if sentence else (), reading, (Grid("Experts by name", columns, rows),))
 
 
 def _conflicts(card: Scorecard) -> Part:
-    part, heading = card.conflicts, "Do the demonstrations contradict each other?"
+    part, heading = card.conflicts, "Were prompts answered in different ways?"
     if part is None:
         return Part("conflicts", heading, absent=absent(card, "conflicts", "the training demonstrations are not known"))
     return Part("conflicts", heading, (meanings.conflicts(part, metric_name(card.headline)),))
@@ -89,7 +89,7 @@ def _conflicts(card: Scorecard) -> Part:
 
 def strata(card: Scorecard) -> Part:
     """Parts of the held-out prompts."""
-    name, heading = metric_name(card.headline), "Where is it strong, and where weak?"
+    name, heading = metric_name(card.headline), "Where is its score high, and where low?"
     if not card.strata:
         return Part("strata", heading, absent=absent(card, "strata"))
     rows = tuple(
@@ -113,7 +113,8 @@ def strata(card: Scorecard) -> Part:
     )
     reading = (
         "The held-out prompts cut into parts; each dot is the clone's score in one. The dashed line is its score over "
-        "all: a bar wholly to the left of it is a weak spot, and tells which demonstrations to gather next."
+        "all. A bar wholly to the left of it is a part with lower scores; prompts that leave more to choose have them "
+        "with a perfect clone, too."
     )
     sentence = meanings.strata(card.strata, name)
     grid = Grid("Parts of the held-out prompts", columns, rows)

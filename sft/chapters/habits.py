@@ -61,8 +61,8 @@ def _lengths(card: Scorecard) -> Part:
     ratio = next((s.scores.get("length_ratio") for s in card.systems if s.system == "tuned"), None)
     sentence = meanings.lengths(ratio)
     reading = (
-        "How many words each writes, over the held-out prompts. A clone that has caught the expert\u2019s manner has "
-        "the same shape and the same median (black line). Each row is scaled to its own tallest bar."
+        "How many words each writes, over the held-out prompts; the black line is the median. The more alike the "
+        "shapes and medians, the more alike the lengths. Each row is scaled to its own tallest bar."
     )
     return Part("lengths", "Length", (sentence,) if sentence else (), reading)
 
@@ -79,8 +79,8 @@ def _self_agreement(card: Scorecard) -> Part:
         if key in found
     )
     reading = (
-        "How much two answers to the same prompt share. Further right than the experts, the clone has settled on one "
-        "way to say it; further left, it is less settled than they are."
+        "How much two answers to the same prompt share. Further right, two samples of the clone are more alike than "
+        "two experts\u2019 answers; further left, less."
     )
     sentence = meanings.self_agreement(found, name)
     grid = Grid("Agreement", (("Answers", ""), (f"{name} points", "")), rows)
@@ -92,15 +92,14 @@ def limits(card: Scorecard) -> Chapter:
     return Chapter(
         "limits",
         "Where does cloning reach its limits?",
-        "Imitation has two limits that no amount of training mends. Where the expert knew more than the model, the "
-        "clone learns to sound as if it knew too. Where the model knew more than the expert, the clone learns to do "
-        "worse.",
+        "Imitation has two known limits. Where the expert knew more than the model, a clone can learn to sound as if "
+        "it knew too. Where the model knew more than the expert, it can learn to do worse.",
         (_gaps(card), _underachieving(card)),
     )
 
 
 def _gaps(card: Scorecard) -> Part:
-    heading, part = "What the expert knew and the model does not", card.gaps
+    heading, part = "What the prompts tell of the completions", card.gaps
     if part is None:
         return Part("gaps", heading, absent=absent(card, "gaps"))
     samples = tuple(
@@ -112,7 +111,8 @@ def _gaps(card: Scorecard) -> Part:
     )
     reading = (
         "For each training completion looked at: does the base model find it likelier after its own prompt than after "
-        "somebody else\u2019s? Where it does not, neither prompt nor model holds what the expert drew on."
+        "somebody else\u2019s? Where it does not, nothing in the prompt helped the model to the whole of it; single "
+        "facts can be missing elsewhere, too."
     )
     note = f"Reading its prompt gives the base model {figure(part.bits, 'bits')} bits per byte of a completion on "
     return Part(
@@ -121,13 +121,13 @@ def _gaps(card: Scorecard) -> Part:
         (meanings.gaps(part),),
         reading if part.looked_at else "",
         samples=samples,
-        samples_label="The widest gaps: can you tell from the prompt what the expert wrote?",
+        samples_label="Where the prompt helps least: can you tell from it what the expert wrote?",
         notes=(note + "average.",) if part.flagged else (),
     )
 
 
 def _underachieving(card: Scorecard) -> Part:
-    heading, part = "What the model could do and the clone cannot", card.underachieving
+    heading, part = "Right answers, beside the base model\u2019s", card.underachieving
     if part is None:
         return Part("underachieving", heading, absent=absent(card, "underachieving"))
     rows = (
@@ -149,8 +149,8 @@ def _underachieving(card: Scorecard) -> Part:
         for lost in part.examples
     )
     reading = (
-        "The share of completions that the checker finds right. A clone to the left of the base model has unlearned "
-        "something by imitating."
+        "The share of completions that the checker finds right. A clone to the left of the base model is right less "
+        "often on these prompts; the p in the table says how often chance alone would set them so far apart."
     )
     return Part(
         "underachieving",
@@ -168,15 +168,15 @@ def costs(card: Scorecard) -> Chapter:
     """What it repeats, and what it has forgotten."""
     return Chapter(
         "costs",
-        "What does it repeat, what has it forgotten?",
+        "Does it repeat its training, and what of other text?",
         "A clone may come close by learning its demonstrations by heart, and it may pay for the manner with what the "
-        "model could do before.",
+        "model could do before. Here is what of either shows.",
         (_memorisation(card), _forgetting(card)),
     )
 
 
 def _memorisation(card: Scorecard) -> Part:
-    heading, part = "Learned by heart", card.memorisation
+    heading, part = "Shared with training", card.memorisation
     if part is None:
         return Part("memorisation", heading, absent=absent(card, "memorisation"))
     labels = {"tuned": "the clone", "expert": "held-out experts"}
@@ -198,7 +198,8 @@ def _memorisation(card: Scorecard) -> Part:
     )
     reading = (
         "How many words in a row a completion shares with any training completion. An expert has turns of phrase too, "
-        "so what counts is how far the clone goes beyond the experts\u2019 own held-out texts."
+        "so what counts is how far the clone goes beyond the experts\u2019 own held-out texts. Greedy completions say "
+        "the commonest thing, so a perfect clone\u2019s share somewhat longer runs as well."
     )
     columns = (("Whose", ""), ("longest run", "words, mean"), ("copies", "in training word for word"))
     return Part(
@@ -206,7 +207,7 @@ def _memorisation(card: Scorecard) -> Part:
         heading,
         (meanings.memorisation(part),),
         reading if part.longest else "",
-        (Grid("Shared with training", columns, tuple(rows)),),
+        (Grid("Words shared with training", columns, tuple(rows)),),
         samples,
         "The longest runs",
     )
@@ -237,7 +238,7 @@ def _forgetting(card: Scorecard) -> Part:
     )
     reading = (
         "How much more surprised the clone is than the base model by text that has nothing to do with the expert. "
-        "Right of the zero line something is forgotten; beyond the dashed line a guardrail turns red."
+        "Right of the zero line it is more surprised; beyond the dashed line a guardrail turns red."
     )
     grid = Grid("Control texts", columns, rows)
     return Part("forgetting", heading, (meanings.forgetting(card.forgetting),), reading, (grid,))

@@ -75,11 +75,15 @@ def absent(card: Scorecard, section: str, otherwise: str = "this scorecard does 
     return f"Not measured: {card.absent.get(section, otherwise).rstrip('. ')}."
 
 
+#: Sections of older scorecards that are no longer measured, nor shown.
+_GIVEN_UP = ("off_path",)
+
+
 def claimed(chapters: Sequence[Chapter], more: Sequence[Part], card: Scorecard) -> list[tuple[str, str]]:
     """Sections that are absent by the scorecard and of which no part says so: (section, sentence)."""
     parts = [part for chapter in chapters for part in chapter.parts] + list(more)
     said = " ".join(sentence for part in parts for sentence in (part.absent, *part.notes)).casefold()
-    sentences = [(section, absent(card, section)) for section in card.absent]
+    sentences = [(section, absent(card, section)) for section in card.absent if section not in _GIVEN_UP]
     return [(section, sentence) for section, sentence in sentences if sentence.casefold() not in said]
 
 

@@ -49,7 +49,8 @@ class Pair:
 
     ``bits``: the same in bits per byte, so below 0 ``first`` finds the expert's words likelier; None where either has
     no token scores. ``p_value``: two-sided sign flip; ``adjusted``: Holm's over all pairs. ``smallest_visible``: the
-    difference that these prompts would have shown with 80 % probability, None where they can show nothing.
+    difference that these prompts would have shown with 80 % probability, by the verdict's rule of power at the level
+    of Holm's first step (``intervals.smallest_visible_gain``); None where they can show nothing.
     ``closer``: the name of the run shown to be closer to the expert, "" where the two are not told apart.
     ``differs``: keys of the recipes in which the two differ.
     """
@@ -70,7 +71,7 @@ class Pair:
         if self.closer:
             return f"{self.closer} is closer"
         if self.smallest_visible is None:
-            return "not told apart (prompts of a single group can show no difference)"
+            return "not told apart (prompts of so few groups can show no difference)"
         if round(self.smallest_visible, 9) == 0:
             return "not told apart (the two differ by the same on every prompt)"
         return f"not told apart (smallest visible difference {self.smallest_visible:.1f} points)"

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
-from statistics import NormalDist
 
 from sft import intervals, observing
 from sft.comparing.comparisons import LEVEL, Comparison, Contender, Pair
@@ -18,9 +17,6 @@ from sft.scorecards import Estimate, Scorecard
 from sft.typography import plain
 
 __all__ = ["compare"]
-
-#: Probability with which the smallest visible difference would have been seen.
-POWER = 0.8
 
 Prompt = tuple[Message, ...]
 
@@ -203,10 +199,8 @@ def _pair(a: _Side, b: _Side, clusters: Mapping[Prompt, str], pairs: int, seed: 
         raise RunError(f"{a.run.path} and {b.run.path} share no scored prompt; run `sft evaluate` for both")
     differences = [a.scores[prompt] - b.scores[prompt] for prompt in both]
     labels = [clusters[prompt] for prompt in both]
-    error = intervals.standard_error(differences, labels)
-    # Two-sided, at the level of Holm's first step: what any of the pairs would have needed.
-    normal = NormalDist()
-    needed = normal.inv_cdf(1 - LEVEL / 2 / pairs) + normal.inv_cdf(POWER)
+    # At the level of Holm's first step: what any of the pairs would have needed.
+    visible = intervals.smallest_visible_gain(differences, labels, level=1 - LEVEL / pairs, two_sided=True)
     return Pair(
         first=a.name,
         second=b.name,
@@ -214,7 +208,7 @@ def _pair(a: _Side, b: _Side, clusters: Mapping[Prompt, str], pairs: int, seed: 
         bits=_bits_apart(a, b, clusters),
         p_value=intervals.sign_flip(differences, labels, seed=seed, two_sided=True),
         adjusted=1.0,
-        smallest_visible=None if error is None else needed * error,
+        smallest_visible=visible,
         closer="",
         differs=_differs(a.run, b.run),
     )
@@ -264,7 +258,7 @@ def _notes(sides: Sequence[_Side], pairs: Iterable[Pair], n: int) -> list[str]:
             notes.append(f"{side.name}: {missing} of {n} prompts are unscored and left out of its pairs.")
         if side.card.split != "test":
             notes.append(
-                f"{side.name}: judged on the {side.card.split} split; what was chosen on it flatters the clone."
+                f"{side.name}: judged on the {side.card.split} split; what was chosen on it can flatter the clone."
             )
         looks = sum(look.get("split") == "test" for look in side.run.looks)
         if looks > 1:

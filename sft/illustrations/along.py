@@ -34,10 +34,7 @@ def drawn(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
         )
     if card.prefix.get("tuned"):
         yield "prefix", _prefix(card, name, width)
-        behind = [(p.share, p.excess) for p in card.prefix.get("own", ()) if p.excess is not None]
-        if behind:
-            yield "excess", _excess(behind, name, width)
-    if card.calibration:
+    if card.calibration.keys() & {"tuned", "B0"}:
         yield "calibration", _calibration(card, width)
 
 
@@ -89,37 +86,14 @@ def _prefix(card: Scorecard, name: str, width: int) -> str:
     )
 
 
-def _excess(behind: Sequence[tuple[float, Estimate]], name: str, width: int) -> str:
-    line = Line(
-        "another expert minus the clone by itself",
-        [(x, e.value) for x, e in behind],
-        "tuned",
-        band=_band(behind),
-        beads=True,
-    )
-    said = ", ".join(f"{e.value:.1f} at {100 * x:.0f} %" for x, e in behind)
-    return drawings.curves(
-        [line],
-        key="excess",
-        title="How far it lags behind another expert along its own path",
-        width=width,
-        description=f"{name} of another expert minus that of the clone, by the share given: {said}.",
-        x_axis="share of the text before it",
-        y_axis=f"{name} points behind another expert",
-        signed=True,
-        parts_of=[x for x, _ in behind],
-    )
-
-
 def _calibration(card: Scorecard, width: int) -> str:
     def series(label: str, part: Calibration, kind: str) -> Series:
         return Series(label, [(b.confidence, b.accuracy, b.low, b.high) for b in part.bins], kind)
 
     names = {"tuned": "the clone", "B0": "base model"}
+    # The clone's own path has no place here: another good answer would count as wrong.
     led = [series(names[s], card.calibration[s], KINDS[s]) for s in ("B0", "tuned") if s in card.calibration]
-    panels = [Panel("On the expert's path", led)] if led else []
-    if "own" in card.calibration:
-        panels.append(Panel("On the clone's own path", [series("the clone", card.calibration["own"], "tuned")]))
+    panels = [Panel("On the expert's path", led)]
     said = "; ".join(
         f"{panel.title}, {s.label}: {len(s.points)} groups of tokens, {s.points[0][1]:.0%} right at "
         f"{s.points[0][0]:.0%} sure to {s.points[-1][1]:.0%} right at {s.points[-1][0]:.0%} sure"
@@ -134,7 +108,7 @@ def _calibration(card: Scorecard, width: int) -> str:
         description=f"Confidence against accuracy. {said}.",
         width=width,
         x_axis="how sure it was of its token",
-        y_axis="how often the token was right",
+        y_axis="how often the token was the expert's",
         above="more often right than sure",
         below="surer than right",
     )

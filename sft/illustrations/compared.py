@@ -120,7 +120,7 @@ def _strata(card: Scorecard, name: str, width: int) -> str:
     return drawings.dots(
         rows,
         key="strata",
-        title="Where the clone is strong and where it is weak",
+        title="The clone's score in each part of the prompts",
         width=width,
         axis=f"{name} of the clone in this part of the prompts (points)",
         marks=[Mark(whole.value, f"all prompts: {figure(whole).split(' ')[0]}")] if whole is not None else [],

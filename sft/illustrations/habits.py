@@ -71,7 +71,7 @@ def _limits(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
     if gaps is not None and gaps.looked_at:
         parts = [
             Share("the prompt helps the base model", gaps.looked_at - gaps.flagged, "expert"),
-            Share("it does not: a knowledge gap", gaps.flagged, "base"),
+            Share("it does not", gaps.flagged, "base"),
         ]
         title = "Training completions for which the prompt tells the model something"
         yield "gaps", drawings.shares(parts, key="gaps", title=title, width=width)

@@ -17,8 +17,6 @@ POWER = 0.8
 #: That gain in standard errors with many clusters: normal quantiles of the 95 % interval's end and of
 #: 80 % power, 1.960 + 0.842. With few clusters the t distribution asks for more.
 VISIBLE = 2.802
-#: One-sided sign-flip tests at 5 % need 2**-G <= 0.05: with fewer clusters than this nothing can be shown.
-_FEWEST = 5
 
 
 def standard_error(values: ArrayLike, clusters: Clusters | None = None) -> float | None:
@@ -87,20 +85,27 @@ def fieller(
 
 
 def smallest_visible_gain(
-    differences: ArrayLike, clusters: Clusters | None = None, *, level: float = 0.95, power: float = POWER
+    differences: ArrayLike,
+    clusters: Clusters | None = None,
+    *,
+    level: float = 0.95,
+    power: float = POWER,
+    two_sided: bool = False,
 ) -> float | None:
     """The gain that the verdict's rule would have seen with probability ``power``, in the unit of the values.
 
     The rule: the two-sided t interval lies above 0. Its power at a gain of d standard errors is
     1 - F(t; df, d), F the noncentral t distribution, t the quantile of the interval, df those of CR2; this
     solves for d (Cohen 1988, ch. 2): 2.86 standard errors with 50 clusters, 2.80 (``VISIBLE``) with many.
-    The sign-flip test that has to agree costs no power from six clusters on; with five it asks for five
-    gains of five, and 75 % is what is left; with fewer it can never agree, and neither can one cluster
-    have an interval: None.
+    The sign-flip test that has to agree at 1 - ``level``, one-sided or ``two_sided``, has a smallest p of
+    2**-G or 2**(1 - G) with G clusters. With fewer clusters than that takes (five at 5 %, two-sided six) it
+    can never agree, and neither can one cluster have an interval: None. With just as many it asks for gains
+    in every cluster, and 75 %, two-sided 65 %, is what is left of 80; two-sided, 75 % with one more and 77 % with two.
     """
     vector = checked(differences)
     codes, count = codes_of(clusters, vector.size)
-    if count < _FEWEST:
+    smallest_p = 2.0 ** (1 - count if two_sided else -count)
+    if smallest_p > (1 - level) * (1 + 1e-9):
         return None
     variance, freedom = cr2(vector[:, None], codes, count)
     quantile = special.stdtrit(freedom, 0.5 + level / 2)

@@ -1,10 +1,12 @@
 """What a finding means for this clone: one sentence each, made from the figures.
 
-A sentence claims what the interval shows and no more: where it contains 0, that is what is said. Functions take
-nouns of a scorecard and return "" where there is nothing to speak of.
+A sentence claims what the interval shows and no more: where it contains 0, that is what is said. Where a perfect
+clone would have the same figure, the sentence judges nothing; ``tests/test_planted_words.py`` holds every judgement
+to a planted clone that it must find and a perfect one that it must not accuse. Functions take nouns of a scorecard
+and return "" where there is nothing to speak of.
 """
 
-from sft.meanings.along import excess, off_path, on_path, own_path, prefix, survival
+from sft.meanings.along import excess, on_path, own_words, prefix, survival
 from sft.meanings.habits import corpus, impostor, lengths, manner, self_agreement
 from sft.meanings.limits import forgetting, gaps, memorisation, underachieving
 from sft.meanings.others import closure, conflicts, experts, strata
@@ -21,9 +23,8 @@ __all__ = [
     "lengths",
     "manner",
     "memorisation",
-    "off_path",
     "on_path",
-    "own_path",
+    "own_words",
     "prefix",
     "self_agreement",
     "strata",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sft.meanings.figures import away, hundredfold, rate, side
-from sft.scorecards import Calibration, Estimate, PrefixPoint, SurvivalPoint
+from sft.scorecards import Calibration, PrefixPoint, SurvivalPoint
 from sft.typography import figure
 
-__all__ = ["excess", "off_path", "on_path", "own_path", "prefix", "survival"]
+__all__ = ["excess", "on_path", "own_words", "prefix", "survival"]
 
 
 def survival(curves: Mapping[str, Sequence[SurvivalPoint]]) -> str:
@@ -48,7 +48,11 @@ def _tokens(count: int) -> str:
 
 
 def prefix(curves: Mapping[str, Sequence[PrefixPoint]], points: str) -> str:
-    """What it is worth to the clone to be put on the expert's path: at the share of the text nearest to half."""
+    """How much closer the clone goes on when it is told how the expert began: at the share nearest to half.
+
+    It is no cost of the clone's own beginning: whoever learns which of several good answers the expert began comes
+    closer to that one, a perfect clone too.
+    """
     known = [point for point in curves.get("tuned", ()) if point.regained is not None]
     if not known:
         return ""
@@ -61,75 +65,53 @@ def prefix(curves: Mapping[str, Sequence[PrefixPoint]], points: str) -> str:
     if side(at.regained) > 0:
         return (
             f"{given} {away(at.regained)} {points} points closer to the expert than after its own beginning "
-            f"({figures}): that is what its own first steps cost it."
+            f"({figures}); a perfect clone gains by that too, being told which way the expert went."
         )
     if side(at.regained) < 0:
         return (
             f"{given} {away(at.regained)} {points} points further from the expert than after its own beginning "
-            f"({figures}): it does not know how to take up the expert's thread."
+            f"({figures})."
         )
     return (
         f"{given} no clearly closer than after its own beginning ({figure(at.regained, signed=True)} {points} points; "
-        f"{figures}): its own first steps are not shown to cost it anything."
+        f"{figures})."
     )
 
 
-def excess(curves: Mapping[str, Sequence[PrefixPoint]], accumulated: Estimate | None, points: str) -> str:
-    """Whether the clone drifts away from the expert along its own path more than another expert does."""
-    own = [point for point in curves.get("own", ()) if point.excess is not None]
-    if len(own) < 2 or accumulated is None:
+def excess(curves: Mapping[str, Sequence[PrefixPoint]], points: str) -> str:
+    """How much closer another expert comes over the whole text.
+
+    Nothing is said of how that changes along the text: the difference shrinks with the length of what is left, so
+    it can fall for a clone whose errors add up, and a rise or fall of it is no evidence of anything.
+    """
+    own = next((point for point in curves.get("own", ()) if point.share == 0 and point.excess is not None), None)
+    if own is None or own.excess is None:
+        return ""
+    lead = own.excess
+    if side(lead) == 0:
         return (
-            "Whether its errors add up cannot be told: no second expert answered these prompts, so nobody knows how "
-            "far two experts drift apart."
+            "Over the whole text another expert is not shown to be closer or further than the clone "
+            f"({figure(lead, signed=True)} {points} points)."
         )
-    first, last = own[0].excess, own[-1].excess
-    assert first is not None and last is not None
-    start = (
-        f"Over the whole text another expert is {_ahead(first, points)} the clone, over the last "
-        f"{rate(1 - own[-1].share)} {_ahead(last, points)} it"
-    )
-    if side(accumulated) > 0:
-        return f"{start}: the clone loses {away(accumulated)} points along its own path, so its errors add up."
-    if side(accumulated) < 0:
-        return f"{start}: the clone makes up {away(accumulated)} points along its own path, so no errors add up."
-    lost = figure(accumulated, signed=True)
-    return (
-        f"{start}: the clone is not shown to lose along its own path ({lost} points), so no errors are seen to add up."
-    )
-
-
-def _ahead(lead: Estimate, points: str) -> str:
-    return f"{away(lead)} {points} points {'ahead of' if lead.value >= 0 else 'behind'}"
+    which = "closer to the expert" if lead.value > 0 else "further from the expert"
+    return f"Over the whole text another expert is {away(lead)} {points} points {which} than the clone."
 
 
 def on_path(tuned: Calibration | None, base: Calibration | None) -> str:
-    """Confidence against accuracy while the expert leads."""
+    """Confidence against accuracy while the expert leads, where every token has one right answer."""
     if tuned is None:
         return ""
     beside = "" if base is None else f"; the base model, {_off(base)}"
     return f"On the expert's path the clone is {_off(tuned)}{beside}."
 
 
-def own_path(own: Calibration | None) -> str:
-    """Confidence against accuracy where the clone leads itself."""
-    return "" if own is None else f"On its own path it is {_off(own)}."
-
-
-def off_path(difference: Estimate | None) -> str:
-    """Whether the clone grows surer than it should be once it has left the expert's path."""
-    if difference is None:
+def own_words(own: Calibration | None) -> str:
+    """How often the clone's own words are the expert's: no judgement, for another good answer has other words."""
+    if own is None:
         return ""
-    more = hundredfold(difference)
-    if side(more) > 0:
-        return (
-            f"Once it has left the expert's path it is overconfident by {away(more)} percentage points more than on "
-            "it: confident incorrectness."
-        )
-    if side(more) < 0:
-        return f"Once it has left the expert's path it is less overconfident than on it, by {away(more)} points."
     return (
-        "It is not shown to be more overconfident once it has left the expert's path "
-        f"({figure(more, signed=True)} percentage points)."
+        f"Of the tokens that it writes by itself, {figure(own.accuracy, 'share')} are the expert's, in the same order. "
+        "That is not how often it is right: another good answer has other words."
     )
 
 

@@ -18,34 +18,42 @@ def impostor(part: Mapping[str, Estimate]) -> str:
     if not kind:
         return ""
     auc, control = part[kind], part.get("experts")
-    texts = "samples" if kind == "sampled" else "greedy completions"
+    texts = "samples" if kind == "sampled" else "completions"
     shown = figure(auc, "ratio")
     if side(auc, 0.5) <= 0:
-        start = f"A classifier does no better than guessing at telling the clone's {texts} from the expert's ({shown})"
+        start = (
+            f"A classifier is not shown to tell the clone's {texts} from the expert's better than by guessing ({shown})"
+        )
         if auc.high is not None and auc.high >= CLONED_AUC:
             start += ", though it may do better than 0.60 on other prompts"
     elif auc.high is not None and auc.high < CLONED_AUC:
         start = f"A classifier hardly tells the clone's {texts} from the expert's: {shown}, below {CLONED_AUC:.2f}"
     else:
         start = f"A classifier tells the clone's {texts} from the expert's: AUC {shown}, where guessing gives 0.50"
+    if kind == "greedy":
+        start += "; where they are greedy they are blander than any person's, a perfect clone's too"
     if control is None:
         return f"{start}; whether it would tell two experts apart is not known."
     if side(control, 0.5) > 0:
         return f"{start}; but it tells one expert from another too ({figure(control, 'ratio')}), so it proves little."
-    return f"{start}; one expert from another it cannot tell ({figure(control, 'ratio')})."
+    return f"{start}; it is not shown to tell one expert from another ({figure(control, 'ratio')})."
 
 
 #: Figure of manner -> (what more of it means, what less of it means).
 _MANNERS = {
-    "rep_4": ("it repeats itself more", "it repeats itself less"),
-    "distinct_2": ("its word pairs are more varied", "its word pairs are less varied"),
-    "distinct_outputs": ("it gives one and the same answer less often", "it gives one and the same answer more often"),
-    "length_spread": ("its lengths vary more", "its lengths vary less"),
+    "rep_4": ("they repeat themselves more", "they repeat themselves less"),
+    "distinct_2": ("their word pairs are more varied", "their word pairs are less varied"),
+    "distinct_outputs": ("fewer of them are one and the same", "more of them are one and the same"),
+    "length_spread": ("their lengths vary more", "their lengths vary less"),
 }
 
 
 def manner(part: Mapping[str, Mapping[str, Estimate]]) -> str:
-    """In which habits the clone differs from the expert, by intervals that do not overlap."""
+    """In which habits the clone's completions differ from the expert's, by intervals that do not overlap.
+
+    The completions are greedy as a rule, and taking the likeliest word throughout makes texts more alike whoever
+    is imitated: what differs is said of them, and not of how the clone writes.
+    """
     tuned, expert = part.get("tuned", {}), part.get("expert", {})
     found, seen = [], 0
     for name, (more, less) in _MANNERS.items():
@@ -62,8 +70,11 @@ def manner(part: Mapping[str, Mapping[str, Estimate]]) -> str:
     if not seen:
         return ""
     if not found:
-        return "In none of these habits is the clone shown to differ from the expert."
-    return f"The clone's manner differs from the expert's: {'; '.join(found)}."
+        return "In none of these habits are the clone's completions shown to differ from the expert's."
+    return (
+        f"The clone's completions differ from the expert's: {'; '.join(found)}. Where they are greedy, that can be "
+        "the decoding: taking the likeliest word throughout makes the texts of a perfect clone more alike, too."
+    )
 
 
 def lengths(ratio: Estimate | None) -> str:
@@ -86,9 +97,9 @@ def self_agreement(part: Mapping[str, Estimate], points: str) -> str:
         return f"{start}; how much two experts share is not known."
     start += f", two experts' answers {figure(others)}"
     if side(difference) > 0:
-        return f"{start}: it is more uniform than the experts, by {away(difference)}."
+        return f"{start}: its samples are more alike than experts' answers, by {away(difference)}."
     if side(difference) < 0:
-        return f"{start}: it is more varied than the experts, by {away(difference)}."
+        return f"{start}: its samples are less alike than experts' answers, by {away(difference)}."
     return f"{start}: no clear difference ({figure(difference, signed=True)})."
 
 

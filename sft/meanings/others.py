@@ -36,7 +36,10 @@ def closure(part: Closure, points: str) -> str:
 
 
 def experts(parts: Sequence[ExpertScore], points: str) -> str:
-    """Whose clone it is: the own expert against the nearest other one, or the nearest and furthest of its own."""
+    """Which expert it is closest to: the own one against the nearest other, or the nearest and furthest of its own.
+
+    That is no proof of whose clone it is: some experts are easier to come close to, for anybody.
+    """
     own = [part for part in parts if part.own]
     rivals = [part for part in parts if not part.own and part.lead is not None]
     if not parts:
@@ -58,10 +61,10 @@ def experts(parts: Sequence[ExpertScore], points: str) -> str:
     if side(near.lead) < 0:
         return f"It is closer to {near.expert} than to {whose}, whom it was fitted to, by {lead}."
     if len(told) == len(rivals) == 1:
-        return f"It is the clone of {whose}: it is closer to them than to {near.expert}, by {lead}."
+        return f"It is closer to {whose}, whom it was fitted to, than to {near.expert}, by {lead}."
     if len(told) == len(rivals):
         return (
-            f"It is the clone of {whose}: it is closer to them than to each of the {len(rivals)} others, by {lead} or "
+            f"It is closer to {whose}, whom it was fitted to, than to each of the {len(rivals)} others, by {lead} or "
             f"more (the nearest is {near.expert})."
         )
     return (
@@ -71,14 +74,14 @@ def experts(parts: Sequence[ExpertScore], points: str) -> str:
 
 
 def conflicts(part: Conflicts, points: str) -> str:
-    """How often the demonstrations contradict each other, and what was done about it."""
+    """How often one prompt was answered in different ways, and what was done about it."""
     if not part.conflicting:
         return f"None of the {grouped(part.prompts)} training prompts was answered in two ways."
     share = 100 * part.conflicting / part.prompts if part.prompts else 0.0
     done = {
-        "keep": "the recipe kept them all, so the clone learned a blend",
-        "majority": "the recipe kept the answer that most agree with",
-    }.get(part.handled, f"the recipe kept those of {part.handled}" if part.handled else "")
+        "keep": "all of them were kept",
+        "majority": "the answer that most agree with was kept",
+    }.get(part.handled, f"those of {part.handled} were kept" if part.handled else "")
     alike = "" if part.agreement is None else f"; two such answers share {figure(part.agreement)} {points} points"
     return (
         f"{grouped(part.conflicting)} of {grouped(part.prompts)} training prompts ({share:.0f} %) were answered in "
@@ -87,7 +90,10 @@ def conflicts(part: Conflicts, points: str) -> str:
 
 
 def strata(parts: Sequence[Stratum], points: str) -> str:
-    """Where the clone is weakest and strongest."""
+    """In which part of the prompts the clone's score is lowest and highest.
+
+    Not where it is weak: where experts differ more among themselves a perfect clone scores lower, too.
+    """
     if len(parts) < 2:
         return ""
     low, high = min(parts, key=lambda p: p.score.value), max(parts, key=lambda p: p.score.value)
@@ -99,6 +105,7 @@ def strata(parts: Sequence[Stratum], points: str) -> str:
     unshown = [part for part in parts if part.gain is not None and side(part.gain) <= 0]
     tail = f" In {len(unshown)} of {len(parts)} parts no gain over the best shortcut is shown." if unshown else ""
     return (
-        f"It is weakest in the part \u201c{low.label}\u201d ({low.by}): {figure(low.score)} {points} points; strongest "
-        f"in \u201c{high.label}\u201d ({high.by}): {figure(high.score)}; {sure}.{tail}"
+        f"Its score is lowest in the part \u201c{low.label}\u201d ({low.by}): {figure(low.score)} {points} points; "
+        f"highest in \u201c{high.label}\u201d ({high.by}): {figure(high.score)}; {sure}. A part can be low because "
+        f"its prompts leave more to choose, for a perfect clone as well.{tail}"
     )

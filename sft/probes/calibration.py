@@ -1,15 +1,13 @@
-"""How sure the policy is against how often it is right, on the expert's path and on its own.
+"""How sure the policy is against how often it is right, on the expert's path; and how often its own words are his.
 
-A clone that learned to sound like someone who knew more than it does is sure of what it has no ground for:
-confident incorrectness. On the expert's path each token has one right answer, the expert's. Off that path there is
-none to look up, so a token counts as right when it belongs to the longest common subsequence with the reference that
-shares most with what was written. That is the more lenient rule (a word in another place still counts), so
-overconfidence on the clone's own path is, if anything, understated.
+On the expert's path each token has one right answer, the expert's, so a policy that is surer than it is right there
+is overconfident. On the clone's own path there is no such answer to look up: a token is a hit when it belongs to the
+longest common subsequence with the reference that shares most with what was written, and another good answer has
+other words. A perfectly calibrated clone is surer of its own words than they are hits, so the two are not compared.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -21,7 +19,7 @@ from sft.observations import OwnPath, TokenScores
 from sft.probes import Absent, estimates, likelihood
 from sft.scorecards import Calibration, CalibrationBin, Estimate
 
-__all__ = ["BINS", "TOKENS_A_BIN", "calibration", "off_path", "own"]
+__all__ = ["BINS", "TOKENS_A_BIN", "calibration", "own"]
 
 #: Bins of equal numbers of tokens; fewer where a bin would hold less than ``TOKENS_A_BIN``.
 BINS, TOKENS_A_BIN = 10, 20
@@ -47,9 +45,8 @@ def calibration(clusters: Clusters, scores: Mapping[str, TokenScores], *, seed: 
 
 
 def own(clusters: Clusters, paths: Mapping[str, OwnPath], *, seed: int = 0) -> Calibration:
-    """On the clone's own path: the probability of each token it wrote against whether a reference has it there.
-
-    Right are the tokens in common with the nearest reference, in order (see the module). Raises ``Absent``.
+    """The clone's own tokens: ``accuracy`` is how often they are the expert's, in common with the nearest reference,
+    in order. Confidence minus that is no overconfidence (see the module). Raises ``Absent``.
     """
     found = [paths[key] for key in clusters if key in paths and paths[key].confidences]
     if not found:
@@ -57,37 +54,6 @@ def own(clusters: Clusters, paths: Mapping[str, OwnPath], *, seed: int = 0) -> C
     return _calibration(
         [path.confidences for path in found], [path.hits for path in found], [clusters[path.id] for path in found], seed
     )
-
-
-def off_path(clusters: Clusters, scores: Mapping[str, TokenScores], paths: Mapping[str, OwnPath]) -> Estimate:
-    """Overconfidence once the clone has left the expert's path, minus that on the path, per prompt.
-
-    Compared are the tokens that the clone wrote after the one by which it left with the same prompt's expert
-    completion, over the prompts where it left and wrote on. Both sides lean against a positive figure: a hit on its
-    own path is easier to have than rank 0, and a prompt where the clone left has an error on the expert's path by
-    selection. So above 0, it is surer than it should be where the expert no longer leads it.
-    Raises ``Absent`` where nothing of that kind was recorded, or the clone never left.
-    """
-    known = {s.id: s for s in likelihood.known(clusters, scores) if s.confidences}
-    both = [key for key in clusters if key in known and key in paths]
-    if not both:
-        raise Absent("how sure the clone is of its own words was not recorded")
-    differences, labels = [], []
-    for key in both:
-        path, forced = paths[key], known[key]
-        if path.left is None or path.left + 1 >= len(path.confidences):
-            continue
-        after = _mean(path.confidences[path.left + 1 :]) - _mean(path.hits[path.left + 1 :])
-        before = _mean(forced.confidences) - _mean([rank == 0 for rank in forced.ranks])
-        differences.append(after - before)
-        labels.append(clusters[key])
-    if not differences:
-        raise Absent("the clone never wrote on after leaving the expert's path")
-    return estimates.mean(differences, labels)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
 
 
 def _calibration(

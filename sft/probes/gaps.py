@@ -1,8 +1,9 @@
-"""Knowledge gaps: what the expert knew and the prompt does not tell.
+"""Where the prompt tells the base model nothing about what the expert wrote.
 
-Where reading its own prompt makes a training completion no likelier to the base model than reading somebody else's,
-the model has nothing to derive the completion from. Fitted to it all the same, it learns to make such things up: one
-of behavioural cloning's two named limits.
+Looked at is whether reading its own prompt makes a training completion, as a whole, likelier to the base model than
+reading somebody else's. Where it does not, the cause stays open: the expert may have drawn on something that is not in
+the prompt, or the model may not understand it. And where it does, single facts may still be told by no prompt, for in
+the sum over a completion one copied word outweighs two that were made up.
 """
 
 from __future__ import annotations

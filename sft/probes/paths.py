@@ -1,8 +1,10 @@
-"""How far the clone follows the expert's path, and what leaving it costs: survival and prefix forcing.
+"""How far the clone follows the expert's path, and how it goes on from there: survival and prefix forcing.
 
-Errors of a cloned policy can add up along its own path (Ross & Bagnell 2010). The survival curve says when it leaves
-the expert's. Prefix forcing puts it back on that path, ever further along: what it writes from there is compared with
-what it wrote in the same place by itself, and that with what another expert wrote there.
+The survival curve says when the policy leaves the expert's path. Prefix forcing puts it back on that path, ever
+further along: what it writes from there is compared with what it wrote in the same place by itself, and that with what
+another expert wrote there. Whether its errors add up (Ross & Bagnell 2010) is not among what this tells: every
+difference between rests shrinks with their length, so that planted errors which rise along the text can have an
+excess that falls.
 """
 
 from __future__ import annotations
@@ -58,8 +60,8 @@ def prefix(
     held_out: Sequence[HeldOut],
     forced: Mapping[str, Sequence[Forced]],
     completions: Mapping[str, Mapping[str, Completion]],
-) -> tuple[dict[str, tuple[PrefixPoint, ...]], Estimate | None]:
-    """The prefix-forcing curves "tuned" and "own" and, where prompts were answered twice, "E"; and what accumulates.
+) -> dict[str, tuple[PrefixPoint, ...]]:
+    """The prefix-forcing curves "tuned" and "own" and, where prompts were answered twice, "E".
 
     Every curve is held to the rest of the first reference after a share of it, in headline points, white space at the
     ends aside. "tuned" went on from the reference's own beginning; "own" is the clone's greedy completion without the
@@ -69,11 +71,8 @@ def prefix(
     and both of them came there by themselves. (A forced rest must not be held to E: it knows how the expert began, and
     another expert's rest does not.)
 
-    The second value is the excess at the last share minus that at 0, paired: above 0, the clone drifts away from the
-    expert along its own path more than experts do from each other, and its errors add up. (Rests are shorter than
-    wholes and score lower whoever writes them, which draws every excess towards 0: the sign is conservative.) None
-    without prompts answered twice. All points are of the same prompts; one with a rest that is blank is left out, and
-    counted. Raises ``Absent`` where nothing was forced.
+    All points are of the same prompts; one with a rest that is blank is left out, and counted. Raises ``Absent``
+    where nothing was forced.
     """
     rows: dict[str, dict[float, Forced]] = {}
     for row in forced.get("tuned", ()):
@@ -111,10 +110,10 @@ def prefix(
         "own": tuple(curve(alone, labels)),
     }
     if not several:
-        return curves, None
+        return curves
     curves["own"] = tuple(replace(p, excess=mean(e, theirs)) for p, e in zip(curves["own"], excess, strict=True))
     curves["E"] = tuple(curve(another, theirs))
-    return curves, mean(excess[-1] - excess[0], theirs)
+    return curves
 
 
 def _points(text: str, wanted: str) -> float:

@@ -32,7 +32,7 @@ __all__ = [
     "section_keys",
 ]
 
-#: Metrics a bar may be set on: in points from 0 to 100, or as a share from 0 to 1.
+#: Metrics a bar may be set on: in points above 1 up to 100 (1 would be taken for a share), or as a share up to 1.
 POINTS = ("chrf", "chrf2", "rouge_l", "token_f1", "edit_similarity")
 SHARES = ("exact_match", "exact_match_normalised")
 
@@ -399,9 +399,9 @@ class Fidelity(_Section):
             elif metric in SHARES and not 0 < value <= 1:
                 example = f"{value / 100:g}" if 1 < value <= 100 else "0.95"
                 yield Complaint(("bar", metric), f"is {value:g}, not a share between 0 and 1", f"write {example}")
-            elif metric in POINTS and not 1 <= value <= 100:
-                example = f"{value * 100:g}" if 0 < value < 1 else "60"
-                yield Complaint(("bar", metric), f"is {value:g}, not in points up to 100", f"write {example}")
+            elif metric in POINTS and not 1 < value <= 100:
+                example = f"{value * 100:g}" if 0 < value <= 1 else "60"
+                yield Complaint(("bar", metric), f"is {value:g}, not in points above 1 up to 100", f"write {example}")
 
 
 #: ISO 639 code, or one of the hub's own words.
