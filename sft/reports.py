@@ -237,6 +237,11 @@ def warnings_of(card: Scorecard, looks: int) -> list[str]:
             "Measured in the fast profile, which leaves things out; each is named in its place. Judge the clone by "
             "the standard profile."
         )
+    if str(card.signature.get("stops", "")).startswith("not recorded"):
+        found.append(
+            "The file does not say which completions were cut at a length limit; all are taken for finished, so how "
+            "often the clone stops by itself is not known."
+        )
     if card.unscored:
         found.append(f"{card.unscored} of {card.n} held-out prompts could not be scored and are left out of the means.")
     return found

@@ -375,5 +375,7 @@ def to_text(card: Scorecard) -> str:
         rows.append([system.system, *cells, lead, length, stops, name if name != system.system else ""])
     groups = "" if card.clusters == card.n else f" in {card.clusters} groups"
     lines = [f"{card.n} held-out prompts{groups}; in brackets: 95 % intervals", "", *aligned(rows)]
+    if str(card.signature.get("stops", "")).startswith("not recorded"):
+        lines.append("stops: the file does not say which completions are finished; all are taken to be")
     red = [f"red: {rail.name} {figure(rail.value, 'share')}; {rail.meaning}" for rail in card.guardrails if rail.red]
     return "\n".join([*lines, *([""] if red else []), *red])

@@ -303,6 +303,24 @@ def test_bars_and_checkers_are_looked_at_before_anything_is_read(tmp_path: Path)
     assert card.bar == {"chrf": 50.0, "exact_match": 0.5}, "a share of a half per cent is not read twice"
 
 
+def test_what_a_file_does_not_tell_is_not_claimed(tmp_path: Path) -> None:
+    """Without a training file the report said of the prompts that the clone never saw them in training, and without
+    the column `finished` that it stops by itself in 100 %."""
+    file, train = write(tmp_path / "x.jsonl", rows()), training(tmp_path / "train.jsonl")
+    said = {}
+    for name, more in (("alone", {}), ("with", {"train": train})):
+        _, run = score(file, output=tmp_path / name, fast=True, **more)  # type: ignore[arg-type]
+        assert run is not None
+        said[name] = run.report_html_path.read_text(encoding="utf-8") + run.report_md_path.read_text(encoding="utf-8")
+    assert "never saw" not in said["alone"] and said["alone"].count("is not known here: its training") == 2
+    assert said["with"].count("None of them is among the prompts that the clone was trained on.") == 2
+    assert said["alone"].count("how often the clone stops by itself is not known") == 2
+    card, _ = score(file, fast=True)
+    assert "all are taken to be" in to_text(card)
+    card, _ = score(write(file, rows(finished=True)), fast=True)
+    assert "all are taken to be" not in to_text(card)
+
+
 # -- the folder ------------------------------------------------------------------------------------------------
 
 

@@ -186,8 +186,8 @@ def test_a_stratum_that_is_not_clearly_weaker_is_not_blamed() -> None:
     ids=["impostor", "stops", "length", "control", "closure"],
 )
 def test_intervals_that_are_only_wide_accuse_the_clone_of_nothing(change: dict[str, Any]) -> None:
-    """With 250 prompts a perfect clone's AUC stays below 0.60 in 45 of 100 runs; in the others it was told that a
-    classifier tells it from the experts, and, where the control was at fault, to mend its length and its stops."""
+    """A perfect clone's AUC stays below 0.60 in 45 % of runs at 100 prompts and in 90 % at 300. In the others it was
+    told that a classifier tells it from the experts; and where the control was at fault, to mend length and stops."""
     verdict = judge(replace(ALL, **change))
     assert verdict.rung == LEARNED and verdict.reasons
     assert verdict.next_step.startswith("hold out more prompts")
