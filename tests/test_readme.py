@@ -1,11 +1,21 @@
-"""The README is a program: its commands are executed, in order, on a tiny real policy."""
+"""The README is a program: its commands are executed, in order, on a tiny real policy.
+
+Executed are every line of every ``sh`` block, and every launch of the table, on CPUs and with fewer processes. Not
+executed: `pip install`, and the `make` targets, which install from the network (``.ci/run`` is them); DeepSpeed's
+launches, where DeepSpeed is missing, up to what they say then. GPUs are asked for nothing: no test has one.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
+import os
 import re
 import shlex
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,13 +25,20 @@ from toy_pushes import BASE, base_files, connected
 
 from sft.cli import main, parser
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
 BLOCK = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 
 
 def commands() -> list[str]:
     lines = "".join(BLOCK.findall(README.read_text(encoding="utf-8"))).splitlines()
     return [line.split("#")[0].strip() for line in lines if line.strip()]
+
+
+def launches() -> dict[str, str]:
+    """Name of the file for accelerate -> what stands after ``--config_file`` in its row of the table."""
+    rows = re.findall(r"(?m)^\| .* \| `(recipes/accelerate/([\w-]+)\.yaml.*)` \|$", README.read_text(encoding="utf-8"))
+    return {name: options for options, name in rows}
 
 
 def test_every_command_shown_is_a_command() -> None:
@@ -79,3 +96,115 @@ def _executed(tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[st
             text = re.sub(r"(?m)^  max_prompts: .*$", "  max_prompts: 4\n  max_new_tokens: 4", text)
             text = re.sub(r"(?m)^# (publish:|  \w+:)", r"\1", text) + f"  base_model: {BASE}\n"
             recipe.write_text(text, encoding="utf-8")
+
+
+# -- several processes ----------------------------------------------------------------------------------------
+
+TINY = """\
+model: {{name: {model}}}
+demonstrations: {{path: demonstrations.jsonl}}
+split: {{validation: 0.1, test: 0.1, near_duplicates: remove}}
+training: {{learning_rate: 1.0e-2, max_steps: 2, logging_steps: 1, per_device_train_batch_size: 4}}
+fidelity: {{profile: fast, max_prompts: 2, max_new_tokens: 4}}
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def begun(words: list[str], folder: Path, **environment: str) -> subprocess.Popen[str]:
+    """``python -m WORDS`` in ``folder``, without a GPU."""
+    return subprocess.Popen(
+        [sys.executable, "-m", *words],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended(*processes: subprocess.Popen[str]) -> list[tuple[int, str, str]]:
+    """Exit status, stdout and stderr of each. None of them outlives this."""
+    try:
+        said = [process.communicate(timeout=280) for process in processes]
+        return [(process.returncode, *both) for process, both in zip(processes, said, strict=True)]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def test_every_launch_file_has_its_row() -> None:
+    """Seven of them, so a row that the table's pattern no longer finds is not passed over in silence."""
+    assert sorted(launches()) == sorted(path.stem for path in (ROOT / "recipes" / "accelerate").glob("*.yaml"))
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("name", sorted(launches()))
+def test_the_launches_of_the_table_fit(name: str, tiny_model: Path, tmp_path: Path) -> None:
+    """From a folder with a space in its name: ``sft recipes copy``, the line of the table, and a clone is there.
+
+    Two processes instead of four or sixteen; two machines are two launches on this one, of a process each.
+    """
+    folder = tmp_path / "of one's own"
+    folder.mkdir()
+    write_demonstrations(folder / "demonstrations.jsonl", 60)
+    (folder / "recipe.yaml").write_text(TINY.format(model=tiny_model), encoding="utf-8")
+    assert main(["recipes", "copy", f"accelerate/{name}", str(folder)]) == 0
+    options = re.sub(r"--num_processes \d+", "--num_processes 2", launches()[name])
+    options = options.removeprefix("recipes/accelerate/").replace("ADDRESS", "127.0.0.1")
+    words = ["accelerate.commands.launch", "--config_file", *shlex.split(options)]
+    told = ["-m", "sft", "train", "recipe.yaml", "--output", "runs/mine"]
+    if name == "two-machines":
+        words += ["--main_process_port", str(free_port())]
+        second = [
+            "1" if before == "--machine_rank" else word for before, word in zip(["", *words], words, strict=False)
+        ]
+        answers = ended(begun([*words, *told], folder), begun([*second, *told], folder))
+    else:
+        answers = ended(begun([*words, *told], folder))
+    if name.startswith("zero"):
+        if importlib.util.find_spec("deepspeed"):
+            pytest.skip("DeepSpeed is there, and fits on GPUs only")
+        header = (folder / f"{name}.yaml").read_text(encoding="utf-8")
+        assert "Needs `pip install deepspeed`" in header and "DeepSpeed is not installed" in answers[0][2]
+        return
+    assert [code for code, _, _ in answers] == [0] * len(answers), answers
+    assert sum(out.count("runs/mine: 2 steps") for _, out, _ in answers) == 1
+    assert (folder / "runs" / "mine" / "adapter" / "adapter_model.safetensors").is_file()
+    manifest = json.loads((folder / "runs" / "mine" / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["launch"]["processes"] == (1 if name == "one-gpu" else 2)
+
+
+# -- what leaves the machine ----------------------------------------------------------------------------------
+
+
+@pytest.mark.engine
+def test_a_run_sends_nothing_anywhere(tiny_model: Path, tmp_path: Path) -> None:
+    """TRL told the hub of every fit: the model's family, the GPU, how many processes. Nobody had asked the user.
+
+    The user's own environment, in which the client is neither offline nor told to be silent: the hub is asked nothing.
+    """
+    write_demonstrations(tmp_path / "demonstrations.jsonl", 60)
+    (tmp_path / "recipe.yaml").write_text(TINY.format(model=tiny_model), encoding="utf-8")
+    with LoopbackHub() as hub:
+        online = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0"}
+        kept = {name: value for name, value in os.environ.items() if name not in SILENT}
+        process = subprocess.run(
+            [sys.executable, "-m", "sft", "run", "recipe.yaml", "--output", "run"],
+            cwd=tmp_path,
+            env=kept | {"PYTHONPATH": str(ROOT)} | online,
+            capture_output=True,
+            text=True,
+            timeout=280,
+        )
+    assert process.returncode == 0, process.stderr
+    assert not hub.requests
+
+
+#: Variables that silence the hub's client, for tests or by a user who knows of them.
+SILENT = ("HF_HUB_DISABLE_TELEMETRY", "DISABLE_TELEMETRY", "DO_NOT_TRACK", "CI")

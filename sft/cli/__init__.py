@@ -31,6 +31,8 @@ _ONLY_PRINT = ("preview", "plan", "recipes", "report", "compare", "score", "expo
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    # TRL tells the hub of every trainer that it makes: model family, GPU, processes. Read when the client is imported.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         refuse_token(words)
     except UserError as error:
