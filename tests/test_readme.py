@@ -131,7 +131,7 @@ def begun(words: list[str], folder: Path, **environment: str) -> subprocess.Pope
 def ended(*processes: subprocess.Popen[str]) -> list[tuple[int, str, str]]:
     """Exit status, stdout and stderr of each. None of them outlives this."""
     try:
-        said = [process.communicate(timeout=280) for process in processes]
+        said = [process.communicate(timeout=900) for process in processes]
         return [(process.returncode, *both) for process, both in zip(processes, said, strict=True)]
     finally:
         for process in processes:
@@ -200,7 +200,7 @@ def test_a_run_sends_nothing_anywhere(tiny_model: Path, tmp_path: Path) -> None:
             env=kept | {"PYTHONPATH": str(ROOT)} | online,
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=900,
         )
     assert process.returncode == 0, process.stderr
     assert not hub.requests
