@@ -18,6 +18,7 @@ from sft import intervals, metrics
 from sft.demonstrations import HeldOut, fingerprint
 from sft.errors import UserError
 from sft.evidence import FLOORS, GUARDRAIL_LIMITS, Evidence, bar_points
+from sft.metrics import modules
 from sft.observations import Completion, Observations
 from sft.probes import (
     Absent,
@@ -69,7 +70,8 @@ def measure(
     bars = bar_points(bar or {})
     if not held_out:
         raise UserError("fidelity: there are no held-out prompts; set split.test above 0")
-    table = Table(held_out, score_rows(held_out, completions) if rows is None else rows)
+    further = observed.metrics
+    table = Table(held_out, score_rows(held_out, completions, further) if rows is None else rows, further)
     clusters = table.clusters
     floors = [floor for floor in FLOORS if table.ids(floor)]
     if not table.ids("tuned") or not floors:
@@ -339,7 +341,7 @@ def _signature(
         "n": len(observed.held_out),
         "clusters": len({item.cluster for item in observed.held_out}),
         "headline": HEADLINE,
-        "metrics": metrics.signatures() | dict(more),
+        "metrics": metrics.signatures() | modules.signatures(observed.metrics) | dict(more),
         "intervals": "CR2 clustered t (Bell & McCaffrey df); Wilson; Fieller for a sum over a sum; logit t for AUC; "
         f"grouped jackknife for distinct counts; cluster bootstrap {intervals.DRAWS} draws; "
         f"sign-flip {intervals.FLIPS} draws; Greenwood log-log; 95 %",

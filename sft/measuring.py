@@ -18,6 +18,7 @@ from sft import floors, observing, renderings
 from sft.demonstrations import Demonstration, HeldOut, fingerprint, held_out
 from sft.errors import UserError
 from sft.files import weights_hash
+from sft.metrics import modules
 from sft.observations import Completion
 from sft.policies import context_length, load_renderer
 from sft.probes import checkers
@@ -99,6 +100,7 @@ def measure(
     judge = settings.checker or "" if checker is None else checker
     if judge:
         checkers.load(judge)  # one that cannot be used is refused before anything is written
+    modules.demand(settings.metrics)
     work = _plan(subject, profile)
     signature = {
         "template_hash": subject.renderer.template_hash,
@@ -118,6 +120,7 @@ def measure(
         "systems": [],  # whose completions count
         "scored": [],  # whose token scores do
         "bar": settings.bar,
+        "metrics": list(settings.metrics),
         "checker": judge,
         "conflicts": subject.recipe.demonstrations.expert or subject.recipe.demonstrations.conflicts,
         "near_threshold": subject.recipe.split.near_threshold,

@@ -127,6 +127,7 @@ class Observations:
     ``control``: "base" and "tuned" -> windows. ``contaminated``: held-out ids with a near-duplicate left in training;
     None where nobody looked. ``checker``: how an answer is judged right (see ``probes.checkers``); "" for none.
     ``curve``: how validation loss ended: "falling", "rose", "flat", or "" where it was not measured.
+    ``metrics``: ``evaluate`` modules beside ours.
     ``conflicts``: what the recipe did where experts contradict each other ("keep", "majority", or an expert's name).
     """
 
@@ -143,3 +144,4 @@ class Observations:
     checker: str = ""
     curve: str = ""
     conflicts: str = "keep"
+    metrics: Sequence[str] = ()

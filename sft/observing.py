@@ -31,7 +31,7 @@ def write_measurement(run: Run, items: Sequence[HeldOut], facts: Mapping[str, An
     """Write down which prompts were measured and how: ``held-out.jsonl`` and ``measurement.json``.
 
     ``facts``: split, profile, systems (whose completions count), scored (whose token scores do, if others), bar,
-    checker, conflicts, near_threshold, seed, signature.
+    metrics, checker, conflicts, near_threshold, seed, signature.
     """
     write_jsonl(run.held_out_path, (asdict(item) for item in items))
     write_json(run.measurement_path, dict(facts))
@@ -127,6 +127,7 @@ def observe(run: Run) -> Observations:
         prompt_values=_each(run.prompt_values_path, lambda row: PromptValue(**row)),
         contaminated=_contaminated(run, items, train, facts.get("near_threshold", 0.8)),
         checker=facts.get("checker") or "",
+        metrics=tuple(facts.get("metrics") or ()),
         curve=_curve(run),
         conflicts=facts.get("conflicts", "keep"),
     )
@@ -208,7 +209,7 @@ def remeasure(run: Run) -> Scorecard:
     observed = observe(run)
     facts = read_json(run.measurement_path)
     split = facts["split"]
-    rows = fidelity.score_rows(observed.held_out, observed.completions)
+    rows = fidelity.score_rows(observed.held_out, observed.completions, observed.metrics)
     card = fidelity.measure(
         observed,
         bar=facts.get("bar") or {},

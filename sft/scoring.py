@@ -28,6 +28,7 @@ from sft.comparing.comparisons import aligned
 from sft.demonstrations import Demonstration, HeldOut, Message, Source, fingerprint, text_fault
 from sft.errors import DemonstrationsError, Problem, SourceError, SplitError
 from sft.evidence import bar_points
+from sft.metrics import modules
 from sft.observations import Completion
 from sft.phrases import metric_name, system_name
 from sft.probes import checkers
@@ -81,20 +82,23 @@ def score(
     train: Path | None = None,
     checker: str = "",
     bar: Mapping[str, float] | None = None,
+    further: Sequence[str] = (),
     output: Path | None = None,
     fast: bool = False,
 ) -> tuple[Scorecard, Run | None]:
     """The scorecard of what ``path`` holds, and the run folder at ``output`` where one is asked for.
 
     ``train``: the demonstrations that the judged system learned from, for the shortcuts R and K, memorisation and
-    contamination. ``checker``, ``bar``: as in a recipe. ``fast`` leaves out corpus figures (BLEU, chrF++), half of the
-    time that thousands of prompts take. Raises ``DemonstrationsError`` with every bad row,
+    contamination. ``checker``, ``bar``: as in a recipe; ``further``: its ``metrics``.
+    ``fast`` leaves out corpus figures (BLEU, chrF++), half of the time that thousands of prompts take.
+    Raises ``DemonstrationsError`` with every bad row,
     ``SourceError`` for a file that is unusable as a whole, ``SplitError`` for a held-out prompt in ``train``,
     ``UserError`` for a bar or checker that cannot be used, ``RunError`` for an ``output`` that cannot.
     """
     bar_points(bar or {})  # said before anything is written
     if checker:
         checkers.load(checker)
+    modules.demand(further)
     ours = ALWAYS_OURS + (OURS_WITH_TRAINING if train else ())
     answers = read(path, ours=ours)
     learned = _training(train, answers) if train else ()
@@ -106,6 +110,7 @@ def score(
         "profile": "fast" if fast else "full",
         "systems": list(completions),
         "bar": dict(bar or {}),  # as it was given: a share read twice would be another bar
+        "metrics": list(further),
         "checker": checker,
         "conflicts": "keep",
         "near_threshold": NEAR,

@@ -15,6 +15,8 @@ os.environ.update(
     {
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_EVALUATE_OFFLINE": "1",
+        "HF_UPDATE_DOWNLOAD_COUNTS": "0",
         "HF_HUB_DISABLE_XET": "1",  # it talks to the network in code of its own, where no guard of ours sees it
         "TOKENIZERS_PARALLELISM": "false",
         "OMP_NUM_THREADS": "1",

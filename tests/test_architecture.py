@@ -187,9 +187,13 @@ def module_name(path: Path) -> str:
 
 
 def reached_from_the_command_line() -> set[str]:
-    """Modules that ``python -m`` starts, and what they import (in functions too) or start as a module by name."""
+    """Modules that ``python -m`` starts, and what they import (in functions too) or start as a module by name.
+
+    ``evaluate`` loads our metrics from their folders (``--metric sft_chrf``; ``test_metric_modules`` does so).
+    """
     files = {module_name(path): path for path in PACKAGE.rglob("*.py") if "_shipped" not in path.parts}
     waiting, found = [name for name in files if name.endswith("__main__")], set[str]()
+    waiting += [name for name in files if name.startswith("sft.metrics.sft_")]
     while waiting:
         name = waiting.pop()
         if name in found:

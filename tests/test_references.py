@@ -31,6 +31,8 @@ OTHERS = {
     "torchrun": "PyTorch's launcher",
     "even_batches": "an option of accelerate",
     "hf_xxxxxxxx": "a token that is none",
+    "scancel": "a command of SLURM's",
+    "save_only_model": "an option of transformers",
 }
 #: Files that are named and not there, each with the reason.
 ABSENT = {

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,14 @@ import toy_fits  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 from torch.nn.functional import cross_entropy  # noqa: E402
 from toy_fits import demonstrations, fit, recipe_for, renderer_for, rows_for  # noqa: E402
-from transformers import AutoModelForCausalLM  # noqa: E402
+from transformers import AutoModelForCausalLM, TrainerCallback  # noqa: E402
 
 from sft.demonstrations import Demonstration, Message, Source  # noqa: E402
 from sft.errors import TrainingError  # noqa: E402
 from sft.policies import load_policy  # noqa: E402
 from sft.signals import Terminated  # noqa: E402
 from sft.training import Interrupted, latest_checkpoint  # noqa: E402
-from sft.training import keeping as keeping_module  # noqa: E402
-from sft.training.callbacks import Interruption, Record  # noqa: E402
+from sft.training.callbacks import Interruption  # noqa: E402
 from sft.training.sequences import IGNORED, Collator, dataset_of, labels_of  # noqa: E402
 from sft.training.trainer import CloningTrainer  # noqa: E402
 
@@ -81,44 +79,20 @@ def loss_by_hand(model: Any, rows: list[Any]) -> float:
 
 
 class Died(RuntimeError):
-    """Stands for a crash; see :func:`dying`."""
+    """Stands for a crash; see :func:`die`."""
 
 
-@pytest.fixture
-def dying(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """``dying(folder, recipe, method, step)``: fit, and crash when the trainer's ``method`` is called at ``step``."""
+def die(folder: Path, recipe: Any, method: str, step: int, **given: Any) -> None:
+    """Fit, and crash when the trainer's ``method`` is called at ``step``: a trainer of the test's own, by the door."""
 
-    def die(folder: Path, recipe: Any, method: str, step: int, **given: Any) -> None:
-        whole = getattr(CloningTrainer, method)
+    def cut(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.state.global_step >= step:
+            raise Died(method)
+        return getattr(super(dying, self), method)(*args, **kwargs)
 
-        def cut(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if self.state.global_step >= step:
-                raise Died(method)
-            return whole(self, *args, **kwargs)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(CloningTrainer, method, cut)
-            with pytest.raises(Died):
-                fit(recipe, folder, **given)
-
-    yield die
-
-
-@pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The trainer, and every training batch that reaches the loss, as they were."""
-    found: dict[str, Any] = {"batches": []}
-    compute = CloningTrainer.compute_loss
-
-    def record(self: Any, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        found["trainer"] = self
-        found["batches"].append(
-            {key: value.clone() if isinstance(value, torch.Tensor) else value for key, value in inputs.items()}
-        )
-        return compute(self, model, inputs, *args, **kwargs)
-
-    monkeypatch.setattr(CloningTrainer, "compute_loss", record)
-    return found
+    dying = type("Dying", (CloningTrainer,), {method: cut})
+    with pytest.raises(Died):
+        fit(recipe, folder, trainer_class=dying, **given)
 
 
 # -- the loss ---------------------------------------------------------------------------------------------
@@ -154,18 +128,27 @@ def test_what_is_supervised_written_out(tiny_model: Path) -> None:
     )
 
 
-def test_every_row_reaches_the_loss_once_an_epoch_as_it_was_rendered(
-    tiny_model: Path, tmp_path: Path, seen: dict[str, Any]
-) -> None:
+def test_every_row_reaches_the_loss_once_an_epoch_as_it_was_rendered(tiny_model: Path, tmp_path: Path) -> None:
     """TRL appends no end of text, cuts nothing at 1024 tokens, drops no row; padding is ignored."""
     recipe = recipe_for(tiny_model, "training.max_steps=-1", "training.num_train_epochs=2")
     made = demonstrations(10)
     made.append(Demonstration(made[0].prompt, "you " * 1100, source=Source("toy.jsonl", 11)))
     rows = rows_for(recipe, made)
     assert len(rows[10][1]) > 1024
-    fit(recipe, tmp_path / "run", train=made, validation=2)
+    batches: list[dict[str, Any]] = []
+    trainers: list[CloningTrainer] = []
+
+    class Seen(CloningTrainer):
+        """Keeps itself, and every training batch that reaches the loss, as it was."""
+
+        def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+            trainers.append(self)
+            batches.append({key: v.clone() if isinstance(v, torch.Tensor) else v for key, v in inputs.items()})
+            return super().compute_loss(model, inputs, *args, **kwargs)
+
+    fit(recipe, tmp_path / "run", train=made, validation=2, trainer_class=Seen)
     met: list[int] = []
-    for batch in seen["batches"]:
+    for batch in batches:
         shared, *lengths = batch["segments"]
         columns = {key: batch[key][0].tolist() for key in ("input_ids", "labels", "position_ids")}
         begin = {key: values[:shared] for key, values in columns.items()}
@@ -180,7 +163,7 @@ def test_every_row_reaches_the_loss_once_an_epoch_as_it_was_rendered(
             end += length
         assert end == len(columns["input_ids"])
     assert sorted(met[:11]) == sorted(met[11:]) == list(range(11))
-    trainer = seen["trainer"]
+    trainer = trainers[0]
     assert len(trainer.train_dataset) == 11
     assert trainer.train_dataset["labels"] == dataset_of(rows)["labels"]
     assert trainer.args.report_to == []
@@ -189,19 +172,16 @@ def test_every_row_reaches_the_loss_once_an_epoch_as_it_was_rendered(
     }  # fmt: skip
 
 
-def test_the_engine_that_changes_rows_is_refused(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_engine_that_changes_rows_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     """Should a release of trl append an end of text to ready ids after all, nothing is trained."""
-    made = CloningTrainer.__init__
 
-    def meddle(self: Any, *args: Any, **kwargs: Any) -> None:
-        made(self, *args, **kwargs)
-        self.train_dataset = self.train_dataset.map(lambda row: {"labels": [*row["labels"], 0]})
+    class Meddling(CloningTrainer):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.train_dataset = self.train_dataset.map(lambda row: {"labels": [*row["labels"], 0]})
 
-    monkeypatch.setattr(CloningTrainer, "__init__", meddle)
     with pytest.raises(TrainingError, match="the trainer changed 'labels'"):
-        fit(recipe_for(tiny_model), tmp_path / "run")
+        fit(recipe_for(tiny_model), tmp_path / "run", trainer_class=Meddling)
 
 
 def test_padding_is_never_a_target() -> None:
@@ -380,16 +360,13 @@ def test_a_validation_loss_that_is_no_number_says_so(poisoned: Path, tmp_path: P
         fit(recipe_for(poisoned), tmp_path / "run", validation=with_z(demonstrations(4, first=101), 2))
 
 
-def test_a_gradient_that_is_no_number_stops_before_it_spoils_the_weights(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_gradient_that_is_no_number_stops_before_it_spoils_the_weights(tiny_model: Path, tmp_path: Path) -> None:
     """Not only on steps that are logged; the rows are those of all parts of the accumulated batch."""
-    clip = CloningTrainer._clip_grad_norm
-    monkeypatch.setattr(
-        CloningTrainer,
-        "_clip_grad_norm",
-        lambda self, model: torch.tensor(torch.inf) if self.state.global_step == 1 else clip(self, model),
-    )
+
+    class Bursting(CloningTrainer):
+        def _clip_grad_norm(self, model: Any) -> Any:
+            return torch.tensor(torch.inf) if self.state.global_step == 1 else super()._clip_grad_norm(model)
+
     recipe = recipe_for(
         tiny_model, "training.logging_steps=4", "training.per_device_train_batch_size=1",
         "training.gradient_accumulation_steps=3",
@@ -397,7 +374,7 @@ def test_a_gradient_that_is_no_number_stops_before_it_spoils_the_weights(
     with pytest.raises(
         TrainingError, match=r"^step 2: the gradient's norm is inf on the rows (toy\.jsonl:\d+(, )?){3};"
     ):
-        fit(recipe, tmp_path / "run")
+        fit(recipe, tmp_path / "run", trainer_class=Bursting)
 
 
 def test_a_tokenizer_of_another_model_is_refused(tiny_model: Path, tmp_path: Path) -> None:
@@ -421,22 +398,18 @@ def test_nothing_to_train_on_and_layers_that_are_not_there(tiny_model: Path, tmp
         fit(recipe_for(tiny_model, "adapter.target_modules=[no_such_layer]"), tmp_path / "layer")
 
 
-def test_an_adapter_that_was_saved_empty_is_noticed(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_adapter_that_was_saved_empty_is_noticed(tiny_model: Path, tmp_path: Path) -> None:
     """Engines have saved adapters of 40 bytes. Nothing appears under the name that means: trained."""
     from safetensors.torch import save_file
 
-    whole = CloningTrainer.save_model
+    class Emptying(CloningTrainer):
+        def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+            super().save_model(output_dir, _internal_call)
+            if not _internal_call:
+                save_file({}, Path(str(output_dir)) / "adapter_model.safetensors")
 
-    def empty(self: Any, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        whole(self, output_dir, _internal_call)
-        if not _internal_call:
-            save_file({}, Path(str(output_dir)) / "adapter_model.safetensors")
-
-    monkeypatch.setattr(CloningTrainer, "save_model", empty)
     with pytest.raises(TrainingError, match="what the trainer saved is not what was fitted"):
-        fit(recipe_for(tiny_model), tmp_path / "run")
+        fit(recipe_for(tiny_model), tmp_path / "run", trainer_class=Emptying)
     assert not (tmp_path / "run" / "adapter").exists()
 
 
@@ -523,10 +496,10 @@ def test_ctrl_c_saves_a_checkpoint_and_the_run_goes_on_from_there(
     ],
 )
 def test_a_run_may_die_anywhere(
-    tiny_model: Path, tmp_path: Path, never_stopped: tuple[Path, Any], dying: Any, method: str, step: int
+    tiny_model: Path, tmp_path: Path, never_stopped: tuple[Path, Any], method: str, step: int
 ) -> None:
     recipe = recipe_for(tiny_model, *UNEVEN)
-    dying(tmp_path / "run", recipe, method, step)
+    die(tmp_path / "run", recipe, method, step)
     assert not (tmp_path / "run" / "adapter").exists()
     fitted = fit(recipe, tmp_path / "run", resume=True)
     folder, expected = never_stopped
@@ -534,56 +507,55 @@ def test_a_run_may_die_anywhere(
     assert without_clock(fitted) == without_clock(expected)
 
 
-def test_a_run_may_die_twice(tiny_model: Path, tmp_path: Path, never_stopped: tuple[Path, Any], dying: Any) -> None:
+def test_a_run_may_die_twice(tiny_model: Path, tmp_path: Path, never_stopped: tuple[Path, Any]) -> None:
     recipe = recipe_for(tiny_model, *UNEVEN)
-    dying(tmp_path / "run", recipe, "training_step", 3)
-    dying(tmp_path / "run", recipe, "training_step", 7, resume=True)
+    die(tmp_path / "run", recipe, "training_step", 3)
+    die(tmp_path / "run", recipe, "training_step", 7, resume=True)
     fitted = fit(recipe, tmp_path / "run", resume=True)
     folder, expected = never_stopped
     assert_same(tmp_path / "run", folder)
     assert without_clock(fitted) == without_clock(expected)
 
 
-def test_a_run_that_ends_within_an_epoch_takes_no_further_step(tiny_model: Path, tmp_path: Path, dying: Any) -> None:
+def test_a_run_that_ends_within_an_epoch_takes_no_further_step(tiny_model: Path, tmp_path: Path) -> None:
     """The trainer takes up the epoch it finds unfinished, though the steps of the run are all done."""
     recipe = recipe_for(tiny_model, "training.per_device_train_batch_size=2")
     fit(recipe, tmp_path / "whole")
-    dying(tmp_path / "run", recipe, "_load_best_model", 4)
+    die(tmp_path / "run", recipe, "_load_best_model", 4)
     assert fit(recipe, tmp_path / "run", resume=True).steps == 4
     assert_same(tmp_path / "run", tmp_path / "whole")
 
 
 @pytest.mark.parametrize(("method", "extra"), [("training_step", 1), ("_load_best_model", 2)])
 def test_patience_used_up_before_the_interruption_counts(
-    tiny_model: Path, tmp_path: Path, dying: Any, method: str, extra: int
+    tiny_model: Path, tmp_path: Path, method: str, extra: int
 ) -> None:
     """The trainer would begin to count anew, and train on after it had stopped."""
     recipe, given = conflicting(tiny_model, "training.early_stopping_patience=2")
     whole = fit(recipe, tmp_path / "whole", **given)
-    dying(tmp_path / "run", recipe, method, whole.best_step + extra, **given)
+    die(tmp_path / "run", recipe, method, whole.best_step + extra, **given)
     fitted = fit(recipe, tmp_path / "run", resume=True, **given)
     assert without_clock(fitted) == without_clock(whole)
     assert_same(tmp_path / "run", tmp_path / "whole")
 
 
-def test_ctrl_c_within_an_epoch_is_no_end_of_one(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_within_an_epoch_is_no_end_of_one(tiny_model: Path, tmp_path: Path) -> None:
     """Validation after every epoch; a look in between would be one more than the run never stopped has."""
     over = ("training.eval_strategy=epoch", "training.num_train_epochs=2", "training.max_steps=-1")
     recipe = recipe_for(tiny_model, *over, eval_steps=None)
     fit(recipe, tmp_path / "whole")
-    moved = Record.on_step_end
 
-    def interrupt(self: Any, args: Any, state: Any, control: Any, **others: Any) -> None:
-        moved(self, args, state, control, **others)
-        if state.global_step == 2:
-            signal.raise_signal(signal.SIGINT)
+    class Pressing(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step == 2:
+                signal.raise_signal(signal.SIGINT)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Record, "on_step_end", interrupt)
-        with pytest.raises(Interrupted, match="stopped at step 2, checkpoint saved"):
-            fit(recipe, tmp_path / "run")
+    class Pressed(CloningTrainer):
+        def __init__(self, *args: Any, callbacks: Any, **kwargs: Any) -> None:
+            super().__init__(*args, callbacks=[Pressing(), *callbacks], **kwargs)
+
+    with pytest.raises(Interrupted, match="stopped at step 2, checkpoint saved"):
+        fit(recipe, tmp_path / "run", trainer_class=Pressed)
     assert values(tmp_path / "run", "eval_loss") == []
     fit(recipe, tmp_path / "run", resume=True)
     assert_same(tmp_path / "run", tmp_path / "whole")
@@ -603,19 +575,18 @@ def test_twice_stops_at_once(number: int, stop: type[BaseException], monkeypatch
     assert signal.getsignal(number) is before
 
 
-def test_an_old_adapter_is_replaced_only_by_a_whole_one(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_old_adapter_is_replaced_only_by_a_whole_one(tiny_model: Path, tmp_path: Path) -> None:
     """What a crash left half-saved is cleared away the next time."""
     half = tmp_path / "run" / ".adapter-unfinished"
 
-    def crash(*_: Any, **__: Any) -> None:
-        raise Died("while saving")
+    class Crashing(CloningTrainer):
+        def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+            super().save_model(output_dir, _internal_call)
+            if not _internal_call:
+                raise Died("while saving")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(keeping_module, "_check_saved", crash)
-        with pytest.raises(Died):
-            fit(recipe_for(tiny_model), tmp_path / "run")
+    with pytest.raises(Died):
+        fit(recipe_for(tiny_model), tmp_path / "run", trainer_class=Crashing)
     assert half.is_dir()
     assert not (tmp_path / "run" / "adapter").exists()
     fit(recipe_for(tiny_model), tmp_path / "run", resume=True)

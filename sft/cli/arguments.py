@@ -132,6 +132,7 @@ def parser() -> argparse.ArgumentParser:
         help="what has to be cleared, e.g. --bar chrf=60",
     )
     _takes_checker(score)
+    _takes_metrics(score)
     score.add_argument("--fast", action="store_true", help="leave out corpus figures (BLEU, chrF++)")
     score.add_argument("--output", "-o", type=Path, help="write a run directory with a report (default: print only)")
     _takes_json(score)
@@ -246,6 +247,17 @@ def _takes_checker(one: argparse.ArgumentParser) -> None:
         "--checker",
         metavar="SPEC",
         help="which answers are right: final-number, regex:PATTERN, module:function or file.py:function",
+    )
+
+
+def _takes_metrics(one: argparse.ArgumentParser) -> None:
+    one.add_argument(
+        "--metric",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a metric of the evaluate library beside ours: the path of a module (which is run) or a name in its cache "
+        "or on the hub; NAME:KEY where it gives several figures; repeatable",
     )
 
 

@@ -148,6 +148,7 @@ def score(options: argparse.Namespace) -> None:
         train=options.train,
         checker=options.checker or "",
         bar=bar,
+        further=options.metric,
         output=options.output,
         fast=options.fast,
     )

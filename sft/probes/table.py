@@ -13,6 +13,7 @@ from sft import intervals, metrics
 from sft.cores import in_parts
 from sft.demonstrations import HeldOut
 from sft.errors import UserError
+from sft.metrics import modules
 from sft.observations import Completion
 from sft.probes import estimates
 from sft.scorecards import Gain, SystemScores
@@ -34,7 +35,9 @@ MANY = 10_000
 Row = dict[str, Any]
 
 
-def score_rows(held_out: Sequence[HeldOut], completions: Mapping[str, Mapping[str, Completion]]) -> list[Row]:
+def score_rows(
+    held_out: Sequence[HeldOut], completions: Mapping[str, Mapping[str, Completion]], further: Sequence[str] = ()
+) -> list[Row]:
     """Scores of every system on every held-out prompt, prompt by prompt: the lines of ``scores.jsonl``.
 
     ``completions``: system -> held-out id -> completion. E needs none: each reference is scored against
@@ -42,31 +45,33 @@ def score_rows(held_out: Sequence[HeldOut], completions: Mapping[str, Mapping[st
     nearest of them; there everybody leaves one reference out in turn, so that E, which has one less, is no worse off.
     Of more than :data:`TURNS` references to a prompt, that many are drawn by its id, each against all the others:
     that leaves the mean of both figures as it would be with all (a U-statistic's incomplete form, Blom 1976).
+    ``further``: ``evaluate`` modules beside ours (``metrics.modules``), each a column under its label.
     """
     asked = [(item, {system: written.get(item.id) for system, written in completions.items()}) for item in held_out]
     systems = max(1, len(completions))
-    return [row for rows in in_parts(_some_rows, asked, least=MANY // systems) for row in rows]
+    return [row for rows in in_parts(_some_rows, asked, tuple(further), least=MANY // systems) for row in rows]
 
 
-def _some_rows(asked: Sequence[tuple[HeldOut, Mapping[str, Completion | None]]]) -> list[Row]:
+def _some_rows(asked: Sequence[tuple[HeldOut, Mapping[str, Completion | None]]], further: Sequence[str]) -> list[Row]:
     """The lines of some prompts, each with what every system wrote."""
     rows: list[Row] = []
     for item, written in asked:
         head = {"id": item.id, "cluster": item.cluster}
         expert = _mean([len(metrics.nfc(text)) for text in item.references])
         for system, completion in written.items():
-            row: Row = {**head, "system": system, **dict.fromkeys((*metrics.METRICS, NEAREST))}
+            names = (*metrics.METRICS, *map(modules.label, further), NEAREST)
+            row: Row = {**head, "system": system, **dict.fromkeys(names)}
             row |= {"characters": None, "expert_characters": expert, "words": None}
             row |= {"finished": None, "empty": None}
             if completion is not None:
                 text = completion.text
-                scored = [metrics.score(text, reference) for reference in item.references]
+                scored = [_scores(text, reference, further) for reference in item.references]
                 row |= _means(scored) | {NEAREST: _nearest([scores[HEADLINE] for scores in scored])}
                 row |= {"characters": len(metrics.nfc(text)), "words": word_count(text)}
                 row |= {"finished": completion.finished, "empty": not text.strip()}
             rows.append(row)
         if len(item.references) > 1:
-            rows.append({**head, "system": "E", **_another_expert(item)})
+            rows.append({**head, "system": "E", **_another_expert(item, further)})
     return rows
 
 
@@ -74,8 +79,13 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
+def _scores(text: str, reference: str, further: Sequence[str]) -> dict[str, float]:
+    """All metrics for one pair: ours in points, others in a unit of their own."""
+    return metrics.score(text, reference) | {modules.label(n): modules.load(n)(text, reference) for n in further}
+
+
 def _means(scored: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {name: _mean([scores[name] for scores in scored]) for name in metrics.METRICS}
+    return {name: _mean([scores[name] for scores in scored]) for name in scored[0]}
 
 
 def _nearest(scores: Sequence[float]) -> float:
@@ -86,14 +96,14 @@ def _nearest(scores: Sequence[float]) -> float:
     return ((len(scores) - 1) * best + second) / len(scores)
 
 
-def _another_expert(item: HeldOut) -> dict[str, float]:
+def _another_expert(item: HeldOut, further: Sequence[str]) -> dict[str, float]:
     """Each reference, or each of those drawn, against all the others of its prompt."""
     references = item.references
     turns = list(range(len(references)))
     if len(turns) > TURNS:  # drawn from the texts in their own order: that of the file must not change a figure
         turns.sort(key=references.__getitem__)
         turns = random.Random(item.id).sample(turns, TURNS)
-    scored = [[metrics.score(references[i], other) for j, other in enumerate(references) if i != j] for i in turns]
+    scored = [[_scores(references[i], other, further) for j, other in enumerate(references) if i != j] for i in turns]
     nearest = _mean([max(scores[HEADLINE] for scores in one) for one in scored])
     return _means([scores for one in scored for scores in one]) | {NEAREST: nearest}
 
@@ -106,7 +116,8 @@ def word_count(text: str) -> int:
 class Table:
     """Rows by system and prompt, in held-out order. Raises ``ValueError`` when held-out ids repeat."""
 
-    def __init__(self, held_out: Sequence[HeldOut], rows: Sequence[Row]) -> None:
+    def __init__(self, held_out: Sequence[HeldOut], rows: Sequence[Row], further: Sequence[str] = ()) -> None:
+        self.further = [modules.label(name) for name in further]
         self.clusters = {item.id: item.cluster for item in held_out}
         if len(self.clusters) != len(held_out):
             raise ValueError("held-out ids repeat; merge demonstrations of one prompt with held_out()")
@@ -144,11 +155,12 @@ class Table:
         return tuple(int(v) for v in self.column(system, "words", self.ids(system)))
 
     def summary(self, system: str) -> SystemScores:
-        """Means over scored prompts: metrics in points, rates as shares, length against the expert's."""
+        """Means over scored prompts: our metrics in points, others as they are, rates as shares, length as a ratio."""
         ids = self.ids(system)
         labels = self.labels(ids)
         names = [*metrics.METRICS, *([NEAREST] if self.several and NEAREST in self._rows[system][ids[0]] else [])]
         scores = {name: estimates.points(self.column(system, name, ids), labels) for name in names}
+        scores |= {name: estimates.mean(self.column(system, name, ids), labels) for name in self.further}
         if system == "E":
             note = f"each expert against the others, on {len(ids)} prompts answered by several"
             if self._drawn:

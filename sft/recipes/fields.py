@@ -377,6 +377,11 @@ class Fidelity(_Section):
         description="What tells a right completion: `final-number`, `regex:PATTERN`, or `module:function` (which is "
         "run), called with completion and reference.",
     )
+    metrics: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
+        default=(),
+        description="Metrics of the `evaluate` library beside ours, by the path of a module (which is run) or by a "
+        "name in its cache or on the hub; where one gives several figures, `NAME:KEY`. Shown, and judged in nothing.",
+    )
     seed: Seed = Field(default=0, description="Seed of every draw of the measurement: samples, folds, resampling.")
     bar: dict[str, float] = Field(
         default={},
@@ -391,6 +396,8 @@ class Fidelity(_Section):
             yield Complaint(("systems",), "has nothing to compare the clone with", "add B0, or R, K and P")
         if len(set(self.systems)) < len(self.systems):
             yield Complaint(("systems",), "names a system twice", "list each system once")
+        if len(set(self.metrics)) < len(self.metrics):
+            yield Complaint(("metrics",), "names a metric twice", "list each metric once")
         if len(set(self.control)) < len(self.control):
             yield Complaint(("control",), "names a file twice", "list each file once")
         for metric, value in self.bar.items():
