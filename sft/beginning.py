@@ -10,13 +10,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sft import formats, recipes, sources, splits
+from sft import formats, recipes, records, sources, splits
 from sft.changes import Changes, differing, hold, identity_of, refuse_trained_on, trained_policy
-from sft.demonstrations import Demonstration, fingerprint
+from sft.demonstrations import Demonstration
 from sft.errors import RunError
 from sft.gathering import Gathered, gather
+from sft.hashes import Digest
 from sft.recipes import Recipe, Resolved
-from sft.runs import Run, differences, read_json, read_jsonl, write_json, write_jsonl, write_text
+from sft.runs import Run, differences, write_json, write_jsonl, write_text
 from sft.sharing import demand_all_started, is_main, rank_and_world, say, tell
 from sft.splits import Splits
 
@@ -165,10 +166,13 @@ def prepare(
             "written": resolved.written,
             "resolved": resolved.to_dict(),
             "origins": resolved.origins,
-            "fingerprint": recipe.fingerprint(),
+            "fingerprint": Digest.by("v1", recipe.fingerprint()),
         },
         "data": {"hash": split["data_hash"], "rows": gathered.ledger.rows, "paths": list(recipe.demonstrations.paths)},
-        "split": {"hash": fingerprint(split), "counts": {k: len(v) for k, v in gathered.splits.parts.items()}},
+        "split": {
+            "hash": splits.split_digest(split, split["data_hash"]),
+            "counts": {k: len(v) for k, v in gathered.splits.parts.items()},
+        },
         "seeds": {"split": recipe.split.seed, "training": recipe.training.seed},
     }
     if resume and (folder / "manifest.json").exists():
@@ -180,7 +184,7 @@ def prepare(
             raise
         return run
     was_there = folder.exists()
-    run = Run.create(folder, **facts)
+    run = Run.create(folder, **facts, files={})
     try:
         _write(run, resolved, gathered, split)
     except BaseException:
@@ -204,17 +208,45 @@ def _go_on(
     changes = _recipe_changes(recorded["recipe"]["resolved"], facts["recipe"]["resolved"])
     changes |= differing(recorded, {"data": facts["data"], "split": facts["split"]})
     noted = hold(run, changes, allow=allow_change)
-    there = run.split_path.exists() and run.demonstrations_path.exists() and run.ledger_path.exists()
-    if any(not name.startswith("recipe.fidelity.") for name in changes) or not there:
-        if changes and there:
-            refuse_trained_on(run, load_splits(run).train, gathered.splits)
+    there = _all_there(run)
+    anew = any(not name.startswith("recipe.fidelity.") for name in changes)
+    if there:
+        known = load_splits(run)
+        if anew:
+            refuse_trained_on(run, known.train, gathered.splits)
+    settled = _as_recorded(recorded, facts) | {"changes": noted}
+    if anew:  # the manifest first: files that have lost their seals are written again, whatever comes in between
+        seals = {name: one for name, one in recorded.get("files", {}).items() if name not in _OWN}
+        run.update_manifest(**settled, files=seals)
+    if anew or not there:
         _write(run, resolved, gathered, split)
-    elif changes:
+    elif gathered.others and not run.others_path.exists():  # a run of before there was such a file gets one too
+        _write_others(run, gathered)
+    if changes and not anew:  # the manifest last: what comes in between finds the same changes again
         _write_recipe(run, resolved)
-    _write_others(run, gathered)
-    if changes:  # last: what comes in between finds the same changes again
-        run.update_manifest(**facts, changes=noted)
-        _say_changes(changes)
+        run.update_manifest(**settled)
+    _say_changes(changes)
+
+
+#: Files that say what a run is made of, each of which is sealed when it is written.
+_OWN = ("demonstrations.jsonl", "split.json", "others.jsonl")
+
+
+def _all_there(run: Run) -> bool:
+    """Whether the files of the beginning were written to their end; of an older run, which has no seals, are there."""
+    seals = run.manifest.get("files")
+    sealed = seals is None or {run.split_path.name, run.demonstrations_path.name} <= seals.keys()
+    return sealed and run.split_path.exists() and run.demonstrations_path.exists() and run.ledger_path.exists()
+
+
+def _as_recorded(recorded: Mapping[str, Any], facts: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """``facts``, in which a hash of the same thing by an earlier rule stays as it is: others refer to it."""
+    settled = {name: dict(part) for name, part in facts.items()}
+    for name in ("data", "split"):
+        known = recorded.get(name, {}).get("hash")
+        if settled[name]["hash"].is_of(known):
+            settled[name]["hash"] = known
+    return settled
 
 
 def _recipe_changes(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> Changes:
@@ -227,6 +259,7 @@ def _recipe_changes(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> 
 
 def _write(run: Run, resolved: Resolved, gathered: Gathered, split: Mapping[str, Any]) -> None:
     _write_recipe(run, resolved)
+    records.unseal(run, _OWN)
     write_json(run.split_path, split)
     write_json(run.ledger_path, gathered.ledger.to_dict())
     run.rejected_path.unlink(missing_ok=True)
@@ -246,22 +279,19 @@ def _write_recipe(run: Run, resolved: Resolved) -> None:
 
 
 def _write_others(run: Run, gathered: Gathered) -> None:
-    if gathered.others and not run.others_path.exists():  # a run of before there was such a file gets one too
+    """What further experts wrote, where somebody did; and the seal on all that the run is made of."""
+    if gathered.others:
         write_jsonl(run.others_path, (d.to_dict() for d in gathered.others))
+    records.seal(run, [run.path / name for name in _OWN])
 
 
 def load_splits(run: Run) -> Splits:
     """The splits as the run recorded them. Raises ``RunError`` when its files are gone or were altered."""
-    parts: dict[str, list[Demonstration]] = {"train": [], "validation": [], "test": []}
-    try:
-        for row in read_jsonl(run.demonstrations_path):
-            parts[row["split"]].append(Demonstration.from_dict(row))
-        made = Splits(*(tuple(part) for part in parts.values()))
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(
-            f"{run.demonstrations_path}: is not as it was written ({error}); restore it from a copy"
-        ) from error
-    splits.check_manifest(read_json(run.split_path), made)
+    for path in (run.demonstrations_path, run.split_path):
+        if not records.there(run, path):
+            raise RunError(f"{path}: is gone; restore it from a copy, or start a new run in another folder")
+    made = Splits(**{name: tuple(part) for name, part in records.parts(run).items()})
+    splits.check_manifest(records.value(run, run.split_path), made)
     return made
 
 
@@ -270,12 +300,7 @@ def load_others(run: Run) -> list[Demonstration]:
 
     Raises ``RunError`` when the file was altered.
     """
-    if not run.others_path.exists():
-        return []
-    try:
-        return [Demonstration.from_dict(row) for row in read_jsonl(run.others_path)]
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{run.others_path}: is not as it was written ({error}); restore it from a copy") from error
+    return records.demonstrations(run, run.others_path) if records.there(run, run.others_path) else []
 
 
 def load_recipe(run: Run) -> Recipe:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sft.checkpoints import latest_checkpoint, step_of
 from sft.demonstrations import Demonstration
 from sft.errors import RunError
+from sft.hashes import Digest
 from sft.runs import Run, differences, now, read_json
 
 if TYPE_CHECKING:
@@ -166,10 +167,10 @@ def identity_of(source: BaseSource, folder: str) -> dict[str, Any]:
     return found | {"architecture": {key: values[key] for key in _SHAPES if values.get(key) is not None}}
 
 
-def _digest(files: Iterable[Path]) -> str:
-    """32 hex digits of the names and the content of ``files``."""
+def _digest(files: Iterable[Path]) -> Digest:
+    """One hash of the names and the content of ``files``."""
     whole = hashlib.sha256()
     for file in files:
         with file.open("rb") as opened:
             whole.update(f"{file.name}\0{hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
-    return whole.hexdigest()[:32]
+    return Digest.by("v1", whole.hexdigest()[:32])

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sft import formats, recipes, sources, splits
+from sft import formats, recipes, records, sources, splits
 from sft.demonstrations import Demonstration, fingerprint
 from sft.errors import PolicyError, SourceError, SplitError, UserError
 from sft.files import weights_hash
+from sft.hashes import Digest
 from sft.loop import is_main, trained_policy
 from sft.recipes import Recipe
 from sft.runs import Run, write_jsonl
@@ -90,7 +91,7 @@ def _begun(
     if not is_main() and not tell(None):
         raise SystemExit(2)  # the first process says why
     try:
-        experts, learned = _read(held_out), _read(train) if train is not None else []
+        experts, learned = _read(held_out, held_out=True), _read(train) if train is not None else []
         if is_main():
             _refuse_leaks(learned, experts, train or "", held_out)
         clone = _find(target, base)
@@ -262,10 +263,13 @@ def _recipe(clone: _Clone, demonstrations: str, template: str, max_prompts: int 
 # -- the demonstrations ---------------------------------------------------------------------------------------
 
 
-def _read(reference: str) -> list[Demonstration]:
-    """Every demonstration of a file, without repetitions. Raises ``SourceError`` or ``DemonstrationsError``."""
+def _read(reference: str, *, held_out: bool = False) -> list[Demonstration]:
+    """Every demonstration of a file, without repetitions; ``held_out``: as in ``formats.read``.
+
+    Raises ``SourceError`` or ``DemonstrationsError``.
+    """
     path = sources.resolve_demonstrations(reference)
-    demonstrations = splits.deduplicate(formats.read(path, name=reference).demand())[0]
+    demonstrations = splits.deduplicate(formats.read(path, name=reference, held_out=held_out).demand())[0]
     if not demonstrations:
         raise SourceError(f"{reference}: holds no demonstrations; name another file")
     return demonstrations
@@ -307,16 +311,17 @@ def _open(output: Path, subject: Any, target: str, paths: Sequence[str | None]) 
     """The run folder, new or the one of the same measurement. Raises ``RunError``."""
     parts = {"train": subject.train, "test": subject.held_out}
     ids = {name: sorted(d.id for d in part) for name, part in parts.items()}
+    split = Digest.by("v1", fingerprint(ids))
     facts = {
         "clone": {"target": target, "hash": subject.facts["weights_hash"]},
         "base": _of_base(subject),
         "template": {"hash": subject.renderer.template_hash, "choice": subject.recipe.model.template},
         "data": {
-            "hash": fingerprint([[d.to_dict(content_only=True) for d in part] for part in parts.values()]),
+            "hash": splits.data_digest(parts),
             "rows": sum(map(len, parts.values())),
             "paths": [path for path in paths if path is not None],
         },
-        "split": {"hash": fingerprint(ids), "counts": {name: len(part) for name, part in parts.items()}},
+        "split": {"hash": split, "counts": {name: len(part) for name, part in parts.items()}},
     }
     if (output / "manifest.json").exists():
         run = Run.open(output, writing=True)
@@ -325,7 +330,10 @@ def _open(output: Path, subject: Any, target: str, paths: Sequence[str | None]) 
         except BaseException:
             run.close()
             raise
-        return run
-    run = Run.create(output, **facts)
-    write_jsonl(run.demonstrations_path, (d.to_dict() | {"split": name} for name, part in parts.items() for d in part))
+    else:
+        run = Run.create(output, **facts)
+    if not run.demonstrations_path.exists():  # new, or killed before it was written
+        rows = (d.to_dict() | {"split": name} for name, part in parts.items() for d in part)
+        write_jsonl(run.demonstrations_path, rows)
+        records.seal(run, [run.demonstrations_path])
     return run

@@ -18,6 +18,7 @@ from sft import intervals, metrics
 from sft.demonstrations import HeldOut, fingerprint
 from sft.errors import UserError
 from sft.evidence import FLOORS, GUARDRAIL_LIMITS, Evidence, bar_points
+from sft.hashes import Digest
 from sft.metrics import modules
 from sft.observations import Completion, Observations
 from sft.probes import (
@@ -337,7 +338,7 @@ def _signature(
 ) -> dict[str, Any]:  # fmt: skip
     """What the numbers hang on: the caller's part (template hash, decoding), completed with ours."""
     return {
-        "held_out_hash": fingerprint([asdict(item) for item in observed.held_out]),
+        "held_out_hash": Digest.by("v1", fingerprint([asdict(item) for item in observed.held_out])),
         "n": len(observed.held_out),
         "clusters": len({item.cluster for item in observed.held_out}),
         "headline": HEADLINE,

@@ -8,23 +8,28 @@ the new one, never half of either; :func:`append_jsonl` loses at most the row it
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import math
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from sft.errors import RunError
+from sft.hashes import Digest
 
 __all__ = [
     "Appender",
     "append_jsonl",
+    "clear_temporaries",
     "finite",
+    "numbered_rows",
     "open_append",
     "read_json",
     "read_jsonl",
@@ -37,24 +42,83 @@ __all__ = [
 ]
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 ``text`` to ``path`` so that it is there whole or not at all, also after a power cut.
+#: ``.NAME.PROCESS-RANDOM.tmp``; of so many characters of the name.
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?:(?P<process>\d+)-)?[0-9a-f]{8}\.tmp", re.DOTALL)
+_NAMED = 100
+#: A temporary file that does not say whose it is counts as left behind after an hour.
+_OLD_SECONDS = 3600
 
-    Raises ``RunError`` (disk full, folder read-only, ...); the old file, if any, is then untouched.
+
+def write_text(path: Path, text: str | Iterable[str]) -> None:
+    """Write UTF-8 ``text``, whole or in pieces, so that ``path`` is there whole or not at all, also after a power cut.
+
+    Raises ``RunError`` (disk full, folder read-only, ...); the old file, if any, is then untouched. A device or a
+    pipe is written into as it stands, for nothing can be put in its place.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    pieces = [text] if isinstance(text, str) else text
     with sentences(path):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            with path.open("wb") as device:
+                device.writelines(piece.encode("utf-8") for piece in pieces)
+            return
+        clear_temporaries(path.parent, path.name)
+        temporary = path.with_name(f".{path.name[:_NAMED]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
         try:
             with temporary.open("xb") as file:
-                file.write(text.encode("utf-8"))
+                _hold(file)
+                file.writelines(piece.encode("utf-8") for piece in pieces)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(path)
+                temporary.replace(path)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink()
             raise
         sync_folder(path.parent)
+
+
+def clear_temporaries(folder: Path, name: str = "", *, alone: bool = False) -> None:
+    """Remove what a killed process was writing into ``folder`` (for the file ``name`` only, if given).
+
+    ``alone``: nobody else can be writing there, so that also goes what says of no process that it is its own.
+
+    A file of a process that lives is left alone: its name says which process writes it, and that process holds a lock
+    on it, which also tells where the folder is shared with another machine. What cannot be removed stays.
+    """
+    with suppress(OSError):
+        for entry in os.scandir(folder):
+            found = _TEMPORARY.fullmatch(entry.name)
+            if found and name[:_NAMED] in ("", found["name"]) and not _is_being_written(entry, found["process"], alone):
+                with suppress(OSError):
+                    Path(entry.path).unlink()
+
+
+def _is_being_written(entry: os.DirEntry[str], process: str | None, alone: bool) -> bool:
+    """Whether the process that made the temporary file ``entry`` may still live."""
+    if process is None:  # of a release that wrote no number and held no lock
+        return not alone and time.time() - entry.stat().st_mtime < _OLD_SECONDS
+    if int(process) != os.getpid():
+        try:
+            os.kill(int(process), 0)
+        except (ProcessLookupError, OverflowError):
+            pass
+        except PermissionError:  # somebody else's
+            return True
+        else:
+            return True
+    with Path(entry.path).open("rb") as file:
+        return not _hold(file)
+
+
+def _hold(file: IO[bytes]) -> bool:
+    """Lock an open file for this process; False where another one holds it. True on file systems without locks."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -64,7 +128,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write ``rows`` one a line, atomically."""
-    write_text(path, "".join(map(_line, rows)))
+    write_text(path, map(_line, rows))
 
 
 def append_jsonl(path: Path, row: Mapping[str, Any], *, sync: bool = False) -> None:
@@ -125,19 +189,22 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
     Raises ``RunError`` with the line's number. Lines end at ``\\n`` only: U+2028 inside a completion is text.
     """
-    rows: list[dict[str, Any]] = []
+    return [row for _, row in numbered_rows(path)]
+
+
+def numbered_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """As :func:`read_jsonl`, one after another, each with the number of its line."""
     with sentences(path, reading=True), path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
             row = _parsed(line)
             if row is not None:
-                rows.append(row)
+                yield number, row
             elif line.endswith(b"\n"):
                 raise RunError(
                     f"{path}:{number}: this line is no JSON object; restore the file, or delete it to redo that step"
                 )
-    return rows
 
 
 def read_json(path: Path) -> Any:
@@ -206,13 +273,43 @@ def finite(value: Any) -> Any:
     return value
 
 
-def weights_hash(folder: Path) -> str:
-    """One hash of the weights in ``folder``: its safetensors files, or the ``.bin`` files where there are none."""
-    whole = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin")):
-        with sentences(path, reading=True), path.open("rb") as file:
-            whole.update(f"{hashlib.file_digest(file, 'sha256').hexdigest()} {path.name}\n".encode())
-    return whole.hexdigest()[:32]
+def weights_hash(folder: Path) -> Digest:
+    """The hash of the clone in ``folder``: its weights, and the configuration that says how they are put to use.
+
+    Weights are the safetensors files, or the ``.bin`` files where there are none. Of ``adapter_config.json`` the
+    base's name does not count, for a base may move, nor does the order of the adapted modules, which is of no effect.
+    """
+    weights = "".join(
+        f"{_sha256(path)} {path.name}\n"
+        for path in sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
+    )
+    settings = [_settings(folder / name) for name in ("adapter_config.json", "config.json")]
+    whole = weights + "".join(f"{_dumps(each, sort_keys=True)}\n" for each in settings)
+    return Digest.by("v2", _short(whole), {"v1": lambda: _short(weights)})
+
+
+def _settings(path: Path) -> dict[str, Any] | None:
+    """A configuration, as far as it bears on what the weights say; None where there is none to be read."""
+    try:
+        found = read_json(path)
+    except RunError:
+        return None
+    if not isinstance(found, dict):
+        return None
+    for name in ("base_model_name_or_path", "revision", "_name_or_path"):
+        found.pop(name, None)
+    if isinstance(modules := found.get("target_modules"), list):
+        found["target_modules"] = sorted(map(str, modules))
+    return found
+
+
+def _sha256(path: Path) -> str:
+    with sentences(path, reading=True), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def sync_folder(folder: Path) -> None:
@@ -239,6 +336,8 @@ def sentences(path: Path, *, reading: bool = False) -> Iterator[None]:
                 why = "the file is larger than the disk or `ulimit -f` allows; raise the limit, or name another disk"
             case errno.EACCES | errno.EPERM | errno.EROFS:
                 why = "no permission, or a read-only disk; name another folder, or change its permissions"
+            case errno.EISDIR | errno.ENOTDIR:
+                why = "a folder stands there, or a file where a folder should; name another file"
             case errno.ENOENT:
                 why = "it is not there; check the folder's name, or redo the step that writes it"
             case _:

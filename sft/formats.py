@@ -28,6 +28,7 @@ from typing import Any
 from sft.cells import Cells, kind_of
 from sft.demonstrations import Demonstration, Message, Source, prompt_key, text_fault
 from sft.errors import DemonstrationsError, Problem, SourceError
+from sft.files import write_text
 from sft.rows import Broken, rows_of
 
 __all__ = ["FORMATS", "Reading", "Rejected", "read", "read_all", "write_rejected"]
@@ -41,6 +42,8 @@ _LAYOUTS: dict[str, tuple[str, ...]] = {
 FORMATS = ("auto", *_LAYOUTS, "columns")
 _OPTIONAL = ("system", "expert", "group", "references")
 _NAMEABLE = ("prompt", "completion", *_OPTIONAL)
+#: A row in which it is true is not to be trained on (correction sheets, see ``probes.examples``).
+_MARK = "held_out"
 #: What others call them: used only to suggest a name, never to guess one.
 _KNOWN_AS = {
     "prompt": ("question", "query", "instruction", "input", "source", "context", "text"),
@@ -97,10 +100,12 @@ def read(
     format: str = "auto",
     columns: Mapping[str, str] | None = None,
     name: str | None = None,
+    held_out: bool = False,
 ) -> Reading:
     """Read one file. ``columns`` maps prompt, completion, system, expert, group, references to its columns.
 
-    ``name``: what addresses call the file, where it is not the path (a shipped set, a hub id).
+    ``name``: what addresses call the file, where it is not the path (a shipped set, a hub id). ``held_out``: nobody
+    is to be trained on it, so rows that say of themselves that they are held out are welcome; elsewhere each is bad.
 
     Raises ``SourceError`` (one sentence) for a file that is unusable as a whole: missing, empty, not UTF-8,
     of an unknown kind, or without the columns that ``format`` needs in any row.
@@ -114,7 +119,7 @@ def read(
     layouts = {"columns": ["prompt_completion"], "auto": list(_LAYOUTS)}.get(format, [format])
     layout, found, rows = _recognise(name, rows, layouts, names)
     asked = [names[key] for key in _OPTIONAL if columns and key in columns]
-    reader = _Reader(name, layout, names)
+    reader = _Reader(name, layout, names, held_out=held_out)
     demonstrations: list[Demonstration] = []
     rejected: list[Rejected] = []
     seen: dict[str, None] = dict.fromkeys(found)
@@ -173,22 +178,35 @@ def read_all(
     )
 
 
-def write_rejected(path: str | os.PathLike[str], rejected: Sequence[Rejected]) -> None:
-    """Write rejected rows as JSON Lines: file, line, reasons (sentences) and the row as it was read."""
-    temporary = Path(f"{os.fspath(path)}.partial")
-    with temporary.open("w", encoding="utf-8", newline="\n") as file:
-        for each in rejected:
-            reasons = [f"{f'{p.field!r} ' * bool(p.field)}{p.message}; {p.remedy}" for p in each.problems]
-            value = {"file": each.problem.path, "line": each.line, "reasons": reasons, "row": each.row}
-            try:
-                text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=repr)
-                text.encode("utf-8")
-            except RecursionError:
-                text = json.dumps({**value, "row": "nested too deep to be written"})
-            except ValueError:  # NaN, or a lone surrogate: keep the row legible rather than exact
-                text = json.dumps({**value, "row": repr(each.row)})
-            file.write(text + "\n")
-    temporary.replace(path)
+def write_rejected(path: str | os.PathLike[str], rejected: Iterable[Rejected]) -> None:
+    """Write rejected rows as JSON Lines: file, line, reasons (sentences) and the row as it was read.
+
+    Raises ``RunError`` where that cannot be; nothing is left behind then, and what was there stays.
+    """
+    write_text(Path(path), map(_rejected_line, rejected))
+
+
+def _rejected_line(each: Rejected) -> str:
+    reasons = [f"{f'{p.field!r} ' * bool(p.field)}{p.message}; {p.remedy}" for p in each.problems]
+    value = {"file": each.problem.path, "line": each.line, "reasons": reasons, "row": each.row}
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=repr)
+        text.encode("utf-8")
+    except RecursionError:
+        text = json.dumps({**value, "row": "nested too deep to be written"})
+    except ValueError:  # NaN, or a lone surrogate: keep the row legible rather than exact
+        text = json.dumps({**value, "row": repr(each.row)})
+    return text + "\n"
+
+
+def _held_out(run: object) -> tuple[str, str]:
+    """What is wrong with training on a row that is marked as held out, and what to do about it."""
+    where = f"held out in {run}" if isinstance(run, str) and run.strip() else f"marked as held out ('{_MARK}': true)"
+    return (
+        f"is {where}; who trains on it can no longer be judged on it",
+        "leave the row out, or name the file as split.test, which is not trained on; to train on it all the same, take "
+        f"'{_MARK}' out of the row and judge the clone on other prompts",
+    )
 
 
 @contextmanager
@@ -281,13 +299,14 @@ def _how_to_name(layouts: Sequence[str], found: Iterable[str]) -> str:
 class _Reader:
     """Builds the demonstrations of one row after another of one file."""
 
-    def __init__(self, file: str, layout: str, names: Mapping[str, str]) -> None:
+    def __init__(self, file: str, layout: str, names: Mapping[str, str], *, held_out: bool) -> None:
         self.file = file
+        self.held_out = held_out
         self.layout = layout
         self.names = names
         self.cells_are_text = file.lower().endswith((".csv", ".tsv"))
         own = {"alpaca": ("instruction", "input", "output", "history")}.get(layout, _LAYOUTS[layout])
-        self.used = {names.get(column, column) for column in (*own, *_OPTIONAL)}
+        self.used = {names.get(column, column) for column in (*own, *_OPTIONAL)} | {_MARK}
         self._of_pairs = layout == "prompt_completion"
         self._beside = frozenset(names[column] for column in _OPTIONAL)
 
@@ -296,7 +315,7 @@ class _Reader:
 
         None for all others, which :meth:`demonstrations` looks at closely; for these it would give the same.
         """
-        if not self._of_pairs or type(row) is not dict:
+        if not self._of_pairs or type(row) is not dict or _MARK in row:
             return None
         prompt, completion = row.get(self.names["prompt"]), row.get(self.names["completion"])
         if type(prompt) is not str or type(completion) is not str or text_fault(prompt) or text_fault(completion):
@@ -324,6 +343,9 @@ class _Reader:
             return []
         if not isinstance(row, dict):
             fault("", f"is {kind_of(row)}, not an object with columns", "write the row as an object")
+            return []
+        if not self.held_out and str(row.get(_MARK)).strip().lower() == "true":
+            fault("", *_held_out(row.get("run")))
             return []
         values = Cells(row, fault)
         system = values.optional(self.names["system"])

@@ -224,9 +224,13 @@ def read(recipe: Recipe) -> tuple[list[formats.Reading], list[formats.Reading]]:
     section = recipe.demonstrations
     columns = {key: name for key, name in section.columns.model_dump().items() if name is not None}
 
-    def one(reference: str) -> formats.Reading:
+    def one(reference: str, *, held_out: bool = False) -> formats.Reading:
         path = sources.resolve_demonstrations(reference)
-        return formats.read(path, format=section.format, columns=columns, name=reference)
+        return formats.read(path, format=section.format, columns=columns, name=reference, held_out=held_out)
 
-    held_out = [path for path in (recipe.split.validation, recipe.split.test) if isinstance(path, str)]
-    return [one(path) for path in section.paths], [one(path) for path in held_out]
+    ready_made = [
+        one(path, held_out=path == recipe.split.test)  # what a checkpoint is chosen on is learned from too
+        for path in (recipe.split.validation, recipe.split.test)
+        if isinstance(path, str)
+    ]
+    return [one(path) for path in section.paths], ready_made

@@ -12,13 +12,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sft import records
 from sft.beginning import begin, load_others, load_recipe, load_splits, prepare, renderer_of
 from sft.changes import trained_policy
 from sft.demonstrations import Demonstration, Message
 from sft.errors import DemonstrationsError, RunError, SplitError, UserError
 from sft.ledger import Ledger
 from sft.recipes import Recipe
-from sft.runs import Run, read_json, write_json
+from sft.runs import Run, write_json
 from sft.scorecards import Scorecard
 from sft.sharing import is_main, is_sharded, say, tell
 
@@ -136,7 +137,7 @@ def _render(
 
 def _account(run: Run, rendered: Mapping[str, tuple[list[Any], list[Any]]]) -> None:
     """Add to the ledger what rendering found: rows that are too long, and tokens by fate."""
-    ledger = Ledger.from_dict(read_json(run.ledger_path))
+    ledger = records.ledger(run)
     if ledger.tokens:  # a resumed run has been through here before
         return
     fate_of = {"train": "trained", "validation": "validation", "test": "test"}
@@ -155,7 +156,7 @@ def _account(run: Run, rendered: Mapping[str, tuple[list[Any], list[Any]]]) -> N
 
 def _account_for_steps(run: Run, fitted: Fitted) -> None:
     """Rows that the steps ended before were not trained on, and the ledger says so."""
-    ledger = Ledger.from_dict(read_json(run.ledger_path))
+    ledger = records.ledger(run)
     if not fitted.rows_not_reached or "not_reached" in ledger.fates:
         return
     moved = ledger.moved(fitted.rows_not_reached, source="trained", to="not_reached")

@@ -14,10 +14,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sft import floors, observing, renderings
+from sft import floors, observing, records, renderings
 from sft.demonstrations import Demonstration, HeldOut, fingerprint, held_out
 from sft.errors import UserError
 from sft.files import weights_hash
+from sft.hashes import Digest
 from sft.metrics import modules
 from sft.observations import Completion
 from sft.policies import context_length, load_renderer
@@ -25,7 +26,7 @@ from sft.probes import checkers
 from sft.recipes import Recipe
 from sft.recording import Subject, Work, policy_of, record
 from sft.rendering import Renderer, census, few_shot_prompt
-from sft.runs import Run, read_json, write_jsonl
+from sft.runs import Run, write_jsonl
 from sft.scorecards import PROFILES, Scorecard
 from sft.sharing import rank_and_world, wait_for_everyone
 from sft.splits import Splits
@@ -34,6 +35,8 @@ __all__ = ["Subject", "choose_held_out", "evaluate", "measure", "policy_of"]
 
 #: Held-out prompts of the fast profile, at most.
 FAST_PROMPTS = 100
+#: Systems whose completions are worked out anew each time.
+_SHORTCUTS = ("R", "K", "P")
 
 
 def choose_held_out(
@@ -111,7 +114,7 @@ def measure(
         "split": split,
         "split_hash": run.manifest["split"]["hash"],
         "samples": {"temperature": 1.0, "seed": settings.seed},
-        "control": {name: fingerprint(text) for name, text in work.control.items()},
+        "control": {name: Digest.by("v1", fingerprint(text)) for name, text in work.control.items()},
         **subject.facts,
     }
     facts = {
@@ -137,7 +140,7 @@ def measure(
         run.look(split, purpose)
         observing.remeasure(run)
     wait_for_everyone()
-    return Scorecard.from_dict(read_json(run.scorecard_path))
+    return observing.read_scorecard(Run.open(run.path))
 
 
 # -- what there is to do --------------------------------------------------------------------------------------
@@ -214,21 +217,31 @@ def _keep_or_discard(run: Run, items: Sequence[HeldOut], facts: Mapping[str, Any
         "samples": ("samples-",),
         "control": ("control-",),
     }
-    everything = ("completions-", "token-scores-", "samples-", "forced-", "own-path", "control-", "prompt-values")
     if rank_and_world()[0] == 0:
-        recorded = read_json(run.measurement_path).get("signature") if run.measurement_path.exists() else None
+        on_file = run.measurement_path.exists()
+        recorded = observing.read_measurement(run).get("signature") if on_file else None
         present = facts["signature"]
         changed = set(Run.changed(recorded or {}, present))
         parts = {name.partition(".")[0] for name in changed}
         if changed or recorded is None:
-            stems = everything if recorded is None or parts - only.keys() else [s for p in parts for s in only[p]]
-            for stem in stems:
-                for old in run.path.glob(f"{stem}*.jsonl"):
-                    old.unlink()
-            for path in (run.scorecard_path, run.scores_path, run.corrections_path):
-                path.unlink(missing_ok=True)
+            everything = recorded is None or parts - only.keys()
+            _discard(run, observing.GROWING if everything else [stem for part in parts for stem in only[part]])
             observing.write_measurement(run, items, facts)
+        observing.demand_untouched(run)
+        # What is added to stays known as far as it goes, and what is made anew has no seal until it is whole.
+        records.unseal(run, [*observing.DERIVED, *(f"completions-{floor}." for floor in _SHORTCUTS)])
+        records.let_grow(run, observing.GROWING)
     wait_for_everyone()
+
+
+def _discard(run: Run, stems: Sequence[str]) -> None:
+    """Remove the files whose names begin so, and what was computed from them."""
+    records.unseal(run, [*stems, *observing.DERIVED])
+    for stem in stems:
+        for old in run.path.glob(f"{stem}*.jsonl"):
+            old.unlink()
+    for path in (run.scorecard_path, run.scores_path, run.corrections_path):
+        path.unlink(missing_ok=True)
 
 
 def _floors(subject: Subject, work: Work) -> dict[str, dict[str, Completion]]:

@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from sft import fidelity
+from sft import fidelity, records
 from sft.demonstrations import Demonstration, HeldOut, Message, prompt_text
 from sft.errors import RunError
 from sft.nearness import find_near
 from sft.observations import Completion, ControlWindow, Forced, Observations, OwnPath, PromptValue, TokenScores
 from sft.probes.examples import corrections
-from sft.runs import Run, read_json, read_jsonl, write_json, write_jsonl
+from sft.runs import Run, write_json, write_jsonl
 from sft.scorecards import Scorecard
 
-__all__ = ["damaged", "observe", "read_held_out", "read_scorecard", "remeasure", "write_measurement"]
+__all__ = [
+    "damaged",
+    "demand_untouched",
+    "observe",
+    "read_held_out",
+    "read_measurement",
+    "read_scorecard",
+    "remeasure",
+    "write_measurement",
+]
 
 T = TypeVar("T")
+_ROUND = re.compile(r"samples-\d+\.jsonl")
 
 #: A validation loss that fell by more than this share at its last measurement was still falling; one that ended
 #: higher than its lowest by more than the other has risen.
 STILL_FALLING, HAS_RISEN = 0.005, 0.02
+
+
+#: Beginnings of the names of files that a measurement adds rows to, and of those that it writes anew each time.
+GROWING = ("completions-", "token-scores-", "samples-", "forced-", "own-path", "control-", "prompt-values")
+DERIVED = ("held-out.", "measurement.", "scores.", "scorecard.", "corrections.")
 
 
 def write_measurement(run: Run, items: Sequence[HeldOut], facts: Mapping[str, Any]) -> None:
@@ -33,23 +49,38 @@ def write_measurement(run: Run, items: Sequence[HeldOut], facts: Mapping[str, An
     ``facts``: split, profile, systems (whose completions count), scored (whose token scores do, if others), bar,
     metrics, checker, conflicts, near_threshold, seed, signature.
     """
+    records.unseal(run, DERIVED)
     write_jsonl(run.held_out_path, (asdict(item) for item in items))
     write_json(run.measurement_path, dict(facts))
 
 
+def read_measurement(run: Run) -> dict[str, Any]:
+    """How what was measured came about. Raises ``RunError`` where nothing was, or the file was altered."""
+    if not records.there(run, run.measurement_path):
+        raise RunError(f"{run.path}: nothing has been measured yet; run `sft evaluate {run.path}`")
+    return records.value(run, run.measurement_path)
+
+
+def demand_untouched(run: Run) -> None:
+    """Raise ``RunError`` where a row that a measurement would use again is damaged, or not as it was left."""
+    for path in sorted(run.path.glob("*.jsonl")):
+        if path.name.startswith(GROWING) and not _is_part(path):
+            records.rows(run, path)
+
+
 def read_held_out(run: Run) -> list[HeldOut]:
     """The held-out prompts that were measured. Raises ``RunError`` where none were, or the file was altered."""
-    if not run.held_out_path.exists():
+    if not records.there(run, run.held_out_path):
         raise RunError(f"{run.path}: nothing has been measured yet; run `sft evaluate {run.path}`")
-    return _each(run.held_out_path, _held_out)
+    return _each(run, run.held_out_path, _held_out)
 
 
 def read_scorecard(run: Run) -> Scorecard:
     """The scorecard of ``run``. Raises ``RunError`` where it has none, or one that this version does not write."""
-    if not run.scorecard_path.exists():
+    if not records.there(run, run.scorecard_path):
         raise RunError(f"{run.path} has no scorecard yet; write one with `sft evaluate {run.path}`")
     try:
-        return Scorecard.from_dict(read_json(run.scorecard_path))
+        return Scorecard.from_dict(records.value(run, run.scorecard_path))
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"])) or "its shape"
         raise damaged(run, run.scorecard_path, f"{where} that is not as this sft writes it") from None
@@ -71,33 +102,33 @@ def _held_out(row: Mapping[str, Any]) -> HeldOut:
     )
 
 
-def _each(path: Path, make: Callable[[dict[str, Any]], T]) -> list[T]:
+def _each(run: Run, path: Path, make: Callable[[dict[str, Any]], T]) -> list[T]:
     """Every row of ``path`` as what it stands for; nothing where there is no file."""
-    if not path.exists():
-        return []
-    made = []
-    for number, row in enumerate(read_jsonl(path), 1):
-        try:
-            made.append(make(row))
-        except (KeyError, TypeError, ValueError) as error:
-            raise RunError(
-                f"{path}:{number}: is not as this sft writes it ({error}); restore the file, or delete it and "
-                "run `sft evaluate` again"
-            ) from None
-    return made
+    return [make(row) for row in records.rows(run, path)] if records.there(run, path) else []
 
 
-def _completion(row: dict[str, Any]) -> Completion:
-    return Completion(**row | {"ids": tuple(row.get("ids", ()))})
+def _is_part(path: Path) -> bool:
+    """Whether ``path`` is one process's part of a file, left by a kill; the next measurement puts it in its place."""
+    return ".rank-" in path.name
 
 
-def _token_scores(row: dict[str, Any]) -> TokenScores:
-    sequences = ("nats", "ranks", "entropies", "confidences")
-    return TokenScores(**row | {name: tuple(row.get(name, ())) for name in sequences})
+def _made(kind: Callable[..., T], **sequences: Sequence[Any]) -> Callable[[dict[str, Any]], T]:
+    """From a row to a ``kind`` of observation: keys that it does not know are left out, lists are tuples.
+
+    ``sequences``: keys that may be missing, with what they are then.
+    """
+    names = {one.name for one in fields(kind)}  # type: ignore[arg-type]
+
+    def make(row: dict[str, Any]) -> T:
+        known = sequences | {name: value for name, value in row.items() if name in names}
+        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()})
+
+    return make
 
 
-def _own_path(row: dict[str, Any]) -> OwnPath:
-    return OwnPath(**row | {"confidences": tuple(row["confidences"]), "hits": tuple(map(bool, row["hits"]))})
+_completion = _made(Completion, ids=())
+_token_scores = _made(TokenScores, confidences=())
+_own_path = _made(OwnPath)
 
 
 def _by_id(rows: Iterable[T], wanted: set[str]) -> dict[str, T]:
@@ -107,14 +138,17 @@ def _by_id(rows: Iterable[T], wanted: set[str]) -> dict[str, T]:
 def observe(run: Run) -> Observations:
     """Everything measured in ``run``, for the prompts of ``held-out.jsonl``. Raises ``RunError``."""
     items = read_held_out(run)
-    facts = read_json(run.measurement_path)
+    facts = read_measurement(run)
     wanted = {item.id for item in items}
     systems = facts["systems"]
-    completions = {s: _by_id(_each(run.completions_path(s), _completion), wanted) for s in systems}
-    scores = {s: _by_id(_each(run.token_scores_path(s), _token_scores), wanted) for s in facts.get("scored", systems)}
-    rounds = sorted(run.path.glob("samples-*.jsonl"), key=lambda path: int(path.stem.rpartition("-")[2]))
-    samples = [_by_id(_each(path, _completion), wanted) for path in rounds]
-    train = tuple(_demonstrations(run, "train"))
+    completions = {s: _by_id(_each(run, _of(run, run.completions_path, s), _completion), wanted) for s in systems}
+    scored = facts.get("scored", systems)
+    scores = {s: _by_id(_each(run, _of(run, run.token_scores_path, s), _token_scores), wanted) for s in scored}
+    rounds = [path for path in run.path.glob("samples-*.jsonl") if _ROUND.fullmatch(path.name)]
+    rounds.sort(key=lambda path: int(path.stem.rpartition("-")[2]))
+    samples = [_by_id(_each(run, path, _completion), wanted) for path in rounds]
+    parts = records.parts(run)
+    train = tuple(parts["train"])
     return Observations(
         held_out=items,
         completions={s: found for s, found in completions.items() if found},
@@ -122,10 +156,10 @@ def observe(run: Run) -> Observations:
         train=train,
         samples=[one for one in samples if len(one) == len(items)],
         forced=_forced(run, wanted),
-        own_path=_by_id(_each(run.own_path_path, _own_path), wanted),
+        own_path=_by_id(_each(run, run.own_path_path, _own_path), wanted),
         control=_control(run),
-        prompt_values=_each(run.prompt_values_path, lambda row: PromptValue(**row)),
-        contaminated=_contaminated(run, items, train, facts.get("near_threshold", 0.8)),
+        prompt_values=_each(run, run.prompt_values_path, _made(PromptValue)),
+        contaminated=_contaminated(run, items, parts, facts.get("near_threshold", 0.8)),
         checker=facts.get("checker") or "",
         metrics=tuple(facts.get("metrics") or ()),
         curve=_curve(run),
@@ -133,23 +167,18 @@ def observe(run: Run) -> Observations:
     )
 
 
-def _demonstrations(run: Run, split: str | None = None) -> list[Demonstration]:
-    """What the run keeps of ``split``, or of all splits; nothing where there is no file."""
-    if not run.demonstrations_path.exists():
-        return []
-    rows = read_jsonl(run.demonstrations_path)
+def _of(run: Run, path_of: Callable[[str], Path], system: str) -> Path:
+    """The file of ``system``; its name comes out of a file and may be none."""
     try:
-        return [Demonstration.from_dict(row) for row in rows if split in (None, row.get("split"))]
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(
-            f"{run.demonstrations_path}: is not as it was written ({error}); restore it from a copy"
-        ) from None
+        return path_of(system)
+    except ValueError as error:
+        raise damaged(run, run.measurement_path, f"a system of no name ({error})") from None
 
 
 def _forced(run: Run, wanted: set[str]) -> dict[str, list[Forced]]:
     found = {}
     for path in sorted(run.path.glob("forced-*.jsonl")):
-        rows = [row for row in _each(path, lambda row: Forced(**row)) if row.id in wanted]
+        rows = [row for row in _each(run, path, _made(Forced)) if row.id in wanted] if not _is_part(path) else []
         if rows:
             found[path.stem.partition("-")[2]] = rows
     return found
@@ -158,26 +187,28 @@ def _forced(run: Run, wanted: set[str]) -> dict[str, list[Forced]]:
 def _control(run: Run) -> dict[str, list[ControlWindow]]:
     found = {}
     for policy in ("base", "tuned"):
-        rows = _each(run.control_path(policy), lambda row: ControlWindow(**row))
+        rows = _each(run, run.control_path(policy), _made(ControlWindow))
         if rows:
             found[policy] = rows
     return found
 
 
 def _contaminated(
-    run: Run, items: Sequence[HeldOut], train: Sequence[Demonstration], threshold: float
+    run: Run, items: Sequence[HeldOut], parts: Mapping[str, Sequence[Demonstration]], threshold: float
 ) -> frozenset[str] | None:
     """Held-out prompts of which a near-duplicate was left in training; None where training is not known.
 
     A split that refused or removed near-duplicates has none: looking again without the rows that went would draw the
     line between what a prompt says and what all prompts say (``nearness``) in another place, and find others.
     """
+    train = parts["train"]
     if not train:
         return None
     recipe = run.manifest.get("recipe") or {}
     if recipe.get("resolved", {}).get("split", {}).get("near_duplicates") in ("refuse", "remove"):
         return frozenset()
-    everything = {prompt_text(d.prompt) for d in _demonstrations(run)} | {prompt_text(item.prompt) for item in items}
+    everything = {prompt_text(d.prompt) for part in parts.values() for d in part}
+    everything |= {prompt_text(item.prompt) for item in items}
     asked = [prompt_text(item.prompt) for item in items]
     learned = list(dict.fromkeys(prompt_text(d.prompt) for d in train))
     near = find_near(asked, learned, threshold, corpus=sorted(everything))
@@ -186,9 +217,9 @@ def _contaminated(
 
 def _curve(run: Run) -> str:
     """How the validation loss ended: "falling", "rose", "flat", or "" where it was not measured twice."""
-    if not run.log_path.exists():
+    if not records.there(run, run.log_path):
         return ""
-    rows = read_jsonl(run.log_path)
+    rows = records.rows(run, run.log_path)
     # A resumed run logs the steps after its checkpoint again: the last word on a step counts.
     known = {row["step"]: row["eval_loss"] for row in rows if isinstance(row.get("eval_loss"), int | float)}
     losses = [known[step] for step in sorted(known)]
@@ -207,7 +238,7 @@ def remeasure(run: Run) -> Scorecard:
     measured or a file was altered, ``UserError`` where nothing can be said.
     """
     observed = observe(run)
-    facts = read_json(run.measurement_path)
+    facts = read_measurement(run)
     split = facts["split"]
     rows = fidelity.score_rows(observed.held_out, observed.completions, observed.metrics)
     card = fidelity.measure(
@@ -220,7 +251,16 @@ def remeasure(run: Run) -> Scorecard:
         rows=rows,
         seed=facts.get("seed", 0),
     )
+    records.unseal(run, DERIVED[2:])
     write_jsonl(run.scores_path, rows)
-    write_jsonl(run.corrections_path, corrections(observed.held_out, card.examples))
+    write_jsonl(run.corrections_path, corrections(observed.held_out, card.examples, run.path.resolve().name))
     write_json(run.scorecard_path, card.to_dict())
+    records.seal(run, _what_it_rests_on(run))
     return card
+
+
+def _what_it_rests_on(run: Run) -> list[Path]:
+    """Every file that the scorecard was computed from, and those that hold it."""
+    made = [path for path in sorted(run.path.glob("*.jsonl")) if path.name.startswith(GROWING) and not _is_part(path)]
+    given = [run.demonstrations_path, run.split_path, run.others_path, run.log_path]
+    return [*given, run.held_out_path, run.measurement_path, *made, run.scores_path, run.scorecard_path]

@@ -24,6 +24,7 @@ from jinja2 import TemplateError
 
 from sft.demonstrations import Demonstration, Message, fingerprint
 from sft.errors import DemonstrationsError, PolicyError, Problem
+from sft.hashes import Digest
 from sft.rendered import Census, Rendered, census, divided, where_of
 from sft.templates import THOUGHT_TOKENS, conversation, prompt_string, prompt_strings, read_template, settle
 
@@ -103,9 +104,8 @@ class Renderer:
         self.template = tokenizer.chat_template = self.frame.template
         self._trail, self.end_of_turn = self._end_of_turn(self.frame.tail)
         self.stop_token_ids = tuple(dict.fromkeys((self.end_of_turn[-1], int(tokenizer.eos_token_id))))
-        self.template_hash = fingerprint(
-            [self.template, {k: str(v) for k, v in tokenizer.special_tokens_map.items() if k != "pad_token"}]
-        )
+        words = {k: str(v) for k, v in tokenizer.special_tokens_map.items() if k != "pad_token"}
+        self.template_hash = Digest.by("v1", fingerprint([self.template, words]))
         special = {t.content for t in tokenizer.added_tokens_decoder.values() if t.special}
         self._control = {
             content: index

@@ -18,15 +18,14 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from sft import exhibits
+from sft import exhibits, records
 from sft.chapters import body
-from sft.errors import RunError
 from sft.evidence import GUARDRAIL_LIMITS
 from sft.illustrations import fate_kind, ledger_pictures, losses, pictures
 from sft.ledger import FATES, Ledger
 from sft.observing import read_scorecard
 from sft.phrases import GLOSSARY, METRIC_NAMES, RUNG_MEANINGS, kept_out, metric_name, system_name
-from sft.runs import Run, read_json, read_jsonl, write_text
+from sft.runs import Run, write_text
 from sft.scorecards import RUNGS, Estimate, Guardrail, Scorecard
 from sft.typography import cell, chance, coded, coded_cell, duration, fenced, figure, grouped, plain, said, shown
 
@@ -53,7 +52,7 @@ def _view(run: Run) -> dict[str, Any]:
     card = read_scorecard(run)
     manifest = run.manifest
     ledger = _ledger(run)
-    log = read_jsonl(run.log_path) if run.log_path.exists() else []
+    log = records.rows(run, run.log_path) if records.there(run, run.log_path) else []
     resolved = _section(_section(manifest, "recipe"), "resolved")
     sessions = [row for row in manifest.get("sessions", []) if isinstance(row, dict)]
     looks = [row for row in manifest.get("looks", []) if isinstance(row, dict)]
@@ -127,12 +126,7 @@ def _guardrail(rail: Guardrail) -> dict[str, Any]:
 
 
 def _ledger(run: Run) -> Ledger | None:
-    if not run.ledger_path.exists():
-        return None
-    try:
-        return Ledger.from_dict(read_json(run.ledger_path))
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{run.ledger_path} is no ledger ({error}); restore it from a copy") from None
+    return records.ledger(run) if run.ledger_path.exists() else None
 
 
 def _section(value: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -16,6 +16,9 @@ The manifest's sections, each written by whoever knows it first:
     looks                              [{split, when, purpose}]: how often the test split was looked at
     launch                             number of processes, and training rows per optimizer step
     changes                            [{what, from, to, when, step}]: what --allow-change let be another
+    files                              {name: {bytes, sha256}}: what files were left with (see ``records``)
+
+Hashes name the rule they were made by (see ``hashes``).
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ from sft.errors import RunError
 from sft.files import (
     Appender,
     append_jsonl,
+    clear_temporaries,
     open_append,
     read_json,
     read_jsonl,
@@ -47,7 +51,9 @@ from sft.files import (
     write_jsonl,
     write_text,
 )
+from sft.hashes import Digest
 from sft.provenance import machine, peak_memory_bytes, presentable, versions
+from sft.shapes import fault_of
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -91,7 +97,8 @@ class Run:
         _make_folder(folder)
         lock = _Lock(folder)
         try:
-            names = sorted(entry.name for entry in folder.iterdir() if not _is_ours_to_ignore(entry.name))
+            clear_temporaries(folder, alone=True)
+            names = sorted(entry.name for entry in folder.iterdir() if entry.name != ".lock")
             if "manifest.json" in names:
                 raise RunError(f"{folder} already holds a run; continue it with --resume, or name another folder")
             if names:
@@ -117,9 +124,12 @@ class Run:
         folder = Path(path)
         manifest = _read_manifest(folder)
         if not writing:
+            clear_temporaries(folder)
             return cls(folder, manifest, None)
         lock = _Lock(folder)
-        try:  # whoever held the lock until now may have changed the manifest
+        try:
+            clear_temporaries(folder, alone=True)
+            # Whoever held the lock until now may have changed the manifest.
             return cls(folder, _read_manifest(folder), lock)
         except BaseException:
             lock.release()
@@ -376,13 +386,18 @@ def changed(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> list[str
 
 
 def differences(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Dotted name -> (recorded value, present value) of all that differs, sorted by name; None where one has none."""
+    """Dotted name -> (recorded value, present value) of all that differs, sorted by name; None where one has none.
+
+    A present hash that is a ``Digest`` does not differ from what an earlier rule made of the same thing.
+    """
     old, new = _flat(presentable(recorded)), _flat(presentable(present))
+    hashes = {name: one for name, one in _flat(present).items() if isinstance(one, Digest)}
     missing = object()
     return {
         name: (old.get(name), new.get(name))
         for name in sorted(old | new)
         if old.get(name, missing) != new.get(name, missing)
+        and not (name in hashes and hashes[name].is_of(old.get(name)))
     }
 
 
@@ -400,7 +415,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder} was written by a newer sft (its manifest has schema {version}, this sft reads up to "
             f"{SCHEMA_VERSION}); upgrade sft"
         )
-    return manifest
+    if fault := fault_of(path.name, manifest):
+        raise RunError(f"{path}: {fault}; restore it from a copy")
+    return dict(manifest)
 
 
 def _make_folder(folder: Path) -> None:
@@ -409,11 +426,6 @@ def _make_folder(folder: Path) -> None:
     with sentences(folder):
         folder.mkdir(parents=True, exist_ok=True)
         sync_folder(folder.parent)
-
-
-def _is_ours_to_ignore(name: str) -> bool:
-    """The lock, and temporary files of a process that died before it wrote a manifest."""
-    return name == ".lock" or (name.startswith(".manifest.json.") and name.endswith(".tmp"))
 
 
 class _Lock:

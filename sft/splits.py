@@ -15,6 +15,7 @@ from typing import Any
 
 from sft.demonstrations import Demonstration, fingerprint, prompt_text
 from sft.errors import SplitError
+from sft.hashes import Digest
 from sft.nearness import find_near
 
 __all__ = [
@@ -22,10 +23,11 @@ __all__ = [
     "Splits",
     "assign",
     "check_manifest",
-    "data_hash",
+    "data_digest",
     "deduplicate",
     "find_leaks",
     "leak_error",
+    "split_digest",
     "to_manifest",
     "without_leaks",
 ]
@@ -206,14 +208,36 @@ def to_manifest(splits: Splits, **facts: Any) -> dict[str, Any]:
     return {
         **facts,
         "counts": {name: len(part) for name, part in ids.items()},
-        "data_hash": data_hash(d for part in splits.parts.values() for d in part),
+        "data_hash": data_digest(splits.parts),
         "ids": ids,
     }
 
 
-def data_hash(demonstrations: Iterable[Demonstration]) -> str:
-    """One hash of all of them, whatever their order: of ids and contents, for an id of the user's own says nothing."""
-    return fingerprint(sorted(f"{d.id} {d.content_hash}" for d in demonstrations))
+def data_digest(parts: Parts) -> Digest:
+    """One hash of all demonstrations, whatever their order: of ids and contents.
+
+    Two rules came before: of ids alone, and, where a clone of elsewhere was judged, of contents in order.
+    """
+    every = [d for part in parts.values() for d in part]
+    return Digest.by(
+        "v2",
+        fingerprint(sorted(f"{d.id} {d.content_hash}" for d in every)),
+        {
+            "v1": lambda: fingerprint(sorted(d.id for d in every)),
+            "v1 elsewhere": lambda: fingerprint(
+                [[d.to_dict(content_only=True) for d in parts.get(name, ())] for name in ("train", "test")]
+            ),
+        },
+    )
+
+
+def split_digest(split: Mapping[str, Any], data: Digest) -> Digest:
+    """One hash of ``split.json`` as a whole; in it stands the hash of the ``data``, by whichever rule."""
+
+    def by(known: str) -> str:
+        return fingerprint({**split, "data_hash": known})
+
+    return Digest.by("v2", by(data.value), {"v1": lambda: by(data.by_rule("v1"))})
 
 
 def check_manifest(recorded: Mapping[str, Any], splits: Splits) -> None:

@@ -50,7 +50,10 @@ def planted(
     items: Sequence[HeldOut] | None = None,
     recipe: Mapping[str, Any] | None = None,
 ) -> Run:
-    """A measured run whose clone keeps a share ``right`` of the expert's words and spends ``nats`` on each."""
+    """A measured run whose clone keeps a share ``right`` of the expert's words and spends ``nats`` on each.
+
+    Without seals, so that a test may plant other scores in it.
+    """
     items = asked() if items is None else items
     draw = random.Random(seed)
     systems = {"tuned": [Completion(i.id, clone(i, right, seed), True) for i in items]}
@@ -64,7 +67,7 @@ def planted(
         observing.write_measurement(run, items, {"split": "test", "systems": list(systems)})
         run.look("test", "planted")
         observing.remeasure(run)
-    return Run.open(folder)
+    return factories.without_seals(folder)
 
 
 def planted_scores(run: Run, scores: Mapping[str, float]) -> Run:
@@ -302,11 +305,11 @@ def test_one_run_named_twice_is_refused(good: Run, tmp_path: Path) -> None:
         (lambda run: run.scorecard_path.write_text("{}"), r"scorecard\.json: holds .* not as this sft writes it"),
         (lambda run: run.held_out_path.unlink(), r"nothing has been measured yet"),
         (lambda run: run.scores_path.unlink(), r"scores\.jsonl cannot be read: it is not there"),
-        (lambda run: run.scores_path.write_text("{}\n"), r"scores\.jsonl: holds a row without"),
+        (lambda run: run.scores_path.write_text("{}\n"), r"scores\.jsonl:1: has no 'id'"),
         (lambda run: run.scores_path.write_text(""), r"scores\.jsonl: holds no score of the clone"),
         (
             lambda run: run.token_scores_path("tuned").write_text('{"id": "x"}\n'),
-            r"token-scores-tuned\.jsonl: holds a row that is no token scores",
+            r"token-scores-tuned\.jsonl:1: has no 'nats'",
         ),
     ],
 )

@@ -316,11 +316,14 @@ def test_a_run_keeps_what_others_wrote(tmp_path: Path) -> None:
         others = loop.load_others(run)
         assert others == list(gather(chosen.recipe).others) and {d.expert for d in others} == {"bob", "eve"}
         run.others_path.unlink()
+        with pytest.raises(RunError, match=r"others\.jsonl: is gone; restore it"):
+            loop.load_others(run)
+        run.update_manifest(files={})
         assert loop.load_others(run) == []
     with loop.prepare(chosen, folder, resume=True) as run:
         assert loop.load_others(run) == others, "a run from before others were kept is given them"
         run.others_path.write_text('{"prompt": 3}\n', encoding="utf-8")
-        with pytest.raises(RunError, match=r"others\.jsonl: is not as it was written"):
+        with pytest.raises(RunError, match=r"others\.jsonl:1: 'prompt' is a number, not a list; restore it"):
             loop.load_others(run)
     with loop.prepare(resolved(tmp_path / "all.yaml", files), tmp_path / "all") as run:
         assert not run.others_path.exists() and loop.load_others(run) == []

@@ -168,7 +168,7 @@ def test_what_is_missing_or_altered_is_named(run: Run) -> None:
     path = run.completions_path("tuned")
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     path.write_text("".join([lines[0], '{"id": "x", "txt": "?"}\n', *lines[1:]]), encoding="utf-8")
-    with pytest.raises(RunError, match=r"completions-tuned\.jsonl:2: is not as this sft writes it"):
+    with pytest.raises(RunError, match=r"completions-tuned\.jsonl:2: has no 'text'; restore it"):
         observing.remeasure(run)
     path.write_text("".join(lines), encoding="utf-8")
     run.measurement_path.write_text(json.dumps(FACTS)[:30], encoding="utf-8")

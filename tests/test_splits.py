@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import demonstrations, few_texts
 
-from sft.demonstrations import Demonstration, Message, Source
+from sft.demonstrations import Demonstration, Message, Source, fingerprint
 from sft.errors import SplitError
 from sft.splits import (
     NAMES,
@@ -24,7 +24,7 @@ from sft.splits import (
     Splits,
     assign,
     check_manifest,
-    data_hash,
+    data_digest,
     deduplicate,
     find_leaks,
     leak_error,
@@ -230,7 +230,11 @@ def test_the_hash_of_the_data_is_of_contents_under_ids_of_the_users_own_too() ->
     before = [replace(d, id=f"row {n}") for n, d in enumerate(MANY)]
     after = [replace(before[0], completion="Something else."), *before[1:]]
     assert [d.id for d in before] == [d.id for d in after]
-    assert data_hash(before) == data_hash(before[::-1]) != data_hash(after)
+    assert data_digest({"train": before}) == data_digest({"train": before[::-1]})
+    assert data_digest({"train": before}) != data_digest({"train": after})
+    # Ids alone were the rule once, and a record by it says the same of both.
+    ids = fingerprint(sorted(d.id for d in before))
+    assert data_digest({"train": after}).is_of(ids) and not data_digest({"train": after[1:]}).is_of(ids)
 
 
 def test_the_record_says_what_differs() -> None:

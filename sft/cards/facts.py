@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sft import recipes, sources
+from sft import recipes, records, sources
 from sft.demonstrations import fingerprint
 from sft.errors import RunError
-from sft.ledger import Ledger
 from sft.recipes import Recipe, shipped_folder
-from sft.runs import Run, read_json
+from sft.runs import Run
 from sft.typography import duration, grouped
 
 __all__ = ["About", "about", "base_facts", "checksums_of", "command", "settings", "splits", "withheld"]
@@ -95,7 +94,7 @@ def _shipped_card(name: str) -> dict[str, str]:
 def splits(run: Run) -> list[tuple[str, str, str]]:
     """Name, number of demonstrations, and a hash of the ids of every split."""
     found = []
-    ids = read_json(run.split_path).get("ids", {}) if run.split_path.exists() else {}
+    ids = records.value(run, run.split_path)["ids"] if records.there(run, run.split_path) else {}
     for name, count in (run.manifest.get("split", {}).get("counts") or {}).items():
         digest = fingerprint(sorted(ids[name])) if name in ids else "not recorded"
         found.append((name, grouped(count), digest))
@@ -106,7 +105,7 @@ def withheld(run: Run) -> str:
     """What became of rows that are in no split, in half a sentence; "" for none or no ledger."""
     if not run.ledger_path.exists():
         return ""
-    ledger = Ledger.from_dict(read_json(run.ledger_path))
+    ledger = records.ledger(run)
     left = {f: n for f, n in ledger.fates.items() if f not in ("trained", "validation", "test") and n}
     said = ", ".join(f"{grouped(count)} {fate.replace('_', ' ')}" for fate, count in left.items())
     trained = f"{grouped(ledger.fates.get('trained', 0))} were trained on"

@@ -163,16 +163,14 @@ def score(options: argparse.Namespace) -> None:
 
 def report(options: argparse.Namespace) -> None:
     """The report again, from what is on file."""
-    from sft import reports
-    from sft.runs import Run, read_json
+    from sft import observing, reports
+    from sft.runs import Run
 
     with Run.open(options.target, writing=options.recompute) as one:
         if options.recompute:
-            from sft import observing
-
             observing.remeasure(one)
         page = reports.render(one)
-        print(json.dumps(read_json(one.scorecard_path), ensure_ascii=False) if options.json else page)
+        print(json.dumps(observing.read_scorecard(one).to_dict(), ensure_ascii=False) if options.json else page)
 
 
 def compare(options: argparse.Namespace) -> None:

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 
-from sft import intervals, observing
+from sft import intervals, observing, records
 from sft.comparing.comparisons import LEVEL, Comparison, Contender, Pair
 from sft.demonstrations import HeldOut, Message, fingerprint
 from sft.errors import RunError
 from sft.probes import estimates
-from sft.runs import Run, read_jsonl
+from sft.runs import Run
 from sft.scorecards import Estimate, Scorecard
 from sft.typography import plain
 
@@ -69,7 +69,7 @@ class _Side:
     def _scores(self) -> dict[Prompt, float]:
         path, headline = self.run.scores_path, self.card.headline
         try:
-            known = {row["id"]: row[headline] for row in read_jsonl(path) if row["system"] == "tuned"}
+            known = {row["id"]: row[headline] for row in records.rows(self.run, path) if row["system"] == "tuned"}
         except KeyError as error:
             raise observing.damaged(self.run, path, f"a row without {error}") from None
         scores = {
@@ -84,12 +84,10 @@ class _Side:
     def _spent(self) -> dict[Prompt, tuple[float, int]]:
         """Prompt -> (bits, bytes) of the expert's completion under the clone, stop token included."""
         path = self.run.token_scores_path("tuned")
-        if not path.exists():
+        if not records.there(self.run, path):
             return {}
-        try:
-            known = {row["id"]: (math.fsum(row["nats"]) / math.log(2), int(row["bytes"])) for row in read_jsonl(path)}
-        except (KeyError, TypeError, ValueError) as error:
-            raise observing.damaged(self.run, path, f"a row that is no token scores ({error})") from None
+        rows = records.rows(self.run, path)
+        known = {row["id"]: (math.fsum(row["nats"]) / math.log(2), row["bytes"]) for row in rows}
         return {prompt: known[item.id] for prompt, item in self.items.items() if item.id in known}
 
     def contender(self) -> Contender:

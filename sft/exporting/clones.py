@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, GenerationConfig, PretrainedConfig, PreTrainedModel
 
-from sft import recipes
-from sft.demonstrations import Demonstration
+from sft import recipes, records
 from sft.errors import PolicyError, RunError
 from sft.policies import (
     adapted,
@@ -27,7 +26,7 @@ from sft.policies import (
 from sft.proving import answers, deviation, questions
 from sft.recipes import Recipe
 from sft.rendering import Renderer
-from sft.runs import Run, read_jsonl
+from sft.runs import Run
 from sft.sources import resolve_model
 
 __all__ = ["Clone", "clone_of", "config_of", "recipe_of", "stored_dtype", "tuned_folder"]
@@ -120,7 +119,7 @@ def config_of(recipe: Recipe) -> PretrainedConfig:
 
 def _refuse_other_template(run: Run, tuned: Path, renderer: Renderer) -> None:
     recorded = run.manifest.get("template", {}).get("hash")
-    if recorded is not None and recorded != renderer.template_hash:
+    if recorded is not None and not renderer.template_hash.is_of(recorded):
         raise RunError(
             f"{tuned}: its chat template is not the one that the run was trained with; restore {tuned} from a copy"
         )
@@ -128,7 +127,7 @@ def _refuse_other_template(run: Run, tuned: Path, renderer: Renderer) -> None:
 
 def _rows(run: Run, renderer: Renderer) -> list[dict[str, Any]]:
     """Held-out demonstrations as questions: what the fit has not seen tells two models apart best."""
-    held_out = [Demonstration.from_dict(row) for row in read_jsonl(run.demonstrations_path) if row["split"] == "test"]
+    held_out = records.parts(run)["test"]
     return questions([rendered for _, rendered in renderer.render_all(held_out[:16])[0]])
 
 

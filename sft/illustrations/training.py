@@ -7,12 +7,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from sft import drawings, metrics
+from sft import drawings, metrics, records
 from sft.drawings import Bars, Line, Share
 from sft.illustrations.widths import KINDS, WIDTHS
 from sft.ledger import FATES, Ledger
 from sft.phrases import system_name
-from sft.runs import Run, read_jsonl
+from sft.runs import Run
 from sft.scorecards import Scorecard
 from sft.typography import grouped
 
@@ -110,8 +110,7 @@ def _expert_lengths(run: Run, card: Scorecard) -> tuple[int, ...]:
     if card.lengths.get("expert"):
         return card.lengths["expert"]
     paths = (run.completions_path("tuned"), run.demonstrations_path)
-    if not all(path.exists() for path in paths):
+    if not all(records.there(run, path) for path in paths):
         return ()
-    ids = {row.get("id") for row in read_jsonl(paths[0])}
-    rows = read_jsonl(paths[1])
-    return tuple(_words(str(row.get("completion", ""))) for row in rows if row.get("id") in ids)
+    ids = {row["id"] for row in records.rows(run, paths[0])}
+    return tuple(_words(row["completion"]) for row in records.rows(run, paths[1]) if row.get("id") in ids)

@@ -70,11 +70,11 @@ def _filled(score: Mapping[str, float], shown: set[str]) -> list[str]:
     return sorted(more, key=lambda key: (score[key], key))
 
 
-def corrections(held_out: Sequence[HeldOut], shown: Iterable[Example]) -> list[dict[str, Any]]:
+def corrections(held_out: Sequence[HeldOut], shown: Iterable[Example], run: str) -> list[dict[str, Any]]:
     """The correction sheet: the worst completions and the earliest divergences, once each.
 
     Rows in the shape of demonstrations, with the clone's text and score beside the expert's. These prompts are
-    held out: who trains on them needs others to judge the next clone on.
+    held out, in the run called ``run``, and each row says so, for which ``formats`` refuses it for training.
     """
     turns = {item.id: [{"role": m.role, "content": m.content} for m in item.prompt] for item in held_out}
     rows: dict[str, dict[str, Any]] = {}
@@ -87,5 +87,7 @@ def corrections(held_out: Sequence[HeldOut], shown: Iterable[Example]) -> list[d
                 "clone": example.completions.get("tuned", ""),
                 "score": example.scores.get("tuned"),
                 "why": example.kind,
+                "held_out": True,
+                "run": run,
             }
     return list(rows.values())

@@ -79,7 +79,7 @@ def _check_tokenizer(folder: Path, run: Run) -> PreTrainedTokenizerBase:
         if "Hello" not in text:
             raise PublishError("chat template: leaves out what the user says; restore it from a copy")
     recorded = run.manifest.get("template", {}).get("hash")
-    if recorded is not None and recorded != renderer.template_hash:
+    if recorded is not None and not renderer.template_hash.is_of(recorded):
         raise PublishError(
             "chat template: is not the one that the clone was trained and measured with; restore tokenizer and "
             "template from a copy"
@@ -222,7 +222,7 @@ def _check_model(folder: Path, tokens: int) -> None:
 
 def _refuse_other_clone(fitted: Path, run: Run) -> None:
     """Figures are of the weights that were measured, and of no others."""
-    if read_scorecard(run).signature.get("weights_hash") != weights_hash(fitted):
+    if not weights_hash(fitted).is_of(read_scorecard(run).signature.get("weights_hash")):
         raise PublishError(
             f"{fitted}: the weights are not those that the scorecard is of; measure them with `sft evaluate {run.path}`"
         )

@@ -217,10 +217,17 @@ def _other(staged: Staged, hub: Hub, state: State, repo: str) -> str:
         if there.get("published", {}).get(key) != here["published"][key]:
             return f"holds {what} {there.get('published', {}).get(key)}"
     name, known = _name(here), _name(there)
-    same_data = there.get("data", {}).get("hash") == here.get("data", {}).get("hash")
+    same_data = _same_hash(there.get("data", {}).get("hash"), here.get("data", {}).get("hash"))
     if not same_data and (name != known or not name):
         return f"holds another clone, {known or 'without a name'}"
     return ""
+
+
+def _same_hash(one: object, other: object) -> bool:
+    """Whether two recorded hashes are the same; one by a release that named no rule is compared by its digits."""
+    if isinstance(one, str) and isinstance(other, str) and (":" in one) != (":" in other):
+        return one.rpartition(":")[2] == other.rpartition(":")[2]
+    return one == other
 
 
 def _told(hub: Hub, state: State, repo: str) -> dict[str, Any]:

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sft.errors import PublishError
+from sft import records
+from sft.errors import PublishError, RunError
 from sft.publishing.places import known_places, paths_in
 from sft.publishing.staging import Staged
-from sft.runs import Run, read_json, read_jsonl
+from sft.runs import Run
 
 if TYPE_CHECKING:
     from sft.demonstrations import Demonstration
@@ -124,20 +125,15 @@ def _as_trained_on(run: Run) -> list[Demonstration]:
 
     Raises ``PublishError`` where they are not what was trained on.
     """
-    from sft.demonstrations import Demonstration
-    from sft.splits import data_hash
-
     path = run.demonstrations_path
     again = "restore it from a copy, or mask the rows in your own data and train again"
     if not path.exists():
         raise PublishError(f"{path}: is not there, so that nobody can see what the clone may repeat; {again}")
     try:
-        rows = read_jsonl(path)
-        known = [Demonstration.from_dict(row) for row in rows]
-        recorded = sorted(read_json(run.split_path)["ids"]["train"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise PublishError(f"{path}: is not as it was written ({error}); {again}") from None
-    taught = [d for d, row in zip(known, rows, strict=True) if row.get("split") == "train"]
-    if data_hash(known) != run.manifest["data"]["hash"] or sorted(d.id for d in taught) != recorded:
+        known = records.parts(run)
+        recorded = sorted(records.value(run, run.split_path)["ids"].get("train", ()))
+    except RunError as error:
+        raise PublishError(f"{str(error).partition('; ')[0]}; {again}") from None
+    if sorted(d.id for d in known["train"]) != recorded:
         raise PublishError(f"{path}: is not what was trained on; {again}")
-    return taught
+    return known["train"]
