@@ -230,7 +230,7 @@ def _keep_or_discard(run: Run, items: Sequence[HeldOut], facts: Mapping[str, Any
         observing.demand_untouched(run)
         # What is added to stays known as far as it goes, and what is made anew has no seal until it is whole.
         records.unseal(run, [*observing.DERIVED, *(f"completions-{floor}." for floor in _SHORTCUTS)])
-        records.let_grow(run, observing.GROWING)
+        records.let_grow(run, [*observing.GROWING, run.log_path.name])
     wait_for_everyone()
 
 

@@ -63,9 +63,14 @@ def read_measurement(run: Run) -> dict[str, Any]:
 
 def demand_untouched(run: Run) -> None:
     """Raise ``RunError`` where a row that a measurement would use again is damaged, or not as it was left."""
-    for path in sorted(run.path.glob("*.jsonl")):
-        if path.name.startswith(GROWING) and not _is_part(path):
+    for path in [run.log_path, *_grown(run)]:
+        if path.exists():
             records.rows(run, path)
+
+
+def _grown(run: Run) -> list[Path]:
+    """Every file that measurements have added rows to."""
+    return [path for path in sorted(run.path.glob("*.jsonl")) if path.name.startswith(GROWING) and not _is_part(path)]
 
 
 def read_held_out(run: Run) -> list[HeldOut]:
@@ -261,6 +266,5 @@ def remeasure(run: Run) -> Scorecard:
 
 def _what_it_rests_on(run: Run) -> list[Path]:
     """Every file that the scorecard was computed from, and those that hold it."""
-    made = [path for path in sorted(run.path.glob("*.jsonl")) if path.name.startswith(GROWING) and not _is_part(path)]
     given = [run.demonstrations_path, run.split_path, run.others_path, run.log_path]
-    return [*given, run.held_out_path, run.measurement_path, *made, run.scores_path, run.scorecard_path]
+    return [*given, run.held_out_path, run.measurement_path, *_grown(run), run.scores_path, run.scorecard_path]

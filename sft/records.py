@@ -42,6 +42,7 @@ def rows(run: Run, path: Path) -> list[dict[str, Any]]:
 
 
 def _checked_rows(run: Run, path: Path) -> list[tuple[int, dict[str, Any]]]:
+    there(run, path)
     found = list(numbered_rows(path))
     for number, row in found:
         if fault := fault_of(path.name, row):
@@ -52,6 +53,7 @@ def _checked_rows(run: Run, path: Path) -> list[tuple[int, dict[str, Any]]]:
 
 def value(run: Run, path: Path) -> dict[str, Any]:
     """What the JSON file ``path`` of ``run`` holds. Raises as :func:`rows` does."""
+    there(run, path)
     found = read_json(path)
     if fault := fault_of(path.name, found):
         raise RunError(f"{path}: {fault}; {_remedy(run, path)}")

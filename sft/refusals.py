@@ -20,6 +20,10 @@ _REFUSALS = {
 }
 
 
+#: What torch says in place of MemoryError, on a CPU and on an accelerator.
+_NO_MEMORY = ("can't allocate memory", "CUDA out of memory", "MPS backend out of memory")
+
+
 def system_refusal(error: BaseException) -> str | None:
     """What the operating system refused, as one sentence; None if ``error`` is not about that.
 
@@ -34,6 +38,8 @@ def system_refusal(error: BaseException) -> str | None:
             where = f"{os.fspath(cause.filename)}: " if isinstance(cause.filename, str | os.PathLike) else ""
             why = f"{cause.strerror}; check the path" if cause.strerror else f"{type(cause).__name__}: {text[:300]}"
             return where + _REFUSALS.get(cause.errno or 0, why)
+        if isinstance(cause, MemoryError) or any(said in text for said in _NO_MEMORY):
+            return "memory ran out; free some, or ask for less at once: fewer rows, smaller batches, shorter texts"
         if number and type(cause).__name__ == "SafetensorError":
             known = int(number[1])
             return f"weights cannot be written or read: {_REFUSALS.get(known, os.strerror(known))}"

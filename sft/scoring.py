@@ -22,18 +22,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from sft import floors, formats, observing, sources
+from sft import floors, formats, observing, records, sources, splits
 from sft.cells import Cells, kind_of
 from sft.comparing.comparisons import aligned
 from sft.demonstrations import Demonstration, HeldOut, Message, Source, fingerprint, text_fault
-from sft.errors import DemonstrationsError, Problem, SourceError, SplitError
+from sft.errors import DemonstrationsError, Problem, RunError, SourceError, SplitError
 from sft.evidence import bar_points
+from sft.hashes import Digest
 from sft.metrics import modules
 from sft.observations import Completion
 from sft.phrases import metric_name, system_name
 from sft.probes import checkers
 from sft.rows import Broken, rows_of
-from sft.runs import Run, write_jsonl
+from sft.runs import Run, differences, write_jsonl
 from sft.scorecards import Scorecard
 from sft.typography import figure
 
@@ -93,7 +94,8 @@ def score(
     ``fast`` leaves out corpus figures (BLEU, chrF++), half of the time that thousands of prompts take.
     Raises ``DemonstrationsError`` with every bad row,
     ``SourceError`` for a file that is unusable as a whole, ``SplitError`` for a held-out prompt in ``train``,
-    ``UserError`` for a bar or checker that cannot be used, ``RunError`` for an ``output`` that cannot.
+    ``UserError`` for a bar or checker that cannot be used, ``RunError`` for an ``output`` that holds something else.
+    Where ``output`` holds what became of the same input, whole or cut short, it is made again.
     """
     bar_points(bar or {})  # said before anything is written
     if checker:
@@ -121,23 +123,32 @@ def score(
             "stops": "as the file says" if answers.stops_known else "not recorded; taken as finished",
         },
     }
+    parts = {"train": learned, "test": answers.asked}
     manifest = {
         "data": {
-            "hash": fingerprint(sorted(d.id for d in (*learned, *answers.asked))),
+            "hash": splits.data_digest(parts),
             "rows": answers.rows,
             "paths": [str(path), *([str(train)] if train else [])],
-        }
+        },
+        "scored": {
+            "completions": Digest.by("v1", _content_of(answers)),
+            "training file": train is not None,
+            "--checker": checker,
+            "--bar": bars,
+            "--fast": fast,
+        },
     }
-    with _folder(output) as folder, Run.create(folder, **manifest) as run, _whole_or_not(run):
+    with _folder(output) as folder, _begun(folder, manifest) as run:
         with run.session():
-            parts = {"train": learned, "test": answers.asked}
+            records.unseal(run, ("demonstrations.", *observing.GROWING, *observing.DERIVED))
             write_jsonl(
                 run.demonstrations_path, (d.to_dict() | {"split": name} for name, part in parts.items() for d in part)
             )
             for system, written in completions.items():
                 write_jsonl(run.completions_path(system), map(asdict, written.values()))
             observing.write_measurement(run, answers.items, facts)
-            run.look("test", "sft score")
+            if not run.looks:  # the same figures again choose nothing
+                run.look("test", "sft score")
             card = observing.remeasure(run)
         if output is not None:
             from sft import reports
@@ -156,9 +167,36 @@ def _folder(output: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
+def _content_of(answers: Answers) -> str:
+    """A hash of what the file says, whatever it is called and in whichever format."""
+    written = {system: [asdict(one) for one in by_id.values()] for system, by_id in answers.completions.items()}
+    return fingerprint([[asdict(item) for item in answers.items], written])
+
+
+@contextmanager
+def _begun(folder: Path, facts: Mapping[str, dict[str, Any]]) -> Iterator[Run]:
+    """A new run in ``folder`` or, where the same input was scored there before, that run, to be made again."""
+    if not (folder / "manifest.json").exists():
+        with Run.create(folder, **facts) as run, _whole_or_not(run):
+            yield run
+        return
+    with Run.open(folder, writing=True) as run:
+        known = run.manifest.get("scored")
+        if not isinstance(known, dict):
+            raise RunError(f"{folder}: holds a run that was not made of these completions; name another folder")
+        same = facts["data"]["hash"].is_of(run.manifest.get("data", {}).get("hash"))
+        other = [*([] if same else ["references or training file"]), *differences(known, facts["scored"])]
+        if other:
+            raise RunError(
+                f"{folder}: holds the scorecard of another input ({', '.join(other)}); name another folder, or remove "
+                "this one"
+            )
+        yield run
+
+
 @contextmanager
 def _whole_or_not(run: Run) -> Iterator[None]:
-    """A run folder that an error leaves half-written goes again: it would stand in the way of the next try."""
+    """A run folder that an error leaves half-written goes again: nobody would know what it holds."""
     try:
         yield
     except BaseException:
