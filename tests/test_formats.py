@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strategies import nonsense, texts
 
+from sft.cli import main
 from sft.demonstrations import Message, prompt_key
 from sft.errors import DemonstrationsError, Problem, SourceError
 from sft.formats import Reading, _named, _Reader, read, read_all, write_rejected
@@ -509,3 +511,68 @@ def test_a_broken_byte_is_refused_with_its_line_whichever_way_rows_are_read(tmp_
     path.write_bytes(b'{"prompt": "a", "completion": "b"}\n\n{"prompt": "caf\xe9 au lait", "completion": "b"}\n')
     with pytest.raises(SourceError, match=r"latin\.jsonl:3: is not UTF-8 \(byte 0xe9 at place"):
         read(path)
+
+
+# -- rows that are held out ------------------------------------------------------------------------------------
+
+
+HELD = {"prompt": "What?", "completion": "That.", "held_out": True, "run": "demo", "clone": "This.", "score": 3.5}
+
+
+def test_a_row_of_a_correction_sheet_is_refused_for_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every row of the sheet is a held-out prompt, ``sft check`` of it said "Nothing to mend", and training on it
+    voids the measurement. The remedies of the sentence are followed here."""
+    path = tmp_path / "corrections.jsonl"
+    free = [{"prompt": f"{n}: what?", "completion": f"That, {n}."} for n in range(40)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*free, HELD]), encoding="utf-8")
+    (problem,) = read(path).problems
+    assert str(problem).startswith(f"{path}:41: is held out in demo; who trains on it can no longer be judged on it; ")
+    assert "leave the row out, or name the file as split.test" in problem.remedy
+    assert main(["check", str(path)]) == 2
+    out = capsys.readouterr()
+    assert "held out in demo" in out.out + out.err and "Nothing to mend" not in out.out
+    assert len(read(path, held_out=True).demonstrations) == 41
+    path.write_text("".join(json.dumps(row) + "\n" for row in free), encoding="utf-8")
+    assert main(["check", str(path)]) == 0
+    row = {key: value for key, value in HELD.items() if key != "held_out"}
+    path.write_text("".join(json.dumps(one) + "\n" for one in [*free, row]), encoding="utf-8")
+    assert main(["check", str(path)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("row", "refused"),
+    [
+        ({"held_out": True}, "marked as held out ('held_out': true)"),
+        ({"held_out": "True", "run": ""}, "marked as held out"),
+        ({"held_out": True, "run": 3}, "marked as held out"),
+        ({"held_out": True, "completion": None}, "marked as held out"),
+        ({"held_out": False}, ""),
+        ({"held_out": None}, ""),
+        ({"held_out": "no"}, ""),
+        ({"held_out": 1}, ""),
+    ],
+)
+def test_only_a_mark_that_is_true_counts(tmp_path: Path, row: dict[str, Any], refused: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text(json.dumps({"prompt": "a", "completion": "b"} | row) + "\n", encoding="utf-8")
+    reading = read(path)
+    assert [refused in problem.message for problem in reading.problems] == [True] * bool(refused)
+    assert "held_out" not in reading.ignored
+
+
+def test_rejected_rows_leave_nothing_behind_where_they_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``--rejected`` left a ``.partial`` behind and named it, where a folder stood in the way too."""
+    path, folder = tmp_path / "x.jsonl", tmp_path / "rejected"
+    path.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": 3}\n', encoding="utf-8")
+    folder.mkdir()
+    for target, why in ((folder, "a folder stands there"), (tmp_path / "no" / "x.jsonl", "it is not there")):
+        capsys.readouterr()
+        assert main(["check", str(path), "--rejected", str(target)]) == 2
+        said = capsys.readouterr().err.strip()
+        assert said.startswith(f"sft: {target} cannot be written: ") and why in said and "\n" not in said
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["rejected", "x.jsonl"] and not list(folder.iterdir())
+    assert main(["check", str(path), "--rejected", os.devnull]) == 2 and Path(os.devnull).is_char_device()

@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import random
+import subprocess
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +19,7 @@ import pyarrow.parquet
 import pytest
 
 from sft import observing
+from sft.cli import main
 from sft.comparing import compare
 from sft.demonstrations import Demonstration, HeldOut, held_out
 from sft.errors import DemonstrationsError, RunError, SourceError, SplitError, UserError
@@ -372,3 +376,59 @@ def test_held_out_prompts_read_back_are_those_that_were_written(tmp_path: Path) 
     assert run is not None
     back: list[HeldOut] = observing.read_held_out(run)
     assert back == list(answers.items)
+
+
+# -- the same folder again -------------------------------------------------------------------------------------
+
+
+def test_the_same_input_is_scored_into_the_same_folder_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``sft score --output X`` run twice said "continue it with --resume", which it does not have."""
+    file, run = write(tmp_path / "x.jsonl", rows()), tmp_path / "run"
+    words = ["score", str(file), "--fast", "--output", str(run)]
+    assert main(words) == 0
+    card = read_json(run / "scorecard.json")
+    (run / "scorecard.json").unlink()
+    (run / "completions-P.jsonl").write_text("half", encoding="utf-8")  # as a kill, or an accident, may leave it
+    assert main(words) == 0
+    assert read_json(run / "scorecard.json") == card and len(Run.open(run).looks) == 1
+    assert main(["report", str(run), "--recompute"]) == 0
+    moved = write(tmp_path / "renamed.jsonl", rows())
+    assert main(["score", str(moved), "--fast", "--output", str(run)]) == 0, "what it says counts, not where it is"
+
+
+def test_another_input_is_refused_and_nothing_is_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, run = write(tmp_path / "x.jsonl", rows()), tmp_path / "run"
+    assert main(["score", str(file), "--fast", "--output", str(run)]) == 0
+    before = (run / "scorecard.json").read_bytes()
+    first, *rest = rows()
+    other = write(tmp_path / "other.jsonl", [first | {"completion": "Quite another."}, *rest])
+    for words, said in (
+        (["score", str(other), "--fast"], "(completions)"),
+        (["score", str(file)], "(--fast)"),
+        (["score", str(file), "--fast", "--bar", "chrf=50"], "(--bar.chrf)"),
+    ):
+        capsys.readouterr()
+        assert main([*words, "--output", str(run)]) == 2
+        error = capsys.readouterr().err
+        assert f"holds the scorecard of another input {said}; name another folder, or remove this one" in error
+        assert "--resume" not in error and (run / "scorecard.json").read_bytes() == before
+    with Run.create(tmp_path / "trained", data={"hash": "v2:0"}):
+        pass
+    assert main(["score", str(file), "--output", str(tmp_path / "trained")]) == 2
+    assert "was not made of these completions; name another folder" in capsys.readouterr().err
+
+
+def test_what_a_killed_score_left_is_scored_again(tmp_path: Path) -> None:
+    """A process that dies in the middle leaves a folder that the same command then finishes."""
+    file, run = write(tmp_path / "x.jsonl", rows()), tmp_path / "run"
+    command = [sys.executable, "-m", "sft", "score", str(file), "--fast", "--output", str(run)]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while child.poll() is None and not (run / "measurement.json").exists():
+        time.sleep(0.001)
+    child.kill()
+    child.wait()
+    assert (run / "manifest.json").exists()
+    assert main(["score", str(file), "--fast", "--output", str(run)]) == 0
+    assert main(["report", str(run)]) == 0
