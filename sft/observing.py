@@ -97,6 +97,8 @@ def damaged(run: Run, path: Path, what: str) -> RunError:
 
 
 def _held_out(row: Mapping[str, Any]) -> HeldOut:
+    if not row["prompt"] or not row["references"] or len(row["references"]) != len(row["experts"]):
+        raise ValueError("a held-out prompt has a turn or more, a reference or more, and an expert for each reference")
     return HeldOut(
         id=row["id"],
         prompt=tuple(Message(turn["role"], turn["content"]) for turn in row["prompt"]),
@@ -109,7 +111,7 @@ def _held_out(row: Mapping[str, Any]) -> HeldOut:
 
 def _each(run: Run, path: Path, make: Callable[[dict[str, Any]], T]) -> list[T]:
     """Every row of ``path`` as what it stands for; nothing where there is no file."""
-    return [make(row) for row in records.rows(run, path)] if records.there(run, path) else []
+    return records.made(run, path, make) if records.there(run, path) else []
 
 
 def _is_part(path: Path) -> bool:
@@ -117,23 +119,29 @@ def _is_part(path: Path) -> bool:
     return ".rank-" in path.name
 
 
-def _made(kind: Callable[..., T], **sequences: Sequence[Any]) -> Callable[[dict[str, Any]], T]:
+def _made(
+    kind: Callable[..., T], alike: Sequence[str] = (), **sequences: Sequence[Any]
+) -> Callable[[dict[str, Any]], T]:
     """From a row to a ``kind`` of observation: keys that it does not know are left out, lists are tuples.
 
-    ``sequences``: keys that may be missing, with what they are then.
+    ``sequences``: keys that may be missing, with what they are then. ``alike``: keys whose values run in parallel, the
+    first of which is never empty; raises ``ValueError`` where they do not.
     """
     names = {one.name for one in fields(kind)}  # type: ignore[arg-type]
 
     def make(row: dict[str, Any]) -> T:
         known = sequences | {name: value for name, value in row.items() if name in names}
-        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()})
+        one = kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()})
+        if len({len(known[name]) for name in alike if known[name]}) > 1 or not all(known[name] for name in alike[:1]):
+            raise ValueError(f"{', '.join(alike)} are not of one length")
+        return one
 
     return make
 
 
 _completion = _made(Completion, ids=())
-_token_scores = _made(TokenScores, confidences=())
-_own_path = _made(OwnPath)
+_token_scores = _made(TokenScores, ("nats", "ranks", "entropies", "confidences"), confidences=())
+_own_path = _made(OwnPath, ("confidences", "hits"))
 
 
 def _by_id(rows: Iterable[T], wanted: set[str]) -> dict[str, T]:

@@ -12,9 +12,9 @@ anew, and gets it when it is whole. A file of an evaluation that goes on grows: 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sft.demonstrations import Demonstration
 from sft.errors import RunError
@@ -24,7 +24,10 @@ from sft.runs import Run
 from sft.shapes import fault_of
 from sft.splits import data_digest
 
-__all__ = ["demonstrations", "ledger", "let_grow", "parts", "rows", "seal", "there", "unseal", "value"]
+__all__ = ["demonstrations", "ledger", "let_grow", "made", "parts", "rows", "seal", "there", "unseal", "value"]
+
+
+T = TypeVar("T")
 
 
 def there(run: Run, path: Path) -> bool:
@@ -71,7 +74,7 @@ def parts(run: Run) -> dict[str, list[Demonstration]]:
     if not there(run, path):
         return found
     for number, row in _checked_rows(run, path):
-        found[row["split"]].append(_demonstration(run, path, number, row))
+        found[row["split"]].append(_one(run, path, number, row, Demonstration.from_dict))
     recorded = (run.manifest.get("data") or {}).get("hash")
     sealed = path.name in run.manifest.get("files", {})
     if not sealed and recorded is not None and not data_digest(found).is_of(recorded):
@@ -81,12 +84,17 @@ def parts(run: Run) -> dict[str, list[Demonstration]]:
 
 def demonstrations(run: Run, path: Path) -> list[Demonstration]:
     """Every row of ``path`` as a demonstration. Raises as :func:`rows` does."""
-    return [_demonstration(run, path, number, row) for number, row in _checked_rows(run, path)]
+    return made(run, path, Demonstration.from_dict)
 
 
-def _demonstration(run: Run, path: Path, number: int, row: dict[str, Any]) -> Demonstration:
+def made(run: Run, path: Path, make: Callable[[dict[str, Any]], T]) -> list[T]:
+    """Every row of ``path`` as what ``make`` makes of it. Raises as :func:`rows` does, also where ``make`` cannot."""
+    return [_one(run, path, number, row, make) for number, row in _checked_rows(run, path)]
+
+
+def _one(run: Run, path: Path, number: int, row: dict[str, Any], make: Callable[[dict[str, Any]], T]) -> T:
     try:
-        return Demonstration.from_dict(row)
+        return make(row)
     except ValueError as error:
         raise RunError(f"{path}:{number}: {error}; {_remedy(run, path)}") from None
 

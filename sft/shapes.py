@@ -21,7 +21,7 @@ strict = with_config(ConfigDict(strict=True))
 
 @strict
 class Turn(TypedDict):
-    role: str
+    role: Literal["system", "user", "assistant"]
     content: str
 
 
@@ -298,7 +298,7 @@ def fault_of(name: str, value: Any) -> str:
         where = ".".join(str(part + 1) if isinstance(part, int) else part for part in first["loc"])
         if first["type"] == "missing":
             return f"has no '{where}'"
-        wanted = _WANTED.get(first["type"], "another value")
+        wanted = _WANTED.get(first["type"]) or first.get("ctx", {}).get("expected", "another value")
         return f"'{where}' is {kind_of(first['input'])}, not {wanted}" if where else f"is {kind_of(first['input'])}"
     return ""
 
@@ -315,5 +315,4 @@ _WANTED = {
     "dict_type": "an object",
     "too_short": "a pair",
     "too_long": "a pair",
-    "literal_error": "train, validation or test",
 }
