@@ -124,15 +124,15 @@ def _made(
 ) -> Callable[[dict[str, Any]], T]:
     """From a row to a ``kind`` of observation: keys that it does not know are left out, lists are tuples.
 
-    ``sequences``: keys that may be missing, with what they are then. ``alike``: keys whose values run in parallel, the
-    first of which is never empty; raises ``ValueError`` where they do not.
+    ``sequences``: keys that may be missing, with what they are then. ``alike``: keys whose values run in
+    parallel; raises ``ValueError`` where they do not.
     """
     names = {one.name for one in fields(kind)}  # type: ignore[arg-type]
 
     def make(row: dict[str, Any]) -> T:
         known = sequences | {name: value for name, value in row.items() if name in names}
         one = kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()})
-        if len({len(known[name]) for name in alike if known[name]}) > 1 or not all(known[name] for name in alike[:1]):
+        if len({len(known[name]) for name in alike if known[name]}) > 1:
             raise ValueError(f"{', '.join(alike)} are not of one length")
         return one
 
