@@ -134,7 +134,8 @@ def score(
             "completions": Digest.by("v1", _content_of(answers)),
             "training file": train is not None,
             "--checker": checker,
-            "--bar": bars,
+            "--bar": dict(bar or {}),
+            "--metric": list(further),
             "--fast": fast,
         },
     }

@@ -91,6 +91,7 @@ class Measured(TypedDict):
     scored: NotRequired[list[str]]
     profile: NotRequired[str]
     bar: NotRequired[dict[str, float] | None]
+    metrics: NotRequired[list[str]]
     checker: NotRequired[str | None]
     conflicts: NotRequired[str]
     near_threshold: NotRequired[float]

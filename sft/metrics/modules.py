@@ -20,10 +20,11 @@ from sft.metrics import FACES, METRICS, face_path
 
 __all__ = ["demand", "label", "load", "signatures"]
 
-#: What a line of ``scores.jsonl`` holds beside our metrics: no label of a module may be one of these.
-_TAKEN = ("id", "cluster", "system", "characters", "expert_characters", "words", "finished", "empty", "chrf_max")
-#: Figures of a system beside its scores.
-_TAKEN += ("stop_rate", "empty_rate", "length_ratio")
+#: What a line of ``scores.jsonl``, or of a scorecard, holds beside our metrics: no module may be called so.
+_TAKEN = (
+    *("id", "cluster", "system", "characters", "expert_characters", "words", "finished", "empty", "chrf_max"),
+    *("stop_rate", "empty_rate", "length_ratio"),
+)
 
 
 def demand(names: Sequence[str]) -> None:
