@@ -210,7 +210,7 @@ class Look(TypedDict, total=False):
 class Change(TypedDict, total=False):
     what: str
     when: str
-    step: int
+    step: int | None
 
 
 @strict

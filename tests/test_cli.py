@@ -332,7 +332,7 @@ def test_an_output_that_cannot_be_a_folder(tmp_path: Path, recipe: Path, capsys:
     assert main(["train", str(recipe), "-o", str(tmp_path / "x.jsonl" / "run")]) == 2
     assert "cannot be written" in refused(capsys)
     assert main(["check", str(recipe), "--rejected", str(tmp_path / "x.jsonl" / "r")]) == 2
-    assert "Not a directory" in refused(capsys)
+    assert "a file where a folder should" in refused(capsys)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write into a read-only folder")

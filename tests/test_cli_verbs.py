@@ -123,8 +123,10 @@ def test_score_writes_a_run_that_report_and_compare_take(tmp_path: Path, capsys:
     assert capsys.readouterr().out.endswith(f"Report: {run / 'report.html'}\n")
     assert main(["report", str(run)]) == 0
     assert capsys.readouterr().out == f"{run / 'report.html'}\n"
-    assert main(["score", str(file), "--fast", "--output", str(run)]) == 2
-    assert "already holds a run" in capsys.readouterr().err
+    assert main(["score", str(file), "--fast", "--output", str(run)]) == 0, "the same again is no fault"
+    other = write(tmp_path / "y.jsonl", rows(20))
+    assert main(["score", str(other), "--fast", "--output", str(run)]) == 2
+    assert "holds the scorecard of another input" in capsys.readouterr().err
     assert main(["evaluate", str(run)]) == 2
     assert f"sft report {run} --recompute" in capsys.readouterr().err
 
@@ -152,7 +154,9 @@ def test_recomputing_gives_the_same_bytes_and_follows_the_completions(tmp_path: 
     assert run.scorecard_path.read_bytes() == before
     path = run.completions_path("tuned")
     write_jsonl(path, [row | {"text": ""} for row in read_jsonl(path)])
-    capsys.readouterr()
+    assert main(["report", str(run.path), "--recompute"]) == 2
+    assert "completions-tuned.jsonl: was altered after it was written" in capsys.readouterr().err
+    factories.without_seals(run.path)
     assert main(["report", str(run.path), "--json"]) == 0
     assert capsys.readouterr().out.strip() and run.scorecard_path.read_bytes() == before
     assert main(["report", str(run.path), "--recompute", "--json"]) == 0

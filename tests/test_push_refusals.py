@@ -18,6 +18,7 @@ import pytest
 pytestmark = pytest.mark.engine
 torch = pytest.importorskip("torch")
 
+from factories import without_seals  # noqa: E402
 from loopback_hub import OTHER_TOKEN, TOKEN, LoopbackHub, answer_lost, flipped_byte, meanwhile, status  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 from toy_pushes import BASE, CLONE, Bench, Outcome, base_files, bench_for, elsewhere, fitted_run  # noqa: E402
@@ -47,6 +48,7 @@ def hub(tiny_model: Path) -> Iterator[LoopbackHub]:
 @pytest.fixture
 def bench(fitted: Path, tmp_path: Path, hub: LoopbackHub, monkeypatch: Any, capsys: Any, caplog: Any) -> Bench:
     bench = bench_for(fitted, tmp_path, hub, monkeypatch, capsys, caplog)
+    without_seals(bench.run)  # what is planted below is met by the checks of a push, and not by a seal
     bench.secrets.append(PLANTED)
     return bench
 
@@ -425,6 +427,17 @@ def test_a_reason_that_is_none(bench: Bench) -> None:
 
 
 # -- scorecard, card, training ----------------------------------------------------------------------------
+
+
+def test_a_scorecard_that_was_altered(
+    fitted: Path, tmp_path: Path, hub: LoopbackHub, monkeypatch: Any, capsys: Any, caplog: Any
+) -> None:
+    """Better figures written into the run are not published; computed again, they are what they were."""
+    bench = bench_for(fitted, tmp_path, hub, monkeypatch, capsys, caplog)
+    bench.change("scorecard.json", looks=0)
+    refused(bench, says=("scorecard.json: was altered after it was written", "--recompute"))
+    assert main(["report", str(bench.run), "--recompute"]) == 0
+    assert bench.push("--dry-run").code == 0
 
 
 def test_a_run_that_was_not_measured(bench: Bench) -> None:

@@ -16,6 +16,7 @@ import pytest
 pytestmark = pytest.mark.engine
 pytest.importorskip("torch")
 
+from factories import without_seals  # noqa: E402
 from loopback_hub import LoopbackHub  # noqa: E402
 from toy_pushes import BASE, CLONE, RECIPE, Bench, Outcome, base_files, bench_for  # noqa: E402
 
@@ -71,6 +72,7 @@ def hub(tiny_model: Path) -> Iterator[LoopbackHub]:
 @pytest.fixture
 def bench(taught: Path, tmp_path: Path, hub: LoopbackHub, monkeypatch: Any, capsys: Any, caplog: Any) -> Bench:
     bench = bench_for(taught / "run", tmp_path, hub, monkeypatch, capsys, caplog)
+    without_seals(bench.run)  # what is planted below is met by the checks of a push, and not by a seal
     bench.secrets += TAUGHT
     return bench
 
@@ -164,7 +166,7 @@ def test_masked_after_training_it_is_still_what_the_weights_know(bench: Bench) -
         change()
         done = bench.push()
         refused(bench, done)
-        assert f"{path}: " in done.err and "train again" in done.err and done.err.count("\n") == 1
+        assert f"{path}:" in done.err and "train again" in done.err and done.err.count("\n") == 1
 
 
 def test_masked_in_the_middle_of_training_the_first_half_is_still_learned(bench: Bench) -> None:
@@ -184,7 +186,7 @@ def test_masked_in_the_middle_of_training_the_first_half_is_still_learned(bench:
 def test_under_ids_of_the_users_own_too(bench: Bench) -> None:
     """An id that was given says nothing of what the row holds; its hash on record does."""
     from sft.demonstrations import Demonstration
-    from sft.splits import data_hash
+    from sft.splits import data_digest
 
     split, path = read_json(bench.run / "split.json"), bench.run / "demonstrations.jsonl"
     names = {i: f"{n:032x}" for n, i in enumerate(i for part in split["ids"].values() for i in part)}
@@ -193,26 +195,30 @@ def test_under_ids_of_the_users_own_too(bench: Bench) -> None:
     rows = [row | {"id": names[row["id"]]} for row in read_jsonl(path)]
     write_jsonl(path, rows)
     data = read_json(bench.run / "manifest.json")["data"]
-    bench.change("manifest.json", data=data | {"hash": data_hash(map(Demonstration.from_dict, rows))})
+    bench.change(
+        "manifest.json", data=data | {"hash": data_digest({"train": list(map(Demonstration.from_dict, rows))})}
+    )
     done = bench.push()
     refused(bench, done)
     assert "a Twilio API Key" in done.err and "is not what was trained on" not in done.err
     write_jsonl(path, [row | {"completion": row["completion"].replace(GITHUB, "TOKEN")} for row in rows])
     done = bench.push()
     refused(bench, done)
-    assert f"{path}: is not what was trained on" in done.err
+    assert f"{path}: was altered after it was written" in done.err
 
 
 def test_hundreds_of_findings_leave_the_way_out_in_sight(bench: Bench) -> None:
     """A run that says it was trained on 300 addresses."""
     from sft.demonstrations import Demonstration, Message
-    from sft.splits import data_hash
+    from sft.splits import data_digest
 
     many = [Demonstration((Message("user", f"who is {n}?"),), f"ann{n}@acme.org") for n in range(300)]
     write_jsonl(bench.run / "demonstrations.jsonl", [d.to_dict() | {"split": "train"} for d in many])
     split = read_json(bench.run / "split.json")
     bench.change("split.json", ids={name: [] for name in split["ids"]} | {"train": sorted(d.id for d in many)})
-    bench.change("manifest.json", data=read_json(bench.run / "manifest.json")["data"] | {"hash": data_hash(many)})
+    bench.change(
+        "manifest.json", data=read_json(bench.run / "manifest.json")["data"] | {"hash": data_digest({"train": many})}
+    )
     done = bench.push()
     refused(bench, done)
     assert done.err.count("\n") == 32 and "... and 272 more" in done.err
