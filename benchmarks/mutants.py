@@ -192,7 +192,8 @@ class Bench:
                 os.dup2(nowhere, stream)
             os.chdir(self.tree)
             sys.path.insert(0, str(self.tree))
-            os.environ["PYTHONPATH"] = str(self.tree)
+            # To a worker's tests, what they share is beside their folder: a fit is then made once, not for each mutant.
+            os.environ |= {"PYTHONPATH": str(self.tree), "PYTEST_XDIST_WORKER": "gw0"}
             status = int(pytest.main([*self.words, f"--basetemp={self.scratch}"]))
             if after:
                 after()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from test_verdicts import ALL, closure, known
 
-from sft.evidence import FLOORS, Evidence
+from sft.evidence import Evidence
 from sft.scorecards import RUNGS, Estimate, Gain, Guardrail
 from sft.verdicts import judge
 
@@ -18,9 +18,7 @@ UNKNOWN = Estimate(5.0, None, None, 0.95, "no interval: one cluster only", 300)
 
 def gained(estimate: Estimate, p_value: float = 0.0001, visible: float | None = 2.8, floor: str = "") -> Evidence:
     """Everything shown, but for the gain over ``floor``, or over every floor."""
-    gains = (
-        Gain(f, estimate, p_value, visible) if floor in ("", f) else g for f, g in zip(FLOORS, ALL.gains, strict=True)
-    )
+    gains = (Gain(g.floor, estimate, p_value, visible) if floor in ("", g.floor) else g for g in ALL.gains)
     return replace(ALL, gains=tuple(gains), closure=None)
 
 
