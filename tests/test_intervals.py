@@ -125,6 +125,74 @@ def test_one_cluster_has_no_interval() -> None:
     assert intervals.smallest_visible_gain([1.0, 2.0], ["a", "a"]) is None
 
 
+def test_the_standard_error_is_the_textbook_s_and_one_cluster_has_none() -> None:
+    """Two values are enough for one, two clusters too; of one cluster nothing is known."""
+    assert intervals.standard_error([0.0, 2.0]) == pytest.approx(1.0)
+    values = np.random.default_rng(23).normal(size=17)
+    assert intervals.standard_error(values) == pytest.approx(stats.sem(values))
+    assert intervals.standard_error([0.0, 0.0, 2.0, 2.0], list("aabb")) == pytest.approx(1.0)
+    assert intervals.standard_error([5.0]) is None
+    assert intervals.standard_error([0.0, 2.0], ["a", "a"]) is None
+
+
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.99])
+def test_another_level_is_the_level_that_was_asked_for(level: float) -> None:
+    """Each interval is as wide as its quantile says, and carries its level, its size and how it was made."""
+    generator = np.random.default_rng(24)
+    values = generator.normal(1, 1, size=30)
+    t = intervals.clustered_t(values, level=level)
+    outside = stats.ttest_1samp(values, 0).confidence_interval(level)
+    assert (t.low, t.high, t.level, t.n) == (pytest.approx(outside.low), pytest.approx(outside.high), level, 30)
+    wilson = intervals.wilson(12, 30, level)
+    proportion = stats.binomtest(12, 30).proportion_ci(level, method="wilson")
+    assert (wilson.low, wilson.high) == pytest.approx((proportion.low, proportion.high))
+    assert (wilson.level, wilson.n, wilson.value) == (level, 30, 0.4)
+    pairs = intervals.clustered_wilson([1, 1, 0, 0, 1, 1] * 5, np.arange(30) // 2, level)
+    whole, groups = stats.t.ppf(0.5 + level / 2, [29, 14])
+    size = 14 / 29 * 30 * (whole / groups) ** 2  # each pair agrees with itself, as in the test of clusters above
+    smaller = intervals.wilson(size * 2 / 3, size, level)
+    assert (pairs.low, pairs.high, pairs.level, pairs.n) == (
+        pytest.approx(smaller.low), pytest.approx(smaller.high), level, 30
+    )  # fmt: skip
+    left = intervals.grouped_jackknife(lambda kept: float(values[kept].mean()), list(range(30)), level=level)
+    assert (left.low, left.high, left.level, left.n) == (pytest.approx(t.low), pytest.approx(t.high), level, 30)
+    ratio = intervals.fieller(values, np.ones(30), level=level)
+    assert (ratio.low, ratio.high, ratio.level, ratio.n) == (pytest.approx(t.low), pytest.approx(t.high), level, 30)
+    drawn = intervals.cluster_bootstrap([values], lambda s: s[:, 0] / 30, level=level, draws=4_000)
+    assert drawn.high - drawn.low == pytest.approx(t.high - t.low, rel=0.15)  # type: ignore[operator]
+    assert (drawn.level, drawn.n, drawn.value) == (level, 30, pytest.approx(values.mean()))
+    area = intervals.auc(values, generator.normal(size=30), level=level)
+    usual = intervals.auc(values, generator.normal(size=30))
+    assert (area.level, area.n, usual.level) == (level, 30, 0.95)
+    curve = intervals.kaplan_meier([3] * 20, [False] * 20, level)
+    assert curve[0].low == pytest.approx(intervals.wilson(20, 20, level).low)
+
+
+def test_the_auc_s_width_follows_the_t_quantile_of_its_level() -> None:
+    up, down = np.random.default_rng(25).normal([[1.0], [0.0]], size=(2, 40))
+    wide, narrow = (intervals.auc(up, down, level=level) for level in (0.95, 0.6))
+    halves = [np.log(i.high / (1 - i.high)) - np.log(i.low / (1 - i.low)) for i in (wide, narrow)]  # type: ignore[operator]
+    assert halves[0] / halves[1] == pytest.approx(stats.t.ppf(0.975, 39) / stats.t.ppf(0.8, 39))
+
+
+def test_the_visible_gain_of_another_level_and_power() -> None:
+    values = np.random.default_rng(26).normal(size=40)
+    seen = intervals.smallest_visible_gain(values, level=0.9, power=0.6)
+    noncentrality = seen / stats.sem(values)  # type: ignore[operator]
+    assert stats.nct.sf(stats.t.ppf(0.95, 39), 39, noncentrality) == pytest.approx(0.6)
+
+
+def test_numbers_or_words_for_clusters_are_the_same() -> None:
+    values = np.random.default_rng(27).normal(size=12)
+    numbers = np.array([7, 7, 3, 3, 3, 9, 9, 1, 1, 1, 1, 4])
+    for labels in (numbers, numbers.tolist(), [f"group {n}" for n in numbers]):
+        found = intervals.clustered_t(values, labels)
+        assert (found.low, found.high) == pytest.approx(
+            (intervals.clustered_t(values, numbers).low, intervals.clustered_t(values, numbers).high)
+        )
+        assert found.method == "clustered t, 5 clusters"
+
+
 def test_a_zero_width_says_so() -> None:
     assert "says nothing" in intervals.clustered_t([2.0, 2.0, 2.0]).method
 
@@ -204,6 +272,29 @@ def test_sign_flip_draws_in_blocks_keep_count() -> None:
     """More clusters than fit one block at once: the tail of the draws is not lost."""
     values = np.random.default_rng(6).normal(0.0, 1, size=5_000)
     assert 0 < intervals.sign_flip(values, draws=1_700) <= 1
+    # All of one sign are never reached again, and no difference at all is reached by every draw.
+    assert intervals.sign_flip(np.ones(5_000), draws=1_700) == 1 / 1_701
+    assert intervals.sign_flip(np.zeros(5_000), draws=1_700) == 1.0
+
+
+def test_bootstrap_draws_in_blocks_keep_count() -> None:
+    """So many figures as draws were asked for, every one of a set as large as the first."""
+    rows: list[np.ndarray] = []
+
+    def size(sums: np.ndarray) -> np.ndarray:
+        rows.append(sums[:, 0])
+        return sums[:, 0]
+
+    for count, draws in ((5_000, 450), (40, 1), (40, 7)):
+        rows.clear()
+        found = intervals.cluster_bootstrap([np.ones(count)], size, draws=draws)
+        assert rows[0].tolist() == [count] and np.concatenate(rows[1:]).tolist() == [count] * draws
+        assert found.method == f"bootstrap over {count} clusters, {draws} draws, seed 0"
+
+
+def test_thirteen_clusters_are_counted_out_and_fourteen_are_drawn() -> None:
+    assert intervals.sign_flip([1.0] * 13) == 1 / 2**13
+    assert intervals.sign_flip([1.0] * 14) == 1 / (intervals.FLIPS + 1)
 
 
 def test_sign_flip_keeps_its_level() -> None:
@@ -567,6 +658,10 @@ def test_survival_of_the_freireich_patients() -> None:
     assert (curve[6].low, curve[6].high) == pytest.approx((0.620, 0.952), abs=1e-3)
     assert (curve[23].low, curve[23].high) == pytest.approx((0.188, 0.680), abs=1e-3)
     assert max(curve) == 35 and curve[35].share == curve[23].share
+    assert [curve[time].at_risk for time in (1, 6, 7, 10, 13, 16, 22, 23, 35)] == [21, 21, 17, 15, 12, 11, 7, 6, 1]
+    cut = intervals.kaplan_meier(times, events, limit=10)
+    assert cut == [curve[time] for time in range(1, 11)]
+    assert intervals.kaplan_meier(times, events, limit=99) == list(curve.values())
 
 
 def test_survival_at_one_and_at_zero_keeps_a_width() -> None:
@@ -576,8 +671,9 @@ def test_survival_at_one_and_at_zero_keeps_a_width() -> None:
     lost = intervals.kaplan_meier([1] * 20, [True] * 20)
     assert lost[0].share == 0.0 and lost[0].low == 0.0 and lost[0].high == pytest.approx(0.1611, abs=1e-4)
     assert len(intervals.kaplan_meier([9] * 4, [False] * 4, limit=5)) == 5
-    with pytest.raises(ValueError, match="whole numbers from 1"):
-        intervals.kaplan_meier([0], [True])
+    for times, events in (([0], [True]), ([], []), ([1, 2], [True]), ([[1, 2]], [[True, False]])):
+        with pytest.raises(ValueError, match="whole numbers from 1"):
+            intervals.kaplan_meier(times, events)  # type: ignore[arg-type]
 
 
 @settings(max_examples=60, deadline=None)

@@ -100,6 +100,34 @@ def test_a_split_that_stays_empty_says_how_many_groups_there_are_and_are_needed(
     assert not parts["validation"] and parts["test"]
 
 
+@pytest.mark.parametrize(
+    "rows, validation, test, says",
+    [
+        (1, 0.1, 0.1, ("1 different prompt group left", "about 30 groups")),
+        (2, 0.02, 0.1, ("2 different prompt groups left", "about 150 groups")),
+        (2, 0.1, 0.05, ("train 0.85, validation 0.1, test 0.05", "about 60 groups")),
+        (2, 0.0, 0.05, ("train 0.95, validation 0, test 0.05", "about 60 groups")),
+    ],
+)
+def test_how_many_groups_are_needed_hangs_on_the_smallest_share(
+    rows: int, validation: float, test: float, says: tuple[str, ...]
+) -> None:
+    """The smallest one that was asked for: a share of 0 is none."""
+    with pytest.raises(SplitError) as caught:
+        assign([show(f"{n}") for n in range(rows)], validation=validation, test=test, seed=0)
+    assert all(word in str(caught.value) for word in says), str(caught.value)
+
+
+def test_only_the_splits_that_were_asked_for_and_stayed_empty_are_named() -> None:
+    """Of one group only one split has something; validation was not asked for."""
+    (home,) = {name for name, part in assign([MANY[0]], validation=0, test=0, seed=0).items() if part}
+    assert home == "train"
+    with pytest.raises(SplitError) as caught:
+        assign([MANY[0]], validation=0, test=0.5, seed=0)
+    left = str(caught.value).partition("split empty")[0]
+    assert "validation" not in left and ("train" in left) != ("test" in left)
+
+
 # -- what splits cannot be --------------------------------------------------------------------------------
 
 
@@ -163,6 +191,41 @@ def test_every_row_of_a_leaking_prompt_leaks_and_goes() -> None:
     assert [leak.source.completion for leak in leaks] == ["a", "b", "c"]
     kept, count = without_leaks(parts, leaks)
     assert count == 3 and [d.prompt[0].content for d in kept["train"]] == ["x"]
+
+
+def test_a_prompt_held_out_twice_is_said_to_leak_into_the_test_split_and_its_first_row() -> None:
+    """It is the worse of the two, and one leak a row is enough; the plainest kind is the one that is named."""
+    held = [show("same", c, line) for line, c in ((7, "x"), (8, "y"))]
+    parts = parts_of([show("same", line=1)], [show("same", line=5)], held)
+    told = [(leak.source.address, leak.held_out.address, leak.split) for leak in find_leaks(parts)]
+    assert told == [("x.jsonl:1", "x.jsonl:7", "test"), ("x.jsonl:5", "x.jsonl:7", "test")]
+    both = parts_of([show("same", line=1, group="g")], [], [show("b", line=7, group="g"), show("same", line=8)])
+    (leak,) = find_leaks(both)
+    assert (leak.kind, leak.similarity, leak.held_out.address) == ("same prompt", 1.0, "x.jsonl:8")
+    assert str(leak) == "x.jsonl:1 (train) and x.jsonl:8 (test): same prompt"
+    near = parts_of([show(LONG, line=1)], [show(LONG + "!", line=5)], [show(LONG + "?", line=7), show(LONG, line=8)])
+    assert [(leak.source.address, leak.kind, leak.split) for leak in find_leaks(near)] == [
+        ("x.jsonl:1", "same prompt", "test"),
+        ("x.jsonl:5", "near-duplicate", "test"),
+    ]
+
+
+def test_nothing_leaks_into_a_split_that_is_empty() -> None:
+    """A set without a test split yet is looked through as far as it goes."""
+    parts = parts_of([show("same", line=1), show("x")], [show("same", line=5)], [])
+    (leak,) = find_leaks(parts)
+    assert (leak.source_split, leak.split) == ("train", "validation")
+    assert find_leaks(parts_of([show("same")], [], [])) == []
+
+
+@pytest.mark.parametrize(("count", "shown", "lines"), [(1, 10, 3), (2, 2, 4), (3, 2, 5), (3, 0, 1)])
+def test_the_refusal_says_no_more_than_there_is(count: int, shown: int, lines: int) -> None:
+    leaks = [Leak(show("a", line=n), show("b", line=99), "train", "test", "same prompt", 1.0) for n in range(count)]
+    message = str(leak_error(leaks, shown=shown))
+    assert len(message.splitlines()) == lines
+    assert message.startswith("1 demonstration would" if count == 1 else f"{count} demonstrations would")
+    assert ("more" in message.replace("gather more", "")) is (0 < shown < count)
+    assert "alike" not in message
 
 
 def test_the_refusal_shows_pairs_counts_the_rest_and_says_what_to_do() -> None:
@@ -235,6 +298,27 @@ def test_the_hash_of_the_data_is_of_contents_under_ids_of_the_users_own_too() ->
     # Ids alone were the rule once, and a record by it says the same of both.
     ids = fingerprint(sorted(d.id for d in before))
     assert data_digest({"train": after}).is_of(ids) and not data_digest({"train": after[1:]}).is_of(ids)
+
+
+def test_one_row_that_differs_is_told_in_the_singular() -> None:
+    recorded = to_manifest(made(MANY), seed=0)
+    with pytest.raises(SplitError, match=r"\(1 demonstration was added\)"):
+        check_manifest(recorded, made([*MANY, show("new 1")]))
+    with pytest.raises(SplitError, match=r"\(1 demonstration is gone\)"):
+        check_manifest(recorded, made(MANY[1:]))
+    parts = made(MANY).parts
+    moved = Splits(parts["train"][1:], parts["validation"], (*parts["test"], parts["train"][0]))
+    with pytest.raises(SplitError, match=r"\(1 demonstration changed sides\)"):
+        check_manifest(recorded, moved)
+    with pytest.raises(SplitError, match=r"1 demonstration was added, 1 demonstration is gone"):
+        check_manifest(recorded, made([*MANY[1:], show("new 1")]))
+
+
+def test_a_record_without_one_of_its_splits_is_none() -> None:
+    recorded = to_manifest(made(MANY), seed=0)
+    for ids in (None, [], {"train": recorded["ids"]["train"]}, recorded["ids"] | {"test": "all"}):
+        with pytest.raises(SplitError, match="holds no split"):
+            check_manifest(recorded | {"ids": ids}, made(MANY))
 
 
 def test_the_record_says_what_differs() -> None:
