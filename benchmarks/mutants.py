@@ -91,13 +91,14 @@ def _seen(code: str) -> str:
     return ast.dump(_Plain().visit(ast.parse(code)))
 
 
-def mutants(path: Path, per_place: int, seed: int) -> Iterator[Mutant]:
+def mutants(path: Path, per_place: int, seed: int, between: tuple[int, int]) -> Iterator[Mutant]:
     """Of every place in ``path`` and kind of operator, ``per_place`` changes drawn by ``seed``."""
     from cosmic_ray.ast import ast_nodes, get_ast
     from cosmic_ray.mutating import mutate_code
     from cosmic_ray.plugins import get_operator, operator_names
 
     code = path.read_text(encoding="utf-8")
+    places: dict[tuple[tuple[int, int], str], list[tuple[str, int]]]
     nodes, places = list(ast_nodes(get_ast(code))), {}
     for name in operator_names():
         if get_operator(name).arguments():
@@ -109,6 +110,8 @@ def mutants(path: Path, per_place: int, seed: int) -> Iterator[Mutant]:
             places.setdefault((start, kind), []).append((name, occurrence))
     plain, lines = _seen(code), code.splitlines()
     for (start, kind), choices in sorted(places.items()):
+        if not between[0] <= start[0] <= between[1]:
+            continue
         random.Random(f"{seed} {path.name} {start} {kind}").shuffle(choices)
         found = 0
         for name, occurrence in choices:
@@ -225,7 +228,7 @@ def main() -> None:
     parser.add_argument("area", choices=AREAS)
     parser.add_argument("--tests", nargs="*", help="other test files (names without test_ and .py)")
     parser.add_argument("--only", help="of the area, the modules whose path holds this")
-    parser.add_argument("--lines", type=int, nargs=2, help="only what stands between these lines")
+    parser.add_argument("--lines", type=int, nargs=2, default=(1, 10**6), help="only what stands between these lines")
     parser.add_argument("--per-place", type=int, default=1)
     parser.add_argument("--sample", type=int, help="this many of them, drawn by the seed")
     parser.add_argument("--seed", type=int, default=0)
@@ -240,11 +243,9 @@ def main() -> None:
         todo = [m for m in _known(options.again) if m.status == SURVIVED]
     else:
         files = sorted(file for pattern in patterns for file in ROOT.glob(pattern) if (options.only or "") in str(file))
-        todo = [mutant for file in files for mutant in mutants(file, options.per_place, options.seed)]
+        todo = [mutant for file in files for mutant in mutants(file, options.per_place, options.seed, options.lines)]
         if options.sample and options.sample < len(todo):
             todo = sorted(random.Random(options.seed).sample(todo, options.sample), key=lambda m: (m.path, m.line))
-    if options.lines:
-        todo = [m for m in todo if options.lines[0] <= m.line <= options.lines[1]]
     done = {m.key for m in _known(options.output)}
     todo = [m for m in todo if m.key not in done]
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
