@@ -126,6 +126,13 @@ def test_only_the_splits_that_were_asked_for_and_stayed_empty_are_named() -> Non
         assign([MANY[0]], validation=0, test=0.5, seed=0)
     left = str(caught.value).partition("split empty")[0]
     assert "validation" not in left and ("train" in left) != ("test" in left)
+    # Whichever side a single group falls on, the other one stays empty: nothing left to train on is refused too.
+    named = set()
+    for seed in range(20):
+        with pytest.raises(SplitError) as caught:
+            assign([MANY[0]], validation=0, test=0.5, seed=seed)
+        named.add(re.search(r"left the (\w+) split empty", str(caught.value)).group(1))  # type: ignore[union-attr]
+    assert named == {"train", "test"}
 
 
 # -- what splits cannot be --------------------------------------------------------------------------------
