@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from sft import formats
+from sft.errors import RunError
+from sft.files import weights_hash, write_json
 
 #: Writes one file 200 times over, where a process may hold 64 open.
 MANY = """
@@ -56,3 +58,37 @@ def test_a_mistake_inside_a_row_is_not_called_cut_short(tmp_path: Path) -> None:
     path.write_text('{"prompt": "p", "completion": "c"}\n{"prompt": "p" "completion": "c"}\n', encoding="utf-8")
     (problem,) = formats.read(path).problems
     assert "is not JSON" in str(problem) and "at character 16" in str(problem)
+
+
+def test_the_hash_of_weights_is_of_every_byte_and_name_and_of_nothing_else(tmp_path: Path) -> None:
+    """Of the safetensors files where there are any; of the ``.bin`` files else."""
+    found = {}
+    for case, held in {
+        "whole": {"a.safetensors": b"one", "b.safetensors": b"two"},
+        "beside others": {"a.safetensors": b"one", "b.safetensors": b"two", "config.json": b"{}", "a.bin": b"pickle"},
+        "other bytes": {"a.safetensors": b"one", "b.safetensors": b"twp"},
+        "other names": {"a.safetensors": b"one", "c.safetensors": b"two"},
+        "a part": {"a.safetensors": b"one"},
+        "pickles": {"a.bin": b"one"},
+        "other pickles": {"a.bin": b"two"},
+    }.items():
+        folder = tmp_path / case
+        folder.mkdir()
+        for name, content in held.items():
+            (folder / name).write_bytes(content)
+        found[case] = weights_hash(folder)
+    assert found.pop("beside others") == found["whole"]
+    assert len(set(found.values())) == len(found)
+    assert {len(value) for value in found.values()} == {32}
+
+
+def test_a_file_that_cannot_be_read_is_not_said_to_be_written(tmp_path: Path) -> None:
+    """Each with the system's own word for it, and what to look at."""
+    (tmp_path / "a.safetensors").mkdir()
+    with pytest.raises(RunError, match=r"a\.safetensors cannot be read: Is a directory; check the disk"):
+        weights_hash(tmp_path)
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(RunError, match=r"cannot be written: Not a directory; check the disk"):
+        write_json(tmp_path / "file" / "x.json", {})
+    with pytest.raises(RunError, match=r"cannot be written: it is not there; check the folder's name"):
+        write_json(tmp_path / "nowhere" / "x.json", {})
