@@ -225,7 +225,7 @@ def test_nothing_leaks_into_a_split_that_is_empty() -> None:
     assert find_leaks(parts_of([show("same")], [], [])) == []
 
 
-@pytest.mark.parametrize(("count", "shown", "lines"), [(1, 10, 3), (2, 2, 4), (3, 2, 5), (3, 0, 1)])
+@pytest.mark.parametrize(("count", "shown", "lines"), [(1, 10, 3), (2, 2, 4), (3, 2, 5), (3, 1, 4), (3, 0, 1)])
 def test_the_refusal_says_no_more_than_there_is(count: int, shown: int, lines: int) -> None:
     leaks = [Leak(show("a", line=n), show("b", line=99), "train", "test", "same prompt", 1.0) for n in range(count)]
     message = str(leak_error(leaks, shown=shown))
@@ -233,6 +233,8 @@ def test_the_refusal_says_no_more_than_there_is(count: int, shown: int, lines: i
     assert message.startswith("1 demonstration would" if count == 1 else f"{count} demonstrations would")
     assert ("more" in message.replace("gather more", "")) is (0 < shown < count)
     assert "alike" not in message
+    assert "... and 2 more" in str(leak_error(leaks * 12, shown=len(leaks) * 12 - 2))
+    assert len(str(leak_error(leaks * 12)).splitlines()) == 13, "ten of them, unless more are asked for"
 
 
 def test_the_refusal_shows_pairs_counts_the_rest_and_says_what_to_do() -> None:
