@@ -196,6 +196,78 @@ def test_one_silent_layer_is_a_note(bench: Bench) -> None:
     assert done.code == 0 and "1 of 14 B matrices are zero" in done.out
 
 
+def tensor(name: str, *shape: int) -> Change:
+    """One more tensor in the adapter."""
+    return weights(lambda tensors: tensors.update({f"base_model.model.{name}": torch.ones(*shape)}))
+
+
+def everywhere(bench: Bench) -> list[str]:
+    """Every layer that the adapter is on, by its whole name."""
+    tensors = load_file(bench.run / "adapter" / "adapter_model.safetensors")
+    return sorted({name.removeprefix("base_model.model.").partition(".lora_")[0] for name in tensors})
+
+
+QUERY = "model.layers.0.self_attn.q_proj"
+SOUND: dict[str, list[Change]] = {
+    "a magnitude vector": [tensor(f"{QUERY}.lora_magnitude_vector", 64)],
+    "a bias of B": [tensor(f"{QUERY}.lora_B.bias", 64)],
+    "a bias of the layer, declared": [tensor(f"{QUERY}.bias", 64), configured(bias="all")],
+    "a module saved whole, declared": [tensor("score.weight", 2, 64), configured(modules_to_save=["score"])],
+    "tokens of its own": [tensor("model.embed_tokens.token_adapter.trainable_tokens_delta", 2, 64)],
+    "embeddings of the base's size": [embeddings(446)],
+    "ranks from a pattern": [configured(r=8, rank_pattern={"q_proj|k_proj|v_proj|o_proj": 4, r"mlp\..*": 4})],
+    "a pattern of other layers": [configured(rank_pattern={"lm_head": 2, "proj": 2})],
+    "targets by an expression": [configured(target_modules=".*_proj")],
+    "targets by their whole names": [lambda bench: configured(target_modules=everywhere(bench))(bench)],
+}
+
+
+@pytest.mark.parametrize("case", SOUND)
+def test_what_peft_s_methods_keep_beside_the_matrices_is_no_stranger(bench: Bench, case: str) -> None:
+    """Declared in the configuration, or a part of the method: nothing that a fit can write is refused."""
+    for change in SOUND[case]:
+        change(bench)
+    as_if_measured(bench)
+    done = bench.push("--dry-run")
+    assert done.code == 0 and "matrices are zero" not in done.out, done.err
+
+
+STRANGE: dict[str, tuple[list[Change], tuple[str, ...]]] = {
+    "a bias that is not declared": ([tensor(f"{QUERY}.bias", 64)], (f"{QUERY}.bias is no part of an adapter",)),
+    "a bias under another name": ([tensor("x.y", 4), configured(bias="all")], ("x.y is no part of an adapter",)),
+    "another module than declared": (
+        [tensor("backdoor.weight", 2), configured(modules_to_save=["score"])],
+        ("backdoor.weight is no part of an adapter",),
+    ),
+    "the first pattern that fits is the one": (
+        [configured(r=4, rank_pattern={"q_proj": 2, ".*": 4})],
+        ("q_proj have the shapes 4 x 64 and 64 x 4", "says rank 2"),
+    ),
+    "a part of a name is no target": ([configured(target_modules=["proj"])], ("is no target",)),
+    "B of another rank than A": (
+        [weights(lambda t: t.update({named(t, "lora_B"): torch.ones(64, 3)}))],
+        ("and 64 x 3, and adapter_config.json says rank 4",),
+    ),
+    "B without a second side": (
+        [weights(lambda t: t.update({named(t, "lora_B"): torch.ones(64)}))],
+        ("and 64, and adapter_config.json",),
+    ),
+    "one number too many is not finite": (
+        [weights(lambda t: t.update({"base_model.model.lm_head.weight": torch.full((446, 64), float("nan"))}))],
+        ("lm_head.weight holds numbers that are not finite",),
+    ),
+    "more embeddings than the base": ([embeddings(447)], ("has 447 rows, the base 446",)),
+}
+
+
+@pytest.mark.parametrize("case", STRANGE)
+def test_what_no_fit_of_this_configuration_writes_is_refused_by_name(bench: Bench, case: str) -> None:
+    changes, says = STRANGE[case]
+    for change in changes:
+        change(bench)
+    refused(bench, says=("adapter_model.safetensors: ", *says))
+
+
 def test_merged_weights_of_an_adapter_that_does_nothing(bench: Bench) -> None:
     """Once merged, nobody could tell."""
     weights(silenced)(bench)
