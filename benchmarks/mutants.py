@@ -29,6 +29,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -91,15 +92,16 @@ def _seen(code: str) -> str:
     return ast.dump(_Plain().visit(ast.parse(code)))
 
 
-def mutants(path: Path, per_place: int, seed: int, between: tuple[int, int]) -> Iterator[Mutant]:
-    """Of every place in ``path`` and kind of operator, ``per_place`` changes drawn by ``seed``."""
+Place = tuple[Path, tuple[int, int], list[tuple[str, int]]]
+
+
+def places(path: Path, between: tuple[int, int], seed: int) -> list[Place]:
+    """Where an operator of one kind can change ``path``, with all its changes there in an order drawn by ``seed``."""
     from cosmic_ray.ast import ast_nodes, get_ast
-    from cosmic_ray.mutating import mutate_code
     from cosmic_ray.plugins import get_operator, operator_names
 
-    code = path.read_text(encoding="utf-8")
-    places: dict[tuple[tuple[int, int], str], list[tuple[str, int]]]
-    nodes, places = list(ast_nodes(get_ast(code))), {}
+    nodes = list(ast_nodes(get_ast(path.read_text(encoding="utf-8"))))
+    found: dict[tuple[tuple[int, int], str], list[tuple[str, int]]] = {}
     for name in operator_names():
         if get_operator(name).arguments():
             continue
@@ -107,22 +109,31 @@ def mutants(path: Path, per_place: int, seed: int, between: tuple[int, int]) -> 
         positions = [start for node in nodes for start, _ in operator.mutation_positions(node)]
         kind = name.rpartition("/")[2].split("_")[0]
         for occurrence, start in enumerate(positions):
-            places.setdefault((start, kind), []).append((name, occurrence))
-    plain, lines = _seen(code), code.splitlines()
-    for (start, kind), choices in sorted(places.items()):
-        if not between[0] <= start[0] <= between[1]:
-            continue
+            if between[0] <= start[0] <= between[1]:
+                found.setdefault((start, kind), []).append((name, occurrence))
+    for (start, kind), choices in found.items():
         random.Random(f"{seed} {path.name} {start} {kind}").shuffle(choices)
-        found = 0
-        for name, occurrence in choices:
-            changed = mutate_code(code, get_operator(name)(), occurrence)
-            if found == per_place or changed is None or not _is_one(changed, plain):
-                continue
-            found += 1
-            after = next((b for a, b in zip(lines, changed.splitlines(), strict=False) if a != b), "")
-            relative = str(path.relative_to(ROOT))
-            operator = name.rpartition("/")[2]
-            yield Mutant(relative, start[0], start[1], operator, occurrence, lines[start[0] - 1].strip(), after.strip())
+    return [(path, start, choices) for (start, _), choices in sorted(found.items())]
+
+
+def mutants(place: Place, per_place: int) -> Iterator[Mutant]:
+    """Of the changes at ``place`` the first ``per_place`` that a program can see."""
+    from cosmic_ray.mutating import mutate_code
+    from cosmic_ray.plugins import get_operator
+
+    path, start, choices = place
+    code = path.read_text(encoding="utf-8")
+    plain, lines, found = _seen(code), code.splitlines(), 0
+    for name, occurrence in choices:
+        if found == per_place:
+            return
+        changed = mutate_code(code, get_operator(name)(), occurrence)
+        if changed is None or not _is_one(changed, plain):
+            continue
+        found += 1
+        after = next((b for a, b in zip(lines, changed.splitlines(), strict=False) if a != b), "")
+        relative, operator = str(path.relative_to(ROOT)), name.rpartition("/")[2]
+        yield Mutant(relative, start[0], start[1], operator, occurrence, lines[start[0] - 1].strip(), after.strip())
 
 
 def _is_one(changed: str, plain: str) -> bool:
@@ -243,9 +254,11 @@ def main() -> None:
         todo = [m for m in _known(options.again) if m.status == SURVIVED]
     else:
         files = sorted(file for pattern in patterns for file in ROOT.glob(pattern) if (options.only or "") in str(file))
-        todo = [mutant for file in files for mutant in mutants(file, options.per_place, options.seed, options.lines)]
-        if options.sample and options.sample < len(todo):
-            todo = sorted(random.Random(options.seed).sample(todo, options.sample), key=lambda m: (m.path, m.line))
+        everywhere = [place for file in files for place in places(file, options.lines, options.seed)]
+        if options.sample:
+            random.Random(options.seed).shuffle(everywhere)
+        drawn = (mutant for place in everywhere for mutant in mutants(place, options.per_place))
+        todo = list(islice(drawn, options.sample))
     done = {m.key for m in _known(options.output)}
     todo = [m for m in todo if m.key not in done]
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:

@@ -193,8 +193,32 @@ def test_numbers_or_words_for_clusters_are_the_same() -> None:
         assert found.method == "clustered t, 5 clusters"
 
 
+def test_two_clusters_are_few_and_enough() -> None:
+    """One degree of freedom: a wide interval, and no refusal. By hand, and in every kind of interval."""
+    quantile = stats.t.ppf(0.975, 1)
+    for values, labels in ((np.array([0.0, 2.0]), None), (np.array([0.0, 0.0, 2.0, 2.0]), list("aabb"))):
+        found = intervals.clustered_t(values, labels)
+        assert (found.low, found.high) == pytest.approx((1 - quantile, 1 + quantile))
+        assert intervals.clustered_wilson([0, 0, 1, 1], list("aabb")).low is not None
+        left = intervals.grouped_jackknife(lambda k, v=values: float(v[k].mean()), labels or [0, 1])
+        assert (left.low, left.high) == pytest.approx((found.low, found.high))
+    ratio = intervals.fieller([4.0, 4.4], [2.0, 2.0])
+    assert (ratio.low, ratio.high) == pytest.approx((2.1 - 0.1 * quantile, 2.1 + 0.1 * quantile))
+    drawn = intervals.cluster_bootstrap([[0.0, 2.0]], lambda s: s[:, 0] / 2)
+    assert (drawn.low, drawn.high) == (0.0, 2.0)
+    area = intervals.auc([1.0, 3.0], [0.0, 4.0])
+    assert area.value == 0.5 and area.low is not None and 0 < area.low < 0.5 < area.high < 1  # type: ignore[operator]
+    for hits in (0, 1):
+        single = intervals.wilson(hits, 1)
+        outside = stats.binomtest(hits, 1).proportion_ci(0.95, method="wilson")
+        assert (single.low, single.high) == pytest.approx((outside.low, outside.high))
+
+
 def test_a_zero_width_says_so() -> None:
     assert "says nothing" in intervals.clustered_t([2.0, 2.0, 2.0]).method
+    assert "says nothing" in intervals.auc([1.0, 1.0, 1.0], [1.0, 1.0, 1.0]).method
+    for found in (intervals.clustered_t([2.0, 2.1, 2.0]), intervals.auc([1.0, 3.0], [0.0, 4.0])):
+        assert "says nothing" not in found.method
 
 
 @pytest.mark.parametrize("values", [[], [1.0, float("nan")], [[1.0], [2.0]]])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sft import formats
-from sft.errors import RunError
+from sft.errors import RunError, SourceError
 from sft.files import weights_hash, write_json
 
 #: Writes one file 200 times over, where a process may hold 64 open.
@@ -92,3 +92,20 @@ def test_a_file_that_cannot_be_read_is_not_said_to_be_written(tmp_path: Path) ->
         write_json(tmp_path / "file" / "x.json", {})
     with pytest.raises(RunError, match=r"cannot be written: it is not there; check the folder's name"):
         write_json(tmp_path / "nowhere" / "x.json", {})
+
+
+@pytest.mark.parametrize("end", ["", " ", "\n\n"])
+def test_an_array_cut_inside_a_row_says_which_row_whatever_white_space_follows(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_text('[\n{"prompt": "p", "completion": "c"},\n{"prompt":' + end, encoding="utf-8")
+    with pytest.raises(SourceError, match=r"x\.json:3: row 2 of the array is cut short"):
+        formats.read(path)
+
+
+def test_an_array_with_a_row_nested_too_deep_ends_there(tmp_path: Path) -> None:
+    """Nobody knows where such a row ends, so what follows is not read as if it were the next one."""
+    path = tmp_path / "x.json"
+    deep = "[" * 100_000 + "]" * 100_000
+    path.write_text(f'[{{"prompt": "p", "completion": {deep}}},\n{{"prompt": "q", "completion": "c"}}]', "utf-8")
+    with pytest.raises(SourceError, match=r"row 1 of the array is nested too deep .*nothing after it can be read"):
+        formats.read(path)
