@@ -48,6 +48,7 @@ def test_singletons_give_the_textbook_t() -> None:
     low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     interval = intervals.clustered_t(values)
     assert (interval.low, interval.high, interval.method) == (pytest.approx(low), pytest.approx(high), "t")
+    assert intervals.clustered_t(np.arange(300.0)).method == "t"
 
 
 def test_equal_clusters_give_the_t_of_cluster_means() -> None:
@@ -563,6 +564,23 @@ def test_auc_agrees_with_delong_and_with_the_cluster_bootstrap() -> None:
     low, high = np.quantile(figures[1:], [0.025, 0.975])
     assert clustered.low is not None and clustered.high is not None
     assert clustered.high - clustered.low == pytest.approx(high - low, rel=0.15)
+
+
+@pytest.mark.parametrize("sizes", [(20, 20), (8, 32), (3, 7, 30)])
+def test_auc_within_folds_of_any_size_has_the_spread_of_its_derivative(sizes: tuple[int, ...]) -> None:
+    """Second definition: what one item more or less does to the area, by differences, summed up as a sandwich."""
+    generator = np.random.default_rng(28)
+    n, folds = sum(sizes), np.repeat(np.arange(len(sizes)), sizes)
+    up, down = generator.normal([[0.8], [0.0]], size=(2, n)) + np.array([[1.0], [0.0]]) * (folds == 0)
+    step = 1e-4 * np.eye(n)
+    more, less = (matrix_auc(up, down, np.arange(n), folds, 1 + sign * step) for sign in (1, -1))
+    error = np.sqrt(n / (n - 1) * np.sum(((more - less) / 2e-4) ** 2))
+    interval = intervals.auc(up, down, folds=folds)
+    half = stats.t.ppf(0.975, n - 1) * error / (interval.value * (1 - interval.value))
+    centre = np.log(interval.value / (1 - interval.value))
+    assert (interval.low, interval.high) == pytest.approx(
+        tuple(1 / (1 + np.exp(-centre - sign * half)) for sign in (-1, 1)), rel=1e-5
+    )
 
 
 def test_auc_keeps_a_width_at_the_ends_and_stays_inside() -> None:
