@@ -344,27 +344,6 @@ def test_a_tokenizer_that_cannot_ask_the_clone(bench: Bench, case: str) -> None:
     assert "sft-push-" not in done.err  # a folder that is gone by then helps nobody
 
 
-@pytest.mark.parametrize(
-    ("template", "says"),
-    [
-        ("Hi<|im_end|>", "leaves out what the user says"),
-        ("{% for m in messages %}{{ m['role'] }}<|im_end|>{% endfor %}", "leaves out what the user says"),
-        (
-            "{% for m in messages %}{{ m['content'] }}<|im_end|>{% endfor %}"
-            "{% if add_generation_prompt %}{{ nothing.at.all }}{% endif %}",
-            "template",
-        ),
-    ],
-)
-def test_a_template_is_tried_also_where_the_run_has_none_on_record(bench: Bench, template: str, says: str) -> None:
-    """A run of an older release knows no hash to hold it against; with and without the prompt for an answer."""
-    manifest = read_json(bench.run / "manifest.json")
-    del manifest["template"]
-    write_json(bench.run / "manifest.json", manifest)
-    written("chat_template.jinja", template)(bench)
-    refused(bench, says=("chat template: ", says))
-
-
 # -- what must not be sent: left out, or refused ----------------------------------------------------------
 
 
