@@ -20,9 +20,15 @@ NOTHING, IMITATES, LEARNED, MEETS, CLONED = RUNGS
 UNKNOWN = Estimate(0.42, None, None, 0.95, "no interval: one cluster only", 80)
 
 
-@pytest.mark.parametrize("bar, points", [(0.95, 95.0), (0.005, 0.5), (40, 40.0), (1.5, 1.5), (100, 100.0)])
+@pytest.mark.parametrize("bar, points", [(0.95, 95.0), (0.005, 0.5), (1, 100.0), (40, 40.0), (1.5, 1.5), (100, 100.0)])
 def test_a_bar_is_in_points_or_a_share(bar: float, points: float) -> None:
-    assert bar_points({"exact_match": bar, "rouge_l": bar}) == {"exact_match": points, "rouge_l": points}
+    """Of exact matches; of every other metric it is in points, and a share of them is refused."""
+    assert bar_points({"exact_match": bar}) == {"exact_match": points}
+    if bar > 1:
+        assert bar_points({"rouge_l": bar}) == {"rouge_l": points}
+    else:
+        with pytest.raises(UserError, match=rf"rouge_l is .*; write rouge_l {points:g}$"):
+            bar_points({"rouge_l": bar})
 
 
 @pytest.mark.parametrize("bar", [0, -0.5, -3, 100.5, math.nan, math.inf])

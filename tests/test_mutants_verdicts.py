@@ -39,7 +39,7 @@ def test_the_sentence_of_one_verdict_is_not_said_of_another(evidence: Evidence, 
     verdict = judge(evidence)
     assert verdict.rung == rung
     assert "imitates the expert" not in verdict.sentence
-    assert ("cannot tell its samples" in verdict.sentence) is (rung == CLONED)
+    assert ("hardly tells its samples" in verdict.sentence) is (rung == CLONED)
     assert ("It meets your bar" in verdict.sentence) is (rung == MEETS)
 
 
@@ -81,7 +81,7 @@ def test_with_a_gain_what_else_is_lacking_is_said_instead_of_the_power() -> None
     for evidence, says in (
         (without_base, "the untrained base model was not measured"),
         (replace(ALL, imitation=None, imitation_p=None), "own words was not measured"),
-        (replace(ALL, imitation=known(0.0, -0.1, 0.1)), "does not clearly find the expert's own words likelier"),
+        (replace(ALL, imitation=known(0.0, -0.1, 0.1)), "is not shown to find the expert's own words likelier"),
     ):
         verdict = judge(evidence)
         assert verdict.rung == NOTHING and says in verdict.sentence and "could have seen" not in verdict.sentence
@@ -166,8 +166,14 @@ def test_each_limit_is_on_the_side_that_its_sentence_says(change: dict[str, Any]
             "samples from the experts' was not",
         ),
         ({"impostor": ALL.impostor | {"experts": replace(UNKNOWN, value=0.5)}}, "one expert from another was not"),
-        ({"impostor": ALL.impostor | {"sampled": known(0.57, 0.53, 0.61)}}, "AUC 0.57 [0.53, 0.61]; "),
-        ({"impostor": ALL.impostor | {"experts": known(0.57, 0.52, 0.62)}}, "AUC 0.57 [0.52, 0.62], so"),
+        (
+            {"impostor": ALL.impostor | {"sampled": known(0.57, 0.53, 0.61)}},
+            "AUC 0.57 [0.53, 0.61], the upper bound must be below",
+        ),
+        (
+            {"impostor": ALL.impostor | {"experts": known(0.57, 0.52, 0.62)}},
+            "AUC 0.57 [0.52, 0.62] where 0.50 is expected",
+        ),
         (tuned(stop_rate=None), "stops by itself not measured"),
         (tuned(stop_rate=known(0.9, 0.85, 0.94)), "stops by itself 90 % [85, 94]"),
         (tuned(stop_rate=replace(UNKNOWN, value=1.0)), "stops by itself 100 %;"),
