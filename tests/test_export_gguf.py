@@ -221,7 +221,7 @@ def test_an_interrupted_export_leaves_nothing(
         raise KeyboardInterrupt
 
     writing_until(stopped, monkeypatch)
-    assert main(["export", str(run), "--gguf", str(tmp_path / "clone.gguf")]) == 2
+    assert main(["export", str(run), "--gguf", str(tmp_path / "clone.gguf")]) == 130
     assert capsys.readouterr().err.strip() == "sft: stopped"
     assert not list(tmp_path.iterdir())
 
@@ -275,7 +275,7 @@ def test_weights_that_come_out_otherwise_never_appear(
 
     monkeypatch.setattr(GGUFWriter, "write_tensor_data", backwards)
     with pytest.raises(
-        PolicyError, match=r"clone\.gguf: was not exported, for model\.[a-z0-9_.]+\.weight is "
+        PolicyError, match=r"clone\.gguf: was not exported, for "
     ) as error:
         export_gguf(Run.open(run), tmp_path / "clone.gguf")
     assert "\n" not in str(error.value)
