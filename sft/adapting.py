@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer, ParamWrapper
+from peft.utils import ModulesToSaveWrapper
 from transformers import PreTrainedModel
 
 from sft.errors import TrainingError
@@ -13,18 +18,64 @@ from sft.recipes import Recipe, lora_arguments
 
 __all__ = ["adapted"]
 
+#: How peft's warnings begin that a key was taken and changes nothing; it goes on.
+_MATCHED_NOTHING = (
+    "You have passed exclude_modules",
+    r"target_(modules|parameters)=.* were set but no",
+    "You have requested `ensure_weight_tying`, but no tied modules",
+)
+
 
 def adapted(model: PreTrainedModel, recipe: Recipe, **others: Any) -> PreTrainedModel | PeftModel:
     """``model`` with the recipe's adapter, or as it is where every weight is fitted.
 
     ``others``: fields of ``peft.LoraConfig`` that come before the recipe's. Raises ``TrainingError`` where peft
-    cannot put this adapter on this model.
+    cannot put this adapter on this model, or where a key of the recipe's adapter changes nothing in it.
     """
     lora = lora_arguments(recipe)
     if lora is None:
         return model
     try:
-        with quiet_engine():
-            return get_peft_model(model, LoraConfig(**(lora | others)))
-    except ValueError as error:
+        with quiet_engine(), warnings.catch_warnings():
+            for beginning in _MATCHED_NOTHING:
+                warnings.filterwarnings("error", beginning)
+            # Also of patterns that peft itself adds for experts; the recipe's are looked at below.
+            warnings.filterwarnings("ignore", r"The following (rank|alpha)_pattern keys did not match")
+            made = get_peft_model(model, LoraConfig(**(lora | others)))
+    except (TypeError, ValueError, Warning) as error:
         raise TrainingError(f"adapter: {' '.join(str(error).split())}; correct the recipe's adapter section") from error
+    for key, why in _without_effect(made, lora):
+        raise TrainingError(f"adapter.{key}: would do nothing, because {why}; correct or remove it")
+    for config in made.peft_config.values():
+        # Sets are saved in an order that is another in every process, and two equal runs would write other bytes.
+        for key in ("target_modules", "exclude_modules"):
+            if isinstance(names := getattr(config, key), set):
+                setattr(config, key, sorted(names))
+    return made
+
+
+def _without_effect(made: PeftModel, given: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Keys of ``given`` that peft took without a word and that change nothing in ``made``, with the reason."""
+    parts = dict(made.base_model.model.named_modules())
+    layers = [
+        f"{name}.{module.parameter_name}" if isinstance(module, ParamWrapper) else name
+        for name, module in parts.items()
+        if isinstance(module, LoraLayer)
+    ]
+    for key in ("rank_pattern", "alpha_pattern"):
+        for pattern in given.get(key) or ():
+            if not any(re.match(rf"(.*\.)?({pattern})$", name) for name in layers):
+                yield key, f"no layer with an adapter is called {pattern}"
+    whole = [name for name, module in parts.items() if isinstance(module, ModulesToSaveWrapper)]
+    for part in given.get("modules_to_save") or ():
+        if not any(name.endswith(part) for name in whole):
+            yield "modules_to_save", f"the model has no part called {part}"
+    if given["bias"] != "none" and not any(
+        parameter.requires_grad and name.endswith(".bias") and ".lora_" not in name
+        for name, parameter in made.named_parameters()
+    ):
+        yield "bias", "the layers that it is about have none"
+    chosen = given.get("layers_to_transform")
+    for number in [chosen] if isinstance(chosen, int) else chosen or ():
+        if not any(f".{number}." in name for name in layers):
+            yield "layers_to_transform", f"no adapter is on a layer with the number {number}"

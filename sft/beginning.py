@@ -19,6 +19,7 @@ from sft.hashes import Digest
 from sft.recipes import Recipe, Resolved
 from sft.runs import Run, differences, write_json, write_jsonl, write_text
 from sft.sharing import demand_all_started, is_main, rank_and_world, say, tell
+from sft.situations import refuse_without_effect
 from sft.splits import Splits
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def begin(
     new, was_there = not (folder / "manifest.json").exists(), folder.exists()
     try:
         _refuse_method(resolved.recipe)
+        refuse_without_effect(resolved.recipe)
         _fetch_data(resolved.recipe)
         if resume and allow_change and not new:  # what cannot be is refused before what may be is written
             _fetch_model(resolved.recipe)

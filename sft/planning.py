@@ -23,6 +23,7 @@ from sft.files import read_json, write_json
 from sft.gathering import gather
 from sft.recipes import Recipe, load
 from sft.runs import Run
+from sft.situations import refuse_without_effect
 
 __all__ = ["assemble", "observe", "plan"]
 
@@ -65,6 +66,7 @@ def observe(
     """
     from sft import policies, precision, proving, rehearsing, sizing
 
+    refuse_without_effect(recipe)
     waited = time.monotonic()
     _make_sources(recipe)
     waited = time.monotonic() - waited

@@ -77,6 +77,7 @@ LAYERS: list[tuple[str, set[str]]] = [
             "generation",
             "sharing",
             "signals",
+            "situations",
             "probing",
             "recording",
             "measuring",

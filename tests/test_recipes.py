@@ -106,7 +106,7 @@ def test_an_empty_section_is_a_section_of_defaults() -> None:
         "split:\n  validation: v.jsonl\n  test: t.jsonl\n",
         "fidelity:\n  bar: {chrf: 60, exact_match: 0.95}\n  max_prompts:\n",
         "fidelity:\n  control: [a.txt, b.txt]\n  checker: final-number\n  samples: 0\n  profile: full\n",
-        "training:\n  report_to: [wandb, tensorboard]\n  adam_beta2: 0.95\n  optim: sgd\n",
+        "training:\n  report_to: [wandb, tensorboard]\n  adam_beta2: 0.95\n  optim: adamw_torch_fused\n",
     ],
 )
 def test_the_resolved_recipe_is_a_recipe_that_gives_the_same_run(extra: str) -> None:

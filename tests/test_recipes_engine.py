@@ -21,7 +21,7 @@ VARIANTS = {
     "checkpointing": "training:\n  gradient_checkpointing: true\n"
     "  gradient_checkpointing_kwargs: {use_reentrant: false}\n",
     "further fields": "training:\n  lr_scheduler_type: cosine_with_min_lr\n  lr_scheduler_kwargs: {min_lr_rate: 0.1}\n"
-    "  optim: sgd\n  adam_beta2: 0.95\n  neftune_noise_alpha: 5\n  full_determinism: false\n",
+    "  optim: adamw_torch_fused\n  adam_beta2: 0.95\n  neftune_noise_alpha: 5\n  full_determinism: false\n",
     "dora": "adapter:\n  method: dora\n  target_modules: [q_proj, v_proj]\n  rank_pattern: {q_proj: 4}\n",
     "rslora": "adapter:\n  method: rslora\n  init_lora_weights: gaussian\n  modules_to_save: [lm_head]\n",
 }

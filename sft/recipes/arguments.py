@@ -59,6 +59,8 @@ def training_arguments(recipe: Recipe, *, bf16: bool = False, validation: bool =
         "padding_free": False,
         "use_cache": False,
         "loss_type": "nll",
+        # The default balances a model's experts too, where the loss is TRL's own; ours knows nothing of it.
+        "router_aux_loss_coef": 0.0,
         # A loss that is not finite is to be seen; nobody is called unasked.
         "logging_nan_inf_filter": False,
         "logging_strategy": "steps",
@@ -77,6 +79,8 @@ def training_arguments(recipe: Recipe, *, bf16: bool = False, validation: bool =
         arguments["save_steps"] = training.eval_steps if training.save_steps is None else training.save_steps
         if evaluate:
             arguments["eval_steps"] = training.eval_steps
+    if not validation:
+        given.pop("eval_on_start", None)
     if (options := extra.get("gradient_checkpointing_kwargs")) is not None:
         arguments[f"{checkpointing}_checkpointing_kwargs"] = options
     return arguments | given

@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 from sft.demonstrations import fingerprint
 from sft.recipes import forwarded
 from sft.recipes.complaints import Complaint, Idle, unknown
+from sft.recipes.idle import idle_in_adapter, idle_in_training
 
 __all__ = [
     "POINTS",
@@ -230,6 +231,7 @@ class Adapter(_Section):
 
     def _rules(self) -> Iterator[Complaint]:
         yield from forwarded.complaints("adapter", self.model_extra or {}, section_keys())
+        yield from idle_in_adapter(dict(self))
         targets = (self.target_modules,) if isinstance(self.target_modules, str) else self.target_modules
         if any(target.rpartition(".")[2] == "lm_head" for target in targets):
             yield Complaint(
@@ -305,6 +307,7 @@ class Training(_Section):
     def _rules(self) -> Iterator[Complaint]:
         extra = self.model_extra or {}
         yield from forwarded.complaints("training", extra, section_keys())
+        yield from idle_in_training(dict(self))
         if self.max_steps == 0:
             yield Complaint(("max_steps",), "is 0, so nothing would be fitted", "write -1 for no limit")
         if self.packing and extra.get("neftune_noise_alpha"):
@@ -329,6 +332,8 @@ class Training(_Section):
         for key in idle.get(self.eval_strategy, ()):
             shown = '"no"' if self.eval_strategy == "no" else self.eval_strategy
             yield Idle(key, f"has no meaning with eval_strategy: {shown}", (("eval_strategy",),))
+        if (logging := (self.model_extra or {}).get("logging_strategy", "steps")) != "steps":
+            yield Idle("logging_steps", f"has no meaning with logging_strategy: {logging}", (("logging_strategy",),))
 
 
 def _multiple(save: float | None, evaluate: float) -> bool:

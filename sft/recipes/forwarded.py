@@ -24,6 +24,13 @@ _MEASURED = "agreement with the expert is measured after training, by sft evalua
 _KEPT = "the checkpoint with the lowest validation loss is kept; see eval_strategy"
 _LIGER = "the trainer has deprecated it and replaces the kernels by its own"
 _OBJECT = "it takes a Python object, which a recipe cannot hold"
+_COMPILED = "batches differ in length, and the model would be compiled anew for each of them"
+_ONE_FORMAT = "the validation loss is computed in the number format of the fit; see bf16"
+_QUIET = "the engine is kept quiet; the log, the ledger and the manifest say what happens"
+_GATHERED = "the command joins the processes before the trainer is made"
+_GPTQ = "it works on a base in GPTQ only; write method: qlora for one in NF4"
+_OWN_LOSS = "it has a loss of its own beside the log loss, which is not added here"
+_LAUNCHER = "it belongs into the configuration file of `accelerate launch`, as in recipes/accelerate"
 _DATA_INIT = "an initialisation that needs a pass over data is not offered yet; use gaussian, pissa or olora"
 
 #: section -> field of the trainer that a recipe may not set -> why, or what to use instead.
@@ -36,7 +43,10 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
         "do_eval": _COMMAND,
         "do_predict": _COMMAND,
         "local_rank": "the launcher decides this; use `accelerate launch -m sft train`",
-        "parallelism_config": "it belongs into the configuration file of `accelerate launch`",
+        "parallelism_config": _LAUNCHER,
+        "fsdp": _LAUNCHER,
+        "fsdp_config": _LAUNCHER,
+        "deepspeed": _LAUNCHER,
         "push_to_hub": _PUBLISH,
         "hub_model_id": _PUBLISH,
         "hub_private_repo": _PUBLISH,
@@ -66,16 +76,40 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
         "use_cache": "the cache is for generation; while fitting it lets rows see each other",
         "loss_type": "cloning is fitted by the log loss of the expert's completion",
         "label_smoothing_factor": "the trainer has deprecated it, and it costs a forward pass each step",
+        "router_aux_loss_coef": "cloning is fitted by the log loss of the expert's completion, and by nothing else",
         "use_liger_kernel": _LIGER,
         "liger_kernel_config": _LIGER,
         "activation_checkpointing": "write gradient_checkpointing; it is handed on under the installed name",
+        "activation_checkpointing_kwargs": "write gradient_checkpointing_kwargs",
+        "torch_compile": _COMPILED,
+        "torch_compile_backend": _COMPILED,
+        "torch_compile_mode": _COMPILED,
+        "accelerator_config": "the command deals rows out to processes, so that each is seen once in an epoch",
+        "ddp_backend": f"{_GATHERED}: by NCCL on GPUs, by Gloo elsewhere",
+        "ddp_timeout": _GATHERED,
+        "dataloader_drop_last": "no row is left out; a last batch may be smaller, for the loss is a mean over tokens",
+        "dataloader_in_order": "a run that goes on must see the rows it has not seen yet, so their order is the seed's",
+        "length_column_name": "lengths are those of the rendered rows",
+        "debug": "a loss or gradient that is not finite stops the run, and the step and the rows are named",
+        "skip_memory_metrics": "every session's peak of memory is in the manifest",
+        "include_num_input_tokens_seen": "the ledger counts the tokens of every row",
+        "log_level": _QUIET,
+        "log_level_replica": _QUIET,
+        "log_on_each_node": _QUIET,
         "logging_nan_inf_filter": "a loss that is not finite must stop the run, not be hidden",
         "average_tokens_across_devices": "the loss must not depend on the number of processes",
         "auto_find_batch_size": "the batch would no longer be the one on record",
+        "save_only_model": "a run cannot go on from weights alone: the learning rate would start again",
+        "save_on_each_node": "all processes share the folder of the run, and the first one writes it",
+        "enable_jit_checkpoint": "a run that is told to stop saves a checkpoint by itself",
+        "restore_callback_states_from_checkpoint": "a run that goes on takes up what the checkpoint knows by itself",
         "save_strategy": "checkpoints follow eval_strategy and save_steps",
         "load_best_model_at_end": _KEPT,
         "metric_for_best_model": _KEPT,
         "greater_is_better": _KEPT,
+        "bf16_full_eval": _ONE_FORMAT,
+        "fp16_full_eval": _ONE_FORMAT,
+        "eval_accumulation_steps": "validation keeps a sum of losses, and no predictions that could pile up",
         "prediction_loss_only": _MEASURED,
         "include_for_metrics": _MEASURED,
         "batch_eval_metrics": _MEASURED,
@@ -92,6 +126,13 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
         "base_model_name_or_path": "write model.name",
         "revision": "write model.revision",
         "inference_mode": "the command decides this: sft train, sft evaluate",
+        "fan_in_fan_out": "peft finds out by itself how each layer stores its weights",
+        "use_qalora": _GPTQ,
+        "qalora_group_size": _GPTQ,
+        "layer_replication": "copies of a layer share its weights, so adapters on them cannot be merged",
+        "lora_bias": "it is for adapters that were taken out of fitted weights, and not for fitting",
+        "monteclora_config": _OWN_LOSS,
+        "kasa_config": _OWN_LOSS,
         "runtime_config": _OBJECT,
         "megatron_config": _OBJECT,
         "megatron_core": _OBJECT,
@@ -124,9 +165,9 @@ RENAMED: Mapping[str, str] = {
     "fp16_opt_level": "write fp16: true or bf16: true",
     "fp16_backend": "write fp16: true or bf16: true",
     "half_precision_backend": "write fp16: true or bf16: true",
-    "torchdynamo": "write torch_compile_backend",
-    "jit_mode_eval": "write torch_compile: true",
-    "include_tokens_per_second": "write include_num_input_tokens_seen: true",
+    "torchdynamo": _COMPILED,
+    "jit_mode_eval": _COMPILED,
+    "include_tokens_per_second": "the ledger counts the tokens of every row, log.jsonl the seconds",
     "include_inputs_for_metrics": _MEASURED,
     "dataset_batch_size": _RENDERED,
     "num_of_sequences": _PACKED,

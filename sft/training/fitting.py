@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from sft.proving import bear_witness
 from sft.recipes import Recipe, training_arguments
 from sft.rendering import Renderer
 from sft.runs import Run
+from sft.sharing import rank_and_world, say
 from sft.signals import note
 from sft.sources import resolve_model
 from sft.training.attention import attending_by_row
@@ -97,6 +99,37 @@ def sequences_for(recipe: Recipe, rows: Rows) -> list[list[list[int]]]:
     return [[chains[number] for number in pack] for pack in packs]
 
 
+def _refuse_late_validation(recipe: Recipe, items: int, processes: int) -> None:
+    """``eval_delay`` must leave a look at the validation split, or nothing would be chosen and nobody told.
+
+    ``items``: training items in an epoch, over all processes.
+    """
+    section = recipe.training
+    delay = (section.model_extra or {}).get("eval_delay", 0)
+    batches = math.ceil(items / (section.per_device_train_batch_size * processes))
+    in_epoch = math.ceil(batches / section.gradient_accumulation_steps)
+    steps = section.max_steps if section.max_steps > 0 else math.ceil(section.num_train_epochs * in_epoch)
+    if section.eval_strategy == "epoch":
+        last, unit = steps / in_epoch, "epochs"
+    else:
+        last, unit = float(steps), "steps"
+    if section.eval_strategy != "no" and delay > last + 1e-9:
+        raise TrainingError(
+            f"training.eval_delay: {delay:g} {unit} leave no look at the validation split, for the run has {last:g}; "
+            'write less, or eval_strategy: "no" to choose no checkpoint'
+        )
+
+
+def _uses_every_weight(recipe: Recipe, model: PreTrainedModel) -> bool:
+    """Whether each step surely gives every weight a gradient; else several processes must look for those without.
+
+    Not where a batch may pass an expert by, where a part reads no text, or where the code is the model's own.
+    """
+    config = model.config.get_text_config()
+    experts = any(isinstance(n, int) and n > 1 for name, n in config.to_dict().items() if "experts" in name)
+    return not (experts or config is not model.config or recipe.model.trust_remote_code)
+
+
 def train(
     recipe: Recipe,
     training: Rows,
@@ -120,6 +153,11 @@ def train(
     """
     if not training:
         raise TrainingError("there is no demonstration left to train on; see the ledger for where they went")
+    sequences = sequences_for(recipe, training)
+    if validation:
+        _refuse_late_validation(recipe, len(sequences), rank_and_world()[1])
+    if recipe.training.dialogues == "one_pass" and sum(len(item) for item in sequences) == len(training):
+        say("train     dialogues: one_pass joins nothing: no row is how another one of its dialogue begins")
     arguments = SFTConfig(
         **training_arguments(
             recipe, bf16=accelerator_computes_bf16() if bf16 is None else bf16, validation=bool(validation)
@@ -133,17 +171,21 @@ def train(
     _refuse_unknown_tokens(model, (*training, *validation))
     # Like lengths beside each other: less padding, the same loss.
     by_length = sorted(validation, key=lambda row: len(row[1]))
-    sequences = sequences_for(recipe, training)
     datasets = dataset_of(training, sequences), dataset_of(by_length) if validation else None
     bare = model.get_base_model() if isinstance(model, PeftModel) else model
     collator = collator_for(recipe, bare, training, filler=renderer.pad_token_id)
+    if arguments.ddp_find_unused_parameters is None:
+        arguments.ddp_find_unused_parameters = not _uses_every_weight(recipe, bare)
     checkpoint = take_up(run) if resume else None
+    if checkpoint is not None:
+        arguments.eval_on_start = False  # the run has looked when it began
     seconds_before = rewind(run, checkpoint) if arguments.process_index == 0 else 0.0
     record, interruption = Record(run, seconds_before), Interruption()
     callbacks: list[TrainerCallback] = [record, interruption]
     if (patience := recipe.training.early_stopping_patience) is not None and validation:
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=patience))
     with quiet_engine():
+        balance = getattr(bare.config.get_text_config(), "router_aux_loss_coef", None)
         trainer = trainer_class(
             model=model,
             args=arguments,
@@ -153,6 +195,8 @@ def train(
             data_collator=collator,
             callbacks=callbacks,
         )
+        if balance is not None:  # the clone's configuration says what the base's did
+            bare.config.get_text_config().router_aux_loss_coef = balance
         trainer.demonstrations = [demonstration for demonstration, _ in training]
         trainer.kept, trainer.interruption, interruption.trainer = kept, interruption, trainer
         trainer.add_callback(GoingOn(trainer))

@@ -1,0 +1,549 @@
+"""Every key that a recipe hands on unread either does something or is refused: by table, over all installed fields.
+
+A row of :data:`TRAINING` and :data:`ADAPTER` is a key, a value, and what of a fit must be another with it. Run as a
+program, ``test_forwarded_effects.py MODEL FOLDER`` fits as one of several processes and prints how they exchange
+gradients.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import gc
+import hashlib
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.engine
+torch = pytest.importorskip("torch")
+
+import small_tokenizers  # noqa: E402
+import toy_fits  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
+
+from sft import engine_fields, recipes  # noqa: E402
+from sft.cli import main as command  # noqa: E402
+from sft.errors import RecipeError, UserError  # noqa: E402
+from sft.files import read_json, read_jsonl  # noqa: E402
+from sft.recipes import forwarded  # noqa: E402
+
+HERE = Path(__file__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Effect:
+    """With ``key: value``, ``differs`` (a field of :class:`Seen`) is another than without; ``beside``: in both fits.
+
+    ``without``: the value that it is compared with, where that is not the default. ``layouts``: where this is seen.
+    """
+
+    key: str
+    value: Any
+    differs: str
+    beside: dict[str, Any] = dataclasses.field(default_factory=dict)
+    without: Any = None
+    layouts: tuple[str, ...] = ("line",)
+
+
+EVERY = ("line", "padded", "packed")
+TRACKED = {"report_to": "trackio"}
+CHECKPOINTED = {"gradient_checkpointing": True, "adapter.lora_dropout": 0.5}
+WORKING = {"dataloader_num_workers": 1}
+TRAINING = [
+    Effect("learning_rate", 5e-3, "rates"),
+    Effect("num_train_epochs", 2.0, "steps", {"max_steps": -1}),
+    Effect("max_steps", 2, "steps"),
+    Effect("per_device_train_batch_size", 3, "batches", layouts=EVERY),
+    Effect("gradient_accumulation_steps", 2, "batches", layouts=EVERY),
+    Effect("max_length", 64, "batches", {"packing": True}),
+    Effect("packing", True, "batches"),
+    Effect("lr_scheduler_type", "constant", "rates"),
+    Effect("lr_scheduler_kwargs", {"min_lr_rate": 0.5}, "rates", {"lr_scheduler_type": "cosine_with_min_lr"},
+           {"min_lr_rate": 0.1}),
+    Effect("warmup_steps", 3, "rates"),
+    Effect("optim", "sgd", "weights", layouts=EVERY),
+    Effect("optim_args", "momentum=0.9", "weights", {"optim": "sgd"}),
+    Effect("weight_decay", 0.5, "weights"),
+    Effect("adam_beta1", 0.5, "weights"),
+    Effect("adam_beta2", 0.5, "weights"),
+    Effect("adam_epsilon", 1e-2, "weights"),
+    Effect("max_grad_norm", 1e-3, "weights", {"optim": "sgd"}, layouts=EVERY),
+    Effect("seed", 1, "batches", layouts=EVERY),
+    Effect("data_seed", 7, "batches", layouts=EVERY),
+    Effect("bf16", True, "narrow"),
+    Effect("gradient_checkpointing", True, "layer_calls", layouts=EVERY),
+    Effect("gradient_checkpointing_kwargs", {"use_reentrant": False, "preserve_rng_state": False}, "weights",
+           CHECKPOINTED),
+    Effect("neftune_noise_alpha", 5.0, "weights"),
+    Effect("logging_strategy", "epoch", "logged", {"logging_steps": None}),
+    Effect("logging_steps", 2, "logged"),
+    Effect("logging_first_step", True, "logged", {"logging_steps": 4}),
+    Effect("eval_strategy", "epoch", "looked", {"eval_steps": None}),
+    Effect("eval_steps", 1, "looked"),
+    Effect("eval_delay", 3, "looked", layouts=EVERY),
+    Effect("eval_on_start", True, "looked", layouts=EVERY),
+    Effect("per_device_eval_batch_size", 1, "validation_batches", layouts=EVERY),
+    Effect("save_steps", 4, "checkpoints"),
+    Effect("save_total_limit", 1, "checkpoints"),
+    Effect("full_determinism", True, "deterministic"),
+    Effect("train_sampling_strategy", "sequential", "batches", layouts=EVERY),
+    Effect("train_sampling_strategy", "group_by_length", "batches", layouts=EVERY),
+    Effect("dataloader_num_workers", 1, "workers", layouts=EVERY),
+    Effect("dataloader_prefetch_factor", 5, "prefetched", WORKING),
+    Effect("dataloader_persistent_workers", True, "kept_workers", WORKING),
+    Effect("dataloader_multiprocessing_context", "spawn", "workers", WORKING),
+    Effect("report_to", "trackio", "told"),
+    Effect("run_name", "mine", "told", TRACKED),
+    Effect("project", "mine", "told", TRACKED),
+    Effect("trackio_space_id", "me/space", "told", TRACKED),
+    Effect("trackio_bucket_id", "me/bucket", "told", TRACKED),
+    Effect("trackio_static_space_id", "me/still", "told", TRACKED | {"trackio_space_id": "me/space"}),
+]  # fmt: skip
+#: Fields that do something between several processes; ``test_several_processes`` sees it.
+BETWEEN = {
+    "ddp_find_unused_parameters": True,
+    "ddp_bucket_cap_mb": 3,
+    "ddp_broadcast_buffers": False,
+    "ddp_static_graph": True,
+}
+Q = {"target_modules": ["q_proj"]}
+ADAPTER = [
+    Effect("r", 2, "trainable"),
+    Effect("target_modules", ["q_proj"], "trainable"),
+    Effect("exclude_modules", ["q_proj"], "trainable"),
+    Effect("lora_alpha", 64, "losses"),
+    Effect("lora_dropout", 0.5, "weights", layouts=EVERY),
+    Effect("bias", "all", "trainable", layouts=("biased",)),
+    Effect("modules_to_save", ["lm_head"], "trainable", layouts=("biased",)),
+    Effect("init_lora_weights", "gaussian", "weights"),
+    Effect("layers_to_transform", [0], "trainable", Q),
+    Effect("rank_pattern", {"q_proj": 2}, "trainable"),
+    Effect("alpha_pattern", {"q_proj": 64}, "weights"),
+    Effect("trainable_token_indices", [3, 4], "trainable"),
+    Effect("velora_config", {"num_groups": 4}, "weights"),
+    Effect("use_bdlora", {"target_modules_bd_a": ["q_proj"], "nblocks": 2, "match_strict": False}, "trainable"),
+    Effect("target_parameters", ["mlp.down_proj.weight"], "trainable", Q),
+    Effect("ensure_weight_tying", True, "weights", {"modules_to_save": ["embed_tokens"]}),
+]
+#: Fields that do nothing on a CPU, or nothing in one process: a value, and why it is refused.
+HERE_REFUSED = {
+    "fp16": (True, "float16 is a format of GPUs"),
+    "tf32": (True, "TF32 is a format of NVIDIA GPUs"),
+    "torch_empty_cache_steps": (1, "it empties a GPU's cache"),
+    "dataloader_pin_memory": (True, "pinned memory"),
+    "activation_offloading": (True, "off an NVIDIA GPU"),
+} | {key: (value, "it is about several processes") for key, value in BETWEEN.items()}
+#: Keys that mean nothing beside others: (section, given, the key that is refused, why).
+IDLE = [
+    ("training", {"dataloader_persistent_workers": True}, "dataloader_persistent_workers", "without workers"),
+    ("training", {"dataloader_prefetch_factor": 2}, "dataloader_prefetch_factor", "without workers"),
+    ("training", {"dataloader_multiprocessing_context": "fork"}, "dataloader_multiprocessing_context", "without"),
+    ("training", {"gradient_checkpointing_kwargs": {}}, "gradient_checkpointing_kwargs", "without checkpointing"),
+    ("training", {"eval_strategy": "no", "eval_delay": 2}, "eval_delay", 'with eval_strategy: "no"'),
+    ("training", {"eval_strategy": "no", "per_device_eval_batch_size": 2}, "per_device_eval_batch_size", "no"),
+    ("training", {"optim": "sgd", "adam_beta1": 0.5}, "adam_beta1", "with optim: sgd"),
+    ("training", {"optim": "adafactor", "adam_epsilon": 0.5}, "adam_epsilon", "with optim: adafactor"),
+    ("training", {"optim_args": "momentum=0.9"}, "optim_args", "with optim: adamw_torch"),
+    ("training", {"optim_target_modules": "all-linear"}, "optim_target_modules", "with optim: adamw_torch"),
+    ("training", {"train_sampling_strategy": "sequential", "data_seed": 1}, "data_seed", "sequential"),
+    ("training", {"train_sampling_strategy": "batch_rebalance"}, "train_sampling_strategy", "repeats rows"),
+    ("training", {"logging_strategy": "epoch", "logging_steps": 2}, "logging_steps", "logging_strategy: epoch"),
+    ("training", {"run_name": "mine"}, "run_name", "without a tracker that takes it"),
+    ("training", {"report_to": "tensorboard", "run_name": "mine"}, "run_name", "without a tracker that takes it"),
+    ("training", {"report_to": "wandb", "project": "mine"}, "project", "without trackio"),
+    ("training", {"trackio_space_id": "me/space"}, "trackio_space_id", "without trackio"),
+    ("training", {"report_to": "trackio", "trackio_static_space_id": "a/b"}, "trackio_static_space_id", "Space"),
+    ("adapter", {"layers_to_transform": [0]}, "layers_to_transform", "with target_modules as text"),
+    ("adapter", Q | {"layers_pattern": "layers"}, "layers_pattern", "without layers_to_transform"),
+    ("adapter", {"velora_config": {"num_grups": 2}}, "velora_config.num_grups", "did you mean num_groups?"),
+    ("adapter", {"use_bdlora": True}, "use_bdlora", "is no mapping"),
+]
+#: Keys of the adapter that match nothing in the model, and what is said; ``layers_pattern`` is read, as this shows.
+UNMATCHED = [
+    ({"exclude_modules": ["nothing"]}, "no modules were excluded"),
+    ({"bias": "all"}, "adapter.bias: would do nothing, because the layers that it is about have none"),
+    ({"modules_to_save": ["nothing"]}, "the model has no part called nothing"),
+    (Q | {"layers_to_transform": [0, 7]}, "no adapter is on a layer with the number 7"),
+    (Q | {"layers_to_transform": [0], "layers_pattern": "blocks"}, "'layers_pattern': blocks"),
+    ({"rank_pattern": {"nothing": 2}}, "no layer with an adapter is called nothing"),
+    ({"alpha_pattern": {"nothing": 2}}, "no layer with an adapter is called nothing"),
+    ({"ensure_weight_tying": True}, "no tied modules"),
+]
+
+
+# -- what is seen of a fit ------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Seen:
+    """What a fit did, each part as something that can be compared."""
+
+    steps: int = 0
+    weights: str = ""
+    trainable: Any = None
+    rates: Any = None
+    losses: Any = None
+    logged: Any = None
+    looked: Any = None
+    checkpoints: Any = None
+    batches: list[Any] = dataclasses.field(default_factory=list)
+    validation_batches: int = 0
+    layer_calls: int = 0
+    narrow: bool = False
+    deterministic: bool = False
+    workers: set[str] = dataclasses.field(default_factory=set)
+    kept_workers: bool = False
+    prefetched: set[Any] = dataclasses.field(default_factory=set)
+    told: str = ""
+
+    @property
+    def padded(self) -> bool:
+        """Whether the rows of a batch were below each other."""
+        return max(rows for rows, *_ in self.batches) > 1
+
+
+@contextlib.contextmanager
+def watched(seen: Seen) -> Iterator[None]:
+    """Inside, what torch's modules are called with is noted in ``seen``: from outside the product."""
+    first: list[set[int | None]] = []
+
+    def called(module: Any, arguments: Any) -> None:
+        if type(module).__name__.endswith(("DecoderLayer", "BloomBlock")) and module.training:
+            seen.layer_calls += 1
+        if not isinstance(module, torch.nn.Embedding):
+            return
+        if not module.training:
+            seen.validation_batches += 1
+            return
+        seen.batches.append((*arguments[0].shape, *arguments[0].flatten().tolist()))
+        seen.narrow |= torch.is_autocast_enabled("cpu")
+        seen.deterministic |= torch.are_deterministic_algorithms_enabled()
+        children = multiprocessing.active_children()
+        seen.workers |= {type(child).__name__ for child in children}
+        pids = {child.pid for child in children}
+        seen.kept_workers = bool(pids & first[0]) if first else False
+        first.append(pids)
+        if pids:
+            seen.prefetched |= {
+                kept.prefetch_factor for kept in gc.get_objects() if type(kept).__name__ == "DataLoaderShard"
+            }
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(called)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def fitted(model: Path, folder: Path, settings: dict[str, Any]) -> Seen:
+    """What is seen of a fit with ``settings``: keys of the training section, or ``adapter.KEY``."""
+    overrides = [f"{key}={json.dumps(value)}" for key, value in settings.items() if key.startswith("adapter.")]
+    training = {key: value for key, value in settings.items() if not key.startswith("adapter.")}
+    seen = Seen()
+    with watched(seen):
+        done = toy_fits.fit(toy_fits.recipe_for(model, *overrides, **training), folder)
+    log = read_jsonl(folder / "log.jsonl")
+    adapter = load_file(folder / "adapter" / "adapter_model.safetensors")
+    seen.steps = done.steps
+    seen.trainable = done.trainable_parameters, sorted(adapter)
+    seen.weights = hashlib.sha256(b"".join(adapter[name].numpy().tobytes() for name in sorted(adapter))).hexdigest()
+    seen.rates = [row["learning_rate"] for row in log if "loss" in row]
+    seen.losses = [row["loss"] for row in log if "loss" in row]
+    seen.logged = [row["step"] for row in log if "loss" in row]
+    seen.looked = [row["step"] for row in log if "eval_loss" in row]
+    seen.checkpoints = sorted(path.name for path in (folder / "checkpoints").glob("checkpoint-*"))
+    told = Path(os.environ["TOLD"])
+    seen.told = told.read_text(encoding="utf-8") if told.exists() else ""
+    return seen
+
+
+# -- the models, and what each layout is compared with --------------------------------------------------------
+
+#: A stand-in for the tracker, which would open a dashboard: it writes down what it is told.
+TRACKIO = """
+import json, os
+from types import SimpleNamespace
+
+__version__ = "99.0"
+config = {}
+
+def _tell(what, told):
+    with open(os.environ["TOLD"], "a", encoding="utf-8") as file:
+        file.write(json.dumps([what, told], sort_keys=True, default=str) + "\\n")
+
+def init(**told):
+    context_vars.current_space_id = SimpleNamespace(get=lambda: told["space_id"])
+    _tell("init", told)
+
+def freeze(**told):
+    _tell("freeze", told)
+    return told["new_space_id"]
+
+context_vars = SimpleNamespace()
+log = finish = lambda *_, **__: None
+"""
+
+
+@pytest.fixture(scope="module")
+def models(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """By layout: the model whose fits have it; ``biased`` has biases and a head of its own."""
+    from transformers import BloomConfig, BloomForCausalLM, LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("models")
+    tokenizer = small_tokenizers.chatml()
+    sizes = {"vocab_size": len(tokenizer), "hidden_size": 32}
+    torch.manual_seed(0)
+    padded = BloomForCausalLM(BloomConfig(**sizes, n_layer=1, n_head=2))  # its attention is no call of SDPA's
+    heads = {"intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2}
+    biased = LlamaForCausalLM(LlamaConfig(**sizes, **heads, attention_bias=True, tie_word_embeddings=False))
+    for name, model in (("padded", padded), ("biased", biased)):
+        model.save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+    return {"line": tiny_model, "packed": tiny_model, "padded": folder / "padded", "biased": folder / "biased"}
+
+
+@pytest.fixture(scope="module")
+def known() -> dict[str, Seen]:
+    """What was seen of fits already, by layout and settings: many rows are compared with the same one."""
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def own_tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The stand-in can be imported, and what an option of torch's switches on is off again afterwards."""
+    (tmp_path / "tracker" / "trackio").mkdir(parents=True)
+    (tmp_path / "tracker" / "trackio" / "__init__.py").write_text(TRACKIO, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path / "tracker")
+    yield
+    torch.use_deterministic_algorithms(False)
+    sys.modules.pop("trackio", None)
+
+
+def layout_of(layout: str) -> dict[str, Any]:
+    return {"packing": True, "max_length": 96, "per_device_train_batch_size": 2} if layout == "packed" else {}
+
+
+ROWS = [(effect, layout) for effect in TRAINING for layout in effect.layouts] + [
+    (dataclasses.replace(effect, key=f"adapter.{effect.key}",
+                         beside={f"adapter.{key}": value for key, value in effect.beside.items()}), layout)
+    for effect in ADAPTER for layout in effect.layouts
+]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")
+@pytest.mark.parametrize(("effect", "layout"), ROWS, ids=[f"{row.key}-{row.value}-{layout}" for row, layout in ROWS])
+def test_a_key_has_its_effect(
+    effect: Effect, layout: str, models: dict[str, Path], known: dict[str, Seen], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A fit with the key is another than one without it, in what the key is about."""
+    beside = layout_of(layout) | effect.beside
+    without = beside if effect.without is None else beside | {effect.key: effect.without}
+    place = json.dumps([layout, without], sort_keys=True)
+    if place not in known:
+        monkeypatch.setenv("TOLD", str(tmp_path / "told-without.jsonl"))
+        known[place] = fitted(models[layout], tmp_path / "without", without)
+    monkeypatch.setenv("TOLD", str(tmp_path / "told.jsonl"))
+    seen = fitted(models[layout], tmp_path / "with", beside | {effect.key: effect.value})
+    assert getattr(seen, effect.differs) != getattr(known[place], effect.differs)
+    assert known[place].padded == (layout == "padded")
+
+
+# -- what is refused ------------------------------------------------------------------------------------------
+
+
+def refusal(section: str, given: dict[str, Any]) -> str:
+    text = {"model": {"name": "x"}, "demonstrations": {"path": "x.jsonl"}, section: given}
+    with pytest.raises(RecipeError) as caught:
+        recipes.parse(json.dumps(text))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("section", ["training", "adapter"])
+def test_what_is_refused_says_why(section: str) -> None:
+    """Some of these were taken without a word, and broke the run later: ``save_only_model`` made it start again."""
+    for key, why in forwarded.REFUSED[section].items():
+        said = refusal(section, {key: None})
+        assert f"'{section}.{key}' cannot be set here; {why}" in said
+
+
+@pytest.mark.parametrize(("section", "given", "key", "why"), IDLE, ids=[f"{row[2]}-{row[3]}" for row in IDLE])
+def test_a_key_that_means_nothing_beside_others_is_refused(
+    section: str, given: dict[str, Any], key: str, why: str
+) -> None:
+    """The trainer takes it and leaves it unread, or fails on it when the first batch is made."""
+    said = refusal(section, given)
+    assert f"'{section}.{key}'" in said
+    assert why in said
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="they do something on a GPU")
+@pytest.mark.parametrize("key", HERE_REFUSED)
+@pytest.mark.parametrize("verb", ["train", "plan"])
+def test_a_key_that_does_nothing_here_is_refused_before_anything_starts(
+    key: str, verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``fp16: true`` on a CPU was fitted in float32, to the bit the clone without it."""
+    value, why = HERE_REFUSED[key]
+    recipe = tmp_path / "recipe.yaml"
+    text = {"model": {"name": "nowhere"}, "demonstrations": {"path": "nowhere.jsonl"}, "training": {key: value}}
+    recipe.write_text(json.dumps(text), encoding="utf-8")
+    output = ["--output", str(tmp_path / "run")] if verb == "train" else ["--no-probe"]
+    assert command([verb, str(recipe), *output]) == 2
+    said = capsys.readouterr().err
+    assert f"training.{key}: {value} would do nothing" in said
+    assert why in said
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("given", "why"), UNMATCHED, ids=[str(given) for given, _ in UNMATCHED])
+def test_a_key_of_the_adapter_that_matches_nothing_is_refused(
+    given: dict[str, Any], why: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    """peft warns at most, and fits something else than was written."""
+    from sft.sizing import outline
+
+    overrides = [f"adapter.{key}={json.dumps(value)}" for key, value in given.items()]
+    with pytest.raises(UserError) as caught:  # before any weights are read
+        outline(toy_fits.recipe_for(tiny_model, *overrides))
+    assert why in str(caught.value)
+
+
+def test_validation_that_never_comes_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    """``eval_delay: 100`` in a run of 4 steps ended without a validation loss, and nobody was told."""
+    for key, value, said in (
+        ("eval_delay", 5, "5 steps leave no look at the validation split, for the run has 4"),
+        ("eval_delay", 1.5, "1.5 epochs leave no look at the validation split, for the run has 1.33"),
+    ):
+        epochs = {"eval_strategy": "epoch", "eval_steps": None} if isinstance(value, float) else {}
+        with pytest.raises(UserError, match=said):
+            toy_fits.fit(toy_fits.recipe_for(tiny_model, **{key: value}, **epochs), tmp_path / str(value))
+        assert not (tmp_path / str(value) / "log.jsonl").exists()
+    last = toy_fits.fit(toy_fits.recipe_for(tiny_model, eval_delay=4), tmp_path / "last")
+    assert last.eval_loss is not None
+
+
+def test_the_first_look_is_taken_once(tiny_model: Path, tmp_path: Path) -> None:
+    """A run that goes on has looked when it began; a second look at the same step cost patience and a line."""
+    recipe = toy_fits.recipe_for(tiny_model, eval_on_start=True, max_steps=2)
+    toy_fits.fit(recipe, tmp_path / "run")
+    before = read_jsonl(tmp_path / "run" / "log.jsonl")
+    toy_fits.fit(recipe, tmp_path / "run", resume=True)
+    looks = [row["step"] for row in read_jsonl(tmp_path / "run" / "log.jsonl") if "eval_loss" in row]
+    assert looks == [row["step"] for row in before if "eval_loss" in row] == [0, 2]
+
+
+def test_one_pass_that_joins_nothing_says_so(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows of one turn each are fitted as without it."""
+    toy_fits.fit(toy_fits.recipe_for(tiny_model, dialogues="one_pass", max_steps=1), tmp_path / "run")
+    assert "dialogues: one_pass joins nothing" in capsys.readouterr().err
+
+
+def test_nothing_installed_is_left_out() -> None:
+    """A new release of the trainer cannot add a key that does something, or nothing, unseen."""
+    seen = {
+        "training": {effect.key for effect in TRAINING} | set(HERE_REFUSED),
+        "adapter": {effect.key for effect in ADAPTER},
+    }
+    installed = {"training": engine_fields.training_fields(), "adapter": engine_fields.adapter_fields()}
+    refused_beside = {(section, key) for section, _, key, _ in IDLE}
+    read = {key for given, _ in UNMATCHED for key in given}
+    for section, fields in installed.items():
+        for key in fields:
+            known = key in seen[section] or key in forwarded.REFUSED[section] or forwarded.is_secret(key)
+            known |= (section, key) in refused_beside or (section == "adapter" and key in read)
+            assert known, (
+                f"{section}.{key} is forwarded, and no row of this file says what it does; find out, then give it a "
+                "row here, or a reason in sft/recipes/forwarded.py"
+            )
+
+
+# -- models and processes -------------------------------------------------------------------------------------
+
+
+def test_experts_are_fitted_by_the_log_loss_alone(tmp_path: Path) -> None:
+    """A loss for balance between experts was in TRL's own loss and not in ours, and on in every model that names one.
+
+    Of GraniteMoeHybrid without experts it asked for their choices, and the fit ended with a traceback.
+    """
+    from transformers import GraniteMoeHybridConfig, GraniteMoeHybridForCausalLM, MixtralConfig, MixtralForCausalLM
+
+    tokenizer = small_tokenizers.chatml()
+    sizes = {
+        "vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "num_key_value_heads": 2, "num_experts_per_tok": 2,
+    }  # fmt: skip
+    bare = {"num_local_experts": 0, "layer_types": ["attention"], "shared_intermediate_size": 32, "mamba_n_heads": 8}
+    torch.manual_seed(0)
+    for name, model, method in (
+        ("granite", GraniteMoeHybridForCausalLM(GraniteMoeHybridConfig(**sizes | bare)), "lora"),
+        ("mixtral", MixtralForCausalLM(MixtralConfig(**sizes, num_local_experts=4, router_aux_loss_coef=0.5)), "full"),
+    ):
+        model.save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+        recipe = toy_fits.recipe_for(tmp_path / name, method=method, max_steps=2)
+        assert toy_fits.fit(recipe, tmp_path / f"run-{name}").steps == 2
+    saved = read_json(tmp_path / "run-mixtral" / "model" / "config.json")
+    assert (saved["router_aux_loss_coef"], saved["output_router_logits"]) == (0.5, False)
+
+
+def test_names_of_layers_are_saved_in_order(tiny_model: Path, tmp_path: Path) -> None:
+    """peft keeps them in a set, whose order changes from process to process: equal runs wrote unequal files."""
+    recipe = toy_fits.recipe_for(tiny_model, 'adapter.exclude_modules=["q_proj", "k_proj"]', max_steps=1)
+    toy_fits.fit(recipe, tmp_path / "run")
+    saved = read_json(tmp_path / "run" / "adapter" / "adapter_config.json")
+    for key, least in (("target_modules", 5), ("exclude_modules", 2)):
+        assert len(saved[key]) >= least
+        assert saved[key] == sorted(saved[key])
+
+
+def test_several_processes_exchange_gradients_as_the_recipe_says(tiny_model: Path, tmp_path: Path) -> None:
+    """Without a word in the recipe every step looked for weights without a gradient, and warned that there are none."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    answer = subprocess.run(
+        [*launcher, str(HERE), str(tiny_model), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent.parent), str(HERE.parent)])},
+    )
+    assert answer.returncode == 0, answer.stderr
+    plain, told = (json.loads(line) for line in answer.stdout.splitlines() if line.startswith("{"))
+    assert plain == {"find_unused_parameters": False, "bucket": 25, "broadcast_buffers": True, "static_graph": False}
+    assert told == {"find_unused_parameters": True, "bucket": 3, "broadcast_buffers": False, "static_graph": True}
+
+
+def main(model: Path, folder: Path) -> None:
+    """Two fits, each on a line of JSON: how DDP exchanges its gradients."""
+    from torch.nn.parallel import DistributedDataParallel
+
+    found: dict[str, Any] = {}
+
+    def called(module: Any, _: Any) -> None:
+        if isinstance(module, DistributedDataParallel):
+            found["find_unused_parameters"] = module.find_unused_parameters
+            found["bucket"] = module.bucket_bytes_cap // 2**20
+            found["broadcast_buffers"] = module.broadcast_buffers
+            found["static_graph"] = module.static_graph
+
+    torch.set_num_threads(1)
+    torch.nn.modules.module.register_module_forward_pre_hook(called)
+    for name, settings in (("plain", {}), ("told", BETWEEN)):
+        recipe = toy_fits.recipe_for(model, max_steps=1, eval_steps=1, **settings)
+        toy_fits.fit(recipe, folder / f"{name}-{os.environ['RANK']}")
+        if os.environ["RANK"] == "0":
+            sys.stdout.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main(*(Path(argument) for argument in sys.argv[1:]))
