@@ -50,7 +50,7 @@ def _asked(values: Mapping[str, Any], keys: tuple[str, ...]) -> Iterator[str]:
 
 def idle_in_training(values: Mapping[str, Any]) -> Iterator[Complaint]:
     """What the ``training`` section's keys mean nothing beside; ``values``: all of the section, defaults included."""
-    optim = str(values.get("optim", "adamw_torch"))
+    optim = str(values.get("optim", "adamw_torch_fused"))
     sampling = values.get("train_sampling_strategy", "random")
     if sampling == "batch_rebalance":
         message = "is batch_rebalance, whose order is not that of training.seed and which repeats rows"
