@@ -99,5 +99,8 @@ def idle_in_adapter(values: Mapping[str, Any]) -> Iterator[Complaint]:
         if value is not None and not isinstance(value, Mapping):
             yield Complaint((key,), "is no mapping of keys", f"write the fields of peft's {name}")
         elif value:
-            known = engine_fields.class_fields("peft", name)  # peft passes over what it does not know
+            try:
+                known = engine_fields.class_fields("peft", name)  # peft passes over what it does not know
+            except engine_fields.EngineNotReadable:
+                continue  # that peft cannot be read is said of the key itself
             yield from (unknown((key, part), f"a field of peft's {name}", known) for part in value if part not in known)
