@@ -29,6 +29,7 @@ import small_tokenizers  # noqa: E402
 import toy_fits  # noqa: E402
 from accelerate.data_loader import DataLoaderShard  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
+from test_loop import write_demonstrations  # noqa: E402
 
 from sft import engine_fields, recipes  # noqa: E402
 from sft.cli import main as command  # noqa: E402
@@ -99,13 +100,13 @@ FITS = [
     one("gradient_checkpointing_kwargs", UNSAFE, "weights", beside=CHECKPOINTED),
     Fit((("dataloader_prefetch_factor", 5, "prefetched"), ("dataloader_persistent_workers", True, "kept_workers")),
         {"dataloader_num_workers": 1}),
-    one("dataloader_multiprocessing_context", "spawn", "workers", beside={"dataloader_num_workers": 1}),
+    one("dataloader_multiprocessing_context", "forkserver", "workers", beside={"dataloader_num_workers": 1}),
     Fit(tuple((key, value, "told") for key, value in {
         "report_to": "trackio", "run_name": "my run", "project": "my project", "trackio_space_id": "me/space",
         "trackio_bucket_id": "me/bucket", "trackio_static_space_id": "me/still",
     }.items())),
 ]  # fmt: skip
-#: Fields that do something between several processes; ``test_several_processes`` sees it.
+#: Fields that do something between several processes, which a test of two processes sees.
 BETWEEN = {
     "ddp_find_unused_parameters": True,
     "ddp_bucket_cap_mb": 3,
@@ -528,6 +529,7 @@ def test_names_of_layers_are_saved_in_order(tiny_model: Path, tmp_path: Path) ->
 
 def test_several_processes_exchange_gradients_as_the_recipe_says(tiny_model: Path, tmp_path: Path) -> None:
     """Without a word in the recipe every step looked for weights without a gradient, and warned that there are none."""
+    write_demonstrations(tmp_path / "demonstrations.jsonl")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     answer = subprocess.run(
         [*launcher, str(HERE), str(tiny_model), str(tmp_path)],
@@ -543,7 +545,7 @@ def test_several_processes_exchange_gradients_as_the_recipe_says(tiny_model: Pat
 
 
 def main(model: Path, folder: Path) -> None:
-    """Two fits, each on a line of JSON: how DDP exchanges its gradients."""
+    """Two fits by the command, each on a line of JSON: how DDP exchanges its gradients."""
     from torch.nn.parallel import DistributedDataParallel
 
     found: dict[str, Any] = {}
@@ -557,9 +559,16 @@ def main(model: Path, folder: Path) -> None:
 
     torch.set_num_threads(1)
     torch.nn.modules.module.register_module_forward_pre_hook(called)
+    recipe = {
+        "model": {"name": str(model)},
+        "demonstrations": {"path": str(folder / "demonstrations.jsonl")},
+        "split": {"near_duplicates": "remove"},
+        "training": {"max_steps": 1, "eval_steps": 1},
+    }
     for name, settings in (("plain", {}), ("told", BETWEEN)):
-        recipe = toy_fits.recipe_for(model, max_steps=1, eval_steps=1, **settings)
-        toy_fits.fit(recipe, folder / f"{name}-{os.environ['RANK']}")
+        file = folder / f"{name}-{os.environ['RANK']}.yaml"
+        file.write_text(json.dumps(recipe | {"training": recipe["training"] | settings}), encoding="utf-8")
+        assert command(["train", str(file), "--output", str(folder / name)]) == 0
         if os.environ["RANK"] == "0":
             sys.stdout.write(json.dumps(found) + "\n")
 

@@ -32,6 +32,8 @@ OTHERS = {
     "even_batches": "an option of accelerate",
     "hf_xxxxxxxx": "a token that is none",
     "scancel": "a command of SLURM's",
+    "trainer_optimizer": "a module of transformers",
+    "integration_utils": "a module of transformers",
     "save_only_model": "an option of transformers",
 }
 #: Files that are named and not there, each with the reason.
