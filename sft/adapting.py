@@ -7,11 +7,13 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer, ParamWrapper
 from peft.utils import ModulesToSaveWrapper
 from transformers import PreTrainedModel
 
+from sft.base_configs import refuse_tokens
 from sft.errors import TrainingError
 from sft.policies import quiet_engine
 from sft.recipes import Recipe, lora_arguments
@@ -35,6 +37,7 @@ def adapted(model: PreTrainedModel, recipe: Recipe, **others: Any) -> PreTrained
     lora = lora_arguments(recipe)
     if lora is None:
         return model
+    refuse_tokens(recipe, model.get_input_embeddings().weight.shape[0])
     try:
         with quiet_engine(), warnings.catch_warnings():
             for beginning in _MATCHED_NOTHING:
@@ -42,8 +45,11 @@ def adapted(model: PreTrainedModel, recipe: Recipe, **others: Any) -> PreTrained
             # Also of patterns that peft itself adds for experts; the recipe's are looked at below.
             warnings.filterwarnings("ignore", r"The following (rank|alpha)_pattern keys did not match")
             made = get_peft_model(model, LoraConfig(**(lora | others)))
-    except (TypeError, ValueError, Warning) as error:
-        raise TrainingError(f"adapter: {' '.join(str(error).split())}; correct the recipe's adapter section") from error
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # peft refuses with whatever comes to hand: a KeyError, an assertion, torch's own
+        reason = " ".join(str(error).split())[:600] or type(error).__name__
+        raise TrainingError(f"adapter: {reason}; correct the recipe's adapter section") from error
     for key, why in _without_effect(made, lora):
         raise TrainingError(f"adapter.{key}: would do nothing, because {why}; correct or remove it")
     for config in made.peft_config.values():

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sft import formats, recipes, records, sources, splits
+from sft import base_configs, formats, recipes, records, sources, splits
 from sft.changes import Changes, differing, hold, identity_of, refuse_trained_on, trained_policy
 from sft.demonstrations import Demonstration
 from sft.errors import RunError
@@ -46,7 +46,7 @@ def begin(
         return
     new, was_there = not (folder / "manifest.json").exists(), folder.exists()
     try:
-        _refuse_method(resolved.recipe)
+        _refuse_recipe(resolved.recipe)
         refuse_without_effect(resolved.recipe)
         _fetch_data(resolved.recipe)
         if resume and allow_change and not new:  # what cannot be is refused before what may be is written
@@ -73,12 +73,13 @@ def begin(
             raise
 
 
-def _refuse_method(recipe: Recipe) -> None:
-    """Say what this machine cannot fit before anything is read."""
-    if recipe.adapter.method == "qlora":
-        from sft.precision import refuse_unless_quantisable
+def _refuse_recipe(recipe: Recipe) -> None:
+    """Say what cannot be fitted, on this machine or at all, before anything is read."""
+    base_configs.refuse_unfit(recipe)
+    if rank_and_world()[1] == 1:
+        from sft.training import refuse_what_the_engine_refuses
 
-        refuse_unless_quantisable()
+        refuse_what_the_engine_refuses(recipe)
 
 
 def _fetch_data(recipe: Recipe) -> None:
@@ -112,7 +113,8 @@ def _hold_engine(run: Run, recipe: Recipe, *, allow_change: bool, only_ask: bool
     rows = training.per_device_train_batch_size * training.gradient_accumulation_steps * world
     facts = {
         "base": identity_of(source, base_folder(source)[0]),
-        "template": {"hash": renderer.template_hash, "choice": recipe.model.template},
+        "template": {"hash": renderer.template_hash, "choice": recipe.model.template}
+        | ({"today": renderer.today} if renderer.today else {}),
         "launch": {"processes": world, "rows_per_step": rows},
     }
     recorded = run.manifest

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sft import audit, formats, gathering, recipes, splits
+from sft import audit, base_configs, formats, gathering, recipes, splits
 from sft.demonstrations import Demonstration
 from sft.errors import SourceError, SplitError
 from sft.formats import Reading
@@ -146,13 +146,24 @@ def _joined(readings: Sequence[Reading]) -> Reading:
     )
 
 
+def _refuse_what_training_would(recipe: Recipe) -> None:
+    """Raise what ``sft train`` would say of the recipe; the trainer is asked only about what it alone knows."""
+    base_configs.refuse_unfit(recipe)
+    if recipe.training.model_extra or recipe.adapter.model_extra or recipe.adapter.method == "qlora":
+        from sft.training import refuse_what_the_engine_refuses
+
+        refuse_what_the_engine_refuses(recipe)
+
+
 def _recipe(target: str, format: str, columns: Mapping[str, str], overrides: Sequence[str]) -> Recipe:
     """The recipe named, or the defaults around one file."""
     shipped = {name for name, _, _ in recipes.shipped()}
     if target.endswith((".yaml", ".yml")) or (target in shipped and not Path(target).exists()):
         if columns or format != "auto":
             raise SourceError(f"{target}: is a recipe; set demonstrations.format and demonstrations.columns in it")
-        return recipes.load(target, overrides)
+        recipe = recipes.resolve(target, overrides, to_follow=True).recipe
+        _refuse_what_training_would(recipe)
+        return recipe
     if format not in formats.FORMATS:
         raise SourceError(f"--format {format}: is no format; choose one of {', '.join(formats.FORMATS)}")
     strangers = set(columns) - set(recipes.Columns.model_fields)

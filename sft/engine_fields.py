@@ -2,7 +2,8 @@
 
 ``SFTConfig`` and ``LoraConfig`` live in packages that load torch (seconds); a recipe is checked in
 milliseconds. So the annotated fields of those dataclasses are read with :mod:`ast` from the files that
-are installed, bases included, which also means that a recipe is held to *these* versions' names.
+are installed, bases included, which also means that a recipe is held to *these* versions' names. The members of
+the enumerations among their types are read in the same way; what else a value may be is in ``engine_choices``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,14 @@ from typing import Any
 
 from sft.errors import SftError
 
-__all__ = ["EngineField", "EngineNotReadable", "adapter_fields", "class_fields", "training_fields"]
+__all__ = [
+    "EngineField",
+    "EngineNotReadable",
+    "adapter_fields",
+    "class_fields",
+    "source_of",
+    "training_fields",
+]
 
 #: Where a class is looked for first; elsewhere in its package if a release has moved it.
 _HOMES = {
@@ -103,6 +111,14 @@ def class_fields(package: str, class_name: str) -> Mapping[str, EngineField]:
     return _fields_of(path, root, class_name)
 
 
+def source_of(package: str, module: str) -> ast.Module:
+    """The installed source of ``module`` (its path in the package, ``trainer_utils.py``), as a tree.
+
+    Raises :class:`EngineNotReadable` when it is not installed as a source file.
+    """
+    return _parsed(_package_folder(package) / module, package)
+
+
 def _package_folder(package: str) -> Path:
     spec = importlib.util.find_spec(package)
     places = list(spec.submodule_search_locations or ()) if spec else []
@@ -118,11 +134,16 @@ def _search(root: Path, class_name: str) -> Path | None:
     return None
 
 
-def _fields_of(path: Path, root: Path, class_name: str) -> dict[str, EngineField]:
+@lru_cache(maxsize=16)
+def _parsed(path: Path, package: str) -> ast.Module:
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        return ast.parse(path.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError) as error:
-        raise EngineNotReadable(f"{path.name} of the installed {root.name} cannot be read: {error}") from None
+        raise EngineNotReadable(f"{path.name} of the installed {package} cannot be read: {error}") from None
+
+
+def _fields_of(path: Path, root: Path, class_name: str) -> dict[str, EngineField]:
+    tree = _parsed(path, root.name)
     body = next((n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == class_name), None)
     if body is None:
         raise EngineNotReadable(f"{path.name} of the installed {root.name} has no class {class_name}")
@@ -140,6 +161,8 @@ def _fields_of(path: Path, root: Path, class_name: str) -> dict[str, EngineField
             found.pop(name, None)
             continue
         kinds, choices = _kinds(statement.annotation)
+        if str in kinds and not choices:
+            choices = _members(statement.annotation, tree, path, root)
         listed = (_keyword(statement.value, "metadata") or {}).get("choices", ())
         choices = choices or tuple(choice for choice in listed if isinstance(choice, str))
         found[name] = EngineField(name, annotation, kinds, choices)
@@ -147,24 +170,47 @@ def _fields_of(path: Path, root: Path, class_name: str) -> dict[str, EngineField
 
 
 def _inherited(base: str, tree: ast.Module, path: Path, root: Path) -> dict[str, EngineField]:
-    if any(isinstance(node, ast.ClassDef) and node.name == base for node in tree.body):
-        return _fields_of(path, root, base)
+    home = _home(base, tree, path, root)
+    if home is None:
+        # A mixin such as PushToHubMixin has no fields of its own; a base elsewhere is read where it is.
+        return {}
+    package = home[1].name
+    return dict(class_fields(package, base)) if (package, base) in _HOMES else _fields_of(*home, base)
+
+
+def _home(name: str, tree: ast.Module, path: Path, root: Path) -> tuple[Path, Path] | None:
+    """The file of the class ``name`` as the file at ``path`` knows it, and its package's folder; None if not found."""
+    if any(isinstance(node, ast.ClassDef) and node.name == name for node in tree.body):
+        return path, root
     for node in ast.walk(tree):
-        if not (isinstance(node, ast.ImportFrom) and any(a.name == base for a in node.names)):
+        if not (isinstance(node, ast.ImportFrom) and any(a.name == name for a in node.names)):
             continue
         package = root.name if node.level else (node.module or "").split(".")[0]
-        if (package, base) in _HOMES:
-            return dict(class_fields(package, base))
-        folder = path.parents[node.level - 1] if node.level else _package_folder(package)
+        try:
+            folder = path.parents[node.level - 1] if node.level else _package_folder(package)
+        except EngineNotReadable:  # of the standard library
+            return None
         parts = (node.module or "").split(".")[0 if node.level else 1 :]
         module = folder.joinpath(*parts)
         source = module.with_suffix(".py")
-        if source.is_file():
-            return _fields_of(source, _package_folder(package), base)
-        found = _search(module, base) if module.is_dir() else None
-        # A mixin such as PushToHubMixin has no fields of its own; a base elsewhere is read where it is.
-        return _fields_of(found, _package_folder(package), base) if found else {}
-    return {}
+        found = source if source.is_file() else _search(module, name) if module.is_dir() else None
+        return (found, _package_folder(package)) if found else None
+    return None
+
+
+def _members(node: ast.expr, tree: ast.Module, path: Path, root: Path) -> tuple[str, ...]:
+    """The texts of the one enumeration among an annotation's types; none where there is none, or where lists are."""
+    parts = _alternatives(node)
+    names = [part.id for part in parts if isinstance(part, ast.Name) and part.id not in _PLAIN]
+    if len(names) != 1 or any(isinstance(part, ast.Subscript) for part in parts):
+        return ()
+    home = _home(names[0], tree, path, root)
+    if home is None:
+        return ()
+    body = next(n for n in _parsed(home[0], home[1].name).body if isinstance(n, ast.ClassDef) and n.name == names[0])
+    values = [_literal(line.value) for line in body.body if isinstance(line, ast.Assign)]
+    enumeration = any("Enum" in ast.unparse(base) for base in body.bases)
+    return tuple(value for value in values if isinstance(value, str)) if enumeration else ()
 
 
 def _keyword(value: ast.expr | None, name: str) -> Any:

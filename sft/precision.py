@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,8 +13,19 @@ from transformers import BitsAndBytesConfig
 
 from sft.errors import PolicyError
 from sft.recipes import Recipe
+from sft.recipes.packages import BITSANDBYTES
 
-__all__ = ["CLEARLY", "bf16_speed", "choice", "four_bits", "in_words", "refuse_unless_quantisable"]
+__all__ = [
+    "CLEARLY",
+    "bf16_speed",
+    "choice",
+    "four_bits",
+    "in_words",
+    "keep_differentiable",
+    "refuse_unless_quantisable",
+    "refuse_unless_quantised",
+    "slowness_of_four_bits",
+]
 
 #: So many times as fast as float32 must bfloat16 be on a CPU before it is taken unasked. Below that the rest of a
 #: step (attention, norms, the optimizer, all in float32) eats the gain, and float32 needs no explanation.
@@ -36,17 +47,23 @@ def choice(recipe: Recipe, device: torch.device, accelerator: bool, shape: tuple
         found["cpu_speed"] = round(speed, 3)
         if asked is None:
             found["bf16"] = speed >= CLEARLY
+    if recipe.adapter.method == "qlora" and device.type == "cpu":
+        found["four_bits_slower"] = round(slowness_of_four_bits(shape), 3)
     return found
 
 
 def in_words(found: dict[str, Any]) -> str:
     """What is worth a line of :func:`choice`: a format that is unusual, or slow; "" where nothing is."""
-    speed = found.get("cpu_speed")
-    if speed is None or not found["bf16"]:
-        return ""
-    if speed < 1:
-        return f"bf16: true as the recipe says, though bfloat16 takes {1 / speed:.1f} times as long as float32 here"
-    return f"in bfloat16, {speed:.1f} times as fast as float32 here"
+    speed, slower, said = found.get("cpu_speed"), found.get("four_bits_slower"), []
+    if speed is not None and found["bf16"]:
+        if speed < 1:
+            taken = f"takes {1 / speed:.1f} times as long as float32 here"
+            said.append(f"bf16: true as the recipe says, though bfloat16 {taken}")
+        else:
+            said.append(f"in bfloat16, {speed:.1f} times as fast as float32 here")
+    if slower is not None and slower > CLEARLY:
+        said.append(f"on a base in 4 bits, which on this CPU saves memory and takes {slower:.1f} times as long a layer")
+    return "; ".join(said)
 
 
 def bf16_speed(shape: tuple[int, int], *, rounds: int = 5, seconds: float = 0.1) -> float:
@@ -85,22 +102,75 @@ def _speed(shape: tuple[int, int], *, tokens: int, rounds: int, seconds: float) 
 
 def refuse_unless_quantisable() -> None:
     """Raise ``PolicyError`` with one sentence where a base cannot be fitted in 4 bits; costs nothing."""
-    why = ""
-    if not torch.cuda.is_available():
-        why = "needs an NVIDIA GPU, and torch finds none here; write method: lora"
-    elif importlib.util.find_spec("bitsandbytes") is None:
-        why = 'needs bitsandbytes; pip install "behavioral-cloning[qlora]", or write method: lora'
-    elif os.environ.get("ACCELERATE_USE_FSDP") == "true" or os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3":
-        why = "keeps the base whole on every GPU, and FSDP and ZeRO-3 take it apart; launch with DDP, or write "
-        why += "method: lora"
+    why, remedy = BITSANDBYTES.missing(), f"{BITSANDBYTES.install}, or write method: lora"
+    if not why and torch.backends.mps.is_available():
+        why, remedy = "bitsandbytes has no 4-bit kernels for MPS", "write method: lora"
+    elif not why and (
+        os.environ.get("ACCELERATE_USE_FSDP") == "true" or os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3"
+    ):
+        why = "it keeps the base whole in every process, and FSDP and ZeRO-3 take it apart"
+        remedy = "launch with DDP, or write method: lora"
     if why:
-        raise PolicyError(f"adapter.method: qlora {why}")
+        raise PolicyError(f"adapter.method: is qlora, and {why}; {remedy}")
+
+
+def refuse_unless_quantised(model: torch.nn.Module, name: str) -> None:
+    """Raise ``PolicyError`` where no layer of ``model`` came out in 4 bits: it would be fitted as with ``lora``."""
+    if not any(type(part).__name__ == "Linear4bit" for part in model.modules()):
+        raise PolicyError(
+            f"adapter.method: is qlora, and no layer of {name} can be held in 4 bits, for none but its head is a plain "
+            "linear layer; write method: lora"
+        )
+
+
+def keep_differentiable(model: torch.nn.Module) -> None:
+    """Have bitsandbytes leave the layout of a 4-bit base as it is, which on a CPU it changes in the first evaluation.
+
+    Where the CPU computes in bfloat16, its layers pack their weights for a faster product the first time that they
+    are called in evaluation mode, and never unpack them. That product has no gradient (0.50.2): from the first look
+    at the validation split on, whatever lies below a layer would learn from wrong gradients, with one warning.
+    """
+    part: Any
+    for part in model.modules():
+        if hasattr(part, "support_avx512bf16_for_cpu"):
+            part.support_avx512bf16_for_cpu = False
+
+
+def slowness_of_four_bits(shape: tuple[int, int], tokens: int = 512) -> float:
+    """How many times as long as in float32 a layer in 4 bits takes on a CPU, forward and backward, with bitsandbytes.
+
+    ``shape``: inputs and outputs of the layer, taken as 1,024 at most. The best of three rounds counts.
+    """
+    import bitsandbytes
+
+    inputs, outputs = (min(size, 1024) for size in shape)
+    draw = torch.Generator().manual_seed(0)  # the global generator belongs to the fit
+    states = torch.randn(tokens, inputs, generator=draw).requires_grad_()
+    weights = torch.randn(outputs, inputs, generator=draw)
+    with torch.random.fork_rng(devices=[]):
+        narrow = bitsandbytes.nn.Linear4bit(
+            inputs, outputs, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4", compress_statistics=True
+        )
+    narrow.weight = bitsandbytes.nn.Params4bit(weights.clone(), requires_grad=False, quant_type="nf4")
+    narrow = narrow.to("cpu")
+    keep_differentiable(narrow)
+
+    def once(made: Callable[[torch.Tensor], torch.Tensor]) -> float:
+        began = time.perf_counter()
+        said = made(states)
+        torch.autograd.grad(said, states, torch.ones_like(said))
+        return time.perf_counter() - began
+
+    taken = [(once(lambda rows: linear(rows, weights)), once(narrow)) for _ in range(4)][1:]
+    wide, four = zip(*taken, strict=True)
+    return min(four) / min(wide)
 
 
 def four_bits(device: torch.device) -> dict[str, Any]:
     """Arguments of ``from_pretrained`` for a base in 4 bits on ``device``, as the QLoRA paper has it.
 
-    NF4, its constants quantised again, computed in bfloat16 (Dettmers et al. 2023, section 3).
+    NF4, its constants quantised again, computed in bfloat16 (Dettmers et al. 2023, section 3). On a CPU too: there it
+    saves memory, and costs time.
     """
     config = BitsAndBytesConfig(
         load_in_4bit=True,

@@ -26,6 +26,7 @@ from sft.demonstrations import Demonstration, Message, fingerprint
 from sft.errors import DemonstrationsError, PolicyError, Problem
 from sft.hashes import Digest
 from sft.rendered import Census, Rendered, census, divided, where_of
+from sft.template_dates import TODAY, tells_the_date
 from sft.templates import THOUGHT_TOKENS, conversation, prompt_string, prompt_strings, read_template, settle
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class Renderer:
 
     Built by :func:`renderer_for`. ``template``: the settled template text. ``template_hash``: of that
     text and the special tokens it can write; equal for the base policy and the clone saved from it.
+    ``today``: the date (ISO 8601) that the template is given for the present one; None where it asks for none.
     ``end_of_turn``: the ids that end every completion. ``stop_token_ids``: generation stops on any.
     """
 
@@ -100,6 +102,7 @@ class Renderer:
         self._added = {
             token.content: index for index, token in tokenizer.added_tokens_decoder.items() if token.content.strip()
         }
+        self.today = TODAY.date().isoformat() if tells_the_date(template) else None
         self.frame = settle(tokenizer, template)
         self.template = tokenizer.chat_template = self.frame.template
         self._trail, self.end_of_turn = self._end_of_turn(self.frame.tail)

@@ -9,7 +9,8 @@ policy, whoever serves it, renders what it was trained on:
 * thoughts: a clone has the expert's words only, so think blocks are off (``enable_thinking=false`` where
   the template knows it) and one that the generation prompt opens is closed while still in the prompt;
 * text between generation prompt and completion (a channel, a header) belongs to the prompt;
-* "today" is 26 July 2024, Llama's own default: a prompt that changes overnight is not the one trained on.
+* "today" is 26 July 2024, Llama's own default (``template_dates``): a prompt that changes overnight is not the one
+  trained on, and a template that draws by chance is refused.
 
 A template without a system turn has the system message open the user's first turn.
 """
@@ -20,7 +21,6 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,14 +29,13 @@ from jinja2 import TemplateError
 
 from sft.demonstrations import Message
 from sft.errors import PolicyError
+from sft.template_dates import dated, refuse_chance
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = ["THOUGHT_TOKENS", "Frame", "conversation", "plain_template", "prompt_string", "read_template", "settle"]
 
-#: What a template's ``strftime_now`` answers, always.
-TODAY = date(2024, 7, 26)
 EMPTY_THOUGHT = "<think>\n\n</think>\n\n"
 THOUGHT_TOKENS = frozenset({"<think>", "</think>"})  # an expert may write them: they end no turn
 
@@ -139,7 +138,8 @@ def prompt_strings(
 def settle(tokenizer: PreTrainedTokenizerBase, template: str) -> Frame:
     """The template as it will be used. Raises :class:`PolicyError` if it cannot be made to ask for a
     completion the way it writes one, for every shape of prompt."""
-    template = re.sub(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""", lambda m: json.dumps(TODAY.strftime(m[2])), template)
+    refuse_chance(template, _name(tokenizer))
+    template = dated(template)
     first, bos = _probe(tokenizer, template, _SHAPES[0])[0], tokenizer.bos_token
     if bos and bos not in first and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]:
         template = "{{- bos_token }}" + template

@@ -26,11 +26,15 @@ LAYERS: list[tuple[str, set[str]]] = [
             "intervals",
             "recipes",
             "engine_fields",
+            "engine_choices",
             "observations",
             "scorecards",
         },
     ),
-    ("data", {"files", "formats", "cells", "rows", "sources", "splits", "nearness", "audit", "secret_scan"}),
+    (
+        "data",
+        {"files", "formats", "cells", "rows", "sources", "base_configs", "splits", "nearness", "audit", "secret_scan"},
+    ),
     (
         "results",
         {
@@ -63,6 +67,7 @@ LAYERS: list[tuple[str, set[str]]] = [
     (
         "engine",
         {
+            "template_dates",
             "templates",
             "rendered",
             "rendering",

@@ -274,9 +274,7 @@ def test_weights_that_come_out_otherwise_never_appear(
         write(self, tensor[::-1].copy() if tensor.ndim == 2 else tensor, **options)
 
     monkeypatch.setattr(GGUFWriter, "write_tensor_data", backwards)
-    with pytest.raises(
-        PolicyError, match=r"clone\.gguf: was not exported, for "
-    ) as error:
+    with pytest.raises(PolicyError, match=r"clone\.gguf: was not exported, for ") as error:
         export_gguf(Run.open(run), tmp_path / "clone.gguf")
     assert "\n" not in str(error.value)
     monkeypatch.setattr(GGUFWriter, "write_tensor_data", lambda *_, **__: None)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import math
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM  # noqa: E402
 from sft import policies, precision, recipes  # noqa: E402
 from sft.cli import main  # noqa: E402
 from sft.errors import PolicyError  # noqa: E402
-from sft.policies import base_weights  # noqa: E402
+from sft.recipes import packages  # noqa: E402
 from sft.training.trainer import CloningTrainer  # noqa: E402
 
 # -- a base in 4 bits -------------------------------------------------------------------------------------
@@ -36,50 +36,42 @@ def refusal() -> str:
     return str(error.value)
 
 
-def test_without_a_gpu_a_run_in_4_bits_is_refused_before_anything_is_read(
+def test_without_its_package_a_run_in_4_bits_is_refused_before_anything_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Neither the demonstrations nor the model of this recipe exist, and it is not they that are complained of."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as Python itself marks what cannot be imported
     path = tmp_path / "recipe.yaml"
     path.write_text("model: {name: ./nowhere}\ndemonstrations: {path: nowhere.jsonl}\nadapter: {method: qlora}\n")
-    assert main(["train", str(path), "--output", str(tmp_path / "run")]) == 2
-    said = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "adapter.method: qlora needs an NVIDIA GPU" in said and "write method: lora" in said
+    for verb in (["train", str(path), "--output", str(tmp_path / "run")], ["check", str(path)], ["plan", str(path)]):
+        assert main(verb) == 2
+        said = capsys.readouterr().err.strip().splitlines()[-1]
+        assert "'adapter.method' is qlora, and the package bitsandbytes is not installed" in said
+        assert 'pip install "behavioral-cloning[qlora]", or write lora' in said
     assert not (tmp_path / "run").exists()
 
 
 def test_what_a_base_in_4_bits_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert 'pip install "behavioral-cloning[qlora]"' in refusal()
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    pytest.importorskip("bitsandbytes")
     precision.refuse_unless_quantisable()
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     assert "launch with DDP" in refusal()
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    assert 'pip install "behavioral-cloning[qlora]"' in refusal()
 
 
-def test_a_base_in_4_bits_is_loaded_as_the_paper_says(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """NF4, constants quantised again, bfloat16 products; then frozen, and what is not in 4 bits is in float32.
-
-    bitsandbytes has no part in this: what it would be asked for is caught at the door.
-    """
-    asked: dict[str, Any] = {}
-    load = AutoModelForCausalLM.from_pretrained
-
-    def plain(folder: str, **given: Any) -> Any:
-        asked.update({key: given.pop(key) for key in ("quantization_config", "device_map")})
-        return load(folder, **given)
-
-    monkeypatch.setattr(policies, "refuse_unless_quantisable", lambda: None)
-    monkeypatch.setattr(policies.AutoModelForCausalLM, "from_pretrained", plain)
-    model = base_weights(recipe_for(tiny_model, "model.dtype=bfloat16", method="qlora"))
-    config = asked["quantization_config"]
-    assert config.load_in_4bit and config.bnb_4bit_use_double_quant
-    assert (config.bnb_4bit_quant_type, config.bnb_4bit_compute_dtype) == ("nf4", torch.bfloat16)
-    assert asked["device_map"] == {"": policies.default_device()}
-    assert not any(p.requires_grad for p in model.parameters())
-    assert {p.dtype for p in model.parameters()} == {torch.float32}
+def test_a_version_that_is_too_old_is_refused_with_the_one_that_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A package and its metadata, as pip would have left them."""
+    (tmp_path / "oldish.py").write_text("")
+    (tmp_path / "oldish-0.45.2.dist-info").mkdir()
+    (tmp_path / "oldish-0.45.2.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: oldish\nVersion: 0.45.2\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert packages.Package(("oldish",), "", (0, 46, 1)).missing() == "oldish 0.45.2 is installed, older than 0.46.1"
+    assert packages.Package(("oldish",), "", (0, 45)).missing() == ""
 
 
 def test_its_adapter_is_a_plain_one(tiny_model: Path) -> None:

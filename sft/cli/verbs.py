@@ -285,7 +285,7 @@ def recipes(options: argparse.Namespace) -> None:
 def _resolved(options: argparse.Namespace) -> Resolved:
     from sft import recipes
 
-    return recipes.resolve(options.recipe, options.set)
+    return recipes.resolve(options.recipe, options.set, to_follow=True)
 
 
 def _secrets(finding: checking.Finding) -> list[Secret]:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from sft.demonstrations import fingerprint
-from sft.recipes import forwarded
+from sft.recipes import choices, forwarded
 from sft.recipes.complaints import Complaint, Idle, unknown
 from sft.recipes.idle import idle_in_adapter, idle_in_training
 
@@ -219,8 +219,8 @@ class Adapter(_Section):
 
     method: Literal["lora", "dora", "rslora", "qlora", "full"] = Field(
         default="lora",
-        description="`lora`, `dora` or `rslora` fit an adapter; `qlora` fits one over a base in 4 bits, on an NVIDIA "
-        "GPU; `full` fits every weight.",
+        description="`lora`, `dora` or `rslora` fit an adapter; `qlora` fits one over a base in 4 bits, for less "
+        "memory; `full` fits every weight.",
     )
     r: Annotated[int, Field(ge=1, le=65536)] = Field(default=16, description="Rank of the adapter.")
     lora_alpha: Count = Field(default=32, description="Scale of the adapter; it is multiplied by lora_alpha / r.")
@@ -308,6 +308,7 @@ class Training(_Section):
         extra = self.model_extra or {}
         yield from forwarded.complaints("training", extra, section_keys())
         yield from idle_in_training(dict(self))
+        yield from choices.of_training(self)
         if self.max_steps == 0:
             yield Complaint(("max_steps",), "is 0, so nothing would be fitted", "write -1 for no limit")
         if self.packing and extra.get("neftune_noise_alpha"):

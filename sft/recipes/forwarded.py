@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sft import engine_fields
+from sft.recipes.choices import not_among
 from sft.recipes.complaints import Complaint, unknown
 
 __all__ = ["REFUSED", "RENAMED", "complaints", "is_secret", "unknown_key"]
@@ -251,7 +252,15 @@ def complaints(section: str, extra: Mapping[str, Any], keys: Mapping[str, tuple[
             offered = [name for name in installed if name not in REFUSED[section] and not is_secret(name)]
             yield unknown_key(section, key, keys, (f"a field of the installed {target}", offered))
         elif not installed[key].accepts(value):
-            yield Complaint((key,), f"has a value that {target} does not take", f"it takes {installed[key].expects}")
+            if isinstance(value, str) and installed[key].choices:
+                yield not_among((key,), value, f"a choice of the installed {target}", installed[key].choices)
+            else:
+                remedy = f"it takes {installed[key].expects}"
+                yield Complaint((key,), f"has a value that {target} does not take", remedy)
+        elif isinstance(value, int) and abs(value) >= 2**32:  # counted in C somewhere below
+            yield Complaint((key,), f"is {value:.3g}", "give a number below 4294967296")
+        elif isinstance(value, str) and dict in installed[key].kinds:  # a file's name, and the file would stay behind
+            yield Complaint((key,), "is text", "write the mapping itself, {KEY: VALUE}")
     init = extra.get("init_lora_weights")
     if section == "adapter" and init in ("eva", "corda", "lora_ga", "loftq"):
         yield Complaint(("init_lora_weights",), f"is {init}", _DATA_INIT)

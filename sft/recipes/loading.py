@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sft.errors import Problem, RecipeError
-from sft.recipes import documents, shelf, wording
+from sft.recipes import documents, packages, shelf, wording
 from sft.recipes.complaints import Complaint
 from sft.recipes.documents import Location, Node
 from sft.recipes.fields import Recipe, section_keys
@@ -62,8 +62,11 @@ def load(reference: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     return resolve(reference, overrides).recipe
 
 
-def resolve(reference: str | Path, overrides: Iterable[str] = ()) -> Resolved:
-    """Like :func:`load`, with the origin of every value."""
+def resolve(reference: str | Path, overrides: Iterable[str] = (), *, to_follow: bool = False) -> Resolved:
+    """Like :func:`load`, with the origin of every value.
+
+    ``to_follow``: whether it is to be fitted here, and not only read: what it needs must then be installed.
+    """
     path = shelf.find(reference)
     try:
         with path.open("rb") as file:
@@ -75,10 +78,10 @@ def resolve(reference: str | Path, overrides: Iterable[str] = ()) -> Resolved:
     text, problems = documents.decode(data, str(path))
     if problems:
         raise RecipeError(problems)
-    return parse(text, str(path), overrides)
+    return parse(text, str(path), overrides, to_follow=to_follow)
 
 
-def parse(text: str, path: str = "recipe", overrides: Iterable[str] = ()) -> Resolved:
+def parse(text: str, path: str = "recipe", overrides: Iterable[str] = (), *, to_follow: bool = False) -> Resolved:
     """A recipe from its text; ``path`` is what problems are addressed to. Raises ``RecipeError``."""
     document = documents.read(text, path)
     if document.root is None:
@@ -88,6 +91,8 @@ def parse(text: str, path: str = "recipe", overrides: Iterable[str] = ()) -> Res
     _fill_empty_sections(root)
     _override(root, overrides, problems, bad)
     recipe, complaints = _validate(root.plain(), bad)
+    if recipe is not None and to_follow:
+        complaints += packages.complaints(recipe)
     for complaint in complaints:
         problems.append(_address(complaint, root, path))
     if problems or recipe is None:

@@ -3,6 +3,7 @@
 The only package that knows trl and peft's training side.
 
     fitting       train: from rendered rows to a saved adapter or model
+    constructing  the trainer's arguments; what it would refuse, tried on a toy
     sequences     rows, joined or packed, and the batches they make
     attention     rows in one line that do not see each other
     lines         whether rows may stand in one line without padding
@@ -13,7 +14,8 @@ The only package that knows trl and peft's training side.
     keeping       checkpoints to go on from; the fitted weights, saved whole or not at all
 """
 
+from sft.training.constructing import refuse_what_the_engine_refuses
 from sft.training.fitting import Fitted, Interrupted, train
 from sft.training.keeping import latest_checkpoint
 
-__all__ = ["Fitted", "Interrupted", "latest_checkpoint", "train"]
+__all__ = ["Fitted", "Interrupted", "latest_checkpoint", "refuse_what_the_engine_refuses", "train"]

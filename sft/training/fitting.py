@@ -17,13 +17,13 @@ from transformers import (
     TrainerCallback,
     set_seed,
 )
-from trl import SFTConfig, SFTTrainer
+from trl import SFTTrainer
 
 from sft.adapting import adapted
 from sft.errors import TrainingError
-from sft.policies import accelerator_computes_bf16, base_weights, default_device, name_base, quiet_engine, stops_with
+from sft.policies import accelerator_computes_bf16, base_weights, name_base, quiet_engine, stops_with
 from sft.proving import bear_witness
-from sft.recipes import Recipe, training_arguments
+from sft.recipes import Recipe
 from sft.rendering import Renderer
 from sft.runs import Run
 from sft.sharing import rank_and_world, say
@@ -31,6 +31,7 @@ from sft.signals import note
 from sft.sources import resolve_model
 from sft.training.attention import attending_by_row
 from sft.training.callbacks import Interruption, Record
+from sft.training.constructing import arguments_for, built
 from sft.training.keeping import rewind, save, take_up
 from sft.training.lines import collator_for
 from sft.training.resuming import GoingOn
@@ -158,13 +159,11 @@ def train(
         _refuse_late_validation(recipe, len(sequences), rank_and_world()[1])
     if recipe.training.dialogues == "one_pass" and sum(len(item) for item in sequences) == len(training):
         say("train     dialogues: one_pass joins nothing: no row is how another one of its dialogue begins")
-    arguments = SFTConfig(
-        **training_arguments(
-            recipe, bf16=accelerator_computes_bf16() if bf16 is None else bf16, validation=bool(validation)
-        ),
-        output_dir=str(run.checkpoints_path),
-        disable_tqdm=True,
-        use_cpu=default_device().type == "cpu",
+    arguments = arguments_for(
+        recipe,
+        run.checkpoints_path,
+        bf16=accelerator_computes_bf16() if bf16 is None else bf16,
+        validation=bool(validation),
     )
     kept, arguments.save_total_limit = arguments.save_total_limit, None  # see ``resuming``
     model = policy_to_fit(recipe, renderer)
@@ -186,7 +185,8 @@ def train(
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=patience))
     with quiet_engine():
         balance = getattr(bare.config.get_text_config(), "router_aux_loss_coef", None)
-        trainer = trainer_class(
+        trainer = built(
+            trainer_class,
             model=model,
             args=arguments,
             train_dataset=datasets[0],

@@ -131,6 +131,16 @@ class CloningTrainer(Resuming, EachRowOnce):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        """As the trainer makes it; ``TrainingError`` where ``optim_target_modules`` names nothing of this model."""
+        try:
+            return super().create_optimizer(*args, **kwargs)
+        except ValueError as error:
+            reason = " ".join(str(error).split())
+            raise TrainingError(
+                f"training.optim: {reason}; correct training.optim_target_modules, or write optim: adamw_torch"
+            ) from error
+
     @property
     def mean_loss(self) -> float:
         """Mean training loss over all steps, those before an interruption included."""
