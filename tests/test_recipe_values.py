@@ -82,6 +82,10 @@ def test_the_choices_read_from_source_are_those_of_the_classes() -> None:
         ("logging_strategy", "step", "did you mean steps?"),
         ("gradient_checkpointing_kwargs", "word", "is text; write the mapping itself"),
         ("lr_scheduler_kwargs", {"num_cycle": 2}, "is nothing that the schedule cosine takes; it takes num_cycles"),
+        ("neftune_noise_alpha", -1, "'training.neftune_noise_alpha' is -1; give 0 or more"),
+        ("dataloader_num_workers", -1, "is -1; give 0 or more"),
+        ("adam_epsilon", 0.0, "is 0.0; give a number above 0"),
+        ("per_device_eval_batch_size", 10**12, "is 1e+12; give a number below 4294967296"),
         ("fsdp", "full_shard", "it belongs into the configuration file of `accelerate launch`"),
         ("deepspeed", "zero3.json", "it belongs into the configuration file of `accelerate launch`"),
         (
@@ -93,6 +97,16 @@ def test_the_choices_read_from_source_are_those_of_the_classes() -> None:
             "log_level",
             "loud",
             "training.log_level: the installed trainer does not take it as 'loud' (KeyError: 'loud')",
+        ),
+        (
+            "dataloader_multiprocessing_context",
+            "spawn",
+            "can only be used with multi-process loading (num_workers > 0)",
+        ),
+        (
+            "dataloader_persistent_workers",
+            True,
+            "training.dataloader_persistent_workers: the installed trainer does not",
         ),
         ("optim_args", "momentum", "training.optim_args: the installed trainer does not take it as 'momentum'"),
     ],
