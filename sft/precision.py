@@ -27,23 +27,32 @@ __all__ = [
     "slowness_of_four_bits",
 ]
 
+#: What multiplies states and weights.
+Product = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
 #: So many times as fast as float32 must bfloat16 be on a CPU before it is taken unasked. Below that the rest of a
 #: step (attention, norms, the optimizer, all in float32) eats the gain, and float32 needs no explanation.
 CLEARLY = 1.3
 
 
-def choice(recipe: Recipe, device: torch.device, accelerator: bool, shape: tuple[int, int]) -> dict[str, Any]:
+def choice(
+    recipe: Recipe,
+    device: torch.device,
+    accelerator: bool,
+    shape: tuple[int, int],
+    measure: Callable[[tuple[int, int]], float] | None = None,
+) -> dict[str, Any]:
     """Whether to fit in bfloat16, and why: by the recipe, by what the accelerator computes in, or, on a CPU, measured.
 
-    ``shape``: of the model's layers, see :func:`bf16_speed`. For the manifest, so that a run that goes on goes on in
-    the same format.
+    ``shape``: of the model's layers; ``measure``: what is asked of it, :func:`bf16_speed`. For the manifest, so that a
+    run that goes on goes on in the same format.
     """
     asked = recipe.training.bf16
     found: dict[str, Any] = {"bf16": accelerator if asked is None else asked, "by": "recipe"}
     if asked is None:
         found["by"] = "accelerator" if device.type != "cpu" else "measured"
     if device.type == "cpu" and asked is not False:
-        speed = bf16_speed(shape)
+        speed = (measure or bf16_speed)(shape)
         found["cpu_speed"] = round(speed, 3)
         if asked is None:
             found["bf16"] = speed >= CLEARLY
@@ -66,7 +75,14 @@ def in_words(found: dict[str, Any]) -> str:
     return "; ".join(said)
 
 
-def bf16_speed(shape: tuple[int, int], *, rounds: int = 5, seconds: float = 0.1) -> float:
+def bf16_speed(
+    shape: tuple[int, int],
+    *,
+    rounds: int = 5,
+    seconds: float = 0.1,
+    product: Product = linear,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
     """How many times as fast as float32 a CPU fits in bfloat16: one layer, forward and backward, as training does it.
 
     ``shape``: inputs and outputs of the layer (each taken as 1,024 at most, where the rate no longer rises). The
@@ -74,27 +90,30 @@ def bf16_speed(shape: tuple[int, int], *, rounds: int = 5, seconds: float = 0.1)
     emulated it takes 20 times as long and more, and that is answer enough. Else 512 rows, a middling batch. Of each
     format the fastest of ``rounds`` counts, or of as many more as ``seconds`` have room for: another program's turn on
     the processor makes a round slower and never faster, and which format is taken must not hang on it.
+    ``product`` is timed by ``clock``.
     """
-    few = _speed(shape, tokens=32, rounds=3, seconds=0)
-    return few if few < 0.5 else _speed(shape, tokens=512, rounds=rounds, seconds=seconds)
+    few = _speed(shape, 32, 3, 0, product, clock)
+    return few if few < 0.5 else _speed(shape, 512, rounds, seconds, product, clock)
 
 
-def _speed(shape: tuple[int, int], *, tokens: int, rounds: int, seconds: float) -> float:
+def _speed(
+    shape: tuple[int, int], tokens: int, rounds: int, seconds: float, product: Product, clock: Callable[[], float]
+) -> float:
     inputs, outputs = (min(size, 1024) for size in shape)
     draw = torch.Generator().manual_seed(0)  # the global generator belongs to the fit
     states = torch.randn(tokens, inputs, generator=draw).requires_grad_()
     weights = torch.randn(outputs, inputs, generator=draw)
 
     def once(narrow: bool) -> float:
-        began = time.perf_counter()
+        began = clock()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=narrow):
-            made = linear(states, weights)
+            made = product(states, weights)
         torch.autograd.grad(made, states, torch.ones_like(made))
-        return time.perf_counter() - began
+        return clock() - began
 
-    began = time.perf_counter()
+    began = clock()
     taken = [(once(False), once(True)) for _ in range(rounds)]
-    while len(taken) < 20 * rounds and time.perf_counter() - began < seconds:
+    while len(taken) < 20 * rounds and clock() - began < seconds:
         taken.append((once(False), once(True)))
     wide, narrow = zip(*taken, strict=True)
     return min(wide) / min(narrow)

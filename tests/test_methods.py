@@ -7,7 +7,6 @@ import math
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ pytestmark = pytest.mark.engine
 torch = pytest.importorskip("torch")
 
 import peft  # noqa: E402
-from test_training import assert_same, log_of, loss_by_hand, values  # noqa: E402
+from test_training import assert_same, die, log_of, loss_by_hand, values  # noqa: E402
 from toy_fits import demonstrations, fit, recipe_for, rows_for  # noqa: E402
 from transformers import AutoModelForCausalLM  # noqa: E402
 
@@ -85,40 +84,39 @@ def test_its_adapter_is_a_plain_one(tiny_model: Path) -> None:
 NOISE = "training.neftune_noise_alpha=20"
 
 
-@pytest.fixture
-def embedded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, Any]]:
-    """What the layers are handed at every forward pass, beside the rows of the embedding: (training, difference)."""
-    met: list[tuple[bool, Any]] = []
-    made = CloningTrainer.__init__
+def embedding(met: list[tuple[bool, Any]]) -> type[CloningTrainer]:
+    """A trainer that notes what the layers are handed at every forward pass, beside the rows of the embedding.
 
-    def watched(self: Any, *args: Any, **kwargs: Any) -> None:
-        made(self, *args, **kwargs)
-        bare = self.model.get_base_model() if isinstance(self.model, peft.PeftModel) else self.model
-        embedding = bare.get_input_embeddings()
+    ``met`` gets pairs: whether the model was training, and the difference.
+    """
 
-        def look(layer: Any, args: Any, kwargs: Any) -> None:
-            states = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
-            met.append((layer.training, (states - embedding.weight[look.ids]).detach()))
+    class Embedding(CloningTrainer):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            bare = self.model.get_base_model() if isinstance(self.model, peft.PeftModel) else self.model
+            table = bare.get_input_embeddings()
 
-        bare.register_forward_pre_hook(
-            lambda _, args, kwargs: setattr(look, "ids", kwargs["input_ids"]), with_kwargs=True
-        )
-        bare.model.layers[0].register_forward_pre_hook(look, with_kwargs=True)
+            def look(layer: Any, args: Any, kwargs: Any) -> None:
+                states = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
+                met.append((layer.training, (states - table.weight[look.ids]).detach()))
 
-    monkeypatch.setattr(CloningTrainer, "__init__", watched)
-    return met
+            bare.register_forward_pre_hook(
+                lambda _, args, kwargs: setattr(look, "ids", kwargs["input_ids"]), with_kwargs=True
+            )
+            bare.model.layers[0].register_forward_pre_hook(look, with_kwargs=True)
+
+    return Embedding
 
 
-def test_noise_is_uniform_of_the_papers_size_and_only_while_fitting(
-    tiny_model: Path, tmp_path: Path, embedded: list[tuple[bool, Any]]
-) -> None:
+def test_noise_is_uniform_of_the_papers_size_and_only_while_fitting(tiny_model: Path, tmp_path: Path) -> None:
     """U(-e, e) with e = alpha / sqrt(L d) (Jain et al. 2023, algorithm 1). L is the length of the batch as it reaches
     the embedding, padding included. The validation loss is the base model's own, to the last digit by hand.
     """
     recipe = recipe_for(tiny_model, NOISE, "training.max_steps=1", "training.per_device_train_batch_size=12")
-    fit(recipe, tmp_path / "run")
-    fitting = [difference for training, difference in embedded if training]
-    judging = [difference for training, difference in embedded if not training]
+    met: list[tuple[bool, Any]] = []
+    fit(recipe, tmp_path / "run", trainer_class=embedding(met))
+    fitting = [difference for training, difference in met if training]
+    judging = [difference for training, difference in met if not training]
     assert fitting and judging
     for noise in fitting:
         bound = 20 / math.sqrt(noise.shape[1] * noise.shape[2])
@@ -133,42 +131,27 @@ def test_noise_is_uniform_of_the_papers_size_and_only_while_fitting(
     assert abs(values(tmp_path / "run", "loss")[0] - without) > 1e-3, "the loss that was fitted had the noise in it"
 
 
-def test_nothing_of_the_noise_is_left_in_the_clone(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_of_the_noise_is_left_in_the_clone(tiny_model: Path, tmp_path: Path) -> None:
     hooks: list[Any] = []
-    save = CloningTrainer.save_model
 
-    def look(self: Any, output_dir: str | None = None, *args: Any, **kwargs: Any) -> None:
-        if output_dir is not None and "unfinished" in output_dir:
-            hooks.append(list(self.model.get_input_embeddings()._forward_hooks.values()))
-        save(self, output_dir, *args, **kwargs)
+    class Looking(CloningTrainer):
+        def save_model(self, output_dir: str | None = None, *args: Any, **kwargs: Any) -> None:
+            if output_dir is not None and "unfinished" in output_dir:
+                hooks.append(list(self.model.get_input_embeddings()._forward_hooks.values()))
+            super().save_model(output_dir, *args, **kwargs)
 
-    monkeypatch.setattr(CloningTrainer, "save_model", look)
-    fitted = fit(recipe_for(tiny_model, NOISE), tmp_path / "run")
+    fitted = fit(recipe_for(tiny_model, NOISE), tmp_path / "run", trainer_class=Looking)
     assert hooks == [[]]
     clone = policies.load_policy(str(tiny_model), tuned=tmp_path / "run" / "adapter")
     held_out = rows_for(recipe_for(tiny_model), demonstrations(4, first=101))
     assert loss_by_hand(clone.model, held_out) == pytest.approx(fitted.eval_loss, abs=1e-4)
 
 
-def test_a_run_with_noise_goes_on_as_if_it_had_never_stopped(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_with_noise_goes_on_as_if_it_had_never_stopped(tiny_model: Path, tmp_path: Path) -> None:
     """The draws after a checkpoint are those that would have come."""
     recipe = recipe_for(tiny_model, NOISE, "training.max_steps=6")
     fit(recipe, tmp_path / "whole")
-    step = CloningTrainer.training_step
-
-    def die(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if self.state.global_step >= 5:
-            raise RuntimeError("died")
-        return step(self, *args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(CloningTrainer, "training_step", die)
-        with pytest.raises(RuntimeError, match="died"):
-            fit(recipe, tmp_path / "run")
+    die(tmp_path / "run", recipe, "training_step", 5)
     fit(recipe, tmp_path / "run", resume=True)
     assert_same(tmp_path / "run", tmp_path / "whole")
     fit(recipe_for(tiny_model, "training.max_steps=6"), tmp_path / "plain")
@@ -178,43 +161,42 @@ def test_a_run_with_noise_goes_on_as_if_it_had_never_stopped(
 # -- memory saved -----------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def kept(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Bytes that the graph of each training loss keeps for its backward pass, weights left out, each storage once."""
-    found: list[int] = []
-    compute = CloningTrainer.compute_loss
+def counting(found: list[int]) -> type[CloningTrainer]:
+    """A trainer that counts the bytes that the graph of each training loss keeps for its backward pass.
 
-    def count(self: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
-        weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
-        storages: dict[int, int] = {}
+    Weights are left out, and each storage counts once.
+    """
 
-        def pack(tensor: Any) -> Any:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in weights:
-                storages[storage.data_ptr()] = storage.nbytes()
-            return tensor
+    class Counting(CloningTrainer):
+        def compute_loss(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+            weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+            storages: dict[int, int] = {}
 
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            loss = compute(self, model, *args, **kwargs)
-        found.append(sum(storages.values()))
-        return loss
+            def pack(tensor: Any) -> Any:
+                storage = tensor.untyped_storage()
+                if storage.data_ptr() not in weights:
+                    storages[storage.data_ptr()] = storage.nbytes()
+                return tensor
 
-    monkeypatch.setattr(CloningTrainer, "compute_loss", count)
-    return found
+            with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+                loss = super().compute_loss(model, *args, **kwargs)
+            found.append(sum(storages.values()))
+            return loss
+
+    return Counting
 
 
 @pytest.mark.parametrize("method", ["lora", "dora", "full"])
-def test_gradient_checkpointing_keeps_less_and_changes_nothing(
-    tiny_model: Path, tmp_path: Path, kept: list[int], method: str
-) -> None:
+def test_gradient_checkpointing_keeps_less_and_changes_nothing(tiny_model: Path, tmp_path: Path, method: str) -> None:
     """Counted, not timed. Under an adapter the frozen embeddings' output must need a gradient, or nothing learns.
 
     Both layers are left out of the graph but for what they are handed; the head and the loss stay in it.
     """
     sizes = {}
     for name, saving in (("plain", "false"), ("saving", "true")):
-        kept.clear()
-        fit(recipe_for(tiny_model, f"training.gradient_checkpointing={saving}", method=method), tmp_path / name)
+        kept: list[int] = []
+        recipe = recipe_for(tiny_model, f"training.gradient_checkpointing={saving}", method=method)
+        fit(recipe, tmp_path / name, trainer_class=counting(kept))
         sizes[name] = kept[0]
     assert sizes["saving"] < 0.4 * sizes["plain"]
     losses = values(tmp_path / "plain", "loss")
@@ -240,7 +222,7 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
     ],
 )
 def test_bfloat16_is_taken_on_a_cpu_only_where_it_is_clearly_faster(
-    monkeypatch: pytest.MonkeyPatch, asked: str, device: Any, accelerator: bool, speed: float | None, bf16: bool,
+    asked: str, device: Any, accelerator: bool, speed: float | None, bf16: bool,
     said: str,
 ) -> None:  # fmt: skip
     """Who asks for it gets it, and is told in one line where it is slower; where nothing is open nothing is timed."""
@@ -249,8 +231,8 @@ def test_bfloat16_is_taken_on_a_cpu_only_where_it_is_clearly_faster(
         assert speed is not None, "this was decided without a measurement"
         return speed
 
-    monkeypatch.setattr(precision, "bf16_speed", measured)
-    found = precision.choice(recipe_for(Path("some/model"), f"training.bf16={asked}"), device, accelerator, (64, 128))
+    recipe = recipe_for(Path("some/model"), f"training.bf16={asked}")
+    found = precision.choice(recipe, device, accelerator, (64, 128), measure=measured)
     assert found["bf16"] is bf16
     assert said in precision.in_words(found) and bool(said) == bool(precision.in_words(found))
 
@@ -265,7 +247,7 @@ def test_the_measurement_is_short_and_leaves_the_draws_of_the_fit_alone() -> Non
     assert 1e-3 < speed < 1e3
 
 
-def test_other_programs_turns_on_the_processor_do_not_choose_the_format(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_programs_turns_on_the_processor_do_not_choose_the_format() -> None:
     """Two of three measurements come out a second late; the answer is that of those which do not."""
     calls, late = itertools.count(), [0.0]
     clock = time.perf_counter
@@ -278,21 +260,19 @@ def test_other_programs_turns_on_the_processor_do_not_choose_the_format(monkeypa
         time.sleep(0.02 if torch.is_autocast_enabled("cpu") else 0.01)
         return torch.nn.functional.linear(states, weights)
 
-    monkeypatch.setattr(precision, "linear", slow)
-    monkeypatch.setattr(precision, "time", SimpleNamespace(perf_counter=busy))
-    assert 0.3 < precision.bf16_speed((8, 8)) < 0.9
+    assert 0.3 < precision.bf16_speed((8, 8), product=slow, clock=busy) < 0.9
 
 
-def test_the_choice_is_on_record_and_kept(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_choice_is_on_record_and_kept(tiny_model: Path, tmp_path: Path) -> None:
     """A run that goes on while the machine is busy with something else goes on in the format it was begun in."""
     from sft import loop
     from sft.runs import Run
 
     recipe = recipe_for(tiny_model)
     with Run.create(tmp_path / "run") as run:
-        monkeypatch.setattr(policies, "default_device", lambda: CPU)
-        monkeypatch.setattr(precision, "bf16_speed", lambda shape: 2.0)
-        assert loop._precision(run, recipe) is True
-        assert run.manifest["precision"] == {"bf16": True, "by": "measured", "cpu_speed": 2.0}
-        monkeypatch.setattr(precision, "bf16_speed", lambda shape: 0.5)
-        assert loop._precision(run, recipe) is True
+        first = loop._precision(run, recipe)
+        assert run.manifest["precision"]["bf16"] is first
+        for begun in (True, False):  # whatever would be measured now
+            run.update_manifest(precision={"bf16": begun, "by": "measured", "cpu_speed": 1.0})
+            assert loop._precision(run, recipe) is begun
+            assert run.manifest["precision"]["cpu_speed"] == 1.0
