@@ -46,8 +46,8 @@ def begin(
         return
     new, was_there = not (folder / "manifest.json").exists(), folder.exists()
     try:
-        _refuse_recipe(resolved.recipe)
         refuse_without_effect(resolved.recipe)
+        _refuse_recipe(resolved.recipe)
         _fetch_data(resolved.recipe)
         if resume and allow_change and not new:  # what cannot be is refused before what may be is written
             _fetch_model(resolved.recipe)
