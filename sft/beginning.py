@@ -309,7 +309,7 @@ def load_others(run: Run) -> list[Demonstration]:
 
 def load_recipe(run: Run) -> Recipe:
     """The resolved recipe a run was made with."""
-    return recipes.load(run.resolved_recipe_path)
+    return recipes.load_recorded(run.resolved_recipe_path)
 
 
 def renderer_of(recipe: Recipe) -> Renderer:

@@ -116,3 +116,14 @@ def test_other_completions_under_the_ids_on_record_are_refused(
     after = {path: path.read_bytes() for path in Path(run).rglob("*") if path.is_file() and path.name != ".lock"}
     before.pop(Path(run, "manifest.json")), after.pop(Path(run, "manifest.json"))
     assert after == before
+
+
+def test_a_key_that_is_refused_now_keeps_no_run_shut(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The trainer took ``dataloader_drop_last`` then. The clone is measured all the same; a new fit is refused."""
+    path = Path("finished/recipe.resolved.yaml")
+    text = path.read_text(encoding="utf-8").replace("\ntraining:\n", "\ntraining:\n  dataloader_drop_last: true\n", 1)
+    path.write_text(text, encoding="utf-8")
+    assert "dataloader_drop_last" in text and main(["evaluate", "finished"]) == 0
+    capsys.readouterr()
+    assert main(["train", str(path), "--output", "again"]) == 2
+    assert "'training.dataloader_drop_last' cannot be set here" in capsys.readouterr().err

@@ -43,7 +43,7 @@ def about(run: Run) -> tuple[Recipe, About]:
     """
     if not run.resolved_recipe_path.exists():
         raise RunError(f"{run.path}: was not made by a recipe, so nobody can say on a card what was cloned from what")
-    recipe = recipes.load(run.resolved_recipe_path)
+    recipe = recipes.load_recorded(run.resolved_recipe_path)
     publish, paths = recipe.publish, recipe.demonstrations.paths
     shipped = [_shipped_card(path.removeprefix("data:")) for path in paths if path.startswith("data:")]
     alone = len(shipped) == len(paths)  # nobody has to describe again what describes itself

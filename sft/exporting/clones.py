@@ -62,7 +62,7 @@ def recipe_of(run: Run) -> Recipe:
     """The recipe that ``run`` was made by. Raises ``RunError`` for a measurement of what was trained elsewhere."""
     if not run.resolved_recipe_path.exists():
         raise RunError(f"{run.path}: was not made by a recipe, so it has no clone to export; name a run of `sft train`")
-    return recipes.load(run.resolved_recipe_path)
+    return recipes.load_recorded(run.resolved_recipe_path)
 
 
 def tuned_folder(run: Run) -> Path:

@@ -1,6 +1,7 @@
 """Recipes: one YAML file per run, held to its word.
 
     load, resolve, parse         a recipe with overrides; with the origin of every value; from text
+    load_recorded                what a run was made with, as far as it still bears on anything
     as_of_now                    what an earlier release resolved, with the keys that came since
     Recipe                       what it may say (:mod:`sft.recipes.fields`)
     training_arguments, lora_arguments   what the trainer is given
@@ -24,7 +25,7 @@ from sft.recipes.fields import (
     Split,
     Training,
 )
-from sft.recipes.loading import Resolved, as_of_now, load, parse, resolve
+from sft.recipes.loading import Resolved, as_of_now, load, load_recorded, parse, resolve
 from sft.recipes.schema import json_schema, schema_text
 from sft.recipes.shelf import copy, find, shipped, shipped_folder
 
@@ -46,6 +47,7 @@ __all__ = [
     "find",
     "json_schema",
     "load",
+    "load_recorded",
     "lora_arguments",
     "parse",
     "resolve",

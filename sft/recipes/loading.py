@@ -10,16 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import ValidationError
 
 from sft.errors import Problem, RecipeError
 from sft.recipes import documents, packages, shelf, wording
 from sft.recipes.complaints import Complaint
 from sft.recipes.documents import Location, Node
-from sft.recipes.fields import Recipe, section_keys
+from sft.recipes.fields import Adapter, Recipe, Training, section_keys
 from sft.recipes.forwarded import unknown_key
 
-__all__ = ["Resolved", "as_of_now", "load", "parse", "resolve"]
+__all__ = ["Resolved", "as_of_now", "load", "load_recorded", "parse", "resolve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,25 @@ def resolve(reference: str | Path, overrides: Iterable[str] = (), *, to_follow: 
     if problems:
         raise RecipeError(problems)
     return parse(text, str(path), overrides, to_follow=to_follow)
+
+
+def load_recorded(path: Path) -> Recipe:
+    """The resolved recipe at ``path``, which a run was made with. Raises as :func:`load` does.
+
+    Keys handed on to the trainer that the release of then took, and this one refuses, are left out: what they did is
+    done, and whoever measures, talks to or publishes the clone does not do it again.
+    """
+    try:
+        return load(path)
+    except RecipeError as error:
+        fields = [problem.field.split(".") for problem in error.problems]
+        own = {"training": Training.model_fields, "adapter": Adapter.model_fields}
+        if not all(len(field) == 2 and field[0] in own and field[1] not in own[field[0]] for field in fields):
+            raise
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        for section, key in fields:
+            values[section].pop(key, None)
+        return parse(yaml.safe_dump(values, allow_unicode=True), str(path)).recipe
 
 
 def parse(text: str, path: str = "recipe", overrides: Iterable[str] = (), *, to_follow: bool = False) -> Resolved:
