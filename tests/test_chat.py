@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import termios
@@ -104,6 +105,7 @@ def _controls(terminal: int) -> None:
     """Make it the terminal whose Ctrl-C reaches the process."""
     import fcntl
 
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a suite in the background ignores it, a terminal's shell does not
     fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
 
 

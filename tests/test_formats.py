@@ -488,7 +488,7 @@ def test_rows_read_the_short_way_are_what_the_long_way_gives(tmp_path: Path) -> 
     path = tmp_path / "awkward.jsonl"
     path.write_bytes(b"\n".join(lines))
     short = read(path)
-    decoder, reader = _Json(), _Reader(str(path), "prompt_completion", _named(str(path), "auto", {}))
+    decoder, reader = _Json(), _Reader(str(path), "prompt_completion", _named(str(path), "auto", {}), held_out=False)
     taken = 0
     for number, raw in enumerate(lines, 1):
         text = raw.removeprefix(b"\xef\xbb\xbf").decode("utf-8").strip()

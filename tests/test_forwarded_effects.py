@@ -100,7 +100,6 @@ FITS = [
     one("gradient_checkpointing_kwargs", UNSAFE, "weights", beside=CHECKPOINTED),
     Fit((("dataloader_prefetch_factor", 5, "prefetched"), ("dataloader_persistent_workers", True, "kept_workers")),
         {"dataloader_num_workers": 1}),
-    one("dataloader_multiprocessing_context", "forkserver", "workers", beside={"dataloader_num_workers": 1}),
     Fit(tuple((key, value, "told") for key, value in {
         "report_to": "trackio", "run_name": "my run", "project": "my project", "trackio_space_id": "me/space",
         "trackio_bucket_id": "me/bucket", "trackio_static_space_id": "me/still",
@@ -145,7 +144,6 @@ HERE_REFUSED = {
 IDLE = [
     ("training", {"dataloader_persistent_workers": True}, "dataloader_persistent_workers", "without workers"),
     ("training", {"dataloader_prefetch_factor": 2}, "dataloader_prefetch_factor", "without workers"),
-    ("training", {"dataloader_multiprocessing_context": "fork"}, "dataloader_multiprocessing_context", "without"),
     ("training", {"gradient_checkpointing_kwargs": {}}, "gradient_checkpointing_kwargs", "without checkpointing"),
     ("training", {"eval_strategy": "no", "eval_delay": 2}, "eval_delay", 'with eval_strategy: "no"'),
     ("training", {"eval_strategy": "no", "per_device_eval_batch_size": 2}, "per_device_eval_batch_size", "no"),

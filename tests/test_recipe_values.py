@@ -94,11 +94,6 @@ def test_the_choices_read_from_source_are_those_of_the_classes() -> None:
             "training.adam_beta1: the installed trainer does not take it as 1.5 (ValueError: Invalid beta",
         ),
         (
-            "dataloader_multiprocessing_context",
-            "spawn",
-            "can only be used with multi-process loading (num_workers > 0)",
-        ),
-        (
             "dataloader_persistent_workers",
             True,
             "'training.dataloader_persistent_workers' has no meaning without workers",

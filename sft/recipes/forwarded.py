@@ -88,6 +88,7 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
         "accelerator_config": "the command deals rows out to processes, so that each is seen once in an epoch",
         "ddp_backend": f"{_GATHERED}: by NCCL on GPUs, by Gloo elsewhere",
         "ddp_timeout": _GATHERED,
+        "dataloader_multiprocessing_context": "workers hand out ready rows; how they are started changes none of them",
         "dataloader_drop_last": "no row is left out; a last batch may be smaller, for the loss is a mean over tokens",
         "dataloader_in_order": "a run that goes on must see the rows it has not seen yet, so their order is the seed's",
         "length_column_name": "lengths are those of the rendered rows",

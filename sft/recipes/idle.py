@@ -16,7 +16,7 @@ from sft.recipes.complaints import Complaint, unknown
 __all__ = ["idle_in_adapter", "idle_in_training"]
 
 _ADAM = ("adam_beta1", "adam_beta2", "adam_epsilon")
-_WORKERS = ("dataloader_persistent_workers", "dataloader_prefetch_factor", "dataloader_multiprocessing_context")
+_WORKERS = ("dataloader_persistent_workers", "dataloader_prefetch_factor")
 _TRACKIO = ("project", "trackio_space_id", "trackio_bucket_id")
 #: Key of the adapter that holds keys of its own -> the class of peft that has them.
 _NESTED = {"velora_config": "VeloraConfig", "use_bdlora": "BdLoraConfig"}
