@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ __all__ = ["Terminated", "ending", "handling", "is_echo", "listening", "note", "
 ECHO_SECONDS = 3.0
 #: Seconds that a process of several has to end in good order, and in a fit; torchrun kills after 30.
 GRACE_SECONDS, FIT_GRACE_SECONDS = 5.0, 27.0
+#: ``prctl(2)``: the signal that a process gets when its parent ends.
+_PR_SET_PDEATHSIG = 1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _Handler = Callable[[int, FrameType | None], None]
@@ -111,6 +114,19 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise ending(number, gone() if number == signal.SIGTERM and rank_and_world()[1] > 1 else "")
 
 
+def _end_with_the_launcher() -> None:
+    """Have the system send SIGTERM here when ``accelerate launch`` of one process ends, for it hands no signal on.
+
+    It starts one process without saying so in the environment of a group (``accelerate.commands.launch``,
+    ``simple_launcher``); told to stop it is gone at once, and what it started would train on.
+    """
+    if "ACCELERATE_MIXED_PRECISION" in os.environ and "WORLD_SIZE" not in os.environ and sys.platform == "linux":
+        import ctypes
+
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+
+
 @contextmanager
 def listening(complaint: Callable[[str], None]) -> Iterator[Callable[[], None]]:
     """Inside, a signal that asks to stop raises :func:`ending`; what it yields is called when all is over but words.
@@ -121,6 +137,7 @@ def listening(complaint: Callable[[str], None]) -> Iterator[Callable[[], None]]:
     global _heard
     _heard = _Heard()
     heard = _heard
+    _end_with_the_launcher()
 
     def is_over() -> None:
         heard.ending = True

@@ -158,6 +158,19 @@ def test_a_signal_that_is_to_be_ignored_is(tmp_path: Path) -> None:
     assert process.returncode == 0 and "Nothing to mend" in out, err
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no process is told that its parent has ended")
+def test_sigterm_to_the_launcher_of_one_process_reaches_the_fit(recipe: Path, tmp_path: Path) -> None:
+    """``accelerate launch`` of one process hands nothing on: it was gone, and the fit went on behind its back."""
+    run = tmp_path / "run"
+    prefix = (*LAUNCH[:-1], str(ROOT / "recipes/accelerate/one-gpu.yaml"))
+    with started("train", str(recipe), "--output", str(run), prefix=prefix) as process:
+        wait_until(steps_logged(run, 2), process)
+        process.terminate()
+        _, err = process.communicate(timeout=200)  # until the last of the two has closed what it writes to
+    assert "stopped at step" in err and "checkpoint saved; go on with: sft train " in err
+    assert latest_checkpoint(run / "checkpoints") is not None and outcomes(run) == ["stopped by Terminated"]
+
+
 # -- several processes ----------------------------------------------------------------------------------------
 
 
