@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from sft.cores import CORES
 from sft.errors import TrainingError
 from sft.recipes import Recipe
 from sft.sharing import is_sharded, rank_and_world
@@ -23,12 +24,19 @@ _DEVICES = {
     "dataloader_pin_memory": (("cuda",), "pinned memory is what an NVIDIA GPU copies from"),
     "activation_offloading": (("cuda",), "it takes activations off an NVIDIA GPU"),
 }
+#: Workers of a loader for each core: more only take memory, and some hundreds of them took a machine down.
+_WORKERS_A_CORE = 4
 _DDP = ("ddp_find_unused_parameters", "ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_static_graph")
 
 
 def refuse_without_effect(recipe: Recipe) -> None:
-    """Raise ``TrainingError`` for the first key of ``recipe`` that would do nothing here."""
+    """Raise ``TrainingError`` for the first key of ``recipe`` that would do nothing here, or nothing but harm."""
     given: Mapping[str, Any] = recipe.training.model_extra or {}
+    if (workers := given.get("dataloader_num_workers") or 0) > _WORKERS_A_CORE * CORES:
+        raise TrainingError(
+            f"training.dataloader_num_workers: {workers} would start that many processes, each with a copy of this one, "
+            f"and there are {CORES} cores here; write {CORES} or fewer"
+        )
     if given.keys().isdisjoint((*_DEVICES, *_DDP)):
         return  # before torch is loaded to ask for the device
     from sft.policies import default_device

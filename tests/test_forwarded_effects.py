@@ -422,6 +422,16 @@ def test_a_key_that_does_nothing_here_is_refused_before_anything_starts(
     assert not (tmp_path / "run").exists()
 
 
+def test_more_workers_than_cores_can_serve_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A value nobody means: each is a copy of the process, and hundreds of them took a machine of 24 GiB down."""
+    recipe = tmp_path / "recipe.yaml"
+    text = {"model": {"name": "nowhere"}, "demonstrations": {"path": "nowhere.jsonl"}}
+    recipe.write_text(json.dumps(text | {"training": {"dataloader_num_workers": 100_000}}), encoding="utf-8")
+    assert command(["train", str(recipe), "--output", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err
+    assert "training.dataloader_num_workers: 100000 would start that many processes" in said and "or fewer" in said
+
+
 @pytest.mark.parametrize(("given", "why"), UNMATCHED, ids=[str(given) for given, _ in UNMATCHED])
 def test_a_key_of_the_adapter_that_matches_nothing_is_refused(
     given: dict[str, Any], why: str, tiny_model: Path, tmp_path: Path
