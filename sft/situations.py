@@ -34,8 +34,8 @@ def refuse_without_effect(recipe: Recipe) -> None:
     given: Mapping[str, Any] = recipe.training.model_extra or {}
     if (workers := given.get("dataloader_num_workers") or 0) > _WORKERS_A_CORE * CORES:
         raise TrainingError(
-            f"training.dataloader_num_workers: {workers} would start that many processes, each with a copy of this one, "
-            f"and there are {CORES} cores here; write {CORES} or fewer"
+            f"training.dataloader_num_workers: {workers} would start that many processes, each a copy of this one, and "
+            f"there are {CORES} cores here; write {CORES} or fewer"
         )
     if given.keys().isdisjoint((*_DEVICES, *_DDP)):
         return  # before torch is loaded to ask for the device

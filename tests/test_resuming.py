@@ -280,7 +280,7 @@ def test_rotation_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
 # -- another learning rate ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("schedule", ["linear", "constant", "cosine"])
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
 def test_another_learning_rate_holds_and_the_checkpoint_stays_as_it_is(
     schedule: str, tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -339,11 +339,10 @@ def state_of(checkpoint: Path) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("patience", [None, 2])
-def test_a_validation_pass_is_given_up_and_made_up_for(tiny_model: Path, tmp_path: Path, patience: int | None) -> None:
+def test_a_validation_pass_is_given_up_and_made_up_for(tiny_model: Path, tmp_path: Path) -> None:
     """Of a long one nothing is waited for; the run goes on with that pass, and ends as if it was never stopped."""
-    more = () if patience is None else (f"training.early_stopping_patience={patience}",)
-    recipe = recipe_for(tiny_model, *UNEVEN, *more, "training.per_device_eval_batch_size=1")
+    more = ("training.early_stopping_patience=2", "training.per_device_eval_batch_size=1")
+    recipe = recipe_for(tiny_model, *UNEVEN, *more)
     given = {"validation": demonstrations(250, first=101)}
     whole = fit(recipe, tmp_path / "whole", **given)
     run = tmp_path / "run"
@@ -361,9 +360,9 @@ def test_a_validation_pass_is_given_up_and_made_up_for(tiny_model: Path, tmp_pat
     assert_same(run, tmp_path / "whole")
 
 
-@pytest.mark.parametrize("step", [0, 2, 4])
+@pytest.mark.parametrize("step", [0, 2])
 def test_an_accumulated_step_is_given_up_and_taken_again(tiny_model: Path, tmp_path: Path, step: int) -> None:
-    """Within an epoch, as an epoch's first (two steps each), as the very first: with the draws of dropout it had."""
+    """As an epoch's first (two steps each), and as the very first: with the draws of dropout it had."""
     recipe = recipe_for(
         tiny_model, "training.max_steps=6", "training.per_device_train_batch_size=1", "adapter.lora_dropout=0.1",
         "training.gradient_accumulation_steps=100", "training.eval_steps=3",
