@@ -218,51 +218,26 @@ def contains(whole: list[list[int]], part: list[list[int]]) -> bool:
 def family(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Runs of one recipe: by one process, by two, by two of which one is killed, and with five deaths in a row.
 
-    ``one`` takes in two parts the steps of ``two``. Dropout is drawn by each process for itself, so ``one`` and
-    ``two`` are without; what is killed is compared with its like, with dropout.
+    Dropout is drawn by each process for itself: what is killed is compared with its like.
     """
     folder = tmp_path_factory.mktemp("family")
-    whole, half = "training.gradient_accumulation_steps=2", "training.gradient_accumulation_steps=1"
     deaths = sorted(random.Random(0).sample(range(1, 22), 5))
 
-    def sft(verb: str, name: str, *words: str, kill: tuple[int, int] | None = None, **how: Any) -> dict[str, Any]:
-        watch = folder / f"{name}.watch" if verb == "train" else folder / f"{name}.{verb}"
+    def train(name: str, *, resume: bool = False, kill: tuple[int, int] | None = None, **how: Any) -> dict[str, Any]:
+        words = ["train", str(recipe), "--output", str(folder / name), *["--resume"] * resume]
         doom = {} if kill is None else {"rank": kill[0], "step": kill[1], "log": str(folder / name / "log.jsonl")}
-        return {"words": [verb, *words], "watch": str(watch), "kill": doom or None, **how}
+        return {"words": words, "watch": str(folder / f"{name}.watch"), "kill": doom or None, **how}
 
-    def train(name: str, *settings: str, resume: bool = False, **how: Any) -> dict[str, Any]:
-        words = [word for setting in settings for word in ("--set", setting)]
-        return sft("train", name, str(recipe), "--output", str(folder / name), *words, *["--resume"] * resume, **how)
-
-    dry = "adapter.lora_dropout=0.0"
     plan = [
-        train("one", whole, dry),
-        sft("evaluate", "one", str(folder / "one"), "--json"),
-        train("two", half, dry, processes=2),
-        sft("evaluate", "two", str(folder / "two"), "--json", processes=2),
-        train("untouched", half),
-        *(train("dying", half, resume=n > 0, kill=(0, step)) for n, step in enumerate(deaths)),
-        train("dying", half, resume=True),
-        train("pair", half, processes=2),
-        train("killed", half, processes=2, kill=(1, 7)),
-        train("killed", half, resume=True, processes=2, kill=(0, 16)),
-        train("killed", half, resume=True, processes=2),
+        train("untouched"),
+        *(train("dying", resume=n > 0, kill=(0, step)) for n, step in enumerate(deaths)),
+        train("dying", resume=True),
+        train("pair", processes=2),
+        train("killed", processes=2, kill=(1, 7)),
+        train("killed", resume=True, processes=2, kill=(0, 16)),
+        train("killed", resume=True, processes=2),
     ]
     return {"folder": folder, "results": launched(plan)}
-
-
-def test_two_processes_fit_what_one_does(family: dict[str, Any]) -> None:
-    """Same rows in every step, each once an epoch; same losses; the same adapter; split, ledger and data are one.
-
-    Once the part that deals the rows out was imported by nothing but this test, and users' runs saw rows twice.
-    """
-    folder, results = family["folder"], family["results"]
-    assert [r["codes"] for r in results[:3]] == [[0], [0], [0, 0]], [r["said"] for r in results[:4]]
-    assert_one_fit(folder / "one", folder / "two", accumulated=2)
-    read = steps_read(folder / "two")
-    assert len(read) == 24 and sorted(chain(*read[:10])) == trained_on(folder / "two"), "an epoch is ten steps"
-    for name in ("split.json", "demonstrations.jsonl", "ledger.json"):
-        assert (folder / "one" / name).read_bytes() == (folder / "two" / name).read_bytes()
 
 
 def trained_on(run: Path) -> list[int]:
@@ -286,34 +261,12 @@ def assert_one_fit(one: Path, several: Path, *, batch: int = 4, accumulated: int
     assert all(torch.allclose(first[name], second[name], atol=1e-5) for name in first)
 
 
-def test_the_order_of_rows_is_one_order_dealt_out(family: dict[str, Any]) -> None:
-    """Batch by batch, process 0 has what comes first; what accelerate would fill up with is not scored."""
-    both = passes(family["folder"] / "two.watch")
-    ((alone,),) = passes(family["folder"] / "one.watch").values()
-    dealt = [_rows(seen) for pair in zip(both[0][0], both[1][0], strict=True) for seen in pair]
-    assert [rows for rows in dealt if rows] == [_rows(seen) for seen in alone]
-    assert dealt.count([]) == 2, "in two whole epochs of 19 batches the second process lacks one each"
-
-
-def test_two_processes_measure_what_they_fitted_as_one_does(family: dict[str, Any]) -> None:
-    """Sharded over both, merged to what a single process writes; one of them prints."""
-    folder, results = family["folder"], family["results"]
-    assert results[3]["codes"] == [0, 0], results[3]["said"]
-    assert results[3]["said"].count('{"') >= 1 and results[3]["said"].count('"verdict"') == 1
-    for system in ("tuned", "B0", "B3"):
-        one, two = (
-            {row["id"]: row["text"] for row in read_jsonl(folder / run / f"completions-{system}.jsonl")}
-            for run in ("one", "two")
-        )
-        assert one == two and len(one) == 6
-
-
 def test_five_deaths_change_nothing(family: dict[str, Any]) -> None:
     """Killed with kill -9 after five steps of 24 drawn by chance, one process ends with the untouched run's every bit.
 
     ``benchmarks/resume.py`` has ten, of one process and of two.
     """
-    folder, results = family["folder"], family["results"][5:11]
+    folder, results = family["folder"], family["results"][1:7]
     assert [r["codes"] for r in results] == [[-signal.SIGKILL]] * 5 + [[0]], [r["said"] for r in results]
     assert_same_to_the_bit(folder / "dying", folder / "untouched")
     (untouched,), lives = rows_read(folder / "untouched"), rows_read(folder / "dying")
@@ -325,7 +278,7 @@ def test_five_deaths_change_nothing(family: dict[str, Any]) -> None:
 def test_a_killed_process_ends_the_others_and_the_run_goes_on(family: dict[str, Any]) -> None:
     """Whichever dies: the other ends of itself and says so once; twice killed, the end is the same to the bit."""
     folder, results = family["folder"], family["results"]
-    whole, first, second, last = results[11:15]
+    whole, first, second, last = results[7:11]
     assert (whole["codes"], last["codes"]) == ([0, 0], [0, 0]), last["said"]
     assert (first["codes"], second["codes"]) == ([2, -signal.SIGKILL], [-signal.SIGKILL, 2]), first["said"]
     for result in (first, second):
@@ -393,6 +346,14 @@ def test_accelerate_launch_with_batches_that_do_not_go_round(
     epoch = len(read) // 2
     assert sorted(chain(*read[:epoch])) == rows, "and once an epoch"
     assert_one_fit(tmp_path / "one", tmp_path / "several", batch=batch, accumulated=processes)
+    # One order is dealt out batch by batch, the first process first; who has none left scores nothing.
+    ((whole,),) = passes(tmp_path / "one.watch").values()
+    parts = [launches[0] for launches in passes(tmp_path / "several.watch").values()]
+    dealt = [_rows(seen) for together in zip(*parts, strict=True) for seen in together]
+    assert [batch_of_rows for batch_of_rows in dealt if batch_of_rows] == [_rows(seen) for seen in whole]
+    assert dealt.count([]) == 2 * (-batches % processes)
+    for name in ("split.json", "demonstrations.jsonl", "ledger.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "several" / name).read_bytes()
 
 
 def test_the_launcher_itself_and_a_killed_process(
