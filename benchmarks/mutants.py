@@ -45,8 +45,8 @@ AREAS: dict[str, tuple[list[str], list[str]]] = {
     "rows": (["sft/rows.py"], ["mutants_files", "formats"]),
     "pairing": (["sft/comparing/pairing.py"], ["mutants_comparing", "comparing"]),
     "checks": (["sft/publishing/checks.py"], ["push_refusals"]),
-    "checkpoints": (["sft/checkpoints.py"], ["checkpoints"]),
-    "training": (["sft/training/*.py"], ["sequences", "training"]),
+    "checkpoints": (["sft/checkpoints.py"], ["mutants_checkpoints", "resuming"]),
+    "training": (["sft/training/*.py"], ["mutants_training", "sequences", "training", "resuming"]),
 }
 #: Exit statuses of a child: pytest's own, and one for a mutant that was ended from outside.
 SURVIVED, TIMED_OUT = 0, -1
