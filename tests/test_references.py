@@ -32,6 +32,7 @@ OTHERS = {
     "even_batches": "an option of accelerate",
     "hf_xxxxxxxx": "a token that is none",
     "scancel": "a command of SLURM's",
+    "simple_launcher": "a function of accelerate",
     "trainer_optimizer": "a module of transformers",
     "integration_utils": "a module of transformers",
     "save_only_model": "an option of transformers",
