@@ -6,10 +6,9 @@ import argparse
 import contextlib
 import re
 import sys
-import warnings
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from sft.cli.verbs import quiet
 from sft.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def chat(options: argparse.Namespace) -> None:
     from sft.runs import Run
 
     one = Run.open(options.target)
-    with _quiet():
+    with quiet():
         conversation = loop.converse(one, base=options.base, max_new_tokens=options.max_new_tokens)
     asks = sys.stdin.isatty()
     _say(_about_system(conversation))
@@ -116,7 +115,7 @@ def _obeyed(conversation: Conversation, message: str) -> bool:
 
 
 def _answer(conversation: Conversation, message: str) -> None:
-    with _quiet():
+    with quiet():
         remark = conversation.say(message, lambda piece: print(piece, end="", flush=True))
     print(flush=True)
     if remark:
@@ -141,12 +140,3 @@ def _edit_lines() -> None:
         import readline
 
         readline.parse_and_bind("set enable-bracketed-paste on")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Inside, the engine's deprecation notes stay out of the user's sight."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
-        yield

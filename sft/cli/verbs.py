@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
     folder = _folder(options, resolved)
     if options.verb == "run" and not options.resume:
         loop.say(resolved.to_text())
-    with _quiet(), _begun(options, resolved, folder) as one:
+    with quiet(), _begun(options, resolved, folder) as one:
         loop.fit(one, resolved.recipe, resume=options.resume)
         card = loop.evaluate(one, resolved.recipe, profile=options.profile)
         if loop.is_main():
@@ -68,7 +68,7 @@ def train(options: argparse.Namespace) -> None:
     folder = _folder(options, resolved)
     if not options.resume:
         loop.say(resolved.to_text())
-    with _quiet(), _begun(options, resolved, folder) as one:
+    with quiet(), _begun(options, resolved, folder) as one:
         fitted = loop.fit(one, resolved.recipe, resume=options.resume)
         if fitted is not None and loop.is_main():
             loss = "" if fitted.eval_loss is None else f", validation loss {fitted.eval_loss:.4f}"
@@ -94,7 +94,7 @@ def evaluate(options: argparse.Namespace) -> None:
         if (Path(options.target) / "manifest.json").exists():
             raise
         raise RunError(f"{error}; what was trained elsewhere is judged with --held-out FILE") from None
-    with _quiet(), opened as one:
+    with quiet(), opened as one:
         if not one.resolved_recipe_path.exists():
             raise RunError(
                 f"{one.path}: was not made by a recipe, so there is nothing to measure again; "
@@ -118,7 +118,7 @@ def _evaluate_elsewhere(options: argparse.Namespace) -> None:
     from sft import elsewhere, loop
 
     folder = options.output or Path("runs") / f"{Path(options.target).name}-on-{Path(options.held_out).stem}"
-    with _quiet():
+    with quiet():
         one, card = elsewhere.evaluate(
             options.target,
             options.held_out,
@@ -218,7 +218,7 @@ def preview(options: argparse.Namespace) -> None:
     from sft.gathering import gather
 
     resolved = _resolved(options)
-    with _quiet():
+    with quiet():
         gathered = gather(resolved.recipe, keep_going=True)
         from sft.preview import preview as drawn
 
@@ -233,7 +233,7 @@ def plan(options: argparse.Namespace) -> None:
     from sft import planning
 
     resolved = _resolved(options)
-    with _quiet():
+    with quiet():
         made = planning.plan(resolved.recipe, options.recipe, options.set, probe=options.probe)
     print(json.dumps(made.to_dict(), ensure_ascii=False) if options.json else made.to_text())
 
@@ -248,7 +248,7 @@ def export(options: argparse.Namespace) -> None:
 
     one = Run.open(options.target)
     made: dict[str, Merged | Gguf] = {}
-    with _quiet():
+    with quiet():
         from sft import exporting
 
         if options.merged is not None:
@@ -367,7 +367,7 @@ def _print_verdict(card: Scorecard) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Inside, the engine's deprecation notes stay out of the user's sight; they are ours to act on, not his."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)

@@ -104,13 +104,11 @@ def _configure(recipe: Recipe) -> None:
 def _fit_a_toy(recipe: Recipe, folder: Path) -> None:
     """Two steps of the recipe's optimizer and schedule on one small matrix."""
     arguments = arguments_for(recipe, folder, bf16=False)
-    arguments.get_process_log_level()  # looks the level up by its name
     torch.utils.data.DataLoader(  # starts no worker until it is read
         [0],  # type: ignore[arg-type]
         num_workers=arguments.dataloader_num_workers,
         persistent_workers=arguments.dataloader_persistent_workers,
         prefetch_factor=arguments.dataloader_prefetch_factor,
-        multiprocessing_context=arguments.dataloader_multiprocessing_context,
     )
     toy = torch.nn.Sequential(torch.nn.Linear(64, 64)).to(default_device())
     kind, options = CloningTrainer.get_optimizer_cls_and_kwargs(arguments, toy)
