@@ -63,10 +63,15 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setenv("SFT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
-@pytest.fixture(autouse=True)
-def proven_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was saved is loaded again in the test's own process: a fresh one takes seconds. ``test_proving`` has it."""
-    if request.node.get_closest_marker("engine") is None or request.path.name == "test_proving.py":
+@pytest.fixture(autouse=True, scope="module")
+def proven_here(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What was saved is loaded again in the test's own process: a fresh one takes seconds. ``test_proving`` has it.
+
+    Once a file and not once a test, so that what a file fits for all its tests is proven here too.
+    """
+    of_this_file = (item for item in request.session.items if item.path == request.path)
+    if request.path.name == "test_proving.py" or not any(item.get_closest_marker("engine") for item in of_this_file):
+        yield
         return
     from sft import proving
     from sft.files import read_json
@@ -75,7 +80,9 @@ def proven_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         proving.main(str(folder))
         return read_json(folder / "answer.json")
 
-    monkeypatch.setattr(proving, "_in_a_process_of_its_own", compared)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(proving, "_in_a_process_of_its_own", compared)
+        yield
 
 
 @pytest.fixture(scope="session")
