@@ -17,9 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
-from sft import intervals, metrics
-from sft.demonstrations import Demonstration, held_out
-from sft.runs import read_jsonl
+from sft import metrics
+from sft.demonstrations.demonstration import Demonstration, held_out
+from sft.metrics import intervals
+from sft.runs.run import read_jsonl
 
 CANDIDATES = ("chrF1", "chrF2", "chrF2 cut")
 

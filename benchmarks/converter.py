@@ -20,12 +20,12 @@ from typing import Any
 
 from gguf import GGUFReader
 
-from sft.exporting import export_gguf, export_merged
-from sft.exporting.gguf_files import OUTTYPES, write_gguf
-from sft.rendering import renderer_for
-from sft.runs import Run
+from sft.policies.rendering import renderer_for
+from sft.publishing.export import export_gguf, export_merged
+from sft.publishing.export.gguf import OUTTYPES, write_gguf
+from sft.runs.run import Run
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "toys"))
 import toy_families
 
 #: In a process of its own: it brings a newer gguf package than the one that the exports are written with.

@@ -19,12 +19,11 @@ from pathlib import Path
 import torch
 import transformers
 
-from sft.generation import complete
-from sft.loop import load_recipe, trained_policy
-from sft.observing import read_held_out
-from sft.policies import Policy
-from sft.recording import policy_of
-from sft.runs import Run, read_json
+from sft.demonstrations.stored import load_recipe
+from sft.fidelity.stored import read_held_out
+from sft.policies.generation import complete
+from sft.policies.policy import Policy, policy_of
+from sft.runs.run import Run, read_json, trained_policy
 
 #: Prompts that ``generate`` is given at once.
 BATCH = 8

@@ -25,11 +25,11 @@ import numpy as np
 import torch
 import transformers
 
-from sft.demonstrations import Message
-from sft.exporting import export_gguf, export_merged
-from sft.observing import read_held_out
-from sft.policies import Policy, load_policy
-from sft.runs import Run, read_json
+from sft.demonstrations.demonstration import Message
+from sft.fidelity.stored import read_held_out
+from sft.policies.policy import Policy, load_policy
+from sft.publishing.export import export_gguf, export_merged
+from sft.runs.run import Run, read_json
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,18 +35,37 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 #: Area -> (modules, the test files that hold them), fastest first.
 AREAS: dict[str, tuple[list[str], list[str]]] = {
-    "intervals": (["sft/intervals/*.py"], ["intervals"]),
-    "splits": (["sft/splits.py"], ["splits"]),
-    "evidence": (["sft/evidence.py"], ["verdicts", "mutants_verdicts", "meanings", "mutants_evidence"]),
-    "verdicts": (["sft/verdicts.py"], ["mutants_verdicts", "verdicts"]),
-    "fidelity": (["sft/fidelity.py"], ["mutants_fidelity", "fidelity"]),
-    "gathering": (["sft/gathering.py"], ["mutants_gathering", "gathering"]),
-    "files": (["sft/files.py"], ["mutants_files", "runs"]),
-    "rows": (["sft/rows.py"], ["mutants_files", "formats"]),
-    "pairing": (["sft/comparing/pairing.py"], ["mutants_comparing", "comparing"]),
-    "checks": (["sft/publishing/checks.py"], ["push_refusals"]),
-    "checkpoints": (["sft/checkpoints.py"], ["mutants_checkpoints", "resuming"]),
-    "training": (["sft/training/*.py"], ["mutants_training", "sequences", "training", "resuming"]),
+    "intervals": (["sft/metrics/intervals/*.py"], ["metrics/test_intervals"]),
+    "splits": (["sft/demonstrations/splits.py"], ["demonstrations/test_splits"]),
+    "conventions": (
+        ["sft/fidelity/conventions.py"],
+        [
+            "fidelity/test_verdict",
+            "fidelity/test_mutants_verdict",
+            "reports/test_meanings",
+            "fidelity/test_mutants_conventions",
+        ],
+    ),
+    "verdict": (["sft/fidelity/verdict.py"], ["fidelity/test_mutants_verdict", "fidelity/test_verdict"]),
+    "measure": (["sft/fidelity/measure.py"], ["fidelity/test_mutants_measure", "fidelity/test_measure"]),
+    "selection": (
+        ["sft/demonstrations/selection.py"],
+        ["demonstrations/test_mutants_selection", "demonstrations/test_selection"],
+    ),
+    "atomic_files": (["sft/runs/atomic_files.py"], ["runs/test_mutants_files", "runs/test_run"]),
+    "file_rows": (["sft/demonstrations/file_rows.py"], ["runs/test_mutants_files", "demonstrations/test_formats"]),
+    "compare": (["sft/fidelity/compare.py"], ["fidelity/test_mutants_compare", "fidelity/test_compare"]),
+    "checks": (["sft/publishing/checks.py"], ["publishing/test_push_refusals"]),
+    "checkpoints": (["sft/runs/checkpoints.py"], ["runs/test_checkpoints", "training/test_resuming"]),
+    "training": (
+        ["sft/training/*.py"],
+        [
+            "training/test_mutants_training",
+            "training/test_sequences",
+            "training/test_training",
+            "training/test_resuming",
+        ],
+    ),
 }
 #: Exit statuses of a child: pytest's own, and one for a mutant that was ended from outside.
 SURVIVED, TIMED_OUT = 0, -1
@@ -159,7 +178,7 @@ class Bench:
         shutil.copytree(ROOT, self.tree, ignore=ignore)
         # A hash tells what is stale: two versions of a file within a second look alike by their time.
         compileall.compile_dir(self.tree, quiet=2, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)
-        self.words = [f"tests/test_{name}.py" for name in tests if (ROOT / f"tests/test_{name}.py").exists()]
+        self.words = [f"tests/{name}.py" for name in tests if (ROOT / f"tests/{name}.py").exists()]
         self.words += ["-x", "-q", "-n", "0", "--assert=plain", "-p", "no:cacheprovider", "--hypothesis-seed=0", *extra]
 
     def loaded(self) -> float:
@@ -240,7 +259,7 @@ def _known(path: str | None) -> list[Mutant]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("area", choices=AREAS)
-    parser.add_argument("--tests", nargs="*", help="other test files (names without test_ and .py)")
+    parser.add_argument("--tests", nargs="*", help="other test files (below tests/, without .py)")
     parser.add_argument("--only", help="of the area, the modules whose path holds this")
     parser.add_argument("--lines", type=int, nargs=2, default=(1, 10**6), help="only what stands between these lines")
     parser.add_argument("--per-place", type=int, default=1)

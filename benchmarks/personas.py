@@ -20,8 +20,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from sft import intervals, metrics, observing
-from sft.runs import Run, read_jsonl
+from sft import metrics
+from sft.fidelity import stored
+from sft.metrics import intervals
+from sft.runs.run import Run, read_jsonl
 
 
 def answers_of(paths: Sequence[Path]) -> dict[str, dict[str, str]]:
@@ -60,7 +62,7 @@ def leads(demonstrations: Path, runs: Sequence[Path]) -> None:
     print("|---|---|---|---|---|---|")
     for path in runs:
         run = Run.open(path)
-        items = observing.read_held_out(run)
+        items = stored.read_held_out(run)
         wrote = {row["id"]: row["text"] for row in read_jsonl(run.completions_path("tuned"))}
         labels = [scenario[item.prompt[-1].content] for item in items]
         own = [metrics.chrf(wrote[item.id], item.references[0]) for item in items]

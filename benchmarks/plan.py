@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 
-from sft.runs import Run
+from sft.runs.run import Run
 
 #: Name -> what is planned and run: a recipe, and what is set in it.
 CASES = {

@@ -18,10 +18,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from sft import fidelity, floors
-from sft.demonstrations import Demonstration, HeldOut, Message, held_out
-from sft.observations import Completion, Observations, TokenScores
-from sft.scorecards import RUNGS, Scorecard
+from sft.demonstrations.demonstration import Demonstration, HeldOut, Message, held_out
+from sft.fidelity import floors
+from sft.fidelity.measure import measure
+from sft.fidelity.observations import Observations
+from sft.fidelity.probes.table import score_rows
+from sft.fidelity.scorecard import RUNGS, Scorecard
+from sft.runs.records import Completion, TokenScores
 
 PLACES = ["harbour", "market", "old mill", "station", "library", "river bend", "castle", "school", "bridge", "theatre"]
 FOODS = ["noodle", "herring", "dumpling", "waffle", "curry", "cheese", "barley soup", "plum cake", "lentil", "trout"]
@@ -121,7 +124,7 @@ def card(
     asked: Sequence[HeldOut],
     train: Sequence[Demonstration],
     shortcuts: Mapping[str, Mapping[str, Completion]],
-    rows: Sequence[fidelity.Row],
+    rows: Sequence[measure.Row],
     clone: tuple[Writer, float],
     nats: float,
     seed: int,
@@ -136,7 +139,7 @@ def card(
         train=train,
         samples=(written(asked, writer, 10 * seed + 4, finished),),
     )
-    return fidelity.measure(observed, rows=[*rows, *fidelity.score_rows(asked, {"tuned": tuned})], seed=seed)
+    return measure(observed, rows=[*rows, *score_rows(asked, {"tuned": tuned})], seed=seed)
 
 
 def main() -> None:
@@ -155,7 +158,7 @@ def main() -> None:
                 "B3": written(asked, shots, 10 * seed + 2),
                 **floors.floor_completions(train, asked),
             }
-            rows = fidelity.score_rows(asked, shortcuts)
+            rows = score_rows(asked, shortcuts)
             for name, clone in clones(train, asked).items():
                 nats = 2.5 if name.startswith("no better") else 1.0
                 measured = card(asked, train, shortcuts, rows, clone, nats, seed)

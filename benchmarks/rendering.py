@@ -16,9 +16,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from sft import formats, renderings
-from sft.policies import load_renderer
-from sft.templates import prompt_string
+from sft.demonstrations import formats
+from sft.policies import rendering_cache
+from sft.policies.policy import load_renderer
+from sft.policies.templates import prompt_string
 
 
 def timed(what: str, tokens: int, work: Callable[[], Any]) -> float:
@@ -52,8 +53,8 @@ def main() -> None:
     ours = timed("render_all", tokens, lambda: renderer.render_all(rows))
     with tempfile.TemporaryDirectory() as folder:
         os.environ["SFT_CACHE"] = folder
-        timed("with an empty cache", tokens, lambda: renderings.render_all(renderer, rows))
-        again = timed("out of the cache", tokens, lambda: renderings.render_all(renderer, rows))
+        timed("with an empty cache", tokens, lambda: rendering_cache.render_all(renderer, rows))
+        again = timed("out of the cache", tokens, lambda: rendering_cache.render_all(renderer, rows))
     print(f"render_all runs at {limit / ours:.0%} of the tokenizer's own rate; the cache takes {again / ours:.0%}")
 
 

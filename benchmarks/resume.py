@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "toys")]
 STEPS, DEATHS = 24, 10
 
 RECIPE = """\
@@ -81,7 +81,11 @@ def _row(folder: Path, processes: int) -> str:
         return {"words": told, "watch": str(run.with_suffix(".watch")), "processes": processes, "kill": doom}
 
     plan = [train(untouched), *(train(killed, *["--resume"] * (n > 0), die=die) for n, die in enumerate(deaths))]
-    program = [sys.executable, str(ROOT / "tests" / "toy_launches.py"), json.dumps([*plan, train(killed, "--resume")])]
+    program = [
+        sys.executable,
+        str(ROOT / "tests" / "toys" / "toy_launches.py"),
+        json.dumps([*plan, train(killed, "--resume")]),
+    ]
     answer = subprocess.run(program, check=True, env=_environment(), capture_output=True, text=True)
     results = json.loads(answer.stdout)
     codes = sorted({tuple(sorted(result["codes"])) for result in results[1:-1]})
@@ -110,7 +114,7 @@ def _within(whole: list[Any], part: list[Any]) -> bool:
 
 
 def _environment() -> dict[str, str]:
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "toys")])
     return os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 

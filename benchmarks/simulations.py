@@ -3,7 +3,7 @@
     make bench-statistics                                 # this, and benchmarks/planted.py
     python benchmarks/simulations.py --only AUC --repeats 4000
 
-Every row calls `sft.intervals` on many simulated sets whose truth is known and prints how often the promise was
+Every row calls `sft.metrics.intervals` on many simulated sets whose truth is known and prints how often the promise was
 kept, in percent. Rows in italics are what people do instead. The clusters of "20 x 5" and "unequal" share half of
 the variance. The file is not called `statistics.py`: scripts beside it would then import it as Python's own.
 """
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from sft import intervals
+from sft.metrics import intervals
 
 Labels = NDArray[np.intp]
 Draw = np.random.Generator

@@ -45,8 +45,9 @@ ROWS_IN_BATCH = 8
 
 def demonstrations(steps: int, order: str) -> tuple[Any, Any, list[Any], list[Any]]:
     """(recipe, renderer, training rows in the one random order, validation rows); ``order``: the sampler's."""
-    from sft import loop, recipes
-    from sft.gathering import gather
+    from sft import recipes
+    from sft.demonstrations.selection import gather
+    from sft.policies.policy import renderer_of
 
     overrides = [
         f"training.learning_rate={LEARNING_RATE}",
@@ -59,7 +60,7 @@ def demonstrations(steps: int, order: str) -> tuple[Any, Any, list[Any], list[An
     ]
     recipe = recipes.resolve("demo", overrides).recipe
     parts = gather(recipe).splits
-    renderer = loop.renderer_of(recipe)
+    renderer = renderer_of(recipe)
     rendered = [
         renderer.render_all(part, max_length=recipe.training.max_length, too_long="drop")[0]
         for part in (parts.train, parts.validation)
@@ -99,9 +100,9 @@ def ours(steps: int, order: str) -> tuple[list[float], list[float], float]:
     """A fit as ``sft train`` does it."""
     from peft import PeftModel
 
-    from sft import training
-    from sft.policies import base_weights
-    from sft.runs import Run
+    from sft.policies.weights import base_weights
+    from sft.runs.run import Run
+    from sft.training import fitting
     from sft.training.trainer import CloningTrainer
 
     times: list[float] = []
@@ -115,7 +116,7 @@ def ours(steps: int, order: str) -> tuple[list[float], list[float], float]:
 
     recipe, renderer, rows, validation = demonstrations(steps, order)
     with tempfile.TemporaryDirectory() as folder, Run.create(folder) as run:
-        training.train(recipe, rows, [], renderer=renderer, run=run, trainer_class=Watched)
+        fitting.train(recipe, rows, [], renderer=renderer, run=run, trainer_class=Watched)
         if order == "sequential":
             return times, losses, float("nan")
         adapted = PeftModel.from_pretrained(base_weights(recipe), run.adapter_path)
@@ -172,7 +173,7 @@ def floor(steps: int) -> tuple[list[float], list[float], float]:
     """The products of every step, with nothing around them: times as if each step ended with the last of them."""
     import torch
 
-    from sft.policies import base_weights
+    from sft.policies.weights import base_weights
 
     recipe, _, rows, _ = demonstrations(steps, "sequential")
     model = base_weights(recipe)
@@ -237,7 +238,7 @@ def run_one(name: str, steps: int, order: str) -> dict[str, Any]:
         )
     _, first, started, *rest = times
     ends = [first, *rest]
-    from sft.provenance import peak_memory_bytes
+    from sft.runs.machine import peak_memory_bytes
 
     lengths = [len(rendered) for _, rendered in demonstrations(steps, order)[2]]
     return {

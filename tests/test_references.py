@@ -148,4 +148,6 @@ def test_the_search_finds_what_it_is_for() -> None:
         "tests/test_nowhere.py",
         "engine.md",
     }
-    assert not dangling(":func:`sft.gathering.divide`, ``--set`` and ``divide()``, see tests/test_references.py")
+    assert not dangling(
+        ":func:`sft.demonstrations.selection.divide`, ``--set`` and ``divide()``, see tests/test_references.py"
+    )

@@ -16,9 +16,9 @@ from collections.abc import Callable, Sequence
 from sft.cli.arguments import parser
 from sft.cli.push import refuse_token
 from sft.errors import DemonstrationsError, UserError
-from sft.refusals import system_refusal
-from sft.sharing import gone, has_the_word, others_are_gone, rank_and_world
-from sft.signals import Terminated, listening, status_of
+from sft.runs.processes import gone, has_the_word, others_are_gone, rank_and_world
+from sft.runs.signals import Terminated, listening, status_of
+from sft.runs.system_errors import system_refusal
 
 __all__ = ["how_to_go_on", "main", "parser"]
 

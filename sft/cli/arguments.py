@@ -8,8 +8,9 @@ from pathlib import Path
 
 from sft import __version__
 from sft.cli import chat as chatting
+from sft.cli import data, hand_on, judge
 from sft.cli import push as pushing
-from sft.cli import verbs
+from sft.cli import train as training
 
 __all__ = ["parser"]
 
@@ -47,16 +48,16 @@ def parser() -> argparse.ArgumentParser:
         one.set_defaults(run=run)
         return one
 
-    demo = verb("demo", "the whole loop on real demonstrations, with nothing to prepare", verbs.demo)
+    demo = verb("demo", "the whole loop on real demonstrations, with nothing to prepare", training.demo)
     demo.add_argument("--output", "-o", type=Path, default=Path("runs/demo"), help="the run directory")
     _takes_settings(demo)
     _takes_profile(demo)
 
-    run = verb("run", "check, split, train, evaluate and report, as a recipe says", verbs.run)
+    run = verb("run", "check, split, train, evaluate and report, as a recipe says", training.run)
     _takes_recipe(run)
     _takes_profile(run)
 
-    check = verb("check", "what is in a file of demonstrations, or what a recipe makes of it", verbs.check)
+    check = verb("check", "what is in a file of demonstrations, or what a recipe makes of it", data.check)
     check.add_argument("target", help="a file of demonstrations, a recipe, or data:NAME")
     check.add_argument("--format", default="auto", help="shape of the rows (default: recognised)")
     check.add_argument(
@@ -76,13 +77,13 @@ def parser() -> argparse.ArgumentParser:
     _takes_keep_going(check)
     _takes_json(check)
 
-    preview = verb("preview", "what the model will see, with supervised tokens marked", verbs.preview)
+    preview = verb("preview", "what the model will see, with supervised tokens marked", training.preview)
     _takes_recipe(preview, output=False)
     preview.add_argument(
         "--rows", "-n", type=_count, default=3, metavar="N", help="how many demonstrations (default: 3)"
     )
 
-    plan = verb("plan", "rows, tokens, steps, memory, time and disk before anything trains", verbs.plan)
+    plan = verb("plan", "rows, tokens, steps, memory, time and disk before anything trains", training.plan)
     _takes_recipe(plan, output=False)
     plan.add_argument(
         "--no-probe",
@@ -92,13 +93,13 @@ def parser() -> argparse.ArgumentParser:
     )
     _takes_json(plan)
 
-    train = verb("train", "fit the policy (also: accelerate launch -m sft train RECIPE)", verbs.train)
+    train = verb("train", "fit the policy (also: accelerate launch -m sft train RECIPE)", training.train)
     _takes_recipe(train)
 
     evaluate = verb(
         "evaluate",
         "measure the clone of a run, or with --held-out any adapter or model",
-        verbs.evaluate,
+        judge.evaluate,
         "sft evaluate RUN                          the run's clone on its own held-out prompts\n"
         "sft evaluate MODEL --held-out FILE        whatever was trained elsewhere, on any file of demonstrations",
     )
@@ -117,7 +118,7 @@ def parser() -> argparse.ArgumentParser:
     score = verb(
         "score",
         "the whole scorecard from completions of any system; needs no model",
-        verbs.score,
+        judge.score,
         "A row of FILE (jsonl, json, csv, tsv, parquet) has prompt, completion, and reference or references; and, if\n"
         "you like, id, group, expert or experts, finished (false: cut at a length limit), and system: tuned is judged\n"
         "(the default), B0 and B3 are the base model without and with demonstrations, other names stand beside them.",
@@ -137,7 +138,7 @@ def parser() -> argparse.ArgumentParser:
     score.add_argument("--output", "-o", type=Path, help="write a run directory with a report (default: print only)")
     _takes_json(score)
 
-    report = verb("report", "write report.html and report.md again; needs no model", verbs.report)
+    report = verb("report", "write report.html and report.md again; needs no model", judge.report)
     report.add_argument("target", type=Path, metavar="run", help="the run directory")
     report.add_argument(
         "--recompute", action="store_true", help="compute the whole scorecard again first, from the completions"
@@ -145,7 +146,7 @@ def parser() -> argparse.ArgumentParser:
     _takes_json(report)
 
     compare = verb(
-        "compare", "tell the clones of runs apart, on the same held-out prompts; needs no model", verbs.compare
+        "compare", "tell the clones of runs apart, on the same held-out prompts; needs no model", judge.compare
     )
     compare.add_argument("targets", type=Path, nargs="+", metavar="run", help="run directories, two or more")
     compare.add_argument(
@@ -161,7 +162,7 @@ def parser() -> argparse.ArgumentParser:
     export = verb(
         "export",
         "hand the clone on: merged weights, or GGUF for llama.cpp and Ollama",
-        verbs.export,
+        hand_on.export,
         "sft export RUN --merged DIR     weights, tokenizer, chat template: from_pretrained loads them, without peft\n"
         "sft export RUN --gguf FILE      one file for llama.cpp, and FILE's Modelfile beside it for Ollama",
     )
@@ -185,7 +186,7 @@ def parser() -> argparse.ArgumentParser:
         "--max-new-tokens", type=_count, default=256, metavar="N", help="longest answer, in tokens (default: 256)"
     )
 
-    shelf = verb("recipes", "list the shipped recipes, show one, or copy one", verbs.recipes)
+    shelf = verb("recipes", "list the shipped recipes, show one, or copy one", data.recipes)
     shelf.add_argument("action", nargs="?", choices=["list", "show", "copy"], default="list")
     shelf.add_argument("name", nargs="?", help="which recipe (show, copy)")
     shelf.add_argument("destination", nargs="?", type=Path, default=Path(), help="where to (copy; default: here)")

@@ -8,11 +8,11 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from sft.cli.verbs import quiet
+from sft.cli.printing import quiet
 from sft.errors import UserError
 
 if TYPE_CHECKING:
-    from sft.loop import Conversation
+    from sft.policies.chat import Conversation
 
 __all__ = ["ABOUT", "chat"]
 
@@ -34,12 +34,13 @@ _COMMAND = re.compile(r"/([^\W\d_]\w*)(?:\s+(.*))?", re.DOTALL)
 
 def chat(options: argparse.Namespace) -> None:
     """Lines from the user, answers from the clone."""
-    from sft import loop
-    from sft.runs import Run
+    from sft.runs.run import Run
 
     one = Run.open(options.target)
     with quiet():
-        conversation = loop.converse(one, base=options.base, max_new_tokens=options.max_new_tokens)
+        from sft.policies.chat import converse
+
+        conversation = converse(one, base=options.base, max_new_tokens=options.max_new_tokens)
     asks = sys.stdin.isatty()
     _say(_about_system(conversation))
     if asks:

@@ -79,7 +79,7 @@ def refuse_token(words: Sequence[str]) -> None:
 def push(options: argparse.Namespace) -> None:
     """Publish the clone."""
     from sft import publishing
-    from sft.runs import Run
+    from sft.runs.run import Run
 
     def say(line: str) -> None:
         sys.stderr.write(f"{line}\n")

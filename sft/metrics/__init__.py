@@ -21,7 +21,7 @@ from sft.metrics.overlap import (
     rouge_l,
     token_f1,
 )
-from sft.metrics.words import nfc, words
+from sft.metrics.text import nfc, words
 
 __all__ = [
     "FACES",

@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from rapidfuzz.distance import LCSseq, Levenshtein
 
-from sft.metrics.words import nfc, plain_words, words
+from sft.metrics.text import nfc, plain_words, words
 
 __all__ = [
     "chrf",

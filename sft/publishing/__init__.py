@@ -1,8 +1,8 @@
 """Publishing a clone: staged, checked, planned, sent as one commit, verified, receipted; and the same when repeated.
 
 :func:`push` is all of it. The steps, each in a module of its own: ``bases`` (which model the clone stands on),
-``staging``, ``checks``, ``screening`` (secrets and paths of this machine), ``plan``, ``sending``, ``verifying``,
-``receipts``.
+``staging``, ``checks``, ``screening`` (secrets and paths of this machine), ``plan``, ``sending`` (with its receipt),
+``verifying``.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from sft.errors import OtherContent, PublishError, RunError, Unverified
-from sft.hub import Hub, is_repository
 from sft.publishing.bases import base_of
+from sft.publishing.hub import Hub, is_repository
 from sft.publishing.plan import Plan, settle
-from sft.publishing.receipts import earlier_pushes, write_receipt
 from sft.publishing.screening import reasons, screen
+from sft.publishing.sending import earlier_pushes, write_receipt
 from sft.publishing.staging import ready, stage
-from sft.runs import Run
+from sft.runs.run import Run
 
 __all__ = ["Asked", "Pushed", "push"]
 

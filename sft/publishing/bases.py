@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sft.errors import PublishError
-from sft.hub import is_repository
-from sft.runs import Run
+from sft.publishing.hub import is_repository
+from sft.runs.run import Run
 
 __all__ = ["Base", "base_of"]
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from sft.cards import disagreements
 from sft.errors import PublishError, UserError
-from sft.files import weights_hash
-from sft.observing import read_scorecard
+from sft.fidelity.stored import read_scorecard
+from sft.publishing.card import disagreements
 from sft.publishing.staging import Staged
-from sft.runs import Run, read_json
+from sft.runs.hashes import weights_hash
+from sft.runs.run import Run, read_json
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +56,7 @@ def _words(error: Exception) -> str:
 
 def _check_tokenizer(folder: Path, run: Run) -> PreTrainedTokenizerBase:
     """It loads, and renders as in training, with and without the prompt for an answer."""
-    from sft.policies import saved_renderer
+    from sft.policies.policy import saved_renderer
 
     try:
         renderer = saved_renderer(folder)

@@ -11,9 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from sft.runs import Run
-from sft.secret_scan import Finding
-from sft.sources import cache_dir
+from sft.demonstrations.secrets import Finding
+from sft.recipes.sources import cache_dir
+from sft.runs.run import Run
 
 __all__ = ["known_places", "paths_in", "tidied"]
 

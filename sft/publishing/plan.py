@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from sft.errors import NoAccess, OtherContent, PublishError
-from sft.hub import Hub, RemoteFile, State
+from sft.metrics.text import plain
+from sft.publishing.hub import Hub, RemoteFile, State
 from sft.publishing.staging import PUBLISHABLE, Staged, StagedFile
-from sft.typography import plain
 
 __all__ = ["Plan", "PlannedFile", "holds", "settle"]
 

@@ -10,15 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sft import records
+from sft.demonstrations import stored
 from sft.errors import PublishError, RunError
 from sft.publishing.places import known_places, paths_in
 from sft.publishing.staging import Staged
-from sft.runs import Run
+from sft.runs import sealed
+from sft.runs.run import Run
 
 if TYPE_CHECKING:
-    from sft.demonstrations import Demonstration
-    from sft.secret_scan import Finding
+    from sft.demonstrations.demonstration import Demonstration
+    from sft.demonstrations.secrets import Finding
 
 __all__ = ["reasons", "screen"]
 
@@ -72,7 +73,7 @@ def _refuse(run: Run, sent: Sequence[Finding], taught: Sequence[Finding]) -> Non
 
 
 def _in_file(staged: Staged, name: str, run: Run, environment: Mapping[str, str]) -> list[Finding]:
-    from sft.secret_scan import secrets_in
+    from sft.demonstrations.secrets import secrets_in
 
     path = staged.folder / name
     if not path.stat().st_size:
@@ -103,14 +104,14 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _taught(run: Run, environment: Mapping[str, str]) -> list[Finding]:
     """What the clone may repeat, since it was trained on it."""
-    from sft.secret_scan import in_demonstrations
+    from sft.demonstrations.secrets import in_demonstrations
 
     return [*_before_changes(run), *in_demonstrations(_as_trained_on(run), environment=environment)]
 
 
 def _before_changes(run: Run) -> Iterator[Finding]:
     """Other demonstrations that the run went on from (``--allow-change``): learned, and not kept."""
-    from sft.secret_scan import Finding
+    from sft.demonstrations.secrets import Finding
 
     for change in run.changes:
         step, old = change.get("step") or 0, str(change.get("from"))
@@ -130,8 +131,8 @@ def _as_trained_on(run: Run) -> list[Demonstration]:
     if not path.exists():
         raise PublishError(f"{path}: is not there, so that nobody can see what the clone may repeat; {again}")
     try:
-        known = records.parts(run)
-        recorded = sorted(records.value(run, run.split_path)["ids"].get("train", ()))
+        known = stored.parts(run)
+        recorded = sorted(sealed.value(run, run.split_path)["ids"].get("train", ()))
     except RunError as error:
         raise PublishError(f"{str(error).partition('; ')[0]}; {again}") from None
     if sorted(d.id for d in known["train"]) != recorded:

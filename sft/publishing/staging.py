@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sft import __version__
-from sft.cards import card_of
 from sft.errors import PublishError, UserError
-from sft.observing import read_scorecard
+from sft.fidelity.stored import read_scorecard
 from sft.publishing.bases import Base
+from sft.publishing.card import card_of
 from sft.publishing.places import known_places, tidied
-from sft.runs import Run, read_json, write_json, write_text
+from sft.runs.run import Run, read_json, write_json, write_text
 
 __all__ = ["PUBLISHABLE", "Staged", "StagedFile", "Weights", "ready", "stage"]
 
@@ -79,7 +79,7 @@ def stage(run: Run, folder: Path, *, base: Base, repo: str, merged: bool) -> Sta
     left_out = dict(_left_out(source, run, merged=merged))
     weights: Weights = "merged" if merged else "adapter"
     if merged and source == run.adapter_path:
-        from sft.exporting import export_merged
+        from sft.publishing.export import export_merged
 
         for name in _wanted(source, merged=False):
             _refuse_link(source / name, run)
@@ -228,7 +228,7 @@ def _stops(folder: Path) -> dict[str, Any] | None:
 
     A tokenizer that cannot be loaded has none either; ``checks`` refuses it, and says why.
     """
-    from sft.policies import saved_renderer
+    from sft.policies.policy import saved_renderer
 
     try:
         renderer = saved_renderer(folder)

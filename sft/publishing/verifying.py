@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from sft.errors import PublishError, Unverified
-from sft.hub import Hub
+from sft.publishing.hub import Hub
 from sft.publishing.plan import Plan, holds
 from sft.publishing.sending import Sent
 from sft.publishing.staging import Staged
@@ -58,7 +58,7 @@ def _load(folder: Path, staged: Staged, where: str) -> None:
     from peft import PeftConfig
     from transformers import AutoConfig, AutoTokenizer
 
-    from sft.policies import quiet_engine
+    from sft.policies.weights import quiet_engine
 
     try:
         with quiet_engine():

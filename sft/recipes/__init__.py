@@ -26,8 +26,8 @@ from sft.recipes.fields import (
     Training,
 )
 from sft.recipes.loading import Resolved, as_of_now, load, load_recorded, parse, resolve
-from sft.recipes.schema import json_schema, schema_text
 from sft.recipes.shelf import copy, find, shipped, shipped_folder
+from sft.recipes.wording import json_schema, schema_text
 
 __all__ = [
     "POINTS",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sft import engine_fields
+from sft.recipes import engine_fields
 from sft.recipes.fields import Recipe
 
 __all__ = ["lora_arguments", "training_arguments"]

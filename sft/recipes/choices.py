@@ -1,7 +1,7 @@
 """Values of the trainer's keys that must be one of a few, or not below one: schedules, trackers, numbers.
 
-The choices are those of the installed packages (:mod:`sft.engine_choices`), so that a name which only the trainer
-would have refused, a minute in, is refused with the recipe.
+The choices are those of the installed packages (:mod:`sft.recipes.engine_choices`), so that a name which only the
+trainer would have refused, a minute in, is refused with the recipe.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from sft import engine_choices, engine_fields
+from sft.recipes import engine_choices, engine_fields
 from sft.recipes.complaints import Complaint, nearest
 
 __all__ = ["not_among", "of_training"]

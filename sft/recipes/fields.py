@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from sft.demonstrations import fingerprint
 from sft.recipes import choices, forwarded
 from sft.recipes.complaints import Complaint, Idle, unknown
 from sft.recipes.idle import idle_in_adapter, idle_in_training
+from sft.runs.hashes import fingerprint
 
 __all__ = [
     "POINTS",

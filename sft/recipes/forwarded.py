@@ -1,6 +1,6 @@
 """Keys that a recipe hands on to the trainer unmodelled: which may be given, which not, and why.
 
-A name is good when the *installed* ``SFTConfig`` or ``LoraConfig`` has it (:mod:`sft.engine_fields`) and
+A name is good when the *installed* ``SFTConfig`` or ``LoraConfig`` has it (:mod:`sft.recipes.engine_fields`) and
 the run does not depend on deciding it itself. Names that older releases took, or that people bring from
 other tools, get the present name as the remedy instead of a guess by spelling.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sft import engine_fields
+from sft.recipes import engine_fields
 from sft.recipes.choices import not_among
 from sft.recipes.complaints import Complaint, unknown
 

@@ -2,7 +2,7 @@
 
 The trainer takes them and says nothing. Which optimizer and which tracker read which key is as in transformers'
 ``trainer_optimizer`` and ``integration_utils``. What a key does nothing for on a machine or a model is known
-later: :mod:`sft.situations`, :mod:`sft.adapting`.
+later: :mod:`sft.recipes.situations`, :mod:`sft.policies.adapters`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sft import engine_fields
+from sft.recipes import engine_fields
 from sft.recipes.complaints import Complaint, unknown
 
 __all__ = ["idle_in_adapter", "idle_in_training"]

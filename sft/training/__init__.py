@@ -13,9 +13,3 @@ The only package that knows trl and peft's training side.
     callbacks     the log, the progress bar, Ctrl-C and SIGTERM
     keeping       checkpoints to go on from; the fitted weights, saved whole or not at all
 """
-
-from sft.training.constructing import refuse_what_the_engine_refuses
-from sft.training.fitting import Fitted, Interrupted, train
-from sft.training.keeping import latest_checkpoint
-
-__all__ = ["Fitted", "Interrupted", "latest_checkpoint", "refuse_what_the_engine_refuses", "train"]

@@ -6,7 +6,7 @@ attention as it hands on every keyword it does not know; the attention is regist
 https://huggingface.co/docs/transformers/attention_interface describes.
 
 Not every architecture is one in which rows are apart once their attention is (recurrent states, positions
-of its own making), so nothing is taken for granted: :mod:`sft.training.lines` compares.
+of its own making), so nothing is taken for granted: :mod:`sft.training.batches` compares.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from sft.prefilling import is_recurrent
+from sft.policies.prefix_cache import is_recurrent
 
 __all__ = ["BY_ROW", "attends_by_row", "by_row"]
 

@@ -13,9 +13,9 @@ from typing import Any, Protocol, Self
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl
 
-from sft import signals
-from sft.runs import Run, open_append
-from sft.sharing import highest, is_main
+from sft.runs import signals
+from sft.runs.processes import highest, is_main
+from sft.runs.run import Run, open_append
 
 __all__ = ["Interruption", "Record", "Stoppable"]
 

@@ -21,9 +21,10 @@ from transformers import get_scheduler
 from trl import SFTConfig
 
 from sft.errors import TrainingError, UserError
-from sft.policies import default_device, quiet_engine
-from sft.precision import refuse_unless_quantisable
+from sft.policies.precision import refuse_unless_quantisable
+from sft.policies.weights import quiet_engine
 from sft.recipes import Recipe, lora_arguments, training_arguments
+from sft.runs.machine import default_device
 from sft.training.trainer import CloningTrainer
 
 __all__ = ["arguments_for", "built", "refuse_what_the_engine_refuses"]

@@ -19,22 +19,23 @@ from transformers import (
 )
 from trl import SFTTrainer
 
-from sft.adapting import adapted
 from sft.errors import TrainingError
-from sft.policies import accelerator_computes_bf16, base_weights, name_base, quiet_engine, stops_with
-from sft.proving import bear_witness
+from sft.policies.adapters import name_base, with_new_adapter
+from sft.policies.policy import stops_with
+from sft.policies.rendering import Renderer
+from sft.policies.weights import accelerator_computes_bf16, base_weights, quiet_engine
 from sft.recipes import Recipe
-from sft.rendering import Renderer
-from sft.runs import Run
-from sft.sharing import rank_and_world, say
-from sft.signals import note
-from sft.sources import resolve_model
+from sft.recipes.sources import resolve_model
+from sft.runs.processes import rank_and_world, say
+from sft.runs.run import Run
+from sft.runs.signals import note
 from sft.training.attention import attending_by_row
+from sft.training.batches import collator_for
 from sft.training.callbacks import Interruption, Record
 from sft.training.constructing import arguments_for, built
-from sft.training.keeping import rewind, save, take_up
-from sft.training.lines import collator_for
+from sft.training.proof import bear_witness
 from sft.training.resuming import GoingOn
+from sft.training.saving import rewind, save, take_up
 from sft.training.sequences import LineCollator, Rows, dataset_of, joined, packed
 from sft.training.trainer import CloningTrainer
 
@@ -77,7 +78,7 @@ def load_policy_to_fit(recipe: Recipe, renderer: Renderer) -> PreTrainedModel | 
     model.config.get_text_config().pad_token_id = renderer.pad_token_id
     stops_with(model, renderer)
     set_seed(recipe.training.seed)
-    return adapted(model, recipe)
+    return with_new_adapter(model, recipe)
 
 
 def _refuse_unknown_tokens(model: PreTrainedModel | PeftModel, rows: Rows) -> None:

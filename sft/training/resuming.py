@@ -21,10 +21,10 @@ import torch
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState
 from trl import SFTTrainer
 
-from sft.checkpoints import WHOLE, fault_of, rotate, withdraw_list, write_list
-from sft.demonstrations import Demonstration
+from sft.demonstrations.demonstration import Demonstration
 from sft.errors import TrainingError
-from sft.sharing import tell
+from sft.runs.checkpoints import WHOLE, fault_of, rotate, withdraw_list, write_list
+from sft.runs.processes import tell
 from sft.training.callbacks import Interruption
 
 __all__ = ["CARRIED", "GoingOn", "PassGivenUp", "Resuming"]

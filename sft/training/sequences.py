@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from datasets import Dataset
 
-from sft.demonstrations import Demonstration
-from sft.prefilling import common_prefix
-from sft.rendering import Rendered
+from sft.demonstrations.demonstration import Demonstration
+from sft.policies.prefix_cache import common_prefix
+from sft.policies.rendering import Rendered
 
 __all__ = ["IGNORED", "Collator", "LineCollator", "Rows", "dataset_of", "joined", "labels_of", "packed"]
 

@@ -20,10 +20,10 @@ import torch
 from torch.nn.functional import cross_entropy, pad
 
 from sft.errors import TrainingError
-from sft.policies import supervised_only
+from sft.policies.weights import supervised_only
+from sft.training.each_row_once import EachRowOnce
 from sft.training.resuming import Resuming
 from sft.training.sequences import IGNORED
-from sft.training.shares import EachRowOnce
 
 __all__ = ["CloningTrainer"]
 

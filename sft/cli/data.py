@@ -1,0 +1,91 @@
+"""Verbs about demonstrations and recipes: check, recipes. What is heavy is imported inside the verb that needs it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sft.cli.printing import pairs
+from sft.errors import UserError
+
+if TYPE_CHECKING:
+    from sft.demonstrations.check import Finding
+    from sft.demonstrations.secrets import Finding as Secret
+    from sft.recipes import Recipe
+
+
+__all__ = ["check", "recipes"]
+
+
+def check(options: argparse.Namespace) -> None:
+    """What is in a file, or what a recipe makes of it."""
+    from sft.demonstrations.check import check_demonstrations
+
+    finding = check_demonstrations(
+        options.target,
+        format=options.format,
+        columns=pairs(options.column, "--column", "FIELD=NAME", "--column prompt=question"),
+        overrides=options.set,
+        rejected=options.rejected,
+        refuse=_refuse_what_training_would,
+    )
+    secrets = _secrets(finding) if options.secrets else None
+    if options.json:
+        asked = {} if secrets is None else {"secrets": [one.to_dict() for one in secrets]}
+        print(json.dumps(finding.to_dict() | asked, ensure_ascii=False))
+    elif secrets is None:
+        print(finding.to_text())
+    else:
+        _print_with_secrets(finding, secrets)
+    finding.demand(keep_going=options.keep_going)
+    if secrets:
+        from sft.demonstrations.secrets import reviewing
+
+        reviewing.demand(options.target, secrets)
+
+
+def _refuse_what_training_would(recipe: Recipe) -> None:
+    """Raise what ``sft train`` would say of the recipe; the trainer is asked only about what it alone knows."""
+    from sft.recipes import base_configs
+
+    base_configs.refuse_unfit(recipe)
+    if recipe.training.model_extra or recipe.adapter.model_extra or recipe.adapter.method == "qlora":
+        from sft.training.constructing import refuse_what_the_engine_refuses
+
+        refuse_what_the_engine_refuses(recipe)
+
+
+def recipes(options: argparse.Namespace) -> None:
+    """The shelf."""
+    from sft import recipes as shelf
+
+    if options.action == "list":
+        rows = shelf.shipped()
+        width = max(len(name) for name, _, _ in rows)
+        for name, _, about in rows:
+            print(f"{name:<{width}}  {about}")
+        return
+    if options.name is None:
+        raise UserError(f"sft recipes {options.action}: which one? `sft recipes` lists them")
+    if options.action == "show":
+        print(shelf.find(options.name).read_text(encoding="utf-8"), end="")
+    else:
+        print(shelf.copy(options.name, options.destination))
+
+
+def _secrets(finding: Finding) -> list[Secret]:
+    """What is found in every demonstration, held out or not: the report and the card show some of those too."""
+    from sft.demonstrations.secrets import in_demonstrations
+
+    return in_demonstrations(finding.reading.demonstrations)
+
+
+def _print_with_secrets(finding: Finding, secrets: Sequence[Secret]) -> None:
+    from sft.demonstrations.secrets import reviewing
+
+    text = finding.to_text()
+    if secrets:  # so there is something to mend
+        text = text.removesuffix("Nothing to mend.").removesuffix("Nothing else to mend.").rstrip()
+    print(f"{text}\n\n{reviewing.to_text(secrets)}")

@@ -1,0 +1,149 @@
+"""``sft score``: completions of any system, judged as a run of ours is; see ``fidelity.completions_file``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from sft.demonstrations import splits
+from sft.errors import RunError
+from sft.fidelity import floors, stored
+from sft.fidelity.completions_file import ALWAYS_OURS, NEAR, OURS_WITH_TRAINING, _content_of, _training, read
+from sft.fidelity.conventions import bar_points
+from sft.fidelity.probes import checkers
+from sft.fidelity.scorecard import Scorecard
+from sft.metrics import modules
+from sft.runs import sealed
+from sft.runs.hashes import Digest
+from sft.runs.run import Run, differences, write_jsonl
+
+__all__ = ["score_file"]
+
+
+def score_file(
+    path: Path,
+    *,
+    train: Path | None = None,
+    checker: str = "",
+    bar: Mapping[str, float] | None = None,
+    further: Sequence[str] = (),
+    output: Path | None = None,
+    fast: bool = False,
+) -> tuple[Scorecard, Run | None]:
+    """The scorecard of what ``path`` holds, and the run folder at ``output`` where one is asked for.
+
+    ``train``: the demonstrations that the judged system learned from, for the shortcuts R and K, memorisation and
+    contamination. ``checker``, ``bar``: as in a recipe; ``further``: its ``metrics``.
+    ``fast`` leaves out corpus figures (BLEU, chrF++), half of the time that thousands of prompts take.
+    Raises ``DemonstrationsError`` with every bad row,
+    ``SourceError`` for a file that is unusable as a whole, ``SplitError`` for a held-out prompt in ``train``,
+    ``UserError`` for a bar or checker that cannot be used, ``RunError`` for an ``output`` that holds something else.
+    Where ``output`` holds what became of the same input, whole or cut short, it is made again.
+    """
+    bar_points(bar or {})  # said before anything is written
+    if checker:
+        checkers.load(checker)
+    modules.demand(further)
+    ours = ALWAYS_OURS + (OURS_WITH_TRAINING if train else ())
+    answers = read(path, ours=ours)
+    learned = _training(train, answers) if train else ()
+    completions = dict(answers.completions) | {"P": floors.copied_prompt(answers.items)}
+    if learned:
+        completions |= {"R": floors.nearest(learned, answers.items), "K": floors.constant(learned, answers.items)}
+    facts = {
+        "split": "test",
+        "profile": "fast" if fast else "full",
+        "systems": list(completions),
+        "bar": dict(bar or {}),  # as it was given: a share read twice would be another bar
+        "metrics": list(further),
+        "checker": checker,
+        "conflicts": "keep",
+        "near_threshold": NEAR,
+        "seed": 0,
+        "signature": {
+            "source": "completions read from a file",
+            "decoding": "not recorded",
+            "stops": "as the file says" if answers.stops_known else "not recorded; taken as finished",
+        },
+    }
+    parts = {"train": learned, "test": answers.asked}
+    manifest = {
+        "data": {
+            "hash": splits.data_digest(parts),
+            "rows": answers.rows,
+            "paths": [str(path), *([str(train)] if train else [])],
+        },
+        "scored": {
+            "completions": Digest.by("v1", _content_of(answers)),
+            "training file": train is not None,
+            "--checker": checker,
+            "--bar": dict(bar or {}),
+            "--metric": list(further),
+            "--fast": fast,
+        },
+    }
+    with _folder(output) as folder, _begun(folder, manifest) as run:
+        with run.session():
+            sealed.unseal(run, ("demonstrations.", *stored.GROWING, *stored.DERIVED))
+            write_jsonl(
+                run.demonstrations_path, (d.to_dict() | {"split": name} for name, part in parts.items() for d in part)
+            )
+            for system, written in completions.items():
+                write_jsonl(run.completions_path(system), map(asdict, written.values()))
+            stored.write_measurement(run, answers.items, facts)
+            if not run.looks:  # the same figures again choose nothing
+                run.look("test", "sft score")
+            card = stored.remeasure(run)
+        if output is not None:
+            from sft.reports.report import render
+
+            render(run)
+    return card, None if output is None else Run.open(output)
+
+
+@contextmanager
+def _folder(output: Path | None) -> Iterator[Path]:
+    """Where the run goes: ``output``, or a folder that is gone afterwards, so that both ways say the same."""
+    if output is not None:
+        yield output
+        return
+    with TemporaryDirectory(prefix="sft-score-") as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def _begun(folder: Path, facts: Mapping[str, dict[str, Any]]) -> Iterator[Run]:
+    """A new run in ``folder`` or, where the same input was scored there before, that run, to be made again."""
+    if not (folder / "manifest.json").exists():
+        with Run.create(folder, **facts) as run, _whole_or_not(run):
+            yield run
+        return
+    with Run.open(folder, writing=True) as run:
+        known = run.manifest.get("scored")
+        if not isinstance(known, dict):
+            raise RunError(f"{folder}: holds a run that was not made of these completions; name another folder")
+        same = facts["data"]["hash"].is_of(run.manifest.get("data", {}).get("hash"))
+        other = [*([] if same else ["references or training file"]), *differences(known, facts["scored"])]
+        if other:
+            raise RunError(
+                f"{folder}: holds the scorecard of another input ({', '.join(other)}); name another folder, or remove "
+                "this one"
+            )
+        yield run
+
+
+@contextmanager
+def _whole_or_not(run: Run) -> Iterator[None]:
+    """A run folder that an error leaves half-written goes again: nobody would know what it holds."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            for path in run.path.iterdir():  # all ours: a new run begins in an empty folder
+                path.unlink()
+            run.path.rmdir()
+        raise

@@ -1,0 +1,1 @@
+"""What experts wrote: read, select, split, audit, secrets."""

@@ -1,0 +1,267 @@
+"""Which demonstrations are trained on and which are held out, so that nothing held out can have leaked.
+
+A prompt group goes to one split by the hash of its name and the seed: the same in every process, in
+any order of rows, and unchanged when rows are appended. What cannot be grouped by name, prompts that nearly
+repeat each other, is looked for afterwards: a leak is refused with the offending pairs, or its training row is
+left out and counted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sft.demonstrations.demonstration import Demonstration, prompt_text
+from sft.demonstrations.near_duplicates import find_near
+from sft.errors import SplitError
+from sft.runs.hashes import Digest, fingerprint
+
+__all__ = [
+    "Leak",
+    "Splits",
+    "assign",
+    "check_manifest",
+    "data_digest",
+    "deduplicate",
+    "find_leaks",
+    "leak_error",
+    "split_digest",
+    "to_manifest",
+    "without_leaks",
+]
+
+NAMES = ("train", "validation", "test")
+
+Parts = Mapping[str, Sequence[Demonstration]]
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """Three sets of demonstrations that share no prompt and no group; train and test are not empty.
+
+    ``validation`` may be empty, when there is nothing to choose a checkpoint on. Raises ``SplitError``.
+    """
+
+    train: tuple[Demonstration, ...]
+    validation: tuple[Demonstration, ...]
+    test: tuple[Demonstration, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("train", "test"):
+            if not getattr(self, name):
+                raise SplitError(f"the {name} split is empty; it needs at least one demonstration")
+        homes: dict[str, str] = {}
+        for name in NAMES:
+            for demonstration in getattr(self, name):
+                for key in (f"prompt {demonstration.key}", f"group {demonstration.group}"):
+                    if homes.setdefault(key, name) != name:
+                        raise SplitError(
+                            f"{demonstration.address}: its {key.partition(' ')[0]} is in {homes[key]} and in {name}; "
+                            "each may be in one split only"
+                        )
+
+    @property
+    def parts(self) -> dict[str, tuple[Demonstration, ...]]:
+        """Split name -> its demonstrations."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
+def assign(
+    demonstrations: Iterable[Demonstration], *, validation: float, test: float, seed: int
+) -> dict[str, list[Demonstration]]:
+    """Every demonstration in the split of its group. ``validation`` and ``test``: shares of all groups.
+
+    A group's split depends on its name and the seed alone, so small sets miss the shares by chance.
+    Raises ``SplitError`` when a split that was asked for stays empty.
+    """
+    parts: dict[str, list[Demonstration]] = {name: [] for name in NAMES}
+    homes: dict[str, str] = {}
+    for demonstration in demonstrations:
+        group = demonstration.group
+        home = homes.get(group)
+        if home is None:
+            place = _place(group, seed)
+            home = "test" if place < test else "validation" if place < test + validation else "train"
+            homes[group] = home
+        parts[home].append(demonstration)
+    asked = {"train": 1 - validation - test, "validation": validation, "test": test}
+    empty = [name for name, share in asked.items() if share > 0 and not parts[name]]
+    if empty:
+        needed = max(30, round(3 / min(share for share in asked.values() if share > 0)))
+        raise SplitError(
+            f"{len(homes)} different prompt group{'s' if len(homes) != 1 else ''} left the {' and the '.join(empty)} "
+            f"split empty (shares {', '.join(f'{name} {share:g}' for name, share in asked.items())}); "
+            f"gather more demonstrations (about {needed} groups or more), raise the share, or try another split.seed"
+        )
+    return parts
+
+
+def _place(group: str, seed: int) -> float:
+    """Where the group falls between 0 and 1."""
+    digest = hashlib.blake2b(f"{seed}\x00{group}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+def deduplicate(demonstrations: Sequence[Demonstration]) -> tuple[list[Demonstration], list[Demonstration]]:
+    """(the first of each, the repetitions): same prompt, completion, references and expert, word for word."""
+    seen: set[tuple[Any, ...]] = set()
+    kept: list[Demonstration] = []
+    repeated: list[Demonstration] = []
+    for d in demonstrations:
+        content = (d.prompt, d.completion, d.expert, d.references)
+        (repeated if content in seen else kept).append(d)
+        seen.add(content)
+    return kept, repeated
+
+
+# -- leaks ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """A demonstration that gives a held-out one away.
+
+    ``source`` is in the split named ``source_split`` (train, or validation for a test prompt), ``held_out`` in
+    ``split``. ``kind``: same prompt, same group or near-duplicate; ``similarity``: 1 for the first two.
+    """
+
+    source: Demonstration
+    held_out: Demonstration
+    source_split: str
+    split: str
+    kind: str
+    similarity: float
+
+    def __str__(self) -> str:
+        near = f" ({self.similarity:.0%} alike)" if self.kind == "near-duplicate" else ""
+        return (
+            f"{self.source.address} ({self.source_split}) and {self.held_out.address} ({self.split}): {self.kind}{near}"
+        )
+
+
+def find_leaks(parts: Parts, *, threshold: float = 0.8) -> list[Leak]:
+    """Every training demonstration, and every validation one, whose prompt is held out further down.
+
+    ``threshold``: word-shingle Jaccard similarity from which prompts are near-duplicates (see ``nearness``).
+    At most one leak per demonstration, the plainest kind first.
+    """
+    leaks: list[Leak] = []
+    # What all prompts say is no sign of a leak; a small split alone could not tell what that is.
+    everything = list({d.key: prompt_text(d.prompt) for name in NAMES for d in parts[name]}.values())
+    for index, source_split in enumerate(NAMES[:-1]):
+        held = [(d, name) for name in reversed(NAMES[index + 1 :]) for d in parts[name]]
+        if not held:
+            continue
+        exact: dict[tuple[str, str], tuple[Demonstration, str]] = {}
+        for d, name in reversed(held):
+            exact[("same prompt", d.key)] = exact[("same group", d.group)] = (d, name)
+        rest: list[Demonstration] = []
+        for d in parts[source_split]:
+            for kind in (("same prompt", d.key), ("same group", d.group)):
+                if kind in exact:
+                    leaks.append(Leak(d, exact[kind][0], source_split, exact[kind][1], kind[0], 1.0))
+                    break
+            else:
+                rest.append(d)
+        # One comparison per prompt, not per row: completions do not leak prompts.
+        texts = {d.key: prompt_text(d.prompt) for d in rest}
+        others = {d.key: (prompt_text(d.prompt), d, name) for d, name in reversed(held)}
+        chosen = list(others.values())
+        near = find_near(list(texts.values()), [text for text, _, _ in chosen], threshold, corpus=everything)
+        keys = list(texts)
+        found = {keys[pair.row]: pair for pair in near}
+        for d in rest:
+            if (pair := found.get(d.key)) is not None:
+                _, other, name = chosen[pair.other]
+                leaks.append(Leak(d, other, source_split, name, "near-duplicate", pair.similarity))
+    return leaks
+
+
+def leak_error(leaks: Sequence[Leak], *, shown: int = 10) -> SplitError:
+    """The refusal: how many, the first pairs, and the ways out."""
+    lines = [f"  {leak}" for leak in leaks[:shown]]
+    if 0 < shown < len(leaks):
+        lines.append(f"  ... and {len(leaks) - shown} more")
+    what = f"{len(leaks)} demonstration{'s' if len(leaks) != 1 else ''} would give held-out prompts away"
+    remedy = (
+        "set split.near_duplicates to remove to leave them out of training (counted in the ledger), give rows "
+        "that belong together one group, or mend the files"
+    )
+    return SplitError("\n".join([f"{what}:", *lines, remedy]) if lines else f"{what}; {remedy}")
+
+
+def without_leaks(parts: Parts, leaks: Iterable[Leak]) -> tuple[dict[str, list[Demonstration]], int]:
+    """The parts without the demonstrations that leak, and how many were left out. Test is never touched."""
+    gone = {id(leak.source) for leak in leaks}
+    kept = {name: [d for d in parts[name] if id(d) not in gone] for name in NAMES}
+    return kept, sum(len(parts[name]) - len(kept[name]) for name in NAMES)
+
+
+# -- the record -------------------------------------------------------------------------------------------
+
+
+def to_manifest(splits: Splits, **facts: Any) -> dict[str, Any]:
+    """What ``split.json`` records: ``facts`` (seed, shares), counts, and the ids of every split, sorted."""
+    ids = {name: sorted(d.id for d in part) for name, part in splits.parts.items()}
+    return {
+        **facts,
+        "counts": {name: len(part) for name, part in ids.items()},
+        "data_hash": data_digest(splits.parts),
+        "ids": ids,
+    }
+
+
+def data_digest(parts: Parts) -> Digest:
+    """One hash of all demonstrations, whatever their order: of ids and contents.
+
+    Two rules came before: of ids alone, and, where a clone of elsewhere was judged, of contents in order.
+    """
+    every = [d for part in parts.values() for d in part]
+    return Digest.by(
+        "v2",
+        fingerprint(sorted(f"{d.id} {d.content_hash}" for d in every)),
+        {
+            "v1": lambda: fingerprint(sorted(d.id for d in every)),
+            "v1 elsewhere": lambda: fingerprint(
+                [[d.to_dict(content_only=True) for d in parts.get(name, ())] for name in ("train", "test")]
+            ),
+        },
+    )
+
+
+def split_digest(split: Mapping[str, Any], data: Digest) -> Digest:
+    """One hash of ``split.json`` as a whole; in it stands the hash of the ``data``, by whichever rule."""
+
+    def by(known: str) -> str:
+        return fingerprint({**split, "data_hash": known})
+
+    return Digest.by("v2", by(data.value), {"v1": lambda: by(data.by_rule("v1"))})
+
+
+def check_manifest(recorded: Mapping[str, Any], splits: Splits) -> None:
+    """Raise ``SplitError`` saying what differs, unless ``splits`` is the split on record."""
+    present = to_manifest(splits)["ids"]
+    known = recorded.get("ids")
+    if known == present:
+        return
+    if not isinstance(known, Mapping) or not all(isinstance(known.get(name), list) for name in NAMES):
+        raise SplitError("split.json: holds no split; restore it from a copy, or start a new run")
+    before = {i: name for name in NAMES for i in known[name]}
+    after = {i: name for name in NAMES for i in present[name]}
+    added, removed = after.keys() - before.keys(), before.keys() - after.keys()
+    moved = [i for i in after.keys() & before.keys() if after[i] != before[i]]
+    changes = [
+        f"1 demonstration {one}" if len(group) == 1 else f"{len(group)} demonstrations {many}"
+        for group, one, many in (
+            (added, "was added", "were added"),
+            (removed, "is gone", "are gone"),
+            (moved, "changed sides", "changed sides"),
+        )
+        if group
+    ] or ["rows were repeated or lost"]
+    raise SplitError(
+        f"split.json: the split is not the one on record ({', '.join(changes)}); "
+        "use the data it was made from, or start a new run"
+    )

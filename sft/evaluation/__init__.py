@@ -1,0 +1,1 @@
+"""Policies act on held-out prompts, and it is written down."""

@@ -1,0 +1,303 @@
+"""Letting the policies act and writing down what they do: every file of a run that a model is needed for.
+
+The base's work comes first, because the clone takes its weights over. Each file is made row by row
+(``shared_rows``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sft.demonstrations.demonstration import Demonstration, HeldOut
+from sft.errors import DemonstrationsError, UserError
+from sft.evaluation import probe_inputs
+from sft.evaluation.shared_rows import Row, fill, missing, open_own, settle
+from sft.policies.generation import Beside, Draws, complete, score
+from sft.policies.policy import Policy, cloned, policy_of
+from sft.policies.rendering import Rendered, Renderer, few_shot_prompt
+from sft.policies.weights import free_memory, is_adapter
+from sft.recipes import Recipe
+from sft.runs.processes import say
+from sft.runs.records import Completion, ControlWindow, Forced, OwnPath, PromptValue, TokenScores
+from sft.runs.run import Run
+
+__all__ = ["Subject", "Work", "record"]
+
+#: Held-out prompts from which the standard profile draws samples: fewer could not tell an impostor.
+SAMPLED_FROM = 100
+#: Rounds of samples that the full profile draws at least.
+FULL_ROUNDS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Who is measured, and on what.
+
+    ``tuned``: folder of the clone's adapter or full model; None where the recipe's model is itself the clone and
+    no base is known. ``train``: what the clone learned from, empty where that is not known. ``held_out``: what
+    experts wrote for prompts that it did not see; ``others``: the same of experts whom it was not fitted to.
+    ``facts``: what the signature should say beside the settings.
+    """
+
+    recipe: Recipe
+    renderer: Renderer
+    tuned: Path | None
+    train: Sequence[Demonstration]
+    held_out: Sequence[Demonstration]
+    others: Sequence[Demonstration] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The rows to be made. Ids are of prompts; ``experts``: prompt id -> the first reference after its prompt.
+
+    ``shown``: the demonstrations of B3; ``context``: tokens that prompt and completion may have together.
+    """
+
+    items: Sequence[HeldOut]
+    prompts: Mapping[str, list[int]]
+    experts: Mapping[str, Rendered]
+    train: Sequence[tuple[Demonstration, Rendered]]
+    shown: Sequence[Demonstration]
+    context: int
+    max_new_tokens: int
+    control: Mapping[str, str]
+
+
+class _Policies:
+    """The base and its clone, each loaded when something of it is missing, and one of them at a time."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+        self._base: Policy | None = None
+        self._tuned: Policy | None = None
+
+    def base(self) -> Policy:
+        """The base; to be asked for before the clone is."""
+        if self._base is None:
+            self._base = policy_of(self._subject.recipe, None, self._subject.renderer)
+        return self._base
+
+    def tuned(self) -> Policy:
+        """The clone; the base is gone from here on."""
+        if self._tuned is None:
+            base, self._base = self._base, None
+            folder = self._subject.tuned
+            if base is not None and folder is not None and is_adapter(folder):
+                self._tuned = cloned(base, folder)
+            else:
+                del base  # let go of the other weights first
+                self._tuned = policy_of(self._subject.recipe, folder, self._subject.renderer)
+        return self._tuned
+
+
+def record(run: Run, subject: Subject, work: Work, profile: str) -> tuple[list[str], list[str]]:
+    """Make what is missing for ``profile``; the systems that wrote for every prompt, and those with token scores."""
+    asked = subject.recipe.fidelity.systems
+    bases = [system for system in ("B0", "B3") if system in asked and subject.tuned is not None]
+    if "B3" in bases and not work.shown:
+        if subject.train:
+            say(f"evaluate  left out: B3; beside the prompts no demonstration fits into {work.context} tokens")
+        bases.remove("B3")
+    rest = profile != "fast"
+    recorder = _Recorder(run, subject, work)
+    wrote, scored = [], []
+    for system in bases:
+        on_file = not recorder.unwritten(system)
+        if rest or on_file:
+            recorder.write(system)
+            wrote.append(system)
+        if rest or not recorder.unscored(system):
+            recorder.score(system)
+            scored.append(system)
+        free_memory()  # a system's cache is its own: the next one's would come on top
+    if rest and subject.tuned is not None:
+        recorder.control("base")
+        recorder.prompt_values()
+    completions = recorder.write("tuned")
+    recorder.score("tuned")
+    if rest:
+        recorder.own_paths(completions)
+        if subject.tuned is not None:
+            recorder.control("tuned")
+    for number in range(_rounds(subject, work, profile)):
+        recorder.sample(number)
+    if profile == "full":
+        recorder.force()
+    return ["tuned", *wrote], ["tuned", *scored]
+
+
+def _rounds(subject: Subject, work: Work, profile: str) -> int:
+    """Rounds of samples that ``profile`` draws."""
+    samples = subject.recipe.fidelity.samples
+    if profile == "full":
+        return max(FULL_ROUNDS, samples)
+    return samples if profile == "standard" and len(work.items) >= SAMPLED_FROM else 0
+
+
+class _Recorder:
+    """Makes the files of one measurement, one method a file; what is on file is not made again."""
+
+    def __init__(self, run: Run, subject: Subject, work: Work) -> None:
+        self._run, self._subject, self._work = run, subject, work
+        self._policies = _Policies(subject)
+        self._ids = list(work.prompts)
+
+    def _policy(self, system: str) -> Policy:
+        return self._policies.tuned() if system == "tuned" else self._policies.base()
+
+    def _prompts(self, system: str) -> Mapping[str, Sequence[int]]:
+        """What ``system`` is asked with: the prompt, for B3 after its demonstrations."""
+        if system != "B3":
+            return self._work.prompts
+        prompts = [few_shot_prompt(self._work.shown, item.prompt) for item in self._work.items]
+        return dict(zip(self._ids, self._subject.renderer.prompt_ids_all(prompts), strict=True))
+
+    def _complete(
+        self,
+        policy: Policy,
+        prompts: Mapping[str, Sequence[int]],
+        draws: Draws | None = None,
+        beside: Beside | None = None,
+    ) -> Iterator[Completion]:
+        """Where the context ends, fewer new tokens than ``max_new_tokens``."""
+        work = self._work
+        room = {key: min(work.max_new_tokens, work.context - len(ids)) for key, ids in prompts.items()}
+        size = self._subject.recipe.fidelity.batch_size
+        for most in sorted(set(room.values()), reverse=True):
+            alike = {key: ids for key, ids in prompts.items() if room[key] == most}
+            yield from complete(policy, alike, max_new_tokens=most, batch_size=size, draws=draws, beside=beside)
+
+    def unwritten(self, system: str) -> list[str]:
+        """Prompts that ``system`` has not written for."""
+        return missing(self._run.completions_path(system), self._ids)
+
+    def unscored(self, system: str) -> list[str]:
+        """Prompts whose expert ``system`` has not scored."""
+        return missing(self._run.token_scores_path(system), self._ids)
+
+    def write(self, system: str) -> dict[str, Completion]:
+        """Greedy completions; teacher-forced scores come with them as far as the policy's kind allows."""
+        if not self.unwritten(system):
+            say(f"evaluate  reused: what {system} wrote for {len(self._ids)} prompts")
+        scores = self._run.token_scores_path(system)
+        settle(scores)
+        unscored = set(self.unscored(system))
+
+        def make(todo: list[str]) -> Iterator[Completion]:
+            prompts = self._prompts(system)
+            ids = {key: self._work.experts[key].completion_ids for key in todo if key in unscored}
+            with open_own(scores) as file:
+                beside = Beside(ids, self._sizes(), lambda found: file.append(asdict(found)))
+                asked = {key: prompts[key] for key in todo}
+                yield from self._complete(self._policy(system), asked, beside=beside)
+
+        rows = fill(self._run.completions_path(system), f"write {system}", self._ids, make)
+        return {row["id"]: Completion(**row | {"ids": tuple(row["ids"])}) for row in rows}
+
+    def score(self, system: str) -> None:
+        """Teacher-forced scores of the first reference, where they did not come with the completions."""
+
+        def make(todo: list[str]) -> Iterator[TokenScores]:
+            prompts = self._prompts(system)
+            rows = {key: probe_inputs.after(prompts[key], self._work.experts[key].completion_ids) for key in todo}
+            return score(self._policy(system), rows, self._sizes(), batch_size=probe_inputs.SCORED_AT_ONCE)
+
+        fill(self._run.token_scores_path(system), f"score {system}", self._ids, make)
+
+    def _sizes(self) -> dict[str, int]:
+        """UTF-8 bytes of the first references."""
+        return {item.id: len(item.references[0].encode("utf-8")) for item in self._work.items}
+
+    def sample(self, number: int) -> None:
+        """Round ``number`` of the clone's completions at temperature 1."""
+        draws = (self._subject.recipe.fidelity.seed, number)
+
+        def make(todo: list[str]) -> Iterator[Completion]:
+            return self._complete(self._policies.tuned(), {key: self._work.prompts[key] for key in todo}, draws)
+
+        fill(self._run.samples_path(number), f"sample {number + 1}", self._ids, make)
+
+    def own_paths(self, completions: Mapping[str, Completion]) -> None:
+        """The clone's own completions, token by token, beside those of all experts."""
+
+        def make(todo: list[str]) -> Iterator[OwnPath]:
+            wanted = set(todo)
+            items = [item for item in self._work.items if item.id in wanted]
+            references = _reference_ids(self._subject.renderer, items)
+            own = {key: completions[key] for key in todo}
+            return probe_inputs.own_paths(self._policies.tuned(), self._work.prompts, own, references)
+
+        fill(self._run.own_path_path, "own path", self._ids, make)
+
+    def force(self) -> None:
+        """How the clone goes on where the first part of the expert's completion is given."""
+        texts = {item.id: item.references[0] for item in self._work.items}
+        renderer = self._subject.renderer
+
+        def make(todo: list[tuple[str, float]]) -> Iterator[Forced]:
+            cuts = {
+                (key, share): probe_inputs.cut(renderer, texts[key], self._work.experts[key].completion_ids, share)
+                for key, share in todo
+            }
+            policy = self._policies.tuned()
+            return probe_inputs.forced(renderer, self._work.prompts, cuts, lambda given: self._complete(policy, given))
+
+        keys = [(key, share) for share in probe_inputs.SHARES for key in self._ids]
+        fill(self._run.forced_path("tuned"), "force tuned", keys, make, lambda row: (row["id"], row["share"]))
+
+    def control(self, policy: str) -> None:
+        """Plain control texts under the "base" or the "tuned" policy."""
+        pieces: dict[tuple[str, int], probe_inputs.Window] = {}
+        for name, text in self._work.control.items():
+            found = probe_inputs.windows(
+                self._subject.renderer, text, size=min(probe_inputs.WINDOW_TOKENS, self._work.context - 1)
+            )
+            if not found:
+                raise UserError(f"fidelity.control: {name}: is one token long; name a file with a page or more")
+            pieces |= {(name, window.number): window for window in found}
+
+        def make(todo: list[tuple[str, int]]) -> Iterator[ControlWindow]:
+            return probe_inputs.control_windows(self._policy(policy), {key: pieces[key] for key in todo})
+
+        def key(row: Row) -> tuple[str, int]:
+            return row["text"], row["window"]
+
+        if pieces:
+            fill(self._run.control_path(policy), f"control {policy}", list(pieces), make, key)
+
+    def prompt_values(self) -> None:
+        """What reading the prompt tells the base about training completions."""
+        planned = probe_inputs.readings(self._work.train, self._work.context)
+
+        def make(todo: list[str]) -> Iterator[PromptValue]:
+            return probe_inputs.prompt_values(self._policies.base(), {key: planned[key] for key in todo})
+
+        if planned:
+            fill(self._run.prompt_values_path, "value prompts", list(planned), make)
+
+
+def _reference_ids(renderer: Renderer, items: Sequence[HeldOut]) -> dict[str, list[tuple[int, ...]]]:
+    """Ids of everything the experts wrote, stop token included; what this tokenizer cannot write is left out."""
+    rows = [(item.id, Demonstration(item.prompt, text)) for item in items for text in item.references]
+
+    def rendered(some: Sequence[tuple[str, Demonstration]]) -> list[tuple[str, tuple[int, ...]]]:
+        made = renderer.render_all([demonstration for _, demonstration in some])[0]
+        return [(key, row.completion_ids) for (key, _), (_, row) in zip(some, made, strict=True)]
+
+    try:
+        pairs = rendered(rows)
+    except DemonstrationsError:  # of several references only the first was looked at before
+        pairs = []
+        for row in rows:
+            with suppress(DemonstrationsError):
+                pairs += rendered([row])
+    found: dict[str, list[tuple[int, ...]]] = {item.id: [] for item in items}
+    for key, ids in pairs:
+        found[key].append(ids)
+    return found

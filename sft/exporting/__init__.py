@@ -1,9 +1,0 @@
-"""Handing a clone on in the shapes that other programs load: merged weights, and GGUF for llama.cpp and Ollama.
-
-Nothing is half-written, nothing overwritten, and everything is read back and compared with the run's own clone.
-"""
-
-from sft.exporting.gguf_files import Gguf, export_gguf
-from sft.exporting.merging import Merged, export_merged
-
-__all__ = ["Gguf", "Merged", "export_gguf", "export_merged"]

@@ -1,0 +1,1 @@
+"""From what is on file to a scorecard, a verdict, a comparison."""

@@ -1,0 +1,185 @@
+"""The one thing to do next: the most fundamental failure first, then what would close the most of the distance."""
+
+from __future__ import annotations
+
+import math
+
+from sft.fidelity.conventions import (
+    CLONED_AUC,
+    CLONED_LENGTH,
+    CLONED_PROMPTS,
+    CLONED_STOP,
+    Evidence,
+    above_zero,
+    percent,
+)
+from sft.fidelity.scorecard import RUNGS, Guardrail, Stratum
+
+__all__ = ["next_step"]
+
+_LONGER = "train longer: the validation loss was still falling when the steps ended (training.num_train_epochs)"
+_GUARDRAIL_STEPS = {
+    "not stopping": "check with `sft preview` that the stop token is supervised, and that no completion "
+    "is cut by max_length; then train again",
+    "empty": "look at the empty completions in the report: a stop token at the very start of training "
+    "completions, or a template that differs between training and generation, can make a clone mute",
+    "unscored": "run `sft evaluate` again to write the missing completions; a judgement over the rest "
+    "would choose its own prompts",
+    "contamination": "fix the data: take training prompts that nearly repeat a held-out one away "
+    "(split.near_duplicates: remove) and train again; a clone cannot be judged on what it may have read",
+    "verbatim copies": "stop earlier, or gather more demonstrations: the clone repeats its training completions "
+    "word for word more often than the expert does",
+    "forgetting": "train at a lower learning rate or for fewer steps: plain text surprises the clone more than the "
+    "base model, beyond the limit",
+}
+_FLOOR_STEPS = {
+    "B0": "check that the training loss falls (log.jsonl); then train longer or at a higher learning rate",
+    "B3": "on these prompts the base model did as well with three demonstrations: train for more epochs "
+    "or at a higher learning rate, or gather more demonstrations",
+    "R": "on these prompts looking the answer up did as well: train for more epochs, and see in the report whether the "
+    "held-out prompts resemble training prompts closely",
+    "K": "on these prompts one constant completion did as well: look at the worst completions in the report, train "
+    "longer, and check with `sft preview` that the prompt is in what the model sees",
+    "P": "on these prompts copying the prompt did as well: see in the report whether the clone does just that; train "
+    "longer, or measure what the expert changes with exact_match as a bar",
+}
+#: What is mended before anything else, and in this order.
+_ORDER = ("unscored", "contamination", "empty", "not stopping", "verbatim copies", "forgetting")
+#: Share of flagged training completions from which the prompts, not their number, are the first thing to mend.
+MANY_GAPS = 0.25
+
+
+def next_step(rung: str, evidence: Evidence) -> str:
+    """What to do next, as one sentence without its full stop."""
+    red = {guardrail.name: guardrail for guardrail in evidence.guardrails if guardrail.red}
+    for name in (*_ORDER, *(set(red) - set(_ORDER))):
+        if name in red:
+            return _mend(red[name], evidence)
+    if evidence.imitation is None:
+        return (
+            "score the expert's completions under the base model and the clone, with `sft evaluate` on the policies "
+            "themselves: completions alone cannot carry a verdict"
+        )
+    if rung in RUNGS[:2]:
+        return _show_a_gain(evidence)
+    if rung in RUNGS[3:]:
+        return "hand it on, with `sft push` or `sft export`"
+    return _close_the_distance(evidence)
+
+
+def _mend(guardrail: Guardrail, evidence: Evidence) -> str:
+    if guardrail.name == "not stopping" and evidence.curve == "falling":
+        return f"{_LONGER}; a clone that has not finished learning may not know yet where to stop"
+    return _GUARDRAIL_STEPS.get(guardrail.name, guardrail.meaning)
+
+
+def _show_a_gain(evidence: Evidence) -> str:
+    """Below "learned": a gain that is not shown, or not there."""
+    best = evidence.best
+    value, seen = best.estimate.value, best.smallest_visible
+    if seen is None:
+        return "hold out prompts of at least 20 different groups"
+    if above_zero(best.estimate, best.p_value) and evidence.missing:
+        return f"measure the shortcuts left out: {', '.join(evidence.missing)}"
+    if evidence.curve == "falling" and value < seen:
+        return _LONGER
+    if 0 < value < seen:
+        needed = math.ceil(evidence.n * (seen / value) ** 2)
+        return (
+            f"hold out more prompts: about {needed} of them are needed to see a gain of {value:.1f}, "
+            f"there are {evidence.n}; more demonstrations may widen the gain itself"
+        )
+    if value <= 0:
+        same = [gain.floor for gain in evidence.gains if gain.estimate.value == gain.smallest_visible == 0]
+        return _FLOOR_STEPS[same[0] if same else best.floor]
+    return (
+        "check that the loss on validation falls (log.jsonl): the completions are closer to the "
+        "expert's, yet the expert's own words are not shown to be likelier than under the base model"
+    )
+
+
+def _close_the_distance(evidence: Evidence) -> str:
+    """From "learned" upwards: more training, other data, or more of it, and where."""
+    closure = evidence.closure
+    if closure is not None and closure.finding == "cloned":
+        return _look_like_one(evidence)
+    if closure is not None and closure.share.low is None:
+        return (
+            "settle on one expert: on these prompts experts are not shown to agree with each other better than a "
+            "shortcut does, so there is no distance to measure a clone by; choose one (demonstrations.expert), or have "
+            "them agree on a manner"
+        )
+    if evidence.curve == "falling":
+        return _LONGER
+    if closure is not None and closure.finding == "undecided" and (closure.share.high or 0) > 1:
+        return (
+            f"hold out more prompts that two experts answered: {closure.expert.n} cannot tell whether any distance to "
+            "another expert is left"
+        )
+    gaps = evidence.gaps
+    if gaps is not None and gaps.share.low is not None and gaps.share.low > MANY_GAPS:
+        return (
+            f"look at the training completions that reading the prompt makes no likelier, {percent(gaps.share)} of "
+            "them (see what the prompts tell of the completions): where the expert drew on something that the prompt "
+            "does not say, put it there"
+        )
+    where = _weakest(evidence)
+    asked = f", for a start of the kind with the lowest score: {where.label} ({where.by})" if where is not None else ""
+    stop = " rather than more steps: the validation loss rose towards the end" if evidence.curve == "rose" else ""
+    if closure is not None:
+        return f"gather more demonstrations{stop}{asked}, and run again, until the distance to another expert closes"
+    if evidence.bar:
+        like = asked or " of the kind of the worst ten in the report, but not those, which are held out"
+        return f"gather more demonstrations{stop}{like}"
+    return "have a second expert answer the held-out prompts, or set fidelity.bar to what you need"
+
+
+def _look_like_one(evidence: Evidence) -> str:
+    """As close as another expert, prompt by prompt: what keeps it from being called cloned all the same."""
+    closure, sampled, control = evidence.closure, evidence.impostor.get("sampled"), evidence.impostor.get("experts")
+    assert closure is not None
+    if closure.expert.n < CLONED_PROMPTS:
+        return f"hold out more prompts that two experts answered: there are {closure.expert.n} of {CLONED_PROMPTS}"
+    if sampled is None or control is None:
+        return "draw samples of the clone for the impostor test: `sft evaluate` with fidelity.samples of 1 or more"
+    if sampled.low is not None and sampled.low > 0.5 and sampled.high is not None and sampled.high >= CLONED_AUC:
+        more = "gather more demonstrations" if evidence.curve != "falling" else "train longer"
+        return (
+            f"look at what gives it away, then {more}: prompt by prompt it has gone most of the way to another expert, "
+            "but a classifier tells its samples from the experts' (compare how both repeat, vary and stop, in the "
+            "report)"
+        )
+    if control.low is not None and control.low > 0.5:
+        return (
+            "settle on one expert (demonstrations.expert): a classifier tells one expert from another, so whether it "
+            "tells the clone from them proves nothing"
+        )
+    wrong = _off_limits(evidence)
+    if wrong:
+        return f"mend its {wrong}: see in the report how long its completions are beside the experts'"
+    return (
+        "hold out more prompts that two experts answered: nothing is shown to be wrong with the clone, but the "
+        "intervals named above are too wide to show that it is cloned"
+    )
+
+
+def _off_limits(evidence: Evidence) -> str:
+    """Which of length and stops is shown to be outside its limit; "" where the intervals do not show either."""
+    stops, length = evidence.tuned.get("stop_rate"), evidence.tuned.get("length_ratio")
+    low, high = CLONED_LENGTH
+    found = []
+    if length is not None and length.low is not None and length.high is not None:
+        found += ["length"] if length.high < low or length.low > high else []
+    if stops is not None and stops.high is not None and stops.high < CLONED_STOP:
+        found.append("stops")
+    return " and its ".join(found)
+
+
+def _weakest(evidence: Evidence) -> Stratum | None:
+    """The part of the prompts whose score lies clearly below the whole's; the lowest of them.
+
+    A start and no finding: a part that leaves more to choose scores lower with a perfect clone, too.
+    """
+    whole = evidence.tuned[evidence.headline].value
+    low = [s for s in evidence.strata if s.score.high is not None and s.score.high < whole]
+    return min(low, key=lambda stratum: stratum.score.value, default=None)

@@ -1,0 +1,103 @@
+"""The nouns of a comparison."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sft.fidelity.scorecard import Gain
+from sft.metrics.estimate import Estimate
+
+__all__ = ["LEVEL", "NOTE", "Comparison", "Contender", "Pair"]
+
+#: Adjusted p-values up to this one tell a pair apart.
+LEVEL = 0.05
+NOTE = (
+    "This speaks of these checkpoints. The same recipe trained with another seed gives another checkpoint, so a claim "
+    "about a recipe needs at least three training seeds of each."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One run: its clone's headline ``score`` and what else its scorecard says.
+
+    ``gain``: over the best shortcut; ``bits``: bits per byte of the expert's completions, stop token included.
+    ``looks``: how often the test split was looked at.
+    """
+
+    name: str
+    path: str
+    score: Estimate
+    gain: Gain
+    bits: Estimate | None
+    stop_rate: Estimate | None
+    rung: str
+    looks: int
+    split: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """``first`` minus ``second`` on the ``difference.n`` prompts that both were scored on, in headline points.
+
+    ``bits``: the same in bits per byte, so below 0 ``first`` finds the expert's words likelier; None where either has
+    no token scores. ``p_value``: two-sided sign flip; ``adjusted``: Holm's over all pairs. ``smallest_visible``: the
+    difference that these prompts would have shown with 80 % probability, by the verdict's rule of power at the level
+    of Holm's first step (``intervals.smallest_visible_gain``); None where they can show nothing.
+    ``closer``: the name of the run shown to be closer to the expert, "" where the two are not told apart.
+    ``differs``: keys of the recipes in which the two differ.
+    """
+
+    first: str
+    second: str
+    difference: Estimate
+    bits: Estimate | None
+    p_value: float
+    adjusted: float
+    smallest_visible: float | None
+    closer: str
+    differs: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """The verdict on this pair."""
+        if self.closer:
+            return f"{self.closer} is closer"
+        if self.smallest_visible is None:
+            return "not told apart (prompts of so few groups can show no difference)"
+        if round(self.smallest_visible, 9) == 0:
+            return "not told apart (the two differ by the same on every prompt)"
+        return f"not told apart (smallest visible difference {self.smallest_visible:.1f} points)"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Runs side by side, and every pair of them. ``n`` prompts in ``clusters``; ``notes``: what to know besides."""
+
+    headline: str
+    n: int
+    clusters: int
+    contenders: tuple[Contender, ...]
+    pairs: tuple[Pair, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """What the whole comes to, in a few words."""
+        if len(self.pairs) == 1:
+            return self.pairs[0].words.partition(" (")[0]
+        apart = sum(bool(pair.closer) for pair in self.pairs)
+        return f"{apart or 'none'} of {len(self.pairs)} pairs told apart"
+
+    @property
+    def sentence(self) -> str:
+        """Every pair's verdict, in words."""
+        return ". ".join(f"{pair.first} and {pair.second}: {pair.words}" for pair in self.pairs[:6]) + (
+            "." if len(self.pairs) <= 6 else f". And {len(self.pairs) - 6} pairs more."
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        pairs = [asdict(pair) | {"words": pair.words} for pair in self.pairs]
+        return asdict(self) | {"pairs": pairs, "level": LEVEL, "note": NOTE}

@@ -1,0 +1,156 @@
+"""What a verdict rests on, and the conventions it is read by: limits and margins, declared here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sft.demonstrations.conflicts import Conflicts
+from sft.errors import UserError
+from sft.fidelity.scorecard import SYSTEMS, Closure, Gain, Gaps, Guardrail, Stratum
+from sft.metrics.estimate import Estimate
+from sft.recipes.fields import SHARES
+
+__all__ = [
+    "CLONED_AUC",
+    "CLONED_LENGTH",
+    "CLONED_PROMPTS",
+    "CLONED_STOP",
+    "FLOORS",
+    "GUARDRAIL_LIMITS",
+    "LEVEL",
+    "MARGIN",
+    "METRIC_WORDS",
+    "Evidence",
+    "above_zero",
+    "bar_points",
+    "named",
+    "percent",
+    "span",
+]
+
+#: The shortcuts a clone has to beat, every one of them.
+FLOORS = ("B0", "B3", "R", "K", "P")
+#: One-sided level of the sign-flip test.
+LEVEL = 0.05
+#: Guardrail -> largest value that is not red; "verbatim copies" is held to the experts' own instead.
+GUARDRAIL_LIMITS = {"not stopping": 0.05, "empty": 0.01, "unscored": 0.01, "contamination": 0.01, "forgetting": 0.05}
+#: Conventions of "cloned, within the margin": share of the distance to another expert; prompts with two experts;
+#: upper bound of the impostor AUC; lower bound of the stop rate; what the length ratio's interval must lie within.
+MARGIN = 0.8
+CLONED_PROMPTS = 250
+CLONED_AUC = 0.60
+CLONED_STOP = 0.95
+CLONED_LENGTH = (0.9, 1.1)
+#: Metric -> how a sentence calls its points.
+METRIC_WORDS = {
+    "chrf": "chrF",
+    "chrf2": "chrF2",
+    "rouge_l": "ROUGE-L",
+    "token_f1": "token F1",
+    "edit_similarity": "edit similarity",
+    "exact_match": "exact match",
+    "exact_match_normalised": "normalised exact match",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a verdict rests on.
+
+    ``gains``: over each floor measured. ``imitation``: bits per byte of the better base minus the clone's,
+    with the one-sided ``imitation_p``. ``tuned``: metric -> the clone's estimate, stop rate and length ratio among
+    them. ``bar``: metric -> (the clone's estimate, the bar in points). ``closure``: where another expert is known.
+    ``impostor``: comparison -> AUC. ``curve``: how the validation loss ended ("falling", "rose", "flat" or "").
+    """
+
+    headline: str
+    n: int
+    clusters: int
+    gains: tuple[Gain, ...]
+    imitation: Estimate | None
+    imitation_p: float | None
+    guardrails: tuple[Guardrail, ...]
+    tuned: Mapping[str, Estimate]
+    bar: Mapping[str, tuple[Estimate, float]]
+    closure: Closure | None = None
+    impostor: Mapping[str, Estimate] = field(default_factory=dict)
+    curve: str = ""
+    strata: tuple[Stratum, ...] = ()
+    gaps: Gaps | None = None
+    conflicts: Conflicts | None = None
+
+    @property
+    def best(self) -> Gain:
+        """The gain over the best floor."""
+        return min(self.gains, key=lambda gain: gain.estimate.value)
+
+    @property
+    def missing(self) -> list[str]:
+        """Floors that were not measured."""
+        return [floor for floor in FLOORS if floor not in {gain.floor for gain in self.gains}]
+
+    @property
+    def likelier(self) -> bool:
+        """Whether the clone clearly finds the expert's own words likelier than the better base does."""
+        if self.imitation is None or self.imitation_p is None:
+            return False
+        return above_zero(self.imitation, self.imitation_p)
+
+    @property
+    def several_experts(self) -> bool:
+        """Whether more than half of the prompts were answered by several experts."""
+        return self.closure is not None and 2 * self.closure.expert.n > self.n
+
+
+def bar_points(bar: Mapping[str, float]) -> dict[str, float]:
+    """A user's bar in points, each read on its metric's own scale.
+
+    Exact matches are shares: ``exact_match: 0.95``, and 95 can only be meant as the same in points. All other metrics
+    are in points, and ``chrf: 1`` is refused: whoever writes it means every point there is, or a bar that anything
+    clears. Raises ``UserError`` for that, for a metric that does not exist and for a value outside the scale.
+    """
+    points: dict[str, float] = {}
+    for name, value in bar.items():
+        if name not in METRIC_WORDS:
+            known = ", ".join(METRIC_WORDS)
+            raise UserError(f"fidelity.bar: there is no metric {name!r}; choose from {known}")
+        if name in SHARES:
+            if not 0 < value <= 100:
+                raise UserError(f"fidelity.bar: {name} is {value:g}, and no share of prompts; write 0.95 for 95 in 100")
+            points[name] = 100.0 * value if value <= 1 else float(value)
+        elif not 1 < value <= 100:
+            wanted = f"{100 * value:g}" if 0 < value <= 1 else "60"
+            raise UserError(
+                f"fidelity.bar: {name} is {value:g}, but it is read in points above 1 up to 100; write {name} {wanted}"
+            )
+        else:
+            points[name] = float(value)
+    return points
+
+
+def above_zero(estimate: Estimate, p_value: float) -> bool:
+    """Whether there is evidence of a gain: interval above 0, and sign-flip p at most 5 %."""
+    return estimate.low is not None and estimate.low > 0 and p_value <= LEVEL
+
+
+def span(estimate: Estimate, digits: int = 1, sign: float = 1.0, unit: str = "") -> str:
+    """``4.9 [2.2, 7.7]``, or the value alone where it has no interval; ``sign=-1`` turns it around."""
+    value = f"{sign * estimate.value:.{digits}f}"
+    if estimate.low is None or estimate.high is None:
+        return value + unit
+    low, high = sorted((sign * estimate.low, sign * estimate.high))
+    return f"{value} [{low:.{digits}f}, {high:.{digits}f}]{unit}"
+
+
+def percent(estimate: Estimate) -> str:
+    """A share as ``47 % [25, 69]``."""
+    scaled = [None if v is None else 100 * v for v in (estimate.value, estimate.low, estimate.high)]
+    if scaled[1] is None or scaled[2] is None:
+        return f"{scaled[0]:.0f} %"
+    return f"{scaled[0]:.0f} % [{scaled[1]:.0f}, {scaled[2]:.0f}]"
+
+
+def named(system: str) -> str:
+    """A system with what it is in plain words."""
+    return f"{system} ({SYSTEMS.get(system, system)})"

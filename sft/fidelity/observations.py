@@ -1,0 +1,40 @@
+"""Everything that a scorecard is computed from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sft.demonstrations.demonstration import Demonstration, HeldOut
+from sft.runs.records import Completion, ControlWindow, Forced, OwnPath, PromptValue, TokenScores
+
+__all__ = ["Observations"]
+
+
+@dataclass(frozen=True, slots=True)
+class Observations:
+    """Everything a scorecard is computed from. Mappings are system -> held-out id -> what was observed.
+
+    ``train``: the demonstrations the clone learned from; empty where they are not known. ``samples``: the clone's
+    completions at temperature 1, one mapping (id -> completion) a round. ``forced``: system -> rows.
+    ``control``: "base" and "tuned" -> windows. ``contaminated``: held-out ids with a near-duplicate left in training;
+    None where nobody looked. ``checker``: how an answer is judged right (see ``probes.checkers``); "" for none.
+    ``curve``: how validation loss ended: "falling", "rose", "flat", or "" where it was not measured.
+    ``metrics``: ``evaluate`` modules beside ours.
+    ``conflicts``: what the recipe did where experts contradict each other ("keep", "majority", or an expert's name).
+    """
+
+    held_out: Sequence[HeldOut]
+    completions: Mapping[str, Mapping[str, Completion]]
+    token_scores: Mapping[str, Mapping[str, TokenScores]] = field(default_factory=dict)
+    train: Sequence[Demonstration] = ()
+    samples: Sequence[Mapping[str, Completion]] = ()
+    forced: Mapping[str, Sequence[Forced]] = field(default_factory=dict)
+    own_path: Mapping[str, OwnPath] = field(default_factory=dict)
+    control: Mapping[str, Sequence[ControlWindow]] = field(default_factory=dict)
+    prompt_values: Sequence[PromptValue] = ()
+    contaminated: frozenset[str] | None = None
+    checker: str = ""
+    curve: str = ""
+    conflicts: str = "keep"
+    metrics: Sequence[str] = ()

@@ -1,0 +1,13 @@
+"""Probes: what a scorecard says beside its headline, each a function from observations to a noun of ``scorecard``.
+
+Arithmetic only: no model, no network, no draw without a seed. A probe that has nothing to measure raises
+:class:`Absent` with the reason, which the scorecard records in place of a figure.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Absent"]
+
+
+class Absent(Exception):
+    """There is nothing to measure; the message says why, as half a sentence ("the prompts have one expert each")."""

@@ -1,0 +1,282 @@
+"""What measuring left in a run, written and read back, and the whole scorecard from it: no model is needed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from sft.demonstrations import stored
+from sft.demonstrations.demonstration import Demonstration, HeldOut, Message, prompt_text
+from sft.demonstrations.near_duplicates import find_near
+from sft.errors import RunError
+from sft.fidelity.measure import measure
+from sft.fidelity.observations import Observations
+from sft.fidelity.probes.examples import corrections
+from sft.fidelity.probes.table import score_rows
+from sft.fidelity.scorecard import Scorecard
+from sft.runs import sealed
+from sft.runs.records import Completion, ControlWindow, Forced, OwnPath, PromptValue, TokenScores
+from sft.runs.run import Run, write_json, write_jsonl
+
+__all__ = [
+    "damaged",
+    "demand_untouched",
+    "observe",
+    "read_held_out",
+    "read_measurement",
+    "read_scorecard",
+    "remeasure",
+    "write_measurement",
+]
+
+T = TypeVar("T")
+_ROUND = re.compile(r"samples-\d+\.jsonl")
+
+#: A validation loss that fell by more than this share at its last measurement was still falling; one that ended
+#: higher than its lowest by more than the other has risen.
+STILL_FALLING, HAS_RISEN = 0.005, 0.02
+
+
+#: Beginnings of the names of files that a measurement adds rows to, and of those that it writes anew each time.
+GROWING = ("completions-", "token-scores-", "samples-", "forced-", "own-path", "control-", "prompt-values")
+DERIVED = ("held-out.", "measurement.", "scores.", "scorecard.", "corrections.")
+
+
+def write_measurement(run: Run, items: Sequence[HeldOut], facts: Mapping[str, Any]) -> None:
+    """Write down which prompts were measured and how: ``held-out.jsonl`` and ``measurement.json``.
+
+    ``facts``: split, profile, systems (whose completions count), scored (whose token scores do, if others), bar,
+    metrics, checker, conflicts, near_threshold, seed, signature.
+    """
+    sealed.unseal(run, DERIVED)
+    write_jsonl(run.held_out_path, (asdict(item) for item in items))
+    write_json(run.measurement_path, dict(facts))
+
+
+def read_measurement(run: Run) -> dict[str, Any]:
+    """How what was measured came about. Raises ``RunError`` where nothing was, or the file was altered."""
+    if not sealed.there(run, run.measurement_path):
+        raise RunError(f"{run.path}: nothing has been measured yet; run `sft evaluate {run.path}`")
+    return sealed.value(run, run.measurement_path)
+
+
+def demand_untouched(run: Run) -> None:
+    """Raise ``RunError`` where a row that a measurement would use again is damaged, or not as it was left."""
+    for path in [run.log_path, *_grown(run)]:
+        if path.exists():
+            sealed.rows(run, path)
+
+
+def _grown(run: Run) -> list[Path]:
+    """Every file that measurements have added rows to."""
+    return [path for path in sorted(run.path.glob("*.jsonl")) if path.name.startswith(GROWING) and not _is_part(path)]
+
+
+def read_held_out(run: Run) -> list[HeldOut]:
+    """The held-out prompts that were measured. Raises ``RunError`` where none were, or the file was altered."""
+    if not sealed.there(run, run.held_out_path):
+        raise RunError(f"{run.path}: nothing has been measured yet; run `sft evaluate {run.path}`")
+    return _each(run, run.held_out_path, _held_out)
+
+
+def read_scorecard(run: Run) -> Scorecard:
+    """The scorecard of ``run``. Raises ``RunError`` where it has none, or one that this version does not write."""
+    if not sealed.there(run, run.scorecard_path):
+        raise RunError(f"{run.path} has no scorecard yet; write one with `sft evaluate {run.path}`")
+    try:
+        return Scorecard.from_dict(sealed.value(run, run.scorecard_path))
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"])) or "its shape"
+        raise damaged(run, run.scorecard_path, f"{where} that is not as this sft writes it") from None
+
+
+def damaged(run: Run, path: Path, what: str) -> RunError:
+    """The refusal of a file of ``run`` that holds ``what`` it should not."""
+    return RunError(f"{path}: holds {what}; measure the clone again with `sft evaluate {run.path}`")
+
+
+def _held_out(row: Mapping[str, Any]) -> HeldOut:
+    if not row["prompt"] or not row["references"] or len(row["references"]) != len(row["experts"]):
+        raise ValueError("a held-out prompt has a turn or more, a reference or more, and an expert for each reference")
+    return HeldOut(
+        id=row["id"],
+        prompt=tuple(Message(turn["role"], turn["content"]) for turn in row["prompt"]),
+        references=tuple(row["references"]),
+        experts=tuple(row["experts"]),
+        cluster=row["cluster"],
+        others=tuple((expert, text) for expert, text in row.get("others", ())),
+    )
+
+
+def _each(run: Run, path: Path, make: Callable[[dict[str, Any]], T]) -> list[T]:
+    """Every row of ``path`` as what it stands for; nothing where there is no file."""
+    return sealed.made(run, path, make) if sealed.there(run, path) else []
+
+
+def _is_part(path: Path) -> bool:
+    """Whether ``path`` is one process's part of a file, left by a kill; the next measurement puts it in its place."""
+    return ".rank-" in path.name
+
+
+def _made(
+    kind: Callable[..., T], alike: Sequence[str] = (), **sequences: Sequence[Any]
+) -> Callable[[dict[str, Any]], T]:
+    """From a row to a ``kind`` of observation: keys that it does not know are left out, lists are tuples.
+
+    ``sequences``: keys that may be missing, with what they are then. ``alike``: keys whose values run in
+    parallel; raises ``ValueError`` where they do not.
+    """
+    names = {one.name for one in fields(kind)}  # type: ignore[arg-type]
+
+    def make(row: dict[str, Any]) -> T:
+        known = sequences | {name: value for name, value in row.items() if name in names}
+        one = kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()})
+        if len({len(known[name]) for name in alike if known[name]}) > 1:
+            raise ValueError(f"{', '.join(alike)} are not of one length")
+        return one
+
+    return make
+
+
+_completion = _made(Completion, ids=())
+_token_scores = _made(TokenScores, ("nats", "ranks", "entropies", "confidences"), confidences=())
+_own_path = _made(OwnPath, ("confidences", "hits"))
+
+
+def _by_id(rows: Iterable[T], wanted: set[str]) -> dict[str, T]:
+    return {row.id: row for row in rows if row.id in wanted}  # type: ignore[attr-defined]
+
+
+def observe(run: Run) -> Observations:
+    """Everything measured in ``run``, for the prompts of ``held-out.jsonl``. Raises ``RunError``."""
+    items = read_held_out(run)
+    facts = read_measurement(run)
+    wanted = {item.id for item in items}
+    systems = facts["systems"]
+    completions = {s: _by_id(_each(run, _of(run, run.completions_path, s), _completion), wanted) for s in systems}
+    scored = facts.get("scored", systems)
+    scores = {s: _by_id(_each(run, _of(run, run.token_scores_path, s), _token_scores), wanted) for s in scored}
+    rounds = [path for path in run.path.glob("samples-*.jsonl") if _ROUND.fullmatch(path.name)]
+    rounds.sort(key=lambda path: int(path.stem.rpartition("-")[2]))
+    samples = [_by_id(_each(run, path, _completion), wanted) for path in rounds]
+    parts = stored.parts(run)
+    train = tuple(parts["train"])
+    return Observations(
+        held_out=items,
+        completions={s: found for s, found in completions.items() if found},
+        token_scores={s: found for s, found in scores.items() if found},
+        train=train,
+        samples=[one for one in samples if len(one) == len(items)],
+        forced=_forced(run, wanted),
+        own_path=_by_id(_each(run, run.own_path_path, _own_path), wanted),
+        control=_control(run),
+        prompt_values=_each(run, run.prompt_values_path, _made(PromptValue)),
+        contaminated=_contaminated(run, items, parts, facts.get("near_threshold", 0.8)),
+        checker=facts.get("checker") or "",
+        metrics=tuple(facts.get("metrics") or ()),
+        curve=_curve(run),
+        conflicts=facts.get("conflicts", "keep"),
+    )
+
+
+def _of(run: Run, path_of: Callable[[str], Path], system: str) -> Path:
+    """The file of ``system``; its name comes out of a file and may be none."""
+    try:
+        return path_of(system)
+    except ValueError as error:
+        raise damaged(run, run.measurement_path, f"a system of no name ({error})") from None
+
+
+def _forced(run: Run, wanted: set[str]) -> dict[str, list[Forced]]:
+    found = {}
+    for path in sorted(run.path.glob("forced-*.jsonl")):
+        rows = [row for row in _each(run, path, _made(Forced)) if row.id in wanted] if not _is_part(path) else []
+        if rows:
+            found[path.stem.partition("-")[2]] = rows
+    return found
+
+
+def _control(run: Run) -> dict[str, list[ControlWindow]]:
+    found = {}
+    for policy in ("base", "tuned"):
+        rows = _each(run, run.control_path(policy), _made(ControlWindow))
+        if rows:
+            found[policy] = rows
+    return found
+
+
+def _contaminated(
+    run: Run, items: Sequence[HeldOut], parts: Mapping[str, Sequence[Demonstration]], threshold: float
+) -> frozenset[str] | None:
+    """Held-out prompts of which a near-duplicate was left in training; None where training is not known.
+
+    A split that refused or removed near-duplicates has none: looking again without the rows that went would draw the
+    line between what a prompt says and what all prompts say (``nearness``) in another place, and find others.
+    """
+    train = parts["train"]
+    if not train:
+        return None
+    recipe = run.manifest.get("recipe") or {}
+    if recipe.get("resolved", {}).get("split", {}).get("near_duplicates") in ("refuse", "remove"):
+        return frozenset()
+    everything = {prompt_text(d.prompt) for part in parts.values() for d in part}
+    everything |= {prompt_text(item.prompt) for item in items}
+    asked = [prompt_text(item.prompt) for item in items]
+    learned = list(dict.fromkeys(prompt_text(d.prompt) for d in train))
+    near = find_near(asked, learned, threshold, corpus=sorted(everything))
+    return frozenset(items[pair.row].id for pair in near)
+
+
+def _curve(run: Run) -> str:
+    """How the validation loss ended: "falling", "rose", "flat", or "" where it was not measured twice."""
+    if not sealed.there(run, run.log_path):
+        return ""
+    rows = sealed.rows(run, run.log_path)
+    # A resumed run logs the steps after its checkpoint again: the last word on a step counts.
+    known = {row["step"]: row["eval_loss"] for row in rows if isinstance(row.get("eval_loss"), int | float)}
+    losses = [known[step] for step in sorted(known)]
+    if len(losses) < 2:
+        return ""
+    lowest = min(losses)
+    if losses[-1] > lowest * (1 + HAS_RISEN):
+        return "rose"
+    return "falling" if losses[-1] == lowest and losses[-1] < losses[-2] * (1 - STILL_FALLING) else "flat"
+
+
+def remeasure(run: Run) -> Scorecard:
+    """The whole scorecard from the files of ``run``.
+
+    Writes ``scores.jsonl``, ``scorecard.json`` and ``corrections.jsonl``. Raises ``RunError`` where nothing was
+    measured or a file was altered, ``UserError`` where nothing can be said.
+    """
+    observed = observe(run)
+    facts = read_measurement(run)
+    split = facts["split"]
+    rows = score_rows(observed.held_out, observed.completions, observed.metrics)
+    card = measure(
+        observed,
+        bar=facts.get("bar") or {},
+        signature=facts.get("signature") or {},
+        split=split,
+        profile=facts.get("profile", "standard"),
+        looks=sum(look.get("split") == split for look in run.looks),
+        rows=rows,
+        seed=facts.get("seed", 0),
+    )
+    sealed.unseal(run, DERIVED[2:])
+    write_jsonl(run.scores_path, rows)
+    write_jsonl(run.corrections_path, corrections(observed.held_out, card.examples, run.path.resolve().name))
+    write_json(run.scorecard_path, card.to_dict())
+    sealed.seal(run, _what_it_rests_on(run))
+    return card
+
+
+def _what_it_rests_on(run: Run) -> list[Path]:
+    """Every file that the scorecard was computed from, and those that hold it."""
+    given = [run.demonstrations_path, run.split_path, run.others_path, run.log_path]
+    return [*given, run.held_out_path, run.measurement_path, *_grown(run), run.scores_path, run.scorecard_path]

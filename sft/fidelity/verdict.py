@@ -1,0 +1,242 @@
+"""The verdict: which rung the evidence reaches, why not a higher one, and the one thing to do next.
+
+| verdict | all of |
+|---|---|
+| no evidence of cloning | the next rung fails |
+| imitates | gain over B0 above 0 and imitation gain above 0 |
+| learned from the demonstrations | gain above 0 over every floor, imitation gain above 0, no guardrail red |
+| meets your bar | one expert per prompt; the rung before; lower bound of every named metric clears the bar |
+| cloned, within the margin | learned; 250 prompts with two experts each; 80 % of the distance from the best floor to
+  another expert closed; impostor AUC below 0.60 where experts cannot be told apart; stops; right length |
+
+Beside the rung: *not cloned*, where the interval lies below the 80 %. Each rung is an intersection-union test (all its
+parts must hold, so no correction is due). "Above 0" means that the 95 % interval lies above 0 and that the
+one-sided sign-flip test agrees at 5 %; the second only matters with a handful of clusters, where a t interval
+can have next to no width. The limits are conventions; they are declared in ``evidence``.
+"""
+
+from __future__ import annotations
+
+from sft.fidelity.advice import next_step
+from sft.fidelity.conventions import (
+    CLONED_AUC,
+    CLONED_LENGTH,
+    CLONED_PROMPTS,
+    CLONED_STOP,
+    GUARDRAIL_LIMITS,
+    METRIC_WORDS,
+    Evidence,
+    above_zero,
+    named,
+    percent,
+    span,
+)
+from sft.fidelity.scorecard import RUNGS, Gain, Verdict
+from sft.metrics.estimate import Estimate
+
+__all__ = ["judge"]
+
+NOTHING, IMITATES, LEARNED, MEETS, CLONED = RUNGS
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """The highest rung all of whose parts hold. Raises ``ValueError`` without a gain over any floor."""
+    if not evidence.gains:
+        raise ValueError("a verdict needs the gain over at least one floor")
+    holds = {gain.floor: above_zero(gain.estimate, gain.p_value) for gain in evidence.gains}
+    red = [guardrail for guardrail in evidence.guardrails if guardrail.red]
+    imitates = holds.get("B0", False) and evidence.likelier
+    learned = imitates and all(holds.values()) and not evidence.missing and not red
+    if learned and evidence.several_experts:
+        rung = LEARNED if _short_of_cloned(evidence) else CLONED
+    elif learned:
+        cleared = [estimate.low is not None and estimate.low >= bar for estimate, bar in evidence.bar.values()]
+        rung = MEETS if cleared and all(cleared) else LEARNED
+    else:
+        rung = IMITATES if imitates else NOTHING
+    return Verdict(
+        rung, _sentence(rung, evidence), _reasons(rung, evidence), next_step(rung, evidence), _shortfall(evidence)
+    )
+
+
+def _sentence(rung: str, evidence: Evidence) -> str:
+    """The verdict for a newcomer: how much closer to the expert, than what, and how sure."""
+    gains = {gain.floor: gain for gain in evidence.gains}
+    best = evidence.best
+    points = METRIC_WORDS[evidence.headline]
+    where = f"On {evidence.n} held-out prompts"
+    shortcut = f"{_distance(best, points)} those of the best shortcut tried, {named(best.floor)}"
+    if rung == NOTHING and above_zero(best.estimate, best.p_value):
+        return (
+            f"{where} the clone's completions are {shortcut}. That alone is no evidence of cloning: "
+            f"{_what_lacks(evidence)}."
+        )
+    if rung == NOTHING:
+        return f"{where} there is no evidence of cloning: the clone's completions are {shortcut}; {_power(best)}."
+    base = f"{span(gains['B0'].estimate)} points closer than the untrained base model's"
+    if rung == IMITATES:
+        if above_zero(best.estimate, best.p_value):
+            why = "a red guardrail or a shortcut left out keeps it from more"
+            return f"{where} the clone imitates the expert, its completions are {shortcut}, and {base}; {why}."
+        return (
+            f"{where} the clone imitates the expert, its completions are {base}, but it is not shown to come closer "
+            f"than every shortcut: they are {shortcut}."
+        )
+    learned = f"{where} the clone's completions are {shortcut}"
+    learned += "." if best.floor == "B0" else f", and {base}."
+    if rung == MEETS:
+        bars = ", ".join(
+            f"{METRIC_WORDS[name]} {span(estimate)} against {bar:g}" for name, (estimate, bar) in evidence.bar.items()
+        )
+        return f"{learned} It meets your bar: {bars}."
+    if rung == CLONED and evidence.closure is not None:
+        return (
+            f"{learned} Of the distance to another expert {percent(evidence.closure.share)} is closed, "
+            "and a classifier hardly tells its samples from the experts': AUC "
+            f"{span(evidence.impostor['sampled'], 2)}, where guessing gives 0.50. Whether what it says is true is no "
+            "part of this verdict."
+        )
+    return learned
+
+
+def _distance(gain: Gain, points: str) -> str:
+    """As in "4.9 [2.2, 7.7] chrF points closer to the expert's than" (or "further from")."""
+    if gain.estimate.value >= 0:
+        return f"{span(gain.estimate)} {points} points closer to the expert's than"
+    return f"{span(gain.estimate, sign=-1)} {points} points further from the expert's than"
+
+
+def _what_lacks(evidence: Evidence) -> str:
+    """What a clone that is ahead of every shortcut measured still lacks."""
+    if "B0" in evidence.missing:
+        return "the untrained base model was not measured"
+    if evidence.imitation is None:
+        return "how likely the clone finds the expert's own words was not measured"
+    return "the clone is not shown to find the expert's own words likelier than the base model does"
+
+
+def _power(best: Gain) -> str:
+    """What ends the sentence "there is no evidence": what this test could have shown."""
+    if best.smallest_visible is None:
+        return "prompts of fewer than five groups can show no gain of any size"
+    if best.smallest_visible == 0:
+        return "the two differ by the same on every prompt"
+    return f"the smallest gain this test could have seen is about {best.smallest_visible:.1f} points"
+
+
+def _shortfall(evidence: Evidence) -> str:
+    """What is missing, where it is shown that the clone is not the expert; "" where it is not."""
+    closure = evidence.closure
+    if closure is None or closure.finding != "not cloned":
+        return ""
+    points = METRIC_WORDS[evidence.headline]
+    closed = f"{percent(closure.share)} of the distance is closed"
+    if closure.share.low is None:
+        closed = "the share of the distance that is closed has no bounded interval"
+    return (
+        f"It is not cloned: another expert scores {span(closure.expert)} {points} points, the clone "
+        f"{span(closure.tuned)}, which falls {span(closure.surplus, sign=-1)} points short of {closure.margin:.0%} of "
+        f"the way from {named(closure.floor)} to another expert; {closed}."
+    )
+
+
+def _reasons(rung: str, evidence: Evidence) -> tuple[str, ...]:
+    """Why the verdict is not a higher one: every part that failed, with its numbers."""
+    reasons: list[str] = []
+    points = METRIC_WORDS[evidence.headline]
+    if evidence.clusters < 2:
+        reasons.append("all held-out prompts belong to one cluster, so no interval can be had")
+    for gain in evidence.gains:
+        if not above_zero(gain.estimate, gain.p_value):
+            positive = gain.estimate.low is not None and gain.estimate.low > 0
+            why = f"sign-flip p = {gain.p_value:.3f}" if positive else "not clearly above 0"
+            reasons.append(f"gain over {named(gain.floor)}: {span(gain.estimate)} {points} points, {why}")
+    if evidence.missing:
+        reasons.append(
+            f"not measured: {', '.join(map(named, evidence.missing))}; a clone that has learned is ahead of each"
+        )
+    if evidence.imitation is None:
+        reasons.append("how likely the policies find the expert's completions was not measured")
+    elif not evidence.likelier:
+        reasons.append(
+            "the clone is not shown to find the expert's completions likelier than the base model does: "
+            f"{span(evidence.imitation, 3)} bits per byte saved"
+        )
+    for guardrail in evidence.guardrails:
+        if guardrail.red:
+            share = guardrail.name in GUARDRAIL_LIMITS or guardrail.name == "verbatim copies"
+            value = f"{guardrail.value.value:.1%}" if share else span(guardrail.value, 3)
+            limit = f"{guardrail.limit:.0%}" if share else f"{guardrail.limit:g}"
+            reasons.append(f"{guardrail.name}: {value}, the limit is {limit}; {guardrail.meaning}")
+    if rung in (NOTHING, IMITATES):
+        if evidence.bar:
+            reasons.append("your bar is looked at once the clone has learned from the demonstrations")
+    elif evidence.several_experts:
+        reasons.extend(_short_of_cloned(evidence))
+        if evidence.bar:
+            reasons.append("your bar was not applied: it is meant for one expert per prompt")
+    else:
+        reasons.extend(_beyond_learned(evidence))
+    return tuple(reasons)
+
+
+def _short_of_cloned(evidence: Evidence) -> list[str]:
+    """Every part of "cloned, within the margin" that is not shown; nothing, and the clone has it."""
+    closure = evidence.closure
+    if closure is None:
+        return ["no prompt was answered by two experts"]
+    found: list[str] = []
+    if closure.expert.n < CLONED_PROMPTS:
+        found.append(
+            f"{closure.expert.n} prompts were answered by two experts; to call a clone cloned takes {CLONED_PROMPTS}"
+        )
+    if closure.finding != "cloned":
+        found.append(
+            f"another expert scores {span(closure.expert)} where the clone scores {span(closure.tuned)}: "
+            f"{_closed(closure.share)} of the distance from {named(closure.floor)} is closed, the margin is "
+            f"{closure.margin:.0%}"
+        )
+    sampled, control = evidence.impostor.get("sampled"), evidence.impostor.get("experts")
+    if sampled is None or sampled.high is None:
+        found.append("whether a classifier tells the clone's samples from the experts' was not measured")
+    elif sampled.high >= CLONED_AUC:
+        told = sampled.low is not None and sampled.low > 0.5
+        start = "a classifier tells" if told else "it is not settled whether a classifier tells"
+        found.append(
+            f"{start} the clone's samples from the experts': AUC {span(sampled, 2)}, the upper bound must be below "
+            f"{CLONED_AUC:.2f}"
+        )
+    if control is None or control.low is None or control.high is None:
+        found.append("whether a classifier tells one expert from another was not measured")
+    elif not control.low <= 0.5 <= control.high:
+        found.append(
+            f"the classifier's control, one expert against another, has AUC {span(control, 2)} where 0.50 is expected, "
+            "so its word is no proof"
+        )
+    stops, length = evidence.tuned.get("stop_rate"), evidence.tuned.get("length_ratio")
+    if stops is None or stops.low is None or stops.low < CLONED_STOP:
+        found.append(f"it stops by itself {_rate(stops)}; the lower bound must reach {CLONED_STOP:.0%}")
+    low, high = CLONED_LENGTH
+    if length is None or length.low is None or length.high is None or length.low < low or length.high > high:
+        shown = "not measured" if length is None else span(length, 2)
+        found.append(f"its length over the expert's is {shown}; the interval must lie within {low:g} and {high:g}")
+    return found
+
+
+def _closed(share: Estimate) -> str:
+    return percent(share) if share.low is not None else f"about {share.value:.0%} (no bounded interval)"
+
+
+def _rate(share: Estimate | None) -> str:
+    return "not measured" if share is None else percent(share)
+
+
+def _beyond_learned(evidence: Evidence) -> list[str]:
+    """What stands between "learned" and more, with one expert a prompt."""
+    short = [
+        f"{METRIC_WORDS[name]} is {span(estimate)}, and its lower bound does not clear your bar of {bar:g}"
+        for name, (estimate, bar) in evidence.bar.items()
+        if estimate.low is None or estimate.low < bar
+    ]
+    unknown = "how close another expert would come is unknown: prompts here were answered by one"
+    return short or [unknown]

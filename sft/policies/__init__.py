@@ -1,0 +1,1 @@
+"""Models that read prompts, write, and score: templates, rendering, weights, adapters, generation."""

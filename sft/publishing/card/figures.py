@@ -1,0 +1,230 @@
+"""The figures of a card: tables, a picture of text, metadata; and the same figures read back from a card.
+
+A hub shows what is in the repository and nothing drawn by a program in the page, and a picture file would need
+a browser to be made and a second look to be checked. So the picture is made of characters: it is read
+wherever the card is, and it is text that can be compared.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from sft.errors import UserError
+from sft.fidelity.conventions import GUARDRAIL_LIMITS
+from sft.fidelity.scorecard import Scorecard
+from sft.metrics.estimate import Estimate
+from sft.reports.names import METRIC_NAMES, metric_name, system_name
+from sft.reports.text import cell, chance, figure
+
+__all__ = ["Figures", "Table", "disagreements", "figures_of", "figures_on", "metadata_of", "picture", "tables"]
+
+DASH = "\N{EM DASH}"
+#: Figures of the card, by (table, row, column), as they are written there.
+Figures = dict[tuple[str, str, str], str]
+
+_WRITTEN = ("chrf", "chrf2", "rouge_l", "token_f1", "edit_similarity", "exact_match", "exact_match_normalised")
+_MANNER = ("stop_rate", "empty_rate", "length_ratio")
+_LIKELIHOOD = ("with_stop", "top1", "top5")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """``columns``: the first is the rows'. Every cell is a text without markup."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+def tables(card: Scorecard) -> tuple[Table, ...]:
+    """The base model and the clone, everybody's score, the clone's lead, and the guardrails."""
+    found = [_from_base_to_clone(card), _everybody(card), _lead(card)]
+    return tuple(table for table in (*found, _guardrails(card)) if table.rows)
+
+
+def _of(card: Scorecard, system: str) -> dict[str, Estimate]:
+    """Every figure of one system, by metric."""
+    written = next((s.scores for s in card.systems if s.system == system), {})
+    return {**written, **card.bits_per_byte.get(system, {}), **card.action.get(system, {})}
+
+
+def _shown(found: Mapping[str, Estimate], metric: str) -> str:
+    return figure(found[metric], METRIC_NAMES.get(metric, ("", "", "points"))[2]) if metric in found else DASH
+
+
+def _from_base_to_clone(card: Scorecard) -> Table:
+    base, tuned = _of(card, "B0"), _of(card, "tuned")
+    order = dict.fromkeys((card.headline, *_WRITTEN, *_LIKELIHOOD, *_MANNER))
+    rows = tuple(
+        (f"{metric_name(metric)}: {METRIC_NAMES.get(metric, ('', ''))[1]}", _shown(base, metric), _shown(tuned, metric))
+        for metric in order
+        if metric in tuned
+    )
+    columns = ("measure", "base model, zero-shot", "the clone")
+    return Table("From the base model to the clone", columns, rows)
+
+
+def _everybody(card: Scorecard) -> Table:
+    """What takes no training, and another expert where one is known."""
+    metrics = tuple(dict.fromkeys((card.headline, "chrf2", "rouge_l", "exact_match")))
+    order = [s.system for s in card.systems]
+    rows = tuple((system_name(s), *(_shown(_of(card, s), metric) for metric in metrics)) for s in order)
+    unknown = "" if "E" in order else f"How close another expert comes is not known: {card.absent.get('closure', '')}."
+    notes = [f"{system_name(s.system)}: {s.note}." for s in card.systems if s.note]
+    note = " ".join([unknown if card.absent.get("closure") else "", *notes]).strip()
+    return Table("Shortcuts and another expert", ("system", *map(metric_name, metrics)), rows, note)
+
+
+def _lead(card: Scorecard) -> Table:
+    rows = tuple(
+        (
+            system_name(gain.floor) + (" (the one that counts)" if gain.floor == card.gain.floor else ""),
+            figure(gain.estimate, signed=True),
+            chance(gain.p_value),
+            "none" if gain.smallest_visible is None else f"{gain.smallest_visible:.1f}",
+        )
+        for gain in sorted(card.gains, key=lambda gain: gain.estimate.value)
+    )
+    saved = card.imitation_gain
+    note = ""
+    if saved is not None:
+        note = f"Surprise saved at the expert\u2019s own words: {figure(saved, 'bits', signed=True)} bits per byte."
+    if (closure := card.closure) is not None:
+        way = f"the way from {system_name(closure.floor)} to another expert"
+        note += f" Share closed of {way}: {figure(closure.share, 'share')} ({closure.finding})."
+    columns = ("the clone\u2019s lead over", f"{metric_name(card.headline)} points", "p", "smallest lead visible")
+    return Table("The clone\u2019s lead", columns, rows, note.strip())
+
+
+def _guardrails(card: Scorecard) -> Table:
+    rows = []
+    for rail in card.guardrails:
+        copies = rail.name == "verbatim copies"
+        share = copies or rail.name in GUARDRAIL_LIMITS
+        limit = f"{100 * rail.limit:.3g} %" if share else f"{rail.limit:g}"
+        state = "over the limit" if rail.red else "within the limit"
+        rows.append((f"{rail.name}: {rail.meaning}", figure(rail.value, "share" if share else "bits"), limit, state))
+    return Table("Guardrails", ("guardrail", "measured", "limit", "state"), tuple(rows))
+
+
+def picture(card: Scorecard, width: int = 48) -> str:
+    """Every system's headline score with its interval, on one scale from 0, as lines of text."""
+    found = [(system_name(s.system), s.scores[card.headline]) for s in card.systems if card.headline in s.scores]
+    if not found:
+        return ""
+    top = 10 * max(1, math.ceil(max(e.value if e.high is None else e.high for _, e in found) / 10))
+    names = max(len(name) for name, _ in found)
+
+    def place(value: float) -> int:
+        return round(min(max(value / top, 0), 1) * (width - 1))
+
+    lines = [f"{metric_name(card.headline)}, 0 to {top}; a dot for the mean, a bar for its 95 % interval"]
+    for name, e in sorted(found, key=lambda pair: -pair[1].value):
+        track = [" "] * width
+        if e.low is not None and e.high is not None:
+            low, high = place(e.low), place(e.high)
+            track[low : high + 1] = "\N{BOX DRAWINGS LIGHT HORIZONTAL}" * (high - low + 1)
+        track[place(e.value)] = "\N{BLACK CIRCLE}"
+        lines.append(f"{name:<{names}} |{''.join(track)}| {figure(e)}")
+    return "\n".join(lines)
+
+
+def metadata_of(card: Scorecard) -> list[dict[str, Any]]:
+    """The clone's main figures for ``model-index``: metric type, value, and a name that tells the interval and n."""
+    tuned = _of(card, "tuned")
+    wanted = [(metric_name(m), m, tuned[m]) for m in dict.fromkeys((card.headline, *_WRITTEN[:3])) if m in tuned]
+    wanted += [(metric_name(m), "bits_per_byte", tuned[m]) for m in ("with_stop",) if m in tuned]
+    lead = f"{metric_name(card.headline)} lead over the best shortcut ({system_name(card.gain.floor)})"
+    wanted.append((lead, f"{card.headline}_lead", card.gain.estimate))
+    return [
+        {"type": kind, "value": round(e.value, 4), "name": f"{name}{_interval(e)}, n = {e.n}"}
+        for name, kind, e in wanted
+    ]
+
+
+def _interval(estimate: Estimate) -> str:
+    if estimate.low is None or estimate.high is None:
+        return ""
+    return f", {100 * estimate.level:g} % interval {estimate.low:.2f} to {estimate.high:.2f}"
+
+
+# -- reading back -----------------------------------------------------------------------------------------
+
+
+def figures_of(card: Scorecard) -> Figures:
+    """What a card has to say for this scorecard: every cell of its tables, its metadata, the verdict, the picture."""
+    found: Figures = {
+        (table.title, cell(row[0]), cell(column)): cell(text)
+        for table in tables(card)
+        for row in table.rows
+        for column, text in zip(table.columns[1:], row[1:], strict=True)
+    }
+    found |= {("model-index", one["name"], one["type"]): str(one["value"]) for one in metadata_of(card)}
+    found["Verdict", "", ""] = cell(card.verdict.rung)
+    if drawn := picture(card):
+        found["Picture", "", ""] = drawn
+    return found
+
+
+def figures_on(text: str) -> Figures:
+    """The figures that the card ``text`` shows, keyed as by :func:`figures_of`. Raises ``UserError`` for no card."""
+    head, body = _parted(text)
+    found: Figures = {}
+    for one in head.get("model-index") or ():
+        for result in one.get("results") or ():
+            for metric in result.get("metrics") or ():
+                found["model-index", str(metric.get("name")), str(metric.get("type"))] = str(metric.get("value"))
+    if verdict := re.search(r"^\*\*Verdict: (.+?)\.\*\*", body, re.MULTILINE):
+        found["Verdict", "", ""] = verdict[1]
+    section = re.search(r"^## Fidelity$(.*?)^## ", body + "\n## ", re.MULTILINE | re.DOTALL)
+    title = ""
+    columns: list[str] = []
+    for line in section[1].split("\n") if section else ():
+        if line.startswith("### "):
+            title, columns = line.removeprefix("### "), []
+        elif line.startswith("| ") and title:
+            cells = [part.strip() for part in re.split(r"(?<!\\)\|", line)[1:-1]]
+            if columns:
+                found |= {(title, cells[0], c): t for c, t in zip(columns[1:], cells[1:], strict=False)}
+            else:
+                columns = cells
+    if section and (drawn := re.search(r"^```text\n(.*?)\n```$", section[1], re.MULTILINE | re.DOTALL)):
+        found["Picture", "", ""] = drawn[1]
+    return found
+
+
+def disagreements(text: str, card: Scorecard) -> list[str]:
+    """Every figure of the card ``text`` that is not the scorecard's, as a sentence; empty where they agree."""
+    shown, known = figures_on(text), figures_of(card)
+    apart = [key for key in {**known, **shown} if shown.get(key) != known.get(key)]
+    return [_sentence(key, shown.get(key), known.get(key)) for key in apart]
+
+
+def _sentence(key: tuple[str, str, str], shown: str | None, known: str | None) -> str:
+    where = ", ".join(part for part in key if part)
+    if shown is None:
+        return f"the card lacks a figure of the scorecard ({where}: {known})"
+    if known is None:
+        return f"the card has a figure that the scorecard has not ({where}: {shown})"
+    if key[0] == "Picture":
+        return "the card's picture is not the scorecard's"
+    return f"the card says {shown} where the scorecard says {known} ({where})"
+
+
+def _parted(text: str) -> tuple[dict[str, Any], str]:
+    """Metadata and body of a card."""
+    match = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
+    try:
+        head = yaml.safe_load(match[1]) if match else None
+    except yaml.YAMLError:
+        head = None
+    if match is None or not isinstance(head, dict):
+        raise UserError("README.md: is no model card (it has no metadata between two lines of ---); write it again")
+    return head, text[match.end() :]

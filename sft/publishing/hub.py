@@ -1,0 +1,423 @@
+"""The hub behind its real client, with what the client leaves out: time-outs, patience, and one kind of error.
+
+Every call either does what it says, raises a :class:`~sft.errors.PublishError`, or, where it is open what became of
+it, :class:`Doubt`. Nothing here decides what to do about a doubt; ``publishing.sending`` does.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
+
+import httpx2
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    RepoFile,
+    constants,
+    get_token,
+    hf_hub_download,
+    set_client_factory,
+)
+from huggingface_hub import errors as client_errors
+from huggingface_hub.utils._http import default_client_factory
+from huggingface_hub.utils._validators import validate_repo_id
+
+from sft.errors import NoAccess, PublishError, Unavailable
+from sft.metrics.text import plain
+
+__all__ = ["PATIENCE", "Doubt", "Hub", "Patience", "RemoteFile", "State", "User", "is_loopback", "is_repository"]
+
+T = TypeVar("T")
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+#: Answers after which it is open whether the hub did what was asked, or will do it when asked again.
+_DOUBTFUL = (408, 409, 412, 423, 425, 429)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for the hub, in seconds, and how often to ask. ``sleep``: how to wait."""
+
+    connect_seconds: float = 10.0
+    answer_seconds: float = 120.0
+    tries: int = 6
+    first_pause_seconds: float = 1.0
+    longest_pause_seconds: float = 60.0
+    sleep: Callable[[float], None] = time.sleep
+
+    def pause(self, number: int, asked_seconds: float | None) -> None:
+        """Wait after try ``number`` (from 0): as long as the hub asked for, or twice as long each time; capped."""
+        wanted = asked_seconds if asked_seconds is not None else self.first_pause_seconds * 2**number
+        self.sleep(min(wanted, self.longest_pause_seconds))
+
+
+#: For every hub that is not given another.
+PATIENCE = Patience()
+
+
+class Doubt(Exception):
+    """The hub's answer, or its absence, leaves open what became of a request.
+
+    ``sent``: whether the request may have reached the hub and still take effect. ``retry_after``: seconds it asked for.
+    """
+
+    def __init__(self, why: str, *, sent: bool, retry_after: float | None = None) -> None:
+        self.why, self.sent, self.retry_after = why, sent, retry_after
+        super().__init__(why)
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who the token belongs to, what it may do, and the organisations that they may do it for."""
+
+    name: str
+    organisations: tuple[str, ...]
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file as the hub lists it. ``blob``: git's id; ``sha256``: of large files only."""
+
+    size: int
+    blob: str
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A branch of a repository at one moment. ``commit``: None in a repository without any."""
+
+    name: str
+    private: bool
+    branch: str
+    commit: str | None
+    files: Mapping[str, RemoteFile] = field(default_factory=dict)
+    branch_exists: bool = True
+
+
+def is_loopback(endpoint: str) -> bool:
+    """Whether ``endpoint`` is on this machine."""
+    return (urlsplit(endpoint).hostname or "") in _LOOPBACK
+
+
+def _may_only_read(rights: Any) -> bool:
+    """Whether a token's own list of rights, which the newer kind has, names none to write."""
+    if not isinstance(rights, Mapping):
+        return False
+    named = [*(rights.get("global") or ()), *(p for one in rights.get("scoped") or () for p in one["permissions"])]
+    return not any(str(right).endswith(".write") for right in named)
+
+
+def is_repository(name: str) -> bool:
+    """Whether a hub could have ``name``, OWNER/NAME or, of its first models, NAME; the client asks for no other."""
+    try:
+        validate_repo_id(name)
+    except client_errors.HFValidationError:
+        return False
+    return True
+
+
+class Hub:
+    """One hub and who we are there. Use it as a context manager: inside, the client has our time-outs.
+
+    ``endpoint`` and ``token``: what the environment and the login say, unless given. The token goes to the client only.
+    Raises ``PublishError`` for an address that would send the token in the clear, ``NoAccess`` offline or without one.
+    """
+
+    def __init__(self, endpoint: str | None = None, token: str | None = None, patience: Patience | None = None) -> None:
+        self.endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
+        self.patience = patience or PATIENCE
+        parts = urlsplit(self.endpoint)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
+            raise PublishError("HF_ENDPOINT: is no address of a hub; write https://HOST, without a name or a password")
+        if parts.scheme == "http" and not is_loopback(self.endpoint):
+            raise PublishError(
+                f"{self.endpoint}: http would send the token in the clear; use https, for http is for 127.0.0.1 only"
+            )
+        if constants.is_offline_mode():
+            raise NoAccess("HF_HUB_OFFLINE=1 is set, so nothing can be pushed; unset it")
+        self._token = token or get_token()
+        if not self._token:
+            raise NoAccess(f"{self.endpoint}: nobody is logged in; run `hf auth login`, or set HF_TOKEN")
+        self._api = HfApi(endpoint=self.endpoint, token=self._token, library_name="sft")
+        self._conflicting = 0
+        self._commit_went_out = False
+
+    def __repr__(self) -> str:
+        return f"Hub({self.endpoint!r})"
+
+    @property
+    def token(self) -> str:
+        """The token, to look for it in what is sent; it is shown nowhere."""
+        return self._token or ""
+
+    def __enter__(self) -> Self:
+        set_client_factory(self._client)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        set_client_factory(default_client_factory)
+
+    def _client(self) -> httpx2.Client:
+        """The library's own client, which waits for ever, with time-outs and without endless waits."""
+        client = default_client_factory()
+        client.timeout = httpx2.Timeout(self.patience.answer_seconds, connect=self.patience.connect_seconds)
+        client.event_hooks["request"].append(self._note)
+        client.event_hooks["response"].append(self._curb)
+        return client
+
+    def _note(self, request: httpx2.Request) -> None:
+        """Before the commit itself goes out, nothing can land late."""
+        self._commit_went_out = self._commit_went_out or "/commit/" in request.url.path
+
+    def _curb(self, response: httpx2.Response) -> None:
+        """What the client would obey without a limit: hours of Retry-After, and a retry of create_repo without end."""
+        # By this header the client would wait for the whole of the window; in place of the other one it serves.
+        limit = re.search(r"\br=0;t=(\d+)", response.headers.pop("ratelimit", ""))
+        if limit and response.status_code == 429:
+            response.headers.setdefault("retry-after", limit[1])
+        asked = response.headers.get("retry-after", "")
+        if asked.isdigit() and int(asked) > self.patience.longest_pause_seconds:
+            response.headers["retry-after"] = str(int(self.patience.longest_pause_seconds))
+            response.headers["x-asked-to-wait"] = asked
+        if response.status_code == 409 and response.request.url.path == "/api/repos/create":
+            response.read()
+            if "conflicting operation" in response.text:
+                self._conflicting += 1
+                if self._conflicting >= self.patience.tries:
+                    raise httpx2.ReadTimeout("the hub is busy with another request of this user")
+                self.patience.pause(self._conflicting, None)
+
+    # -- reading; asked again after a doubt ----------------------------------------------------------------
+
+    def who(self) -> User:
+        """Who the token belongs to. Raises ``NoAccess`` where the hub does not accept it."""
+        found = self._ask("whoami", lambda: self._api.whoami())
+        if not isinstance(found, Mapping) or "name" not in found:
+            raise PublishError(f"{self.endpoint}: does not answer as a hub does; check HF_ENDPOINT")
+        organisations = tuple(str(o["name"]) for o in found.get("orgs") or () if o.get("roleInOrg") != "read")
+        about = (found.get("auth") or {}).get("accessToken") or {}
+        role = "read" if _may_only_read(about.get("fineGrained")) else str(about.get("role", ""))
+        return User(str(found["name"]), organisations, role)
+
+    def look(self, repo: str, branch: str = "main") -> State | None:
+        """``branch`` of ``repo`` as it is now; None where there is no such repository (or none we may see)."""
+
+        def ask() -> State | None:
+            try:
+                about = self._api.model_info(repo, revision=branch)
+                there = True
+            except client_errors.RevisionNotFoundError:
+                about, there = self._api.model_info(repo), False
+            except client_errors.RepositoryNotFoundError as error:
+                if error.response.status_code == 401 or isinstance(error, client_errors.GatedRepoError):
+                    raise
+                return None
+            commit = str(about.sha) if about.sha else None
+            files = self._tree(repo, commit) if commit else {}
+            return State(str(about.id), bool(about.private), branch, commit, files, there)
+
+        return self._ask("the repository", ask)
+
+    def exists(self, repo: str, revision: str | None = None) -> bool:
+        """Whether the hub has ``repo``, at ``revision`` if one is given; a gated one, too, is there."""
+
+        def ask() -> bool:
+            try:
+                self._api.model_info(repo, revision=revision)
+            except client_errors.GatedRepoError:
+                return True
+            except (client_errors.RepositoryNotFoundError, client_errors.RevisionNotFoundError):
+                return False
+            return True
+
+        return self._ask("the base model", ask)
+
+    def tags(self, repo: str) -> dict[str, str]:
+        """Tag -> commit."""
+        found = self._ask("the tags", lambda: self._api.list_repo_refs(repo))
+        return {tag.name: tag.target_commit for tag in found.tags}
+
+    def pull_requests(self, repo: str) -> dict[str, str]:
+        """Open or closed pull request (``refs/pr/1``) -> its last commit."""
+        found = self._ask("the pull requests", lambda: self._api.list_repo_refs(repo, include_pull_requests=True))
+        return {one.ref: one.target_commit for one in found.pull_requests or ()}
+
+    def tree(self, repo: str, commit: str) -> dict[str, RemoteFile]:
+        """Every file of ``repo`` at ``commit``."""
+        return self._ask("the list of files", lambda: self._tree(repo, commit))
+
+    def _tree(self, repo: str, commit: str) -> dict[str, RemoteFile]:
+        listed = self._api.list_repo_tree(repo, recursive=True, revision=commit)
+        return {
+            one.path: RemoteFile(one.size, one.blob_id, one.lfs.sha256 if one.lfs else None)
+            for one in listed
+            if isinstance(one, RepoFile)
+        }
+
+    def download(self, repo: str, commit: str, path: str, cache: Path) -> Path:
+        """``path`` at ``commit``, downloaded into the folder ``cache`` (empty: then surely from the hub)."""
+        return Path(
+            self._ask(
+                path,
+                lambda: hf_hub_download(
+                    repo, path, revision=commit, cache_dir=cache, endpoint=self.endpoint, token=self._token
+                ),
+            )
+        )
+
+    def _ask(self, what: str, ask: Callable[[], T]) -> T:
+        """``ask()``, again after every doubt, until patience ends."""
+        for number in range(self.patience.tries):
+            try:
+                return self._once(ask)
+            except Doubt as doubt:
+                last = doubt
+                if number + 1 < self.patience.tries:
+                    self.patience.pause(number, doubt.retry_after)
+        raise Unavailable(
+            f"{self.endpoint}: {what} cannot be had ({last.why}); nothing was changed by that, so run the same "
+            "command again later"
+        )
+
+    # -- writing; once, and whoever calls looks what became of it ------------------------------------------
+
+    def create(self, repo: str, *, private: bool) -> bool:
+        """Create ``repo``; False where it is there already, by whomever. Raises :class:`Doubt`."""
+        self._conflicting = 0
+
+        def ask() -> bool:
+            try:
+                self._api.create_repo(repo, private=private, exist_ok=False)
+            except client_errors.HfHubHTTPError as error:
+                if error.response is None or error.response.status_code != 409:
+                    raise
+                return False
+            return True
+
+        return self._once(ask)
+
+    def branch(self, repo: str, branch: str) -> None:
+        """Create ``branch`` from the main one. Raises :class:`Doubt`."""
+        self._once(lambda: self._api.create_branch(repo, branch=branch, exist_ok=True))
+
+    def commit(
+        self,
+        repo: str,
+        add: Mapping[str, Path],
+        remove: Sequence[str],
+        *,
+        parent: str | None,
+        branch: str,
+        title: str,
+        description: str,
+        create_pr: bool,
+    ) -> tuple[str, str | None]:
+        """One commit on top of ``parent``: its id, and the pull request's address. Raises :class:`Doubt`."""
+        operations: list[Any] = [CommitOperationAdd(path, str(file)) for path, file in add.items()]
+        operations += [CommitOperationDelete(path) for path in remove]
+
+        def ask() -> tuple[str, str | None]:
+            made = self._api.create_commit(
+                repo,
+                operations,
+                commit_message=title,
+                commit_description=description,
+                revision=branch,
+                parent_commit=parent,
+                create_pr=create_pr,
+            )
+            return str(made.oid), made.pr_url
+
+        self._commit_went_out = False
+        try:
+            return self._once(ask)
+        except Doubt as doubt:
+            doubt.sent = doubt.sent and self._commit_went_out
+            raise
+
+    def tag(self, repo: str, tag: str, commit: str) -> None:
+        """Name ``commit``. Raises :class:`Doubt`."""
+        self._once(lambda: self._api.create_tag(repo, tag=tag, revision=commit, exist_ok=True))
+
+    def _once(self, ask: Callable[[], T]) -> T:
+        """``ask()``, its failures as a ``PublishError`` or as a :class:`Doubt`."""
+        try:
+            with warnings.catch_warnings():
+                # Of how the client calls its own libraries, and of a card's metadata, which is checked before.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                warnings.simplefilter("ignore", UserWarning)
+                return ask()
+        except Exception as error:
+            judged = self._judged(error)
+            if judged is None:
+                raise
+            raise judged from error
+
+    def _judged(self, error: BaseException) -> Exception | None:
+        """What a failure of the client means; None for what is none of the hub's."""
+        if type(error) is RuntimeError and error.__cause__ is not None:  # the client's word for a failed upload
+            return self._judged(error.__cause__)
+        if isinstance(error, client_errors.LocalEntryNotFoundError) and error.__cause__ is not None:
+            return self._judged(error.__cause__)
+        if isinstance(error, client_errors.OfflineModeIsEnabled):
+            return NoAccess("HF_HUB_OFFLINE=1 is set, so nothing can be pushed; unset it")
+        if isinstance(error, client_errors.HfHubHTTPError) and error.response is not None:
+            return self._judged_answer(error.response)
+        if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
+            return Doubt("no connection", sent=False)
+        if isinstance(error, httpx2.TransportError | httpx2.TooManyRedirects):
+            lost = "no answer in time" if isinstance(error, httpx2.TimeoutException) else "the connection was lost"
+            return Doubt(lost, sent=True)
+        if isinstance(error, json.JSONDecodeError):  # a proxy's page instead of the hub's answer
+            return Doubt("an answer that is not the hub's", sent=True)
+        if "xet-write-token" in str(error) or "xet-read-token" in str(error):
+            return PublishError(
+                f"{self.endpoint}: does not speak Xet, which the client uses where it can; set HF_HUB_DISABLE_XET=1"
+            )
+        if isinstance(error, ValueError) and "LFS batch API returned errors" in str(error):
+            said = " ".join(str(error).partition("errors:")[2].replace(self.token or "\0", "...").split())[:300]
+            return PublishError(f"{self.endpoint}: takes no large file ({said}); make room there, or push elsewhere")
+        if isinstance(error, ValueError) and "metadata in README.md" in str(error):
+            said = " ".join(str(error).split())[:300]
+            return PublishError(
+                f"README.md: the hub refuses the card's metadata ({said}); correct the section publish of the recipe"
+            )
+        return None
+
+    def _judged_answer(self, answer: httpx2.Response) -> Exception:
+        code = answer.status_code
+        if code >= 500 or code in _DOUBTFUL:
+            asked = answer.headers.get("retry-after", "")
+            hours = answer.headers.get("x-asked-to-wait")
+            why = f"answer {code}" + (f", which asks to wait for {hours} s" if hours else "")
+            return Doubt(why, sent=code >= 500 or code == 408, retry_after=float(asked) if asked.isdigit() else None)
+        if code == 401:
+            return NoAccess(
+                f"{self.endpoint}: does not accept the token (answer 401); log in again with `hf auth login`, or set "
+                "another HF_TOKEN"
+            )
+        if code in (402, 403):
+            said = self._said(answer)
+            return NoAccess(
+                f"{self.endpoint}: refuses (answer {code}{said and f': {said}'}); use a token that may write there"
+            )
+        asked = f"{answer.request.method} {answer.request.url.path}"
+        return PublishError(f"{self.endpoint}: refuses {asked} (answer {code}: {self._said(answer)})")
+
+    def _said(self, answer: httpx2.Response) -> str:
+        """The hub's own words, cut short, and without the token should they repeat it."""
+        try:
+            text = answer.headers.get("x-error-message") or answer.text
+        except httpx2.StreamError:  # a download's answer is not read
+            return "no reason"
+        return plain(" ".join(text.replace(self._token or "\0", "...").split()))[:200]

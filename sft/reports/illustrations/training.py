@@ -1,0 +1,118 @@
+"""Pictures of how the clone was made, from the training log and the ledger, and of how long its texts are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from sft import metrics
+from sft.demonstrations.ledger import FATES, Ledger
+from sft.fidelity.scorecard import Scorecard
+from sft.reports import charts
+from sft.reports.charts import Bars, Line, Share
+from sft.reports.illustrations.widths import KINDS, WIDTHS
+from sft.reports.names import system_name
+from sft.reports.text import grouped
+from sft.runs import sealed
+from sft.runs.run import Run
+
+__all__ = ["drawn", "fate_kind", "ledger_pictures", "losses"]
+
+#: Fate -> class of its colour.
+_FATE_KINDS = {"trained": "tuned", "validation": "held", "test": "expert"}
+
+
+def fate_kind(fate: str) -> str:
+    """The class that gives ``fate`` its colour."""
+    return _FATE_KINDS.get(fate, f"lost-{fate.replace('_', '-')}")
+
+
+def ledger_pictures(ledger: Ledger) -> list[Markup]:
+    """Every row's fate as one bar, at each of WIDTHS; nothing for a ledger without rows."""
+    parts = [Share(fate.replace("_", " "), ledger.fates.get(fate, 0), fate_kind(fate)) for fate in FATES]
+    if not any(part.count for part in parts):
+        return [Markup()] * len(WIDTHS)
+    title = "What became of every row"
+    return [Markup(charts.shares(parts, key="ledger", title=title, width=width)) for width in WIDTHS]
+
+
+def losses(log: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Losses by step and where validation was best; None without a single loss.
+
+    A resumed run logs the steps after its checkpoint again: the last word on a step counts.
+    """
+
+    def curve(name: str) -> list[tuple[int, float]]:
+        return sorted({r["step"]: r[name] for r in log if "step" in r and isinstance(r.get(name), int | float)}.items())
+
+    train, held = curve("loss"), curve("eval_loss")
+    if not train and not held:
+        return None
+    best = min(held, key=lambda point: (point[1], point[0])) if held else None
+    last = max(step for step, _ in [*train, *held])
+    tokens = [r["tokens"] for r in log if isinstance(r.get("tokens"), int | float)]
+    return {
+        "train": train,
+        "held": held,
+        "best": best,
+        "steps": last,
+        "rose": bool(best and held[-1][1] > best[1] * 1.02),
+        "tokens": grouped(int(tokens[-1])) if tokens else "",
+    }
+
+
+def drawn(run: Run, card: Scorecard, log: Sequence[Mapping[str, Any]], width: int) -> Iterator[tuple[str, str]]:
+    """The loss curves and the lengths, where the files of the run hold them."""
+    training = losses(log)
+    if training:
+        yield "losses", _loss_curves(training, width)
+    lengths = [("expert", _expert_lengths(run, card)), *((s, card.lengths.get(s, ())) for s in ("tuned", "B0"))]
+    strips = [
+        Bars("the expert" if s == "expert" else system_name(s), values, KINDS[s]) for s, values in lengths if values
+    ]
+    if len(strips) > 1:
+        yield (
+            "lengths",
+            charts.histograms(
+                strips, key="lengths", title="Words per completion", width=width, axis="words per completion"
+            ),
+        )
+
+
+def _loss_curves(training: Mapping[str, Any], width: int) -> str:
+    lines = []
+    if training["train"]:
+        lines.append(Line("training", training["train"], "other", beads=len(training["train"]) < 4))
+    if training["held"]:
+        step, loss = training["best"]
+        mark = (step, loss, f"lowest: {loss:.3f} at step {step}")
+        lines.append(Line("validation", training["held"], "tuned", beads=True, mark=mark))
+    said = f"Loss by training step, over {training['steps']} steps."
+    if training["best"]:
+        said += f" Validation is lowest, {training['best'][1]:.3f}, at step {training['best'][0]}."
+    return charts.curves(
+        lines,
+        key="losses",
+        title="Loss during training",
+        description=said,
+        width=width,
+        x_axis="training step",
+        y_axis="loss (nats per token)",
+    )
+
+
+def _words(text: str) -> int:
+    return len(metrics.words(text)) or len(text.split())
+
+
+def _expert_lengths(run: Run, card: Scorecard) -> tuple[int, ...]:
+    """Words of the experts' completions of the held-out prompts, as far as the run's files tell."""
+    if card.lengths.get("expert"):
+        return card.lengths["expert"]
+    paths = (run.completions_path("tuned"), run.demonstrations_path)
+    if not all(sealed.there(run, path) for path in paths):
+        return ()
+    ids = {row["id"] for row in sealed.rows(run, paths[0])}
+    return tuple(_words(row["completion"]) for row in sealed.rows(run, paths[1]) if row.get("id") in ids)

@@ -1,0 +1,361 @@
+"""The report of a run: what was measured, in words, pictures and tables, for someone who knows none of it.
+
+:func:`render` reads only files of the run and needs no model, no network and no torch. ``report.html`` is
+one file that loads nothing and runs no script; ``report.md`` says the same in Markdown. Whatever a run does
+not have (token scores, a training log, intervals) is said in words.
+
+Completions are other people's text: everything is escaped, and characters that could hide or reorder
+what is shown are spelled out (``text``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from sft.demonstrations import stored
+from sft.demonstrations.ledger import FATES, Ledger
+from sft.fidelity.conventions import GUARDRAIL_LIMITS
+from sft.fidelity.scorecard import RUNGS, Guardrail, Scorecard
+from sft.fidelity.stored import read_scorecard
+from sft.metrics.estimate import Estimate
+from sft.metrics.text import plain
+from sft.reports.illustrations import fate_kind, ledger_pictures, losses, pictures
+from sft.reports.names import GLOSSARY, METRIC_NAMES, RUNG_MEANINGS, kept_out, metric_name, system_name
+from sft.reports.sections import body, examples
+from sft.reports.text import cell, chance, coded, coded_cell, duration, fenced, figure, grouped, said, shown
+from sft.runs import sealed
+from sft.runs.run import Run, write_text
+
+__all__ = ["render", "warnings_of"]
+
+
+def render(run: Run) -> Path:
+    """Write ``report.html`` and ``report.md`` of ``run`` and return the path of the first.
+
+    Raises ``RunError`` when the run has no scorecard yet, or a file of it cannot be read.
+    """
+    view = _view(run)
+    page = _environment().get_template("report.html.j2").render(view)
+    text = _environment().get_template("report.md.j2").render(view)
+    write_text(run.report_md_path, re.sub(r"\n{3,}", "\n\n", text).strip() + "\n")
+    write_text(run.report_html_path, page)
+    return run.report_html_path
+
+
+# What the templates see
+
+
+def _view(run: Run) -> dict[str, Any]:
+    card = read_scorecard(run)
+    manifest = run.manifest
+    ledger = _ledger(run)
+    log = sealed.rows(run, run.log_path) if sealed.there(run, run.log_path) else []
+    resolved = _section(_section(manifest, "recipe"), "resolved")
+    sessions = [row for row in manifest.get("sessions", []) if isinstance(row, dict)]
+    looks = [row for row in manifest.get("looks", []) if isinstance(row, dict)]
+    return {
+        "name": plain(str(resolved.get("name") or run.path.resolve().name)),
+        "date": str(sessions[-1].get("ended", "") if sessions else manifest.get("created", ""))[:10],
+        "card": card,
+        "rungs": _rungs(card),
+        "facts": _facts(manifest, card, ledger, sessions),
+        "numbers": _numbers(card),
+        "warnings": warnings_of(card, sum(row.get("split") == card.split for row in looks)),
+        "headline": metric_name(card.headline),
+        "kept_out": kept_out(card),
+        "gains": _gains(card),
+        "body": body(card),
+        "glossary": GLOSSARY,
+        "pictures": pictures(run, card, log),
+        "training": losses(log),
+        "tables": _tables(card),
+        "ledger": _ledger_view(ledger),
+        "examples": [examples.example(one) for one in card.examples],
+        "kinds": examples.kinds(card.examples),
+        "bands": examples.bands(card.examples),
+        "guardrails": [_guardrail(g) for g in card.guardrails],
+        "sessions": sessions,
+        "versions": _section(manifest, "versions"),
+        "hashes": list(
+            _rows(
+                {
+                    k: manifest[k]
+                    for k in ("data", "split", "base", "template", "seeds", "launch", "changes")
+                    if k in manifest
+                }
+            )
+        ),
+        "machine": _machine(_section(manifest, "machine")),
+        "recipe": str(_section(manifest, "recipe").get("written") or ""),
+        "signature": list(_rows(card.signature)),
+    }
+
+
+def _rungs(card: Scorecard) -> list[dict[str, Any]]:
+    """The ladder. A bar is meant for one expert a prompt: the rung "cloned" does not stand on it."""
+    reached = RUNGS.index(card.verdict.rung) if card.verdict.rung in RUNGS else -1
+    skipped = RUNGS.index("meets your bar") if reached == len(RUNGS) - 1 else -1
+    return [
+        {
+            "name": rung,
+            "meaning": "Not asked here: it is for prompts that one expert answered."
+            if place == skipped
+            else RUNG_MEANINGS[rung],
+            "reached": place == reached,
+            "passed": place < reached and place != skipped,
+        }
+        for place, rung in enumerate(RUNGS)
+    ]
+
+
+def _guardrail(rail: Guardrail) -> dict[str, Any]:
+    """Value and limit in the units they are in: ours are shares, one that we do not know is shown as it is."""
+    copies = rail.name == "verbatim copies"
+    share = copies or rail.name in GUARDRAIL_LIMITS
+    limit = f"{100 * rail.limit:.3g} %" if share else f"{rail.limit:g}"
+    return {
+        "name": rail.name,
+        "meaning": rail.meaning,
+        "red": rail.red,
+        "limit": f"{limit}, the experts\u2019 own" if copies else limit,
+        "measured": figure(rail.value, "share" if share else "bits"),
+    }
+
+
+def _ledger(run: Run) -> Ledger | None:
+    return stored.ledger(run) if run.ledger_path.exists() else None
+
+
+def _section(value: Mapping[str, Any], name: str) -> dict[str, Any]:
+    found = value.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _rows(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested values as (dotted name, text) in the order written."""
+    parts = value.items() if isinstance(value, Mapping) else enumerate(value, start=1)
+    for key, part in parts:
+        name = f"{prefix}{key}"
+        if isinstance(part, Mapping) or (isinstance(part, list) and any(isinstance(p, Mapping) for p in part)):
+            yield from _rows(part, f"{name}.")
+        elif isinstance(part, list | tuple):
+            yield name, plain(", ".join(map(str, part)))
+        elif part is not None and part != "":
+            yield name, plain(str(part))
+
+
+def _facts(
+    manifest: Mapping[str, Any], card: Scorecard, ledger: Ledger | None, sessions: Sequence[Mapping[str, Any]]
+) -> list[tuple[str, str]]:
+    recorded = _section(manifest, "base")
+    base = recorded.get("hub_id") or recorded.get("name") or "not recorded"
+    groups = "" if card.clusters in (0, card.n) else f" in {grouped(card.clusters)} groups"
+    facts = [
+        ("Base model", plain(str(base))),
+        ("Trained on", f"{grouped(ledger.fates.get('trained', 0))} demonstrations" if ledger else "not recorded"),
+        ("Judged on", f"{grouped(card.n)} held-out prompts{groups}"),
+    ]
+    if changes := [row for row in manifest.get("changes", []) if isinstance(row, dict)]:
+        said = (f"{c.get('what')} from {c.get('from')} to {c.get('to')} at step {c.get('step')}" for c in changes)
+        facts.append(("Changed on the way", plain("; ".join(said))))
+    seconds = sum(s["wall_seconds"] for s in sessions if isinstance(s.get("wall_seconds"), int | float))
+    if seconds:
+        facts.append(("Took", duration(seconds)))
+    return facts
+
+
+def _numbers(card: Scorecard) -> list[dict[str, Any]]:
+    """The few numbers to remember, each with its interval and what it says."""
+    tuned = next((s.scores.get(card.headline) for s in card.systems if s.system == "tuned"), None)
+    name = metric_name(card.headline)
+    found = [
+        (f"{name} of the clone", tuned, "points", False, "agreement with the expert, 0 to 100"),
+        (
+            "over best shortcut",
+            card.gain.estimate,
+            "points",
+            True,
+            f"{name} points, against {system_name(card.gain.floor)}",
+        ),
+    ]
+    base = next((gain for gain in card.gains if gain.floor == "B0"), None)
+    if base is not None and base.floor != card.gain.floor:
+        found.append(
+            (
+                "over base model",
+                base.estimate,
+                "points",
+                True,
+                f"{name} points, against the same model before training",
+            )
+        )
+    if card.closure is not None:
+        way = "of the distance from the best shortcut to another expert"
+        found.append(("of the way closed", card.closure.share, "share", False, way))
+    saved = "bits per byte less surprise at the expert's own words"
+    if card.imitation_gain is None:
+        saved = "how likely the models find the expert's own words was not scored"
+    found.append(("surprise saved", card.imitation_gain, "bits", False, saved))
+    return [
+        {"label": label, "text": figure(value, style, signed=signed), "note": note} | _halves(value, style, signed)
+        for label, value, style, signed, note in found
+    ]
+
+
+def _halves(estimate: Estimate | None, style: str, signed: bool) -> dict[str, str]:
+    """A figure as its large and its small part."""
+    value, bracket, interval = figure(estimate, style, signed=signed).partition(" [")
+    if estimate is None:
+        return {"value": "\N{EM DASH}", "between": "not measured"}
+    return {"value": value, "between": f"[{interval}" if bracket else f"no interval: {estimate.method}"}
+
+
+def warnings_of(card: Scorecard, looks: int) -> list[str]:
+    """What a careful reader has to know before believing the numbers."""
+    found = []
+    if card.split != "test":
+        found.append(
+            f"Judged on the {card.split} split, not on the test split: whatever was chosen on it can flatter the clone."
+        )
+    looks = max(looks, card.looks)
+    if looks > 1:
+        found.append(
+            f"The {card.split} split has been looked at {looks} times. If anything was chosen by those looks, a "
+            "checkpoint or a setting, these intervals are too good to be true; judge the final choice on fresh prompts."
+        )
+    if card.profile == "fast":
+        found.append(
+            "Measured in the fast profile, which leaves things out; each is named in its place. Judge the clone by "
+            "the standard profile."
+        )
+    if str(card.signature.get("stops", "")).startswith("not recorded"):
+        found.append(
+            "The file does not say which completions were cut at a length limit; all are taken for finished, so how "
+            "often the clone stops by itself is not known."
+        )
+    if card.unscored:
+        found.append(f"{card.unscored} of {card.n} held-out prompts could not be scored and are left out of the means.")
+    return found
+
+
+def _gains(card: Scorecard) -> list[dict[str, Any]]:
+    """The clone's lead over each shortcut, smallest first."""
+    return [
+        {
+            "name": system_name(gain.floor),
+            "text": figure(gain.estimate, signed=True),
+            "visible": "none" if gain.smallest_visible is None else f"{gain.smallest_visible:.1f}",
+            "p": chance(gain.p_value),
+            "counts": gain.floor == card.gain.floor,
+        }
+        for gain in sorted(card.gains, key=lambda gain: gain.estimate.value)
+    ]
+
+
+def _tables(card: Scorecard) -> list[dict[str, Any]]:
+    """Every number of the scorecard, as tables of systems by metrics."""
+    likelihood: dict[str, dict[str, Estimate]] = {}
+    for part in (card.bits_per_byte, card.action):
+        for system, scores in part.items():
+            likelihood.setdefault(system, {}).update(scores)
+    wanted = [
+        ("What they wrote", {s.system: s.scores for s in card.systems}),
+        ("How likely they find what the expert wrote", likelihood),
+    ]
+    notes = [f"{system_name(s.system)}: {s.note}" for s in card.systems if s.note]
+    tables = []
+    for title, systems in wanted:
+        names = list(dict.fromkeys(name for scores in systems.values() for name in scores))
+        columns = [(name, *METRIC_NAMES.get(name, (name.replace("_", " "), "", "bits"))) for name in names]
+        rows = [
+            {
+                "system": s,
+                "name": system_name(s),
+                "cells": [figure(scores[n], style) if n in scores else "\N{EM DASH}" for n, _, _, style in columns],
+            }
+            for s, scores in systems.items()
+        ]
+        tables.append(
+            {"title": title, "columns": columns, "rows": rows, "notes": notes if systems is wanted[0][1] else []}
+        )
+    return tables
+
+
+def _ledger_view(ledger: Ledger | None) -> dict[str, Any] | None:
+    if ledger is None:
+        return None
+    total = ledger.rows + ledger.unrolled
+    rows = []
+    for fate, meaning in FATES.items():
+        number = ledger.fates.get(fate, 0)
+        if number or fate in ("trained", "validation", "test"):
+            tokens = ledger.tokens.get(fate)
+            rows.append(
+                {
+                    "fate": fate.replace("_", " "),
+                    "meaning": meaning,
+                    "kind": fate_kind(fate),
+                    "count": grouped(number),
+                    "share": f"{100 * number / total:.1f} %" if total else "\N{EM DASH}",
+                    "tokens": f"{grouped(tokens['prompt'])} + {grouped(tokens['completion'])}"
+                    if tokens
+                    else "\N{EM DASH}",
+                }
+            )
+    return {
+        "rows": rows,
+        "total": grouped(total),
+        "read": grouped(ledger.rows),
+        "unrolled": grouped(ledger.unrolled) if ledger.unrolled else "",
+        "pictures": ledger_pictures(ledger),
+        "tokens": bool(ledger.tokens),
+    }
+
+
+def _machine(machine: Mapping[str, Any]) -> str:
+    memory = machine.get("memory_bytes")
+    parts = [
+        " ".join(str(machine[k]) for k in ("system", "architecture") if machine.get(k)),
+        f"{machine['cores']} cores" if machine.get("cores") else "",
+        f"{memory / 2**30:.0f} GiB memory" if isinstance(memory, int | float) else "",
+        str(machine.get("accelerator") or "no accelerator") if machine else "",
+    ]
+    return plain(", ".join(part for part in parts if part))
+
+
+# Templates
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("sft.reports"),
+        autoescape=lambda name: bool(name and ".html" in name),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=False,
+    )
+    environment.filters |= {
+        "begin": _begin,
+        "shown": shown,
+        "plain": plain,
+        "figure": figure,
+        "cell": cell,
+        "coded": coded,
+        "coded_cell": coded_cell,
+        "fenced": fenced,
+        "said": said,
+    }
+    return environment
+
+
+def _begin(text: str) -> str:
+    """``text`` with a capital at its start; the rest keeps its case, which names need."""
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,31 @@
+"""A scorecard for a terminal."""
+
+from __future__ import annotations
+
+from sft.fidelity.scorecard import Scorecard
+from sft.reports.compare_page import aligned
+from sft.reports.names import metric_name, system_name
+from sft.reports.text import figure
+
+__all__ = ["to_text"]
+
+
+def to_text(card: Scorecard) -> str:
+    """A compact scorecard for a terminal: every system's row, red guardrails, what was not measured."""
+    gains = {gain.floor: figure(gain.estimate, signed=True) for gain in card.gains}
+    names = [card.headline, "rouge_l", "exact_match"]
+    rows = [["system", *map(metric_name, names), "clone's lead", "length", "stops", ""]]
+    for system in card.systems:
+        found = system.scores
+        cells = [figure(found[name]) if name in found else "" for name in names]
+        length = figure(found["length_ratio"], "ratio") if "length_ratio" in found else ""
+        stops = figure(found["stop_rate"], "share") if "stop_rate" in found else ""
+        name = system_name(system.system)
+        lead = gains.get(system.system, "")
+        rows.append([system.system, *cells, lead, length, stops, name if name != system.system else ""])
+    groups = "" if card.clusters == card.n else f" in {card.clusters} groups"
+    lines = [f"{card.n} held-out prompts{groups}; in brackets: 95 % intervals", "", *aligned(rows)]
+    if str(card.signature.get("stops", "")).startswith("not recorded"):
+        lines.append("stops: the file does not say which completions are finished; all are taken to be")
+    red = [f"red: {rail.name} {figure(rail.value, 'share')}; {rail.meaning}" for rail in card.guardrails if rail.red]
+    return "\n".join([*lines, *([""] if red else []), *red])

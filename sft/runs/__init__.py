@@ -1,0 +1,1 @@
+"""The folder of a run: whole files, records, hashes, the machine, and the processes that fill it."""

@@ -1,0 +1,495 @@
+"""The run directory: one folder that holds everything a run did, and a manifest that tells it all.
+
+Whoever has the folder can say what was trained on what, judge the clone again, and refuse to go on
+with something else. Three promises: a file is either whole or not there, a crash costs at
+most the line being written (both in ``files``), and one process writes at a time (a lock that the
+operating system releases when its holder dies).
+
+The manifest's sections, each written by whoever knows it first:
+
+    schema_version, created            when, and in which shape
+    recipe                             {"written": text, "resolved": {...}, "origins": {key: where from}}
+    data, split                        hashes and counts of what was read and how it was split
+    base, template, seeds              name, revision, hash; the template's hash; every seed
+    versions, machine                  packages; cores, memory, accelerator (no host, user or home path)
+    sessions                           [{command, started, ended, wall_seconds, peak_memory_bytes, outcome}]
+    looks                              [{split, when, purpose}]: how often the test split was looked at
+    launch                             number of processes, and training rows per optimizer step
+    changes                            [{what, from, to, when, step}]: what --allow-change let be another
+    files                              {name: {bytes, sha256}}: what files were left with (see ``records``)
+
+Hashes name the rule they were made by (see ``hashes``).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shlex
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sft.errors import RunError
+from sft.runs.atomic_files import (
+    Appender,
+    append_jsonl,
+    clear_temporaries,
+    open_append,
+    read_json,
+    read_jsonl,
+    sync_folder,
+    write_json,
+    write_jsonl,
+    write_text,
+)
+from sft.runs.hashes import Digest
+from sft.runs.machine import machine, peak_memory_bytes, presentable, versions
+from sft.runs.system_errors import sentences
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Appender",
+    "Run",
+    "append_jsonl",
+    "changed",
+    "demand_trained",
+    "differences",
+    "now",
+    "open_append",
+    "read_json",
+    "read_jsonl",
+    "trained_policy",
+    "write_json",
+    "write_jsonl",
+    "write_text",
+]
+
+SCHEMA_VERSION = 1
+_SYSTEM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+class Run:
+    """A run directory. Build one with :meth:`create` or :meth:`open`; use it as a context manager.
+
+    Holding a run for writing (``create``, or ``open(..., writing=True)``) holds its lock until
+    :meth:`close`. Reading needs no lock: every file is replaced whole or grows by whole lines.
+    """
+
+    def __init__(self, path: Path, manifest: dict[str, Any], lock: _Lock | None) -> None:
+        self.path = path
+        self._manifest = manifest
+        self._lock = lock
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], **facts: Any) -> Self:
+        """Make an empty run directory at ``path`` and write its manifest with ``facts`` as sections.
+
+        Raises ``RunError`` when the folder already holds something, is in use or cannot be written.
+        """
+        folder = Path(path)
+        _make_folder(folder)
+        lock = _Lock(folder)
+        try:
+            clear_temporaries(folder, alone=True)
+            names = sorted(entry.name for entry in folder.iterdir() if entry.name != ".lock")
+            if "manifest.json" in names:
+                raise RunError(f"{folder} already holds a run; continue it with --resume, or name another folder")
+            if names:
+                raise RunError(
+                    f"{folder} is not empty (it holds {names[0]}) and is no run for --resume; "
+                    "name a new or empty folder"
+                )
+            start: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "created": now()}
+            start |= {"versions": versions(), "machine": machine(), "sessions": [], "looks": []}
+            run = cls(folder, start | presentable(facts), lock)
+            write_json(run.manifest_path, run._manifest)
+        except BaseException:
+            lock.release()
+            raise
+        return run
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, writing: bool = False) -> Self:
+        """Open the run at ``path``; ``writing`` takes its lock.
+
+        Raises ``RunError`` for a folder that is no run, a damaged or newer manifest, or a run in use.
+        """
+        folder = Path(path)
+        manifest = _read_manifest(folder)
+        if not writing:
+            clear_temporaries(folder)
+            return cls(folder, manifest, None)
+        lock = _Lock(folder)
+        try:
+            clear_temporaries(folder, alone=True)
+            # Whoever held the lock until now may have changed the manifest.
+            return cls(folder, _read_manifest(folder), lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    def close(self) -> None:
+        """Release the lock; harmless when none is held."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    # The files, in the order in which the loop writes them.
+
+    @property
+    def manifest_path(self) -> Path:
+        """What was run, on what, with what."""
+        return self.path / "manifest.json"
+
+    @property
+    def recipe_path(self) -> Path:
+        """The recipe as its author wrote it."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def resolved_recipe_path(self) -> Path:
+        """The recipe with every default and override filled in."""
+        return self.path / "recipe.resolved.yaml"
+
+    @property
+    def demonstrations_path(self) -> Path:
+        """Every valid demonstration, one a line."""
+        return self.path / "demonstrations.jsonl"
+
+    @property
+    def split_path(self) -> Path:
+        """Which demonstration is in which split."""
+        return self.path / "split.json"
+
+    @property
+    def ledger_path(self) -> Path:
+        """One fate per row."""
+        return self.path / "ledger.json"
+
+    @property
+    def rejected_path(self) -> Path:
+        """Rows that could not become demonstrations, with the reason."""
+        return self.path / "rejected.jsonl"
+
+    @property
+    def log_path(self) -> Path:
+        """Losses as training went on."""
+        return self.path / "log.jsonl"
+
+    @property
+    def adapter_path(self) -> Path:
+        """The trained adapter (folder)."""
+        return self.path / "adapter"
+
+    @property
+    def model_path(self) -> Path:
+        """The trained weights of a full fine-tune (folder)."""
+        return self.path / "model"
+
+    @property
+    def checkpoints_path(self) -> Path:
+        """Where training may be continued from (folder)."""
+        return self.path / "checkpoints"
+
+    def completions_path(self, system: str) -> Path:
+        """What ``system`` wrote for the held-out prompts."""
+        return self.path / f"completions-{_system(system)}.jsonl"
+
+    def token_scores_path(self, system: str) -> Path:
+        """Teacher-forced scores of the experts' completions under ``system``."""
+        return self.path / f"token-scores-{_system(system)}.jsonl"
+
+    def samples_path(self, number: int) -> Path:
+        """What the clone wrote at temperature 1, round ``number`` (from 0)."""
+        return self.path / f"samples-{number}.jsonl"
+
+    def forced_path(self, system: str) -> Path:
+        """How ``system`` went on where the first part of the expert's completion was given."""
+        return self.path / f"forced-{_system(system)}.jsonl"
+
+    @property
+    def own_path_path(self) -> Path:
+        """The clone's own completions, token by token."""
+        return self.path / "own-path.jsonl"
+
+    def control_path(self, policy: str) -> Path:
+        """Log loss of plain control texts under ``policy`` (base or tuned)."""
+        return self.path / f"control-{_system(policy)}.jsonl"
+
+    @property
+    def prompt_values_path(self) -> Path:
+        """How much reading the prompt tells the base about training completions."""
+        return self.path / "prompt-values.jsonl"
+
+    @property
+    def held_out_path(self) -> Path:
+        """The held-out prompts that were measured, with all that experts wrote for them."""
+        return self.path / "held-out.jsonl"
+
+    @property
+    def others_path(self) -> Path:
+        """Held-out completions of experts whom the clone was not fitted to."""
+        return self.path / "others.jsonl"
+
+    @property
+    def measurement_path(self) -> Path:
+        """How what was measured came about: split, profile, decoding, checker, seed."""
+        return self.path / "measurement.json"
+
+    @property
+    def corrections_path(self) -> Path:
+        """Held-out prompts where the clone is furthest from the expert: to be read, not to be trained on."""
+        return self.path / "corrections.jsonl"
+
+    @property
+    def scores_path(self) -> Path:
+        """Every score of every system for every held-out prompt."""
+        return self.path / "scores.jsonl"
+
+    @property
+    def scorecard_path(self) -> Path:
+        """What the scores add up to."""
+        return self.path / "scorecard.json"
+
+    @property
+    def report_html_path(self) -> Path:
+        """The report for a browser."""
+        return self.path / "report.html"
+
+    @property
+    def report_md_path(self) -> Path:
+        """The report as Markdown."""
+        return self.path / "report.md"
+
+    # The manifest.
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """A copy of the manifest; change it with :meth:`update_manifest`."""
+        return json.loads(json.dumps(self._manifest))
+
+    def update_manifest(self, **sections: Any) -> None:
+        """Replace whole sections of the manifest, atomically; the others stay as they are on disk.
+
+        Takes the lock for the moment if this run was opened for reading. Raises ``RunError``.
+        """
+        with self._writing():
+            merged = _read_manifest(self.path) | presentable(sections)
+            write_json(self.manifest_path, merged)
+            self._manifest = merged
+
+    @property
+    def changes(self) -> tuple[dict[str, Any], ...]:
+        """Every change that was allowed after the run had begun, oldest first."""
+        return tuple(self.manifest.get("changes", ()))
+
+    @property
+    def looks(self) -> tuple[dict[str, Any], ...]:
+        """Every look at a held-out split so far, oldest first."""
+        return tuple(self.manifest.get("looks", ()))
+
+    def look(self, split: str, purpose: str) -> None:
+        """Record that ``split`` was looked at: choosing anything on the test split voids its intervals."""
+        with self._writing():
+            known = _read_manifest(self.path).get("looks", [])
+            self.update_manifest(looks=[*known, {"split": split, "when": now(), "purpose": purpose}])
+
+    @contextmanager
+    def session(self, command: Sequence[str] | None = None) -> Iterator[None]:
+        """Record one process's work on this run: command, times, peak memory and how it ended.
+
+        ``command`` is ``sys.argv`` unless given. A session that was killed stays without an end.
+        """
+        with self._writing():
+            argv = list(sys.argv if command is None else command)
+            if argv:
+                argv[0] = Path(argv[0]).name
+            row: dict[str, Any] = {"command": shlex.join(argv), "started": now()}
+            known = _read_manifest(self.path).get("sessions", [])
+            self.update_manifest(sessions=[*known, row])
+            began, outcome = time.monotonic(), "finished"
+            try:
+                yield
+            except BaseException as error:
+                outcome = f"stopped by {type(error).__name__}"
+                raise
+            finally:
+                seconds = round(time.monotonic() - began, 3)
+                row |= {"ended": now(), "wall_seconds": seconds, "outcome": outcome}
+                row["peak_memory_bytes"] = peak_memory_bytes()
+                # A full disk must not hide the error that filled it.
+                with suppress(RunError) if outcome != "finished" else nullcontext():
+                    self.update_manifest(sessions=[*known, row])
+
+    @staticmethod
+    def changed(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> list[str]:
+        """Dotted names of the values that differ between a recorded section and the present one.
+
+        A name that only one side has differs too; an empty mapping equals none. Lists are compared whole.
+        """
+        return changed(recorded, present)
+
+    def refuse_changes(self, present: Mapping[str, Any], *, allowed: Iterable[str] = ()) -> None:
+        """Raise ``RunError`` naming every value of ``present`` that is not as the manifest records it.
+
+        ``present`` has the manifest's shape (``{"recipe": {...}, "split": {...}, ...}``); sections it
+        does not name are not compared. ``allowed``: dotted names that may differ.
+        """
+        recorded = {name: self._manifest.get(name, {}) for name in present}
+        excused = set(allowed)
+        names = [name for name in changed(recorded, present) if name not in excused]
+        if names:
+            shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+            raise RunError(
+                f"{self.path} was started with another {shown}; put it back as it was, or start a new run "
+                "in another folder"
+            )
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        if self._lock is not None:
+            yield
+            return
+        self._lock = _Lock(self.path)
+        try:
+            yield
+        finally:
+            self.close()
+
+
+def now() -> str:
+    """The present moment in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def changed(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> list[str]:
+    """See :meth:`Run.changed`."""
+    return list(differences(recorded, present))
+
+
+def differences(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Dotted name -> (recorded value, present value) of all that differs, sorted by name; None where one has none.
+
+    A present hash that is a ``Digest`` does not differ from what an earlier rule made of the same thing.
+    """
+    old, new = _flat(presentable(recorded)), _flat(presentable(present))
+    hashes = {name: one for name, one in _flat(present).items() if isinstance(one, Digest)}
+    missing = object()
+    return {
+        name: (old.get(name), new.get(name))
+        for name in sorted(old | new)
+        if old.get(name, missing) != new.get(name, missing)
+        and not (name in hashes and hashes[name].is_of(old.get(name)))
+    }
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / "manifest.json"
+    if not path.is_file():
+        what = "is no run (it has no manifest.json)" if folder.is_dir() else "is not a folder"
+        raise RunError(f"{folder} {what}; name the folder that `sft run` or `sft train` wrote")
+    manifest = read_json(path)
+    version = manifest.get("schema_version") if isinstance(manifest, dict) else None
+    if not isinstance(version, int):
+        raise RunError(f"{path} is not a run's manifest; name the folder that `sft run` or `sft train` wrote")
+    if version > SCHEMA_VERSION:
+        raise RunError(
+            f"{folder} was written by a newer sft (its manifest has schema {version}, this sft reads up to "
+            f"{SCHEMA_VERSION}); upgrade sft"
+        )
+    from sft.runs.shapes import fault_of  # what it stands on takes half of the time of `sft --help`
+
+    if fault := fault_of(path.name, manifest):
+        raise RunError(f"{path}: {fault}; restore it from a copy")
+    return dict(manifest)
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is a file; name a new or empty folder for the run")
+    with sentences(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        sync_folder(folder.parent)
+
+
+class _Lock:
+    """An advisory lock on a run folder. The system lets go of it when its holder dies."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take it at once, or raise ``RunError``."""
+        path = folder / ".lock"
+        with sentences(folder):
+            self._file = path.open("a+", encoding="ascii")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.seek(0)
+            holder = self._file.read().strip()
+            self._file.close()
+            raise RunError(
+                f"{folder} is being written by another process{holder and f' ({holder})'}; "
+                "wait for it to end, or name another folder"
+            ) from None
+        except OSError:
+            return  # a file system without locks: nothing to hold
+        with suppress(OSError):  # on a full disk the lock holds all the same, only namelessly
+            self._file.truncate(0)
+            self._file.write(f"{os.getpid()}\n")
+            self._file.flush()
+
+    def release(self) -> None:
+        with suppress(OSError):  # unlock rather than close only: a forked child shares the open file
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+        with suppress(OSError):
+            self._file.close()
+
+
+def _system(name: str) -> str:
+    if not _SYSTEM_NAME.fullmatch(name):
+        raise ValueError(f"a system's name is part of a file name, which {name!r} cannot be")
+    return name
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, part in value.items():
+        if isinstance(part, Mapping):
+            flat |= _flat(part, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = part
+    return flat
+
+
+def trained_policy(run: Run) -> Path | None:
+    """The folder of the run's adapter or full model; None before training has finished."""
+    for path, sign in ((run.adapter_path, "adapter_config.json"), (run.model_path, "config.json")):
+        if (path / sign).is_file():
+            return path
+    return None
+
+
+def demand_trained(run: Run) -> Path:
+    """As :func:`trained_policy`; raises ``RunError`` before training has finished."""
+    tuned = trained_policy(run)
+    if tuned is None:
+        raise RunError(f"{run.path}: is not trained yet; train it with `sft train RECIPE --output {run.path} --resume`")
+    return tuned

@@ -1,0 +1,329 @@
+"""The shape of every file of a run: which keys a row has, and of which type their values are.
+
+Nothing here reads a file (``records`` does) or knows what the values mean. Keys that are not named are let through:
+later versions may write more. Types are strict, a number is no text, except that a whole number is a number.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
+
+__all__ = ["fault_of", "kind_of", "shape_of"]
+
+strict = with_config(ConfigDict(strict=True))
+
+
+@strict
+class Turn(TypedDict):
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@strict
+class Place(TypedDict):
+    file: str
+    line: int
+
+
+@strict
+class Demonstrated(TypedDict):
+    prompt: list[Turn]
+    completion: str
+    id: NotRequired[str]
+    group: NotRequired[str]
+    expert: NotRequired[str]
+    references: NotRequired[list[str]]
+    source: NotRequired[Place]
+
+
+@strict
+class InSplit(Demonstrated):
+    split: Literal["train", "validation", "test"]
+
+
+@strict
+class Split(TypedDict):
+    ids: dict[str, list[str]]
+    counts: NotRequired[dict[str, int]]
+    data_hash: NotRequired[str]
+
+
+@strict
+class Account(TypedDict):
+    rows: int
+    unrolled: int
+    fates: dict[str, int]
+    tokens: NotRequired[dict[str, dict[str, int]]]
+
+
+@strict
+class Logged(TypedDict):
+    step: int
+    loss: NotRequired[float | None]
+    eval_loss: NotRequired[float | None]
+    learning_rate: NotRequired[float | None]
+    grad_norm: NotRequired[float | None]
+    epoch: NotRequired[float | None]
+    wall_seconds: NotRequired[float]
+    tokens: NotRequired[float | None]
+
+
+@strict
+class Asked(TypedDict):
+    id: str
+    prompt: list[Turn]
+    references: list[str]
+    experts: list[str]
+    cluster: str
+    others: NotRequired[list[Annotated[list[str], Field(min_length=2, max_length=2)]]]
+
+
+@strict
+class Measured(TypedDict):
+    split: str
+    systems: list[str]
+    scored: NotRequired[list[str]]
+    profile: NotRequired[str]
+    bar: NotRequired[dict[str, float] | None]
+    metrics: NotRequired[list[str]]
+    checker: NotRequired[str | None]
+    conflicts: NotRequired[str]
+    near_threshold: NotRequired[float]
+    seed: NotRequired[int]
+    signature: NotRequired[dict[str, Any] | None]
+
+
+@strict
+class Written(TypedDict):
+    id: str
+    text: str
+    finished: bool
+    tokens: NotRequired[int]
+    ids: NotRequired[list[int]]
+
+
+@strict
+class Scored(TypedDict):
+    id: str
+    nats: list[float]
+    ranks: list[int]
+    entropies: list[float]
+    bytes: int
+    confidences: NotRequired[list[float]]
+
+
+@strict
+class Walked(TypedDict):
+    id: str
+    confidences: list[float]
+    hits: list[bool]
+    left: int | None
+
+
+@strict
+class Continued(TypedDict):
+    id: str
+    share: float
+    given: str
+    rest: str
+    text: str
+    finished: bool
+
+
+@strict
+class Window(TypedDict):
+    text: str
+    window: int
+    nats: float
+    bytes: int
+
+
+@strict
+class Valued(TypedDict):
+    id: str
+    own_nats: float
+    other_nats: float
+    others: int
+    bytes: int
+
+
+@strict
+class Points(TypedDict):
+    id: str
+    system: str
+
+
+@strict
+class Resolved(TypedDict, total=False):
+    name: str | None
+    model: dict[str, Any]
+    demonstrations: dict[str, Any]
+    split: dict[str, Any]
+    adapter: dict[str, Any]
+    training: dict[str, Any]
+    fidelity: dict[str, Any]
+    publish: dict[str, Any]
+
+
+@strict
+class RecipeSection(TypedDict, total=False):
+    written: str | None
+    resolved: Resolved
+    origins: dict[str, Any]
+    fingerprint: str
+
+
+@strict
+class Hashed(TypedDict, total=False):
+    hash: str
+    rows: int
+    paths: list[str]
+    counts: dict[str, int]
+    choice: str
+
+
+@strict
+class Named(TypedDict, total=False):
+    name: str | None
+    hub_id: str | None
+    revision: str | None
+    weights: str
+    tokenizer: str
+    config: str
+    architecture: dict[str, Any]
+
+
+@strict
+class Look(TypedDict, total=False):
+    split: str
+    when: str
+    purpose: str
+
+
+@strict
+class Change(TypedDict, total=False):
+    what: str
+    when: str
+    step: int | None
+
+
+@strict
+class Precision(TypedDict):
+    bf16: bool | None
+
+
+@strict
+class Trained(TypedDict, total=False):
+    steps: int
+    best_step: int | None
+    train_loss: float | None
+    eval_loss: float | None
+    supervised_tokens: int
+    trainable_parameters: int
+    parameters: int
+    wall_seconds: float
+    rows_not_reached: int
+    tokens_not_reached: dict[str, int]
+    saved: dict[str, Any]
+
+
+@strict
+class Sealed(TypedDict):
+    bytes: int
+    sha256: str
+    grows: NotRequired[bool]
+
+
+@strict
+class Manifest(TypedDict):
+    schema_version: int
+    created: NotRequired[str]
+    recipe: NotRequired[RecipeSection | None]
+    data: NotRequired[Hashed]
+    split: NotRequired[Hashed]
+    template: NotRequired[Hashed]
+    base: NotRequired[Named]
+    clone: NotRequired[Hashed]
+    seeds: NotRequired[dict[str, int]]
+    versions: NotRequired[dict[str, str | None]]
+    machine: NotRequired[dict[str, Any]]
+    sessions: NotRequired[list[dict[str, Any]]]
+    looks: NotRequired[list[Look]]
+    launch: NotRequired[dict[str, int]]
+    changes: NotRequired[list[Change]]
+    precision: NotRequired[Precision | None]
+    training: NotRequired[Trained | None]
+    files: NotRequired[dict[str, Sealed]]
+
+
+#: Beginning of a file's name -> the shape of each of its rows, or of its one value.
+_SHAPES: dict[str, Any] = {
+    "manifest.json": Manifest,
+    "demonstrations.jsonl": InSplit,
+    "others.jsonl": Demonstrated,
+    "split.json": Split,
+    "ledger.json": Account,
+    "log.jsonl": Logged,
+    "held-out.jsonl": Asked,
+    "measurement.json": Measured,
+    "completions-": Written,
+    "samples-": Written,
+    "token-scores-": Scored,
+    "own-path.jsonl": Walked,
+    "forced-": Continued,
+    "control-": Window,
+    "prompt-values.jsonl": Valued,
+    "scores.jsonl": Points,
+    "scorecard.json": dict[str, Any],
+}
+
+
+@cache
+def shape_of(name: str) -> TypeAdapter[Any]:
+    """What the file called ``name`` holds, row by row."""
+    return TypeAdapter(next(shape for beginning, shape in _SHAPES.items() if name.startswith(beginning)))
+
+
+def fault_of(name: str, value: Any) -> str:
+    """What keeps ``value`` from being a row of the file called ``name``, as half a sentence; "" if nothing does."""
+    try:
+        shape_of(name).validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part + 1) if isinstance(part, int) else part for part in first["loc"])
+        if first["type"] == "missing":
+            return f"has no '{where}'"
+        wanted = _WANTED.get(first["type"]) or first.get("ctx", {}).get("expected", "another value")
+        return f"'{where}' is {kind_of(first['input'])}, not {wanted}" if where else f"is {kind_of(first['input'])}"
+    return ""
+
+
+#: pydantic's word for what is wrong -> what belongs there.
+_WANTED = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "an object",
+    "too_short": "a pair",
+    "too_long": "a pair",
+}
+
+
+def kind_of(value: Any) -> str:
+    """What ``value`` is, in words a user knows: text, a list, an object, null, a number's type."""
+    return {
+        "NoneType": "null",
+        "dict": "an object",
+        "str": "text",
+        "list": "a list",
+        "int": "a number",
+        "float": "a number",
+    }.get(type(value).__name__, f"a {type(value).__name__}")

@@ -1,0 +1,116 @@
+"""Going on with a run: what is another than at its beginning, whether that may be, and the record of it.
+
+Nothing may, unless ``--allow-change`` is given. Then all may of which a fit can make use in the middle, and it goes
+on record with the step it holds from. What a checkpoint settles stays refused: taken without a word, an old value
+would win over the new one (a scheduler's state holds its learning rates), rows would be seen twice, or weights would
+not fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from sft.demonstrations.demonstration import Demonstration
+from sft.errors import RunError
+from sft.runs.checkpoints import latest_checkpoint, step_of
+from sft.runs.run import Run, differences, now, trained_policy
+
+if TYPE_CHECKING:
+    from sft.demonstrations.splits import Splits
+
+__all__ = ["Changes", "differing", "hold", "refuse_trained_on"]
+
+Changes = dict[str, tuple[Any, Any]]
+
+#: What a fit can make use of in the middle, by the beginning of its name.
+ALLOWED = (
+    "data.", "split.", "base.", "template.", "launch.processes",
+    "recipe.demonstrations.", "recipe.split.", "recipe.model.", "recipe.fidelity.", "recipe.adapter.lora_dropout",
+    *(
+        f"recipe.training.{key}"
+        for key in (
+            "learning_rate", "num_train_epochs", "max_steps", "max_length", "too_long", "lr_scheduler_type",
+            "warmup_steps", "max_grad_norm", "early_stopping_patience", "bf16", "fp16", "gradient_checkpointing",
+            "report_to", "per_device_train_batch_size", "gradient_accumulation_steps",
+        )
+    ),
+)  # fmt: skip
+
+#: Beginning of a name -> why it stays as it is; the first that fits is said.
+_SETTLED = {
+    "base.architecture.": "the checkpoint's weights have the shape of the one before",
+    "launch.rows_per_step": "the checkpoint counts in steps of that many rows, so rows would be seen twice or never; "
+    "batch size times accumulation times processes must stay the same",
+    "recipe.adapter.": "the checkpoint holds the adapter as it was, and another one does not fit",
+    "recipe.training.seed": "the order of the rows follows from it, so rows would be seen twice or never",
+    "recipe.training.train_sampling_strategy": "it is the order of the rows, so rows would be seen twice or never",
+    "recipe.training.": "the checkpoint holds it as it was, and the old value would win",
+}
+
+
+def differing(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> Changes:
+    """Dotted name -> (as recorded, now); a section or a fact that an older release did not record is not compared."""
+    known = {
+        name: {key: value for key, value in part.items() if key in recorded[name]}
+        for name, part in present.items()
+        if isinstance(recorded.get(name), Mapping) and recorded[name]
+    }
+    before = {name: {key: recorded[name][key] for key in part} for name, part in known.items()}
+    return differences(before, known)
+
+
+def hold(run: Run, changes: Changes, *, allow: bool) -> list[dict[str, Any]]:
+    """The manifest's list of changes with ``changes`` in it; ``RunError`` where they are not allowed, or cannot be.
+
+    Nothing is written. Before the first checkpoint nothing is settled yet, so with ``allow`` everything may change;
+    when training is over, only how it is measured may.
+    """
+    if not changes:
+        return list(run.changes)
+    names = list(changes)
+    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    began = f"{run.path}: was started with another {shown}"
+    if not allow:
+        raise RunError(
+            f"{began}; put it back, start a new run in another folder, or go on all the same with --allow-change, "
+            "which the manifest and the report then say"
+        )
+    late = [name for name in names if not name.startswith("recipe.fidelity.")]
+    if late and trained_policy(run) is not None:
+        raise RunError(
+            f"{run.path}: is trained already, with another {late[0]}, and going on would change nothing of that; "
+            "start a new run in another folder"
+        )
+    step = step_of(latest_checkpoint(run.checkpoints_path))
+    for beginning, why in _SETTLED.items() if step else ():
+        for name in names:
+            if name.startswith(beginning) and not _may(name):
+                raise RunError(
+                    f"{run.path}: {name} cannot change at step {step}, not even with --allow-change: {why}; "
+                    "put it back, or start a new run in another folder"
+                )
+    when = now()
+    rows = [{"what": n, "from": old, "to": new, "when": when, "step": step} for n, (old, new) in changes.items()]
+    return [*run.changes, *rows]
+
+
+def _may(name: str) -> bool:
+    return name.startswith(ALLOWED) and not name.startswith("base.architecture.")
+
+
+def refuse_trained_on(run: Run, before: Iterable[Demonstration], present: Splits) -> None:
+    """Raise ``RunError`` when prompts or groups that the run has trained on would now be held out.
+
+    ``before``: its training rows until now. Nobody is judged on what it learned from, --allow-change or not.
+    """
+    if not latest_checkpoint(run.checkpoints_path):
+        return
+    known = {d.prompt for d in before}
+    groups = {d.group for d in before if d.group}
+    held_out = [d for d in (*present.validation, *present.test) if d.prompt in known or d.group in groups]
+    if held_out:
+        raise RunError(
+            f"{run.path}: {len(held_out)} demonstrations that the run may have trained on would now be held out "
+            f"({held_out[0].address} for one), not even with --allow-change; start a new run in another folder"
+        )

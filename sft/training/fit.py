@@ -1,0 +1,158 @@
+"""The loop, step by step: gather demonstrations, fit the policy, measure the clone. One function per verb.
+
+Every step leaves files in the run directory and can be repeated from them: what is there and still true is
+reused, and said so. Under ``accelerate launch`` the first process decides and writes, the others follow.
+What comes before fitting is in ``beginning``, and handed on from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from sft.demonstrations import stored
+from sft.demonstrations.demonstration import Demonstration
+from sft.demonstrations.ledger import Ledger
+from sft.demonstrations.stored import load_splits
+from sft.errors import DemonstrationsError, SplitError
+from sft.policies.policy import renderer_of
+from sft.recipes import Recipe
+from sft.runs.processes import is_main, is_sharded, say, tell
+from sft.runs.run import Run, trained_policy, write_json
+
+if TYPE_CHECKING:
+    from sft.policies.rendering import Renderer
+    from sft.training.fitting import Fitted
+
+__all__ = ["fit", "render_part"]
+
+
+# -- fit --------------------------------------------------------------------------------------------------
+
+
+def fit(run: Run, recipe: Recipe, *, resume: bool = False) -> Fitted | None:
+    """Render and train. Returns None when the run was trained already.
+
+    The ledger learns of rows that are too long and of the tokens of every split; the manifest of the base,
+    the template and the outcome. Raises ``UserError``; ``KeyboardInterrupt`` after Ctrl-C and ``signals.Terminated``
+    after SIGTERM, with a checkpoint saved.
+    """
+    if trained_policy(run) is not None and "training" in run.manifest:
+        say(f"train     reused: {run.path} is trained already")
+        return None
+    from sft.policies.weights import context_length, free_memory
+    from sft.runs import signals
+    from sft.runs.machine import default_device
+    from sft.training import fitting, proof
+    from sft.training.plan import model_size
+
+    model_size.refuse_what_cannot_fit(recipe)
+    made = load_splits(run)
+    renderer = renderer_of(recipe)
+    model = recipe.model
+    context = context_length(model.name, model.revision, model.trust_remote_code)
+    by_split = {
+        name: render_part(
+            renderer, part, recipe, limit=None if name == "test" else recipe.training.max_length, context=context
+        )
+        for name, part in made.parts.items()
+    }
+    if not by_split["test"][0]:
+        raise SplitError(
+            f"every held-out demonstration is longer than the base model's context of {context} tokens; shorten them, "
+            "or choose a base model with a longer one"
+        )
+    if is_main():
+        _account(run, by_split)
+    if default_device().type == "cpu" and is_sharded():
+        say("train     on a CPU accelerate shards nothing: every process holds the whole model, as with DDP")
+    bf16 = _precision(run, recipe)
+    try:
+        fitted = fitting.train(
+            recipe, by_split["train"][0], by_split["validation"][0],
+            renderer=renderer, run=run, resume=resume, bf16=bf16,
+        )  # fmt: skip
+    except fitting.Interrupted as stop:
+        raise signals.ending(stop.number, str(stop)) from stop
+    free_memory()
+    if is_main():
+        _account_for_steps(run, fitted)
+        saved = proof.prove(run)
+        say(f"saved     {proof.in_words(saved)}")
+        run.update_manifest(training=asdict(fitted) | {"saved": saved})
+    return fitted
+
+
+def _precision(run: Run, recipe: Recipe) -> bool:
+    """Whether to compute in bfloat16 where the recipe leaves it open: measured once, and on record from then on."""
+    from sft.policies import precision
+    from sft.policies.weights import accelerator_computes_bf16, layer_shape
+    from sft.runs.machine import default_device
+
+    found = run.manifest.get("precision")
+    if is_main() and found is None:
+        model = recipe.model
+        shape = layer_shape(model.name, model.revision, model.trust_remote_code)
+        found = precision.choice(recipe, default_device(), accelerator_computes_bf16(), shape)
+        run.update_manifest(precision=found)
+        if line := precision.in_words(found):
+            say(f"train     {line}")
+    return tell(found["bf16"] if is_main() and found is not None else None)
+
+
+def render_part(
+    renderer: Renderer, part: Sequence[Demonstration], recipe: Recipe, *, limit: int | None, context: int | None
+) -> tuple[list[Any], list[Any]]:
+    """The part rendered: (rows, rows that are too long). ``limit``: tokens a row may have at most, as the context."""
+    from sft.policies import rendering_cache
+
+    longest = min((size for size in (limit, context) if size is not None), default=None)
+    try:
+        return rendering_cache.render_all(renderer, part, max_length=longest, too_long=recipe.training.too_long)
+    except DemonstrationsError as error:
+        if longest == limit:
+            raise
+        # It is not the recipe's max_length that they exceed, and raising it would not help.
+        problems = [
+            replace(p, message=p.message.replace("max_length is", "the base model's context is"),
+                    remedy=p.remedy.replace("raise training.max_length", "choose a base model with a longer one"))
+            for p in error.problems
+        ]  # fmt: skip
+        raise DemonstrationsError(problems) from None
+
+
+def _account(run: Run, rendered: Mapping[str, tuple[list[Any], list[Any]]]) -> None:
+    """Add to the ledger what rendering found: rows that are too long, and tokens by fate."""
+    ledger = stored.ledger(run)
+    if ledger.tokens:  # a resumed run has been through here before
+        return
+    fate_of = {"train": "trained", "validation": "validation", "test": "test"}
+    tokens: dict[str, dict[str, int]] = {}
+    for name, (kept, longer) in rendered.items():
+        fate = fate_of[name]
+        if longer:
+            ledger = ledger.moved(len(longer), source=fate, to="too_long")
+        for key, rows in ((fate, kept), ("too_long", longer)):
+            if rows:
+                known = tokens.setdefault(key, {"prompt": 0, "completion": 0})
+                known["prompt"] += sum(len(row.prompt_ids) for _, row in rows)
+                known["completion"] += sum(len(row.completion_ids) for _, row in rows)
+    write_json(run.ledger_path, Ledger(ledger.rows, ledger.unrolled, ledger.fates, tokens).to_dict())
+
+
+def _account_for_steps(run: Run, fitted: Fitted) -> None:
+    """Rows that the steps ended before were not trained on, and the ledger says so."""
+    ledger = stored.ledger(run)
+    if not fitted.rows_not_reached or "not_reached" in ledger.fates:
+        return
+    moved = ledger.moved(fitted.rows_not_reached, source="trained", to="not_reached")
+    trained = {kind: count - fitted.tokens_not_reached[kind] for kind, count in ledger.tokens["trained"].items()}
+    tokens = ledger.tokens | {"trained": trained, "not_reached": fitted.tokens_not_reached}
+    write_json(run.ledger_path, Ledger(moved.rows, moved.unrolled, moved.fates, tokens).to_dict())
+
+
+# -- measure ----------------------------------------------------------------------------------------------
+
+
+# -- talk -------------------------------------------------------------------------------------------------

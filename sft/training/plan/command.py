@@ -1,0 +1,240 @@
+"""``sft plan``: what a recipe's fit will take, counted by the trainer itself and measured by a short probe.
+
+Everything is done by a process of its own, whose memory is therefore that of a fit; it tells the result in JSON.
+Nothing is written but into a folder that is removed again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from sft.demonstrations.selection import gather
+from sft.demonstrations.sources import build_shipped
+from sft.errors import SplitError, UserError
+from sft.policies.policy import renderer_of
+from sft.recipes import Recipe, base_configs, load, sources
+from sft.recipes.situations import refuse_without_effect
+from sft.runs.atomic_files import read_json, write_json
+from sft.runs.run import Run
+from sft.training.fit import render_part
+from sft.training.plan import (
+    PROCESS,
+    Batch,
+    Disk,
+    Fit,
+    Machine,
+    Memory,
+    Model,
+    Plan,
+    Time,
+    Work,
+    certain_bytes,
+    cost_of,
+    estimate,
+    fitted_cost,
+)
+
+__all__ = ["assemble", "observe", "plan"]
+
+
+def plan(recipe: Recipe, reference: str, overrides: list[str], *, probe: bool = True) -> Plan:
+    """What fitting ``recipe`` takes on this machine. ``reference`` and ``overrides``: as given, for the other process.
+
+    Without ``probe`` no weights are read: memory is computed, and there is no time. Raises ``UserError``.
+    """
+    from sft.runs.machine import machine_here
+
+    folder = Path("runs") / (recipe.name or Path(reference).stem)
+    here = machine_here(folder)
+    with tempfile.TemporaryDirectory(prefix="sft-plan-") as scratch:
+        if not probe:
+            return assemble(recipe, observe(recipe, Path(scratch), probe=False, began=time.time()), here)
+        request = Path(scratch) / "request.json"
+        write_json(request, {"recipe": reference, "set": overrides, "available": here.available})
+        command = [sys.executable, "-m", "sft.training.plan.command", str(request), str(time.time())]
+        status = subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
+        answer = Path(scratch) / "answer.json"
+        if answer.exists():
+            found = read_json(answer)
+            if "error" in found:
+                raise UserError(found["error"])
+            return assemble(recipe, found, here)
+        if status not in (-9, 137):
+            raise RuntimeError(f"the probe ended with status {status}; its own words are above")
+        found = observe(recipe, Path(scratch), probe=False, began=time.time())
+        note = "The probe was ended by the system, as it does when memory runs out; what follows is computed."
+        return assemble(recipe, found | {"notes": [*found["notes"], note]}, here)
+
+
+def observe(
+    recipe: Recipe, scratch: Path, *, probe: bool, began: float, available: int | None = None
+) -> dict[str, Any]:
+    """What was counted and, with ``probe``, measured: JSON-ready. ``began``: when (Unix time) this process did.
+
+    There is no probe where ``available`` bytes are too few for what the fit is computed to take.
+    """
+    from sft.policies import precision
+    from sft.policies.weights import accelerator_computes_bf16, context_length, layer_shape, quiet_engine
+    from sft.runs.machine import default_device
+    from sft.training import constructing
+    from sft.training.plan import model_size, rehearsal
+    from sft.training.proof import prove
+
+    refuse_without_effect(recipe)
+    waited = time.monotonic()
+    base_configs.refuse_unfit(recipe)
+    constructing.refuse_what_the_engine_refuses(recipe)
+    _make_sources(recipe)
+    waited = time.monotonic() - waited
+    gathered = gather(recipe, keep_going=True)
+
+    renderer = renderer_of(recipe)
+    model = recipe.model
+    context = context_length(model.name, model.revision, model.trust_remote_code)
+    rendered = {
+        name: render_part(
+            renderer, part, recipe, limit=None if name == "test" else recipe.training.max_length, context=context
+        )
+        for name, part in gathered.splits.parts.items()
+    }
+    training, validation = rendered["train"][0], rendered["validation"][0]
+    if not training:
+        raise SplitError("there is no demonstration left to train on; see `sft check` for where they went")
+    counts = {name: len(kept) for name, (kept, _) in rendered.items()}
+    shape = layer_shape(model.name, model.revision, model.trust_remote_code)
+    number = precision.choice(recipe, default_device(), accelerator_computes_bf16(), shape)
+    given: dict[str, Any] = {
+        "bf16": number["bf16"],
+        "renderer": renderer,
+        "rows": counts,
+        "too_long": sum(len(longer) for _, longer in rendered.values()),
+    }
+    read = time.time() - began - waited
+    with quiet_engine():
+        work = rehearsal.count(recipe, training, validation, scratch=scratch / "counted", **given)
+        outlined, fit = model_size.model_of(recipe), model_size.fit_of(recipe)
+    notes = []
+    if gathered.rejected:
+        notes.append(f"{len(gathered.rejected):,} rows cannot become demonstrations; a run needs --keep-going.")
+    known: dict[str, Any] = {
+        "work": asdict(work),
+        "model": asdict(outlined),
+        "fit": asdict(fit),
+        "demonstrations": _bytes_of(gathered.splits.parts),
+        "notes": notes,
+        "measured": None,
+    }
+    process = PROCESS if default_device().type == "cpu" else 0
+    computed = estimate(outlined, fit, work.longest, process=process)
+    if not probe:
+        return known
+    if available is not None and computed.peak > available:
+        notes.append("Nothing was probed, because that would not fit either; memory is computed.")
+        return known
+    loading = time.monotonic()
+    found = rehearsal.rehearse(recipe, training, validation, scratch=scratch / "probed", **given)
+    with Run.open(scratch / "probed" / "run") as run:
+        proof = prove(run)["wall_seconds"]
+    known["measured"] = asdict(found) | {"proof": proof, "start": read + found.began - loading}
+    return known
+
+
+def _make_sources(recipe: Recipe) -> None:
+    """Build or fetch what is made once for all runs, so that it counts for none."""
+    for path in recipe.demonstrations.paths:
+        if path.startswith("data:"):
+            build_shipped(path.removeprefix("data:"))
+    from sft.policies.weights import base_folder
+
+    base_folder(sources.resolve_model(recipe.model.name, recipe.model.revision))
+
+
+def _bytes_of(parts: Mapping[str, Any]) -> int:
+    """Bytes of the run's file of demonstrations."""
+    return sum(len(json.dumps(d.to_dict(), ensure_ascii=False).encode()) + 20 for part in parts.values() for d in part)
+
+
+def assemble(recipe: Recipe, found: Mapping[str, Any], here: Machine) -> Plan:
+    """The plan from what :func:`observe` tells, for the machine ``here``."""
+    from sft.training.plan.model_size import remedy_for
+
+    measured = found["measured"]
+    work = _work((measured or {}).get("work") or found["work"])
+    model, fit = Model(**found["model"]), Fit(**found["fit"])
+    process = PROCESS if here.device == "cpu" else 0
+    memory = estimate(model, fit, work.longest, process=process)
+    spent, notes = None, list(found["notes"])
+    clone = model.trainable_bytes
+    checkpoint = clone + sum(certain_bytes(model, fit)[2:])
+    if measured is not None:
+        batches = [Batch(**batch) for batch in measured["batches"]]
+        memory = _parts(measured, memory)
+        terms = fitted_cost(batches, measured["seconds"])
+        saved = measured["checkpoint_bytes"] > 0
+        spent = Time(
+            start=measured["start"],
+            steps=work.total(cost_of(b, terms) for b in work.taken) + work.steps * measured["per_step"],
+            validation=work.validation_passes * measured["validation"],
+            saving=work.checkpoints * measured["checkpoint"] + measured["clone"] + measured["proof"],
+        )
+        clone, checkpoint = measured["clone_bytes"], measured["checkpoint_bytes"] or checkpoint
+        if not saved:
+            notes.append("Checkpoints are too large to write one for its time alone; their time is not in the sum.")
+    if len(work.taken) < min(work.passes, work.batches_in_epoch):
+        notes.append(f"{len(work.taken):,} of {work.batches_in_epoch:,} batches of an epoch were looked at.")
+    made = Plan(
+        name=recipe.name,
+        work=work,
+        model=model,
+        fit=fit,
+        memory=memory,
+        time=spent,
+        disk=Disk(clone, checkpoint, min(work.checkpoints, 3), found["demonstrations"]),
+        machine=here,
+        measured=measured is not None,
+        notes=tuple(notes),
+    )
+    if made.fits:
+        return made
+    known = memory if measured is not None else None
+    return replace(
+        made, remedy=remedy_for(recipe, fit, work.longest, here.available or 0, process=process, known=known)
+    )
+
+
+def _parts(measured: Mapping[str, Any], computed: Memory) -> Memory:
+    """The measured peak taken apart; what the parts do not explain is the rest."""
+    logits = 2 * measured["held_logits"] or computed.logits
+    activations = measured["held"] - measured["held_logits"]
+    parts = (measured["weights"], measured["gradients"], measured["optimizer"], activations, logits)
+    return Memory(*parts, rest=measured["peak"] - sum(parts))
+
+
+def _work(found: Mapping[str, Any]) -> Work:
+    return Work(**(dict(found) | {"batches": tuple(Batch(**batch) for batch in found["batches"])}))
+
+
+def _main(request: str, began: str) -> None:
+    """The process of the probe: read the request, leave the answer beside it."""
+    asked = read_json(Path(request))
+    folder = Path(request).parent
+    try:
+        recipe = load(asked["recipe"], asked["set"])
+        with contextlib.redirect_stderr(sys.stderr):
+            answer = observe(recipe, folder, probe=True, began=float(began), available=asked["available"])
+    except UserError as error:
+        answer = {"error": str(error)}
+    write_json(folder / "answer.json", answer)
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

@@ -1,0 +1,193 @@
+"""What a plan is made of. Memory is taken apart into what a fit holds at its peak:
+
+weights       every parameter and buffer, in the format it is kept in
+gradients     one value per fitted parameter, in its format
+optimizer     AdamW: two states per fitted parameter, in its format
+activations   what the longest batch's forward keeps for the backward
+logits        supervised positions x vocabulary x 4 bytes, twice: probabilities and their gradient
+rest          libraries, demonstrations, work space of kernels, what the allocator keeps back
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Batch", "Disk", "Fit", "Memory", "Model", "Remedy", "Time", "Work", "duration"]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What is known of the model to be fitted before its weights are read.
+
+    ``weight_bytes``: parameters and buffers; ``width``, ``wide``, ``keys``: of hidden states, of the feed-forward
+    layer, of all keys of a token; ``itemsize``: bytes of a number in the forward pass.
+    """
+
+    parameters: int
+    trainable: int
+    weight_bytes: int
+    trainable_bytes: int
+    layers: int
+    width: int
+    wide: int
+    keys: int
+    vocabulary: int
+    itemsize: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One forward pass. ``slots``: positions computed, ``padding`` of them fillers; ``squares``: of lengths, summed.
+
+    ``tokens``: of its rows, prompt and completion; more than ``slots`` where rows share what they begin with.
+    """
+
+    rows: int
+    slots: int
+    padding: int
+    tokens: int
+    supervised: int
+    squares: int
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What will be done: rows by split, tokens of the training split, and the batches of one epoch.
+
+    ``batches``: those counted; ``batches_in_epoch``: how many there are. ``steps``: optimizer steps, each of
+    ``accumulation`` batches.
+    """
+
+    rows: Mapping[str, int]
+    too_long: int
+    tokens: Mapping[str, int]
+    batches: tuple[Batch, ...]
+    batches_in_epoch: int
+    steps: int
+    accumulation: int
+    validation_passes: int
+    checkpoints: int
+
+    @property
+    def passes(self) -> int:
+        """Forward passes of the whole fit; the last step of an epoch may have fewer than the others."""
+        steps_in_epoch = max(1, math.ceil(self.batches_in_epoch / self.accumulation))
+        whole, rest = divmod(self.steps, steps_in_epoch)
+        return whole * self.batches_in_epoch + min(rest * self.accumulation, self.batches_in_epoch)
+
+    @property
+    def taken(self) -> tuple[Batch, ...]:
+        """The counted batches that the fit gets to."""
+        return self.batches[: max(1, self.passes)]
+
+    @property
+    def longest(self) -> Batch:
+        """The batch with the most positions."""
+        return max(self.taken, key=lambda batch: (batch.slots, batch.supervised))
+
+    @property
+    def padding(self) -> float:
+        """Share of the computed positions that are fillers."""
+        return sum(b.padding for b in self.taken) / max(1, sum(b.slots for b in self.taken))
+
+    def total(self, values: Iterable[float]) -> float:
+        """Over the whole fit, the sum of what there is one of for each of :attr:`taken`."""
+        found = list(values)
+        return math.fsum(found) * self.passes / max(1, len(found))
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes at the peak of a fit, by part; see the module. ``peak`` is their sum."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    logits: int
+    rest: int
+
+    @property
+    def peak(self) -> int:
+        """All of it."""
+        return self.weights + self.gradients + self.optimizer + self.activations + self.logits + self.rest
+
+
+@dataclass(frozen=True, slots=True)
+class Time:
+    """Seconds of the whole of ``sft train``, by part, from a probe."""
+
+    start: float
+    steps: float
+    validation: float
+    saving: float
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.start + self.steps + self.validation + self.saving
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """Bytes on disk: what stays of the fit, and the checkpoints beside it (the last two, and the best)."""
+
+    clone: int
+    checkpoint: int
+    checkpoints: int
+    demonstrations: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.clone + self.checkpoint * self.checkpoints + self.demonstrations
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The settings that decide the memory of a fit, as a recipe has them."""
+
+    batch_size: int
+    accumulation: int
+    checkpointing: bool
+    method: str
+    dtype: str
+    optim: str
+    max_length: int
+
+    def settings(self, before: Fit) -> dict[str, Any]:
+        """The recipe's keys that differ from ``before``, as ``--set`` takes them."""
+        keys = {
+            "batch_size": "training.per_device_train_batch_size",
+            "accumulation": "training.gradient_accumulation_steps",
+            "checkpointing": "training.gradient_checkpointing",
+            "method": "adapter.method",
+            "dtype": "model.dtype",
+            "max_length": "training.max_length",
+        }
+        return {key: getattr(self, name) for name, key in keys.items() if getattr(self, name) != getattr(before, name)}
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """Settings with which the run would fit, and the peak they would have. Without settings: none was found."""
+
+    settings: Mapping[str, Any]
+    peak: int
+
+    def to_text(self) -> str:
+        """As words of a command line."""
+        shown = {True: "true", False: "false"}
+        return " ".join(
+            f"--set {key}={shown.get(v, v) if isinstance(v, bool) else v}" for key, v in self.settings.items()
+        )
+
+
+def duration(seconds: float) -> str:
+    """``40 s``, ``12 min``, ``3.4 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 9.5 else f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

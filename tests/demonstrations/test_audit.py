@@ -1,0 +1,154 @@
+"""What is in a file, said so that a person knows what to do about it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sft.demonstrations.audit import Audit, Handling, audit, demand
+from sft.demonstrations.formats import Reading, read
+from sft.demonstrations.splits import NAMES, find_leaks
+from sft.errors import DemonstrationsError, SplitError
+
+ROWS: list[dict[str, Any]] = [
+    {"prompt": "one", "completion": "a b c", "expert": "ann", "score": 1},
+    {"prompt": "one", "completion": "a b c", "expert": "ann"},
+    {"prompt": "ONE ", "completion": "d", "expert": "bob"},
+    {"prompt": "two words", "completion": "x" * 30, "expert": "ann"},
+    {"prompt": "", "completion": "nobody asked"},
+]
+
+
+@pytest.fixture
+def reading(tmp_path: Path) -> Reading:
+    path = tmp_path / "x.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
+    return read(path)
+
+
+def looked_through(reading: Reading) -> Audit:
+    one, _, again, two = reading.demonstrations
+    parts = dict(zip(NAMES, ([one, two], [], [again]), strict=True))
+    return audit("x.jsonl", reading, parts=parts, leaks=find_leaks(parts))
+
+
+def test_everything_is_counted(reading: Reading) -> None:
+    found = looked_through(reading)
+    assert (found.rows, found.demonstrations, found.rejected, found.unrolled) == (5, 4, 1, 0)
+    assert (found.prompts, found.groups, found.experts) == (2, 2, {"ann": 3, "bob": 1})
+    assert (found.duplicates, found.ignored_columns) == (1, ("score",))
+    assert found.splits == {"train": 2, "validation": 0, "test": 1}
+    assert [(leak.source.source.line, leak.held_out.source.line) for leak in found.leaks] == [(1, 3)]  # type: ignore[union-attr]
+
+
+def test_experts_in_conflict_are_shown_with_their_lines(reading: Reading) -> None:
+    found = looked_through(reading)
+    (conflict,) = found.conflict_examples
+    assert found.conflicts == found.disputed == 1 and conflict.experts == 2
+    assert (conflict.prompt, conflict.writers) == ("one", (("ann",), ("bob",)))
+    assert conflict.completions == ("a b c", "d")
+    assert [where.rsplit(":", 1)[1] for where in conflict.where] == ["1", "3"]
+
+
+def of(tmp_path: Path, *rows: tuple[str, str, str], **options: Any) -> Audit:
+    path = tmp_path / "x.jsonl"
+    made = [{"prompt": prompt, "completion": text, "expert": expert} for prompt, text, expert in rows]
+    path.write_text("".join(json.dumps(row) + "\n" for row in made), encoding="utf-8")
+    return audit("x.jsonl", read(path), **options)
+
+
+def test_answers_stand_side_by_side_under_the_names_of_those_who_gave_them(tmp_path: Path) -> None:
+    found = of(
+        tmp_path,
+        *(("Who?", text, expert) for text, expert in [("I.", "ann"), ("You!", "bobby"), ("I.", "eve"), ("All.", "")]),
+        *(("one man's changing mind", text, "ann") for text in ("a", "b")),
+    )
+    assert (found.conflicts, found.disputed) == (2, 1)
+    address = tmp_path / "x.jsonl"
+    assert (
+        f"2 prompts have different completions, 1 by different experts.\n"
+        f"  Who? ({address}:1 and 3 more rows)\n"
+        "    ann, eve  I.\n"
+        "    bobby     You!\n"
+        "              All.\n"
+        f"  one man's changing mind ({address}:5 and 1 more row)\n"
+        "    ann  a\n"
+        "    ann  b\n"
+    ) in found.to_text()
+
+
+def test_examples_of_conflicts_are_not_the_same_one_again(tmp_path: Path) -> None:
+    rows = [(f"p{n}", text, text) for n in range(20) for text in (("yes", "no") if n < 18 else ("yes", f"no {n}"))]
+    found = of(tmp_path, *rows)
+    assert [c.completions for c in found.conflict_examples] == [("yes", "no"), ("yes", "no 18"), ("yes", "no 19")]
+    assert found.conflict_examples[0].prompt == "p0" and found.conflicts == 20
+
+
+def test_what_a_recipe_can_do_about_conflicts_is_said(tmp_path: Path) -> None:
+    rows = [("p", text, text) for text in ("yes", "no")]
+    for handling, words in (
+        (Handling(outvoted=7, tied=2), "majority would train on the answer that most gave to a prompt, leaving 7 rows"),
+        (Handling(outvoted=7, tied=2), "2 votes are tied"),
+        (Handling(outvoted=7), "demonstrations.expert: no would clone one expert"),
+        (Handling("majority", outvoted=7), "most gave to a prompt and leaves 7 rows out. Held-out prompts keep every"),
+        (Handling(expert="no", others=4, others_prompts=1), "the other experts' 4 answers to 1 held-out prompt too"),
+        (Handling(expert="no", inner=1), "This expert too answered 1 prompt in different ways"),
+    ):
+        assert words in of(tmp_path, *rows, handling=handling).to_text()
+    chosen = of(tmp_path, *rows, handling=Handling(expert="no")).to_text()
+    assert "demonstrations.expert: no is cloned, and nobody else." in chosen and "Nothing to mend." in chosen
+    assert "demonstrations.columns.expert says who" in of(tmp_path, ("p", "a", ""), ("p", "b", "")).to_text()
+
+
+def test_references_are_no_conflict(tmp_path: Path) -> None:
+    """They are measured against and never trained on, so the clone learns no mixture from them."""
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"prompt": "a", "completion": "b", "references": ["c"]}\n', encoding="utf-8")
+    assert audit("x.jsonl", read(path)).conflicts == 0
+
+
+def test_lengths_are_quantiles_that_some_text_has(reading: Reading) -> None:
+    lengths = looked_through(reading).completion_lengths
+    assert lengths is not None
+    assert lengths.words == {"0": 1, "50": 3, "90": 3, "99": 3, "100": 3}
+    assert (lengths.characters["0"], lengths.characters["100"]) == (1, 30)
+
+
+def test_the_findings_are_json_and_text(reading: Reading) -> None:
+    found = looked_through(reading)
+    value = json.loads(json.dumps(found.to_dict()))
+    assert value["leaks"][0]["kind"] == "same prompt" and value["leaks"][0]["split"] == "test"
+    assert value["rejected"] == 1 and "'prompt' is blank" in value["problems"][0]
+    text = found.to_text()
+    for option in ("demonstrations.columns", "demonstrations.duplicates", "demonstrations.expert", "near_duplicates"):
+        assert option in text, "each finding names the setting that deals with it"
+    aligned = text.split("\n\n")[0].splitlines()[1:]
+    assert len({len(line) - len(line[2:].split("  ", 1)[1].lstrip()) for line in aligned if line[2] != " "}) == 1
+
+
+def test_nothing_wrong_is_said_too(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"prompt": "a", "completion": "b"}\n', encoding="utf-8")
+    assert "Nothing to mend" in audit("x.jsonl", read(path)).to_text()
+
+
+def test_what_would_stop_a_run_is_raised(reading: Reading) -> None:
+    found = looked_through(reading)
+    with pytest.raises(DemonstrationsError, match="1 of 5 rows cannot become demonstrations"):
+        demand(reading, found)
+    with pytest.raises(SplitError, match="held-out"):
+        demand(reading, found, keep_going=True)
+    with pytest.raises(SplitError, match="too few"):
+        demand(reading, audit("x.jsonl", reading, undivided="too few"), keep_going=True)
+    demand(reading, audit("x.jsonl", reading), keep_going=True)
+
+
+def test_looking_through_a_file_loads_no_engine() -> None:
+    heavy = {"torch", "transformers", "datasets", "pyarrow", "sklearn"}
+    code = f"import sys, sft.demonstrations.audit; print(sorted({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,0 +1,172 @@
+"""The fast search for near-duplicates against their plain definition, written out a second time here."""
+
+from __future__ import annotations
+
+import random
+import re
+import sys
+from functools import cache
+from types import FrameType
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sft.demonstrations import near_duplicates
+from sft.demonstrations.near_duplicates import find_near
+
+
+def plain_words(text: str) -> list[str]:
+    return re.findall(r"[a-z0-9]+", text.lower())
+
+
+@cache
+def plain_shingles(text: str) -> frozenset[tuple[str, ...]]:
+    words = plain_words(text)
+    return frozenset(tuple(words[i : i + 3]) for i in range(max(len(words) - 2, 1)))
+
+
+def plain_similarity(one: str, other: str) -> float:
+    shared = len(plain_shingles(one) & plain_shingles(other))
+    return shared / (len(plain_shingles(one)) + len(plain_shingles(other)) - shared)
+
+
+def corpus(seed: int, count: int) -> tuple[list[str], list[str]]:
+    """Texts of 1 to 60 words, and a copy of each with up to four words replaced, dropped or added."""
+    rng = random.Random(seed)
+    vocabulary = [f"word{n}" for n in range(2000)]
+    texts, copies = [], []
+    for _ in range(count):
+        words = rng.choices(vocabulary, k=rng.randint(1, 60))
+        texts.append(" ".join(words))
+        for _ in range(rng.randint(0, 4)):
+            at = rng.randrange(len(words) + 1)
+            words[at : at + rng.randint(0, 1)] = rng.choices(vocabulary, k=rng.randint(0, 1))
+        copies.append(", ".join(words).title())
+    return texts, copies
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.8, 0.95, 1.0])
+def test_the_search_finds_what_brute_force_finds_and_nothing_else(threshold: float) -> None:
+    texts, copies = corpus(seed=1, count=400)
+    best = [max(plain_similarity(text, copy) for copy in copies) for text in texts]
+    found = {near.row: near for near in find_near(texts, copies, threshold)}
+    for near in found.values():
+        assert near.similarity >= threshold
+        assert near.similarity == pytest.approx(plain_similarity(texts[near.row], copies[near.other]))
+    wanted = {row for row, similarity in enumerate(best) if similarity >= min(threshold + 0.03, 1.0)}
+    assert len(wanted) > 60
+    assert len(wanted & found.keys()) >= 0.98 * len(wanted)
+    assert found.keys() <= {row for row, similarity in enumerate(best) if similarity >= threshold}
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.text("ab c.,-", max_size=12), max_size=8), st.lists(st.text("ab c.,-", max_size=12), max_size=8))
+def test_short_texts_are_near_exactly_when_their_words_are_the_same(texts: list[str], others: list[str]) -> None:
+    texts, others = ([t.replace("-", "+") for t in each] for each in (texts, others))
+
+    def words(text: str) -> list[str]:
+        return re.findall(r"[a-z]+|\+", text)
+
+    found = {near.row for near in find_near(texts, others, 1.0)}
+    known = {tuple(words(other)) for other in others if words(other)}
+    equal = {row for row, text in enumerate(texts) if tuple(words(text)) in known}
+    assert equal <= found
+    short = {row for row, text in enumerate(texts) if len(words(text)) <= 3}  # one shingle: the text itself
+    assert found & short == equal & short
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "near"),
+    [
+        ("What's the capital of France?", "Whats the capital of  FRANCE", True),
+        ("What\u2019s the capital of France?", "What's the capital of France", True),
+        ("a well-known fact", "a well known fact", True),
+        ("What is 2 + 3?", "What is 2 - 3?", False),
+        ("7-3", "7 3", False),
+        ("Hello World in C", "Hello World in C++", False),
+        ("今天天气怎么样", "今天天气怎么样?", True),
+        ("今天天气怎么样", "今天天气不错啊", False),
+        ("สวัสดีครับ", "สวัสดีค่ะ", False),
+        ("हिन्दी में लिखो", "हिन्दी में लिखो।", True),
+        ("🙂", "🙃", False),
+        ("ﬁne Straße", "FINE STRASSE", True),
+        ("?", "!", False),  # no word in either
+    ],
+)
+def test_what_counts_as_the_same_words(one: str, other: str, near: bool) -> None:
+    assert bool(find_near([one], [other], 0.8)) is near
+
+
+def test_a_template_is_left_out_of_the_comparison_unless_nothing_else_is_left() -> None:
+    template = " ".join(f"instruction{n}" for n in range(100))
+    texts = [f"{template} word{n} noun{n} verb{n} thing{n}" for n in range(150)]
+    others = [f"{template} word{n} noun{n} verb{n} thing{n}" for n in range(140, 200)]
+    assert [(n.row, n.other) for n in find_near(texts, others, 0.8)] == [(row, row - 140) for row in range(140, 150)]
+    assert len(find_near([*texts, template], [*others, template], 0.8)) == 11
+
+
+def test_families_of_alike_texts_cost_linear_time() -> None:
+    """Ten templates, each below the share that makes boilerplate: every bucket is crowded with half-alike texts."""
+    rng = random.Random(0)
+    vocabulary = [f"word{n}" for n in range(3000)]
+    templates = [" ".join(rng.choices(vocabulary, k=25)) for _ in range(12)]
+    texts = [f"{templates[n % 12]} {' '.join(rng.choices(vocabulary, k=8))}" for n in range(2000)]
+    others = [f"{templates[n % 12]} {' '.join(rng.choices(vocabulary, k=8))}" for n in range(1000)]
+    others[:100] = texts[:100]
+    looked_at = 0
+
+    def counting(frame: FrameType, event: str, _: object) -> None:
+        """Counts the pairs that are compared exactly, from outside."""
+        nonlocal looked_at
+        if event == "call" and frame.f_code.co_name == "_jaccard":
+            looked_at += len(frame.f_locals["rows"])
+
+    sys.setprofile(counting)
+    try:
+        found = find_near(texts, others, 0.8)
+    finally:
+        sys.setprofile(None)
+    assert {near.row for near in found if near.similarity == 1} >= set(range(100))
+    assert 100 <= looked_at <= len(texts) * (near_duplicates.EXACT_LIMIT + 2), "of 2,000,000 pairs"
+
+
+@pytest.mark.parametrize("threshold", [0, -1, 1.01, float("nan")])
+def test_a_threshold_out_of_range_is_refused(threshold: float) -> None:
+    with pytest.raises(ValueError, match="above 0 and at most at 1"):
+        find_near(["a"], ["a"], threshold)
+
+
+@pytest.mark.parametrize(("texts", "others"), [([], []), ([], ["a"]), (["a"], []), ([""], [""]), (["a"], ["b", ""])])
+def test_nothing_is_near_nothing(texts: list[str], others: list[str]) -> None:
+    assert find_near(texts, others, 0.8) == []
+
+
+def test_many_texts_are_searched_in_pieces_with_the_same_result() -> None:
+    """More texts, characters and pairs than one piece holds; planted repetitions are found in all pieces."""
+    rng = random.Random(3)
+    vocabulary = [f"word{n}" for n in range(5000)]
+    count = near_duplicates._CHUNK_TEXTS + 2000
+    texts = [" ".join(rng.choices(vocabulary, k=9)) for _ in range(count)]
+    assert (
+        sum(map(len, texts)) > 2 * near_duplicates._CHUNK
+        and count > near_duplicates._PAIRS // near_duplicates.BUCKET_LIMIT
+    )
+    planted = {row: other for other, row in enumerate(sorted(rng.sample(range(count), 400)))}
+    others = [texts[row].upper() + "!" for row in planted]
+    found = find_near(texts, others, 0.7)
+    assert {near.row: near.other for near in found} == planted
+
+
+@pytest.mark.parametrize("count", [12, 60, 300])
+def test_a_long_instruction_shared_by_all_is_a_template_in_small_sets_too(count: int) -> None:
+    instruction = " ".join(f"rule number {n} says so" for n in range(80))
+    texts = [f"{instruction}\n\nquestion{n} about topic{n} please" for n in range(count)]
+    assert find_near(texts[::2], texts[1::2], 0.8) == []
+    again = texts[0].upper() + "!"
+    assert [(each.row, each.other) for each in find_near([*texts[1::2], again], texts[::2], 0.8)] == [(count // 2, 0)]
+
+
+def test_a_pair_is_no_template() -> None:
+    sentence = "write a short and friendly note to the neighbours about the party on friday night"
+    assert len(find_near([sentence + " please"], [sentence], 0.8)) == 1

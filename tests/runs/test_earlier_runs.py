@@ -1,0 +1,130 @@
+"""What earlier versions left is opened, reported, measured again and gone on with; see ``tests/data/earlier``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from repository import TESTS
+
+from sft.cli import main
+from sft.runs.run import read_json, read_jsonl
+
+pytestmark = pytest.mark.engine
+
+EARLIER = TESTS / "data" / "earlier"
+
+
+@pytest.fixture(params=sorted(path.name for path in EARLIER.iterdir() if path.is_dir()))
+def there(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of what one earlier version left; paths in it are relative to it, and commands are run there."""
+    folder = shutil.copytree(EARLIER / request.param, tmp_path / "there")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def manifest(run: str) -> dict[str, Any]:
+    return dict(read_json(Path(run, "manifest.json")))
+
+
+def replaced(path: Path, split: str) -> None:
+    """Put other completions in the place of all that are in ``split``; ids and everything else stay."""
+    rows = read_jsonl(path)
+    assert any(row["split"] == split for row in rows)
+    for row in rows:
+        if row["split"] == split:
+            row["completion"] = "mauve"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def test_they_are_small_and_name_no_machine() -> None:
+    files = [path for path in EARLIER.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 700_000
+    for path in files:
+        assert not any(mark in path.read_bytes() for mark in (b"/home/", b"/root/", b"/tmp/", b"/Users/")), path
+
+
+def test_a_finished_run_is_reported_as_it_was(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The report, from the scorecard on file and from the observations: the same figures."""
+    before = read_json(Path("finished/scorecard.json"))
+    assert main(["report", "finished"]) == 0 and Path("finished/report.html").exists()
+    capsys.readouterr()
+    assert main(["report", "finished", "--recompute", "--json"]) == 0
+    after = json.loads(capsys.readouterr().out)
+    for name in ("systems", "gain", "n", "bits_per_byte"):
+        assert after[name] == before[name], name
+    assert after["verdict"]["rung"] == before["verdict"]["rung"], "in words of the present release"
+
+
+def test_a_finished_run_is_measured_again_from_what_is_on_file(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing of it is made anew, for nothing has changed: a hash by another rule was taken for another split."""
+    written = Path("finished/completions-tuned.jsonl").read_bytes()
+    assert main(["evaluate", "finished"]) == 0
+    assert "reused: what tuned wrote" in capsys.readouterr().err
+    assert Path("finished/completions-tuned.jsonl").read_bytes() == written
+    assert len(manifest("finished")["looks"]) == 2
+
+
+def test_a_finished_run_is_known_to_be_trained(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "recipe.yaml", "--output", "finished", "--resume"]) == 0
+    assert "is trained already" in capsys.readouterr().err
+    assert "changes" not in manifest("finished")
+
+
+def test_a_run_stopped_halfway_goes_on_to_the_end(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run made forty commits ago could not: "another data.hash", of the same data. Its end is that of ``finished``.
+
+    Losses are compared to 1e-4: the machine that made them rounded in its own way.
+    """
+    assert main(["train", "recipe.yaml", "--output", "halfway", "--resume"]) == 0
+    assert "changed" not in capsys.readouterr().err
+    found = manifest("halfway")
+    assert found.get("changes", []) == [] and found["training"]["steps"] == 12
+    assert found["data"] == manifest("finished")["data"] and found["split"] == manifest("finished")["split"]
+    losses = [{r["step"]: r["loss"] for r in read_jsonl(Path(run, "log.jsonl")) if "loss" in r} for run in RUNS]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4) and len(losses[0]) == 12
+    assert main(["evaluate", "halfway"]) == 0
+
+
+RUNS = ("halfway", "finished")
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["evaluate", "finished"],
+        ["report", "finished", "--recompute"],
+        ["train", "recipe.yaml", "--output", "finished", "--resume"],
+        ["train", "recipe.yaml", "--output", "halfway", "--resume"],
+        ["export", "finished", "--merged", "merged"],
+    ],
+    ids=" ".join,
+)
+def test_other_completions_under_the_ids_on_record_are_refused(
+    there: Path, capsys: pytest.CaptureFixture[str], words: list[str], split: str
+) -> None:
+    """With every test completion replaced, `sft evaluate` said nothing, and chrF fell from 5.98 to 0.23."""
+    run = next(name for name in RUNS if name in words)
+    replaced(Path(run, "demonstrations.jsonl"), split)
+    before = {path: path.read_bytes() for path in Path(run).rglob("*") if path.is_file()}
+    assert main(words) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith(f"sft: {run}/demonstrations.jsonl: was altered after it was written; restore it from a copy")
+    after = {path: path.read_bytes() for path in Path(run).rglob("*") if path.is_file() and path.name != ".lock"}
+    before.pop(Path(run, "manifest.json")), after.pop(Path(run, "manifest.json"))
+    assert after == before
+
+
+def test_a_key_that_is_refused_now_keeps_no_run_shut(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The trainer took ``dataloader_drop_last`` then. The clone is measured all the same; a new fit is refused."""
+    path = Path("finished/recipe.resolved.yaml")
+    text = path.read_text(encoding="utf-8").replace("\ntraining:\n", "\ntraining:\n  dataloader_drop_last: true\n", 1)
+    path.write_text(text, encoding="utf-8")
+    assert "dataloader_drop_last" in text and main(["evaluate", "finished"]) == 0
+    capsys.readouterr()
+    assert main(["train", str(path), "--output", "again"]) == 2
+    assert "'training.dataloader_drop_last' cannot be set here" in capsys.readouterr().err
