@@ -42,7 +42,7 @@ AREAS: dict[str, tuple[list[str], list[str]]] = {
         [
             "fidelity/test_verdict",
             "fidelity/test_mutants_verdict",
-            "reports/test_meanings",
+            "reports/test_sentences",
             "fidelity/test_mutants_conventions",
         ],
     ),

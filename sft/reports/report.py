@@ -25,9 +25,9 @@ from sft.fidelity.scorecard import RUNGS, Guardrail, Scorecard
 from sft.fidelity.stored import read_scorecard
 from sft.metrics.estimate import Estimate
 from sft.metrics.text import plain
-from sft.reports.illustrations import fate_kind, ledger_pictures, losses, pictures
 from sft.reports.names import GLOSSARY, METRIC_NAMES, RUNG_MEANINGS, kept_out, metric_name, system_name
-from sft.reports.sections import body, examples
+from sft.reports.sections import body, examples, pictures
+from sft.reports.sections.training import fate_kind, ledger_pictures, losses
 from sft.reports.text import cell, chance, coded, coded_cell, duration, fenced, figure, grouped, said, shown
 from sft.runs import sealed
 from sft.runs.run import Run, write_text

@@ -21,9 +21,13 @@ from sft.fidelity.observations import Observations
 from sft.fidelity.probes import calibration, experts, manner, memorisation, paths
 from sft.fidelity.probes.table import score_rows
 from sft.fidelity.scorecard import Scorecard
-from sft.reports import meanings
 from sft.reports.names import RUNG_MEANINGS
 from sft.reports.sections import body
+from sft.reports.sections.calibration import on_path_sentence, own_words_sentence
+from sft.reports.sections.experts import closure_sentence, experts_sentence
+from sft.reports.sections.manner import manner_sentence
+from sft.reports.sections.memorisation import memorisation_sentence
+from sft.reports.sections.paths import excess_sentence
 from sft.runs.records import Completion, ControlWindow, Forced, OwnPath, PromptValue, TokenScores
 
 SIZES = (30, 100, 300)
@@ -216,7 +220,7 @@ def test_overconfidence_is_found_and_a_calibrated_clone_is_not_accused(n: int) -
 
         def over(boast: float, asked: Sequence[HeldOut] = asked, clusters: Mapping[str, str] = clusters) -> str:
             scores = {item.id: forced_path(item, boast) for item in asked}
-            return meanings.on_path(calibration.calibration(clusters, scores), None)
+            return on_path_sentence(calibration.calibration(clusters, scores), None)
 
         accused += "overconfident" in over(0.0)
         found += "overconfident by" in over(0.15)
@@ -225,7 +229,7 @@ def test_overconfidence_is_found_and_a_calibrated_clone_is_not_accused(n: int) -
         texts = {item.id: expert(item.prompt[0].content, draw) for item in asked}
         own = calibration.own(clusters, {item.id: own_path(item, texts[item.id]) for item in single})
         apparent += own.overconfidence.low is not None and own.overconfidence.low > 0
-        assert not any(word in meanings.own_words(own) for word in ("confiden", "sure"))
+        assert not any(word in own_words_sentence(own) for word in ("confiden", "sure"))
     assert accused <= 1 and found == 8
     assert apparent == 8, "the trap is there: confidence minus hits is above 0 for a perfect clone"
 
@@ -237,12 +241,12 @@ def test_errors_that_rise_along_the_text_have_an_excess_that_proves_nothing(n: i
     for seed in range(2):
         lost = observed(n, seed, straying)
         curves = paths.prefix(lost.held_out, lost.forced, lost.completions)
-        assert "closer to the expert than the clone" in meanings.excess(curves, "chrF")
+        assert "closer to the expert than the clone" in excess_sentence(curves, "chrF")
     accused = 0
     for seed in range(WORLDS[n]):
         same = observed(n, seed, expert)
         curves = paths.prefix(same.held_out, same.forced, same.completions)
-        accused += "not shown to be closer" not in meanings.excess(curves, "chrF")
+        accused += "not shown to be closer" not in excess_sentence(curves, "chrF")
     assert accused <= 1
 
 
@@ -270,7 +274,7 @@ def test_another_expert_is_reached_by_a_perfect_clone_and_not_by_one_that_strays
         for row in rows:
             scores.setdefault(row["system"], {})[row["id"]] = row["chrf"]
         perfect, lost = (
-            meanings.closure(experts.closure(scores[s], scores["B0"], scores["E"], clusters, floor_name="B0"), "chrF")
+            closure_sentence(experts.closure(scores[s], scores["B0"], scores["E"], clusters, floor_name="B0"), "chrF")
             for s in ("tuned", "bad")
         )
         accused += "are missing to the 80 %" in perfect
@@ -285,7 +289,7 @@ def test_habits_are_found_and_neither_samples_nor_greedy_texts_of_a_perfect_clon
         _, asked = world(n, seed)
 
         def told(writer: Writer, asked: Sequence[HeldOut] = asked, seed: int = seed) -> str:
-            return meanings.manner(manner.manner(asked, {"tuned": written(asked, writer, seed + 1)}, seed=0))
+            return manner_sentence(manner.manner(asked, {"tuned": written(asked, writer, seed + 1)}, seed=0))
 
         accused += "shown to differ" not in told(expert)
         assert "they repeat themselves more" in told(stuttering)
@@ -298,11 +302,11 @@ def test_copies_are_found_and_a_perfect_clone_is_not_said_to_copy(n: int) -> Non
     longer = more = 0
     for seed in range(WORLDS[n] // 2):
         train, asked = world(n, seed)
-        perfect = meanings.memorisation(memorisation.memorisation(asked, written(asked, expert, 7), train, seed=0))
+        perfect = memorisation_sentence(memorisation.memorisation(asked, written(asked, expert, 7), train, seed=0))
         longer += "longer than the experts'" in perfect
         more += "not shown to be more than the experts'" not in perfect
         copied = {item.id: Completion(item.id, train[at % 150].completion, True) for at, item in enumerate(asked)}
-        copier = meanings.memorisation(memorisation.memorisation(asked, copied, train, seed=0))
+        copier = memorisation_sentence(memorisation.memorisation(asked, copied, train, seed=0))
         assert "longer than the experts'" in copier and "word for word, more than the experts'" in copier
     assert longer <= 1 and more == 0
 
@@ -332,12 +336,12 @@ def test_a_plain_expert_is_near_to_everybody_and_that_makes_nobody_a_clone_of_he
         )
         for item in asked
     ]
-    of_bob = meanings.experts(experts.named(items, written(items, expert, 5)), "chrF")
+    of_bob = experts_sentence(experts.named(items, written(items, expert, 5)), "chrF")
     assert of_bob.startswith("It is closer to Ann than to Bob, whom it was fitted to")
     swapped = [
         replace(i, references=(i.others[0][1],), experts=("Ann",), others=(("Bob", i.references[0]),)) for i in items
     ]
-    anybody = meanings.experts(experts.named(swapped, written(items, expert, 5)), "chrF")
+    anybody = experts_sentence(experts.named(swapped, written(items, expert, 5)), "chrF")
     assert "closer to Ann, whom it was fitted to" in anybody and "clone of" not in anybody
 
 

@@ -1,17 +1,36 @@
-"""The body of a report: every measurement of a scorecard as findings, pictures, tables and samples, or why not.
+"""The body of a report, a file for each subject: its sentence, its picture, its table, or why there is nothing.
 
-Words and numbers only: the templates decide how a chapter looks in HTML and in Markdown.
+A probe is shown by one file here; :func:`body` puts it into a chapter, and ``DRAWN`` draws it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
 
 from sft.fidelity.scorecard import Scorecard
-from sft.reports.sections import manner, others, path
-from sft.reports.sections.parts import Chapter, Grid, Part, Row, Sample, claimed
+from sft.reports.sections import (
+    calibration,
+    checkers,
+    corpus,
+    experts,
+    forgetting,
+    gaps,
+    impostors,
+    manner,
+    memorisation,
+    paths,
+    strata,
+    systems,
+    training,
+)
+from sft.reports.sections.parts import WIDTHS, Chapter, Grid, Part, Row, Sample, claimed
+from sft.runs.run import Run
 
-__all__ = ["Body", "Chapter", "Grid", "Part", "Row", "Sample", "body"]
+__all__ = ["DRAWN", "Body", "Chapter", "Grid", "Part", "Row", "Sample", "body", "pictures"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +47,93 @@ class Body:
 
 def body(card: Scorecard) -> Body:
     """Everything that ``card`` holds beside its headline."""
-    beside = (others.strata(card), others.corpus(card))
+    beside = (strata.strata_part(card), corpus.corpus_part(card))
     chapters = (
-        others.others(card),
-        path.path(card),
-        manner.manner(card),
-        manner.limits(card),
-        manner.costs(card),
+        _others_chapter(card),
+        _path_chapter(card),
+        _manner_chapter(card),
+        _limits_chapter(card),
+        _costs_chapter(card),
     )
     return Body(beside, chapters, tuple(claimed(chapters, beside, card)))
+
+
+def _others_chapter(card: Scorecard) -> Chapter:
+    """Another expert as the measure."""
+    return Chapter(
+        "others",
+        "Is it as close as another expert?",
+        "Two experts do not write the same either. Where several answered the same prompts, how close they come to "
+        "each other is what the clone is held to.",
+        (experts.closure_part(card), experts.experts_part(card), experts.conflicts_part(card)),
+    )
+
+
+def _path_chapter(card: Scorecard) -> Chapter:
+    """How long does it stay on the expert's path, and what does it write from there?"""
+    return Chapter(
+        "path",
+        "How long does it stay on the expert\u2019s path?",
+        "A clone writes one token after another, each on top of its own earlier ones. Leaving the path that one expert "
+        "took is no error by itself: another expert leaves it too. Whether errors add up along the clone\u2019s own "
+        "text is not measured here.",
+        (
+            paths.survival_part(card),
+            paths.prefix_part(card),
+            calibration.calibration_part(card),
+            calibration.own_words_part(card),
+        ),
+    )
+
+
+def _manner_chapter(card: Scorecard) -> Chapter:
+    """Can it be told from the expert?"""
+    return Chapter(
+        "manner",
+        "Can it be told from the expert?",
+        "Closeness is measured prompt by prompt. A manner shows over many: in what always is there, in how much "
+        "varies, in how long the texts are.",
+        (
+            impostors.impostor_part(card),
+            manner.manner_part(card),
+            manner.lengths_part(card),
+            manner.self_agreement_part(card),
+        ),
+    )
+
+
+def _limits_chapter(card: Scorecard) -> Chapter:
+    """The two named limits of behavioural cloning."""
+    return Chapter(
+        "limits",
+        "Where does cloning reach its limits?",
+        "Imitation has two known limits. Where the expert knew more than the model, a clone can learn to sound as if "
+        "it knew too. Where the model knew more than the expert, it can learn to do worse.",
+        (gaps.gaps_part(card), checkers.underachieving_part(card)),
+    )
+
+
+def _costs_chapter(card: Scorecard) -> Chapter:
+    """What it repeats, and what it has forgotten."""
+    return Chapter(
+        "costs",
+        "Does it repeat its training, and what of other text?",
+        "A clone may come close by learning its demonstrations by heart, and it may pay for the manner with what the "
+        "model could do before. Here is what of either shows.",
+        (memorisation.memorisation_part(card), forgetting.forgetting_part(card)),
+    )
+
+
+#: Sections with pictures that a scorecard is enough for.
+DRAWN = (systems, strata, experts, paths, calibration, impostors, manner, gaps, checkers, memorisation, forgetting)
+
+
+def pictures(run: Run, card: Scorecard, log: Sequence[Mapping[str, Any]]) -> dict[str, list[Markup]]:
+    """Picture -> drawn at each of WIDTHS; a picture with nothing to show is left out."""
+    drawn: dict[str, list[Markup]] = {}
+    for width in WIDTHS:
+        found = [pair for section in DRAWN for pair in section.pictures(card, width)]
+        found += [*training.losses_picture(log, width), *manner.lengths_picture(run, card, width)]
+        for name, svg in found:
+            drawn.setdefault(name, []).append(Markup(svg))
+    return drawn

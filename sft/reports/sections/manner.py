@@ -1,54 +1,54 @@
-"""The chapters on manner and on limits: what gives the clone away, what it cannot know, what it lost and repeats."""
+"""Habits, lengths, and whether it says the same thing every time."""
 
 from __future__ import annotations
 
-from sft.fidelity.scorecard import Scorecard
-from sft.reports import meanings
-from sft.reports.names import IMPOSTORS, metric_name, system_name
-from sft.reports.sections.parts import DASH, Chapter, Grid, Part, Row, Sample, absent, by_system
-from sft.reports.text import chance, figure
+from collections.abc import Iterator, Mapping
 
-__all__ = ["costs", "limits", "manner"]
+from sft import metrics
+from sft.fidelity.scorecard import (
+    Scorecard,
+)
+from sft.metrics.estimate import Estimate
+from sft.reports import charts
+from sft.reports.charts import Bars
+from sft.reports.names import metric_name, system_name
+from sft.reports.sections.parts import (
+    KINDS,
+    Grid,
+    Part,
+    Row,
+    absent,
+    apart,
+    away,
+    by_system,
+    dot,
+    side,
+)
+from sft.reports.text import figure
+from sft.runs import sealed
+from sft.runs.run import Run
+
+__all__ = [
+    "lengths_part",
+    "lengths_picture",
+    "lengths_sentence",
+    "manner_part",
+    "manner_sentence",
+    "pictures",
+    "self_agreement_part",
+    "self_agreement_sentence",
+]
 
 
-def manner(card: Scorecard) -> Chapter:
-    """Can it be told from the expert?"""
-    return Chapter(
-        "manner",
-        "Can it be told from the expert?",
-        "Closeness is measured prompt by prompt. A manner shows over many: in what always is there, in how much "
-        "varies, in how long the texts are.",
-        (_impostor(card), _manner(card), _lengths(card), _self_agreement(card)),
-    )
-
-
-def _impostor(card: Scorecard) -> Part:
-    heading = "The impostor test"
-    if not card.impostor:
-        return Part("impostor", heading, absent=absent(card, "impostor"))
-    rows = tuple(
-        Row(f"{label} against the expert\u2019s", (figure(card.impostor[kind], "ratio"),), kind == "sampled")
-        for kind, (label, _) in IMPOSTORS.items()
-        if kind in card.impostor
-    )
-    reading = (
-        "A classifier of letter sequences learns to pick the impostor out of two texts for prompts it has not seen. "
-        "At 0.50 it guesses; at 1.00 it is never wrong. Samples are the fair test, greedy completions are blander than "
-        "any person. The row of another expert is the control: if that is not at 0.50, experts too can be told apart."
-    )
-    sentence = meanings.impostor(card.impostor)
-    grid = Grid("Impostor test", (("Texts", ""), ("AUC", "")), rows)
-    return Part("impostor", heading, (sentence,) if sentence else (), reading, (grid,))
-
-
-def _manner(card: Scorecard) -> Part:
+def manner_part(card: Scorecard) -> Part:
+    """Repetition, variety, spread of lengths."""
     heading = "Habits"
     if not card.manner:
         return Part("manner", heading, absent=absent(card, "manner"))
     order = [s for s in ("expert", "tuned") if s in card.manner]
     found = {s: card.manner[s] for s in [*order, *(s for s in card.manner if s not in order)]}
     names = list(dict.fromkeys(name for scores in found.values() for name in scores))
-    sentence = meanings.manner(card.manner)
+    sentence = manner_sentence(card.manner)
     return Part(
         "manner",
         heading,
@@ -57,9 +57,48 @@ def _manner(card: Scorecard) -> Part:
     )
 
 
-def _lengths(card: Scorecard) -> Part:
+#: Figure of manner -> (what more of it means, what less of it means).
+_MANNERS = {
+    "rep_4": ("they repeat themselves more", "they repeat themselves less"),
+    "distinct_2": ("their word pairs are more varied", "their word pairs are less varied"),
+    "distinct_outputs": ("fewer of them are one and the same", "more of them are one and the same"),
+    "length_spread": ("their lengths vary more", "their lengths vary less"),
+}
+
+
+def manner_sentence(part: Mapping[str, Mapping[str, Estimate]]) -> str:
+    """In which habits the clone's completions differ from the expert's, by intervals that do not overlap.
+
+    The completions are greedy as a rule, and taking the likeliest word throughout makes texts more alike whoever
+    is imitated: what differs is said of them, and not of how the clone writes.
+    """
+    tuned, expert = part.get("tuned", {}), part.get("expert", {})
+    found, seen = [], 0
+    for name, (more, less) in _MANNERS.items():
+        one, other = tuned.get(name), expert.get(name)
+        if one is None or (other is None and name != "length_spread"):
+            continue
+        seen += 1
+        # The spread is the clone's over the expert's, so 1 is what it is held to.
+        way = side(one, 1.0) if name == "length_spread" else apart(one, other)
+        if way:
+            style = "ratio" if name == "length_spread" else "share"
+            against = "1" if name == "length_spread" else figure(other, style)
+            found.append(f"{more if way > 0 else less} ({figure(one, style)} against {against})")
+    if not seen:
+        return ""
+    if not found:
+        return "In none of these habits are the clone's completions shown to differ from the expert's."
+    return (
+        f"The clone's completions differ from the expert's: {'; '.join(found)}. Where they are greedy, that can be "
+        "the decoding: taking the likeliest word throughout makes the texts of a perfect clone more alike, too."
+    )
+
+
+def lengths_part(card: Scorecard) -> Part:
+    """How long the texts are."""
     ratio = next((s.scores.get("length_ratio") for s in card.systems if s.system == "tuned"), None)
-    sentence = meanings.lengths(ratio)
+    sentence = lengths_sentence(ratio)
     reading = (
         "How many words each writes, over the held-out prompts; the black line is the median. The more alike the "
         "shapes and medians, the more alike the lengths. Each row is scaled to its own tallest bar."
@@ -67,7 +106,48 @@ def _lengths(card: Scorecard) -> Part:
     return Part("lengths", "Length", (sentence,) if sentence else (), reading)
 
 
-def _self_agreement(card: Scorecard) -> Part:
+def lengths_sentence(ratio: Estimate | None) -> str:
+    """Whether the clone's completions are as long as the expert's."""
+    if ratio is None:
+        return ""
+    shown = f"{figure(ratio, 'ratio')} characters for each of the expert's"
+    if side(ratio, 1.0) == 0:
+        return f"It writes {shown}: no clear difference in length."
+    return f"It writes {shown}: its texts are {'longer' if ratio.value > 1 else 'shorter'} than the expert's."
+
+
+def lengths_picture(run: Run, card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
+    """How many words each writes, as far as the files of the run tell."""
+    lengths = [("expert", _expert_lengths(run, card)), *((s, card.lengths.get(s, ())) for s in ("tuned", "B0"))]
+    strips = [
+        Bars("the expert" if s == "expert" else system_name(s), values, KINDS[s]) for s, values in lengths if values
+    ]
+    if len(strips) > 1:
+        yield (
+            "lengths",
+            charts.histograms(
+                strips, key="lengths", title="Words per completion", width=width, axis="words per completion"
+            ),
+        )
+
+
+def _words(text: str) -> int:
+    return len(metrics.words(text)) or len(text.split())
+
+
+def _expert_lengths(run: Run, card: Scorecard) -> tuple[int, ...]:
+    """Words of the experts' completions of the held-out prompts, as far as the run's files tell."""
+    if card.lengths.get("expert"):
+        return card.lengths["expert"]
+    paths = (run.completions_path("tuned"), run.demonstrations_path)
+    if not all(sealed.there(run, path) for path in paths):
+        return ()
+    ids = {row["id"] for row in sealed.rows(run, paths[0])}
+    return tuple(_words(row["completion"]) for row in sealed.rows(run, paths[1]) if row.get("id") in ids)
+
+
+def self_agreement_part(card: Scorecard) -> Part:
+    """Two samples of the clone beside two experts."""
     heading, name = "Does it say the same thing every time?", metric_name(card.headline)
     found = card.self_agreement
     if not found:
@@ -82,163 +162,47 @@ def _self_agreement(card: Scorecard) -> Part:
         "How much two answers to the same prompt share. Further right, two samples of the clone are more alike than "
         "two experts\u2019 answers; further left, less."
     )
-    sentence = meanings.self_agreement(found, name)
+    sentence = self_agreement_sentence(found, name)
     grid = Grid("Agreement", (("Answers", ""), (f"{name} points", "")), rows)
     return Part("self_agreement", heading, (sentence,) if sentence else (), reading, (grid,))
 
 
-def limits(card: Scorecard) -> Chapter:
-    """The two named limits of behavioural cloning."""
-    return Chapter(
-        "limits",
-        "Where does cloning reach its limits?",
-        "Imitation has two known limits. Where the expert knew more than the model, a clone can learn to sound as if "
-        "it knew too. Where the model knew more than the expert, it can learn to do worse.",
-        (_gaps(card), _underachieving(card)),
-    )
+def self_agreement_sentence(part: Mapping[str, Estimate], points: str) -> str:
+    """Whether the clone's samples are more alike than two experts' answers."""
+    own, others, difference = part.get("tuned"), part.get("experts"), part.get("difference")
+    if own is None:
+        return ""
+    start = f"Two samples of the clone for one prompt share {figure(own)} {points} points"
+    if others is None or difference is None:
+        return f"{start}; how much two experts share is not known."
+    start += f", two experts' answers {figure(others)}"
+    if side(difference) > 0:
+        return f"{start}: its samples are more alike than experts' answers, by {away(difference)}."
+    if side(difference) < 0:
+        return f"{start}: its samples are less alike than experts' answers, by {away(difference)}."
+    return f"{start}: no clear difference ({figure(difference, signed=True)})."
 
 
-def _gaps(card: Scorecard) -> Part:
-    heading, part = "What the prompts tell of the completions", card.gaps
-    if part is None:
-        return Part("gaps", heading, absent=absent(card, "gaps"))
-    samples = tuple(
-        Sample(
-            f"{gap.address}: reading the prompt gives {gap.bits:+.3f} bits per byte".replace("-", "\N{MINUS SIGN}"),
-            (("prompt", gap.prompt, "other"), ("the expert", gap.completion, "expert")),
-        )
-        for gap in part.examples
-    )
-    reading = (
-        "For each training completion looked at: does the base model find it likelier after its own prompt than after "
-        "somebody else\u2019s? Where it does not, nothing in the prompt helped the model to the whole of it; single "
-        "facts can be missing elsewhere, too."
-    )
-    note = f"Reading its prompt gives the base model {figure(part.bits, 'bits')} bits per byte of a completion on "
-    return Part(
-        "gaps",
-        heading,
-        (meanings.gaps(part),),
-        reading if part.looked_at else "",
-        samples=samples,
-        samples_label="Where the prompt helps least: can you tell from it what the expert wrote?",
-        notes=(note + "average.",) if part.flagged else (),
-    )
-
-
-def _underachieving(card: Scorecard) -> Part:
-    heading, part = "Right answers, beside the base model\u2019s", card.underachieving
-    if part is None:
-        return Part("underachieving", heading, absent=absent(card, "underachieving"))
-    rows = (
-        *(Row(system_name(s), (figure(e, "share"),), s == "tuned") for s, e in part.right.items()),
-        Row(f"the clone minus {system_name(part.base)}", (figure(part.difference, "share", signed=True),)),
-        Row("lost: only that base model was right", (str(part.lost),)),
-        Row("won: only the clone was right", (str(part.won),)),
-    )
-    samples = tuple(
-        Sample(
-            f"prompt {lost.id[:8]}",
-            (
-                ("prompt", lost.prompt, "other"),
-                ("the expert", lost.expert, "expert"),
-                (f"{system_name(part.base)}: right", lost.base, "base"),
-                ("the clone: wrong", lost.tuned, "tuned"),
-            ),
-        )
-        for lost in part.examples
-    )
-    reading = (
-        "The share of completions that the checker finds right. A clone to the left of the base model is right less "
-        "often on these prompts; the p in the table says how often chance alone would set them so far apart."
-    )
-    return Part(
-        "underachieving",
-        heading,
-        (meanings.underachieving(part),),
-        reading if part.right else "",
-        (Grid("Right answers", (("System", ""), ("right", chance(part.p_value, sign=True))), rows),),
-        samples,
-        "Prompts that the base model had right and the clone has not",
-        (f"Checked by {part.checker}",),
-    )
-
-
-def costs(card: Scorecard) -> Chapter:
-    """What it repeats, and what it has forgotten."""
-    return Chapter(
-        "costs",
-        "Does it repeat its training, and what of other text?",
-        "A clone may come close by learning its demonstrations by heart, and it may pay for the manner with what the "
-        "model could do before. Here is what of either shows.",
-        (_memorisation(card), _forgetting(card)),
-    )
-
-
-def _memorisation(card: Scorecard) -> Part:
-    heading, part = "Shared with training", card.memorisation
-    if part is None:
-        return Part("memorisation", heading, absent=absent(card, "memorisation"))
-    labels = {"tuned": "the clone", "expert": "held-out experts"}
+def pictures(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
+    """Each picture that ``card`` has the figures for, by name."""
+    name = metric_name(card.headline)
+    found = card.self_agreement
     rows = [
-        Row(
-            label,
-            (figure(part.longest[key]) if key in part.longest else DASH, figure(part.copies.get(key), "share")),
-            key == "tuned",
+        dot(label, found[key], kind)
+        for key, label, kind in (
+            ("tuned", "two samples of the clone", "tuned"),
+            ("experts", "two experts", "expert"),
         )
-        for key, label in labels.items()
+        if key in found
     ]
-    rows.append(Row("difference", (figure(part.excess, signed=True), chance(part.p_value, sign=True))))
-    samples = tuple(
-        Sample(
-            f"{copied.words} words of prompt {copied.id[:8]}, also in training completion {copied.source[:8]}",
-            (("the clone", copied.text, "tuned"),),
-        )
-        for copied in part.examples
-    )
-    reading = (
-        "How many words in a row a completion shares with any training completion. An expert has turns of phrase too, "
-        "so what counts is how far the clone goes beyond the experts\u2019 own held-out texts. Greedy completions say "
-        "the commonest thing, so a perfect clone\u2019s share somewhat longer runs as well."
-    )
-    columns = (("Whose", ""), ("longest run", "words, mean"), ("copies", "in training word for word"))
-    return Part(
-        "memorisation",
-        heading,
-        (meanings.memorisation(part),),
-        reading if part.longest else "",
-        (Grid("Words shared with training", columns, tuple(rows)),),
-        samples,
-        "The longest runs",
-    )
-
-
-def _forgetting(card: Scorecard) -> Part:
-    heading = "Plain text"
-    if not card.forgetting:
-        return Part("forgetting", heading, absent=absent(card, "forgetting"))
-    rows = tuple(
-        Row(
-            part.text,
-            (
-                str(part.windows),
-                figure(part.base, "bits"),
-                figure(part.tuned, "bits"),
-                figure(part.rise, "share", signed=True),
+    if rows:
+        yield (
+            "self_agreement",
+            charts.dots(
+                rows,
+                key="self_agreement",
+                title="How alike two answers to one prompt are",
+                width=width,
+                axis=f"{name} of one answer against the other (points)",
             ),
         )
-        for part in card.forgetting
-    )
-    columns = (
-        ("Text", ""),
-        ("windows", ""),
-        ("base model", "bits per byte"),
-        ("the clone", "bits per byte"),
-        ("rise", "the clone over the base model"),
-    )
-    reading = (
-        "How much more surprised the clone is than the base model by text that has nothing to do with the expert. "
-        "Right of the zero line it is more surprised; beyond the dashed line a guardrail turns red."
-    )
-    grid = Grid("Control texts", columns, rows)
-    return Part("forgetting", heading, (meanings.forgetting(card.forgetting),), reading, (grid,))

@@ -7,10 +7,32 @@ from dataclasses import dataclass
 
 from sft.fidelity.scorecard import Scorecard
 from sft.metrics.estimate import Estimate
+from sft.metrics.text import plain
+from sft.reports.charts import Dot
 from sft.reports.names import METRIC_NAMES, metric_name, system_name
 from sft.reports.text import figure
 
-__all__ = ["DASH", "Chapter", "Grid", "Part", "Row", "Sample", "absent", "by_system", "claimed"]
+__all__ = [
+    "DASH",
+    "KINDS",
+    "WIDTHS",
+    "Chapter",
+    "Grid",
+    "Part",
+    "Row",
+    "Sample",
+    "absent",
+    "apart",
+    "away",
+    "by_system",
+    "claimed",
+    "dot",
+    "hundredfold",
+    "listed",
+    "rate",
+    "side",
+    "turned",
+]
 
 DASH = "\N{EM DASH}"
 
@@ -106,3 +128,75 @@ def by_system(
         for system, scores in found.items()
     )
     return Grid(label, (("System", ""), *columns), rows, bare)
+
+
+# -- sentences ----------------------------------------------------------------------------------------------------
+
+
+def side(estimate: Estimate | None, of: float = 0.0) -> int:
+    """1 where the interval lies above ``of``, -1 below it, 0 where it contains it or there is none."""
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return 0
+    return int(estimate.low > of) - int(estimate.high < of)
+
+
+def apart(one: Estimate | None, other: Estimate | None) -> int:
+    """1 where the whole interval of ``one`` lies above that of ``other``, -1 below, 0 where that is not shown."""
+    if one is None or other is None or None in (one.low, one.high, other.low, other.high):
+        return 0
+    assert one.low is not None and one.high is not None and other.low is not None and other.high is not None
+    return int(one.low > other.high) - int(one.high < other.low)
+
+
+def turned(estimate: Estimate) -> Estimate:
+    """The same difference, taken the other way round."""
+    low = None if estimate.high is None else -estimate.high
+    high = None if estimate.low is None else -estimate.low
+    return Estimate(-estimate.value, low, high, estimate.level, estimate.method, estimate.n)
+
+
+def away(estimate: Estimate, style: str = "points") -> str:
+    """The size of a difference whose direction the sentence tells."""
+    return figure(estimate if estimate.value >= 0 else turned(estimate), style)
+
+
+def hundredfold(estimate: Estimate) -> Estimate:
+    """A share as a number of percentage points."""
+    ends = [None if end is None else 100 * end for end in (estimate.low, estimate.high)]
+    return Estimate(100 * estimate.value, ends[0], ends[1], estimate.level, estimate.method, estimate.n)
+
+
+def listed(words: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def rate(share: float) -> str:
+    """A share that is no measurement, in whole per cent."""
+    return f"{100 * share:.0f} %"
+
+
+# -- pictures -----------------------------------------------------------------------------------------------------
+
+#: Widths of a picture, in CSS pixels: on a desk, on a phone.
+WIDTHS = (800, 342)
+#: System -> class of its colour.
+KINDS = {"tuned": "tuned", "B0": "base", "B3": "base3", "E": "expert", "expert": "expert"}
+
+
+def dot(
+    label: str,
+    estimate: Estimate,
+    kind: str,
+    *,
+    style: str = "points",
+    signed: bool = False,
+    strong: bool = False,
+    ghost: float | None = None,
+    group: str = "",
+) -> Dot:
+    """A row for an estimate: its figure in words, shares drawn in per cent. The label may be other people's words."""
+    scale = 100 if style == "share" else 1
+    low, high = (None if end is None else scale * end for end in (estimate.low, estimate.high))
+    shown = figure(estimate, style, signed=signed)
+    return Dot(plain(label), scale * estimate.value, low, high, shown, kind, strong, ghost, plain(group))

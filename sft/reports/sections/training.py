@@ -1,4 +1,4 @@
-"""Pictures of how the clone was made, from the training log and the ledger, and of how long its texts are."""
+"""How the clone was made: the losses, and what became of every row."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ from typing import Any
 
 from markupsafe import Markup
 
-from sft import metrics
 from sft.demonstrations.ledger import FATES, Ledger
-from sft.fidelity.scorecard import Scorecard
 from sft.reports import charts
-from sft.reports.charts import Bars, Line, Share
-from sft.reports.illustrations.widths import KINDS, WIDTHS
-from sft.reports.names import system_name
+from sft.reports.charts import Line, Share
+from sft.reports.sections.parts import (
+    WIDTHS,
+)
 from sft.reports.text import grouped
-from sft.runs import sealed
-from sft.runs.run import Run
 
-__all__ = ["drawn", "fate_kind", "ledger_pictures", "losses"]
+__all__ = ["fate_kind", "ledger_pictures", "losses", "losses_picture"]
+
 
 #: Fate -> class of its colour.
 _FATE_KINDS = {"trained": "tuned", "validation": "held", "test": "expert"}
@@ -63,22 +61,11 @@ def losses(log: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     }
 
 
-def drawn(run: Run, card: Scorecard, log: Sequence[Mapping[str, Any]], width: int) -> Iterator[tuple[str, str]]:
-    """The loss curves and the lengths, where the files of the run hold them."""
+def losses_picture(log: Sequence[Mapping[str, Any]], width: int) -> Iterator[tuple[str, str]]:
+    """The loss curves, where the log holds losses."""
     training = losses(log)
     if training:
         yield "losses", _loss_curves(training, width)
-    lengths = [("expert", _expert_lengths(run, card)), *((s, card.lengths.get(s, ())) for s in ("tuned", "B0"))]
-    strips = [
-        Bars("the expert" if s == "expert" else system_name(s), values, KINDS[s]) for s, values in lengths if values
-    ]
-    if len(strips) > 1:
-        yield (
-            "lengths",
-            charts.histograms(
-                strips, key="lengths", title="Words per completion", width=width, axis="words per completion"
-            ),
-        )
 
 
 def _loss_curves(training: Mapping[str, Any], width: int) -> str:
@@ -101,18 +88,3 @@ def _loss_curves(training: Mapping[str, Any], width: int) -> str:
         x_axis="training step",
         y_axis="loss (nats per token)",
     )
-
-
-def _words(text: str) -> int:
-    return len(metrics.words(text)) or len(text.split())
-
-
-def _expert_lengths(run: Run, card: Scorecard) -> tuple[int, ...]:
-    """Words of the experts' completions of the held-out prompts, as far as the run's files tell."""
-    if card.lengths.get("expert"):
-        return card.lengths["expert"]
-    paths = (run.completions_path("tuned"), run.demonstrations_path)
-    if not all(sealed.there(run, path) for path in paths):
-        return ()
-    ids = {row["id"] for row in sealed.rows(run, paths[0])}
-    return tuple(_words(row["completion"]) for row in sealed.rows(run, paths[1]) if row.get("id") in ids)

@@ -1,0 +1,97 @@
+"""Whether a classifier can tell the clone from the expert."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from sft.fidelity.conventions import CLONED_AUC
+from sft.fidelity.scorecard import (
+    Scorecard,
+)
+from sft.metrics.estimate import Estimate
+from sft.reports import charts
+from sft.reports.charts import Mark
+from sft.reports.names import IMPOSTORS
+from sft.reports.sections.parts import (
+    Grid,
+    Part,
+    Row,
+    absent,
+    dot,
+    side,
+)
+from sft.reports.text import figure
+
+__all__ = ["impostor_part", "impostor_sentence", "pictures"]
+
+
+def impostor_part(card: Scorecard) -> Part:
+    """A classifier between the clone and the expert."""
+    heading = "The impostor test"
+    if not card.impostor:
+        return Part("impostor", heading, absent=absent(card, "impostor"))
+    rows = tuple(
+        Row(f"{label} against the expert\u2019s", (figure(card.impostor[kind], "ratio"),), kind == "sampled")
+        for kind, (label, _) in IMPOSTORS.items()
+        if kind in card.impostor
+    )
+    reading = (
+        "A classifier of letter sequences learns to pick the impostor out of two texts for prompts it has not seen. "
+        "At 0.50 it guesses; at 1.00 it is never wrong. Samples are the fair test, greedy completions are blander than "
+        "any person. The row of another expert is the control: if that is not at 0.50, experts too can be told apart."
+    )
+    sentence = impostor_sentence(card.impostor)
+    grid = Grid("Impostor test", (("Texts", ""), ("AUC", "")), rows)
+    return Part("impostor", heading, (sentence,) if sentence else (), reading, (grid,))
+
+
+def impostor_sentence(part: Mapping[str, Estimate]) -> str:
+    """Whether a classifier tells the clone from the expert, and one expert from another."""
+    kind = "sampled" if "sampled" in part else "greedy" if "greedy" in part else ""
+    if not kind:
+        return ""
+    auc, control = part[kind], part.get("experts")
+    texts = "samples" if kind == "sampled" else "completions"
+    shown = figure(auc, "ratio")
+    if side(auc, 0.5) <= 0:
+        start = (
+            f"A classifier is not shown to tell the clone's {texts} from the expert's better than by guessing ({shown})"
+        )
+        if auc.high is not None and auc.high >= CLONED_AUC:
+            start += ", though it may do better than 0.60 on other prompts"
+    elif auc.high is not None and auc.high < CLONED_AUC:
+        start = f"A classifier hardly tells the clone's {texts} from the expert's: {shown}, below {CLONED_AUC:.2f}"
+    else:
+        start = f"A classifier tells the clone's {texts} from the expert's: AUC {shown}, where guessing gives 0.50"
+    if kind == "greedy":
+        start += "; where they are greedy they are blander than any person's, a perfect clone's too"
+    if control is None:
+        return f"{start}; whether it would tell two experts apart is not known."
+    if side(control, 0.5) > 0:
+        return f"{start}; but it tells one expert from another too ({figure(control, 'ratio')}), so it proves little."
+    return f"{start}; it is not shown to tell one expert from another ({figure(control, 'ratio')})."
+
+
+def pictures(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
+    """Each picture that ``card`` has the figures for, by name."""
+    impostors = [
+        dot(IMPOSTORS[kind][0], card.impostor[kind], IMPOSTORS[kind][1], style="ratio", strong=kind == "sampled")
+        for kind in IMPOSTORS
+        if kind in card.impostor
+    ]
+    if impostors:
+        yield (
+            "impostor",
+            charts.dots(
+                impostors,
+                key="impostor",
+                title="Can a classifier tell who wrote it?",
+                width=width,
+                axis="AUC: how often it picks the impostor out of two texts",
+                include=(0.4, 1.0),
+                marks=[
+                    Mark(0.5, "0.50: guessing"),
+                    Mark(CLONED_AUC, f"{CLONED_AUC:.2f}: a clone's interval must lie below"),
+                ],
+            ),
+        )

@@ -1,0 +1,54 @@
+"""Who comes how close: every system, and what the clone gains over each shortcut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sft.fidelity.scorecard import (
+    Scorecard,
+)
+from sft.reports import charts
+from sft.reports.names import metric_name, system_name
+from sft.reports.sections.parts import (
+    KINDS,
+    dot,
+)
+
+__all__ = ["pictures"]
+
+
+def pictures(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
+    """Each picture that ``card`` has the figures for, by name."""
+    name = metric_name(card.headline)
+    scored = [(s.system, s.scores[card.headline]) for s in card.systems if card.headline in s.scores]
+    systems = [
+        dot(system_name(s), e, KINDS.get(s, "other"), strong=s == "tuned")
+        for s, e in sorted(scored, key=lambda pair: -pair[1].value)
+    ]
+    if systems:
+        yield (
+            "systems",
+            charts.dots(
+                systems,
+                key="systems",
+                title=f"{name} of every system, with 95 % intervals",
+                width=width,
+                axis=f"{name}, agreement with the expert (points of 100)",
+            ),
+        )
+    gains = [
+        dot(f"over {system_name(g.floor)}", g.estimate, "tuned", signed=True, strong=g.floor == card.gain.floor)
+        for g in sorted(card.gains, key=lambda g: g.estimate.value)
+    ]
+    if gains:
+        yield (
+            "gains",
+            charts.dots(
+                gains,
+                key="gains",
+                title=f"How many {name} points the clone gains over each shortcut",
+                width=width,
+                axis=f"clone minus shortcut ({name} points)",
+                signed=True,
+            ),
+        )
