@@ -23,6 +23,7 @@ from pathlib import Path
 from sft import metrics
 from sft.fidelity import stored
 from sft.metrics import intervals
+from sft.metrics.estimate import Estimate
 from sft.runs.run import Run, read_jsonl
 
 
@@ -79,7 +80,7 @@ def leads(demonstrations: Path, runs: Sequence[Path]) -> None:
             print(f"| {name} | {other} | {' | '.join(cells)} |")
 
 
-def shown(interval: intervals.Interval) -> str:
+def shown(interval: Estimate) -> str:
     """``4.9 [2.2, 7.7]``."""
     return f"{interval.value:.1f} [{interval.low:.1f}, {interval.high:.1f}]"
 

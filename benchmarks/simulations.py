@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from sft.metrics import intervals
+from sft.metrics.estimate import Estimate
 
 Labels = NDArray[np.intp]
 Draw = np.random.Generator
@@ -69,7 +70,7 @@ def averaged(name: str, labels: Labels, repeats: int, figure: Callable[[Draw], f
     return AVERAGES[key]
 
 
-def holds(interval: intervals.Interval, truth: float) -> float:
+def holds(interval: Estimate, truth: float) -> float:
     if interval.low is None or interval.high is None:
         return float("nan")
     return float(interval.low <= truth <= interval.high)

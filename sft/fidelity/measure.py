@@ -288,7 +288,7 @@ def _guardrails(table: Table, unscored: int) -> tuple[Guardrail, ...]:
             "share of completions without a word",
         ),
         "unscored": (
-            estimates.estimate(intervals.wilson(unscored, len(table.clusters))),
+            intervals.wilson(unscored, len(table.clusters)),
             "share of held-out prompts for which some system has no completion or score",
         ),
     }

@@ -38,7 +38,6 @@ from sft.fidelity.observations import Observations
 from sft.fidelity.probes.table import HEADLINE, score_rows
 from sft.fidelity.scorecard import RUNGS, Guardrail, Scorecard
 from sft.metrics import intervals
-from sft.metrics.intervals import estimates
 from sft.runs.records import Completion, TokenScores
 
 NONE, IMITATES, LEARNED, MEETS, CLONED = RUNGS
@@ -121,7 +120,7 @@ def test_type_one_error_of_a_single_gain() -> None:
         values = generator.normal(size=(15, 1)) + generator.normal(size=(15, 2))
         interval = intervals.clustered_t(values.ravel(), labels)
         p_value = intervals.sign_flip(values.ravel(), labels, seed=seed, draws=199)
-        above += conventions.above_zero(estimates.estimate(interval), p_value)
+        above += conventions.above_zero(interval, p_value)
     assert above / 800 <= 0.06
 
 
@@ -242,7 +241,7 @@ def test_guardrails_turn_red_above_their_limit() -> None:
 
 
 def test_further_guardrails_can_be_appended() -> None:
-    value = estimates.estimate(intervals.wilson(3, 20))
+    value = intervals.wilson(3, 20)
     extra = Guardrail("swearing", value, 0.01, True, "completions that the expert would not sign; clean the data")
     card = measured(PERFECT, guardrails=[extra])
     assert card.guardrails[-1] == extra

@@ -108,4 +108,4 @@ def _error(sure: Floats, hits: Floats, places: NDArray[np.intp], labels: NDArray
     )
     noise = np.sqrt(2 / np.pi * np.bincount(places, weights=sure * (1 - sure))).sum() / sure.size
     note = f"; biased upwards: perfect calibration would show about {noise:.3f}"
-    return estimates.estimate(replace(interval, method=interval.method + note), bounds=(0, 1))
+    return estimates.scaled(replace(interval, method=interval.method + note), bounds=(0, 1))

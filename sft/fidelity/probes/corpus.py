@@ -199,4 +199,4 @@ def _averaged(
 
 
 def _estimate(rows: Floats, figure: Callable[[Floats], Floats], labels: Sequence[str], seed: int) -> Estimate:
-    return estimates.estimate(intervals.cluster_bootstrap(list(rows.T), figure, labels, seed=seed), bounds=(0, 100))
+    return estimates.scaled(intervals.cluster_bootstrap(list(rows.T), figure, labels, seed=seed), bounds=(0, 100))

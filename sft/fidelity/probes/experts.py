@@ -74,7 +74,7 @@ def _share(closed: np.ndarray, distance: np.ndarray, labels: Sequence[str]) -> E
     """Points gained over the floor as a share of what another expert has over it."""
     if distance.sum() <= 0:
         return estimates.alone(0.0, closed.size, "another expert is no nearer than the shortcut")
-    return estimates.estimate(intervals.fieller(closed, distance, labels))
+    return intervals.fieller(closed, distance, labels)
 
 
 def named(held_out: Sequence[HeldOut], tuned: Mapping[str, Completion], *, seed: int = 0) -> tuple[ExpertScore, ...]:

@@ -28,7 +28,6 @@ from sft.demonstrations.demonstration import HeldOut
 from sft.fidelity.probes import Absent
 from sft.metrics import intervals, nfc
 from sft.metrics.estimate import Estimate
-from sft.metrics.intervals import estimates
 from sft.runs.records import Completion
 
 __all__ = ["CONTROL", "LEAST", "impostors", "told_apart"]
@@ -77,13 +76,11 @@ def impostors(
             chosen = rows[:at_most]
             labels = [item.cluster for item, _, _ in chosen]
             own, expert = [text for _, text, _ in chosen], [text for _, _, text in chosen]
-            found[name] = estimates.estimate(told_apart(own, expert, labels, folds=folds))
+            found[name] = told_apart(own, expert, labels, folds=folds)
     return found
 
 
-def told_apart(
-    ones: Sequence[str], others: Sequence[str], clusters: Sequence[str], *, folds: int = 5
-) -> intervals.Interval:
+def told_apart(ones: Sequence[str], others: Sequence[str], clusters: Sequence[str], *, folds: int = 5) -> Estimate:
     """AUC of a cross-validated classifier of ``ones`` against ``others``: two parallel lists, a cluster a pair.
 
     Raises ``Absent`` with fewer clusters than ``folds``.
@@ -120,7 +117,7 @@ def _features(texts: Sequence[str]) -> Any:
     return sparse.hstack(parts, format="csr")
 
 
-def _widened(interval: intervals.Interval) -> intervals.Interval:
+def _widened(interval: Estimate) -> Estimate:
     """The interval with its logit half-width times the square root of 2; see the module."""
     if interval.low is None or interval.high is None or interval.value in (0.0, 1.0):
         return interval

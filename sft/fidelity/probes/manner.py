@@ -198,4 +198,4 @@ def _jackknife(figure: Callable[[Kept], float], labels: Sequence[str], seed: int
         return estimates.alone(every, len(labels), "without one group of prompts the figure cannot be had")
     if interval.low is not None and interval.low == interval.high:
         interval = replace(interval, method=f"{interval.method}; all alike, so the width says nothing")
-    return estimates.estimate(interval, bounds=(0.0, most))
+    return estimates.scaled(interval, bounds=(0.0, most))

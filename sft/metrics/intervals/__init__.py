@@ -8,11 +8,12 @@ What each of these promises (type I error, coverage, power) is simulated at the 
 ``benchmarks/results/statistics.md``, beside what goes wrong with the usual shortcuts.
 """
 
+from sft.metrics.estimate import Estimate
 from sft.metrics.intervals.means import POWER, VISIBLE, clustered_t, fieller, smallest_visible_gain, standard_error
 from sft.metrics.intervals.paired import EXACT_CLUSTERS, FLIPS, holm, mcnemar_mid_p, sign_flip
 from sft.metrics.intervals.ranks import auc
 from sft.metrics.intervals.resampling import DRAWS, GROUPS, cluster_bootstrap, grouped_jackknife
-from sft.metrics.intervals.samples import Clusters, Floats, Interval
+from sft.metrics.intervals.samples import Clusters, Floats
 from sft.metrics.intervals.shares import StepInterval, clustered_wilson, kaplan_meier, wilson
 
 __all__ = [
@@ -23,8 +24,8 @@ __all__ = [
     "POWER",
     "VISIBLE",
     "Clusters",
+    "Estimate",
     "Floats",
-    "Interval",
     "StepInterval",
     "auc",
     "cluster_bootstrap",

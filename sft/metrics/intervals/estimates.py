@@ -1,4 +1,4 @@
-"""From intervals to the estimates of a scorecard: which kind of figure gets which kind of interval."""
+"""Which kind of figure gets which kind of interval."""
 
 from __future__ import annotations
 
@@ -10,20 +10,18 @@ from numpy.typing import ArrayLike, NDArray
 from sft.metrics import intervals
 from sft.metrics.estimate import Estimate
 
-__all__ = ["alone", "estimate", "mean", "points", "ratio", "share"]
+__all__ = ["alone", "mean", "points", "ratio", "scaled", "share"]
 
 Floats = NDArray[np.float64]
 Labels = Sequence[Hashable] | NDArray[np.integer]
 
 
-def estimate(
-    interval: intervals.Interval, *, scale: float = 1.0, bounds: tuple[float, float] | None = None
-) -> Estimate:
-    """An interval as an estimate, scaled, its ends kept inside ``bounds``."""
-    ends = [None if end is None else scale * end for end in (interval.low, interval.high)]
+def scaled(estimate: Estimate, *, scale: float = 1.0, bounds: tuple[float, float] | None = None) -> Estimate:
+    """The same in another unit, its ends kept inside ``bounds``."""
+    ends = [None if end is None else scale * end for end in (estimate.low, estimate.high)]
     if bounds is not None:
         ends = [None if end is None else min(max(end, bounds[0]), bounds[1]) for end in ends]
-    return Estimate(scale * interval.value, ends[0], ends[1], interval.level, interval.method, interval.n)
+    return Estimate(scale * estimate.value, ends[0], ends[1], estimate.level, estimate.method, estimate.n)
 
 
 def alone(value: float, n: int, why: str) -> Estimate:
@@ -33,21 +31,21 @@ def alone(value: float, n: int, why: str) -> Estimate:
 
 def mean(values: ArrayLike, labels: Labels, bounds: tuple[float, float] | None = None) -> Estimate:
     """Clustered t interval of a mean, shape (n,); paired differences give the interval of a gain."""
-    return estimate(intervals.clustered_t(values, labels), bounds=bounds)
+    return scaled(intervals.clustered_t(values, labels), bounds=bounds)
 
 
 def points(values: Sequence[float], labels: Labels) -> Estimate:
     """Mean of scores in points. All 0 or 100 makes it a share: Wilson, which keeps a width at the ends."""
     if set(values) <= {0.0, 100.0}:
-        return estimate(intervals.clustered_wilson(np.divide(values, 100), labels), scale=100)
+        return scaled(intervals.clustered_wilson(np.divide(values, 100), labels), scale=100)
     return mean(values, labels, (0, 100))
 
 
 def share(flags: ArrayLike, labels: Labels) -> Estimate:
     """Share of 0/1 ``flags``, shape (n,)."""
-    return estimate(intervals.clustered_wilson(flags, labels))
+    return intervals.clustered_wilson(flags, labels)
 
 
 def ratio(above: ArrayLike, below: ArrayLike, labels: Labels) -> Estimate:
     """Sum over sum, a corpus figure, by Fieller's interval: percentiles of a bootstrap cover 88 to 92 % for 95."""
-    return estimate(intervals.fieller(above, below, labels))
+    return intervals.fieller(above, below, labels)

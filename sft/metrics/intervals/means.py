@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from sft.metrics.intervals.samples import ONE_CLUSTER, Clusters, Interval, checked, codes_of, cr2
+from sft.metrics.estimate import Estimate
+from sft.metrics.intervals.samples import ONE_CLUSTER, Clusters, checked, codes_of, cr2
 
 __all__ = ["POWER", "VISIBLE", "clustered_t", "fieller", "smallest_visible_gain", "standard_error"]
 
@@ -26,7 +27,7 @@ def standard_error(values: ArrayLike, clusters: Clusters | None = None) -> float
     return None if count < 2 else math.sqrt(cr2(vector[:, None], codes, count)[0][0, 0])
 
 
-def clustered_t(values: ArrayLike, clusters: Clusters | None = None, level: float = 0.95) -> Interval:
+def clustered_t(values: ArrayLike, clusters: Clusters | None = None, level: float = 0.95) -> Estimate:
     """Student-t interval of the mean of ``values``, shape (n,), robust to clusters.
 
     Give it paired differences and it is the interval of a gain. CR2 variance with Bell & McCaffrey's
@@ -37,19 +38,19 @@ def clustered_t(values: ArrayLike, clusters: Clusters | None = None, level: floa
     codes, count = codes_of(clusters, vector.size)
     mean = float(vector.mean())
     if count < 2:
-        return Interval(mean, None, None, level, ONE_CLUSTER, vector.size)
+        return Estimate(mean, None, None, level, ONE_CLUSTER, vector.size)
     variance, freedom = cr2(vector[:, None], codes, count)
     half = float(special.stdtrit(freedom, 0.5 + level / 2)) * math.sqrt(variance[0, 0])
     method = "t" if count == vector.size else f"clustered t, {count} clusters"
     if np.ptp(vector) == 0:
         method += "; all alike, so the width says nothing"
-    return Interval(mean, mean - half, mean + half, level, method, vector.size)
+    return Estimate(mean, mean - half, mean + half, level, method, vector.size)
 
 
 def fieller(
     numerator: ArrayLike, denominator: ArrayLike, clusters: Clusters | None = None, level: float = 0.95
-) -> Interval:
-    """Interval of mean(``numerator``) / mean(``denominator``), paired, each of shape (n,) (Fieller 1954).
+) -> Estimate:
+    """Estimate of mean(``numerator``) / mean(``denominator``), paired, each of shape (n,) (Fieller 1954).
 
     It holds every r for which the clustered t test does not reject that ``numerator - r * denominator``
     has mean 0, so testing a share and looking whether it lies inside are one and the same. The bounds solve
@@ -68,20 +69,20 @@ def fieller(
         raise ValueError("the denominator's mean is 0, so there is no ratio")
     value, n = float(above / below), columns.shape[0]
     if count < 2:
-        return Interval(value, None, None, level, ONE_CLUSTER, n)
+        return Estimate(value, None, None, level, ONE_CLUSTER, n)
     covariance, freedom = cr2(columns, codes, count)
     spread = float(special.stdtrit(freedom, 0.5 + level / 2)) ** 2 * covariance
     square = float(below**2 - spread[1, 1])
     if square <= 0:
         why = "no bounded interval: the denominator is not clearly apart from 0"
-        return Interval(value, None, None, level, why, n)
+        return Estimate(value, None, None, level, why, n)
     middle = float(above * below - spread[0, 1]) / square
     # Never below 0: r = a / b always satisfies the inequality, up to rounding.
     half = math.sqrt(max(0.0, middle**2 - float(above**2 - spread[0, 0]) / square))
     method = "Fieller" if count == n else f"Fieller, {count} clusters"
     if half == 0:
         method += "; all alike, so the width says nothing"
-    return Interval(value, middle - half, middle + half, level, method, n)
+    return Estimate(value, middle - half, middle + half, level, method, n)
 
 
 def smallest_visible_gain(

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from sft.metrics.intervals.samples import ONE_CLUSTER, Clusters, Floats, Interval, checked, codes_of
+from sft.metrics.estimate import Estimate
+from sft.metrics.intervals.samples import ONE_CLUSTER, Clusters, Floats, checked, codes_of
 
 __all__ = ["DRAWS", "GROUPS", "cluster_bootstrap", "grouped_jackknife"]
 
@@ -28,7 +29,7 @@ def cluster_bootstrap(
     level: float = 0.95,
     seed: int = 0,
     draws: int = DRAWS,
-) -> Interval:
+) -> Estimate:
     """Percentile interval of a corpus figure, whole clusters redrawn with replacement.
 
     ``columns``: k vectors of shape (n,). ``statistic`` maps their sums, shape (m, k), to m figures, shape
@@ -42,14 +43,14 @@ def cluster_bootstrap(
     sums = np.stack([np.bincount(codes, weights=c, minlength=count) for c in matrix.T], axis=1)
     value = float(statistic(sums.sum(axis=0, keepdims=True))[0])
     if count < 2:
-        return Interval(value, None, None, level, ONE_CLUSTER, n)
+        return Estimate(value, None, None, level, ONE_CLUSTER, n)
     figures = []
     for start in range(0, draws, _block(count)):
         weights = _weights(count, min(_block(count), draws - start), seed, start)
         figures.append(statistic(weights @ sums))
     low, high = np.quantile(np.concatenate(figures), [0.5 - level / 2, 0.5 + level / 2])
     method = f"bootstrap over {count} clusters, {draws} draws, seed {seed}"
-    return Interval(value, float(low), float(high), level, method, n)
+    return Estimate(value, float(low), float(high), level, method, n)
 
 
 def grouped_jackknife(
@@ -59,7 +60,7 @@ def grouped_jackknife(
     groups: int = GROUPS,
     seed: int = 0,
     level: float = 0.95,
-) -> Interval:
+) -> Estimate:
     """Delete-a-group jackknife interval of any figure of the items (Kott 2001), for what redrawing biases.
 
     Redrawing repeats items, and a figure like distinct-2 counts repetitions; leaving some out does not.
@@ -74,7 +75,7 @@ def grouped_jackknife(
     codes, count = codes_of(clusters, n)
     value = float(figure(np.ones(n, dtype=bool)))
     if count < 2:
-        return Interval(value, None, None, level, ONE_CLUSTER, n)
+        return Estimate(value, None, None, level, ONE_CLUSTER, n)
     parts = min(groups, count)
     dealt = np.empty(count, dtype=np.intp)
     dealt[np.random.default_rng(seed).permutation(count)] = np.arange(count) % parts
@@ -82,7 +83,7 @@ def grouped_jackknife(
     error = math.sqrt((parts - 1) / parts * float(np.sum((figures - figures.mean()) ** 2)))
     half = float(special.stdtrit(parts - 1, 0.5 + level / 2)) * error
     method = f"jackknife over {count} clusters" + ("" if parts == count else f" in {parts} groups, seed {seed}")
-    return Interval(value, value - half, value + half, level, method, n)
+    return Estimate(value, value - half, value + half, level, method, n)
 
 
 def _block(count: int) -> int:

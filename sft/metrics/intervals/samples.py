@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["ONE_CLUSTER", "Clusters", "Floats", "Interval", "checked", "codes_of", "cr2"]
+__all__ = ["ONE_CLUSTER", "Clusters", "Floats", "checked", "codes_of", "cr2"]
 
 Floats = NDArray[np.float64]
 #: One label per value; an array of numbers is read faster than a sequence of anything else.
@@ -16,18 +15,6 @@ Clusters = Sequence[Hashable] | NDArray[np.integer]
 
 #: Method of an interval that cannot be had.
 ONE_CLUSTER = "no interval: one cluster only"
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A value with its interval; ``low`` and ``high`` are None when none can be had (``method``: why)."""
-
-    value: float
-    low: float | None
-    high: float | None
-    level: float
-    method: str
-    n: int
 
 
 def checked(values: ArrayLike) -> Floats:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from sft.metrics.intervals.samples import ONE_CLUSTER, Clusters, Interval, checked, codes_of, cr2
+from sft.metrics.estimate import Estimate
+from sft.metrics.intervals.samples import ONE_CLUSTER, Clusters, checked, codes_of, cr2
 
 __all__ = ["StepInterval", "clustered_wilson", "kaplan_meier", "wilson"]
 
@@ -26,7 +27,7 @@ class StepInterval:
     at_risk: int
 
 
-def wilson(hits: float, n: float, level: float = 0.95) -> Interval:
+def wilson(hits: float, n: float, level: float = 0.95) -> Estimate:
     """Wilson's score interval of a share (Wilson 1927): 20 of 20 gives [0.84, 1.00], never zero width.
 
     ``hits`` and ``n`` may be fractional (effective sample sizes).
@@ -40,10 +41,10 @@ def wilson(hits: float, n: float, level: float = 0.95) -> Interval:
     half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     low = 0.0 if hits == 0 else max(0.0, centre - half)
     high = 1.0 if hits == n else min(1.0, centre + half)
-    return Interval(share, low, high, level, "Wilson", int(n))
+    return Estimate(share, low, high, level, "Wilson", int(n))
 
 
-def clustered_wilson(outcomes: ArrayLike, clusters: Clusters | None = None, level: float = 0.95) -> Interval:
+def clustered_wilson(outcomes: ArrayLike, clusters: Clusters | None = None, level: float = 0.95) -> Estimate:
     """Wilson's interval for 0/1 ``outcomes``, shape (n,), at the sample size the clusters leave.
 
     The effective size is n / max(1, design effect), the design effect being the clustered variance over
@@ -59,7 +60,7 @@ def clustered_wilson(outcomes: ArrayLike, clusters: Clusters | None = None, leve
     if count == n:
         return wilson(float(vector.sum()), n, level)
     if count < 2:
-        return Interval(share, None, None, level, ONE_CLUSTER, n)
+        return Estimate(share, None, None, level, ONE_CLUSTER, n)
     if 0 < share < 1:
         variance, freedom = cr2(vector[:, None], codes, count)
         design = float(variance[0, 0]) / (share * (1 - share) / (n - 1))
@@ -68,7 +69,7 @@ def clustered_wilson(outcomes: ArrayLike, clusters: Clusters | None = None, leve
     else:
         effective = float(count)
     bounds = wilson(share * effective, effective, level)
-    return Interval(share, bounds.low, bounds.high, level, f"Wilson, {count} clusters", n)
+    return Estimate(share, bounds.low, bounds.high, level, f"Wilson, {count} clusters", n)
 
 
 def kaplan_meier(
@@ -77,7 +78,7 @@ def kaplan_meier(
     """Survival curve (Kaplan & Meier 1958), one step per time 1, 2, ... while anyone is at risk.
 
     ``times``: when each case ended, from 1. ``events``: True where it ended by the event, False where it
-    was only watched until then. Interval: Greenwood's (1926) variance on the log(-log) scale, which stays
+    was only watched until then. Estimate: Greenwood's (1926) variance on the log(-log) scale, which stays
     inside [0, 1]; where the curve stands at 1 or 0, Wilson's over those at risk, so the width is never zero.
     ``limit`` ends the curve early.
     """
