@@ -11,7 +11,8 @@ from typing import Any
 
 from sft.errors import SourceError
 from sft.recipes import shipped_folder
-from sft.recipes.sources import Wheel, _sha256, cached_folder, expanded, fetch_wheel
+from sft.recipes.sources import Wheel, cached_folder, expanded, fetch_wheel
+from sft.runs.hashes import file_sha256
 
 __all__ = ["build_shipped", "resolve_demonstrations", "shipped_data"]
 
@@ -40,7 +41,7 @@ def build_shipped(name: str, shelf: Path | None = None) -> tuple[Path, bool]:
     script = (shelf or shipped_folder("data")) / name / "build.py"
     if not script.is_file():
         raise SourceError(f"data:{name}: no such demonstration set; shipped are {', '.join(shipped_data(shelf))}")
-    digest = _sha256(script)[:12]  # another builder is another data set
+    digest = file_sha256(script)[:12]  # another builder is another data set
 
     def build(folder: Path) -> None:
         spec = importlib.util.spec_from_file_location(f"sft_data_{name}", script)

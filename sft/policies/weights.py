@@ -30,7 +30,7 @@ from sft.errors import PolicyError, UserError
 from sft.policies.precision import four_bits, keep_differentiable, refuse_unless_quantisable, refuse_unless_quantised
 from sft.recipes import Recipe
 from sft.recipes.sources import BaseSource, WeightsWheel, cached_folder, fetch_wheel, resolve_model
-from sft.runs.hashes import Digest
+from sft.runs.hashes import Digest, file_sha256
 from sft.runs.machine import default_device
 from sft.runs.run import read_json
 
@@ -347,6 +347,5 @@ def _digest(files: Iterable[Path]) -> Digest:
     """One hash of the names and the content of ``files``."""
     whole = hashlib.sha256()
     for file in files:
-        with file.open("rb") as opened:
-            whole.update(f"{file.name}\0{hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
+        whole.update(f"{file.name}\0{file_sha256(file)}\n".encode())
     return Digest.by("v1", whole.hexdigest()[:32])

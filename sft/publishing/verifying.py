@@ -6,7 +6,6 @@ cache while the hub answers nothing but 401.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -16,6 +15,7 @@ from sft.publishing.hub import Hub
 from sft.publishing.plan import Plan, holds
 from sft.publishing.sending import Sent
 from sft.publishing.staging import Staged
+from sft.runs.hashes import file_sha256
 
 __all__ = ["verify"]
 
@@ -36,12 +36,11 @@ def verify(plan: Plan, staged: Staged, sent: Sent, hub: Hub) -> None:
                 )
             for one in staged.files:
                 got = hub.download(plan.repo, sent.commit, one.path, cache)
-                with got.open("rb") as file:
-                    if hashlib.file_digest(file, "sha256").hexdigest() != one.sha256:
-                        raise Unverified(
-                            f"{where}: {one.path} as downloaded is not what was sent; run the same command again, and "
-                            "do not hand the clone on before it says so"
-                        )
+                if file_sha256(got) != one.sha256:
+                    raise Unverified(
+                        f"{where}: {one.path} as downloaded is not what was sent; run the same command again, and "
+                        "do not hand the clone on before it says so"
+                    )
                 shutil.copyfile(got, folder / one.path)
         except Unverified:
             raise

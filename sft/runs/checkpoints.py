@@ -8,7 +8,6 @@ No torch is needed to tell.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -22,6 +21,7 @@ from typing import Any
 
 from sft.errors import RunError
 from sft.runs.atomic_files import sync_folder, write_json
+from sft.runs.hashes import file_sha256
 from sft.runs.system_errors import sentences
 
 __all__ = [
@@ -149,8 +149,8 @@ def write_list(checkpoint: Path, *, processes: int) -> None:
             if path.is_file() and path.name != WHOLE:
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
-                    digest = hashlib.file_digest(file, "sha256").hexdigest()
-                files[path.relative_to(checkpoint).as_posix()] = {"size": path.stat().st_size, "sha256": digest}
+                name = path.relative_to(checkpoint).as_posix()
+                files[name] = {"size": path.stat().st_size, "sha256": file_sha256(path)}
         for path in checkpoint.rglob("*"):
             if path.is_dir():
                 sync_folder(path)
@@ -199,9 +199,8 @@ def _fault_by_list(checkpoint: Path, files: Any, weights_only: bool) -> str | No
             return f"{name} is {'cut' if there < size else 'altered'}, {there} bytes of {size}"
     for name, (_, digest) in expected.items():
         try:
-            with (checkpoint / name).open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != digest:
-                    return f"{name} is altered"
+            if file_sha256(checkpoint / name) != digest:
+                return f"{name} is altered"
         except PermissionError as error:
             raise _unreadable(checkpoint / name) from error
         except OSError as error:

@@ -23,7 +23,7 @@ from sft.errors import RunError
 from sft.runs.atomic_files import _dumps, read_json
 from sft.runs.system_errors import sentences
 
-__all__ = ["Digest", "fingerprint", "weights_hash"]
+__all__ = ["Digest", "file_sha256", "fingerprint", "weights_hash"]
 
 
 class Digest(str):
@@ -80,10 +80,10 @@ def weights_hash(folder: Path) -> Digest:
     Weights are the safetensors files, or the ``.bin`` files where there are none. Of ``adapter_config.json`` the
     base's name does not count, for a base may move, nor does the order of the adapted modules, which is of no effect.
     """
-    weights = "".join(
-        f"{_sha256(path)} {path.name}\n"
-        for path in sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
-    )
+    weights = ""
+    for path in sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin")):
+        with sentences(path, reading=True):
+            weights += f"{file_sha256(path)} {path.name}\n"
     settings = [_settings(folder / name) for name in ("adapter_config.json", "config.json")]
     whole = weights + "".join(f"{_dumps(each, sort_keys=True)}\n" for each in settings)
     return Digest.by("v2", _short(whole), {"v1": lambda: _short(weights)})
@@ -104,9 +104,14 @@ def _settings(path: Path) -> dict[str, Any] | None:
     return found
 
 
-def _sha256(path: Path) -> str:
-    with sentences(path, reading=True), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def file_sha256(path: Path, length: int | None = None) -> str:
+    """sha256 of the first ``length`` bytes of the file, or of all. Raises ``OSError``."""
+    whole, left = hashlib.sha256(), path.stat().st_size if length is None else length
+    with path.open("rb") as file:
+        while left > 0 and (block := file.read(min(left, 1 << 20))):
+            whole.update(block)
+            left -= len(block)
+    return whole.hexdigest()
 
 
 def _short(text: str) -> str:

@@ -11,13 +11,13 @@ anew, and gets it when it is whole. A file of an evaluation that goes on grows: 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sft.errors import RunError
 from sft.runs.atomic_files import numbered_rows, read_json
+from sft.runs.hashes import file_sha256
 from sft.runs.run import Run
 from sft.runs.shapes import fault_of
 from sft.runs.system_errors import sentences
@@ -141,15 +141,5 @@ def _remedy(run: Run, path: Path) -> str:
 
 
 def _sha256(path: Path, length: int | None = None) -> str:
-    """sha256 of the first ``length`` bytes of ``path``, or of all."""
-    whole = hashlib.sha256()
-    with sentences(path, reading=True), path.open("rb") as file:
-        for block in _blocks(file, path.stat().st_size if length is None else length):
-            whole.update(block)
-    return whole.hexdigest()
-
-
-def _blocks(file: Any, left: int) -> Iterator[bytes]:
-    while left > 0 and (block := file.read(min(left, 1 << 20))):
-        left -= len(block)
-        yield block
+    with sentences(path, reading=True):
+        return file_sha256(path, length)

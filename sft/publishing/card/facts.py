@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shlex
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from sft.errors import RunError
 from sft.recipes import Recipe, shipped_folder, sources
 from sft.reports.text import duration, grouped
 from sft.runs import sealed
-from sft.runs.hashes import fingerprint
+from sft.runs.hashes import file_sha256, fingerprint
 from sft.runs.run import Run
 
 __all__ = ["About", "about", "base_facts", "checksums_of", "command", "settings", "splits", "withheld"]
@@ -207,6 +206,5 @@ def checksums_of(folder: Path) -> dict[str, str]:
     found = {}
     for path in sorted(folder.glob("*")):
         if path.suffix in (".safetensors", ".jinja") or path.name.startswith("tokenizer"):
-            with path.open("rb") as file:
-                found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+            found[path.name] = file_sha256(path)
     return found
