@@ -3,6 +3,7 @@
 A process may die, and a disk fill up, between any two bytes. :func:`write_text` leaves the old file or
 the new one, never half of either; :func:`append_jsonl` loses at most the row it was writing, and
 :func:`read_jsonl` knows how to read what is left. Every failure is a ``RunError`` of one sentence.
+What is exported is made in a folder beside its place (:func:`making`) and renamed at the end (:func:`appear`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import math
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -24,13 +26,16 @@ from sft.runs.system_errors import sentences
 
 __all__ = [
     "Appender",
+    "appear",
     "append_jsonl",
     "clear_temporaries",
     "finite",
+    "making",
     "numbered_rows",
     "open_append",
     "read_json",
     "read_jsonl",
+    "refuse_taken",
     "sync_folder",
     "write_json",
     "write_jsonl",
@@ -277,3 +282,62 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def refuse_taken(path: Path, *, empty_folder_serves: bool = False) -> None:
+    """Raise ``RunError`` where ``path`` is something already: nothing is ever overwritten."""
+    if not path.exists() and not path.is_symlink():
+        return
+    if empty_folder_serves and path.is_dir():
+        if not any(path.iterdir()):
+            return
+        raise RunError(f"{path}: is there already; name a new or empty folder")
+    raise RunError(f"{path}: is there already; name a new one")
+
+
+@contextmanager
+def making(path: Path) -> Iterator[Path]:
+    """Inside, an empty folder beside ``path`` to write into; at the end it is gone with what is still in it.
+
+    Gone also with what an earlier process left that was killed. Raises ``RunError`` where it cannot be written, or
+    another process writes the same ``path``.
+    """
+    scratch = path.with_name(f".{path.name}.partial")
+    with sentences(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch.mkdir(exist_ok=True)
+        held = os.open(scratch, os.O_RDONLY)
+    try:
+        _hold_alone(held, path)
+        try:
+            with sentences(path):
+                _emptied(scratch)
+                yield scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    finally:
+        os.close(held)
+
+
+def appear(made: Path, path: Path) -> None:
+    """Rename ``made``, which is complete, to ``path``."""
+    made.rename(path)
+    sync_folder(path.parent)
+
+
+def _hold_alone(folder: int, path: Path) -> None:
+    """Keep others from the same folder; the system lets go of it when its holder dies."""
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RunError(f"{path}: is being written by another process; wait for it, or name another") from None
+    except OSError:
+        return  # a file system without locks: nothing to hold
+
+
+def _emptied(folder: Path) -> None:
+    for left in folder.iterdir():
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left)
+        else:
+            left.unlink()

@@ -26,8 +26,7 @@ from sft.publishing.export.clone import Clone, clone_of, config_of, recipe_of
 from sft.publishing.export.gguf_models import add_settings, architecture, family_of, tensors_of
 from sft.publishing.export.gguf_tokenizers import Vocabulary, begins_itself, vocabulary_of
 from sft.publishing.export.modelfile import modelfile_of
-from sft.runs.appearing import appear, making, refuse_taken
-from sft.runs.atomic_files import write_text
+from sft.runs.atomic_files import appear, making, refuse_taken, write_text
 from sft.runs.run import Run
 
 __all__ = ["OUTTYPES", "Gguf", "export_gguf", "write_gguf"]

@@ -10,7 +10,7 @@ from sft.errors import PolicyError, RunError
 from sft.policies.policy import saved_renderer
 from sft.policies.weights import is_adapter, load_weights, quiet_engine
 from sft.publishing.export.clone import clone_of, recipe_of, stored_dtype, tuned_folder
-from sft.runs.appearing import appear, making, refuse_taken
+from sft.runs.atomic_files import appear, making, refuse_taken
 from sft.runs.run import Run
 
 __all__ = ["Merged", "export_merged"]
