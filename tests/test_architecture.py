@@ -54,6 +54,13 @@ def test_the_top_holds_the_rooms_of_the_table_and_nothing_else() -> None:
     assert there == set(ROOMS) | {"__init__", "__main__"}
 
 
+def test_the_picture_is_that_of_the_imports() -> None:
+    answer = subprocess.run(
+        [sys.executable, str(TABLE.parent / "rooms.py")], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout in TABLE.read_text(encoding="utf-8"), "put the output of `python docs/rooms.py` there"
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_imports_what_its_row_names(room: str) -> None:
     """Rows name rooms above them only, so there is no circle either."""
