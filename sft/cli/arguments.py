@@ -48,6 +48,17 @@ def parser() -> argparse.ArgumentParser:
         one.set_defaults(run=run)
         return one
 
+    _loop(verb)
+    _before_and_training(verb)
+    _evaluate(verb)
+    _score(verb)
+    _report_and_compare(verb)
+    _handing_on(verb)
+    return top
+
+
+def _loop(verb: Callable[..., argparse.ArgumentParser]) -> None:
+    """demo, run: the whole loop."""
     demo = verb("demo", "the whole loop on real demonstrations, with nothing to prepare", training.demo)
     demo.add_argument("--output", "-o", type=Path, default=Path("runs/demo"), help="the run directory")
     _takes_settings(demo)
@@ -57,6 +68,9 @@ def parser() -> argparse.ArgumentParser:
     _takes_recipe(run)
     _takes_profile(run)
 
+
+def _before_and_training(verb: Callable[..., argparse.ArgumentParser]) -> None:
+    """check, preview, plan, train."""
     check = verb("check", "what is in a file of demonstrations, or what a recipe makes of it", data.check)
     check.add_argument("target", help="a file of demonstrations, a recipe, or data:NAME")
     check.add_argument("--format", default="auto", help="shape of the rows (default: recognised)")
@@ -96,6 +110,9 @@ def parser() -> argparse.ArgumentParser:
     train = verb("train", "fit the policy (also: accelerate launch -m sft train RECIPE)", training.train)
     _takes_recipe(train)
 
+
+def _evaluate(verb: Callable[..., argparse.ArgumentParser]) -> None:
+    """evaluate: a run, or what was trained elsewhere."""
     evaluate = verb(
         "evaluate",
         "measure the clone of a run, or with --held-out any adapter or model",
@@ -115,6 +132,9 @@ def parser() -> argparse.ArgumentParser:
     foreign.add_argument("--output", "-o", type=Path, help="the run directory (default: runs/MODEL-on-FILE)")
     foreign.add_argument("--max-prompts", type=_count, metavar="N", help="held-out prompts at most (default: 200)")
 
+
+def _score(verb: Callable[..., argparse.ArgumentParser]) -> None:
+    """score: completions of any system."""
     score = verb(
         "score",
         "the whole scorecard from completions of any system; needs no model",
@@ -138,6 +158,9 @@ def parser() -> argparse.ArgumentParser:
     score.add_argument("--output", "-o", type=Path, help="write a run directory with a report (default: print only)")
     _takes_json(score)
 
+
+def _report_and_compare(verb: Callable[..., argparse.ArgumentParser]) -> None:
+    """report, compare: from what is on file."""
     report = verb("report", "write report.html and report.md again; needs no model", judge.report)
     report.add_argument("target", type=Path, metavar="run", help="the run directory")
     report.add_argument(
@@ -159,6 +182,9 @@ def parser() -> argparse.ArgumentParser:
     )
     _takes_json(compare)
 
+
+def _handing_on(verb: Callable[..., argparse.ArgumentParser]) -> None:
+    """export, push, chat; recipes."""
     export = verb(
         "export",
         "hand the clone on: merged weights, or GGUF for llama.cpp and Ollama",
@@ -190,7 +216,6 @@ def parser() -> argparse.ArgumentParser:
     shelf.add_argument("action", nargs="?", choices=["list", "show", "copy"], default="list")
     shelf.add_argument("name", nargs="?", help="which recipe (show, copy)")
     shelf.add_argument("destination", nargs="?", type=Path, default=Path(), help="where to (copy; default: here)")
-    return top
 
 
 def _count(text: str) -> int:

@@ -77,15 +77,8 @@ def measure(
     further = observed.metrics
     table = Table(held_out, score_rows(held_out, completions, further) if rows is None else rows, further)
     clusters = table.clusters
-    floors = [floor for floor in FLOORS if table.ids(floor)]
-    if not table.ids("tuned") or not floors:
-        raise UserError(
-            "fidelity: completions of the clone and of at least one shortcut "
-            f"({', '.join(FLOORS)}) are needed; run `sft evaluate` first"
-        )
+    floors = _floors(table)
     absent: dict[str, str] = {}
-    attempt = _Attempts(absent)
-    full = profile == "full"
     systems = [*(s for s in SYSTEMS if s in table.systems), *sorted(table.systems - set(SYSTEMS))]
     summary = tuple(table.summary(system) for system in systems)
     gains = tuple(table.gain(floor, seed) for floor in floors)
@@ -93,21 +86,10 @@ def measure(
     base, saved, p_value = likelihood.imitation(clusters, scores, seed)
     measured = {s: found for s, found in scores.items() if likelihood.known(clusters, found)}
     left = {key: paths.left_at(found) for key, found in scores.get("tuned", {}).items() if key in clusters}
-    agreed = attempt("closure", lambda: _closure(table, gain.floor, seed))
-    repeated = attempt("memorisation", lambda: _memorisation(observed, seed))
-    forgotten = attempt("forgetting", lambda: forgetting.forgetting(observed.control)) or ()
-    told_apart = attempt("impostor", lambda: _impostors(observed, seed)) or {}
-    values = attempt("gaps", lambda: gaps.gaps(observed.prompt_values, observed.train, seed=seed))
-    curve = attempt("prefix", lambda: paths.prefix(held_out, observed.forced, completions)) or {}
-    measured_corpus, corpus_signatures = attempt("corpus", lambda: _corpus(observed, full, seed)) or ({}, {})
-    parts = attempt("strata", lambda: _strata(observed, table, gain.floor, base)) or ()
+    sections, corpus_signatures = _sections(observed, table, gain.floor, base, profile == "full", seed, absent)
     missing = _unscored(held_out, table, ["tuned", *floors], observed)
-    red_lines = (
-        *_guardrails(table, len(missing)),
-        *_probe_guardrails(observed, table, repeated, forgotten),
-        *guardrails,
-    )
-    conflicting = attempt("conflicts", lambda: _conflicts(observed, seed))
+    of_probes = _probe_guardrails(observed, table, sections["memorisation"], sections["forgetting"])
+    red_lines = (*_guardrails(table, len(missing)), *of_probes, *guardrails)
     tuned = next(s.scores for s in summary if s.system == "tuned")
     evidence = Evidence(
         headline=HEADLINE,
@@ -119,12 +101,8 @@ def measure(
         guardrails=red_lines,
         tuned=tuned,
         bar={name: (tuned[name], points) for name, points in bars.items()},
-        closure=agreed,
-        impostor=told_apart,
         curve=observed.curve,
-        strata=parts,
-        gaps=values,
-        conflicts=conflicting,
+        **{name: sections[name] for name in ("closure", "impostor", "strata", "gaps", "conflicts")},
     )
     return Scorecard(
         verdict=judge(evidence),
@@ -137,10 +115,7 @@ def measure(
         bits_per_byte={s: likelihood.bits_per_byte(clusters, found) for s, found in measured.items()},
         action={s: likelihood.action(clusters, found) for s, found in measured.items()},
         survival={s: paths.survival(clusters, found) for s, found in measured.items()},
-        lengths={
-            "expert": tuple(word_count(item.references[0]) for item in held_out),
-            **{s: table.lengths(s) for s in systems if s != "E"},
-        },
+        lengths=_lengths(held_out, table, systems),
         guardrails=red_lines,
         examples=examples(held_out, table, completions, left),
         signature=_signature(observed, signature or {}, corpus_signatures, seed),
@@ -151,24 +126,60 @@ def measure(
         bar=bars,
         profile=profile,
         looks=looks,
-        closure=agreed,
-        experts=attempt("experts", lambda: experts.named(held_out, completions.get("tuned", {}), seed=seed)) or (),
-        conflicts=conflicting,
-        corpus=measured_corpus,
-        manner=attempt("manner", lambda: manner.manner(held_out, _asked(completions), seed=seed)) or {},
-        prefix=curve,
-        impostor=told_apart,
-        self_agreement=attempt(
-            "self_agreement", lambda: manner.self_agreement(held_out, observed.samples, seed=seed)
-        ) or {},
-        calibration=_calibrations(observed, clusters, attempt, seed),
-        memorisation=repeated,
-        forgetting=forgotten,
-        gaps=values,
-        underachieving=attempt("underachieving", lambda: _underachieving(observed, clusters)),
-        strata=parts,
         absent=absent,
-    )  # fmt: skip
+        **sections,
+    )
+
+
+def _floors(table: Table) -> list[str]:
+    """Floors that were measured. Raises ``UserError`` where there are none, or the clone was not."""
+    floors = [floor for floor in FLOORS if table.ids(floor)]
+    if not table.ids("tuned") or not floors:
+        raise UserError(
+            "fidelity: completions of the clone and of at least one shortcut "
+            f"({', '.join(FLOORS)}) are needed; run `sft evaluate` first"
+        )
+    return floors
+
+
+def _lengths(held_out: Sequence[HeldOut], table: Table, systems: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Words of every completion, in held-out order."""
+    expert = tuple(word_count(item.references[0]) for item in held_out)
+    return {"expert": expert, **{s: table.lengths(s) for s in systems if s != "E"}}
+
+
+def _sections(
+    observed: Observations, table: Table, floor: str, base: str, full: bool, seed: int, absent: dict[str, str]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What each probe found, by its field of the scorecard, and the corpus figures' signatures.
+
+    ``floor``: the best one; ``base``: the better base. What a probe has nothing for goes into ``absent``.
+    """
+    attempt = _Attempts(absent)
+    held_out, completions, clusters = observed.held_out, observed.completions, table.clusters
+    found: dict[str, Any] = {
+        "closure": attempt("closure", lambda: _closure(table, floor, seed)),
+        "memorisation": attempt("memorisation", lambda: _memorisation(observed, seed)),
+        "forgetting": attempt("forgetting", lambda: forgetting.forgetting(observed.control)) or (),
+        "impostor": attempt("impostor", lambda: _impostors(observed, seed)) or {},
+        "gaps": attempt("gaps", lambda: gaps.gaps(observed.prompt_values, observed.train, seed=seed)),
+        "prefix": attempt("prefix", lambda: paths.prefix(held_out, observed.forced, completions)) or {},
+    }
+    found["corpus"], signatures = attempt("corpus", lambda: _corpus(observed, full, seed)) or ({}, {})
+    written = completions.get("tuned", {})
+    found |= {
+        "strata": attempt("strata", lambda: _strata(observed, table, floor, base)) or (),
+        "conflicts": attempt("conflicts", lambda: _conflicts(observed, seed)),
+        "experts": attempt("experts", lambda: experts.named(held_out, written, seed=seed)) or (),
+        "manner": attempt("manner", lambda: manner.manner(held_out, _asked(completions), seed=seed)) or {},
+        "self_agreement": attempt(
+            "self_agreement", lambda: manner.self_agreement(held_out, observed.samples, seed=seed)
+        )
+        or {},
+        "calibration": _calibrations(observed, clusters, attempt, seed),
+        "underachieving": attempt("underachieving", lambda: _underachieving(observed, clusters)),
+    }
+    return found, signatures
 
 
 class _Attempts:

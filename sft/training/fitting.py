@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
+import torch
 from datasets import Dataset
 from peft import PeftModel
 from transformers import (
@@ -153,13 +154,7 @@ def train(
     times a fit through this same door with its own.
     Raises ``TrainingError``; :class:`Interrupted` after a first Ctrl-C or SIGTERM.
     """
-    if not training:
-        raise TrainingError("there is no demonstration left to train on; see the ledger for where they went")
-    sequences = sequences_for(recipe, training)
-    if validation:
-        _refuse_late_validation(recipe, len(sequences), rank_and_world()[1])
-    if recipe.training.dialogues == "one_pass" and sum(len(item) for item in sequences) == len(training):
-        say("train     dialogues: one_pass joins nothing: no row is how another one of its dialogue begins")
+    sequences = _sequences(recipe, training, validation)
     arguments = arguments_for(
         recipe,
         run.checkpoints_path,
@@ -215,17 +210,35 @@ def train(
             name_base(run.adapter_path, resolve_model(recipe.model.name, recipe.model.revision))
         bear_witness(trainer, validation or training, run, recipe)
         reached = trainer.reached.tolist()
-    best = trainer.state.best_global_step or None
+    return _fitted(trainer, model, training, reached, record.seconds)
+
+
+def _sequences(recipe: Recipe, training: Rows, validation: Rows) -> list[list[list[int]]]:
+    """As :func:`sequences_for`. Raises ``TrainingError`` where there is nothing to read, or validation is late."""
+    if not training:
+        raise TrainingError("there is no demonstration left to train on; see the ledger for where they went")
+    sequences = sequences_for(recipe, training)
+    if validation:
+        _refuse_late_validation(recipe, len(sequences), rank_and_world()[1])
+    if recipe.training.dialogues == "one_pass" and sum(len(item) for item in sequences) == len(training):
+        say("train     dialogues: one_pass joins nothing: no row is how another one of its dialogue begins")
+    return sequences
+
+
+def _fitted(
+    trainer: CloningTrainer, model: torch.nn.Module, training: Rows, reached: Sequence[bool], seconds: float
+) -> Fitted:
+    """What the fit amounts to; ``reached``: for each row of ``training``, whether a step has seen it."""
     missed = [row for (_, row), seen in zip(training, reached, strict=True) if not seen]
     return Fitted(
         steps=trainer.state.global_step,
-        best_step=best,
+        best_step=trainer.state.best_global_step or None,
         train_loss=trainer.mean_loss,
         eval_loss=trainer.state.best_metric,
         supervised_tokens=sum(len(r.completion_ids) for (_, r), seen in zip(training, reached, strict=True) if seen),
         trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
         parameters=sum(p.numel() for p in model.parameters()),
-        wall_seconds=round(record.seconds, 3),
+        wall_seconds=round(seconds, 3),
         rows_not_reached=len(missed),
         tokens_not_reached={
             "prompt": sum(len(row.prompt_ids) for row in missed),

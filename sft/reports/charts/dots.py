@@ -127,13 +127,18 @@ def dots(
     for mark, row_of in named:
         along = [(row_of + 8, above + 2), *spans] if narrow else [(row_of + 8, y + 2)]
         grid += [rule(x(mark.value), a, x(mark.value), b, "mark") for a, b in along]
-    scale = [text(x(tick), y + 18, number(tick) + unit, "tick", "middle") for tick in ticks(low, high, wanted)]
-    for place, line in enumerate(wrapped(axis, width, 6.2)):
-        scale.append(
-            text(clamped((x.start + x.end) / 2, line, 0, width, 6.2), y + 36 + 16 * place, line, "tick", "middle")
-        )
-    bottom = y + 42 + 16 * (len(wrapped(axis, width, 6.2)) - 1)
+    scale, bottom = _scale(x, ticks(low, high, wanted), y, axis, unit, width)
     said = "; ".join(f"{row.label}: {row.shown}" for row in rows)
     said += "".join(f"; line at {number(mark.value)}{unit}: {mark.words}" for mark in marks)
     # Highlights lie under the grid, the grid under the dots.
     return picture(key, width, bottom, title, f"{said}.", [*lit, *grid, *head, *parts, *scale])
+
+
+def _scale(x: Axis, at: Sequence[float], y: float, axis: str, unit: str, width: int) -> tuple[list[str], float]:
+    """Numbers at ``at`` below the line ``y``, what they count below them, and where that ends."""
+    lines = wrapped(axis, width, 6.2)
+    scale = [text(x(tick), y + 18, number(tick) + unit, "tick", "middle") for tick in at]
+    for place, line in enumerate(lines):
+        middle = clamped((x.start + x.end) / 2, line, 0, width, 6.2)
+        scale.append(text(middle, y + 36 + 16 * place, line, "tick", "middle"))
+    return scale, y + 42 + 16 * (len(lines) - 1)
