@@ -6,14 +6,9 @@ import argparse
 import contextlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sft.cli.printing import pairs, print_card, print_verdict, quiet
 from sft.errors import RunError, UserError
-
-if TYPE_CHECKING:
-    pass
-
 
 __all__ = ["compare", "evaluate", "report", "score"]
 

@@ -64,11 +64,11 @@ def train(options: argparse.Namespace) -> None:
 def preview(options: argparse.Namespace) -> None:
     """The first rows as the model will see them."""
     from sft.demonstrations.selection import gather
-    from sft.policies.policy import renderer_of
 
     resolved = resolved_recipe(options)
     with quiet():
         gathered = gather(resolved.recipe, keep_going=True)
+        from sft.policies.policy import renderer_of
         from sft.policies.preview import preview as drawn
 
         renderer = renderer_of(resolved.recipe)

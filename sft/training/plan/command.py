@@ -20,7 +20,6 @@ from typing import Any
 from sft.demonstrations.selection import gather
 from sft.demonstrations.sources import build_shipped
 from sft.errors import SplitError, UserError
-from sft.policies.policy import renderer_of
 from sft.recipes import Recipe, base_configs, load, sources
 from sft.recipes.situations import refuse_without_effect
 from sft.runs.atomic_files import read_json, write_json
@@ -83,6 +82,7 @@ def observe(
     There is no probe where ``available`` bytes are too few for what the fit is computed to take.
     """
     from sft.policies import precision
+    from sft.policies.policy import renderer_of
     from sft.policies.weights import accelerator_computes_bf16, context_length, layer_shape, quiet_engine
     from sft.runs.machine import default_device
     from sft.training import constructing
