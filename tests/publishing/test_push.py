@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +13,13 @@ import pytest
 pytestmark = pytest.mark.engine
 pytest.importorskip("torch")
 
-from loopback_hub import TOKEN, LoopbackHub
-from toy_pushes import BASE, CLONE, Bench, base_files, bench_for, elsewhere, fitted_run
+from loopback_hub import TOKEN
+from toy_pushes import BASE, CLONE, Bench, elsewhere
 
 PUBLISHED = {
     "README.md", "adapter_config.json", "adapter_model.safetensors", "chat_template.jinja", "generation_config.json",
     "scorecard.json", "sft_manifest.json", "tokenizer.json", "tokenizer_config.json",
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def fitted(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fitted_run(tiny_model, tmp_path_factory)
-
-
-@pytest.fixture
-def hub(tiny_model: Path) -> Iterator[LoopbackHub]:
-    with LoopbackHub() as hub:
-        hub.put(BASE, base_files(tiny_model), private=False)
-        yield hub
-
-
-@pytest.fixture
-def bench(fitted: Path, tmp_path: Path, hub: LoopbackHub, monkeypatch: Any, capsys: Any, caplog: Any) -> Bench:
-    return bench_for(fitted, tmp_path, hub, monkeypatch, capsys, caplog)
 
 
 def test_a_clean_push_is_one_commit_of_the_clone_alone(bench: Bench) -> None:

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +34,7 @@ from toy_pushes import (
     Bench,
     Outcome,
     base_files,
-    bench_for,
     elsewhere,
-    fitted_run,
     started,
 )
 
@@ -45,23 +42,11 @@ OLD = {"README.md": b"---\nlicense: mit\n---\nNothing here yet.\n"}
 READING, WRITING = ("whoami", "info", "tree", "resolve"), ("validate_yaml", "preupload", "lfs_batch", "lfs_upload")
 
 
-@pytest.fixture(scope="module")
-def fitted(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fitted_run(tiny_model, tmp_path_factory)
-
-
 @pytest.fixture
-def hub(tiny_model: Path) -> Iterator[LoopbackHub]:
-    with LoopbackHub() as hub:
-        hub.put(BASE, base_files(tiny_model), private=False)
-        yield hub
-
-
-@pytest.fixture
-def bench(fitted: Path, tmp_path: Path, hub: LoopbackHub, monkeypatch: Any, capsys: Any, caplog: Any) -> Bench:
+def bench(bench: Bench) -> Bench:
     """The repository is there, with a card and nothing else, so that an old tree can be told from a new one."""
-    hub.put(CLONE, OLD)
-    return bench_for(fitted, tmp_path, hub, monkeypatch, capsys, caplog)
+    bench.hub.put(CLONE, OLD)
+    return bench
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ torch = pytest.importorskip("torch")
 from factories import without_seals
 from loopback_hub import OTHER_TOKEN, TOKEN, LoopbackHub, answer_lost, flipped_byte, meanwhile, status
 from safetensors.torch import load_file, save_file
-from toy_pushes import BASE, CLONE, Bench, Outcome, base_files, bench_for, elsewhere, fitted_run
+from toy_pushes import BASE, CLONE, Bench, Outcome, bench_for, elsewhere
 
 from sft import errors
 from sft.cli import main
@@ -33,21 +33,8 @@ PLANTED = "hf_pLaNtEd7kQ2mZp9LxB4nVc8RdY1sGfH6jKe"
 Change = Callable[[Bench], object]
 
 
-@pytest.fixture(scope="module")
-def fitted(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fitted_run(tiny_model, tmp_path_factory)
-
-
 @pytest.fixture
-def hub(tiny_model: Path) -> Iterator[LoopbackHub]:
-    with LoopbackHub() as hub:
-        hub.put(BASE, base_files(tiny_model), private=False)
-        yield hub
-
-
-@pytest.fixture
-def bench(fitted: Path, tmp_path: Path, hub: LoopbackHub, monkeypatch: Any, capsys: Any, caplog: Any) -> Bench:
-    bench = bench_for(fitted, tmp_path, hub, monkeypatch, capsys, caplog)
+def bench(bench: Bench) -> Bench:
     without_seals(bench.run)  # what is planted below is met by the checks of a push, and not by a seal
     bench.secrets.append(PLANTED)
     return bench

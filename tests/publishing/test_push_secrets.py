@@ -7,7 +7,6 @@ import random
 import re
 import shutil
 import string
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ pytest.importorskip("torch")
 
 from factories import without_seals
 from loopback_hub import LoopbackHub
-from toy_pushes import BASE, CLONE, RECIPE, Bench, Outcome, base_files, bench_for
+from toy_pushes import CLONE, RECIPE, Bench, Outcome, bench_for
 
 from sft.cli import main
 from sft.runs.run import read_json, read_jsonl, write_jsonl
@@ -60,13 +59,6 @@ def taught(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "recipe.yaml").write_text(text.replace("eval_steps: 4", "eval_steps: 2"), encoding="utf-8")
     assert main(["run", str(folder / "recipe.yaml"), "--output", str(folder / "run")]) == 0
     return folder
-
-
-@pytest.fixture
-def hub(tiny_model: Path) -> Iterator[LoopbackHub]:
-    with LoopbackHub() as hub:
-        hub.put(BASE, base_files(tiny_model), private=False)
-        yield hub
 
 
 @pytest.fixture
