@@ -5,7 +5,7 @@
 A tiny Llama with random weights is fitted with dropout for 24 steps over two and a half epochs, validation and
 checkpoint every third step. One run is left alone; another is killed from outside, ten times, as soon as a step
 drawn by chance (seeded) stands in its log, in a process drawn by chance, and started again with --resume each time.
-What each process read is written down by hooks of torch's own (``tests/watched``); the product is as users run it.
+What each process read is written down by hooks of torch's own (``tests/toys/watched``); the product is as users run it.
 Several processes are real ones over gloo.
 """
 

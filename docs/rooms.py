@@ -1,21 +1,19 @@
 """The picture of the rooms in docs/architecture.md, made from the imports: ``python docs/rooms.py`` prints it.
 
 An arrow goes from a room to one that it imports; where a longer way round leads there too, it is left out.
-The number is how many import statements there are.
 """
 
 from __future__ import annotations
 
 import ast
-from collections import Counter
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "sft"
 
 
-def arrows() -> Counter[tuple[str, str]]:
-    """(room, room that it imports) -> import statements, inside functions too."""
-    found: Counter[tuple[str, str]] = Counter()
+def arrows() -> set[tuple[str, str]]:
+    """(room, room that it imports), inside functions too."""
+    found = set[tuple[str, str]]()
     for path in sorted(PACKAGE.rglob("*.py")):
         room = path.relative_to(PACKAGE).with_suffix("").parts[0]
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -23,11 +21,11 @@ def arrows() -> Counter[tuple[str, str]]:
                 continue
             parts = (node.module or "").split(".")
             names = {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names} - {"__version__"}
-            found.update((room, name) for name in names if name != room and not room.startswith("__"))
+            found |= {(room, name) for name in names if name != room and not room.startswith("__")}
     return found
 
 
-def direct(found: Counter[tuple[str, str]]) -> list[tuple[str, str]]:
+def direct(found: set[tuple[str, str]]) -> list[tuple[str, str]]:
     """The arrows that no longer way replaces."""
     beyond: dict[str, set[str]] = {}
 
@@ -48,8 +46,7 @@ def direct(found: Counter[tuple[str, str]]) -> list[tuple[str, str]]:
 
 def picture() -> str:
     """A Mermaid graph, as Markdown."""
-    found = arrows()
-    lines = [f"    {one} -->|{found[one, other]}| {other}" for one, other in direct(found)]
+    lines = [f"    {one} --> {other}" for one, other in direct(arrows())]
     return "\n".join(["```mermaid", "graph TD", *lines, "```"])
 
 

@@ -144,7 +144,7 @@ class Leak:
 def find_leaks(parts: Parts, *, threshold: float = 0.8) -> list[Leak]:
     """Every training demonstration, and every validation one, whose prompt is held out further down.
 
-    ``threshold``: word-shingle Jaccard similarity from which prompts are near-duplicates (see ``nearness``).
+    ``threshold``: word-shingle Jaccard similarity from which prompts are near-duplicates (see ``near_duplicates``).
     At most one leak per demonstration, the plainest kind first.
     """
     leaks: list[Leak] = []

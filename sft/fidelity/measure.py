@@ -65,7 +65,7 @@ def measure(
     """Everything there is to say about one checkpoint on one held-out set.
 
     ``observed.completions`` needs "tuned" and at least one floor; whatever else is missing is said in
-    ``Scorecard.absent``. ``bar``: metric -> what the user asks for (see ``evidence.bar_points``). ``rows``: what
+    ``Scorecard.absent``. ``bar``: metric -> what the user asks for (see ``conventions.bar_points``). ``rows``: what
     :func:`score_rows` gave before, to save scoring again. ``guardrails``: further red lines, measured
     elsewhere. ``signature`` is completed with data hash, counts and metric versions.
     Raises ``UserError`` when there is nothing to measure, the bar names no metric of ours, or a checker fails.

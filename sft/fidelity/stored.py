@@ -216,7 +216,7 @@ def _contaminated(
     """Held-out prompts of which a near-duplicate was left in training; None where training is not known.
 
     A split that refused or removed near-duplicates has none: looking again without the rows that went would draw the
-    line between what a prompt says and what all prompts say (``nearness``) in another place, and find others.
+    line between what a prompt says and what all prompts say (``near_duplicates``) in another place, and find others.
     """
     train = parts["train"]
     if not train:

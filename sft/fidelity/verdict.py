@@ -12,7 +12,7 @@
 Beside the rung: *not cloned*, where the interval lies below the 80 %. Each rung is an intersection-union test (all its
 parts must hold, so no correction is due). "Above 0" means that the 95 % interval lies above 0 and that the
 one-sided sign-flip test agrees at 5 %; the second only matters with a handful of clusters, where a t interval
-can have next to no width. The limits are conventions; they are declared in ``evidence``.
+can have next to no width. The limits are conventions; they are declared in ``conventions``.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Whoever has the folder can say what was trained on what, judge the clone again, and refuse to go on
 with something else. Three promises: a file is either whole or not there, a crash costs at
-most the line being written (both in ``files``), and one process writes at a time (a lock that the
+most the line being written (both in ``atomic_files``), and one process writes at a time (a lock that the
 operating system releases when its holder dies).
 
 The manifest's sections, each written by whoever knows it first:

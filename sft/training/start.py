@@ -159,7 +159,7 @@ def prepare(
 
     A new run refuses a folder that holds something. With ``resume`` the recipe, the data and the split must be those
     on record, else ``RunError`` names what changed; with ``allow_change`` too what may change is written down
-    (see ``changes``) and the files are those of now. All is written or, in a new run, nothing.
+    (see ``allowed_changes``) and the files are those of now. All is written or, in a new run, nothing.
     """
     recipe = resolved.recipe
     gathered = gather(recipe, keep_going=keep_going)

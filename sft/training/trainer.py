@@ -3,7 +3,7 @@
 - the loss is computed at supervised positions only, on the CPU too (same value, much less work), and rows may
   stand in one line without padding (``sequences``, ``attention``);
 - the validation loss is a mean over tokens, so batch size and process count cannot change it;
-- several processes see every row once an epoch (``shares``);
+- several processes see every row once an epoch (``each_row_once``);
 - a loss or gradient that is not finite stops the run and names the step and the rows;
 - the weights with the lowest validation loss are kept, however seldom checkpoints are due, and a run that was stopped
   ends as if it never was (``resuming``);
