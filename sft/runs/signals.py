@@ -100,8 +100,8 @@ def handling(handler: _Handler, *, patient: bool = False) -> Iterator[None]:
     _heard.grace = FIT_GRACE_SECONDS if patient else grace
     try:
         yield
+        _heard.grace = grace  # after an error the process is about to end, and may take as long for that
     finally:
-        _heard.grace = grace
         for number, earlier in before.items():
             signal.signal(number, earlier)
 
@@ -164,7 +164,8 @@ def _watching(complaint: Callable[[str], None]) -> Iterator[None]:
             while time.monotonic() < max(began, heard.moment or began) + heard.grace:
                 if over.wait(0.1):
                     return
-            complaint(gone())
+            if not heard.ending:  # or the main thread is saying why
+                complaint(gone())
             os._exit(128 + number[0])
 
     waker = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)

@@ -202,7 +202,8 @@ def train(
         by_row = attending_by_row(bare) if isinstance(collator, LineCollator) else nullcontext()
         with record, interruption.listening(), by_row:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-            if interruption.agreed():  # after the last step it changes nothing of the fit
+            # Once agreed on, it needs no other exchange, which a process that has left already would not answer.
+            if interruption.stopped or interruption.agreed():
                 note()
                 raise Interrupted(f"{run.path}: {_where_it_stopped(trainer)}", interruption.asked)
         save(trainer, run, lora=recipe.adapter.method != "full")
