@@ -94,10 +94,10 @@ def bf16_speed(
 
     ``shape``: inputs and outputs of the layer (each taken as 1,024 at most, where the rate no longer rises). The
     weights stay float32 and are narrowed in every pass, as under autocast. A few rows come first: where bfloat16 is
-    emulated it takes 20 times as long and more, and that is answer enough (a busy processor makes it 6 times). Else 512 rows, a middling batch. Of each
-    format the fastest of ``rounds`` counts, or of as many more as ``seconds`` have room for: another program's turn on
-    the processor makes a round slower and never faster, and which format is taken must not hang on it.
-    ``product`` is timed by ``clock``.
+    emulated it takes 15 times as long and more, and that is answer enough; a busy processor has made it 6 times. Else
+    512 rows, a middling batch. Of each format the fastest of ``rounds`` counts, or of as many more as ``seconds`` have
+    room for: another program's turn on the processor makes a round slower and never faster, and which format is taken
+    must not hang on it. ``product`` is timed by ``clock``.
     """
     few = _speed(shape, 32, 3, 0, product, clock)
     return few if few < 0.1 else _speed(shape, 512, rounds, seconds, product, clock)
