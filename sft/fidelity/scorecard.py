@@ -22,6 +22,7 @@ __all__ = [
     "Calibration",
     "CalibrationBin",
     "Closure",
+    "Compounding",
     "Copied",
     "Example",
     "ExpertScore",
@@ -301,6 +302,26 @@ class Stratum:
     score: Estimate
     gain: Estimate | None
     saved: Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
+class Compounding:
+    """Whether errors add up along the clone's own text: where its words stop being words that an expert used here.
+
+    ``tuned`` and ``expert``: share of the words in the first, middle and last third of a text that stand in the prompt's
+    references, the clone's and another expert's, each against the same references. ``behind``: clone minus expert in
+    each third, paired by prompt. ``rise``: how much further behind the last third is than the first; below 0, errors
+    add up. ``short``: share of the clone's texts with less than half the words of the shortest reference.
+    ``n`` prompts; ``passed_over`` had too few words to be cut in three.
+    """
+
+    tuned: tuple[Estimate, Estimate, Estimate]
+    expert: tuple[Estimate, Estimate, Estimate]
+    behind: tuple[Estimate, Estimate, Estimate]
+    rise: Estimate
+    short: Estimate
+    n: int
+    passed_over: int
 
 
 @dataclass(frozen=True, slots=True)
