@@ -308,10 +308,10 @@ class Stratum:
 class Compounding:
     """Whether errors add up along the clone's own text: where its words stop being words that an expert used here.
 
-    ``tuned`` and ``expert``: share of the words in the first, middle and last third of a text that stand in the prompt's
-    references, the clone's and another expert's, each against the same references. ``behind``: clone minus expert in
-    each third, paired by prompt. ``rise``: how much further behind the last third is than the first; below 0, errors
-    add up. ``short``: share of the clone's texts with less than half the words of the shortest reference.
+    ``tuned`` and ``expert``: share of the words in the first, middle and last third of a text that stand in the
+    references, the clone's and another expert's, each against the same ones. ``behind``: clone minus expert in each
+    third, paired by prompt. ``rise``: what the last third is behind, less what the first is; below 0, errors add up.
+    ``short``: share of the clone's texts with less than half the words of the shortest reference.
     ``n`` prompts; ``passed_over`` had too few words to be cut in three.
     """
 

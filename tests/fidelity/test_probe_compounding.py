@@ -60,9 +60,10 @@ def test_rising_errors_are_found(prompts: int) -> None:
 @pytest.mark.parametrize("prompts", [30, 100, 300])
 @pytest.mark.parametrize("kind", ["perfect", "constant", "truncated", "consensus", "falling"])
 def test_no_other_clone_is_accused(kind: str, prompts: int) -> None:
-    """At 95 % one perfect clone in forty may be (3 of 100 were, of 400 at 30 prompts); four of twenty would be too many."""
+    """One in forty may be, and 3 of 100 perfect clones with 30 prompts were; four of twenty would be too many."""
     found = [measured(kind, prompts, seed).rise for seed in range(20)]
-    assert sum(rise.high is not None and rise.high < 0 for rise in found) <= (3 if kind == "perfect" else 0)
+    accused = sum(rise.high is not None and rise.high < 0 for rise in found)
+    assert accused <= (0 if kind in ("consensus", "falling") else 3)
 
 
 def test_a_constant_fault_is_behind_all_along() -> None:

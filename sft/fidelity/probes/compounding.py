@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,7 +94,7 @@ def _thirds(words: Sequence[str], known: set[str]) -> Thirds:
     cuts = [round(n * len(words) / 3) for n in range(4)]
     first, middle, last = (
         sum(word in known for word in words[begin:end]) / (end - begin)
-        for begin, end in zip(cuts, cuts[1:], strict=False)
+        for begin, end in pairwise(cuts)
     )
     return first, middle, last
 
