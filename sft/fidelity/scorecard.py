@@ -33,6 +33,7 @@ __all__ = [
     "Guardrail",
     "Lost",
     "Memorisation",
+    "OwnWords",
     "PrefixPoint",
     "Scorecard",
     "Stratum",
@@ -302,6 +303,21 @@ class Stratum:
     score: Estimate
     gain: Estimate | None
     saved: Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
+class OwnWords:
+    """How often the words that the clone writes are another's, in common and in order with the nearest of ``texts``.
+
+    ``expert``: the references'; ``itself``: texts sampled from the clone at temperature 1, as many, as if they were the
+    expert's. ``difference``: expert minus itself, paired by prompt. Around 0 the clone is as varied as the experts are;
+    below 0 it repeats itself more than they do, above 0 less.
+    """
+
+    expert: Estimate
+    itself: Estimate
+    difference: Estimate
+    n: int
 
 
 @dataclass(frozen=True, slots=True)

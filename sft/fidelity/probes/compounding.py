@@ -93,8 +93,7 @@ def _thirds(words: Sequence[str], known: set[str]) -> Thirds:
     """Share of the words of each third that are ``known``; thirds as equal as whole words allow."""
     cuts = [round(n * len(words) / 3) for n in range(4)]
     first, middle, last = (
-        sum(word in known for word in words[begin:end]) / (end - begin)
-        for begin, end in pairwise(cuts)
+        sum(word in known for word in words[begin:end]) / (end - begin) for begin, end in pairwise(cuts)
     )
     return first, middle, last
 
