@@ -97,7 +97,7 @@ class _Side:
     def contender(self) -> Contender:
         """The run's own row."""
         card = self.card
-        tuned: Mapping[str, Estimate] = next((s.scores for s in card.systems if s.system == "tuned"), {})
+        tuned = card.scores_of("tuned")
         return Contender(
             name=self.name,
             path=str(self.run.path),
@@ -113,7 +113,7 @@ class _Side:
 
 def _scorecard(run: Run) -> Scorecard:
     card = stored.read_scorecard(run)
-    if not any(s.system == "tuned" and card.headline in s.scores for s in card.systems):
+    if card.headline not in card.scores_of("tuned"):
         raise stored.damaged(run, run.scorecard_path, "no score of the clone")
     return card
 

@@ -1,13 +1,11 @@
-"""What a verdict rests on, and the conventions it is read by: limits and margins, declared here and nowhere else."""
+"""The conventions a scorecard is read by: limits and margins, declared here and nowhere else."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
-from sft.demonstrations.conflicts import Conflicts
 from sft.errors import UserError
-from sft.fidelity.scorecard import SYSTEMS, Closure, Gain, Gaps, Guardrail, Stratum
+from sft.fidelity.scorecard import SYSTEMS, Scorecard
 from sft.metrics.estimate import Estimate
 from sft.recipes.fields import SHARES
 
@@ -21,9 +19,9 @@ __all__ = [
     "LEVEL",
     "MARGIN",
     "METRIC_WORDS",
-    "Evidence",
     "above_zero",
     "bar_points",
+    "missing_floors",
     "named",
     "percent",
     "span",
@@ -54,53 +52,9 @@ METRIC_WORDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What a verdict rests on.
-
-    ``gains``: over each floor measured. ``imitation``: bits per byte of the better base minus the clone's,
-    with the one-sided ``imitation_p``. ``tuned``: metric -> the clone's estimate, stop rate and length ratio among
-    them. ``bar``: metric -> (the clone's estimate, the bar in points). ``closure``: where another expert is known.
-    ``impostor``: comparison -> AUC. ``curve``: how the validation loss ended ("falling", "rose", "flat" or "").
-    """
-
-    headline: str
-    n: int
-    clusters: int
-    gains: tuple[Gain, ...]
-    imitation: Estimate | None
-    imitation_p: float | None
-    guardrails: tuple[Guardrail, ...]
-    tuned: Mapping[str, Estimate]
-    bar: Mapping[str, tuple[Estimate, float]]
-    closure: Closure | None = None
-    impostor: Mapping[str, Estimate] = field(default_factory=dict)
-    curve: str = ""
-    strata: tuple[Stratum, ...] = ()
-    gaps: Gaps | None = None
-    conflicts: Conflicts | None = None
-
-    @property
-    def best(self) -> Gain:
-        """The gain over the best floor."""
-        return min(self.gains, key=lambda gain: gain.estimate.value)
-
-    @property
-    def missing(self) -> list[str]:
-        """Floors that were not measured."""
-        return [floor for floor in FLOORS if floor not in {gain.floor for gain in self.gains}]
-
-    @property
-    def likelier(self) -> bool:
-        """Whether the clone clearly finds the expert's own words likelier than the better base does."""
-        if self.imitation is None or self.imitation_p is None:
-            return False
-        return above_zero(self.imitation, self.imitation_p)
-
-    @property
-    def several_experts(self) -> bool:
-        """Whether more than half of the prompts were answered by several experts."""
-        return self.closure is not None and 2 * self.closure.expert.n > self.n
+def missing_floors(card: Scorecard) -> list[str]:
+    """Floors that were not measured."""
+    return [floor for floor in FLOORS if floor not in {gain.floor for gain in card.gains}]
 
 
 def bar_points(bar: Mapping[str, float]) -> dict[str, float]:

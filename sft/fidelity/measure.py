@@ -9,7 +9,7 @@ Everything here is arithmetic on what is on disk: no model, no draw without a se
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from importlib import metadata
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from sft import metrics
 from sft.demonstrations import conflicts
 from sft.demonstrations.demonstration import HeldOut
 from sft.errors import UserError
-from sft.fidelity.conventions import FLOORS, GUARDRAIL_LIMITS, Evidence, bar_points
+from sft.fidelity.conventions import FLOORS, GUARDRAIL_LIMITS, bar_points
 from sft.fidelity.observations import Observations
 from sft.fidelity.probes import (
     Absent,
@@ -37,7 +37,7 @@ from sft.fidelity.probes import (
 )
 from sft.fidelity.probes.examples import examples
 from sft.fidelity.probes.table import HEADLINE, Row, Table, score_rows, word_count
-from sft.fidelity.scorecard import SYSTEMS, Closure, Forgetting, Guardrail, Memorisation, Scorecard
+from sft.fidelity.scorecard import SYSTEMS, UNJUDGED, Closure, Forgetting, Guardrail, Memorisation, Scorecard
 from sft.fidelity.verdict import judge
 from sft.metrics import intervals, modules
 from sft.metrics.estimate import Estimate
@@ -90,22 +90,8 @@ def measure(
     missing = _unscored(held_out, table, ["tuned", *floors], observed)
     of_probes = _probe_guardrails(observed, table, sections["memorisation"], sections["forgetting"])
     red_lines = (*_guardrails(table, len(missing)), *of_probes, *guardrails)
-    tuned = next(s.scores for s in summary if s.system == "tuned")
-    evidence = Evidence(
-        headline=HEADLINE,
-        n=len(table.ids("tuned")),
-        clusters=len({clusters[key] for key in table.ids("tuned")}),
-        gains=gains,
-        imitation=saved,
-        imitation_p=p_value,
-        guardrails=red_lines,
-        tuned=tuned,
-        bar={name: (tuned[name], points) for name, points in bars.items()},
-        curve=observed.curve,
-        **{name: sections[name] for name in ("closure", "impostor", "strata", "gaps", "conflicts")},
-    )
-    return Scorecard(
-        verdict=judge(evidence),
+    card = Scorecard(
+        verdict=UNJUDGED,
         headline=HEADLINE,
         gain=gain,
         gains=gains,
@@ -129,6 +115,7 @@ def measure(
         absent=absent,
         **sections,
     )
+    return replace(card, verdict=judge(card, imitation_p=p_value, curve=observed.curve))
 
 
 def _floors(table: Table) -> list[str]:

@@ -172,7 +172,7 @@ def _facts(
 
 def _numbers(card: Scorecard) -> list[dict[str, Any]]:
     """The few numbers to remember, each with its interval and what it says."""
-    tuned = next((s.scores.get(card.headline) for s in card.systems if s.system == "tuned"), None)
+    tuned = card.scores_of("tuned").get(card.headline)
     name = metric_name(card.headline)
     found = [
         (f"{name} of the clone", tuned, "points", False, "agreement with the expert, 0 to 100"),

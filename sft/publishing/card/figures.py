@@ -51,8 +51,7 @@ def tables(card: Scorecard) -> tuple[Table, ...]:
 
 def _of(card: Scorecard, system: str) -> dict[str, Estimate]:
     """Every figure of one system, by metric."""
-    written = next((s.scores for s in card.systems if s.system == system), {})
-    return {**written, **card.bits_per_byte.get(system, {}), **card.action.get(system, {})}
+    return {**card.scores_of(system), **card.bits_per_byte.get(system, {}), **card.action.get(system, {})}
 
 
 def _shown(found: Mapping[str, Estimate], metric: str) -> str:
