@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from sft.fidelity.conventions import (
     CLONED_AUC,
     CLONED_LENGTH,
@@ -11,9 +9,11 @@ from sft.fidelity.conventions import (
     CLONED_STOP,
     above_zero,
     missing_floors,
+    no_spread,
     percent,
+    prompts_needed,
 )
-from sft.fidelity.scorecard import RUNGS, Guardrail, Scorecard, Stratum
+from sft.fidelity.scorecard import RUNGS, Gain, Guardrail, Scorecard, Stratum
 
 __all__ = ["next_step"]
 
@@ -84,18 +84,23 @@ def _show_a_gain(card: Scorecard, curve: str) -> str:
     if curve == "falling" and value < seen:
         return _LONGER
     if 0 < value < seen:
-        needed = math.ceil(prompts * (seen / value) ** 2)
+        needed = prompts_needed(prompts, seen, value)
         return (
             f"hold out more prompts: about {needed} of them are needed to see a gain of {value:.1f}, "
             f"there are {prompts}; more demonstrations may widen the gain itself"
         )
     if value <= 0:
-        same = [gain.floor for gain in card.gains if gain.estimate.value == gain.smallest_visible == 0]
+        same = [gain.floor for gain in card.gains if gain.estimate.value == 0 and _alike(gain)]
         return _FLOOR_STEPS[same[0] if same else best.floor]
     return (
         "check that the loss on validation falls (log.jsonl): the completions are closer to the "
         "expert's, yet the expert's own words are not shown to be likelier than under the base model"
     )
+
+
+def _alike(gain: Gain) -> bool:
+    """Whether the clone leads this floor by the same on every prompt."""
+    return gain.smallest_visible is not None and no_spread(gain.smallest_visible)
 
 
 def _close_the_distance(card: Scorecard, curve: str) -> str:

@@ -23,14 +23,16 @@ from sft.fidelity.conventions import (
     CLONED_LENGTH,
     CLONED_PROMPTS,
     CLONED_STOP,
-    GUARDRAIL_LIMITS,
     METRIC_WORDS,
     above_zero,
+    clears,
     missing_floors,
     named,
     percent,
+    power,
     span,
 )
+from sft.fidelity.guardrails import written
 from sft.fidelity.scorecard import RUNGS, Gain, Scorecard, Verdict
 from sft.metrics.estimate import Estimate
 
@@ -58,7 +60,7 @@ def judge(card: Scorecard, *, imitation_p: float | None, curve: str = "") -> Ver
         rung = LEARNED if _short_of_cloned(card) else CLONED
     elif learned:
         tuned = card.scores_of("tuned")
-        cleared = [_clears(tuned[name], bar) for name, bar in card.bar.items()]
+        cleared = [clears(tuned[name], bar) for name, bar in card.bar.items()]
         rung = MEETS if cleared and all(cleared) else LEARNED
     else:
         rung = IMITATES if imitates else NOTHING
@@ -69,10 +71,6 @@ def judge(card: Scorecard, *, imitation_p: float | None, curve: str = "") -> Ver
         next_step(rung, card, curve),
         _shortfall(card),
     )
-
-
-def _clears(estimate: Estimate, bar: float) -> bool:
-    return estimate.low is not None and estimate.low >= bar
 
 
 def _several_experts(card: Scorecard) -> bool:
@@ -98,7 +96,8 @@ def _sentence(rung: str, card: Scorecard) -> str:
             f"{_what_lacks(card)}."
         )
     if rung == NOTHING:
-        return f"{where} there is no evidence of cloning: the clone's completions are {shortcut}; {_power(best)}."
+        could = power(best.smallest_visible)
+        return f"{where} there is no evidence of cloning: the clone's completions are {shortcut}; {could}."
     base = f"{span(gains['B0'].estimate)} points closer than the untrained base model's"
     if rung == IMITATES:
         if above_zero(best.estimate, best.p_value):
@@ -142,15 +141,6 @@ def _what_lacks(card: Scorecard) -> str:
     return "the clone is not shown to find the expert's own words likelier than the base model does"
 
 
-def _power(best: Gain) -> str:
-    """What ends the sentence "there is no evidence": what this test could have shown."""
-    if best.smallest_visible is None:
-        return "prompts of fewer than five groups can show no gain of any size"
-    if best.smallest_visible == 0:
-        return "the two differ by the same on every prompt"
-    return f"the smallest gain this test could have seen is about {best.smallest_visible:.1f} points"
-
-
 def _shortfall(card: Scorecard) -> str:
     """What is missing, where it is shown that the clone is not the expert; "" where it is not."""
     closure = card.closure
@@ -189,9 +179,7 @@ def _reasons(rung: str, card: Scorecard, *, likelier: bool) -> tuple[str, ...]:
         )
     for guardrail in card.guardrails:
         if guardrail.red:
-            share = guardrail.name in GUARDRAIL_LIMITS or guardrail.name == "verbatim copies"
-            value = f"{guardrail.value.value:.1%}" if share else span(guardrail.value, 3)
-            limit = f"{guardrail.limit:.0%}" if share else f"{guardrail.limit:g}"
+            value, limit = written(guardrail)
             reasons.append(f"{guardrail.name}: {value}, the limit is {limit}; {guardrail.meaning}")
     if rung in (NOTHING, IMITATES):
         if card.bar:
@@ -263,7 +251,7 @@ def _beyond_learned(card: Scorecard) -> list[str]:
     short = [
         f"{METRIC_WORDS[name]} is {span(tuned[name])}, and its lower bound does not clear your bar of {bar:g}"
         for name, bar in card.bar.items()
-        if not _clears(tuned[name], bar)
+        if not clears(tuned[name], bar)
     ]
     unknown = "how close another expert would come is unknown: prompts here were answered by one"
     return short or [unknown]

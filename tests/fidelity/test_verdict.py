@@ -80,7 +80,7 @@ def test_a_red_guardrail_caps_and_says_so() -> None:
     red = Guardrail("contamination", known(0.04, 0.02, 0.07), 0.01, True, "near-duplicates left in training")
     verdict = judged(planted(guardrails=(red,)))
     assert verdict.rung == IMITATES and "red guardrail" in verdict.sentence
-    assert "contamination: 4.0%, the limit is 1%" in verdict.reasons[0]
+    assert "contamination: 4.0 % [2.0, 7.0], the limit is 1 %" in verdict.reasons[0]
     assert verdict.next_step.startswith("fix the data")
 
 
