@@ -10,7 +10,8 @@ from itertools import combinations
 from sft.demonstrations.demonstration import HeldOut, Message
 from sft.errors import RunError
 from sft.fidelity import stored
-from sft.fidelity.comparison import LEVEL, Comparison, Contender, Pair
+from sft.fidelity.comparison import Comparison, Contender, Pair
+from sft.fidelity.conventions import LEVEL, direction
 from sft.fidelity.scorecard import Scorecard
 from sft.metrics import intervals
 from sft.metrics.estimate import Estimate
@@ -97,7 +98,7 @@ class _Side:
     def contender(self) -> Contender:
         """The run's own row."""
         card = self.card
-        tuned: Mapping[str, Estimate] = next((s.scores for s in card.systems if s.system == "tuned"), {})
+        tuned = card.scores_of("tuned")
         return Contender(
             name=self.name,
             path=str(self.run.path),
@@ -113,7 +114,7 @@ class _Side:
 
 def _scorecard(run: Run) -> Scorecard:
     card = stored.read_scorecard(run)
-    if not any(s.system == "tuned" and card.headline in s.scores for s in card.systems):
+    if card.headline not in card.scores_of("tuned"):
         raise stored.damaged(run, run.scorecard_path, "no score of the clone")
     return card
 
@@ -232,10 +233,7 @@ def _bits_apart(a: _Side, b: _Side, clusters: Mapping[Prompt, str]) -> Estimate 
 
 def _judged(pair: Pair, adjusted: float) -> Pair:
     """``pair`` with its verdict: the adjusted test tells the two apart, and the interval agrees."""
-    low, high = pair.difference.low, pair.difference.high
-    closer = ""
-    if adjusted <= LEVEL and low is not None and high is not None:
-        closer = pair.first if low > 0 else pair.second if high < 0 else ""
+    closer = {1: pair.first, -1: pair.second, 0: ""}[direction(pair.difference, adjusted)]
     return replace(pair, adjusted=adjusted, closer=closer)
 
 

@@ -9,7 +9,7 @@ Everything here is arithmetic on what is on disk: no model, no draw without a se
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from importlib import metadata
 from typing import Any, TypeVar
@@ -18,7 +18,8 @@ from sft import metrics
 from sft.demonstrations import conflicts
 from sft.demonstrations.demonstration import HeldOut
 from sft.errors import UserError
-from sft.fidelity.conventions import FLOORS, GUARDRAIL_LIMITS, Evidence, bar_points
+from sft.fidelity.conventions import FLOORS, bar_points
+from sft.fidelity.guardrails import guardrails, unscored
 from sft.fidelity.observations import Observations
 from sft.fidelity.probes import (
     Absent,
@@ -37,11 +38,10 @@ from sft.fidelity.probes import (
 )
 from sft.fidelity.probes.examples import examples
 from sft.fidelity.probes.table import HEADLINE, Row, Table, score_rows, word_count
-from sft.fidelity.scorecard import SYSTEMS, Closure, Forgetting, Guardrail, Memorisation, Scorecard
+from sft.fidelity.scorecard import SYSTEMS, UNJUDGED, Closure, Memorisation, Scorecard
 from sft.fidelity.verdict import judge
 from sft.metrics import intervals, modules
 from sft.metrics.estimate import Estimate
-from sft.metrics.intervals import estimates
 from sft.runs.hashes import Digest, fingerprint
 from sft.runs.records import Completion
 
@@ -59,15 +59,14 @@ def measure(
     profile: str = "standard",
     looks: int = 0,
     rows: Sequence[Row] | None = None,
-    guardrails: Sequence[Guardrail] = (),
     seed: int = 0,
 ) -> Scorecard:
     """Everything there is to say about one checkpoint on one held-out set.
 
     ``observed.completions`` needs "tuned" and at least one floor; whatever else is missing is said in
     ``Scorecard.absent``. ``bar``: metric -> what the user asks for (see ``conventions.bar_points``). ``rows``: what
-    :func:`score_rows` gave before, to save scoring again. ``guardrails``: further red lines, measured
-    elsewhere. ``signature`` is completed with data hash, counts and metric versions.
+    :func:`score_rows` gave before, to save scoring again. ``signature`` is completed with data hash, counts and
+    metric versions.
     Raises ``UserError`` when there is nothing to measure, the bar names no metric of ours, or a checker fails.
     """
     held_out, completions, scores = observed.held_out, observed.completions, observed.token_scores
@@ -87,25 +86,10 @@ def measure(
     measured = {s: found for s, found in scores.items() if likelihood.known(clusters, found)}
     left = {key: paths.left_at(found) for key, found in scores.get("tuned", {}).items() if key in clusters}
     sections, corpus_signatures = _sections(observed, table, gain.floor, base, profile == "full", seed, absent)
-    missing = _unscored(held_out, table, ["tuned", *floors], observed)
-    of_probes = _probe_guardrails(observed, table, sections["memorisation"], sections["forgetting"])
-    red_lines = (*_guardrails(table, len(missing)), *of_probes, *guardrails)
-    tuned = next(s.scores for s in summary if s.system == "tuned")
-    evidence = Evidence(
-        headline=HEADLINE,
-        n=len(table.ids("tuned")),
-        clusters=len({clusters[key] for key in table.ids("tuned")}),
-        gains=gains,
-        imitation=saved,
-        imitation_p=p_value,
-        guardrails=red_lines,
-        tuned=tuned,
-        bar={name: (tuned[name], points) for name, points in bars.items()},
-        curve=observed.curve,
-        **{name: sections[name] for name in ("closure", "impostor", "strata", "gaps", "conflicts")},
-    )
-    return Scorecard(
-        verdict=judge(evidence),
+    missing = unscored(observed, table, floors)
+    red_lines = guardrails(observed, table, len(missing), sections["memorisation"], sections["forgetting"])
+    card = Scorecard(
+        verdict=UNJUDGED,
         headline=HEADLINE,
         gain=gain,
         gains=gains,
@@ -129,6 +113,7 @@ def measure(
         absent=absent,
         **sections,
     )
+    return replace(card, verdict=judge(card, imitation_p=p_value, curve=observed.curve))
 
 
 def _floors(table: Table) -> list[str]:
@@ -274,69 +259,6 @@ def _underachieving(observed: Observations, clusters: Mapping[str, str]) -> Any:
     if not observed.checker:
         raise Absent("no checker says which answers are right (--checker)")
     return checkers.underachieving(observed.held_out, observed.completions, observed.checker, clusters)
-
-
-# -- guardrails -----------------------------------------------------------------------------------------------
-
-
-def _unscored(held_out: Sequence[HeldOut], table: Table, systems: Sequence[str], observed: Observations) -> list[str]:
-    """Prompts on which the comparison is not complete: a completion or a token score is missing."""
-    scores = observed.token_scores
-    written = [set(table.ids(system)) for system in systems]
-    teacher_forced = [set(scores[s]) for s in ("tuned", *likelihood.IMITATION_FLOORS) if scores.get(s)]
-    complete = set.intersection(*written, *teacher_forced)
-    return [item.id for item in held_out if item.id not in complete]
-
-
-def _guardrails(table: Table, unscored: int) -> tuple[Guardrail, ...]:
-    ids = table.ids("tuned")
-    labels = table.labels(ids)
-    running_on = [1 - flag for flag in table.column("tuned", "finished", ids)]
-    found = {
-        "not stopping": (estimates.share(running_on, labels), "share of completions cut at the length limit"),
-        "empty": (
-            estimates.share(table.column("tuned", "empty", ids), labels),
-            "share of completions without a word",
-        ),
-        "unscored": (
-            intervals.wilson(unscored, len(table.clusters)),
-            "share of held-out prompts for which some system has no completion or score",
-        ),
-    }
-    return tuple(_limited(name, value, meaning) for name, (value, meaning) in found.items())
-
-
-def _limited(name: str, value: Estimate, meaning: str) -> Guardrail:
-    return Guardrail(name, value, GUARDRAIL_LIMITS[name], value.value > GUARDRAIL_LIMITS[name], meaning)
-
-
-def _probe_guardrails(
-    observed: Observations, table: Table, repeated: Memorisation | None, forgotten: Sequence[Forgetting]
-) -> list[Guardrail]:
-    found = []
-    if observed.contaminated is not None:
-        leaked = [float(key in observed.contaminated) for key in table.clusters]
-        value = estimates.share(leaked, list(table.clusters.values()))
-        meaning = "share of held-out prompts that have a near-duplicate among the training prompts"
-        found.append(_limited("contamination", value, meaning))
-    if repeated is not None:
-        more = repeated.copies["tuned"].value - repeated.copies["expert"].value
-        found.append(
-            Guardrail(
-                "verbatim copies",
-                repeated.copies["tuned"],
-                repeated.copies["expert"].value,
-                more > 0 and repeated.p_value <= 0.05,
-                "share of completions that are a training completion word for word; the limit is what the "
-                "held-out experts repeat themselves, and is passed when the excess is more than chance "
-                f"(mid-p McNemar, p = {repeated.p_value:.3f})",
-            )
-        )
-    if forgotten:
-        worst = max(forgotten, key=lambda text: text.rise.value)
-        meaning = f"rise of bits per byte on plain text the expert did not write ({worst.text}, the worst)"
-        found.append(_limited("forgetting", worst.rise, meaning))
-    return found
 
 
 # -- signature ------------------------------------------------------------------------------------------------

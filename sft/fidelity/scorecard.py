@@ -19,6 +19,7 @@ __all__ = [
     "PROFILES",
     "RUNGS",
     "SYSTEMS",
+    "UNJUDGED",
     "Calibration",
     "CalibrationBin",
     "Closure",
@@ -118,6 +119,10 @@ class Verdict:
     reasons: tuple[str, ...]
     next_step: str
     shortfall: str = ""
+
+
+#: What stands in a scorecard until ``verdict.judge`` has read it: the verdict rests on all the rest.
+UNJUDGED = Verdict("", "", (), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -425,6 +430,10 @@ class Scorecard:
     strata: tuple[Stratum, ...] = ()
     absent: dict[str, str] = field(default_factory=dict)
     schema_version: int = 2
+
+    def scores_of(self, system: str) -> dict[str, Estimate]:
+        """Metric -> estimate of ``system``; empty where it was not measured."""
+        return next((one.scores for one in self.systems if one.system == system), {})
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""

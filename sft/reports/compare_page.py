@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sft.fidelity.comparison import LEVEL, NOTE, Comparison, Contender
+from sft.fidelity.comparison import NOTE, Comparison, Contender
+from sft.fidelity.conventions import LEVEL
 from sft.metrics.estimate import Estimate
 from sft.metrics.text import plain
 from sft.reports import charts

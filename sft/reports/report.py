@@ -20,7 +20,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sft.demonstrations import stored
 from sft.demonstrations.ledger import FATES, Ledger
-from sft.fidelity.conventions import GUARDRAIL_LIMITS
+from sft.fidelity.conventions import visible_points
+from sft.fidelity.guardrails import VERBATIM, written
 from sft.fidelity.scorecard import RUNGS, Guardrail, Scorecard
 from sft.fidelity.stored import read_scorecard
 from sft.metrics.estimate import Estimate
@@ -115,16 +116,13 @@ def _rungs(card: Scorecard) -> list[dict[str, Any]]:
 
 
 def _guardrail(rail: Guardrail) -> dict[str, Any]:
-    """Value and limit in the units they are in: ours are shares, one that we do not know is shown as it is."""
-    copies = rail.name == "verbatim copies"
-    share = copies or rail.name in GUARDRAIL_LIMITS
-    limit = f"{100 * rail.limit:.3g} %" if share else f"{rail.limit:g}"
+    measured, limit = written(rail)
     return {
         "name": rail.name,
         "meaning": rail.meaning,
         "red": rail.red,
-        "limit": f"{limit}, the experts\u2019 own" if copies else limit,
-        "measured": figure(rail.value, "share" if share else "bits"),
+        "limit": f"{limit}, the experts\u2019 own" if rail.name == VERBATIM else limit,
+        "measured": measured,
     }
 
 
@@ -172,7 +170,7 @@ def _facts(
 
 def _numbers(card: Scorecard) -> list[dict[str, Any]]:
     """The few numbers to remember, each with its interval and what it says."""
-    tuned = next((s.scores.get(card.headline) for s in card.systems if s.system == "tuned"), None)
+    tuned = card.scores_of("tuned").get(card.headline)
     name = metric_name(card.headline)
     found = [
         (f"{name} of the clone", tuned, "points", False, "agreement with the expert, 0 to 100"),
@@ -250,7 +248,7 @@ def _gains(card: Scorecard) -> list[dict[str, Any]]:
         {
             "name": system_name(gain.floor),
             "text": figure(gain.estimate, signed=True),
-            "visible": "none" if gain.smallest_visible is None else f"{gain.smallest_visible:.1f}",
+            "visible": visible_points(gain.smallest_visible),
             "p": chance(gain.p_value),
             "counts": gain.floor == card.gain.floor,
         }

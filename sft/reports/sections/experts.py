@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sft.demonstrations.conflicts import Conflicts
-from sft.fidelity.conventions import LEVEL, percent
+from sft.fidelity.conventions import above_zero, percent
 from sft.fidelity.scorecard import (
     Closure,
     ExpertScore,
@@ -143,7 +143,11 @@ def experts_sentence(parts: Sequence[ExpertScore], points: str) -> str:
             f"It learned from {len(own)} experts at once and is closest to {near.expert} ({figure(near.score)} "
             f"{points} points), furthest from {far.expert} ({figure(far.score)}); {tail}."
         )
-    told = [part for part in rivals if side(part.lead) > 0 and part.p_value is not None and part.p_value <= LEVEL]
+    told = [
+        part
+        for part in rivals
+        if part.lead is not None and part.p_value is not None and above_zero(part.lead, part.p_value)
+    ]
     whose = listed([part.expert for part in own]) if 0 < len(own) <= 3 else "the experts whom it was fitted to"
     near = min(rivals, key=lambda part: part.lead.value if part.lead else 0.0)
     assert near.lead is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sft.fidelity.conventions import GUARDRAIL_LIMITS
+from sft.fidelity.guardrails import over_limit
 from sft.fidelity.scorecard import (
     Forgetting,
     Scorecard,
@@ -72,7 +73,7 @@ def forgetting_sentence(parts: Sequence[Forgetting]) -> str:
         rise = figure(worst.rise, "share", signed=True)
         return f"{start} it is not shown to be more surprised than the base model ({rise})."
     rise = f"it is surprised by {away(worst.rise, 'share')} more than the base model"
-    if worst.rise.value > limit:
+    if over_limit("forgetting", worst.rise):
         return f"{start} {rise}, over the limit of {rate(limit)}."
     return f"{start} {rise}, within the limit of {rate(limit)}."
 

@@ -97,7 +97,7 @@ def manner_sentence(part: Mapping[str, Mapping[str, Estimate]]) -> str:
 
 def lengths_part(card: Scorecard) -> Part:
     """How long the texts are."""
-    ratio = next((s.scores.get("length_ratio") for s in card.systems if s.system == "tuned"), None)
+    ratio = card.scores_of("tuned").get("length_ratio")
     sentence = lengths_sentence(ratio)
     reading = (
         "How many words each writes, over the held-out prompts; the black line is the median. The more alike the "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sft.fidelity.conventions import LEVEL
+from sft.fidelity.conventions import beyond_chance
 from sft.fidelity.scorecard import (
     Memorisation,
     Scorecard,
@@ -77,7 +77,7 @@ def memorisation_sentence(part: Memorisation) -> str:
         0: f"no clear difference ({figure(part.excess, signed=True)})",
     }[side(part.excess)]
     copies = [figure(part.copies.get(name), "share") for name in ("tuned", "expert")]
-    more = "more than the experts'" if part.p_value <= LEVEL else "not shown to be more than the experts'"
+    more = "more than the experts'" if beyond_chance(part.p_value) else "not shown to be more than the experts'"
     return (
         f"{start}: {tail}. {copies[0]} of its completions stand in training word for word, {more} {copies[1]} "
         f"({chance(part.p_value, sign=True)})."

@@ -89,7 +89,7 @@ def pictures(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
 
 
 def _strata(card: Scorecard, name: str, width: int) -> str:
-    whole = next((s.scores[card.headline] for s in card.systems if s.system == "tuned"), None)
+    whole = card.scores_of("tuned").get(card.headline)
     rows = [
         dot(f"{part.label} (n\u00a0=\u00a0{part.n})", part.score, "tuned", group=f"by {part.by}")
         for part in card.strata
