@@ -78,7 +78,7 @@ def refuse_token(words: Sequence[str]) -> None:
 
 def push(options: argparse.Namespace) -> None:
     """Publish the clone."""
-    from sft import publishing
+    from sft.publishing import push as publishing
     from sft.runs.run import Run
 
     def say(line: str) -> None:
