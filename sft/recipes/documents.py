@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from sft.errors import Problem
+from sft.runs.tokens import token_lines
 
 __all__ = [
     "LARGEST",
@@ -38,7 +39,6 @@ Location = tuple[str, ...]
 
 _YAML_1_1_BOOLS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 _EXPONENT = re.compile(r"([-+]?)(\d[\d_]*)?(\.[\d_]*)?[eE]([-+]?)(\d+)")
-_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}|://[^/\s:@]+:[^/\s@]+@")
 _TOKEN_REMEDY = (
     "remove it, and revoke it if this file was ever shared: recipes are published with their runs, "
     "and `hf auth login` keeps tokens where they belong"
@@ -103,9 +103,8 @@ def decode(data: bytes, path: str) -> tuple[str, list[Problem]]:
 def read(text: str, path: str) -> Document:
     """Read a whole recipe; never raises. Lines are 1-based."""
     document = Document()
-    for number, line in enumerate(text.split("\n"), start=1):
-        if _TOKEN.search(line):
-            document.problems.append(Problem(path, number, "", "holds what looks like an access token", _TOKEN_REMEDY))
+    for line in token_lines(text):
+        document.problems.append(Problem(path, line, "", "holds what looks like an access token", _TOKEN_REMEDY))
     if document.problems:
         document.whole = False
         return document  # nothing of a file with a secret in it is to be repeated in a message
@@ -125,7 +124,7 @@ def read(text: str, path: str) -> Document:
 def read_value(text: str, path: str, loc: Location) -> Document:
     """Read one YAML value given on the command line for the key at ``loc``; lines are left out."""
     document = Document()
-    if _TOKEN.search(text):
+    if token_lines(text):
         document.problems.append(
             Problem(path, None, ".".join(loc), "holds what looks like an access token", _TOKEN_REMEDY)
         )

@@ -19,6 +19,7 @@ from sft.errors import RecipeError
 from sft.fidelity.scorecard import SYSTEMS
 from sft.metrics import METRICS
 from sft.recipes import documents, engine_fields, forwarded, shelf
+from sft.runs.tokens import token_lines
 
 SMALL = "model:\n  name: some/model\ndemonstrations:\n  path: rows.jsonl\n"
 
@@ -384,6 +385,7 @@ TOKEN = "hf_" + "a" * 34
         (SMALL.replace("some/model", "some/model\n  token: short-secret"), None),
         (SMALL, f"training.hub_token={TOKEN}"),
         (SMALL, f"name={TOKEN}"),
+        (SMALL + f"# {'ghp_' + 'k7Q2mZp9Lx' * 4}\n", None),
     ],
 )
 def test_a_credential_is_refused_and_never_repeated(text: str, override: str | None) -> None:
@@ -425,7 +427,7 @@ def test_text_survives_the_resolved_recipe(name: str) -> None:
         written = documents.dump(recipe.to_dict())
         again = recipes.parse(written).recipe
     except (RecipeError, UnicodeEncodeError, yaml.YAMLError):
-        assert documents._scalar(name, plain=False)[1] is not None or documents._TOKEN.search(name)
+        assert documents._scalar(name, plain=False)[1] is not None or token_lines(name)
         return
     assert again.name == name
 
