@@ -13,7 +13,7 @@ from transformers import BitsAndBytesConfig
 
 from sft.errors import PolicyError
 from sft.recipes import Recipe
-from sft.recipes.packages import BITSANDBYTES
+from sft.recipes.requirements import BITSANDBYTES
 
 __all__ = [
     "CLEARLY",

@@ -24,7 +24,7 @@ from sft.cli import main
 from sft.errors import PolicyError
 from sft.policies import precision
 from sft.policies.policy import load_policy
-from sft.recipes import packages
+from sft.recipes import requirements
 from sft.training.trainer import CloningTrainer
 
 # -- a base in 4 bits -------------------------------------------------------------------------------------
@@ -71,8 +71,10 @@ def test_a_version_that_is_too_old_is_refused_with_the_one_that_will_do(
         "Metadata-Version: 2.1\nName: oldish\nVersion: 0.45.2\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert packages.Package(("oldish",), "", (0, 46, 1)).missing() == "oldish 0.45.2 is installed, older than 0.46.1"
-    assert packages.Package(("oldish",), "", (0, 45)).missing() == ""
+    assert (
+        requirements.Package(("oldish",), "", (0, 46, 1)).missing() == "oldish 0.45.2 is installed, older than 0.46.1"
+    )
+    assert requirements.Package(("oldish",), "", (0, 45)).missing() == ""
 
 
 def test_its_adapter_is_a_plain_one(tiny_model: Path) -> None:
