@@ -28,7 +28,7 @@ from sft.metrics.estimate import Estimate
 from sft.metrics.text import plain
 from sft.reports.names import GLOSSARY, METRIC_NAMES, RUNG_MEANINGS, kept_out, metric_name, system_name
 from sft.reports.sections import body, examples, pictures
-from sft.reports.sections.training import fate_kind, ledger_pictures, losses
+from sft.reports.sections.training import fate_kind, ledger_picture, losses
 from sft.reports.text import cell, chance, coded, coded_cell, duration, fenced, figure, grouped, said, shown
 from sft.runs import sealed
 from sft.runs.run import Run, write_text
@@ -311,7 +311,7 @@ def _ledger_view(ledger: Ledger | None) -> dict[str, Any] | None:
         "total": grouped(total),
         "read": grouped(ledger.rows),
         "unrolled": grouped(ledger.unrolled) if ledger.unrolled else "",
-        "pictures": ledger_pictures(ledger),
+        "picture": ledger_picture(ledger),
         "tokens": bool(ledger.tokens),
     }
 
