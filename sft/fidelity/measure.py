@@ -8,6 +8,7 @@ Everything here is arithmetic on what is on disk: no model, no draw without a se
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cache
@@ -106,6 +107,7 @@ def measure(
         split=split,
         n=len(held_out),
         clusters=len(set(clusters.values())),
+        largest_cluster=max(Counter(clusters.values()).values()),
         unscored=len(missing),
         bar=bars,
         profile=profile,

@@ -408,6 +408,7 @@ class Scorecard:
     split: str = "test"
     n: int = 0
     clusters: int = 0
+    largest_cluster: int = 0
     unscored: int = 0
     bar: dict[str, float] = field(default_factory=dict)
     profile: str = "standard"

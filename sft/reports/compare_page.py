@@ -11,7 +11,7 @@ from sft.metrics.text import plain
 from sft.reports import charts
 from sft.reports.charts import Dot
 from sft.reports.names import metric_name, system_name
-from sft.reports.text import figure, shown
+from sft.reports.text import figure, in_groups, shown
 
 __all__ = ["aligned", "to_html", "to_text"]
 
@@ -98,7 +98,7 @@ def _differences(comparison: Comparison) -> str:
 
 
 def _groups(comparison: Comparison) -> str:
-    return "" if comparison.clusters == comparison.n else f" in {comparison.clusters} groups"
+    return in_groups(comparison.n, comparison.clusters)
 
 
 def _bits(estimate: Estimate | None, *, signed: bool = False) -> str:

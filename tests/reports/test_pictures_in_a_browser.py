@@ -85,6 +85,32 @@ MARKS = """
   })
 """
 
+#: Words that the page had to break in the middle: pieces between spaces and hyphens that lie on two lines.
+BROKEN = """
+[...document.querySelectorAll('.picture')].flatMap(picture => {
+  const walker = document.createTreeWalker(picture, NodeFilter.SHOW_TEXT), found = [];
+  for (let node; (node = walker.nextNode());)
+    for (const piece of node.data.matchAll(/[^\\s-]+/g)) {
+      const range = document.createRange();
+      range.setStart(node, piece.index);
+      range.setEnd(node, piece.index + piece[0].length);
+      if (new Set([...range.getClientRects()].map(box => box.top)).size > 1) found.push(piece[0]);
+    }
+  return found;
+})
+"""
+#: For each plot of rows: where the lines of its grid stand, where the ticks of its scale, and their labels' middles.
+GRIDS = """
+[...document.querySelectorAll('.beside')].map(plot => {
+  const middle = part => { const box = part.getBoundingClientRect(); return (box.left + box.right) / 2; };
+  const all = selector => [...plot.querySelectorAll(selector)].map(middle);
+  const shares = [...plot.querySelectorAll('.lines .grid')].map(line => line.x1.baseVal.valueInSpecifiedUnits / 100);
+  return {shares, lines: all('.lines .grid'), ticks: all('.scale line'), labels: all('.scale text'),
+    tracks: [...plot.querySelectorAll('.track')].map(track => track.getBoundingClientRect())
+      .map(box => [box.left, box.width])};
+})
+"""
+
 LONG = "one constant completion, the most typical of the training set, said at length"
 UNBROKEN = "a" * 30 + "@" + "b" * 40 + ".example"
 
@@ -192,6 +218,21 @@ def test_no_two_labels_of_a_picture_stand_on_each_other(window: Browser) -> None
             across = min(one["right"], other["right"]) - max(one["left"], other["left"])
             down = min(one["bottom"], other["bottom"]) - max(one["top"], other["top"])
             assert across <= -GAP or down <= SLACK, (one, other)
+
+
+def test_no_word_is_broken_but_one_that_no_line_could_hold(window: Browser) -> None:
+    assert set(window.tell(BROKEN)) <= {UNBROKEN, f"{UNBROKEN}:"}
+
+
+def test_the_scale_stands_under_the_lines_that_it_names(window: Browser) -> None:
+    grids = window.tell(GRIDS)
+    assert grids
+    for grid in grids:
+        assert len(grid["lines"]) > 1
+        assert grid["ticks"] == pytest.approx(grid["lines"], abs=0.5)
+        assert grid["labels"] == pytest.approx(grid["lines"], abs=1)
+        for left, wide in grid["tracks"]:
+            assert [left + share * wide for share in grid["shares"]] == pytest.approx(grid["lines"], abs=0.5)
 
 
 def luminance(colour: str) -> float:

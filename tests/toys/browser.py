@@ -97,7 +97,8 @@ def browser(path: str, profile: Path) -> Iterator[Browser]:
     theirs, commands = os.pipe()
     answers, ours = os.pipe()
     command = [sys.executable, "-c", START, str(theirs), str(ours), path, "--headless", "--remote-debugging-pipe"]
-    command += ["--disable-gpu", "--hide-scrollbars", "--no-first-run", f"--user-data-dir={profile}"]
+    command += ["--disable-gpu", "--hide-scrollbars", "--no-first-run", "--disable-background-networking"]
+    command += ["--disable-component-update", "--disable-sync", f"--user-data-dir={profile}"]
     command += ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's sandbox refuses root
     quiet = subprocess.DEVNULL
     running = subprocess.Popen(command, pass_fds=(theirs, ours), stdin=quiet, stdout=quiet, stderr=quiet)
