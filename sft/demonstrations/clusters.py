@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sft.demonstrations.demonstration import HeldOut, folded, prompt_text
-from sft.demonstrations.near_duplicates import families
+from sft.demonstrations.near_duplicates import BOILERPLATE_LEAST, families
 
 __all__ = ["joined"]
 
@@ -45,6 +45,8 @@ def joined(held_out: Sequence[HeldOut]) -> list[HeldOut]:
         texts = frozenset(map(folded, item.references))
         if all(len(text.split()) >= WORDS or len(text) >= CHARACTERS for text in texts):
             join(seen.setdefault(texts, item.cluster), item.cluster)
-    for item, number in zip(held_out, families([prompt_text(item.prompt) for item in held_out], ALIKE), strict=True):
-        join(held_out[number].cluster, item.cluster)
+    if len(held_out) >= BOILERPLATE_LEAST:  # of fewer nobody can tell what is the form that all have
+        alike = families([prompt_text(item.prompt) for item in held_out], ALIKE)
+        for item, number in zip(held_out, alike, strict=True):
+            join(held_out[number].cluster, item.cluster)
     return [replace(item, cluster=top(item.cluster)) for item in held_out]

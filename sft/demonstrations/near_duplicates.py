@@ -37,7 +37,7 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Near", "families", "find_near"]
+__all__ = ["BOILERPLATE_LEAST", "Near", "families", "find_near"]
 
 HASHES = 64
 BUCKET_LIMIT = 32

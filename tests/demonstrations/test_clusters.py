@@ -59,6 +59,14 @@ def test_prompts_of_one_form_are_not_one() -> None:
     assert len(set(clusters(items))) == 80
 
 
+def test_a_handful_of_prompts_of_one_form_is_not_one_either() -> None:
+    """Of so few it cannot be told what is the form and what is asked."""
+    draw = random.Random(8)
+    form = "Write the call that books a room for the night in the city of"
+    items = [item(n, f"{form} {sentence(draw, 1)}", sentence(draw, 6)) for n in range(7)]
+    assert len(set(clusters(items))) == 7
+
+
 def test_what_hangs_together_in_any_way_is_one() -> None:
     draw = random.Random(4)
     prompt, answer = sentence(draw, 30), sentence(draw, 8)
@@ -67,9 +75,9 @@ def test_what_hangs_together_in_any_way_is_one() -> None:
         item(1, prompt, sentence(draw, 8), cluster="dialogue"),
         item(2, prompt + " indeed", answer),
         item(3, sentence(draw, 30), answer),
-        item(4, sentence(draw, 30), sentence(draw, 8)),
+        *(item(n, sentence(draw, 30), sentence(draw, 8)) for n in range(4, 9)),
     ]
-    assert clusters(items) == ["dialogue"] * 4 + ["c4"]
+    assert clusters(items) == ["dialogue"] * 4 + [f"c{n}" for n in range(4, 9)]
 
 
 def test_one_generic_answer_of_several_joins_nothing() -> None:
