@@ -21,16 +21,9 @@ from typing import Any
 from sft.errors import SftError
 
 __all__ = [
-    "EngineField",
-    "EngineNotReadable",
-    "Schedule",
-    "adapter_fields",
-    "architectures",
-    "class_fields",
-    "schedules",
-    "trackers",
-    "training_fields",
-]
+    "EngineField", "EngineNotReadable", "Schedule", "adapter_fields", "architectures", "class_fields", "schedules",
+    "trackers", "training_fields",
+]  # fmt: skip
 
 #: Where a class is looked for first; elsewhere in its package if a release has moved it.
 _HOMES = {
@@ -41,13 +34,8 @@ _HOMES = {
 _PLAIN = {"int": int, "float": float, "bool": bool, "str": str, "None": type(None)}
 _CONTAINERS = {"list": list, "List": list, "tuple": list, "set": list, "Sequence": list, "dict": dict}
 _IN_WORDS = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    str: "text",
-    list: "a list",
-    dict: "a mapping",
-}
+    int: "a whole number", float: "a number", bool: "true or false", str: "text", list: "a list", dict: "a mapping",
+}  # fmt: skip
 #: What the trainer itself hands to a schedule.
 _HANDED = {"optimizer", "num_warmup_steps", "num_training_steps", "last_epoch"}
 
@@ -94,15 +82,12 @@ class Schedule:
 
 
 def training_fields() -> Mapping[str, EngineField]:
-    """The fields of the installed ``trl.SFTConfig``, those of ``TrainingArguments`` included.
-
-    Raises :class:`EngineNotReadable` when trl or transformers is not installed as source files.
-    """
+    """The fields of the installed ``trl.SFTConfig``, those of ``TrainingArguments`` included; see :func:`class_fields`."""
     return class_fields("trl", "SFTConfig")
 
 
 def adapter_fields() -> Mapping[str, EngineField]:
-    """The fields of the installed ``peft.LoraConfig``; raises :class:`EngineNotReadable`."""
+    """The fields of the installed ``peft.LoraConfig``; see :func:`class_fields`."""
     return class_fields("peft", "LoraConfig")
 
 
@@ -168,8 +153,8 @@ def _installed(package: str, module: str) -> _File:
 def _search(folder: Path, class_name: str) -> Path | None:
     """The file in ``folder`` that has the class."""
     home = folder / _HOMES.get(class_name, "")
-    for path in (home, *sorted(folder.rglob("*.py"))) if not home.is_file() else (home,):
-        if path.is_file() and re.search(rf"(?m)^class {class_name}\b", path.read_text("utf-8", "replace")):
+    for path in [home] if home.is_file() else sorted(folder.rglob("*.py")):
+        if re.search(rf"(?m)^class {class_name}\b", path.read_text("utf-8", "replace")):
             return path
     return None
 
@@ -217,8 +202,8 @@ class _File:
     def fields(self, class_name: str) -> dict[str, EngineField]:
         """The fields of a dataclass that is defined here, with those of its bases."""
         found: dict[str, EngineField] = {}
-        if (body := self.body(class_name)) is None:  # a mixin's import that leads through a third file
-            return found
+        if (body := self.body(class_name)) is None:
+            raise EngineNotReadable(f"{self.path.name} of the installed {self.root.name} has no class {class_name}")
         for base in body.bases:
             if isinstance(base, ast.Name) and (home := self.home(base.id)) is not None:
                 found |= home.fields(base.id)
@@ -236,12 +221,12 @@ class _File:
             if str in kinds and not choices:
                 choices = self._enumerated(line.annotation)
             if not choices and isinstance(metadata := told.get("metadata"), ast.Dict):
-                listed = [
-                    _literal(value)
+                parts = {
+                    getattr(key, "value", None): value
                     for key, value in zip(metadata.keys, metadata.values, strict=True)
-                    if isinstance(key, ast.Constant) and key.value == "choices"
-                ]
-                choices = tuple(choice for choice in (listed or [()])[0] if isinstance(choice, str))
+                }
+                listed = _literal(parts["choices"]) if "choices" in parts else ()
+                choices = tuple(choice for choice in listed if isinstance(choice, str))
             found[name] = EngineField(name, annotation, kinds, choices)
         return found
 

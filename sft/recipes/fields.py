@@ -8,6 +8,7 @@ Holding a :class:`Recipe` means its rules hold, those between keys included (:mo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -19,8 +20,8 @@ from sft.recipes.rules import POINTS, SHARES
 from sft.runs.hashes import fingerprint
 
 __all__ = [
-    "POINTS", "SHARES", "Adapter", "Columns", "Demonstrations", "Fidelity", "Model", "Publish", "Recipe", "Split",
-    "Training", "section_keys",
+    "POINTS", "SHARES", "Adapter", "Columns", "Demonstrations", "Fidelity", "Model", "Publish", "Recipe", "Section",
+    "Split", "Training", "section_keys",
 ]  # fmt: skip
 
 Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
@@ -331,7 +332,8 @@ class Recipe(Section):
         return fingerprint({key: value for key, value in self.to_dict().items() if key not in about})
 
 
-def section_keys() -> dict[str, tuple[str, ...]]:
+@lru_cache(maxsize=1)
+def section_keys() -> Mapping[str, tuple[str, ...]]:
     """Section -> its modelled keys; ``""`` is the top level, ``demonstrations.columns`` the nested one."""
     found: dict[str, tuple[str, ...]] = {"": tuple(Recipe.model_fields)}
     for name, section in Recipe.model_fields.items():
