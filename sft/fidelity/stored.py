@@ -181,6 +181,12 @@ def observe(run: Run) -> Observations:
         metrics=tuple(facts.get("metrics") or ()),
         curve=_curve(run),
         conflicts=facts.get("conflicts", "keep"),
+        bar=facts.get("bar") or {},
+        profile=facts.get("profile", "standard"),
+        split=facts["split"],
+        looks=sum(look.get("split") == facts["split"] for look in run.looks),
+        seed=facts.get("seed", 0),
+        signature=facts.get("signature") or {},
     )
 
 
@@ -255,19 +261,8 @@ def remeasure(run: Run) -> Scorecard:
     measured or a file was altered, ``UserError`` where nothing can be said.
     """
     observed = observe(run)
-    facts = read_measurement(run)
-    split = facts["split"]
     rows = score_rows(observed.held_out, observed.completions, observed.metrics)
-    card = measure(
-        observed,
-        bar=facts.get("bar") or {},
-        signature=facts.get("signature") or {},
-        split=split,
-        profile=facts.get("profile", "standard"),
-        looks=sum(look.get("split") == split for look in run.looks),
-        rows=rows,
-        seed=facts.get("seed", 0),
-    )
+    card = measure(observed, rows)
     sealed.unseal(run, DERIVED[2:])
     write_jsonl(run.scores_path, rows)
     write_jsonl(run.corrections_path, corrections(observed.held_out, card.examples, run.path.resolve().name))
