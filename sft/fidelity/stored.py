@@ -184,7 +184,7 @@ def observe(run: Run) -> Observations:
         bar=facts.get("bar") or {},
         profile=facts.get("profile", "standard"),
         split=facts["split"],
-        looks=sum(look.get("split") == facts["split"] for look in run.looks),
+        looks=run.times_looked(facts["split"]),
         seed=facts.get("seed", 0),
         signature=facts.get("signature") or {},
     )
@@ -227,8 +227,7 @@ def _contaminated(
     train = parts["train"]
     if not train:
         return None
-    recipe = run.manifest.get("recipe") or {}
-    if recipe.get("resolved", {}).get("split", {}).get("near_duplicates") in ("refuse", "remove"):
+    if run.resolved_recipe.get("split", {}).get("near_duplicates") in ("refuse", "remove"):
         return frozenset()
     everything = {prompt_text(d.prompt) for part in parts.values() for d in part}
     everything |= {prompt_text(item.prompt) for item in items}
