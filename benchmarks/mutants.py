@@ -48,7 +48,7 @@ AREAS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "verdict": (["sft/fidelity/verdict.py"], ["fidelity/test_mutants_verdict", "fidelity/test_verdict"]),
     "measure": (
-        ["sft/fidelity/measure.py", "sft/fidelity/guardrails.py"],
+        ["sft/fidelity/measure.py", "sft/fidelity/every_probe.py", "sft/fidelity/guardrails.py"],
         ["fidelity/test_guardrails", "fidelity/test_mutants_measure", "fidelity/test_measure"],
     ),
     "selection": (

@@ -107,7 +107,7 @@ class _Side:
             bits=card.bits_per_byte.get("tuned", {}).get("with_stop"),
             stop_rate=tuned.get("stop_rate"),
             rung=card.verdict.rung,
-            looks=sum(look.get("split") == "test" for look in self.run.looks),
+            looks=self.run.times_looked("test"),
             split=card.split,
         )
 
@@ -121,14 +121,8 @@ def _scorecard(run: Run) -> Scorecard:
 
 def _names(runs: Sequence[Run]) -> list[str]:
     """What the runs are called: the recipe's name, the folder's where recipes share one, else the path."""
-
-    def recipe(run: Run) -> str:
-        section = run.manifest.get("recipe")
-        resolved = section.get("resolved") if isinstance(section, dict) else None
-        return str(resolved.get("name") or "") if isinstance(resolved, dict) else ""
-
     folders = [run.path.resolve().name for run in runs]
-    recipes = [recipe(run) or folder for run, folder in zip(runs, folders, strict=True)]
+    recipes = [str(run.resolved_recipe.get("name") or folder) for run, folder in zip(runs, folders, strict=True)]
     for names in (recipes, folders):
         if len(set(names)) == len(names):
             return [plain(name) for name in names]
@@ -239,14 +233,13 @@ def _judged(pair: Pair, adjusted: float) -> Pair:
 
 def _differs(a: Run, b: Run) -> tuple[str, ...]:
     """Keys of the resolved recipes that differ, but for what a run is called; nothing where either has no recipe."""
-    recipes = []
-    for run in (a, b):
-        section = run.manifest.get("recipe")
-        resolved = section.get("resolved") if isinstance(section, dict) else None
-        if not isinstance(resolved, dict):
-            return ()
-        recipes.append({key: value for key, value in resolved.items() if key not in ("name", "description")})
-    return tuple(Run.changed(recipes[0], recipes[1]))
+    if not (a.resolved_recipe and b.resolved_recipe):
+        return ()
+    first, second = (
+        {key: value for key, value in run.resolved_recipe.items() if key not in ("name", "description")}
+        for run in (a, b)
+    )
+    return tuple(Run.changed(first, second))
 
 
 def _notes(sides: Sequence[_Side], pairs: Iterable[Pair], n: int) -> list[str]:
@@ -260,7 +253,7 @@ def _notes(sides: Sequence[_Side], pairs: Iterable[Pair], n: int) -> list[str]:
             notes.append(
                 f"{side.name}: judged on the {side.card.split} split; what was chosen on it can flatter the clone."
             )
-        looks = sum(look.get("split") == "test" for look in side.run.looks)
+        looks = side.run.times_looked("test")
         if looks > 1:
             notes.append(
                 f"{side.name}: the test split has been looked at {looks} times; if anything was chosen by those "

@@ -69,17 +69,15 @@ def _view(run: Run) -> dict[str, Any]:
     manifest = run.manifest
     ledger = _ledger(run)
     log = sealed.rows(run, run.log_path) if sealed.there(run, run.log_path) else []
-    resolved = _section(_section(manifest, "recipe"), "resolved")
     sessions = [row for row in manifest.get("sessions", []) if isinstance(row, dict)]
-    looks = [row for row in manifest.get("looks", []) if isinstance(row, dict)]
     return {
-        "name": plain(str(resolved.get("name") or run.path.resolve().name)),
+        "name": plain(str(run.resolved_recipe.get("name") or run.path.resolve().name)),
         "date": str(sessions[-1].get("ended", "") if sessions else manifest.get("created", ""))[:10],
         "card": card,
         "rungs": _rungs(card),
         "facts": _facts(manifest, card, ledger, sessions),
         "numbers": _numbers(card),
-        "warnings": warnings_of(card, sum(row.get("split") == card.split for row in looks)),
+        "warnings": warnings_of(card, run.times_looked(card.split)),
         "headline": metric_name(card.headline),
         "kept_out": kept_out(card),
         "gains": _gains(card),
