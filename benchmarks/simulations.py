@@ -255,13 +255,35 @@ def mirrored(draw: Draw, labels: Labels) -> NDArray[np.float64]:
     return -skewed(draw, labels)
 
 
-def rule(gain: Callable[[Labels], float], noise: Callable[[Draw, Labels], NDArray[np.float64]] = normal) -> Trial:
-    """The verdict's: 95 % interval above 0, and the one-sided sign-flip test at 5 %. ``gain``: the true mean."""
+def heavy(draw: Draw, labels: Labels) -> NDArray[np.float64]:
+    """A longer tail: minus a lognormal of mean 1.65, skewness 6."""
+    return np.exp(0.5) - np.exp(normal(draw, labels))
+
+
+def disasters(draw: Draw, labels: Labels) -> NDArray[np.float64]:
+    """One point gained on every prompt, and 19 lost on one in twenty, which is no gain."""
+    return np.where(normal(draw, labels) < special.ndtri(0.05), -19.0, 1.0)
+
+
+def blurred(draw: Draw, labels: Labels) -> NDArray[np.float64]:
+    """The same with noise of a standard deviation of 1."""
+    return disasters(draw, labels) + normal(draw, labels)
+
+
+def rule(
+    gain: Callable[[Labels], float], noise: Callable[[Draw, Labels], NDArray[np.float64]] = normal, *, skew: bool = True
+) -> Trial:
+    """The verdict's: 95 % interval above 0, the one-sided sign-flip test at 5 % and, with ``skew``, Hall's at 2.5 %.
+
+    ``gain``: the true mean.
+    """
 
     def trial(draw: Draw, labels: Labels, seed: int) -> float:
         values = noise(draw, labels) + gain(labels)
         low = intervals.clustered_t(values, labels).low
         if low is None or low <= 0:
+            return 0.0
+        if skew and (intervals.hall_p(values, labels) or 0.0) > 0.025:
             return 0.0
         return float(intervals.sign_flip(values, labels, seed=seed % 3, draws=DRAWS) <= 0.05)
 
@@ -351,6 +373,15 @@ TYPE_ONE: Rows = [
     ("*sign-flip that ignores clusters*", flip(normal, blind=True)),
     ("the verdict's rule (promise: 2.5)", rule(lambda labels: 0.0)),
     ("the verdict's rule, exponential differences (promise: 2.5)", rule(lambda labels: 0.0, mirrored)),
+    ("*the same without Hall's test*", rule(lambda labels: 0.0, mirrored, skew=False)),
+    ("the verdict's rule, lognormal differences (promise: 2.5)", rule(lambda labels: 0.0, heavy)),
+    ("*the same without Hall's test, lognormal*", rule(lambda labels: 0.0, heavy, skew=False)),
+    ("the verdict's rule, one point each and 19 lost in one prompt of 20", rule(lambda labels: 0.0, disasters)),
+    ("*the same without Hall's test, lost in one of 20*", rule(lambda labels: 0.0, disasters, skew=False)),
+    (
+        "the verdict's rule, that with noise, which no test sees in a sample that has none",
+        rule(lambda labels: 0.0, blurred),
+    ),
     ("McNemar mid-p, two-sided (knows no clusters)", mcnemar(False)),
     ("McNemar mid-p, one-sided (knows no clusters)", mcnemar(True)),
     ("sign-flip, one-sided, on the same pairs", flip(pairs)),
@@ -361,6 +392,9 @@ TYPE_ONE: Rows = [
 POWER: Rows = [
     ("gain as printed (noncentral t): the verdict's rule", rule(printed)),
     ("*gain of 2.487 SE: the verdict's rule*", rule(former)),
+    ("*the same without Hall's test, gain as printed*", rule(printed, skew=False)),
+    ("gain as printed, exponential differences: the verdict's rule", rule(printed, mirrored)),
+    ("*the same without Hall's test, exponential*", rule(printed, mirrored, skew=False)),
     ("gain of 0.3 SD: the verdict's rule", rule(lambda labels: 0.3)),
     ("gain of 0.5 SD: the verdict's rule", rule(lambda labels: 0.5)),
 ]

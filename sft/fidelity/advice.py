@@ -7,7 +7,7 @@ from sft.fidelity.conventions import (
     CLONED_LENGTH,
     CLONED_PROMPTS,
     CLONED_STOP,
-    above_zero,
+    gain_shown,
     missing_floors,
     no_spread,
     percent,
@@ -79,7 +79,7 @@ def _show_a_gain(card: Scorecard, curve: str) -> str:
     value, seen, prompts = best.estimate.value, best.smallest_visible, card.scores_of("tuned")[card.headline].n
     if seen is None:
         return "hold out prompts of at least 20 different groups"
-    if above_zero(best.estimate, best.p_value) and missing_floors(card):
+    if gain_shown(best) and missing_floors(card):
         return f"measure the shortcuts left out: {', '.join(missing_floors(card))}"
     if curve == "falling" and value < seen:
         return _LONGER

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 
 from sft.errors import UserError
-from sft.fidelity.scorecard import SYSTEMS, Scorecard
+from sft.fidelity.scorecard import SYSTEMS, Gain, Scorecard
 from sft.metrics.estimate import Estimate
 from sft.recipes.fields import SHARES
 
@@ -29,6 +29,7 @@ __all__ = [
     "beyond_chance",
     "clears",
     "direction",
+    "gain_shown",
     "missing_floors",
     "named",
     "no_spread",
@@ -114,6 +115,14 @@ def direction(difference: Estimate, p_value: float) -> int:
 def above_zero(gain: Estimate, p_value: float) -> bool:
     """Whether there is evidence of a gain."""
     return direction(gain, p_value) > 0
+
+
+def gain_shown(gain: Gain) -> bool:
+    """Whether there is evidence of ``gain``: as :func:`above_zero`, and where its differences are skewed too.
+
+    The interval's own error is one-sided 2.5 %, so that is what the skewness-corrected test is held to.
+    """
+    return above_zero(gain.estimate, gain.p_value) and (gain.skew_p is None or gain.skew_p <= LEVEL / 2)
 
 
 def beyond_chance(p_value: float) -> bool:

@@ -86,13 +86,16 @@ class Gain:
     """Paired difference tuned minus ``floor`` on the headline score, in points.
 
     ``smallest_visible``: the gain this many prompts would have shown with 80 % probability by the verdict's own
-    rule; None where there are too few clusters to show any.
+    rule; None where there are too few clusters to show any. ``skewness`` of the differences, and ``skew_p``, one-sided,
+    with it taken into account (``intervals.hall_p``); None with fewer than three clusters, and in older scorecards.
     """
 
     floor: str
     estimate: Estimate
     p_value: float
     smallest_visible: float | None
+    skewness: float | None = None
+    skew_p: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@
   another expert closed; impostor AUC below 0.60 where experts cannot be told apart; stops; right length |
 
 Beside the rung: *not cloned*, where the interval lies below the 80 %. Each rung is an intersection-union test (all its
-parts must hold, so no correction is due). "Above 0" means that the 95 % interval lies above 0 and that the
-one-sided sign-flip test agrees at 5 %; the second only matters with a handful of clusters, where a t interval
-can have next to no width. The limits are conventions; they are declared in ``conventions``.
+parts must hold, so no correction is due). "Above 0" means that the 95 % interval lies above 0 and that the one-sided
+sign-flip test agrees at 5 %, which only matters with a handful of clusters, where a t interval can have next to no
+width; a gain must also hold with its skewness taken into account (Hall's test at 2.5 %). The limits are conventions;
+they are declared in ``conventions``.
 """
 
 from __future__ import annotations
@@ -23,9 +24,12 @@ from sft.fidelity.conventions import (
     CLONED_LENGTH,
     CLONED_PROMPTS,
     CLONED_STOP,
+    LEVEL,
     METRIC_WORDS,
     above_zero,
+    beyond_chance,
     clears,
+    gain_shown,
     missing_floors,
     named,
     percent,
@@ -50,7 +54,7 @@ def judge(card: Scorecard, *, imitation_p: float | None, curve: str = "") -> Ver
     """
     if not card.gains:
         raise ValueError("a verdict needs the gain over at least one floor")
-    holds = {gain.floor: above_zero(gain.estimate, gain.p_value) for gain in card.gains}
+    holds = {gain.floor: gain_shown(gain) for gain in card.gains}
     saved = card.imitation_gain
     likelier = saved is not None and imitation_p is not None and above_zero(saved, imitation_p)
     red = [guardrail for guardrail in card.guardrails if guardrail.red]
@@ -90,7 +94,7 @@ def _sentence(rung: str, card: Scorecard) -> str:
     points = METRIC_WORDS[card.headline]
     where = f"On {_headline(card).n} held-out prompts"
     shortcut = f"{_distance(best, points)} those of the best shortcut tried, {named(best.floor)}"
-    if rung == NOTHING and above_zero(best.estimate, best.p_value):
+    if rung == NOTHING and gain_shown(best):
         return (
             f"{where} the clone's completions are {shortcut}. That alone is no evidence of cloning: "
             f"{_what_lacks(card)}."
@@ -100,7 +104,7 @@ def _sentence(rung: str, card: Scorecard) -> str:
         return f"{where} there is no evidence of cloning: the clone's completions are {shortcut}; {could}."
     base = f"{span(gains['B0'].estimate)} points closer than the untrained base model's"
     if rung == IMITATES:
-        if above_zero(best.estimate, best.p_value):
+        if gain_shown(best):
             why = "a red guardrail or a shortcut left out keeps it from more"
             return f"{where} the clone imitates the expert, its completions are {shortcut}, and {base}; {why}."
         return (
@@ -164,9 +168,13 @@ def _reasons(rung: str, card: Scorecard, *, likelier: bool) -> tuple[str, ...]:
     if _headline(card).low is None or _headline(card).n < 2:
         reasons.append("all held-out prompts belong to one cluster, so no interval can be had")
     for gain in card.gains:
-        if not above_zero(gain.estimate, gain.p_value):
+        if not gain_shown(gain):
             positive = gain.estimate.low is not None and gain.estimate.low > 0
-            why = f"sign-flip p = {gain.p_value:.3f}" if positive else "not clearly above 0"
+            why = "not clearly above 0"
+            if positive and not beyond_chance(gain.p_value):
+                why = f"sign-flip p = {gain.p_value:.3f}"
+            elif positive and gain.skew_p is not None:
+                why = f"p = {gain.skew_p:.3f} with its skewness of {gain.skewness:.1f}, where {LEVEL / 2:g} decides"
             reasons.append(f"gain over {named(gain.floor)}: {span(gain.estimate)} {points} points, {why}")
     if missing := missing_floors(card):
         reasons.append(f"not measured: {', '.join(map(named, missing))}; a clone that has learned is ahead of each")

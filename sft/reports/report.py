@@ -22,7 +22,7 @@ from sft.demonstrations import stored
 from sft.demonstrations.ledger import FATES, Ledger
 from sft.fidelity.conventions import visible_points
 from sft.fidelity.guardrails import VERBATIM, written
-from sft.fidelity.scorecard import RUNGS, Guardrail, Scorecard
+from sft.fidelity.scorecard import RUNGS, Gain, Guardrail, Scorecard
 from sft.fidelity.stored import read_scorecard
 from sft.metrics.estimate import Estimate
 from sft.metrics.text import plain
@@ -46,6 +46,9 @@ from sft.runs import sealed
 from sft.runs.run import Run, write_text
 
 __all__ = ["render", "warnings_of"]
+
+#: Skewness from which, and number of prompts up to which, a reader is told that the interval of a lead errs more often.
+SKEWED, FEW_SKEWED = 1.0, 100
 
 
 def render(run: Run) -> Path:
@@ -247,9 +250,24 @@ def warnings_of(card: Scorecard, looks: int) -> list[str]:
             "The file does not say which completions were cut at a length limit; all are taken for finished, so how "
             "often the clone stops by itself is not known."
         )
+    found += [_skewed(gain) for gain in card.gains if gain.floor == card.gain.floor and _is_skewed(gain)]
     if card.unscored:
         found.append(f"{card.unscored} of {card.n} held-out prompts could not be scored and are left out of the means.")
     return found
+
+
+def _is_skewed(gain: Gain) -> bool:
+    few = gain.estimate.n < FEW_SKEWED
+    return few and gain.skewness is not None and abs(gain.skewness) > SKEWED and gain.skew_p is not None
+
+
+def _skewed(gain: Gain) -> str:
+    found = chance(gain.skew_p or 0.0, sign=True)
+    return (
+        f"The clone's lead over {system_name(gain.floor)} differs very unequally from prompt to prompt (skewness "
+        f"{gain.skewness:.1f} over {gain.estimate.n} prompts), and such an interval misses more often than it says. "
+        f"The lead counts only where a test that reckons with that agrees at 0.025; it gives {found}."
+    )
 
 
 def _gains(card: Scorecard) -> list[dict[str, Any]]:

@@ -187,4 +187,6 @@ class Table:
             estimates.mean(differences, labels),
             intervals.sign_flip(differences, labels, seed=seed),
             intervals.smallest_visible_gain(differences, labels),
+            intervals.skewness(differences, labels),
+            intervals.hall_p(differences, labels),
         )
