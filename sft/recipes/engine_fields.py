@@ -107,22 +107,21 @@ def class_fields(package: str, class_name: str) -> Mapping[str, EngineField]:
 @lru_cache(maxsize=1)
 def trackers() -> tuple[str, ...]:
     """Names that ``report_to`` may hold. Raises ``EngineNotReadable``."""
-    return tuple(_installed("transformers", "integrations/integration_utils.py").keys("INTEGRATION_TO_CALLBACK"))
+    return tuple(_installed("integrations/integration_utils.py").keys("INTEGRATION_TO_CALLBACK"))
 
 
 @lru_cache(maxsize=1)
 def architectures() -> frozenset[str]:
     """``model_type`` of every causal language model that needs no code of its own. Raises ``EngineNotReadable``."""
-    file = _installed("transformers", "models/auto/modeling_auto.py")
-    return frozenset(file.keys("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"))
+    return frozenset(_installed("models/auto/modeling_auto.py").keys("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"))
 
 
 @lru_cache(maxsize=1)
 def schedules() -> Mapping[str, Schedule]:
     """``lr_scheduler_type`` -> what it takes. Raises ``EngineNotReadable``."""
-    file = _installed("transformers", "optimization.py")
+    file = _installed("optimization.py")
     functions = {node.name: node.args for node in file.tree.body if isinstance(node, ast.FunctionDef)}
-    names = _installed("transformers", "trainer_utils.py").members("SchedulerType")
+    names = _installed("trainer_utils.py").members("SchedulerType")
     found = {}
     for key, function in file.items("TYPE_TO_SCHEDULER_FUNCTION"):
         if isinstance(key, ast.Attribute) and isinstance(function, ast.Name) and key.attr in names:
@@ -145,8 +144,8 @@ def _package_folder(package: str) -> Path:
     return Path(places[0])
 
 
-def _installed(package: str, module: str) -> _File:
-    root = _package_folder(package)
+def _installed(module: str) -> _File:
+    root = _package_folder("transformers")
     return _File(root / module, root)
 
 

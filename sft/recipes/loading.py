@@ -22,17 +22,8 @@ from sft.recipes.forwarded import unknown_key
 from sft.recipes.yaml_text import Document
 
 __all__ = [
-    "Resolved",
-    "as_of_now",
-    "copy",
-    "find",
-    "load",
-    "load_recorded",
-    "parse",
-    "resolve",
-    "shipped",
-    "shipped_folder",
-]
+    "Resolved", "as_of_now", "copy", "find", "load", "load_recorded", "parse", "resolve", "shipped", "shipped_folder",
+]  # fmt: skip
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _MODELINE = "# yaml-language-server:"
