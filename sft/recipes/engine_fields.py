@@ -46,14 +46,12 @@ class EngineNotReadable(SftError):
 
 @dataclass(frozen=True, slots=True)
 class EngineField:
-    """One field of a trainer's dataclass.
+    """What one field of a trainer's dataclass takes.
 
-    ``annotation``: as written in the source. ``kinds``: the plain Python types it takes, empty when the
-    annotation says more than can be checked here. ``choices``: the texts it takes, empty for any.
+    ``kinds``: the plain Python types, empty when the annotation says more than can be checked here.
+    ``choices``: the texts, empty for any.
     """
 
-    name: str
-    annotation: str
     kinds: frozenset[type]
     choices: tuple[str, ...] = ()
 
@@ -69,7 +67,7 @@ class EngineField:
         words = [word for kind, word in _IN_WORDS.items() if kind in self.kinds]
         if self.choices:
             words = [word for word in words if word != "text"] + ["one of " + ", ".join(self.choices)]
-        return " or ".join(words) or self.annotation
+        return " or ".join(words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,16 +207,13 @@ class _File:
         for line in body.body:
             if not (isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)):
                 continue
-            name, annotation = line.target.id, ast.unparse(line.annotation)
-            if "ClassVar" in annotation:
-                continue
+            name = line.target.id
             told = {word.arg: word.value for word in line.value.keywords} if isinstance(line.value, ast.Call) else {}
-            if "init" in told and _literal(told["init"]) is False:
+            if "ClassVar" in ast.unparse(line.annotation) or ("init" in told and _literal(told["init"]) is False):
                 found.pop(name, None)
                 continue
             kinds, choices = _kinds(line.annotation)
-            if str in kinds and not choices:
-                choices = self._enumerated(line.annotation)
+            choices = choices or (self._enumerated(line.annotation) if str in kinds else ())
             if not choices and isinstance(metadata := told.get("metadata"), ast.Dict):
                 parts = {
                     getattr(key, "value", None): value
@@ -226,7 +221,7 @@ class _File:
                 }
                 listed = _literal(parts["choices"]) if "choices" in parts else ()
                 choices = tuple(choice for choice in listed if isinstance(choice, str))
-            found[name] = EngineField(name, annotation, kinds, choices)
+            found[name] = EngineField(kinds, choices)
         return found
 
     def _enumerated(self, annotation: ast.expr) -> tuple[str, ...]:
