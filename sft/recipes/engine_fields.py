@@ -46,14 +46,12 @@ class EngineNotReadable(SftError):
 
 @dataclass(frozen=True, slots=True)
 class EngineField:
-    """One field of a trainer's dataclass.
+    """What one field of a trainer's dataclass takes.
 
-    ``annotation``: as written in the source. ``kinds``: the plain Python types it takes, empty when the
-    annotation says more than can be checked here. ``choices``: the texts it takes, empty for any.
+    ``kinds``: the plain Python types, empty when the annotation says more than can be checked here.
+    ``choices``: the texts, empty for any.
     """
 
-    name: str
-    annotation: str
     kinds: frozenset[type]
     choices: tuple[str, ...] = ()
 
@@ -69,7 +67,7 @@ class EngineField:
         words = [word for kind, word in _IN_WORDS.items() if kind in self.kinds]
         if self.choices:
             words = [word for word in words if word != "text"] + ["one of " + ", ".join(self.choices)]
-        return " or ".join(words) or self.annotation
+        return " or ".join(words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +80,7 @@ class Schedule:
 
 
 def training_fields() -> Mapping[str, EngineField]:
-    """The fields of the installed ``trl.SFTConfig``, and of ``TrainingArguments`` in it; see :func:`class_fields`."""
+    """The fields of the installed ``trl.SFTConfig`` and its ``TrainingArguments``; see :func:`class_fields`."""
     return class_fields("trl", "SFTConfig")
 
 
@@ -107,22 +105,21 @@ def class_fields(package: str, class_name: str) -> Mapping[str, EngineField]:
 @lru_cache(maxsize=1)
 def trackers() -> tuple[str, ...]:
     """Names that ``report_to`` may hold. Raises ``EngineNotReadable``."""
-    return tuple(_installed("transformers", "integrations/integration_utils.py").keys("INTEGRATION_TO_CALLBACK"))
+    return tuple(_installed("integrations/integration_utils.py").keys("INTEGRATION_TO_CALLBACK"))
 
 
 @lru_cache(maxsize=1)
 def architectures() -> frozenset[str]:
     """``model_type`` of every causal language model that needs no code of its own. Raises ``EngineNotReadable``."""
-    file = _installed("transformers", "models/auto/modeling_auto.py")
-    return frozenset(file.keys("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"))
+    return frozenset(_installed("models/auto/modeling_auto.py").keys("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"))
 
 
 @lru_cache(maxsize=1)
 def schedules() -> Mapping[str, Schedule]:
     """``lr_scheduler_type`` -> what it takes. Raises ``EngineNotReadable``."""
-    file = _installed("transformers", "optimization.py")
+    file = _installed("optimization.py")
     functions = {node.name: node.args for node in file.tree.body if isinstance(node, ast.FunctionDef)}
-    names = _installed("transformers", "trainer_utils.py").members("SchedulerType")
+    names = _installed("trainer_utils.py").members("SchedulerType")
     found = {}
     for key, function in file.items("TYPE_TO_SCHEDULER_FUNCTION"):
         if isinstance(key, ast.Attribute) and isinstance(function, ast.Name) and key.attr in names:
@@ -145,8 +142,8 @@ def _package_folder(package: str) -> Path:
     return Path(places[0])
 
 
-def _installed(package: str, module: str) -> _File:
-    root = _package_folder(package)
+def _installed(module: str) -> _File:
+    root = _package_folder("transformers")
     return _File(root / module, root)
 
 
@@ -210,16 +207,13 @@ class _File:
         for line in body.body:
             if not (isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)):
                 continue
-            name, annotation = line.target.id, ast.unparse(line.annotation)
-            if "ClassVar" in annotation:
-                continue
+            name = line.target.id
             told = {word.arg: word.value for word in line.value.keywords} if isinstance(line.value, ast.Call) else {}
-            if "init" in told and _literal(told["init"]) is False:
+            if "ClassVar" in ast.unparse(line.annotation) or ("init" in told and _literal(told["init"]) is False):
                 found.pop(name, None)
                 continue
             kinds, choices = _kinds(line.annotation)
-            if str in kinds and not choices:
-                choices = self._enumerated(line.annotation)
+            choices = choices or (self._enumerated(line.annotation) if str in kinds else ())
             if not choices and isinstance(metadata := told.get("metadata"), ast.Dict):
                 parts = {
                     getattr(key, "value", None): value
@@ -227,7 +221,7 @@ class _File:
                 }
                 listed = _literal(parts["choices"]) if "choices" in parts else ()
                 choices = tuple(choice for choice in listed if isinstance(choice, str))
-            found[name] = EngineField(name, annotation, kinds, choices)
+            found[name] = EngineField(kinds, choices)
         return found
 
     def _enumerated(self, annotation: ast.expr) -> tuple[str, ...]:

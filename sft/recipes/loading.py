@@ -19,20 +19,11 @@ from sft.recipes import requirements, schema, yaml_text
 from sft.recipes.complaints import Complaint, Location, nearest
 from sft.recipes.fields import Adapter, Recipe, Training, section_keys
 from sft.recipes.forwarded import unknown_key
-from sft.recipes.yaml_text import Node
+from sft.recipes.yaml_text import Document
 
 __all__ = [
-    "Resolved",
-    "as_of_now",
-    "copy",
-    "find",
-    "load",
-    "load_recorded",
-    "parse",
-    "resolve",
-    "shipped",
-    "shipped_folder",
-]
+    "Resolved", "as_of_now", "copy", "find", "load", "load_recorded", "parse", "resolve", "shipped", "shipped_folder",
+]  # fmt: skip
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _MODELINE = "# yaml-language-server:"
@@ -86,10 +77,7 @@ def resolve(reference: str | Path, overrides: Iterable[str] = (), *, to_follow: 
             data = file.read(yaml_text.LARGEST + 1)
     except OSError as error:
         raise _refused(path, f"cannot be read ({error.strerror})", "check the file and its rights") from None
-    text, problems = yaml_text.decode(data, str(path))
-    if problems:
-        raise RecipeError(problems)
-    return parse(text, str(path), overrides, to_follow=to_follow)
+    return parse(yaml_text.decode(data, str(path)), str(path), overrides, to_follow=to_follow)
 
 
 def load_recorded(path: Path) -> Recipe:
@@ -114,19 +102,20 @@ def load_recorded(path: Path) -> Recipe:
 def parse(text: str, path: str = "recipe", overrides: Iterable[str] = (), *, to_follow: bool = False) -> Resolved:
     """A recipe from its text; ``path`` is what problems are addressed to. Raises ``RecipeError``."""
     document = yaml_text.read(text, path)
-    if (root := document.root) is None:
+    if not isinstance(document.value, dict):
         raise RecipeError(document.problems)  # no recipe at all, or only half of one: no more can be said
-    for name, node in root.value.items():
-        if node.value is None and name in section_keys():  # all of its keys are commented out
-            node.value = {}
-    _override(root, overrides, document.problems, document.bad)
-    recipe, complaints = _validated(root.plain(), document.bad)
+    for key in section_keys():
+        if document.value.get(key, "") is None:  # all of the section's keys are commented out
+            document.value[key] = {}
+    _override(document, overrides)
+    recipe, complaints = _validated(document.value, document.bad)
     if recipe is not None and to_follow:
         complaints += requirements.missing_packages(recipe)
-    problems = document.problems + [_addressed(complaint, root, path) for complaint in complaints]
+    problems = document.problems + [_addressed(complaint, document) for complaint in complaints]
     if problems or recipe is None:
         raise RecipeError(sorted(problems, key=lambda p: (p.path != path, (p.path == path and p.line) or 0)))
-    origins = {".".join(loc): _origin(loc, root) for loc, _ in _leaves(recipe.to_dict())}
+    shown = {loc: f"recipe:{line}" if line is not None else "--set" for loc, line in document.lines.items()}
+    origins = {".".join(loc): shown.get(loc, "default") for loc, _ in _leaves(recipe.to_dict())}
     return Resolved(recipe, origins, path, text)
 
 
@@ -141,38 +130,41 @@ def as_of_now(values: Mapping[str, Any]) -> dict[str, Any]:
         return dict(values)
 
 
-def _override(root: Node, overrides: Iterable[str], problems: list[Problem], bad: set[Location]) -> None:
-    """Put what ``--set`` gives into the tree; add what is wrong with it."""
+def _override(document: Document, overrides: Iterable[str]) -> None:
+    """Put what ``--set`` gives into the document, or what is wrong with it."""
     seen: set[Location] = set()
     for override in overrides:
         key, equals, text = override.partition("=")
         loc, path = tuple(key.strip().split(".")), f"--set {key.strip()[:80]}"
+        refusal = None
         if not equals or not all(loc):
             refusal = ("is not KEY=VALUE", "write for example --set training.learning_rate=1.0e-4")
         elif loc in seen:
             refusal = ("is given twice", "keep one of the two")
         elif len(loc) == 1 and loc[0] in section_keys():
             refusal = ("names a whole section", f"set its keys one at a time: --set {loc[0]}.KEY=VALUE")
-        else:
-            document = yaml_text.read(text, path, loc)
-            problems += document.problems
-            bad -= {known for known in bad if known[: len(loc)] == loc}  # what it replaces no longer matters
-            bad |= document.bad if document.root is not None else {loc}
-            if document.root is not None:
-                _put(root, loc, document.root)
-            refusal = None
         seen.add(loc)
         if refusal is not None:
-            problems.append(Problem(path, None, "", *refusal))
+            document.problems.append(Problem(path, None, "", *refusal))
+            continue
+        given = yaml_text.read(text, path, loc)
+        document.problems += given.problems
+        # What it replaces no longer matters.
+        document.bad = {known for known in document.bad if known[: len(loc)] != loc} | given.bad
+        if loc not in given.bad:
+            document.lines = {known: line for known, line in document.lines.items() if known[: len(loc)] != loc}
+            document.lines |= given.lines | {loc: None}
+            _put(document, loc, given.value)
 
 
-def _put(node: Node, loc: Location, value: Node) -> None:
-    for key in loc[:-1]:
-        inner = node.value.get(key)
-        if inner is None or not isinstance(inner.value, dict):
-            inner = node.value[key] = Node({})
-        node = inner
-    node.value[loc[-1]] = value
+def _put(document: Document, loc: Location, value: Any) -> None:
+    values = document.value
+    for depth, key in enumerate(loc[:-1], start=1):
+        if not isinstance(values.get(key), dict):
+            values[key] = {}
+            document.lines[loc[:depth]] = None
+        values = values[key]
+    values[loc[-1]] = value
 
 
 def _validated(values: dict[str, Any], bad: set[Location]) -> tuple[Recipe | None, list[Complaint]]:
@@ -225,29 +217,14 @@ def _complaints(error: ValidationError, values: dict[str, Any]) -> Iterator[Comp
             yield schema.wrong_value(loc, kind, values)
 
 
-def _addressed(complaint: Complaint, root: Node, path: str) -> Problem:
+def _addressed(complaint: Complaint, document: Document) -> Problem:
     """The problem with its line: that of the key, or of the nearest section above a missing one."""
-    found = list(_way(complaint.loc, root))
-    field, line = ".".join(complaint.loc), found[-1].line if found else None
-    if len(found) == len(complaint.loc) and line is None:
+    loc, field, path = complaint.loc, ".".join(complaint.loc), document.path
+    known = next((loc[:n] for n in range(len(loc), 0, -1) if loc[:n] in document.lines), None)
+    line = document.lines[known] if known is not None else None
+    if known == loc and line is None:
         path, field = f"--set {field}", ""
     return Problem(path, line, field, complaint.message, complaint.remedy)
-
-
-def _origin(loc: Location, root: Node) -> str:
-    found = list(_way(loc, root))
-    if not found or (len(found) < len(loc) and isinstance(found[-1].value, dict)):
-        return "default"
-    # A list, or a value that pydantic has filled out, comes from where the key above it does.
-    return "--set" if found[-1].line is None else f"recipe:{found[-1].line}"
-
-
-def _way(loc: Location, node: Node) -> Iterator[Node]:
-    """The nodes on the way to ``loc``, as far as they are there."""
-    for key in loc:
-        if not isinstance(node.value, dict) or key not in node.value:
-            return
-        yield (node := node.value[key])
 
 
 def _leaves(values: Mapping[str, Any], at: Location = ()) -> Iterator[tuple[Location, Any]]:

@@ -228,17 +228,16 @@ def refuse_without_effect(recipe: Recipe) -> None:
         return  # before torch is loaded to ask for the device
     from sft.runs.machine import default_device
 
-    for key, why in _without_effect(given, default_device().type):
-        raise TrainingError(f"training.{key}: {given[key]} would do nothing, because {why}; remove it")
-
-
-def _without_effect(given: Mapping[str, Any], device: str) -> Iterator[tuple[str, str]]:
-    """Keys that do nothing, with the reason."""
-    for key, (devices, what) in _DEVICES.items():
-        if given.get(key) and device not in devices:
-            yield key, f"{what}, and torch finds none here"
-    for key in _DDP:
-        if given.get(key) is not None and rank_and_world()[1] == 1:
-            yield key, "it is about several processes, and one was launched"
-        elif given.get(key) is not None and is_sharded() and device != "cpu":
-            yield key, "FSDP and DeepSpeed exchange gradients in a way of their own"
+    device = default_device().type
+    idle = {
+        key: f"{what}, and torch finds none here"
+        for key, (devices, what) in _DEVICES.items()
+        if given.get(key) and device not in devices
+    }
+    if rank_and_world()[1] == 1:
+        idle |= dict.fromkeys(_DDP, "it is about several processes, and one was launched")
+    elif device != "cpu" and is_sharded():
+        idle |= dict.fromkeys(_DDP, "FSDP and DeepSpeed exchange gradients in a way of their own")
+    for key, why in idle.items():
+        if given.get(key) is not None:
+            raise TrainingError(f"training.{key}: {given[key]} would do nothing, because {why}; remove it")

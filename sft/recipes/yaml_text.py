@@ -12,15 +12,15 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
-from sft.errors import Problem
+from sft.errors import Problem, RecipeError
 from sft.recipes.complaints import Location
 from sft.runs.tokens import token_lines
 
-__all__ = ["LARGEST", "Document", "Node", "as_yaml", "decode", "dump", "number_as_yaml", "read", "scalar"]
+__all__ = ["LARGEST", "Document", "as_yaml", "decode", "dump", "number_as_yaml", "read", "scalar"]
 
 LARGEST = 64 * 1024  # bytes; a recipe is a page of text
 _DEEPEST = 8
@@ -33,20 +33,7 @@ _YAML_1_1_BOOLS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 _EXPONENT = re.compile(r"([-+]?)(\d[\d_]*)?(\.[\d_]*)?[eE]([-+]?)(\d+)")
 
 
-@dataclass(slots=True)
-class Node:
-    """A YAML scalar, or a list or dict of nodes, with the line of its key; no line: it was given with ``--set``."""
-
-    value: Any
-    line: int | None = None
-
-    def plain(self) -> Any:
-        """The value without its lines."""
-        if isinstance(self.value, dict):
-            return {key: node.plain() for key, node in self.value.items()}
-        if isinstance(self.value, list):
-            return [node.plain() for node in self.value]
-        return self.value
+_WRONG: Any = object()  # stands for a value that has been complained of
 
 
 class _GiveUp(Exception):
@@ -55,124 +42,137 @@ class _GiveUp(Exception):
 
 @dataclass(slots=True)
 class Document:
-    """What was read: the tree (None when there is none), every problem, and where values were given up.
+    """What was read: the value, the line of every key, every problem, and the keys whose values were given up.
 
-    ``path``: what problems are addressed to. ``at``: the key whose value the text is, given with ``--set``: it has
-    no lines, and its address says the key.
+    ``path``: what problems are addressed to. ``at``: the key whose value the text is, given with ``--set``: it and
+    what is in it have no lines (None), and their address says the key.
     """
 
     path: str
     at: Location = ()
-    root: Node | None = None
+    value: Any = None
+    lines: dict[Location, int | None] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     bad: set[Location] = field(default_factory=set)
-    _events: Iterator[Any] = field(default_factory=lambda: iter(()), repr=False)
 
     def complain(self, line: int | None, loc: Location, message: str, remedy: str) -> None:
         """Add a problem."""
         line, shown = (None, "") if self.at else (line, ".".join(loc))
         self.problems.append(Problem(self.path, line, shown, message, remedy))
 
-    def read(self, text: str) -> None:
-        """Fill in what ``text`` holds. Where it cannot be read to its end, there is no tree."""
-        self._events = yaml.parse(text, Loader=yaml.SafeLoader)
-        try:
-            for event in self._events:
-                if isinstance(event, yaml.DocumentStartEvent):
-                    if self.root is not None or self.bad:
-                        raise _GiveUp(
-                            self._line(event), self.at, "starts a second document", "keep one recipe to a file"
-                        )
-                    self.root = self._node(next(self._events), self.at)
-                    if self.root is None:
-                        self.bad.add(self.at)
-        except _GiveUp as stop:
-            self.complain(*stop.args)
-            self.root = None
-        except yaml.YAMLError as error:
-            line, message, remedy = _syntax(error, text)
-            self.complain(line, self.at, message, remedy)
-            self.root = None
-
-    def _line(self, event: Any) -> int | None:
-        return None if self.at else event.start_mark.line + 1
-
-    def _until(self, end: type) -> Iterator[Any]:
-        while not isinstance(event := next(self._events), end):
-            yield event
-
-    def _refuse(self, event: Any, loc: Location) -> None:
-        if isinstance(event, yaml.AliasEvent) or event.anchor:
-            raise _GiveUp(self._line(event), loc, "uses an anchor or alias (& or *)", "write the value out")
-        if event.tag is not None:
-            raise _GiveUp(self._line(event), loc, f"carries the tag {event.tag[:40]!r}", "write the plain value")
-
-    def _node(self, event: Any, loc: Location, depth: int = 0) -> Node | None:
-        """The value that begins with ``event``; None after a complaint that it is not what was meant."""
-        self._refuse(event, loc)
-        line = self._line(event)
-        if isinstance(event, yaml.ScalarEvent):
-            value, wrong = scalar(event.value, plain=event.implicit[0])
-            if wrong is not None:
-                self.complain(line, loc, *wrong)
-            return Node(value, line) if wrong is None else None
-        if depth == _DEEPEST:
-            raise _GiveUp(line, loc[:3], "is nested too deeply", "a recipe has sections and keys")
-        if isinstance(event, yaml.SequenceStartEvent):
-            items = [self._node(item, loc, depth + 1) for item in self._until(yaml.SequenceEndEvent)]
-            return None if None in items else Node(items, line)
-        return Node(self._mapping(loc, depth), line)
-
-    def _mapping(self, loc: Location, depth: int) -> dict[str, Node]:
-        values: dict[str, Node] = {}
-        seen: set[str] = set()
-        for event in self._until(yaml.MappingEndEvent):
-            self._refuse(event, loc)
-            line = self._line(event)
-            if not isinstance(event, yaml.ScalarEvent):
-                raise _GiveUp(line, loc, "has a list or mapping as a key", "keys are plain words")
-            key, here = event.value, (*loc, event.value)
-            if again := key in seen:
-                where = f" (first on line {values[key].line})" if key in values and line else ""
-                self.complain(line, here, f"is given twice{where}", "keep one of the two")
-            seen.add(key)
-            node = self._node(next(self._events), here, depth + 1)
-            if node is None and not again:
-                self.bad.add(here)
-            elif node is not None and not again:
-                values[key] = Node(node.value, line)
-        return values
-
-
-def decode(data: bytes, path: str) -> tuple[str, list[Problem]]:
-    """Bytes of a recipe file as text, or the reason why they are none."""
-    if len(data) > LARGEST:
-        return "", [Problem(path, None, "", f"is larger than {LARGEST // 1024} KiB", "give a recipe, not a data file")]
-    try:
-        return data.decode("utf-8-sig"), []
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        hint = "UTF-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else f"byte 0x{data[error.start]:02x}"
-        return "", [Problem(path, line, "", f"is not UTF-8 text ({hint})", "save the file as UTF-8")]
-
 
 def read(text: str, path: str, at: Location = ()) -> Document:
-    """Read a recipe, or the value given on the command line for the key ``at``; never raises. Lines are 1-based."""
+    """Read a recipe, or the value given on the command line for the key ``at``; never raises. Lines are 1-based.
+
+    The value of a recipe is a mapping, or there is a problem.
+    """
     document = Document(path, at)
     for line in token_lines(text)[: 1 if at else None]:
         document.complain(line, (), "holds what looks like an access token", _TOKEN_REMEDY)
-    if document.problems:
-        return document  # nothing of a text with a secret in it is to be repeated in a message
-    document.read(text)
-    root = document.root
-    if at and root is None and not document.problems:
-        document.root = Node(None)
-    elif not at and root is None and not document.problems:
+    if not document.problems:  # nothing of a text with a secret in it is to be repeated in a message
+        _Reader(document, yaml.parse(text, Loader=yaml.SafeLoader)).read(text)
+    if document.problems and document.value is None:
+        document.bad.add(at)
+    elif not at and () not in document.lines:
         document.complain(None, (), "is empty", "start from a copy: `sft recipes` lists what is shipped")
-    elif not at and root is not None and not isinstance(root.value, dict):
-        document.complain(root.line, (), "is not a mapping of sections", "write `model:` and so on")
-        document.root = None
+    elif not at and not isinstance(document.value, dict):
+        document.complain(document.lines[()], (), "is not a mapping of sections", "write `model:` and so on")
     return document
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Fills in a document from the parser's events."""
+
+    document: Document
+    events: Iterator[Any]
+
+    def read(self, text: str) -> None:
+        """Read all of it; what cannot be read to its end has no value."""
+        document = self.document
+        try:
+            for event in self.events:
+                if isinstance(event, yaml.DocumentStartEvent):
+                    if document.at in document.lines:
+                        self.give_up(event, document.at, "starts a second document", "keep one recipe to a file")
+                    document.lines[document.at] = self.line(event := next(self.events))
+                    document.value = self.node(event, document.at)
+        except _GiveUp:
+            document.value = None
+        except yaml.YAMLError as error:
+            line, message, remedy = _syntax(error, text)
+            document.complain(line, document.at, message, remedy)
+            document.value = None
+        document.value = None if document.value is _WRONG else document.value
+
+    def line(self, event: Any) -> int | None:
+        return None if self.document.at else event.start_mark.line + 1
+
+    def give_up(self, event: Any, loc: Location, message: str, remedy: str) -> NoReturn:
+        self.document.complain(self.line(event), loc, message, remedy)
+        raise _GiveUp
+
+    def until(self, end: type) -> Iterator[Any]:
+        while not isinstance(event := next(self.events), end):
+            yield event
+
+    def refuse(self, event: Any, loc: Location) -> None:
+        if isinstance(event, yaml.AliasEvent) or event.anchor:
+            self.give_up(event, loc, "uses an anchor or alias (& or *)", "write the value out")
+        if event.tag is not None:
+            self.give_up(event, loc, f"carries the tag {event.tag[:40]!r}", "write the plain value")
+
+    def node(self, event: Any, loc: Location, depth: int = 0) -> Any:
+        """The value that begins with ``event``; ``_WRONG`` after a complaint that it is not what was meant."""
+        self.refuse(event, loc)
+        if isinstance(event, yaml.ScalarEvent):
+            value, wrong = scalar(event.value, plain=event.implicit[0])
+            if wrong is not None:
+                self.document.complain(self.line(event), loc, *wrong)
+            return value if wrong is None else _WRONG
+        if depth == _DEEPEST:
+            self.give_up(event, loc[:3], "is nested too deeply", "a recipe has sections and keys")
+        if isinstance(event, yaml.MappingStartEvent):
+            return self.mapping(loc, depth)
+        items = [self.node(item, loc, depth + 1) for item in self.until(yaml.SequenceEndEvent)]
+        return _WRONG if any(item is _WRONG for item in items) else items
+
+    def mapping(self, loc: Location, depth: int) -> dict[str, Any]:
+        """The values of a mapping that has begun, but for those that have been complained of."""
+        values: dict[str, Any] = {}
+        seen: dict[str, int | None] = {}
+        for event in self.until(yaml.MappingEndEvent):
+            self.refuse(event, loc)
+            if not isinstance(event, yaml.ScalarEvent):
+                self.give_up(event, loc, "has a list or mapping as a key", "keys are plain words")
+            key, here, line = event.value, (*loc, event.value), self.line(event)
+            if key in seen:
+                first = f" (first on line {seen[key]})" if key in values and line else ""
+                self.document.complain(line, here, f"is given twice{first}", "keep one of the two")
+                lines = dict(self.document.lines)
+                self.node(next(self.events), here, depth + 1)
+                self.document.lines = lines  # those of the value that counts
+                continue
+            seen[key] = self.document.lines[here] = line
+            value = self.node(next(self.events), here, depth + 1)
+            if value is _WRONG:
+                self.document.bad.add(here)
+            else:
+                values[key] = value
+        return values
+
+
+def decode(data: bytes, path: str) -> str:
+    """Bytes of a recipe file as text. Raises ``RecipeError`` where they are none."""
+    line, message, remedy = None, f"is larger than {LARGEST // 1024} KiB", "give a recipe, not a data file"
+    if len(data) <= LARGEST:
+        try:
+            return data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            hint = "UTF-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else f"byte 0x{data[error.start]:02x}"
+            line, message = data.count(b"\n", 0, error.start) + 1, f"is not UTF-8 text ({hint})"
+            remedy = "save the file as UTF-8"
+    raise RecipeError([Problem(path, line, "", message, remedy)])
 
 
 def scalar(text: str, *, plain: bool) -> tuple[Any, tuple[str, str] | None]:

@@ -245,6 +245,19 @@ def test_what_is_no_recipe_at_all(text: str, said: str) -> None:
     assert any(said in line for line in problems(text)), problems(text)
 
 
+def test_a_key_is_given_twice_where_one_mapping_has_it_twice() -> None:
+    """Of a list of mappings each may have it; and of two equal sections the first one counts, with its lines."""
+    twice = problems(SMALL + "training:\n  lr_scheduler_kwargs: [{a: no}, {a: 1}]\n")
+    assert [line.partition(",")[0] for line in twice] == ["r.yaml:6: 'training.lr_scheduler_kwargs.a' is no"]
+    missing, again = problems("model:\nname: x\n" + SMALL)
+    assert missing.startswith("r.yaml:1: 'model.name' is missing; give it: A folder, a hub id")
+    assert again == "r.yaml:3: 'model' is given twice (first on line 1); keep one of the two"
+
+
+def test_a_key_that_cannot_be_set_is_not_told_a_limit_too() -> None:
+    assert "cannot be set here" in only(with_training("ddp_timeout: 0"))
+
+
 def test_missing_sections_and_keys_are_named() -> None:
     assert problems("name: x\n") == [
         "r.yaml: 'model' is missing; add the section with model.name",
@@ -358,6 +371,7 @@ def test_rules_between_keys(extra: str, said: str) -> None:
         ("training..seed=3", "is not KEY=VALUE"),
         ("training.seed=[", "is not YAML"),
         ("training.seed.x=3", "must be a whole number"),
+        ("training.seed=", "--set training.seed: is empty but must be a whole number"),
         ("nothing.at.all=3", "is not a section of a recipe"),
     ],
 )
@@ -414,7 +428,7 @@ def test_no_text_crashes_the_reader(text: str) -> None:
 @given(st.text(alphabet="model:name-[]{}&*!|>'\"#%@`,?\n\t .0123456789eE_~", max_size=120))
 def test_no_yaml_crashes_the_reader(text: str) -> None:
     document = yaml_text.read(text, "r.yaml")
-    assert document.problems or document.root is not None
+    assert document.problems or isinstance(document.value, dict)
 
 
 @settings(max_examples=40)
