@@ -47,7 +47,10 @@ AREAS: dict[str, tuple[list[str], list[str]]] = {
         ],
     ),
     "verdict": (["sft/fidelity/verdict.py"], ["fidelity/test_mutants_verdict", "fidelity/test_verdict"]),
-    "measure": (["sft/fidelity/measure.py"], ["fidelity/test_mutants_measure", "fidelity/test_measure"]),
+    "measure": (
+        ["sft/fidelity/measure.py", "sft/fidelity/every_probe.py", "sft/fidelity/guardrails.py"],
+        ["fidelity/test_guardrails", "fidelity/test_mutants_measure", "fidelity/test_measure"],
+    ),
     "selection": (
         ["sft/demonstrations/selection.py"],
         ["demonstrations/test_mutants_selection", "demonstrations/test_selection"],

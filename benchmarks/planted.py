@@ -22,7 +22,7 @@ from sft.demonstrations.demonstration import Demonstration, HeldOut, Message, he
 from sft.fidelity import floors
 from sft.fidelity.measure import measure
 from sft.fidelity.observations import Observations
-from sft.fidelity.probes.table import score_rows
+from sft.fidelity.probes.table import Row, score_rows
 from sft.fidelity.scorecard import RUNGS, Scorecard
 from sft.runs.records import Completion, TokenScores
 
@@ -124,7 +124,7 @@ def card(
     asked: Sequence[HeldOut],
     train: Sequence[Demonstration],
     shortcuts: Mapping[str, Mapping[str, Completion]],
-    rows: Sequence[measure.Row],
+    rows: Sequence[Row],
     clone: tuple[Writer, float],
     nats: float,
     seed: int,
@@ -138,8 +138,9 @@ def card(
         {**scores, "tuned": tokens(asked, nats, 10 * seed + 5)},
         train=train,
         samples=(written(asked, writer, 10 * seed + 4, finished),),
+        seed=seed,
     )
-    return measure(observed, rows=[*rows, *score_rows(asked, {"tuned": tuned})], seed=seed)
+    return measure(observed, [*rows, *score_rows(asked, {"tuned": tuned})])
 
 
 def main() -> None:

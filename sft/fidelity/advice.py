@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
-
 from sft.fidelity.conventions import (
     CLONED_AUC,
     CLONED_LENGTH,
     CLONED_PROMPTS,
     CLONED_STOP,
-    Evidence,
     above_zero,
+    missing_floors,
+    no_spread,
     percent,
+    prompts_needed,
 )
-from sft.fidelity.scorecard import RUNGS, Guardrail, Stratum
+from sft.fidelity.scorecard import RUNGS, Gain, Guardrail, Scorecard, Stratum
 
 __all__ = ["next_step"]
 
@@ -49,48 +49,48 @@ _ORDER = ("unscored", "contamination", "empty", "not stopping", "verbatim copies
 MANY_GAPS = 0.25
 
 
-def next_step(rung: str, evidence: Evidence) -> str:
-    """What to do next, as one sentence without its full stop."""
-    red = {guardrail.name: guardrail for guardrail in evidence.guardrails if guardrail.red}
+def next_step(rung: str, card: Scorecard, curve: str = "") -> str:
+    """What to do next, as one sentence without its full stop. ``curve``: how the validation loss ended (``judge``)."""
+    red = {guardrail.name: guardrail for guardrail in card.guardrails if guardrail.red}
     for name in (*_ORDER, *(set(red) - set(_ORDER))):
         if name in red:
-            return _mend(red[name], evidence)
-    if evidence.imitation is None:
+            return _mend(red[name], curve)
+    if card.imitation_gain is None:
         return (
             "score the expert's completions under the base model and the clone, with `sft evaluate` on the policies "
             "themselves: completions alone cannot carry a verdict"
         )
     if rung in RUNGS[:2]:
-        return _show_a_gain(evidence)
+        return _show_a_gain(card, curve)
     if rung in RUNGS[3:]:
         return "hand it on, with `sft push` or `sft export`"
-    return _close_the_distance(evidence)
+    return _close_the_distance(card, curve)
 
 
-def _mend(guardrail: Guardrail, evidence: Evidence) -> str:
-    if guardrail.name == "not stopping" and evidence.curve == "falling":
+def _mend(guardrail: Guardrail, curve: str) -> str:
+    if guardrail.name == "not stopping" and curve == "falling":
         return f"{_LONGER}; a clone that has not finished learning may not know yet where to stop"
     return _GUARDRAIL_STEPS.get(guardrail.name, guardrail.meaning)
 
 
-def _show_a_gain(evidence: Evidence) -> str:
+def _show_a_gain(card: Scorecard, curve: str) -> str:
     """Below "learned": a gain that is not shown, or not there."""
-    best = evidence.best
-    value, seen = best.estimate.value, best.smallest_visible
+    best = card.gain
+    value, seen, prompts = best.estimate.value, best.smallest_visible, card.scores_of("tuned")[card.headline].n
     if seen is None:
         return "hold out prompts of at least 20 different groups"
-    if above_zero(best.estimate, best.p_value) and evidence.missing:
-        return f"measure the shortcuts left out: {', '.join(evidence.missing)}"
-    if evidence.curve == "falling" and value < seen:
+    if above_zero(best.estimate, best.p_value) and missing_floors(card):
+        return f"measure the shortcuts left out: {', '.join(missing_floors(card))}"
+    if curve == "falling" and value < seen:
         return _LONGER
     if 0 < value < seen:
-        needed = math.ceil(evidence.n * (seen / value) ** 2)
+        needed = prompts_needed(prompts, seen, value)
         return (
             f"hold out more prompts: about {needed} of them are needed to see a gain of {value:.1f}, "
-            f"there are {evidence.n}; more demonstrations may widen the gain itself"
+            f"there are {prompts}; more demonstrations may widen the gain itself"
         )
     if value <= 0:
-        same = [gain.floor for gain in evidence.gains if gain.estimate.value == gain.smallest_visible == 0]
+        same = [gain.floor for gain in card.gains if gain.estimate.value == 0 and _alike(gain)]
         return _FLOOR_STEPS[same[0] if same else best.floor]
     return (
         "check that the loss on validation falls (log.jsonl): the completions are closer to the "
@@ -98,52 +98,57 @@ def _show_a_gain(evidence: Evidence) -> str:
     )
 
 
-def _close_the_distance(evidence: Evidence) -> str:
+def _alike(gain: Gain) -> bool:
+    """Whether the clone leads this floor by the same on every prompt."""
+    return gain.smallest_visible is not None and no_spread(gain.smallest_visible)
+
+
+def _close_the_distance(card: Scorecard, curve: str) -> str:
     """From "learned" upwards: more training, other data, or more of it, and where."""
-    closure = evidence.closure
+    closure = card.closure
     if closure is not None and closure.finding == "cloned":
-        return _look_like_one(evidence)
+        return _look_like_one(card, curve)
     if closure is not None and closure.share.low is None:
         return (
             "settle on one expert: on these prompts experts are not shown to agree with each other better than a "
             "shortcut does, so there is no distance to measure a clone by; choose one (demonstrations.expert), or have "
             "them agree on a manner"
         )
-    if evidence.curve == "falling":
+    if curve == "falling":
         return _LONGER
     if closure is not None and closure.finding == "undecided" and (closure.share.high or 0) > 1:
         return (
             f"hold out more prompts that two experts answered: {closure.expert.n} cannot tell whether any distance to "
             "another expert is left"
         )
-    gaps = evidence.gaps
+    gaps = card.gaps
     if gaps is not None and gaps.share.low is not None and gaps.share.low > MANY_GAPS:
         return (
             f"look at the training completions that reading the prompt makes no likelier, {percent(gaps.share)} of "
             "them (see what the prompts tell of the completions): where the expert drew on something that the prompt "
             "does not say, put it there"
         )
-    where = _weakest(evidence)
+    where = _weakest(card)
     asked = f", for a start of the kind with the lowest score: {where.label} ({where.by})" if where is not None else ""
-    stop = " rather than more steps: the validation loss rose towards the end" if evidence.curve == "rose" else ""
+    stop = " rather than more steps: the validation loss rose towards the end" if curve == "rose" else ""
     if closure is not None:
         return f"gather more demonstrations{stop}{asked}, and run again, until the distance to another expert closes"
-    if evidence.bar:
+    if card.bar:
         like = asked or " of the kind of the worst ten in the report, but not those, which are held out"
         return f"gather more demonstrations{stop}{like}"
     return "have a second expert answer the held-out prompts, or set fidelity.bar to what you need"
 
 
-def _look_like_one(evidence: Evidence) -> str:
+def _look_like_one(card: Scorecard, curve: str) -> str:
     """As close as another expert, prompt by prompt: what keeps it from being called cloned all the same."""
-    closure, sampled, control = evidence.closure, evidence.impostor.get("sampled"), evidence.impostor.get("experts")
+    closure, sampled, control = card.closure, card.impostor.get("sampled"), card.impostor.get("experts")
     assert closure is not None
     if closure.expert.n < CLONED_PROMPTS:
         return f"hold out more prompts that two experts answered: there are {closure.expert.n} of {CLONED_PROMPTS}"
     if sampled is None or control is None:
         return "draw samples of the clone for the impostor test: `sft evaluate` with fidelity.samples of 1 or more"
     if sampled.low is not None and sampled.low > 0.5 and sampled.high is not None and sampled.high >= CLONED_AUC:
-        more = "gather more demonstrations" if evidence.curve != "falling" else "train longer"
+        more = "gather more demonstrations" if curve != "falling" else "train longer"
         return (
             f"look at what gives it away, then {more}: prompt by prompt it has gone most of the way to another expert, "
             "but a classifier tells its samples from the experts' (compare how both repeat, vary and stop, in the "
@@ -154,7 +159,7 @@ def _look_like_one(evidence: Evidence) -> str:
             "settle on one expert (demonstrations.expert): a classifier tells one expert from another, so whether it "
             "tells the clone from them proves nothing"
         )
-    wrong = _off_limits(evidence)
+    wrong = _off_limits(card)
     if wrong:
         return f"mend its {wrong}: see in the report how long its completions are beside the experts'"
     return (
@@ -163,9 +168,10 @@ def _look_like_one(evidence: Evidence) -> str:
     )
 
 
-def _off_limits(evidence: Evidence) -> str:
+def _off_limits(card: Scorecard) -> str:
     """Which of length and stops is shown to be outside its limit; "" where the intervals do not show either."""
-    stops, length = evidence.tuned.get("stop_rate"), evidence.tuned.get("length_ratio")
+    tuned = card.scores_of("tuned")
+    stops, length = tuned.get("stop_rate"), tuned.get("length_ratio")
     low, high = CLONED_LENGTH
     found = []
     if length is not None and length.low is not None and length.high is not None:
@@ -175,11 +181,11 @@ def _off_limits(evidence: Evidence) -> str:
     return " and its ".join(found)
 
 
-def _weakest(evidence: Evidence) -> Stratum | None:
+def _weakest(card: Scorecard) -> Stratum | None:
     """The part of the prompts whose score lies clearly below the whole's; the lowest of them.
 
     A start and no finding: a part that leaves more to choose scores lower with a perfect clone, too.
     """
-    whole = evidence.tuned[evidence.headline].value
-    low = [s for s in evidence.strata if s.score.high is not None and s.score.high < whole]
+    whole = card.scores_of("tuned")[card.headline].value
+    low = [s for s in card.strata if s.score.high is not None and s.score.high < whole]
     return min(low, key=lambda stratum: stratum.score.value, default=None)

@@ -10,7 +10,8 @@ from itertools import combinations
 from sft.demonstrations.demonstration import HeldOut, Message
 from sft.errors import RunError
 from sft.fidelity import stored
-from sft.fidelity.comparison import LEVEL, Comparison, Contender, Pair
+from sft.fidelity.comparison import Comparison, Contender, Pair
+from sft.fidelity.conventions import LEVEL, direction
 from sft.fidelity.scorecard import Scorecard
 from sft.metrics import intervals
 from sft.metrics.estimate import Estimate
@@ -97,7 +98,7 @@ class _Side:
     def contender(self) -> Contender:
         """The run's own row."""
         card = self.card
-        tuned: Mapping[str, Estimate] = next((s.scores for s in card.systems if s.system == "tuned"), {})
+        tuned = card.scores_of("tuned")
         return Contender(
             name=self.name,
             path=str(self.run.path),
@@ -106,28 +107,22 @@ class _Side:
             bits=card.bits_per_byte.get("tuned", {}).get("with_stop"),
             stop_rate=tuned.get("stop_rate"),
             rung=card.verdict.rung,
-            looks=sum(look.get("split") == "test" for look in self.run.looks),
+            looks=self.run.times_looked("test"),
             split=card.split,
         )
 
 
 def _scorecard(run: Run) -> Scorecard:
     card = stored.read_scorecard(run)
-    if not any(s.system == "tuned" and card.headline in s.scores for s in card.systems):
+    if card.headline not in card.scores_of("tuned"):
         raise stored.damaged(run, run.scorecard_path, "no score of the clone")
     return card
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
     """What the runs are called: the recipe's name, the folder's where recipes share one, else the path."""
-
-    def recipe(run: Run) -> str:
-        section = run.manifest.get("recipe")
-        resolved = section.get("resolved") if isinstance(section, dict) else None
-        return str(resolved.get("name") or "") if isinstance(resolved, dict) else ""
-
     folders = [run.path.resolve().name for run in runs]
-    recipes = [recipe(run) or folder for run, folder in zip(runs, folders, strict=True)]
+    recipes = [str(run.resolved_recipe.get("name") or folder) for run, folder in zip(runs, folders, strict=True)]
     for names in (recipes, folders):
         if len(set(names)) == len(names):
             return [plain(name) for name in names]
@@ -232,23 +227,19 @@ def _bits_apart(a: _Side, b: _Side, clusters: Mapping[Prompt, str]) -> Estimate 
 
 def _judged(pair: Pair, adjusted: float) -> Pair:
     """``pair`` with its verdict: the adjusted test tells the two apart, and the interval agrees."""
-    low, high = pair.difference.low, pair.difference.high
-    closer = ""
-    if adjusted <= LEVEL and low is not None and high is not None:
-        closer = pair.first if low > 0 else pair.second if high < 0 else ""
+    closer = {1: pair.first, -1: pair.second, 0: ""}[direction(pair.difference, adjusted)]
     return replace(pair, adjusted=adjusted, closer=closer)
 
 
 def _differs(a: Run, b: Run) -> tuple[str, ...]:
     """Keys of the resolved recipes that differ, but for what a run is called; nothing where either has no recipe."""
-    recipes = []
-    for run in (a, b):
-        section = run.manifest.get("recipe")
-        resolved = section.get("resolved") if isinstance(section, dict) else None
-        if not isinstance(resolved, dict):
-            return ()
-        recipes.append({key: value for key, value in resolved.items() if key not in ("name", "description")})
-    return tuple(Run.changed(recipes[0], recipes[1]))
+    if not (a.resolved_recipe and b.resolved_recipe):
+        return ()
+    first, second = (
+        {key: value for key, value in run.resolved_recipe.items() if key not in ("name", "description")}
+        for run in (a, b)
+    )
+    return tuple(Run.changed(first, second))
 
 
 def _notes(sides: Sequence[_Side], pairs: Iterable[Pair], n: int) -> list[str]:
@@ -262,7 +253,7 @@ def _notes(sides: Sequence[_Side], pairs: Iterable[Pair], n: int) -> list[str]:
             notes.append(
                 f"{side.name}: judged on the {side.card.split} split; what was chosen on it can flatter the clone."
             )
-        looks = sum(look.get("split") == "test" for look in side.run.looks)
+        looks = side.run.times_looked("test")
         if looks > 1:
             notes.append(
                 f"{side.name}: the test split has been looked at {looks} times; if anything was chosen by those "

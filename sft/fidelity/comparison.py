@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sft.fidelity.conventions import LEVEL, power
 from sft.fidelity.scorecard import Gain
 from sft.metrics.estimate import Estimate
 
-__all__ = ["LEVEL", "NOTE", "Comparison", "Contender", "Pair"]
+__all__ = ["NOTE", "Comparison", "Contender", "Pair"]
 
-#: Adjusted p-values up to this one tell a pair apart.
-LEVEL = 0.05
 NOTE = (
     "This speaks of these checkpoints. The same recipe trained with another seed gives another checkpoint, so a claim "
     "about a recipe needs at least three training seeds of each."
@@ -64,11 +63,8 @@ class Pair:
         """The verdict on this pair."""
         if self.closer:
             return f"{self.closer} is closer"
-        if self.smallest_visible is None:
-            return "not told apart (prompts of so few groups can show no difference)"
-        if round(self.smallest_visible, 9) == 0:
-            return "not told apart (the two differ by the same on every prompt)"
-        return f"not told apart (smallest visible difference {self.smallest_visible:.1f} points)"
+        # How many groups it takes hangs on how many pairs there are, so the sentence names no number.
+        return f"not told apart ({power(self.smallest_visible, 'difference', groups='so few')})"
 
 
 @dataclass(frozen=True, slots=True)

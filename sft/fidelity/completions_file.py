@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from sft.demonstrations import formats, splits
+from sft.demonstrations.clusters import joined
 from sft.demonstrations.demonstration import Demonstration, HeldOut, Message, Source, text_fault
 from sft.demonstrations.file_rows import Broken, rows_of
 from sft.demonstrations.row_fields import Cells
@@ -227,7 +228,7 @@ class _Reader:
                 f"{self.file}: no row has system '{JUDGED}', the one that is judged (found: {', '.join(completions)}); "
                 f"call it {JUDGED}, or leave 'system' out of its rows"
             )
-        return Answers(tuple(asked), tuple(items), completions, self.rows, self.stops_known)
+        return Answers(tuple(asked), tuple(joined(items)), completions, self.rows, self.stops_known)
 
     def _demonstration(self, prompt: tuple[Message, ...], at: _Gathered) -> Demonstration | None:
         """The prompt with its references, which all systems' rows must agree on."""

@@ -1,13 +1,16 @@
-"""What a verdict rests on, and the conventions it is read by: limits and margins, declared here and nowhere else."""
+"""The conventions a scorecard is read by: limits and margins, and the rules that several readers share.
+
+When a difference counts as shown (:func:`direction`), when one of zeros and ones does (:func:`beyond_chance`),
+when a user's bar is cleared (:func:`clears`), and what a test could have shown (:func:`power`).
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
-from sft.demonstrations.conflicts import Conflicts
 from sft.errors import UserError
-from sft.fidelity.scorecard import SYSTEMS, Closure, Gain, Gaps, Guardrail, Stratum
+from sft.fidelity.scorecard import SYSTEMS, Scorecard
 from sft.metrics.estimate import Estimate
 from sft.recipes.fields import SHARES
 
@@ -21,17 +24,24 @@ __all__ = [
     "LEVEL",
     "MARGIN",
     "METRIC_WORDS",
-    "Evidence",
     "above_zero",
     "bar_points",
+    "beyond_chance",
+    "clears",
+    "direction",
+    "missing_floors",
     "named",
+    "no_spread",
     "percent",
+    "power",
+    "prompts_needed",
     "span",
+    "visible_points",
 ]
 
 #: The shortcuts a clone has to beat, every one of them.
 FLOORS = ("B0", "B3", "R", "K", "P")
-#: One-sided level of the sign-flip test.
+#: Level of every test that a sentence goes by: the sign-flip test, McNemar's, Holm's adjusted p-values.
 LEVEL = 0.05
 #: Guardrail -> largest value that is not red; "verbatim copies" is held to the experts' own instead.
 GUARDRAIL_LIMITS = {"not stopping": 0.05, "empty": 0.01, "unscored": 0.01, "contamination": 0.01, "forgetting": 0.05}
@@ -54,53 +64,9 @@ METRIC_WORDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What a verdict rests on.
-
-    ``gains``: over each floor measured. ``imitation``: bits per byte of the better base minus the clone's,
-    with the one-sided ``imitation_p``. ``tuned``: metric -> the clone's estimate, stop rate and length ratio among
-    them. ``bar``: metric -> (the clone's estimate, the bar in points). ``closure``: where another expert is known.
-    ``impostor``: comparison -> AUC. ``curve``: how the validation loss ended ("falling", "rose", "flat" or "").
-    """
-
-    headline: str
-    n: int
-    clusters: int
-    gains: tuple[Gain, ...]
-    imitation: Estimate | None
-    imitation_p: float | None
-    guardrails: tuple[Guardrail, ...]
-    tuned: Mapping[str, Estimate]
-    bar: Mapping[str, tuple[Estimate, float]]
-    closure: Closure | None = None
-    impostor: Mapping[str, Estimate] = field(default_factory=dict)
-    curve: str = ""
-    strata: tuple[Stratum, ...] = ()
-    gaps: Gaps | None = None
-    conflicts: Conflicts | None = None
-
-    @property
-    def best(self) -> Gain:
-        """The gain over the best floor."""
-        return min(self.gains, key=lambda gain: gain.estimate.value)
-
-    @property
-    def missing(self) -> list[str]:
-        """Floors that were not measured."""
-        return [floor for floor in FLOORS if floor not in {gain.floor for gain in self.gains}]
-
-    @property
-    def likelier(self) -> bool:
-        """Whether the clone clearly finds the expert's own words likelier than the better base does."""
-        if self.imitation is None or self.imitation_p is None:
-            return False
-        return above_zero(self.imitation, self.imitation_p)
-
-    @property
-    def several_experts(self) -> bool:
-        """Whether more than half of the prompts were answered by several experts."""
-        return self.closure is not None and 2 * self.closure.expert.n > self.n
+def missing_floors(card: Scorecard) -> list[str]:
+    """Floors that were not measured."""
+    return [floor for floor in FLOORS if floor not in {gain.floor for gain in card.gains}]
 
 
 def bar_points(bar: Mapping[str, float]) -> dict[str, float]:
@@ -129,9 +95,57 @@ def bar_points(bar: Mapping[str, float]) -> dict[str, float]:
     return points
 
 
-def above_zero(estimate: Estimate, p_value: float) -> bool:
-    """Whether there is evidence of a gain: interval above 0, and sign-flip p at most 5 %."""
-    return estimate.low is not None and estimate.low > 0 and p_value <= LEVEL
+def clears(estimate: Estimate, bar: float) -> bool:
+    """Whether ``estimate`` is shown to reach a bar in its own unit: its lower bound does."""
+    return estimate.low is not None and estimate.low >= bar
+
+
+def direction(difference: Estimate, p_value: float) -> int:
+    """1 where ``difference`` is shown to lie above 0, -1 where below, 0 where neither is shown.
+
+    Its interval must lie there, and its sign-flip test, adjusted where there are several, must agree: with a handful
+    of clusters a t interval can have next to no width.
+    """
+    if difference.low is None or difference.high is None or not beyond_chance(p_value):
+        return 0
+    return int(difference.low > 0) - int(difference.high < 0)
+
+
+def above_zero(gain: Estimate, p_value: float) -> bool:
+    """Whether there is evidence of a gain."""
+    return direction(gain, p_value) > 0
+
+
+def beyond_chance(p_value: float) -> bool:
+    """Whether a test alone decides: of zeros and ones McNemar's is exact, and an interval has nothing to add."""
+    return p_value <= LEVEL
+
+
+def power(visible: float | None, what: str = "gain", groups: str = "fewer than five") -> str:
+    """What a test could have shown, as half a sentence; ``visible`` as ``intervals.smallest_visible_gain`` gives it.
+
+    ``groups``: of how many the prompts are where that is none, in words; a verdict's test takes five.
+    """
+    if visible is None:
+        return f"prompts of {groups} groups can show no {what} of any size"
+    if no_spread(visible):
+        return "the two differ by the same on every prompt"
+    return f"the smallest {what} this test could have seen is about {visible_points(visible)} points"
+
+
+def visible_points(visible: float | None) -> str:
+    """The same for a table."""
+    return "none" if visible is None else f"{visible:.1f}"
+
+
+def no_spread(visible: float) -> bool:
+    """Whether a test sees any difference, because all prompts have the same one (up to rounding)."""
+    return round(visible, 9) == 0
+
+
+def prompts_needed(n: int, visible: float, gain: float) -> int:
+    """How many prompts show ``gain`` where ``n`` show ``visible``: a standard error falls with their square root."""
+    return math.ceil(n * (visible / gain) ** 2)
 
 
 def span(estimate: Estimate, digits: int = 1, sign: float = 1.0, unit: str = "") -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any
 
 from sft.demonstrations.demonstration import Demonstration, HeldOut
 from sft.runs.records import Completion, ControlWindow, Forced, OwnPath, PromptValue, TokenScores
@@ -22,11 +23,17 @@ class Observations:
     ``curve``: how validation loss ended: "falling", "rose", "flat", or "" where it was not measured.
     ``metrics``: ``evaluate`` modules beside ours.
     ``conflicts``: what the recipe did where experts contradict each other ("keep", "majority", or an expert's name).
+
+    How it was asked for: ``bar``: metric -> what the user wants reached (see ``conventions.bar_points``).
+    ``profile``: "fast", "standard" or "full". ``split``: which one the prompts are of, and ``looks``, how often it was
+    looked at. ``seed``: of every draw. ``signature``: how the texts came about (template hash, decoding), which the
+    scorecard's is completed from.
     """
 
     held_out: Sequence[HeldOut]
     completions: Mapping[str, Mapping[str, Completion]]
     token_scores: Mapping[str, Mapping[str, TokenScores]] = field(default_factory=dict)
+    _: KW_ONLY
     train: Sequence[Demonstration] = ()
     samples: Sequence[Mapping[str, Completion]] = ()
     forced: Mapping[str, Sequence[Forced]] = field(default_factory=dict)
@@ -38,3 +45,9 @@ class Observations:
     curve: str = ""
     conflicts: str = "keep"
     metrics: Sequence[str] = ()
+    bar: Mapping[str, float] = field(default_factory=dict)
+    profile: str = "standard"
+    split: str = "test"
+    looks: int = 0
+    seed: int = 0
+    signature: Mapping[str, Any] = field(default_factory=dict)

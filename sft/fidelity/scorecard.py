@@ -19,9 +19,11 @@ __all__ = [
     "PROFILES",
     "RUNGS",
     "SYSTEMS",
+    "UNJUDGED",
     "Calibration",
     "CalibrationBin",
     "Closure",
+    "Compounding",
     "Copied",
     "Example",
     "ExpertScore",
@@ -32,6 +34,7 @@ __all__ = [
     "Guardrail",
     "Lost",
     "Memorisation",
+    "OwnWords",
     "PrefixPoint",
     "Scorecard",
     "Stratum",
@@ -116,6 +119,10 @@ class Verdict:
     reasons: tuple[str, ...]
     next_step: str
     shortfall: str = ""
+
+
+#: What stands in a scorecard until ``verdict.judge`` has read it: the verdict rests on all the rest.
+UNJUDGED = Verdict("", "", (), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +311,41 @@ class Stratum:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnWords:
+    """How often the words that the clone writes are another's, in common and in order with the nearest of ``texts``.
+
+    ``expert``: the references'; ``itself``: texts sampled from the clone at temperature 1, as many, as if they were the
+    expert's. ``difference``: expert minus itself, paired by prompt. Around 0 the clone is as varied as the experts are;
+    below 0 it repeats itself more than they do, above 0 less.
+    """
+
+    expert: Estimate
+    itself: Estimate
+    difference: Estimate
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Compounding:
+    """Whether errors add up along the clone's own text: where its words stop being words that an expert used here.
+
+    ``tuned`` and ``expert``: share of the words in the first, middle and last third of a text that stand in the
+    references, the clone's and another expert's, each against the same ones. ``behind``: clone minus expert in each
+    third, paired by prompt. ``rise``: what the last third is behind, less what the first is; below 0, errors add up.
+    ``short``: share of the clone's texts with less than half the words of the shortest reference.
+    ``n`` prompts; ``passed_over`` had too few words to be cut in three.
+    """
+
+    tuned: tuple[Estimate, Estimate, Estimate]
+    expert: tuple[Estimate, Estimate, Estimate]
+    behind: tuple[Estimate, Estimate, Estimate]
+    rise: Estimate
+    short: Estimate
+    n: int
+    passed_over: int
+
+
+@dataclass(frozen=True, slots=True)
 class SurvivalPoint:
     """Share of completions whose first ``token`` tokens the policy would have written exactly so."""
 
@@ -366,6 +408,7 @@ class Scorecard:
     split: str = "test"
     n: int = 0
     clusters: int = 0
+    largest_cluster: int = 0
     unscored: int = 0
     bar: dict[str, float] = field(default_factory=dict)
     profile: str = "standard"
@@ -388,6 +431,10 @@ class Scorecard:
     strata: tuple[Stratum, ...] = ()
     absent: dict[str, str] = field(default_factory=dict)
     schema_version: int = 2
+
+    def scores_of(self, system: str) -> dict[str, Estimate]:
+        """Metric -> estimate of ``system``; empty where it was not measured."""
+        return next((one.scores for one in self.systems if one.system == system), {})
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""

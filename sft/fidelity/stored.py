@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from sft.demonstrations import stored
+from sft.demonstrations.clusters import joined
 from sft.demonstrations.demonstration import Demonstration, HeldOut, Message, prompt_text
 from sft.demonstrations.near_duplicates import find_near
 from sft.errors import RunError
@@ -78,10 +79,13 @@ def _grown(run: Run) -> list[Path]:
 
 
 def read_held_out(run: Run) -> list[HeldOut]:
-    """The held-out prompts that were measured. Raises ``RunError`` where none were, or the file was altered."""
+    """The held-out prompts that were measured, those that are one observation in one cluster (``clusters.joined``).
+
+    Raises ``RunError`` where none were measured, or the file was altered.
+    """
     if not sealed.there(run, run.held_out_path):
         raise RunError(f"{run.path}: nothing has been measured yet; run `sft evaluate {run.path}`")
-    return _each(run, run.held_out_path, _held_out)
+    return joined(_each(run, run.held_out_path, _held_out))
 
 
 def read_scorecard(run: Run) -> Scorecard:
@@ -181,6 +185,12 @@ def observe(run: Run) -> Observations:
         metrics=tuple(facts.get("metrics") or ()),
         curve=_curve(run),
         conflicts=facts.get("conflicts", "keep"),
+        bar=facts.get("bar") or {},
+        profile=facts.get("profile", "standard"),
+        split=facts["split"],
+        looks=run.times_looked(facts["split"]),
+        seed=facts.get("seed", 0),
+        signature=facts.get("signature") or {},
     )
 
 
@@ -221,8 +231,7 @@ def _contaminated(
     train = parts["train"]
     if not train:
         return None
-    recipe = run.manifest.get("recipe") or {}
-    if recipe.get("resolved", {}).get("split", {}).get("near_duplicates") in ("refuse", "remove"):
+    if run.resolved_recipe.get("split", {}).get("near_duplicates") in ("refuse", "remove"):
         return frozenset()
     everything = {prompt_text(d.prompt) for part in parts.values() for d in part}
     everything |= {prompt_text(item.prompt) for item in items}
@@ -255,19 +264,8 @@ def remeasure(run: Run) -> Scorecard:
     measured or a file was altered, ``UserError`` where nothing can be said.
     """
     observed = observe(run)
-    facts = read_measurement(run)
-    split = facts["split"]
     rows = score_rows(observed.held_out, observed.completions, observed.metrics)
-    card = measure(
-        observed,
-        bar=facts.get("bar") or {},
-        signature=facts.get("signature") or {},
-        split=split,
-        profile=facts.get("profile", "standard"),
-        looks=sum(look.get("split") == split for look in run.looks),
-        rows=rows,
-        seed=facts.get("seed", 0),
-    )
+    card = measure(observed, rows)
     sealed.unseal(run, DERIVED[2:])
     write_jsonl(run.scores_path, rows)
     write_jsonl(run.corrections_path, corrections(observed.held_out, card.examples, run.path.resolve().name))

@@ -1,4 +1,4 @@
-"""The verdict: which rung the evidence reaches, why not a higher one, and the one thing to do next.
+"""The verdict: which rung the scorecard reaches, why not a higher one, and the one thing to do next.
 
 | verdict | all of |
 |---|---|
@@ -23,15 +23,17 @@ from sft.fidelity.conventions import (
     CLONED_LENGTH,
     CLONED_PROMPTS,
     CLONED_STOP,
-    GUARDRAIL_LIMITS,
     METRIC_WORDS,
-    Evidence,
     above_zero,
+    clears,
+    missing_floors,
     named,
     percent,
+    power,
     span,
 )
-from sft.fidelity.scorecard import RUNGS, Gain, Verdict
+from sft.fidelity.guardrails import written
+from sft.fidelity.scorecard import RUNGS, Gain, Scorecard, Verdict
 from sft.metrics.estimate import Estimate
 
 __all__ = ["judge"]
@@ -39,40 +41,63 @@ __all__ = ["judge"]
 NOTHING, IMITATES, LEARNED, MEETS, CLONED = RUNGS
 
 
-def judge(evidence: Evidence) -> Verdict:
-    """The highest rung all of whose parts hold. Raises ``ValueError`` without a gain over any floor."""
-    if not evidence.gains:
+def judge(card: Scorecard, *, imitation_p: float | None, curve: str = "") -> Verdict:
+    """The highest rung all of whose parts hold; ``card.verdict`` is not looked at.
+
+    What a scorecard does not hold: ``imitation_p``, the one-sided p-value of ``card.imitation_gain``, and ``curve``,
+    how the validation loss ended ("falling", "rose", "flat", or "" where it was not measured).
+    Raises ``ValueError`` without a gain over any floor.
+    """
+    if not card.gains:
         raise ValueError("a verdict needs the gain over at least one floor")
-    holds = {gain.floor: above_zero(gain.estimate, gain.p_value) for gain in evidence.gains}
-    red = [guardrail for guardrail in evidence.guardrails if guardrail.red]
-    imitates = holds.get("B0", False) and evidence.likelier
-    learned = imitates and all(holds.values()) and not evidence.missing and not red
-    if learned and evidence.several_experts:
-        rung = LEARNED if _short_of_cloned(evidence) else CLONED
+    holds = {gain.floor: above_zero(gain.estimate, gain.p_value) for gain in card.gains}
+    saved = card.imitation_gain
+    likelier = saved is not None and imitation_p is not None and above_zero(saved, imitation_p)
+    red = [guardrail for guardrail in card.guardrails if guardrail.red]
+    imitates = holds.get("B0", False) and likelier
+    learned = imitates and all(holds.values()) and not missing_floors(card) and not red
+    if learned and _several_experts(card):
+        rung = LEARNED if _short_of_cloned(card) else CLONED
     elif learned:
-        cleared = [estimate.low is not None and estimate.low >= bar for estimate, bar in evidence.bar.values()]
+        tuned = card.scores_of("tuned")
+        cleared = [clears(tuned[name], bar) for name, bar in card.bar.items()]
         rung = MEETS if cleared and all(cleared) else LEARNED
     else:
         rung = IMITATES if imitates else NOTHING
     return Verdict(
-        rung, _sentence(rung, evidence), _reasons(rung, evidence), next_step(rung, evidence), _shortfall(evidence)
+        rung,
+        _sentence(rung, card),
+        _reasons(rung, card, likelier=likelier),
+        next_step(rung, card, curve),
+        _shortfall(card),
     )
 
 
-def _sentence(rung: str, evidence: Evidence) -> str:
+def _several_experts(card: Scorecard) -> bool:
+    """Whether more than half of the scored prompts were answered by several experts."""
+    return card.closure is not None and 2 * card.closure.expert.n > _headline(card).n
+
+
+def _headline(card: Scorecard) -> Estimate:
+    """The clone's own score, on the prompts that could be scored."""
+    return card.scores_of("tuned")[card.headline]
+
+
+def _sentence(rung: str, card: Scorecard) -> str:
     """The verdict for a newcomer: how much closer to the expert, than what, and how sure."""
-    gains = {gain.floor: gain for gain in evidence.gains}
-    best = evidence.best
-    points = METRIC_WORDS[evidence.headline]
-    where = f"On {evidence.n} held-out prompts"
+    gains = {gain.floor: gain for gain in card.gains}
+    best = card.gain
+    points = METRIC_WORDS[card.headline]
+    where = f"On {_headline(card).n} held-out prompts"
     shortcut = f"{_distance(best, points)} those of the best shortcut tried, {named(best.floor)}"
     if rung == NOTHING and above_zero(best.estimate, best.p_value):
         return (
             f"{where} the clone's completions are {shortcut}. That alone is no evidence of cloning: "
-            f"{_what_lacks(evidence)}."
+            f"{_what_lacks(card)}."
         )
     if rung == NOTHING:
-        return f"{where} there is no evidence of cloning: the clone's completions are {shortcut}; {_power(best)}."
+        could = power(best.smallest_visible)
+        return f"{where} there is no evidence of cloning: the clone's completions are {shortcut}; {could}."
     base = f"{span(gains['B0'].estimate)} points closer than the untrained base model's"
     if rung == IMITATES:
         if above_zero(best.estimate, best.p_value):
@@ -86,14 +111,15 @@ def _sentence(rung: str, evidence: Evidence) -> str:
     learned += "." if best.floor == "B0" else f", and {base}."
     if rung == MEETS:
         bars = ", ".join(
-            f"{METRIC_WORDS[name]} {span(estimate)} against {bar:g}" for name, (estimate, bar) in evidence.bar.items()
+            f"{METRIC_WORDS[name]} {span(card.scores_of('tuned')[name])} against {bar:g}"
+            for name, bar in card.bar.items()
         )
         return f"{learned} It meets your bar: {bars}."
-    if rung == CLONED and evidence.closure is not None:
+    if rung == CLONED and card.closure is not None:
         return (
-            f"{learned} Of the distance to another expert {percent(evidence.closure.share)} is closed, "
+            f"{learned} Of the distance to another expert {percent(card.closure.share)} is closed, "
             "and a classifier hardly tells its samples from the experts': AUC "
-            f"{span(evidence.impostor['sampled'], 2)}, where guessing gives 0.50. Whether what it says is true is no "
+            f"{span(card.impostor['sampled'], 2)}, where guessing gives 0.50. Whether what it says is true is no "
             "part of this verdict."
         )
     return learned
@@ -106,30 +132,21 @@ def _distance(gain: Gain, points: str) -> str:
     return f"{span(gain.estimate, sign=-1)} {points} points further from the expert's than"
 
 
-def _what_lacks(evidence: Evidence) -> str:
+def _what_lacks(card: Scorecard) -> str:
     """What a clone that is ahead of every shortcut measured still lacks."""
-    if "B0" in evidence.missing:
+    if "B0" in missing_floors(card):
         return "the untrained base model was not measured"
-    if evidence.imitation is None:
+    if card.imitation_gain is None:
         return "how likely the clone finds the expert's own words was not measured"
     return "the clone is not shown to find the expert's own words likelier than the base model does"
 
 
-def _power(best: Gain) -> str:
-    """What ends the sentence "there is no evidence": what this test could have shown."""
-    if best.smallest_visible is None:
-        return "prompts of fewer than five groups can show no gain of any size"
-    if best.smallest_visible == 0:
-        return "the two differ by the same on every prompt"
-    return f"the smallest gain this test could have seen is about {best.smallest_visible:.1f} points"
-
-
-def _shortfall(evidence: Evidence) -> str:
+def _shortfall(card: Scorecard) -> str:
     """What is missing, where it is shown that the clone is not the expert; "" where it is not."""
-    closure = evidence.closure
+    closure = card.closure
     if closure is None or closure.finding != "not cloned":
         return ""
-    points = METRIC_WORDS[evidence.headline]
+    points = METRIC_WORDS[card.headline]
     closed = f"{percent(closure.share)} of the distance is closed"
     if closure.share.low is None:
         closed = "the share of the distance that is closed has no bounded interval"
@@ -140,49 +157,45 @@ def _shortfall(evidence: Evidence) -> str:
     )
 
 
-def _reasons(rung: str, evidence: Evidence) -> tuple[str, ...]:
+def _reasons(rung: str, card: Scorecard, *, likelier: bool) -> tuple[str, ...]:
     """Why the verdict is not a higher one: every part that failed, with its numbers."""
     reasons: list[str] = []
-    points = METRIC_WORDS[evidence.headline]
-    if evidence.clusters < 2:
+    points = METRIC_WORDS[card.headline]
+    if _headline(card).low is None or _headline(card).n < 2:
         reasons.append("all held-out prompts belong to one cluster, so no interval can be had")
-    for gain in evidence.gains:
+    for gain in card.gains:
         if not above_zero(gain.estimate, gain.p_value):
             positive = gain.estimate.low is not None and gain.estimate.low > 0
             why = f"sign-flip p = {gain.p_value:.3f}" if positive else "not clearly above 0"
             reasons.append(f"gain over {named(gain.floor)}: {span(gain.estimate)} {points} points, {why}")
-    if evidence.missing:
-        reasons.append(
-            f"not measured: {', '.join(map(named, evidence.missing))}; a clone that has learned is ahead of each"
-        )
-    if evidence.imitation is None:
+    if missing := missing_floors(card):
+        reasons.append(f"not measured: {', '.join(map(named, missing))}; a clone that has learned is ahead of each")
+    if card.imitation_gain is None:
         reasons.append("how likely the policies find the expert's completions was not measured")
-    elif not evidence.likelier:
+    elif not likelier:
         reasons.append(
             "the clone is not shown to find the expert's completions likelier than the base model does: "
-            f"{span(evidence.imitation, 3)} bits per byte saved"
+            f"{span(card.imitation_gain, 3)} bits per byte saved"
         )
-    for guardrail in evidence.guardrails:
+    for guardrail in card.guardrails:
         if guardrail.red:
-            share = guardrail.name in GUARDRAIL_LIMITS or guardrail.name == "verbatim copies"
-            value = f"{guardrail.value.value:.1%}" if share else span(guardrail.value, 3)
-            limit = f"{guardrail.limit:.0%}" if share else f"{guardrail.limit:g}"
+            value, limit = written(guardrail)
             reasons.append(f"{guardrail.name}: {value}, the limit is {limit}; {guardrail.meaning}")
     if rung in (NOTHING, IMITATES):
-        if evidence.bar:
+        if card.bar:
             reasons.append("your bar is looked at once the clone has learned from the demonstrations")
-    elif evidence.several_experts:
-        reasons.extend(_short_of_cloned(evidence))
-        if evidence.bar:
+    elif _several_experts(card):
+        reasons.extend(_short_of_cloned(card))
+        if card.bar:
             reasons.append("your bar was not applied: it is meant for one expert per prompt")
     else:
-        reasons.extend(_beyond_learned(evidence))
+        reasons.extend(_beyond_learned(card))
     return tuple(reasons)
 
 
-def _short_of_cloned(evidence: Evidence) -> list[str]:
+def _short_of_cloned(card: Scorecard) -> list[str]:
     """Every part of "cloned, within the margin" that is not shown; nothing, and the clone has it."""
-    closure = evidence.closure
+    closure = card.closure
     if closure is None:
         return ["no prompt was answered by two experts"]
     found: list[str] = []
@@ -196,7 +209,7 @@ def _short_of_cloned(evidence: Evidence) -> list[str]:
             f"{_closed(closure.share)} of the distance from {named(closure.floor)} is closed, the margin is "
             f"{closure.margin:.0%}"
         )
-    sampled, control = evidence.impostor.get("sampled"), evidence.impostor.get("experts")
+    sampled, control = card.impostor.get("sampled"), card.impostor.get("experts")
     if sampled is None or sampled.high is None:
         found.append("whether a classifier tells the clone's samples from the experts' was not measured")
     elif sampled.high >= CLONED_AUC:
@@ -213,7 +226,8 @@ def _short_of_cloned(evidence: Evidence) -> list[str]:
             f"the classifier's control, one expert against another, has AUC {span(control, 2)} where 0.50 is expected, "
             "so its word is no proof"
         )
-    stops, length = evidence.tuned.get("stop_rate"), evidence.tuned.get("length_ratio")
+    tuned = card.scores_of("tuned")
+    stops, length = tuned.get("stop_rate"), tuned.get("length_ratio")
     if stops is None or stops.low is None or stops.low < CLONED_STOP:
         found.append(f"it stops by itself {_rate(stops)}; the lower bound must reach {CLONED_STOP:.0%}")
     low, high = CLONED_LENGTH
@@ -231,12 +245,13 @@ def _rate(share: Estimate | None) -> str:
     return "not measured" if share is None else percent(share)
 
 
-def _beyond_learned(evidence: Evidence) -> list[str]:
+def _beyond_learned(card: Scorecard) -> list[str]:
     """What stands between "learned" and more, with one expert a prompt."""
+    tuned = card.scores_of("tuned")
     short = [
-        f"{METRIC_WORDS[name]} is {span(estimate)}, and its lower bound does not clear your bar of {bar:g}"
-        for name, (estimate, bar) in evidence.bar.items()
-        if estimate.low is None or estimate.low < bar
+        f"{METRIC_WORDS[name]} is {span(tuned[name])}, and its lower bound does not clear your bar of {bar:g}"
+        for name, bar in card.bar.items()
+        if not clears(tuned[name], bar)
     ]
     unknown = "how close another expert would come is unknown: prompts here were answered by one"
     return short or [unknown]

@@ -20,15 +20,28 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sft.demonstrations import stored
 from sft.demonstrations.ledger import FATES, Ledger
-from sft.fidelity.conventions import GUARDRAIL_LIMITS
+from sft.fidelity.conventions import visible_points
+from sft.fidelity.guardrails import VERBATIM, written
 from sft.fidelity.scorecard import RUNGS, Guardrail, Scorecard
 from sft.fidelity.stored import read_scorecard
 from sft.metrics.estimate import Estimate
 from sft.metrics.text import plain
 from sft.reports.names import GLOSSARY, METRIC_NAMES, RUNG_MEANINGS, kept_out, metric_name, system_name
 from sft.reports.sections import body, examples, pictures
-from sft.reports.sections.training import fate_kind, ledger_pictures, losses
-from sft.reports.text import cell, chance, coded, coded_cell, duration, fenced, figure, grouped, said, shown
+from sft.reports.sections.training import fate_kind, ledger_picture, losses
+from sft.reports.text import (
+    cell,
+    chance,
+    coded,
+    coded_cell,
+    duration,
+    fenced,
+    figure,
+    grouped,
+    in_groups,
+    said,
+    shown,
+)
 from sft.runs import sealed
 from sft.runs.run import Run, write_text
 
@@ -56,17 +69,15 @@ def _view(run: Run) -> dict[str, Any]:
     manifest = run.manifest
     ledger = _ledger(run)
     log = sealed.rows(run, run.log_path) if sealed.there(run, run.log_path) else []
-    resolved = _section(_section(manifest, "recipe"), "resolved")
     sessions = [row for row in manifest.get("sessions", []) if isinstance(row, dict)]
-    looks = [row for row in manifest.get("looks", []) if isinstance(row, dict)]
     return {
-        "name": plain(str(resolved.get("name") or run.path.resolve().name)),
+        "name": plain(str(run.resolved_recipe.get("name") or run.path.resolve().name)),
         "date": str(sessions[-1].get("ended", "") if sessions else manifest.get("created", ""))[:10],
         "card": card,
         "rungs": _rungs(card),
         "facts": _facts(manifest, card, ledger, sessions),
         "numbers": _numbers(card),
-        "warnings": warnings_of(card, sum(row.get("split") == card.split for row in looks)),
+        "warnings": warnings_of(card, run.times_looked(card.split)),
         "headline": metric_name(card.headline),
         "kept_out": kept_out(card),
         "gains": _gains(card),
@@ -115,16 +126,13 @@ def _rungs(card: Scorecard) -> list[dict[str, Any]]:
 
 
 def _guardrail(rail: Guardrail) -> dict[str, Any]:
-    """Value and limit in the units they are in: ours are shares, one that we do not know is shown as it is."""
-    copies = rail.name == "verbatim copies"
-    share = copies or rail.name in GUARDRAIL_LIMITS
-    limit = f"{100 * rail.limit:.3g} %" if share else f"{rail.limit:g}"
+    measured, limit = written(rail)
     return {
         "name": rail.name,
         "meaning": rail.meaning,
         "red": rail.red,
-        "limit": f"{limit}, the experts\u2019 own" if copies else limit,
-        "measured": figure(rail.value, "share" if share else "bits"),
+        "limit": f"{limit}, the experts\u2019 own" if rail.name == VERBATIM else limit,
+        "measured": measured,
     }
 
 
@@ -155,7 +163,7 @@ def _facts(
 ) -> list[tuple[str, str]]:
     recorded = _section(manifest, "base")
     base = recorded.get("hub_id") or recorded.get("name") or "not recorded"
-    groups = "" if card.clusters in (0, card.n) else f" in {grouped(card.clusters)} groups"
+    groups = in_groups(card.n, card.clusters, card.largest_cluster)
     facts = [
         ("Base model", plain(str(base))),
         ("Trained on", f"{grouped(ledger.fates.get('trained', 0))} demonstrations" if ledger else "not recorded"),
@@ -172,7 +180,7 @@ def _facts(
 
 def _numbers(card: Scorecard) -> list[dict[str, Any]]:
     """The few numbers to remember, each with its interval and what it says."""
-    tuned = next((s.scores.get(card.headline) for s in card.systems if s.system == "tuned"), None)
+    tuned = card.scores_of("tuned").get(card.headline)
     name = metric_name(card.headline)
     found = [
         (f"{name} of the clone", tuned, "points", False, "agreement with the expert, 0 to 100"),
@@ -250,7 +258,7 @@ def _gains(card: Scorecard) -> list[dict[str, Any]]:
         {
             "name": system_name(gain.floor),
             "text": figure(gain.estimate, signed=True),
-            "visible": "none" if gain.smallest_visible is None else f"{gain.smallest_visible:.1f}",
+            "visible": visible_points(gain.smallest_visible),
             "p": chance(gain.p_value),
             "counts": gain.floor == card.gain.floor,
         }
@@ -313,7 +321,7 @@ def _ledger_view(ledger: Ledger | None) -> dict[str, Any] | None:
         "total": grouped(total),
         "read": grouped(ledger.rows),
         "unrolled": grouped(ledger.unrolled) if ledger.unrolled else "",
-        "pictures": ledger_pictures(ledger),
+        "picture": ledger_picture(ledger),
         "tokens": bool(ledger.tokens),
     }
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from sft.metrics.estimate import Estimate
+from sft.metrics.estimate import figure
 from sft.metrics.text import _HIDDEN, plain
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "fenced",
     "figure",
     "grouped",
+    "in_groups",
     "marked",
     "said",
     "shown",
@@ -38,27 +39,6 @@ _ALIKE = 0.3
 _LONGEST_MARKED = 3000
 #: A number with its unit and its interval, which no line of the page should tear apart.
 _FIGURE = re.compile(r"(?:\bp [=<] )?[+\u2212-]?\d[\d.]*(?: %)?(?: \[[^][]{1,40}\])?")
-
-
-def figure(estimate: Estimate | None, style: str = "points", *, signed: bool = False) -> str:
-    """``47.3 [45.1, 49.5]``; in per cent for a ``share``; the value alone where there is no interval."""
-    if estimate is None:
-        return "not measured"
-    scale, digits, unit = {
-        "points": (1, 1, ""),
-        "share": (100, 1, " %"),
-        "ratio": (1, 2, ""),
-        "bits": (1, 3, ""),
-    }[style]
-    sign = "+" if signed else ""
-
-    def number(value: float) -> str:
-        shown = f"{scale * value:{sign}.{digits}f}"
-        return re.sub(r"^[+-](0(\.0+)?)$", r"\1", shown).replace("-", "\N{MINUS SIGN}")
-
-    if estimate.low is None or estimate.high is None:
-        return number(estimate.value) + unit
-    return f"{number(estimate.value)}{unit} [{number(estimate.low)}, {number(estimate.high)}]"
 
 
 def differences(expert: str, written: str) -> list[tuple[str, str]] | None:
@@ -86,6 +66,14 @@ def differences(expert: str, written: str) -> list[tuple[str, str]] | None:
 def grouped(number: int) -> str:
     """``12 345``: thousands apart by a narrow space."""
     return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def in_groups(prompts: int, clusters: int, largest: int = 0) -> str:
+    """ " in 6 groups, the largest of 20", to follow a number of prompts; "" where each is on its own."""
+    if clusters in (0, prompts):
+        return ""
+    most = f", the largest of {grouped(largest)}" if largest else ""
+    return f" in {grouped(clusters)} group{'' if clusters == 1 else 's'}{most}"
 
 
 def chance(p_value: float, *, sign: bool = False) -> str:

@@ -258,6 +258,17 @@ class Run:
         """Every look at a held-out split so far, oldest first."""
         return tuple(self.manifest.get("looks", ()))
 
+    def times_looked(self, split: str) -> int:
+        """How often ``split`` was looked at so far."""
+        return sum(isinstance(look, dict) and look.get("split") == split for look in self.looks)
+
+    @property
+    def resolved_recipe(self) -> dict[str, Any]:
+        """Every value of the recipe the run was made by; empty where it has none."""
+        recipe = self.manifest.get("recipe")
+        resolved = recipe.get("resolved") if isinstance(recipe, dict) else None
+        return resolved if isinstance(resolved, dict) else {}
+
     def look(self, split: str, purpose: str) -> None:
         """Record that ``split`` was looked at: choosing anything on the test split voids its intervals."""
         with self._writing():

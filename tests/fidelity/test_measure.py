@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from known_scorecards import judged, planted
 from twenty_prompts import (
     ASKED,
     BASE,
@@ -236,16 +237,16 @@ def test_guardrails_turn_red_above_their_limit() -> None:
     empty = {item.id: Completion(item.id, "  ", True) for item in ASKED[:2]}
     card = measured({**PERFECT, **empty})
     assert {g.name for g in card.guardrails if g.red} == {"empty"}
-    assert any(reason.startswith("empty: 2.5%, the limit is 1%") for reason in card.verdict.reasons)
+    assert any(reason.startswith("empty: 2.5 % [") for reason in card.verdict.reasons)
     assert card.verdict.rung == IMITATES and "mute" in card.verdict.next_step
 
 
-def test_further_guardrails_can_be_appended() -> None:
+def test_a_guardrail_that_is_not_ours_caps_the_verdict_too() -> None:
+    """As one of a later version may, or of somebody's own: its meaning says what to do."""
     value = intervals.wilson(3, 20)
     extra = Guardrail("swearing", value, 0.01, True, "completions that the expert would not sign; clean the data")
-    card = measured(PERFECT, guardrails=[extra])
-    assert card.guardrails[-1] == extra
-    assert card.verdict.rung == IMITATES and card.verdict.next_step == extra.meaning
+    verdict = judged(planted(guardrails=(extra,)))
+    assert verdict.rung == IMITATES and verdict.next_step == extra.meaning
 
 
 def test_bits_per_byte_by_hand() -> None:

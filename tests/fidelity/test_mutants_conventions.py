@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from known_evidence import ALL, closure, known
+from known_scorecards import ALL, closure, judged, known, planted
 from twenty_prompts import ASKED, LIKELIER, PERFECT, SHORTCUTS, scorecard_of, several
 
 from sft.errors import UserError
@@ -14,7 +14,6 @@ from sft.fidelity.conventions import bar_points, percent, span
 from sft.fidelity.measure import measure
 from sft.fidelity.observations import Observations
 from sft.fidelity.scorecard import RUNGS
-from sft.fidelity.verdict import judge
 from sft.metrics.estimate import Estimate
 from sft.runs.records import Completion
 
@@ -44,20 +43,20 @@ def test_a_bar_for_a_metric_that_does_not_exist_names_those_that_do() -> None:
         bar_points({"chrf": 50, "bleurt": 50})
 
 
-@pytest.mark.parametrize("imitation, p_value", [(None, 0.0001), (ALL.imitation, None), (None, None)])
+@pytest.mark.parametrize("imitation, p_value", [(None, 0.0001), (ALL.imitation_gain, None), (None, None)])
 def test_what_was_measured_in_part_is_not_shown(imitation: Estimate | None, p_value: float | None) -> None:
-    assert judge(replace(ALL, imitation=imitation, imitation_p=p_value)).rung == NOTHING
+    assert judged(planted(imitation_gain=imitation), imitation_p=p_value).rung == NOTHING
 
 
 def test_five_per_cent_is_the_level_itself() -> None:
     for p_value, rung in ((0.05, CLONED), (0.0501, NOTHING)):
-        assert judge(replace(ALL, imitation_p=p_value)).rung == rung
+        assert judged(ALL, imitation_p=p_value).rung == rung
 
 
 def test_several_experts_means_more_than_half_of_the_prompts() -> None:
-    bar = {"chrf": (ALL.tuned["chrf"], 40.0)}
+    bar = {"chrf": 40.0}
     for prompts, rung in ((110, MEETS), (150, MEETS), (151, LEARNED)):
-        assert judge(replace(ALL, closure=closure("undecided", n=prompts), bar=bar)).rung == rung
+        assert judged(planted(closure=closure("undecided", n=prompts), bar=bar)).rung == rung
 
 
 def test_how_a_figure_is_written() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import factories
 import pytest
 from twenty_prompts import ASKED, LIKELIER, PERFECT, SHORTCUTS, TRAIN, measured
@@ -49,7 +51,7 @@ def test_every_section_is_what_its_probe_finds_in_the_same_observations() -> Non
     rows = [factories.demonstration(number) for number in range(240)]
     asked, train = factories.answered_twice(held_out(rows[:110]), 0), rows[110:]
     seen = factories.observations(asked, train, factories.written(asked, train, 0), 0)
-    card = measure(seen, profile="full", signature={"decoding": "greedy"}, seed=3)
+    card = measure(replace(seen, profile="full", signature={"decoding": "greedy"}, seed=3))
     systems, clusters = seen.completions, {item.id: item.cluster for item in asked}
     figures, signatures = corpus.corpus(asked, {s: systems[s] for s in ("tuned", "B0", "B3")}, seed=3)
     assert card.absent == {} and card.corpus == figures
@@ -92,7 +94,7 @@ def test_what_was_not_observed_is_absent_with_a_reason_and_nothing_stands_in_for
     assert {part.saved for part in unmeasured.strata} == {None}
 
 
-def test_what_a_measurement_is_asked_for_is_asked_by_name() -> None:
+def test_what_was_observed_and_asked_for_is_said_by_name() -> None:
     """A bar that slips into the place of a signature would be written down, and judge nothing."""
     with pytest.raises(TypeError, match="positional"):
-        measure(Observations(ASKED, {"tuned": PERFECT, **SHORTCUTS}), {"chrf": 50})  # type: ignore[misc]
+        Observations(ASKED, {"tuned": PERFECT, **SHORTCUTS}, {}, {"chrf": 50})  # type: ignore[misc]

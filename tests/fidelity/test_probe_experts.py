@@ -91,8 +91,10 @@ def test_no_distance_to_close_leaves_the_share_unknown_and_the_surplus_known() -
 
 
 def test_one_cluster_or_one_expert_is_absent() -> None:
-    with pytest.raises(Absent, match="two experts"):
+    with pytest.raises(Absent, match="one expert each"):
         experts.closure(EXPERT, FLOOR, {}, CLUSTERS, floor_name="R")
+    with pytest.raises(Absent, match="two experts"):
+        experts.closure(EXPERT, FLOOR, {"another prompt": 1.0}, CLUSTERS, floor_name="R")
     with pytest.raises(Absent, match="one cluster"):
         experts.closure(EXPERT, FLOOR, EXPERT, {"q0": "a", "q1": "a"}, floor_name="R")
 

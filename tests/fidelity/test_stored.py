@@ -63,11 +63,11 @@ def test_the_scorecard_is_that_of_the_observations(run: Run) -> None:
             train=TRAIN,
             own_path={item.id: own_path(item) for item in ASKED},
             contaminated=frozenset(),
-        ),
-        bar={"chrf": 50},
-        signature={"decoding": "greedy"},
-        looks=1,
-        seed=3,
+            bar={"chrf": 50},
+            signature={"decoding": "greedy"},
+            looks=1,
+            seed=3,
+        )
     )
     assert card == direct and card.looks == 1 and card.bar == {"chrf": 50}
     first = run.scorecard_path.read_bytes()

@@ -6,19 +6,18 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from known_evidence import ALL, closure, known
+from known_scorecards import ALL, TUNED, closure, judged, known, planted
 
 from sft.fidelity.advice import next_step
-from sft.fidelity.conventions import FLOORS, Evidence
-from sft.fidelity.scorecard import RUNGS, Gaps, Guardrail, Stratum
-from sft.fidelity.verdict import judge
+from sft.fidelity.conventions import FLOORS
+from sft.fidelity.scorecard import RUNGS, Gaps, Guardrail, Scorecard, Stratum
 from sft.metrics.estimate import Estimate
 
 NOTHING, IMITATES, LEARNED, MEETS, CLONED = RUNGS
 
 
 def test_everything_shown_is_cloned() -> None:
-    verdict = judge(ALL)
+    verdict = judged(ALL)
     assert verdict.rung == CLONED and verdict.reasons == () and verdict.shortfall == ""
     assert "93 % [85, 101] is closed" in verdict.sentence and "AUC 0.53 [0.49, 0.57]" in verdict.sentence
     assert verdict.sentence.endswith("Whether what it says is true is no part of this verdict.")
@@ -34,12 +33,12 @@ def test_everything_shown_is_cloned() -> None:
         ({"impostor": ALL.impostor | {"sampled": known(0.57, 0.53, 0.61)}}, "the upper bound must be below 0.60"),
         ({"impostor": {"sampled": ALL.impostor["sampled"]}}, "one expert from another was not measured"),
         ({"impostor": ALL.impostor | {"experts": known(0.57, 0.52, 0.62)}}, "its word is no proof"),
-        ({"tuned": dict(ALL.tuned) | {"stop_rate": known(0.97, 0.949, 0.99)}}, "the lower bound must reach 95%"),
-        ({"tuned": dict(ALL.tuned) | {"length_ratio": known(0.93, 0.89, 0.97)}}, "must lie within 0.9 and 1.1"),
+        ({"tuned": TUNED | {"stop_rate": known(0.97, 0.949, 0.99)}}, "the lower bound must reach 95%"),
+        ({"tuned": TUNED | {"length_ratio": known(0.93, 0.89, 0.97)}}, "must lie within 0.9 and 1.1"),
     ],
 )
 def test_each_part_of_cloned_is_needed(change: dict[str, Any], reason: str) -> None:
-    verdict = judge(replace(ALL, **change))
+    verdict = judged(planted(**change))
     assert verdict.rung == LEARNED
     (said,) = verdict.reasons
     assert reason in said
@@ -47,52 +46,52 @@ def test_each_part_of_cloned_is_needed(change: dict[str, Any], reason: str) -> N
 
 def test_not_cloned_is_said_beside_any_rung() -> None:
     """As in a first dry run: learned from the demonstrations, and not cloned; ROUGE-L would have declared victory."""
-    for evidence, rung in (
-        (replace(ALL, closure=closure("not cloned")), LEARNED),
-        (replace(ALL, closure=closure("not cloned"), imitation=known(0.0, -0.1, 0.1)), NOTHING),
+    for card, rung in (
+        (planted(closure=closure("not cloned")), LEARNED),
+        (planted(closure=closure("not cloned"), imitation_gain=known(0.0, -0.1, 0.1)), NOTHING),
     ):
-        verdict = judge(evidence)
+        verdict = judged(card)
         assert verdict.rung == rung
         assert "falls 2.1 [1.2, 3.0] points short of 80% of the way" in verdict.shortfall
         assert "47 % [25, 69] of the distance is closed" in verdict.shortfall
     unbounded = replace(closure("not cloned"), share=Estimate(0.5, None, None, 0.95, "no bounded interval", 300))
-    assert "no bounded interval" in judge(replace(ALL, closure=unbounded)).shortfall
+    assert "no bounded interval" in judged(planted(closure=unbounded)).shortfall
 
 
 def test_a_bar_is_for_one_expert_a_prompt() -> None:
-    bar = {"chrf": (ALL.tuned["chrf"], 40.0)}
-    assert judge(replace(ALL, closure=None, bar=bar)).rung == MEETS
-    assert judge(replace(ALL, closure=None, bar={"chrf": (ALL.tuned["chrf"], 42.5)})).rung == LEARNED
+    bar = {"chrf": 40.0}
+    assert judged(planted(closure=None, bar=bar)).rung == MEETS
+    assert judged(planted(closure=None, bar={"chrf": 42.5})).rung == LEARNED
     # A few prompts with two experts do not make it a set with several.
-    assert judge(replace(ALL, closure=closure("cloned", n=100), bar=bar)).rung == MEETS
-    several = judge(replace(ALL, closure=closure("undecided"), bar=bar))
+    assert judged(planted(closure=closure("cloned", n=100), bar=bar)).rung == MEETS
+    several = judged(planted(closure=closure("undecided"), bar=bar))
     assert several.rung == LEARNED and "your bar was not applied" in several.reasons[-1]
 
 
 @pytest.mark.parametrize("floor", FLOORS)
 def test_every_floor_must_be_measured_and_beaten(floor: str) -> None:
     fewer = tuple(gain for gain in ALL.gains if gain.floor != floor)
-    assert judge(replace(ALL, gains=fewer)).rung == (NOTHING if floor == "B0" else IMITATES)
+    assert judged(planted(gains=fewer)).rung == (NOTHING if floor == "B0" else IMITATES)
     level = tuple(replace(g, estimate=known(0.1, -1, 1)) if g.floor == floor else g for g in ALL.gains)
-    assert judge(replace(ALL, gains=level)).rung == (NOTHING if floor == "B0" else IMITATES)
+    assert judged(planted(gains=level)).rung == (NOTHING if floor == "B0" else IMITATES)
 
 
 def test_a_red_guardrail_caps_and_says_so() -> None:
     red = Guardrail("contamination", known(0.04, 0.02, 0.07), 0.01, True, "near-duplicates left in training")
-    verdict = judge(replace(ALL, guardrails=(red,)))
+    verdict = judged(planted(guardrails=(red,)))
     assert verdict.rung == IMITATES and "red guardrail" in verdict.sentence
-    assert "contamination: 4.0%, the limit is 1%" in verdict.reasons[0]
+    assert "contamination: 4.0 % [2.0, 7.0], the limit is 1 %" in verdict.reasons[0]
     assert verdict.next_step.startswith("fix the data")
 
 
 def test_a_verdict_needs_a_floor() -> None:
     with pytest.raises(ValueError, match="at least one floor"):
-        judge(replace(ALL, gains=()))
+        judged(planted(gains=()))
 
 
 # -- the one thing to do next -----------------------------------------------------------------------------------
 
-UNDECIDED = replace(ALL, closure=closure("undecided"))
+UNDECIDED = planted(closure=closure("undecided"))
 STOPPING = Guardrail("not stopping", known(0.2, 0.1, 0.3), 0.05, True, "cut at the limit")
 FLAGGED = Gaps(100, 60, known(0.6, 0.5, 0.7), known(0.1, 0, 0.2), ())
 WEAK = Stratum("distance to training", "farthest third", 100, known(30, 28, 32), None, None)
@@ -103,32 +102,33 @@ TOLD = {"sampled": known(0.69, 0.63, 0.75), "experts": known(0.51, 0.44, 0.58)}
 
 
 @pytest.mark.parametrize(
-    "evidence, rung, begins",
+    "card, curve, rung, begins",
     [
-        (replace(ALL, guardrails=(STOPPING,)), IMITATES, "check with `sft preview` that the stop token"),
-        (replace(ALL, guardrails=(STOPPING,), curve="falling"), IMITATES, "train longer: the validation loss"),
-        (replace(ALL, imitation=None, imitation_p=None), NOTHING, "score the expert's completions"),
-        (replace(UNDECIDED, curve="falling"), LEARNED, "train longer"),
-        (replace(UNDECIDED, gaps=FLAGGED), LEARNED, "look at the training completions that reading the prompt"),
-        (replace(UNDECIDED, curve="rose"), LEARNED, "gather more demonstrations rather than more steps"),
+        (planted(guardrails=(STOPPING,)), "", IMITATES, "check with `sft preview` that the stop token"),
+        (planted(guardrails=(STOPPING,)), "falling", IMITATES, "train longer: the validation loss"),
+        (planted(imitation_gain=None), "", NOTHING, "score the expert's completions"),
+        (UNDECIDED, "falling", LEARNED, "train longer"),
+        (replace(UNDECIDED, gaps=FLAGGED), "", LEARNED, "look at the training completions that reading the prompt"),
+        (UNDECIDED, "rose", LEARNED, "gather more demonstrations rather than more steps"),
         (
             replace(UNDECIDED, strata=(WEAK,)),
+            "",
             LEARNED,
             "gather more demonstrations, for a start of the kind",
         ),
-        (replace(ALL, closure=replace(closure("undecided"), share=UNBOUNDED)), LEARNED, "settle on one expert"),
-        (replace(ALL, closure=closure("cloned", n=240)), LEARNED, "hold out more prompts that two experts answered"),
-        (replace(ALL, impostor={}), LEARNED, "draw samples of the clone"),
-        (replace(ALL, impostor=TOLD), LEARNED, "look at what gives it away, then gather more"),
-        (replace(ALL, impostor=TOLD, curve="falling"), LEARNED, "look at what gives it away, then train longer"),
-        (replace(ALL, tuned=dict(ALL.tuned) | {"stop_rate": known(0.9, 0.8, 0.94)}), LEARNED, "mend its stops"),
-        (replace(ALL, tuned=dict(ALL.tuned) | {"length_ratio": known(1.3, 1.2, 1.4)}), LEARNED, "mend its length"),
-        (replace(ALL, impostor=ALL.impostor | {"experts": known(0.6, 0.55, 0.65)}), LEARNED, "settle on one expert"),
-        (replace(ALL, closure=None), LEARNED, "have a second expert answer"),
+        (planted(closure=replace(closure("undecided"), share=UNBOUNDED)), "", LEARNED, "settle on one expert"),
+        (planted(closure=closure("cloned", n=240)), "", LEARNED, "hold out more prompts that two experts answered"),
+        (planted(impostor={}), "", LEARNED, "draw samples of the clone"),
+        (planted(impostor=TOLD), "", LEARNED, "look at what gives it away, then gather more"),
+        (planted(impostor=TOLD), "falling", LEARNED, "look at what gives it away, then train longer"),
+        (planted(tuned=TUNED | {"stop_rate": known(0.9, 0.8, 0.94)}), "", LEARNED, "mend its stops"),
+        (planted(tuned=TUNED | {"length_ratio": known(1.3, 1.2, 1.4)}), "", LEARNED, "mend its length"),
+        (planted(impostor=ALL.impostor | {"experts": known(0.6, 0.55, 0.65)}), "", LEARNED, "settle on one expert"),
+        (planted(closure=None), "", LEARNED, "have a second expert answer"),
     ],
 )
-def test_the_next_step_fits_what_is_wrong(evidence: Evidence, rung: str, begins: str) -> None:
-    step = next_step(rung, evidence)
+def test_the_next_step_fits_what_is_wrong(card: Scorecard, curve: str, rung: str, begins: str) -> None:
+    step = next_step(rung, card, curve)
     assert step.startswith(begins) and not step.endswith(".")
 
 
@@ -141,8 +141,8 @@ def test_a_stratum_that_is_not_clearly_weaker_is_not_blamed() -> None:
     "change",
     [
         {"impostor": ALL.impostor | {"sampled": known(0.52, 0.42, 0.62)}},
-        {"tuned": dict(ALL.tuned) | {"stop_rate": known(0.98, 0.94, 1.0)}},
-        {"tuned": dict(ALL.tuned) | {"length_ratio": known(1.02, 0.88, 1.16)}},
+        {"tuned": TUNED | {"stop_rate": known(0.98, 0.94, 1.0)}},
+        {"tuned": TUNED | {"length_ratio": known(1.02, 0.88, 1.16)}},
         {"impostor": ALL.impostor | {"experts": known(0.4, 0.35, 0.45)}},
         {"closure": replace(closure("undecided"), share=known(0.9, 0.6, 1.2))},
     ],
@@ -151,7 +151,7 @@ def test_a_stratum_that_is_not_clearly_weaker_is_not_blamed() -> None:
 def test_intervals_that_are_only_wide_accuse_the_clone_of_nothing(change: dict[str, Any]) -> None:
     """A perfect clone's AUC stays below 0.60 in 45 % of runs at 100 prompts and in 90 % at 300. In the others it was
     told that a classifier tells it from the experts; and where the control was at fault, to mend length and stops."""
-    verdict = judge(replace(ALL, **change))
+    verdict = judged(planted(**change))
     assert verdict.rung == LEARNED and verdict.reasons
     assert verdict.next_step.startswith("hold out more prompts")
     assert not any(reason.startswith("a classifier tells the clone") for reason in verdict.reasons)

@@ -182,7 +182,7 @@ def observed(n: int, seed: int, writer: Writer, boast: float = 0.0) -> Observati
 
 @cache
 def card(n: int, seed: int, writer: Writer) -> Scorecard:
-    return measure(observed(n, seed, writer), seed=seed)
+    return measure(replace(observed(n, seed, writer), seed=seed))
 
 
 def sentences(found: Scorecard) -> str:

@@ -305,16 +305,12 @@ def _measured(prompts: int, seed: int) -> tuple[list[Demonstration], dict[str, d
     training = demonstrations[prompts:]
     systems = written(items, training, seed)
     rows = score_rows(items, systems)
-    card = measure(
-        observations(items, training, systems, seed),
-        rows=rows,
-        profile="full",
-        looks=1,
-        signature={
-            "template_hash": "5f2c9a77d1c04be8",
-            "decoding": {"strategy": "greedy", "max_new_tokens": 64, "batch_size": 16},
-        },
-    )
+    signature = {
+        "template_hash": "5f2c9a77d1c04be8",
+        "decoding": {"strategy": "greedy", "max_new_tokens": 64, "batch_size": 16},
+    }
+    observed = observations(items, training, systems, seed)
+    card = measure(replace(observed, profile="full", looks=1, signature=signature), rows)
     return demonstrations, systems, json.dumps(rows), json.dumps(everything(card).to_dict())
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from sft.demonstrations.demonstration import Demonstration, HeldOut, Message, he
 from sft.fidelity import floors
 from sft.fidelity.measure import measure
 from sft.fidelity.observations import Observations
-from sft.fidelity.probes.table import score_rows
+from sft.fidelity.probes.table import Row, score_rows
 from sft.fidelity.scorecard import Scorecard
 from sft.runs.records import Completion, TokenScores
 
@@ -90,18 +91,24 @@ LIKELIER: Scored = {**BASE, "tuned": {item.id: tokens(item, 0.5, 1, 3) for item 
 PERFECT = written(lambda item: item.references[0])
 
 
-def scorecard_of(asked: list[HeldOut], completions: Written, scores: Scored | None = None, **more: object) -> Scorecard:
-    return measure(Observations(asked, completions, scores or {}), **more)  # type: ignore[arg-type]
+def scorecard_of(
+    asked: list[HeldOut],
+    completions: Written,
+    scores: Scored | None = None,
+    rows: Sequence[Row] | None = None,
+    **more: Any,
+) -> Scorecard:
+    return measure(Observations(asked, completions, scores or {}, **more), rows)
 
 
 SHORTCUT_ROWS = score_rows(ASKED, SHORTCUTS)
 
 
-def measured(tuned: dict[str, Completion], scores: Scored = LIKELIER, **more: object) -> Scorecard:
+def measured(tuned: dict[str, Completion], scores: Scored = LIKELIER, **more: Any) -> Scorecard:
     """The scorecard of a planted clone; what the shortcuts score is worked out once."""
     rows = [*SHORTCUT_ROWS, *score_rows(ASKED, {"tuned": tuned})]
     systems = {"tuned": tuned, **SHORTCUTS}
-    return scorecard_of(ASKED, systems, scores, rows=rows, **more)  # type: ignore[arg-type]
+    return scorecard_of(ASKED, systems, scores, rows=rows, **more)
 
 
 def near_miss(item: HeldOut) -> str:

@@ -154,9 +154,11 @@ def underachieving(
 
     A completion is right if it is right for any reference. Prompts in whose references a pattern finds no answer are
     not judged. ``difference`` is clone minus base, paired, as a share; the better of B0 and B3 is better on the
-    prompts that both and the clone have. Raises ``Absent`` without a clone or a base, and ``UserError`` for a checker
-    that cannot be loaded, finds no answer in any reference, fails, or answers anything but True or False.
+    prompts that both and the clone have. Raises ``Absent`` without a checker, a clone or a base, and ``UserError``
+    for a checker that cannot be loaded, finds no answer in any reference, fails, or answers anything but True or False.
     """
+    if not spec:
+        raise Absent("no checker says which answers are right (--checker)")
     checker = load(spec)
     items = list(held_out)
     if isinstance(checker, _Answers):

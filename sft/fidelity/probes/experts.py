@@ -42,8 +42,10 @@ def closure(
     Scores in points, by held-out id. Decided on the surplus u_i = tuned - margin * expert - (1 - margin) * floor,
     which is linear, so that no quotient has to be trusted: "cloned" where its interval and the one-sided sign-flip
     test put it above 0, "not cloned" where the interval lies below. The share itself is for the reader (Fieller 1954).
-    Raises ``Absent`` with fewer than two clusters of such prompts.
+    Raises ``Absent`` without another expert, and with fewer than two clusters of such prompts.
     """
+    if not expert:
+        raise Absent("the held-out prompts have one expert each, so how close another would come is unknown")
     ids = [key for key in clusters if key in tuned and key in floor and key in expert]
     if not ids:
         raise Absent("no held-out prompt was answered by two experts")

@@ -13,7 +13,16 @@ from sft.metrics.estimate import Estimate
 from sft.metrics.intervals import estimates
 from sft.runs.records import TokenScores
 
-__all__ = ["IMITATION_FLOORS", "Clusters", "Scores", "action", "bits", "bits_per_byte", "imitation", "known"]
+__all__ = [
+    "IMITATION_FLOORS",
+    "Clusters",
+    "Scores",
+    "action",
+    "bits_by_id",
+    "bits_per_byte",
+    "imitation",
+    "known",
+]
 
 #: Systems whose log loss the clone's is compared with.
 IMITATION_FLOORS = ("B0", "B3")
@@ -30,6 +39,11 @@ def known(clusters: Clusters, scores: Mapping[str, TokenScores]) -> list[TokenSc
 def bits(scores: Sequence[TokenScores], *, stop: bool = True) -> NDArray[np.float64]:
     """Bits per completion, shape (n,), with or without the stop token at its end."""
     return np.array([math.fsum(s.nats if stop else s.nats[:-1]) for s in scores]) / math.log(2)
+
+
+def bits_by_id(scores: Mapping[str, TokenScores]) -> dict[str, float]:
+    """Held-out id -> bits of the expert's completion, stop token included."""
+    return dict(zip(scores, bits(list(scores.values())).tolist(), strict=True))
 
 
 def bits_per_byte(clusters: Clusters, scores: Mapping[str, TokenScores]) -> dict[str, Estimate]:

@@ -19,7 +19,7 @@ from sft.publishing.places import known_places
 from sft.reports.names import RUNG_MEANINGS, metric_name
 from sft.reports.report import warnings_of
 from sft.reports.sections import body
-from sft.reports.text import cell, coded_cell, fenced, grouped
+from sft.reports.text import cell, coded_cell, fenced, grouped, in_groups
 from sft.runs.places import shortened
 from sft.runs.run import Run
 
@@ -76,7 +76,7 @@ def card_of(
         "near": recipe.split.near_duplicates,
         "tables": figures.tables(card),
         "picture": figures.picture(card),
-        "groups": "" if card.clusters in (0, card.n) else f" in {grouped(card.clusters)} groups",
+        "groups": in_groups(card.n, card.clusters, card.largest_cluster),
         "commands": facts.command(run),
         "template": _template(folder),
         "worst": [_example(one) for one in card.examples if one.kind == "worst"][:3],

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sft.fidelity.conventions import GUARDRAIL_LIMITS
+from sft.fidelity.conventions import visible_points
+from sft.fidelity.guardrails import written
 from sft.fidelity.scorecard import Scorecard
 from sft.metrics.estimate import Estimate
 from sft.reports.names import METRIC_NAMES, metric_name, system_name
@@ -45,8 +46,7 @@ def tables(card: Scorecard) -> tuple[Table, ...]:
 
 def _of(card: Scorecard, system: str) -> dict[str, Estimate]:
     """Every figure of one system, by metric."""
-    written = next((s.scores for s in card.systems if s.system == system), {})
-    return {**written, **card.bits_per_byte.get(system, {}), **card.action.get(system, {})}
+    return {**card.scores_of(system), **card.bits_per_byte.get(system, {}), **card.action.get(system, {})}
 
 
 def _shown(found: Mapping[str, Estimate], metric: str) -> str:
@@ -82,7 +82,7 @@ def _lead(card: Scorecard) -> Table:
             system_name(gain.floor) + (" (the one that counts)" if gain.floor == card.gain.floor else ""),
             figure(gain.estimate, signed=True),
             chance(gain.p_value),
-            "none" if gain.smallest_visible is None else f"{gain.smallest_visible:.1f}",
+            visible_points(gain.smallest_visible),
         )
         for gain in sorted(card.gains, key=lambda gain: gain.estimate.value)
     )
@@ -100,11 +100,8 @@ def _lead(card: Scorecard) -> Table:
 def _guardrails(card: Scorecard) -> Table:
     rows = []
     for rail in card.guardrails:
-        copies = rail.name == "verbatim copies"
-        share = copies or rail.name in GUARDRAIL_LIMITS
-        limit = f"{100 * rail.limit:.3g} %" if share else f"{rail.limit:g}"
         state = "over the limit" if rail.red else "within the limit"
-        rows.append((f"{rail.name}: {rail.meaning}", figure(rail.value, "share" if share else "bits"), limit, state))
+        rows.append((f"{rail.name}: {rail.meaning}", *written(rail), state))
     return Table("Guardrails", ("guardrail", "measured", "limit", "state"), tuple(rows))
 
 

@@ -27,7 +27,7 @@ from sft.reports.sections import (
     systems,
     training,
 )
-from sft.reports.sections.parts import WIDTHS, Chapter, Grid, Part, Row, Sample, claimed
+from sft.reports.sections.parts import Chapter, Grid, Part, Row, Sample, claimed
 from sft.runs.run import Run
 
 __all__ = ["DRAWN", "Body", "Chapter", "Grid", "Part", "Row", "Sample", "body", "pictures"]
@@ -128,12 +128,8 @@ def _costs_chapter(card: Scorecard) -> Chapter:
 DRAWN = (systems, strata, experts, paths, calibration, impostors, manner, gaps, checkers, memorisation, forgetting)
 
 
-def pictures(run: Run, card: Scorecard, log: Sequence[Mapping[str, Any]]) -> dict[str, list[Markup]]:
-    """Picture -> drawn at each of WIDTHS; a picture with nothing to show is left out."""
-    drawn: dict[str, list[Markup]] = {}
-    for width in WIDTHS:
-        found = [pair for section in DRAWN for pair in section.pictures(card, width)]
-        found += [*training.losses_picture(log, width), *manner.lengths_picture(run, card, width)]
-        for name, svg in found:
-            drawn.setdefault(name, []).append(Markup(svg))
-    return drawn
+def pictures(run: Run, card: Scorecard, log: Sequence[Mapping[str, Any]]) -> dict[str, Markup]:
+    """Name -> picture; a picture with nothing to show is left out."""
+    found = [pair for section in DRAWN for pair in section.pictures(card)]
+    found += [*training.losses_picture(log), *manner.lengths_picture(run, card)]
+    return {name: Markup(drawn) for name, drawn in found}

@@ -119,13 +119,13 @@ def _off(part: Calibration) -> str:
     return f"{means}, which is no clear difference ({figure(gap, signed=True)} percentage points)"
 
 
-def pictures(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
+def pictures(card: Scorecard) -> Iterator[tuple[str, str]]:
     """Each picture that ``card`` has the figures for, by name."""
     if card.calibration.keys() & {"tuned", "B0"}:
-        yield "calibration", _calibration(card, width)
+        yield "calibration", _calibration(card)
 
 
-def _calibration(card: Scorecard, width: int) -> str:
+def _calibration(card: Scorecard) -> str:
     def series(label: str, part: Calibration, kind: str) -> Series:
         return Series(label, [(b.confidence, b.accuracy, b.low, b.high) for b in part.bins], kind)
 
@@ -145,7 +145,6 @@ def _calibration(card: Scorecard, width: int) -> str:
         key="calibration",
         title="Is it right as often as it is sure?",
         description=f"Confidence against accuracy. {said}.",
-        width=width,
         x_axis="how sure it was of its token",
         y_axis="how often the token was the expert's",
         above="more often right than sure",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sft.fidelity.conventions import LEVEL
+from sft.fidelity.conventions import beyond_chance
 from sft.fidelity.scorecard import (
     Scorecard,
     Underachieving,
@@ -72,14 +72,14 @@ def underachieving_sentence(part: Underachieving) -> str:
         f"The clone is right on {rates[0]}, the better base ({base}) on {rates[1]}" if all(rates) else "Answers changed"
     )
     counts = f"it lost {part.lost} that the base model had right and won {part.won} ({chance(part.p_value, sign=True)})"
-    if part.p_value <= LEVEL and part.difference.value < 0:
+    if beyond_chance(part.p_value) and part.difference.value < 0:
         return f"{start}: {counts}, so it is right less often than that base model."
-    if part.p_value <= LEVEL and part.difference.value > 0:
+    if beyond_chance(part.p_value) and part.difference.value > 0:
         return f"{start}: {counts}, so it is right more often than that base model."
     return f"{start}: {counts}, which is not shown to be more than chance."
 
 
-def pictures(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
+def pictures(card: Scorecard) -> Iterator[tuple[str, str]]:
     """Each picture that ``card`` has the figures for, by name."""
     under = card.underachieving
     if under is not None and under.right:
@@ -91,7 +91,6 @@ def pictures(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
                 rows,
                 key="underachieving",
                 title="Who is right how often",
-                width=width,
                 axis="right answers by the checker",
                 unit=" %",
             ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sft.fidelity.conventions import GUARDRAIL_LIMITS
+from sft.fidelity.guardrails import over_limit
 from sft.fidelity.scorecard import (
     Forgetting,
     Scorecard,
@@ -72,12 +73,12 @@ def forgetting_sentence(parts: Sequence[Forgetting]) -> str:
         rise = figure(worst.rise, "share", signed=True)
         return f"{start} it is not shown to be more surprised than the base model ({rise})."
     rise = f"it is surprised by {away(worst.rise, 'share')} more than the base model"
-    if worst.rise.value > limit:
+    if over_limit("forgetting", worst.rise):
         return f"{start} {rise}, over the limit of {rate(limit)}."
     return f"{start} {rise}, within the limit of {rate(limit)}."
 
 
-def pictures(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
+def pictures(card: Scorecard) -> Iterator[tuple[str, str]]:
     """Each picture that ``card`` has the figures for, by name."""
     if card.forgetting:
         limit = GUARDRAIL_LIMITS["forgetting"]
@@ -87,7 +88,6 @@ def pictures(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
                 [dot(part.text, part.rise, "tuned", style="share", signed=True) for part in card.forgetting],
                 key="forgetting",
                 title="How much more surprised it is by plain text than the base model",
-                width=width,
                 axis="rise of bits per byte over the base model's",
                 signed=True,
                 unit=" %",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sft.fidelity.conventions import LEVEL
+from sft.fidelity.conventions import beyond_chance
 from sft.fidelity.scorecard import (
     Memorisation,
     Scorecard,
@@ -77,14 +77,14 @@ def memorisation_sentence(part: Memorisation) -> str:
         0: f"no clear difference ({figure(part.excess, signed=True)})",
     }[side(part.excess)]
     copies = [figure(part.copies.get(name), "share") for name in ("tuned", "expert")]
-    more = "more than the experts'" if part.p_value <= LEVEL else "not shown to be more than the experts'"
+    more = "more than the experts'" if beyond_chance(part.p_value) else "not shown to be more than the experts'"
     return (
         f"{start}: {tail}. {copies[0]} of its completions stand in training word for word, {more} {copies[1]} "
         f"({chance(part.p_value, sign=True)})."
     )
 
 
-def pictures(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
+def pictures(card: Scorecard) -> Iterator[tuple[str, str]]:
     """Each picture that ``card`` has the figures for, by name."""
     repeated = card.memorisation
     if repeated is not None and repeated.longest:
@@ -99,7 +99,6 @@ def pictures(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
                 rows,
                 key="memorisation",
                 title="Longest run of words shared with a training completion",
-                width=width,
                 axis="words in a row, mean over the held-out prompts",
             ),
         )

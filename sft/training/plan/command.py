@@ -20,8 +20,8 @@ from typing import Any
 from sft.demonstrations.selection import gather
 from sft.demonstrations.sources import build_shipped
 from sft.errors import SplitError, UserError
-from sft.recipes import Recipe, base_configs, load
-from sft.recipes.situations import refuse_without_effect
+from sft.recipes import Recipe, load
+from sft.recipes.requirements import refuse_unfit, refuse_without_effect
 from sft.recipes.sources import BaseSource, source_of
 from sft.runs.atomic_files import read_json, write_json
 from sft.runs.run import Run
@@ -92,7 +92,7 @@ def observe(
 
     refuse_without_effect(recipe)
     waited = time.monotonic()
-    base_configs.refuse_unfit(recipe)
+    refuse_unfit(recipe)
     constructing.refuse_what_the_engine_refuses(recipe)
     base = _made_sources(recipe)
     waited = time.monotonic() - waited

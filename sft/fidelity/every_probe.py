@@ -1,0 +1,127 @@
+"""Every probe, given what it needs of the observations: the sections of a scorecard, or why there is nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sft.demonstrations import conflicts
+from sft.demonstrations.conflicts import Conflicts
+from sft.fidelity.observations import Observations
+from sft.fidelity.probes import (
+    Absent,
+    calibration,
+    checkers,
+    corpus,
+    experts,
+    forgetting,
+    gaps,
+    impostors,
+    likelihood,
+    manner,
+    memorisation,
+    paths,
+    strata,
+)
+from sft.fidelity.probes.table import Table
+from sft.fidelity.scorecard import Stratum
+from sft.runs.records import Completion
+
+__all__ = ["Sections", "run_probes"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sections:
+    """``found``: field of the scorecard -> its value; a field that is not there keeps the scorecard's default.
+
+    ``absent``: section -> why its probe found nothing. ``signatures``: how the corpus figures came about.
+    """
+
+    found: dict[str, Any]
+    absent: dict[str, str]
+    signatures: dict[str, str]
+
+
+def run_probes(observed: Observations, table: Table, floor: str, base: str) -> Sections:
+    """Every probe's section. ``floor``: the best one; ``base``: the better base, "" where none was scored."""
+    held_out, completions, seed = observed.held_out, observed.completions, observed.seed
+    clone = completions.get("tuned", {})
+    ours, least, theirs = (table.scores(system) for system in ("tuned", floor, "E"))
+    # E is not one text a prompt, but each expert in turn against the others.
+    written = {system: by_id for system, by_id in completions.items() if by_id and system != "E"}
+    probes: dict[str, Callable[[], Any]] = {
+        "closure": lambda: experts.closure(ours, least, theirs, table.clusters, floor_name=floor, seed=seed),
+        "memorisation": lambda: memorisation.memorisation(held_out, clone, observed.train, seed=seed),
+        "forgetting": lambda: forgetting.forgetting(observed.control),
+        "impostor": lambda: impostors.impostors(held_out, _suspects(observed), seed=seed),
+        "gaps": lambda: gaps.gaps(observed.prompt_values, observed.train, seed=seed),
+        "prefix": lambda: paths.prefix(held_out, observed.forced, completions),
+        "corpus": lambda: _corpus(observed, written),
+        "strata": lambda: _strata(observed, table, floor, base),
+        "conflicts": lambda: _conflicts(observed),
+        "experts": lambda: experts.named(held_out, clone, seed=seed),
+        "manner": lambda: manner.manner(held_out, written, seed=seed),
+        "self_agreement": lambda: manner.self_agreement(held_out, observed.samples, seed=seed),
+        **_calibrations(observed, table.clusters),
+        "underachieving": lambda: checkers.underachieving(held_out, completions, observed.checker, table.clusters),
+    }
+    found: dict[str, Any] = {}
+    absent: dict[str, str] = {}
+    for section, probe in probes.items():
+        try:
+            found[section] = probe()
+        except Absent as reason:
+            absent[section] = str(reason)
+    found["corpus"], signatures = found.get("corpus", ({}, {}))
+    paths_known = [section for section in found if section.startswith(_CALIBRATION)]
+    found["calibration"] = {section.removeprefix(_CALIBRATION): found.pop(section) for section in paths_known}
+    return Sections(found, absent, signatures)
+
+
+def _suspects(observed: Observations) -> dict[str, Mapping[str, Completion]]:
+    """Whose texts the impostor test holds against an expert's."""
+    return {
+        "sampled": observed.samples[0] if observed.samples else {},
+        "greedy": observed.completions.get("tuned", {}),
+        "base": observed.completions.get("B0", {}),
+    }
+
+
+def _corpus(observed: Observations, written: Mapping[str, Mapping[str, Completion]]) -> tuple[Any, dict[str, str]]:
+    if observed.profile != "full":
+        raise Absent("measured by `sft evaluate --full`")
+    policies = {system: by_id for system, by_id in written.items() if system in ("tuned", "B0", "B3")}
+    return corpus.corpus(observed.held_out, policies, seed=observed.seed)
+
+
+def _strata(observed: Observations, table: Table, floor: str, base: str) -> tuple[Stratum, ...]:
+    scores = {system: table.scores(system) for system in ("tuned", floor)}
+    known = observed.token_scores
+    bits = {system: likelihood.bits_by_id(known[system]) for system in ("tuned", base)} if base else None
+    sizes = {key: one.bytes for key, one in known.get("tuned", {}).items()}
+    return strata.strata(observed.held_out, observed.train, scores, floor, bits, sizes, table.clusters)
+
+
+def _conflicts(observed: Observations) -> Conflicts:
+    if not observed.train:
+        raise Absent("the training demonstrations are not known")
+    return conflicts.conflicts(observed.train, observed.conflicts, seed=observed.seed)
+
+
+#: How the sections of the calibration begin: there is one for each path that was walked.
+_CALIBRATION = "calibration of "
+
+
+def _calibrations(observed: Observations, clusters: Mapping[str, str]) -> dict[str, Callable[[], Any]]:
+    """A probe for each policy scored on the expert's path, and one for the clone's own path where it was walked."""
+    probes: dict[str, Callable[[], Any]] = {}
+    for system in ("tuned", "B0"):
+        scores = {key: one for key, one in observed.token_scores.get(system, {}).items() if key in clusters}
+        if scores:
+            probes[_CALIBRATION + system] = lambda scores=scores: calibration.calibration(  # type: ignore[misc]
+                clusters, scores, seed=observed.seed
+            )
+    if observed.own_path:
+        probes[_CALIBRATION + "own"] = lambda: calibration.own(clusters, observed.own_path, seed=observed.seed)
+    return probes
