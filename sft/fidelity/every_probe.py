@@ -13,6 +13,7 @@ from sft.fidelity.probes import (
     Absent,
     calibration,
     checkers,
+    compounding,
     corpus,
     experts,
     forgetting,
@@ -63,6 +64,8 @@ def run_probes(observed: Observations, table: Table, floor: str, base: str) -> S
         "experts": lambda: experts.named(held_out, clone, seed=seed),
         "manner": lambda: manner.manner(held_out, written, seed=seed),
         "self_agreement": lambda: manner.self_agreement(held_out, observed.samples, seed=seed),
+        "compounding": lambda: compounding.compounding(held_out, clone),
+        "own_words": lambda: calibration.own_words(held_out, clone, observed.samples),
         **_calibrations(observed, table.clusters),
         "underachieving": lambda: checkers.underachieving(held_out, completions, observed.checker, table.clusters),
     }

@@ -330,15 +330,16 @@ class Compounding:
     """Whether errors add up along the clone's own text: where its words stop being words that an expert used here.
 
     ``tuned`` and ``expert``: share of the words in the first, middle and last third of a text that stand in the
-    references, the clone's and another expert's, each against the same ones. ``behind``: clone minus expert in each
-    third, paired by prompt. ``rise``: what the last third is behind, less what the first is; below 0, errors add up.
+    references, the clone's and another expert's, each against the same ones. ``kept``: the clone's share over the
+    expert's in each third. ``rise``: what is kept in the last third less what is kept in the first; below 0, errors
+    add up.
     ``short``: share of the clone's texts with less than half the words of the shortest reference.
     ``n`` prompts; ``passed_over`` had too few words to be cut in three.
     """
 
     tuned: tuple[Estimate, Estimate, Estimate]
     expert: tuple[Estimate, Estimate, Estimate]
-    behind: tuple[Estimate, Estimate, Estimate]
+    kept: tuple[Estimate, Estimate, Estimate]
     rise: Estimate
     short: Estimate
     n: int
@@ -424,6 +425,8 @@ class Scorecard:
     self_agreement: dict[str, Estimate] = field(default_factory=dict)
     calibration: dict[str, Calibration] = field(default_factory=dict)
     off_path: Estimate | None = None
+    own_words: OwnWords | None = None
+    compounding: Compounding | None = None
     memorisation: Memorisation | None = None
     forgetting: tuple[Forgetting, ...] = ()
     gaps: Gaps | None = None

@@ -82,7 +82,7 @@ class Schedule:
 
 
 def training_fields() -> Mapping[str, EngineField]:
-    """Fields of the installed ``trl.SFTConfig``, those of ``TrainingArguments`` included; see :func:`class_fields`."""
+    """The fields of the installed ``trl.SFTConfig``, and of ``TrainingArguments`` in it; see :func:`class_fields`."""
     return class_fields("trl", "SFTConfig")
 
 

@@ -68,13 +68,14 @@ def test_no_other_clone_is_accused(kind: str, prompts: int) -> None:
 
 def test_a_constant_fault_is_behind_all_along() -> None:
     found = measured("constant", 100, 0)
-    assert all(each.high is not None and each.high < -0.1 for each in found.behind)
+    assert all(each.high is not None and each.high < 0.9 for each in found.kept)
+    assert found.rise.low is not None and found.rise.high is not None and found.rise.low < 0 < found.rise.high
 
 
 def test_a_text_that_ends_early_is_called_short_and_not_wrong() -> None:
     found = measured("truncated", 100, 0)
     assert found.short.value == 1.0 and measured("perfect", 100, 0).short.value == 0.0
-    assert all(abs(each.value) < 0.15 for each in found.behind)
+    assert all(each.value > 0.9 for each in found.kept)
 
 
 def test_what_cannot_be_measured_is_said() -> None:
@@ -88,10 +89,17 @@ def test_what_cannot_be_measured_is_said() -> None:
 
 
 def test_thirds_are_counted_by_hand() -> None:
-    item = HeldOut("a", (Message("user", "?"),), ("a b c d e f", "a b c d x y"), ("", ""), "a")
-    other = HeldOut("b", (Message("user", "?"),), ("a b c d e f", "a b c d x y"), ("", ""), "b")
-    written = {key: Completion(key, "a b c z z z", True) for key in ("a", "b")}
+    item = HeldOut("a", (Message("user", "?"),), ("a b c d e f", "a b c d e y"), ("", ""), "a")
+    other = HeldOut("b", (Message("user", "?"),), ("a b c d e f", "a b c d e y"), ("", ""), "b")
+    written = {key: Completion(key, "a b c z z e", True) for key in ("a", "b")}
     found = compounding([item, other], written)
-    assert [round(each.value, 6) for each in found.tuned] == [1, 0.5, 0]
-    assert [round(each.value, 6) for each in found.expert] == [1, 1, 0]
+    assert [each.value for each in found.tuned] == [1, 0.5, 0.5]
+    assert [each.value for each in found.expert] == [1, 1, 0.5]
+    assert [each.value for each in found.kept] == [1, 0.5, 1]
     assert found.rise.value == 0 and found.n == 2 and found.passed_over == 0
+
+
+def test_experts_without_a_word_in_common_are_no_measure() -> None:
+    item = HeldOut("a", (Message("user", "?"),), ("a b c d e f", "g h i j k l"), ("", ""), "a")
+    with pytest.raises(Absent, match="no words in common"):
+        compounding([item], {"a": Completion("a", "a b c d e f", True)})

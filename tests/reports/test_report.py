@@ -30,7 +30,18 @@ from sft.runs.run import Run, append_jsonl, write_json, write_jsonl
 
 PROMPTS = 36
 PICTURES = (
-    *("systems", "gains", "strata", "closure", "experts", "survival", "prefix", "calibration", "impostor"),
+    *(
+        "systems",
+        "gains",
+        "strata",
+        "closure",
+        "experts",
+        "survival",
+        "prefix",
+        "compounding",
+        "calibration",
+        "impostor",
+    ),
     *("lengths", "self_agreement", "gaps", "underachieving", "memorisation", "forgetting", "losses", "ledger"),
 )
 

@@ -250,6 +250,7 @@ SECTIONS = {
     "underachieving": None,
     "memorisation": None,
     "forgetting": (),
+    "compounding": None,
 }
 
 
@@ -304,7 +305,7 @@ def test_a_section_that_has_no_place_is_still_said(run: Run) -> None:
 
 
 def test_a_scorecard_from_before_these_measurements_has_a_report(run: Run) -> None:
-    new = [*SECTIONS, "calibration", "off_path", "accumulated", "profile", "looks", "absent"]
+    new = [*SECTIONS, "own_words", "calibration", "off_path", "accumulated", "profile", "looks", "absent"]
     write_json(run.scorecard_path, {name: value for name, value in card(run).items() if name not in new})
     found, markdown = both(run)
     assert found.words.count("Not measured: ") == len(SECTIONS) + 2, "and of calibration both parts"

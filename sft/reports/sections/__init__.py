@@ -15,6 +15,7 @@ from sft.fidelity.scorecard import Scorecard
 from sft.reports.sections import (
     calibration,
     checkers,
+    compounding,
     corpus,
     experts,
     forgetting,
@@ -75,11 +76,12 @@ def _path_chapter(card: Scorecard) -> Chapter:
         "path",
         "How long does it stay on the expert\u2019s path?",
         "A clone writes one token after another, each on top of its own earlier ones. Leaving the path that one expert "
-        "took is no error by itself: another expert leaves it too. Whether errors add up along the clone\u2019s own "
-        "text is not measured here.",
+        "took is no error by itself: another expert leaves it too. Whether errors add up shows in the clone\u2019s own "
+        "text.",
         (
             paths.survival_part(card),
             paths.prefix_part(card),
+            compounding.compounding_part(card),
             calibration.calibration_part(card),
             calibration.own_words_part(card),
         ),
@@ -125,7 +127,20 @@ def _costs_chapter(card: Scorecard) -> Chapter:
 
 
 #: Sections with pictures that a scorecard is enough for.
-DRAWN = (systems, strata, experts, paths, calibration, impostors, manner, gaps, checkers, memorisation, forgetting)
+DRAWN = (
+    systems,
+    strata,
+    experts,
+    paths,
+    compounding,
+    calibration,
+    impostors,
+    manner,
+    gaps,
+    checkers,
+    memorisation,
+    forgetting,
+)
 
 
 def pictures(run: Run, card: Scorecard, log: Sequence[Mapping[str, Any]]) -> dict[str, Markup]:
