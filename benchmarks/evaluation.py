@@ -22,7 +22,8 @@ import transformers
 from sft.demonstrations.stored import load_recipe
 from sft.fidelity.stored import read_held_out
 from sft.policies.generation import complete
-from sft.policies.policy import Policy, policy_of
+from sft.policies.policy import Policy, load_policy, load_renderer
+from sft.recipes.sources import source_of
 from sft.runs.run import Run, read_json, trained_policy
 
 #: Prompts that ``generate`` is given at once.
@@ -83,7 +84,9 @@ def main() -> None:
     given = options.parse_args()
     run = Run.open(given.run)
     recipe = load_recipe(run)
-    policy = policy_of(recipe, trained_policy(run) if given.policy == "clone" else None)
+    base, tuned = source_of(recipe.model), trained_policy(run) if given.policy == "clone" else None
+    renderer = load_renderer(base, recipe.model.template)
+    policy = load_policy(base, renderer, dtype=recipe.model.dtype, tuned=tuned)
     items = read_held_out(run)[: given.prompts]
     ids = policy.renderer.prompt_ids_all([item.prompt for item in items])
     prompts = {item.id: list(row) for item, row in zip(items, ids, strict=True)}

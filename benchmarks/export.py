@@ -29,6 +29,7 @@ from sft.demonstrations.demonstration import Message
 from sft.fidelity.stored import read_held_out
 from sft.policies.policy import Policy, load_policy
 from sft.publishing.export import export_gguf, export_merged
+from sft.recipes.sources import resolve_model
 from sft.runs.run import Run, read_json
 
 
@@ -120,7 +121,7 @@ def main() -> None:
         began = time.perf_counter()
         merged = export_merged(run, scratch / "merged")
         merging = time.perf_counter() - began
-        policy = load_policy(str(merged.folder), dtype="float32")
+        policy = load_policy(resolve_model(str(merged.folder)), dtype="float32")
         prompts = [item.prompt for item in read_held_out(run)[: given.prompts]]
         began = time.perf_counter()
         written = [by_merged(policy, prompt, limit) for prompt in prompts]

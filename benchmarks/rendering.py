@@ -20,6 +20,7 @@ from sft.demonstrations import formats
 from sft.policies import rendering_cache
 from sft.policies.policy import load_renderer
 from sft.policies.templates import prompt_string
+from sft.recipes.sources import resolve_model
 
 
 def timed(what: str, tokens: int, work: Callable[[], Any]) -> float:
@@ -37,7 +38,7 @@ def main() -> None:
     options.add_argument("--rows", type=int, default=100_000)
     chosen = options.parse_args()
     rows = formats.read(chosen.file).demonstrations[: chosen.rows]
-    renderer = load_renderer(chosen.model)
+    renderer = load_renderer(resolve_model(chosen.model))
     renderer.render_all(rows[:1000])
     tokens = sum(len(row) for _, row in renderer.render_all(rows)[0])
     print(f"{len(rows):,} rows, {tokens:,} tokens, {os.cpu_count()} cores")

@@ -47,7 +47,8 @@ def demonstrations(steps: int, order: str) -> tuple[Any, Any, list[Any], list[An
     """(recipe, renderer, training rows in the one random order, validation rows); ``order``: the sampler's."""
     from sft import recipes
     from sft.demonstrations.selection import gather
-    from sft.policies.policy import renderer_of
+    from sft.policies.policy import load_renderer
+    from sft.recipes.sources import source_of
 
     overrides = [
         f"training.learning_rate={LEARNING_RATE}",
@@ -60,7 +61,7 @@ def demonstrations(steps: int, order: str) -> tuple[Any, Any, list[Any], list[An
     ]
     recipe = recipes.resolve("demo", overrides).recipe
     parts = gather(recipe).splits
-    renderer = renderer_of(recipe)
+    renderer = load_renderer(source_of(recipe.model), recipe.model.template)
     rendered = [
         renderer.render_all(part, max_length=recipe.training.max_length, too_long="drop")[0]
         for part in (parts.train, parts.validation)
@@ -101,6 +102,7 @@ def ours(steps: int, order: str) -> tuple[list[float], list[float], float]:
     from peft import PeftModel
 
     from sft.policies.weights import base_weights
+    from sft.recipes.sources import source_of
     from sft.runs.run import Run
     from sft.training import fitting
     from sft.training.trainer import CloningTrainer
@@ -116,10 +118,10 @@ def ours(steps: int, order: str) -> tuple[list[float], list[float], float]:
 
     recipe, renderer, rows, validation = demonstrations(steps, order)
     with tempfile.TemporaryDirectory() as folder, Run.create(folder) as run:
-        fitting.train(recipe, rows, [], renderer=renderer, run=run, trainer_class=Watched)
+        fitting.train(recipe, rows, [], base=source_of(recipe.model), renderer=renderer, run=run, trainer_class=Watched)
         if order == "sequential":
             return times, losses, float("nan")
-        adapted = PeftModel.from_pretrained(base_weights(recipe), run.adapter_path)
+        adapted = PeftModel.from_pretrained(base_weights(recipe, source_of(recipe.model)), run.adapter_path)
     return times, losses, validation_loss(adapted, validation, renderer.pad_token_id)
 
 
@@ -130,6 +132,7 @@ def trl(steps: int, order: str, **settings: Any) -> tuple[list[float], list[floa
     from transformers.trainer_callback import ProgressCallback
     from trl import SFTConfig, SFTTrainer
 
+    from sft.recipes.sources import source_of
     from sft.training.fitting import load_policy_to_fit
 
     recipe, renderer, rows, validation = demonstrations(steps, order)
@@ -137,7 +140,7 @@ def trl(steps: int, order: str, **settings: Any) -> tuple[list[float], list[floa
     losses: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         trainer = SFTTrainer(
-            model=load_policy_to_fit(recipe, renderer),
+            model=load_policy_to_fit(recipe, source_of(recipe.model), renderer),
             args=SFTConfig(
                 output_dir=folder,
                 per_device_train_batch_size=ROWS_IN_BATCH,
@@ -174,9 +177,10 @@ def floor(steps: int) -> tuple[list[float], list[float], float]:
     import torch
 
     from sft.policies.weights import base_weights
+    from sft.recipes.sources import source_of
 
     recipe, _, rows, _ = demonstrations(steps, "sequential")
-    model = base_weights(recipe)
+    model = base_weights(recipe, source_of(recipe.model))
     head = model.get_output_embeddings().weight.detach()
     layers = [
         module.weight.detach()

@@ -11,17 +11,24 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "sft"
 
 
+def imported(path: Path) -> set[str]:
+    """Rooms that ``path`` imports, inside functions too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "sft":
+            parts = node.module.split(".")
+            names |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {a.name.split(".")[1] for a in node.names if a.name.startswith("sft.")}
+    return names - {"__version__"}
+
+
 def arrows() -> set[tuple[str, str]]:
-    """(room, room that it imports), inside functions too."""
+    """(room, room that it imports)."""
     found = set[tuple[str, str]]()
     for path in sorted(PACKAGE.rglob("*.py")):
         room = path.relative_to(PACKAGE).with_suffix("").parts[0]
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if not isinstance(node, ast.ImportFrom) or (node.module or "").split(".")[0] != "sft":
-                continue
-            parts = (node.module or "").split(".")
-            names = {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names} - {"__version__"}
-            found |= {(room, name) for name in names if name != room and not room.startswith("__")}
+        found |= {(room, name) for name in imported(path) - {room} if not room.startswith("__")}
     return found
 
 

@@ -10,14 +10,13 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-
-PACKAGE = Path(__file__).parent.parent / "sft"
+from rooms import PACKAGE, imported
 
 TABLE = PACKAGE.parent / "docs" / "architecture.md"
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate", "datasets", "evaluate"}
 
 
-def rooms() -> dict[str, tuple[set[str], bool]]:
+def table() -> dict[str, tuple[set[str], bool]]:
     """Room -> (rooms it may import, whether importing it may load torch), from the table of the documentation."""
     found: dict[str, tuple[set[str], bool]] = {}
     for line in TABLE.read_text(encoding="utf-8").splitlines():
@@ -29,24 +28,12 @@ def rooms() -> dict[str, tuple[set[str], bool]]:
     return found
 
 
-ROOMS = rooms()
+ROOMS = table()
 
 
 def files_of(room: str) -> list[Path]:
     file = PACKAGE / f"{room}.py"
     return [file] if file.exists() else sorted((PACKAGE / room).rglob("*.py"))
-
-
-def imported(path: Path) -> set[str]:
-    """Rooms that ``path`` imports, inside functions too."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "sft":
-            parts = node.module.split(".")
-            names |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
-        elif isinstance(node, ast.Import):
-            names |= {a.name.split(".")[1] for a in node.names if a.name.startswith("sft.")}
-    return names - {"__version__"}
 
 
 def test_the_top_holds_the_rooms_of_the_table_and_nothing_else() -> None:

@@ -36,6 +36,3 @@ def export(options: argparse.Namespace) -> None:
         print(json.dumps({name: each.to_dict() for name, each in made.items()}, ensure_ascii=False))
     else:
         print("\n".join(each.to_text() for each in made.values()))
-
-
-# -- around them ------------------------------------------------------------------------------------------

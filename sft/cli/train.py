@@ -68,10 +68,12 @@ def preview(options: argparse.Namespace) -> None:
     resolved = resolved_recipe(options)
     with quiet():
         gathered = gather(resolved.recipe, keep_going=True)
-        from sft.policies.policy import renderer_of
+        from sft.policies.policy import load_renderer
         from sft.policies.preview import preview as drawn
+        from sft.recipes.sources import source_of
 
-        renderer = renderer_of(resolved.recipe)
+        model = resolved.recipe.model
+        renderer = load_renderer(source_of(model), model.template)
         rows = renderer.render_all(gathered.splits.train[: options.rows])[0]
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     print(drawn(rows, renderer.tokenizer, color=color))

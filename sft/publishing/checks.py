@@ -7,11 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from sft.errors import PublishError, UserError
 from sft.fidelity.stored import read_scorecard
-from sft.publishing.card import disagreements
 from sft.publishing.staging import Staged
 from sft.runs.hashes import weights_hash
 from sft.runs.run import Run, read_json
@@ -42,7 +39,6 @@ def check(staged: Staged, run: Run) -> list[str]:
         notes = _check_adapter(fitted) if fitted == run.adapter_path else []
         _check_model(folder, len(tokenizer))
     _refuse_other_clone(fitted, run)
-    _check_card(staged, run)
     return notes
 
 
@@ -226,27 +222,3 @@ def _refuse_other_clone(fitted: Path, run: Run) -> None:
         raise PublishError(
             f"{fitted}: the weights are not those that the scorecard is of; measure them with `sft evaluate {run.path}`"
         )
-
-
-# -- card -------------------------------------------------------------------------------------------------
-
-
-def _check_card(staged: Staged, run: Run) -> None:
-    """Complete, of this base, and with the scorecard's figures."""
-    text = (staged.folder / "README.md").read_text(encoding="utf-8")
-    remedy = f"correct the section publish of {run.resolved_recipe_path}"
-    parts = text.split("---\n", 2)
-    try:
-        about = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0] else None
-    except yaml.YAMLError as error:
-        raise PublishError(f"README.md: its metadata is no YAML ({_words(error)}); {remedy}") from None
-    if not isinstance(about, dict):
-        raise PublishError(f"README.md: begins with no metadata, and a card without it cannot be found; {remedy}")
-    wanted = ["base_model", "library_name", "pipeline_tag", "license", "tags", "model-index"]
-    missing = [key for key in wanted if not about.get(key)]
-    if missing:
-        raise PublishError(f"README.md: does not say {', '.join(missing)}; {remedy}")
-    if about["base_model"] not in (staged.base.id, [staged.base.id]):
-        raise PublishError(f"README.md: names {about['base_model']} as its base, not {staged.base.id}; {remedy}")
-    if differing := disagreements(text, read_scorecard(run)):
-        raise PublishError(f"README.md: {differing[0]}; measure the clone again with `sft evaluate {run.path}`")

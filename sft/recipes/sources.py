@@ -12,13 +12,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sft.errors import SourceError
 from sft.runs.hashes import file_sha256
 
-__all__ = ["WEIGHTS", "BaseSource", "Wheel", "cache_dir", "cached_folder", "fetch_wheel", "resolve_model"]
+if TYPE_CHECKING:
+    from sft.recipes.fields import Model
+
+__all__ = ["WEIGHTS", "BaseSource", "Wheel", "cache_dir", "cached_folder", "fetch_wheel", "resolve_model", "source_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +61,10 @@ WEIGHTS = {
 
 @dataclass(frozen=True, slots=True)
 class BaseSource:
-    """A base model as found. ``name``: what transformers loads (a folder or a hub id).
+    """A base model as found: resolved once and handed on whole. ``name``: what transformers loads (a folder, a hub id).
 
     ``wheel``: set when the weights must first be taken out of a wheel and converted (``policies`` does).
+    ``trust_remote_code``: whether Python code that comes with it may run.
     """
 
     name: str
@@ -67,6 +72,7 @@ class BaseSource:
     revision: str | None
     licence: str | None = None
     wheel: WeightsWheel | None = None
+    trust_remote_code: bool = False
 
 
 def cache_dir() -> Path:
@@ -144,6 +150,11 @@ def _refuse_other_bytes(wheel: Wheel, folder: Path) -> Path:
             f"this is not the file that was reviewed, so it is not used (delete {folder} to download again)"
         )
     return files[0]
+
+
+def source_of(model: Model) -> BaseSource:
+    """What the section ``model`` of a recipe names; raises as :func:`resolve_model`."""
+    return replace(resolve_model(model.name, model.revision), trust_remote_code=model.trust_remote_code)
 
 
 def resolve_model(name: str, revision: str | None = None) -> BaseSource:

@@ -153,6 +153,3 @@ def gone() -> str:
         f"another of the {world} processes has ended, or all were told to (process {rank} says so; the launcher says "
         "which one it was, and exit code -9 is mostly want of memory); what is saved is kept"
     )
-
-
-# -- one file -------------------------------------------------------------------------------------------------

@@ -77,6 +77,16 @@ SCHEMA_VERSION = 1
 _SYSTEM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
+class _File:
+    """A file or folder that every run has under the same name."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, run: Run, kind: type[Run]) -> Path:
+        return run.path / self._name
+
+
 class Run:
     """A run directory. Build one with :meth:`create` or :meth:`open`; use it as a context manager.
 
@@ -156,60 +166,28 @@ class Run:
 
     # The files, in the order in which the loop writes them.
 
-    @property
-    def manifest_path(self) -> Path:
-        """What was run, on what, with what."""
-        return self.path / "manifest.json"
-
-    @property
-    def recipe_path(self) -> Path:
-        """The recipe as its author wrote it."""
-        return self.path / "recipe.yaml"
-
-    @property
-    def resolved_recipe_path(self) -> Path:
-        """The recipe with every default and override filled in."""
-        return self.path / "recipe.resolved.yaml"
-
-    @property
-    def demonstrations_path(self) -> Path:
-        """Every valid demonstration, one a line."""
-        return self.path / "demonstrations.jsonl"
-
-    @property
-    def split_path(self) -> Path:
-        """Which demonstration is in which split."""
-        return self.path / "split.json"
-
-    @property
-    def ledger_path(self) -> Path:
-        """One fate per row."""
-        return self.path / "ledger.json"
-
-    @property
-    def rejected_path(self) -> Path:
-        """Rows that could not become demonstrations, with the reason."""
-        return self.path / "rejected.jsonl"
-
-    @property
-    def log_path(self) -> Path:
-        """Losses as training went on."""
-        return self.path / "log.jsonl"
-
-    @property
-    def adapter_path(self) -> Path:
-        """The trained adapter (folder)."""
-        return self.path / "adapter"
-
-    @property
-    def model_path(self) -> Path:
-        """The trained weights of a full fine-tune (folder)."""
-        return self.path / "model"
-
-    @property
-    def checkpoints_path(self) -> Path:
-        """Where training may be continued from (folder)."""
-        return self.path / "checkpoints"
+    #: What was run, on what, with what.
+    manifest_path = _File("manifest.json")
+    #: The recipe as its author wrote it.
+    recipe_path = _File("recipe.yaml")
+    #: The recipe with every default and override filled in.
+    resolved_recipe_path = _File("recipe.resolved.yaml")
+    #: Every valid demonstration, one a line.
+    demonstrations_path = _File("demonstrations.jsonl")
+    #: Which demonstration is in which split.
+    split_path = _File("split.json")
+    #: One fate per row.
+    ledger_path = _File("ledger.json")
+    #: Rows that could not become demonstrations, with the reason.
+    rejected_path = _File("rejected.jsonl")
+    #: Losses as training went on.
+    log_path = _File("log.jsonl")
+    #: The trained adapter (folder).
+    adapter_path = _File("adapter")
+    #: The trained weights of a full fine-tune (folder).
+    model_path = _File("model")
+    #: Where training may be continued from (folder).
+    checkpoints_path = _File("checkpoints")
 
     def completions_path(self, system: str) -> Path:
         """What ``system`` wrote for the held-out prompts."""
@@ -227,59 +205,31 @@ class Run:
         """How ``system`` went on where the first part of the expert's completion was given."""
         return self.path / f"forced-{_system(system)}.jsonl"
 
-    @property
-    def own_path_path(self) -> Path:
-        """The clone's own completions, token by token."""
-        return self.path / "own-path.jsonl"
+    #: The clone's own completions, token by token.
+    own_path_path = _File("own-path.jsonl")
 
     def control_path(self, policy: str) -> Path:
         """Log loss of plain control texts under ``policy`` (base or tuned)."""
         return self.path / f"control-{_system(policy)}.jsonl"
 
-    @property
-    def prompt_values_path(self) -> Path:
-        """How much reading the prompt tells the base about training completions."""
-        return self.path / "prompt-values.jsonl"
-
-    @property
-    def held_out_path(self) -> Path:
-        """The held-out prompts that were measured, with all that experts wrote for them."""
-        return self.path / "held-out.jsonl"
-
-    @property
-    def others_path(self) -> Path:
-        """Held-out completions of experts whom the clone was not fitted to."""
-        return self.path / "others.jsonl"
-
-    @property
-    def measurement_path(self) -> Path:
-        """How what was measured came about: split, profile, decoding, checker, seed."""
-        return self.path / "measurement.json"
-
-    @property
-    def corrections_path(self) -> Path:
-        """Held-out prompts where the clone is furthest from the expert: to be read, not to be trained on."""
-        return self.path / "corrections.jsonl"
-
-    @property
-    def scores_path(self) -> Path:
-        """Every score of every system for every held-out prompt."""
-        return self.path / "scores.jsonl"
-
-    @property
-    def scorecard_path(self) -> Path:
-        """What the scores add up to."""
-        return self.path / "scorecard.json"
-
-    @property
-    def report_html_path(self) -> Path:
-        """The report for a browser."""
-        return self.path / "report.html"
-
-    @property
-    def report_md_path(self) -> Path:
-        """The report as Markdown."""
-        return self.path / "report.md"
+    #: How much reading the prompt tells the base about training completions.
+    prompt_values_path = _File("prompt-values.jsonl")
+    #: The held-out prompts that were measured, with all that experts wrote for them.
+    held_out_path = _File("held-out.jsonl")
+    #: Held-out completions of experts whom the clone was not fitted to.
+    others_path = _File("others.jsonl")
+    #: How what was measured came about: split, profile, decoding, checker, seed.
+    measurement_path = _File("measurement.json")
+    #: Held-out prompts where the clone is furthest from the expert: to be read, not to be trained on.
+    corrections_path = _File("corrections.jsonl")
+    #: Every score of every system for every held-out prompt.
+    scores_path = _File("scores.jsonl")
+    #: What the scores add up to.
+    scorecard_path = _File("scorecard.json")
+    #: The report for a browser.
+    report_html_path = _File("report.html")
+    #: The report as Markdown.
+    report_md_path = _File("report.md")
 
     # The manifest.
 

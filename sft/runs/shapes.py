@@ -1,20 +1,36 @@
 """The shape of every file of a run: which keys a row has, and of which type their values are.
 
-Nothing here reads a file (``records`` does) or knows what the values mean. Keys that are not named are let through:
+Nothing here reads a file (``sealed`` does) or knows what the values mean. Keys that are not named are let through:
 later versions may write more. Types are strict, a number is no text, except that a whole number is a number.
 """
 
 from __future__ import annotations
 
+from dataclasses import MISSING, fields
 from functools import cache
-from typing import Annotated, Any, Literal, NotRequired
+from types import GenericAlias
+from typing import Annotated, Any, Literal, NotRequired, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
+from sft.runs import records
+
 __all__ = ["fault_of", "kind_of", "shape_of"]
 
 strict = with_config(ConfigDict(strict=True))
+
+
+def _line_of(record: type) -> Any:
+    """A line of a file that holds ``record``: its tuples are lists in JSON, and what has a default may be missing."""
+    kinds = get_type_hints(record)
+    typed_dict: Any = TypedDict  # of fields that are known when it is called
+    shape: dict[str, Any] = {}
+    for field in fields(record):
+        kind: Any = kinds[field.name]
+        kind = GenericAlias(list, get_args(kind)[:1]) if get_origin(kind) is tuple else kind
+        shape[field.name] = kind if field.default is MISSING else NotRequired[kind]
+    return strict(typed_dict(record.__name__, shape))
 
 
 @strict
@@ -95,60 +111,6 @@ class Measured(TypedDict):
     near_threshold: NotRequired[float]
     seed: NotRequired[int]
     signature: NotRequired[dict[str, Any] | None]
-
-
-@strict
-class Written(TypedDict):
-    id: str
-    text: str
-    finished: bool
-    tokens: NotRequired[int]
-    ids: NotRequired[list[int]]
-
-
-@strict
-class Scored(TypedDict):
-    id: str
-    nats: list[float]
-    ranks: list[int]
-    entropies: list[float]
-    bytes: int
-    confidences: NotRequired[list[float]]
-
-
-@strict
-class Walked(TypedDict):
-    id: str
-    confidences: list[float]
-    hits: list[bool]
-    left: int | None
-
-
-@strict
-class Continued(TypedDict):
-    id: str
-    share: float
-    given: str
-    rest: str
-    text: str
-    finished: bool
-
-
-@strict
-class Window(TypedDict):
-    text: str
-    window: int
-    nats: float
-    bytes: int
-
-
-@strict
-class Valued(TypedDict):
-    id: str
-    own_nats: float
-    other_nats: float
-    others: int
-    bytes: int
 
 
 @strict
@@ -270,13 +232,13 @@ _SHAPES: dict[str, Any] = {
     "log.jsonl": Logged,
     "held-out.jsonl": Asked,
     "measurement.json": Measured,
-    "completions-": Written,
-    "samples-": Written,
-    "token-scores-": Scored,
-    "own-path.jsonl": Walked,
-    "forced-": Continued,
-    "control-": Window,
-    "prompt-values.jsonl": Valued,
+    "completions-": _line_of(records.Completion),
+    "samples-": _line_of(records.Completion),
+    "token-scores-": _line_of(records.TokenScores),
+    "own-path.jsonl": _line_of(records.OwnPath),
+    "forced-": _line_of(records.Forced),
+    "control-": _line_of(records.ControlWindow),
+    "prompt-values.jsonl": _line_of(records.PromptValue),
     "scores.jsonl": Points,
     "scorecard.json": dict[str, Any],
 }

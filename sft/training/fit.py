@@ -16,10 +16,13 @@ from sft.demonstrations.ledger import Ledger
 from sft.demonstrations.stored import load_splits
 from sft.errors import DemonstrationsError, SplitError
 from sft.recipes import Recipe
+from sft.recipes.sources import source_of
 from sft.runs.processes import is_main, is_sharded, say, tell
 from sft.runs.run import Run, trained_policy, write_json
 
 if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
     from sft.policies.rendering import Renderer
     from sft.training.fitting import Fitted
 
@@ -39,18 +42,18 @@ def fit(run: Run, recipe: Recipe, *, resume: bool = False) -> Fitted | None:
     if trained_policy(run) is not None and "training" in run.manifest:
         say(f"train     reused: {run.path} is trained already")
         return None
-    from sft.policies.policy import renderer_of
-    from sft.policies.weights import context_length, free_memory
+    from sft.policies.policy import load_renderer
+    from sft.policies.weights import config_of, context_length, free_memory
     from sft.runs import signals
     from sft.runs.machine import default_device
     from sft.training import fitting, proof
     from sft.training.plan import model_size
 
-    model_size.refuse_what_cannot_fit(recipe)
+    base = source_of(recipe.model)
+    model_size.refuse_what_cannot_fit(recipe, base)
     made = load_splits(run)
-    renderer = renderer_of(recipe)
-    model = recipe.model
-    context = context_length(model.name, model.revision, model.trust_remote_code)
+    renderer, config = load_renderer(base, recipe.model.template), config_of(base)
+    context = context_length(config)
     by_split = {
         name: render_part(
             renderer, part, recipe, limit=None if name == "test" else recipe.training.max_length, context=context
@@ -66,11 +69,11 @@ def fit(run: Run, recipe: Recipe, *, resume: bool = False) -> Fitted | None:
         _account(run, by_split)
     if default_device().type == "cpu" and is_sharded():
         say("train     on a CPU accelerate shards nothing: every process holds the whole model, as with DDP")
-    bf16 = _precision(run, recipe)
+    bf16 = _precision(run, recipe, config)
     try:
         fitted = fitting.train(
             recipe, by_split["train"][0], by_split["validation"][0],
-            renderer=renderer, run=run, resume=resume, bf16=bf16,
+            base=base, renderer=renderer, run=run, resume=resume, bf16=bf16,
         )  # fmt: skip
     except fitting.Interrupted as stop:
         raise signals.ending(stop.number, str(stop)) from stop
@@ -83,7 +86,7 @@ def fit(run: Run, recipe: Recipe, *, resume: bool = False) -> Fitted | None:
     return fitted
 
 
-def _precision(run: Run, recipe: Recipe) -> bool:
+def _precision(run: Run, recipe: Recipe, config: PretrainedConfig) -> bool:
     """Whether to compute in bfloat16 where the recipe leaves it open: measured once, and on record from then on."""
     from sft.policies import precision
     from sft.policies.weights import accelerator_computes_bf16, layer_shape
@@ -91,9 +94,7 @@ def _precision(run: Run, recipe: Recipe) -> bool:
 
     found = run.manifest.get("precision")
     if is_main() and found is None:
-        model = recipe.model
-        shape = layer_shape(model.name, model.revision, model.trust_remote_code)
-        found = precision.choice(recipe, default_device(), accelerator_computes_bf16(), shape)
+        found = precision.choice(recipe, default_device(), accelerator_computes_bf16(), layer_shape(config))
         run.update_manifest(precision=found)
         if line := precision.in_words(found):
             say(f"train     {line}")
@@ -149,9 +150,6 @@ def _account_for_steps(run: Run, fitted: Fitted) -> None:
     trained = {kind: count - fitted.tokens_not_reached[kind] for kind, count in ledger.tokens["trained"].items()}
     tokens = ledger.tokens | {"trained": trained, "not_reached": fitted.tokens_not_reached}
     write_json(run.ledger_path, Ledger(moved.rows, moved.unrolled, moved.fates, tokens).to_dict())
-
-
-# -- measure ----------------------------------------------------------------------------------------------
 
 
 # -- talk -------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from sft.policies.policy import stops_with
 from sft.policies.rendering import Renderer
 from sft.policies.weights import accelerator_computes_bf16, base_weights, quiet_engine
 from sft.recipes import Recipe
-from sft.recipes.sources import resolve_model
+from sft.recipes.sources import BaseSource
 from sft.runs.processes import rank_and_world, say
 from sft.runs.run import Run
 from sft.runs.signals import note
@@ -71,11 +71,11 @@ class Interrupted(TrainingError):
         self.number = number
 
 
-def load_policy_to_fit(recipe: Recipe, renderer: Renderer) -> PreTrainedModel | PeftModel:
+def load_policy_to_fit(recipe: Recipe, base: BaseSource, renderer: Renderer) -> PreTrainedModel | PeftModel:
     """The base model with what is to be fitted; adapters are initialised from the recipe's seed."""
     full = recipe.adapter.method == "full"
     # Full fine-tuning keeps float32 master weights; under an adapter the frozen base may be narrow.
-    model = base_weights(recipe, dtype="float32" if full and recipe.model.dtype == "auto" else None)
+    model = base_weights(recipe, base, dtype="float32" if full and recipe.model.dtype == "auto" else None)
     model.config.get_text_config().pad_token_id = renderer.pad_token_id
     stops_with(model, renderer)
     set_seed(recipe.training.seed)
@@ -138,12 +138,13 @@ def train(
     training: Rows,
     validation: Rows,
     *,
+    base: BaseSource,
     renderer: Renderer,
     run: Run,
     resume: bool = False,
     bf16: bool | None = None,
     trainer_class: type[CloningTrainer] = CloningTrainer,
-    policy_to_fit: Callable[[Recipe, Renderer], PreTrainedModel | PeftModel] = load_policy_to_fit,
+    policy_to_fit: Callable[[Recipe, BaseSource, Renderer], PreTrainedModel | PeftModel] = load_policy_to_fit,
 ) -> Fitted:
     """Fit the policy to ``training``, choose the checkpoint on ``validation``, and save it into ``run``.
 
@@ -162,7 +163,7 @@ def train(
         validation=bool(validation),
     )
     kept, arguments.save_total_limit = arguments.save_total_limit, None  # see ``resuming``
-    model = policy_to_fit(recipe, renderer)
+    model = policy_to_fit(recipe, base, renderer)
     _refuse_unknown_tokens(model, (*training, *validation))
     # Like lengths beside each other: less padding, the same loss.
     by_length = sorted(validation, key=lambda row: len(row[1]))
@@ -208,7 +209,7 @@ def train(
                 raise Interrupted(f"{run.path}: {_where_it_stopped(trainer)}", interruption.asked)
         save(trainer, run, lora=recipe.adapter.method != "full")
         if arguments.process_index == 0:
-            name_base(run.adapter_path, resolve_model(recipe.model.name, recipe.model.revision))
+            name_base(run.adapter_path, base)
         bear_witness(trainer, validation or training, run, recipe)
         reached = trainer.reached.tolist()
     return _fitted(trainer, model, training, reached, record.seconds)

@@ -58,7 +58,7 @@ def bear_witness(trainer: Any, rows: Sequence[tuple[Any, Rendered]], run: Run, r
     narrow = quantised or torch.backends.cuda.matmul.allow_tf32 or (sharded and trainer.args.bf16)
     request = {
         "tuned": str(run.model_path if recipe.adapter.method == "full" else run.adapter_path),
-        "model": [recipe.model.name, recipe.model.revision, recipe.model.dtype, recipe.model.trust_remote_code],
+        "model": recipe.model.model_dump(),
         "quantised": quantised,
         "dtype": "bfloat16" if narrow else _name(model.dtype),
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -81,11 +81,13 @@ def _load(request: dict[str, Any], device: torch.device, dtype: str, *, quantise
     """What was saved, as whoever has only the files gets it."""
     from sft.policies.adapters import with_adapter
     from sft.policies.weights import is_adapter, load_weights
+    from sft.recipes import Model
+    from sft.recipes.sources import resolve_model, source_of
 
-    tuned, (name, revision, _, trusted) = Path(request["tuned"]), request["model"]
+    tuned = Path(request["tuned"])
     if not is_adapter(tuned):
-        return load_weights(str(tuned), dtype=dtype).to(device).eval()
-    base = load_weights(name, revision, dtype, trusted, quantised=quantised)
+        return load_weights(resolve_model(str(tuned)), dtype).to(device).eval()
+    base = load_weights(source_of(Model.model_validate(request["model"])), dtype, quantised=quantised)
     return with_adapter(base if quantised else base.to(device), tuned).eval()
 
 
@@ -100,7 +102,7 @@ def _room(request: dict[str, Any]) -> tuple[torch.device, str]:
     from sft.policies.weights import resolved_dtype
     from sft.runs.machine import default_device
 
-    device, dtype = default_device(), resolved_dtype(request["model"][2])
+    device, dtype = default_device(), resolved_dtype(request["model"]["dtype"])
     if device.type == "cuda":
         if torch.cuda.mem_get_info(device)[0] > 1.3 * request["parameters"] * dtype.itemsize:
             return device, _name(dtype)

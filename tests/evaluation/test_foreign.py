@@ -21,6 +21,7 @@ from sft.evaluation.foreign import evaluate
 from sft.fidelity.scorecard import Scorecard
 from sft.policies.policy import load_renderer, saved_renderer
 from sft.policies.weights import fetch_weights
+from sft.recipes.sources import resolve_model
 from sft.reports.report import render
 from sft.runs.run import Run, read_json, read_jsonl
 
@@ -99,7 +100,7 @@ def test_without_training_demonstrations_no_shortcut_is_made_of_them(trained: Pa
     assert card.gaps is None and card.memorisation is None and "gaps" in card.absent
     # Twice the longest held-out completion: nothing else is known of lengths.
     sizes = [
-        len(load_renderer(str(trained / "model")).render(d).completion_ids)
+        len(load_renderer(resolve_model(str(trained / "model"))).render(d).completion_ids)
         for d in load_splits(Run.open(trained / "run")).test
     ]
     assert card.signature["max_new_tokens"] == 2 * max(sizes)
@@ -195,7 +196,9 @@ def test_the_clones_own_tokenizer_renders(trained: Path, tmp_path: Path) -> None
     """An adapter is asked under the template it was saved with; without one, under the base's."""
     adapter = Path(shutil.copytree(trained / "run" / "adapter", tmp_path / "adapter"))
     saved = saved_renderer(adapter)
-    assert saved is not None and saved.template_hash == load_renderer(str(trained / "model")).template_hash
+    assert (
+        saved is not None and saved.template_hash == load_renderer(resolve_model(str(trained / "model"))).template_hash
+    )
     for path in [*adapter.glob("tokenizer*"), *adapter.glob("*.jinja"), *adapter.glob("vocab*")]:
         path.unlink()
     assert saved_renderer(adapter) is None

@@ -21,6 +21,7 @@ from sft.evaluation import probe_inputs
 from sft.policies.generation import complete
 from sft.policies.policy import Policy, load_policy
 from sft.policies.rendering import decode_tokens
+from sft.recipes.sources import resolve_model
 from sft.runs.records import Completion
 
 SCRIPTS = [
@@ -39,7 +40,7 @@ SCRIPTS = [
 @pytest.fixture(scope="module")
 def policy(tiny_model: Path) -> Policy:
     """The tiny model, made to say many different things."""
-    found = load_policy(str(tiny_model))
+    found = load_policy(resolve_model(str(tiny_model)))
     with torch.no_grad():
         for parameter in found.model.parameters():
             if parameter.dim() > 1:

@@ -24,6 +24,7 @@ from transformers import AutoModelForCausalLM
 from sft.errors import PolicyError
 from sft.policies import precision
 from sft.policies.weights import base_weights, load_weights
+from sft.recipes.sources import resolve_model
 from sft.runs.machine import default_device
 from sft.runs.run import read_json
 
@@ -75,7 +76,7 @@ def test_it_is_fitted_proven_measured_and_exported_by_the_plain_commands(recipe:
 
 def test_what_is_fitted_is_what_the_paper_says(tiny_model: Path) -> None:
     """NF4, constants quantised again, bfloat16 products; frozen, and what is not in 4 bits is in float32."""
-    model = base_weights(recipe_for(tiny_model, "model.dtype=bfloat16", method="qlora"))
+    model = base_weights(recipe_for(tiny_model, "model.dtype=bfloat16", method="qlora"), resolve_model(str(tiny_model)))
     layers = [part for part in model.modules() if isinstance(part, bitsandbytes.nn.Linear4bit)]
     assert len(layers) == 14, "seven in each of two layers"
     assert {layer.weight.quant_type for layer in layers} == {"nf4"}
@@ -101,8 +102,8 @@ def test_gradients_are_those_of_the_rounded_weights_before_and_after_an_evaluati
 
     recipe = recipe_for(tiny_model, "adapter.init_lora_weights=false", method="qlora")
     rows = rows_for(recipe, toys(6))
-    base = base_weights(recipe)
-    plain = base_weights(recipe_for(tiny_model))
+    base = base_weights(recipe, resolve_model(str(tiny_model)))
+    plain = base_weights(recipe_for(tiny_model), resolve_model(str(tiny_model)))
     for name, part in base.named_modules():
         if isinstance(part, bitsandbytes.nn.Linear4bit):
             rounded = bitsandbytes.functional.dequantize_4bit(part.weight.data, part.weight.quant_state)
@@ -137,7 +138,7 @@ def test_a_run_in_4_bits_goes_on_as_if_it_had_never_stopped(tiny_model: Path, tm
 def test_a_base_without_a_layer_for_it_is_refused(tiny_model: Path) -> None:
     """Where no layer comes out in 4 bits the base would be fitted whole, and called qlora."""
     with pytest.raises(PolicyError, match=r"no layer of toy can be held in 4 bits.*write method: lora"):
-        precision.refuse_unless_quantised(load_weights(str(tiny_model)), "toy")
+        precision.refuse_unless_quantised(load_weights(resolve_model(str(tiny_model))), "toy")
 
 
 def test_what_is_slow_is_said_with_its_figure() -> None:

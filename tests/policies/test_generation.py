@@ -38,7 +38,7 @@ from sft.policies.generation import Beside, complete, score, stream
 from sft.policies.policy import Policy, load_policy, stops_with
 from sft.policies.prefix_cache import ReservedLayer, common_prefix
 from sft.policies.rendering import Rendered, renderer_for
-from sft.recipes.sources import BaseSource
+from sft.recipes.sources import BaseSource, resolve_model
 from sft.runs.records import Completion, TokenScores
 
 SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -167,7 +167,7 @@ def test_windows_and_states_are_exact_too(kind: str, shared: int, ids_of: Any) -
 
 def test_what_all_prompts_begin_with_is_computed_once(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted in tokens that go through the model before the first one is written."""
-    policy = load_policy(str(tiny_model))
+    policy = load_policy(resolve_model(str(tiny_model)))
     given = prompts(6, shared=50)
     seen: list[int] = []
     policy.model.register_forward_pre_hook(
@@ -196,7 +196,7 @@ def test_rows_that_have_stopped_leave_the_batch(tiny_model: Path) -> None:
 
 def test_completions_come_as_they_are_done(tiny_model: Path) -> None:
     """An evaluation that is interrupted keeps every batch that was finished."""
-    policy = load_policy(str(tiny_model))
+    policy = load_policy(resolve_model(str(tiny_model)))
     calls: list[int] = []
     policy.model.register_forward_pre_hook(lambda *_: calls.append(1))
     coming = complete(policy, prompts(6), max_new_tokens=3, batch_size=2)
@@ -207,7 +207,7 @@ def test_completions_come_as_they_are_done(tiny_model: Path) -> None:
 
 def test_longest_prompts_come_first(tiny_model: Path) -> None:
     """Memory runs out at the start, if it must, and not at the end."""
-    policy = load_policy(str(tiny_model))
+    policy = load_policy(resolve_model(str(tiny_model)))
     given = prompts(9)
     order = [c.id for c in complete(policy, given, max_new_tokens=1, batch_size=1)]
     assert order == sorted(given, key=lambda key: -len(given[key]))
@@ -215,7 +215,7 @@ def test_longest_prompts_come_first(tiny_model: Path) -> None:
 
 @pytest.mark.parametrize("limit", [1, 2, 5])
 def test_a_completion_has_at_most_so_many_tokens(tiny_model: Path, limit: int, ids_of: Any) -> None:
-    policy = load_policy(str(tiny_model))
+    policy = load_policy(resolve_model(str(tiny_model)))
     given = prompts(3)
     expected = one_by_one(policy, given, limit)
     assert {
@@ -225,7 +225,7 @@ def test_a_completion_has_at_most_so_many_tokens(tiny_model: Path, limit: int, i
 
 
 def test_no_prompts_no_completions(tiny_model: Path) -> None:
-    policy = load_policy(str(tiny_model))
+    policy = load_policy(resolve_model(str(tiny_model)))
     assert list(complete(policy, {}, max_new_tokens=3, batch_size=2)) == []
     assert list(score(policy, {}, {}, batch_size=2)) == []
 
@@ -241,7 +241,7 @@ def test_the_common_beginning_leaves_every_prompt_a_token_of_its_own() -> None:
 
 
 def test_equal_prompts_get_equal_completions(tiny_model: Path) -> None:
-    policy = load_policy(str(tiny_model))
+    policy = load_policy(resolve_model(str(tiny_model)))
     prompt = prompts(2, shared=30)["p1"]
     texts = {c.text for c in complete(policy, {"a": prompt, "b": prompt, "c": prompt}, max_new_tokens=8, batch_size=2)}
     assert len(texts) == 1
@@ -445,13 +445,13 @@ def test_a_tuned_toy_says_exactly_what_it_was_taught_and_stops(tiny_model: Path,
         train=toy_fits.demonstrations(16, completion=words),
         validation=toy_fits.demonstrations(4, first=101, completion=words),
     )
-    clone = load_policy(str(tiny_model), tuned=tmp_path / "run" / "model")
+    clone = load_policy(resolve_model(str(tiny_model)), tuned=tmp_path / "run" / "model")
     held_out = toy_fits.demonstrations(6, first=201)
     given = {d.id: clone.renderer.prompt_ids(d.prompt) for d in held_out}
     tokens = len(clone.renderer.render(Demonstration(held_out[0].prompt, words)).completion_ids)
     found = list(complete(clone, given, max_new_tokens=80, batch_size=4))
     assert {(c.text, c.finished, c.tokens) for c in found} == {(words, True, tokens)}
-    base = load_policy(str(tiny_model))
+    base = load_policy(resolve_model(str(tiny_model)))
     assert words not in {c.text for c in complete(base, given, max_new_tokens=80, batch_size=4)}
 
     pieces: list[str] = []
@@ -469,7 +469,7 @@ def test_a_tuned_toy_says_exactly_what_it_was_taught_and_stops(tiny_model: Path,
 
 
 def test_a_completion_that_is_cut_off_is_not_finished(tiny_model: Path) -> None:
-    policy = load_policy(str(tiny_model))
+    policy = load_policy(resolve_model(str(tiny_model)))
     (found,) = complete(
         policy, {"a": policy.renderer.prompt_ids((Message("user", "Hello"),))}, max_new_tokens=4, batch_size=1
     )

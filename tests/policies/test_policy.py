@@ -35,9 +35,18 @@ from sft.demonstrations.demonstration import Message
 from sft.errors import PolicyError, SourceError, UserError
 from sft.policies.policy import cloned, load_policy, load_renderer
 from sft.policies.rendering import renderer_for
-from sft.policies.weights import base_folder, context_length, free_memory, quiet_engine, resolved_dtype, supervised_only
+from sft.policies.weights import (
+    base_folder,
+    config_of,
+    context_length,
+    free_memory,
+    quiet_engine,
+    resolved_dtype,
+    supervised_only,
+)
 from sft.publishing.export.gguf import write_gguf
 from sft.recipes import sources
+from sft.recipes.sources import resolve_model
 from sft.runs.machine import default_device
 
 IDS = torch.tensor([[5, 80, 33, 60, 7, 21, 9, 100], [44, 12, 13, 90, 201, 3, 8, 77]])
@@ -70,7 +79,7 @@ def adapter(tiny_model: Path, tmp_path: Path) -> Path:
 def refusal(name: str | Path, **given: Any) -> str:
     """What loading complains of: one sentence."""
     with pytest.raises(UserError) as error:
-        load_policy(str(name), **given)
+        load_policy(resolve_model(str(name)), **given)
     assert isinstance(error.value, PolicyError | SourceError)
     assert "\n" not in str(error.value)
     return str(error.value)
@@ -80,32 +89,32 @@ def refusal(name: str | Path, **given: Any) -> str:
 
 
 def test_a_base_policy_is_the_folders_model_ready_to_act(tiny_model: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    policy = load_policy(str(tiny_model))
+    policy = load_policy(resolve_model(str(tiny_model)))
     assert not policy.model.training
     assert policy.device == default_device()
     assert policy.source.name == str(tiny_model)
     assert torch.equal(logits(policy.model), logits(AutoModelForCausalLM.from_pretrained(tiny_model).eval()))
-    assert policy.renderer.template_hash == load_renderer(str(tiny_model)).template_hash
+    assert policy.renderer.template_hash == load_renderer(resolve_model(str(tiny_model))).template_hash
     captured = capfd.readouterr()
     assert captured.out == ""
     assert "deprecated" not in captured.err
 
 
 def test_a_merged_adapter_says_what_the_unmerged_one_says(tiny_model: Path, adapter: Path) -> None:
-    clone = load_policy(str(tiny_model), tuned=adapter)
+    clone = load_policy(resolve_model(str(tiny_model)), tuned=adapter)
     assert not any("lora" in name for name, _ in clone.model.named_parameters()), "merged: decodes at the base's speed"
     with quiet_engine():
         unmerged = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_model), str(adapter)).eval()
     assert torch.allclose(logits(clone.model), logits(unmerged), atol=1e-5)
-    base = load_policy(str(tiny_model))
+    base = load_policy(resolve_model(str(tiny_model)))
     assert not torch.allclose(logits(clone.model), logits(base.model), atol=1e-2), "the adapter must say something else"
     assert clone.renderer.template_hash == base.renderer.template_hash
 
 
 def test_the_clone_may_take_the_weights_of_its_base_over(tiny_model: Path, adapter: Path) -> None:
     """Nothing is read twice: the same storage, and what it says is what a clone loaded afresh says."""
-    fresh = load_policy(str(tiny_model), tuned=adapter)
-    base = load_policy(str(tiny_model))
+    fresh = load_policy(resolve_model(str(tiny_model)), tuned=adapter)
+    base = load_policy(resolve_model(str(tiny_model)))
     storage = base.model.get_input_embeddings().weight.data_ptr()
     clone = cloned(base, adapter)
     assert clone.model.get_input_embeddings().weight.data_ptr() == storage
@@ -115,8 +124,8 @@ def test_the_clone_may_take_the_weights_of_its_base_over(tiny_model: Path, adapt
 
 
 def test_a_renderer_that_is_there_is_not_made_again(tiny_model: Path) -> None:
-    renderer = load_renderer(str(tiny_model), template="plain")
-    assert load_policy(str(tiny_model), renderer=renderer).renderer is renderer
+    renderer = load_renderer(resolve_model(str(tiny_model)), template="plain")
+    assert load_policy(resolve_model(str(tiny_model)), renderer=renderer).renderer is renderer
 
 
 def test_a_full_model_is_loaded_in_place_of_the_base(tiny_model: Path, tmp_path: Path) -> None:
@@ -124,14 +133,14 @@ def test_a_full_model_is_loaded_in_place_of_the_base(tiny_model: Path, tmp_path:
     with torch.no_grad():
         model.model.layers[0].self_attn.q_proj.weight.mul_(-1)
     model.save_pretrained(tmp_path / "tuned")  # without a tokenizer: the base's renderer serves both
-    clone = load_policy(str(tiny_model), tuned=tmp_path / "tuned")
+    clone = load_policy(resolve_model(str(tiny_model)), tuned=tmp_path / "tuned")
     assert torch.equal(logits(clone.model), logits(model.eval()))
     assert clone.source.name == str(tiny_model)
 
 
 def test_generation_stops_where_the_template_ends_a_turn(tiny_model: Path) -> None:
     """The tokenizer's own end of text is another token here; both stop it, and padding is a real token."""
-    policy = load_policy(str(tiny_model))
+    policy = load_policy(resolve_model(str(tiny_model)))
     names = policy.renderer.tokenizer.convert_ids_to_tokens
     assert names(policy.model.generation_config.eos_token_id) == ["<|im_end|>", "<|endoftext|>"]
     assert policy.model.generation_config.pad_token_id == policy.renderer.pad_token_id
@@ -141,7 +150,7 @@ def test_a_repetition_penalty_that_the_model_ships_is_left_out(copied: Path) -> 
     """Qwen 2.5 ships one; greedy words of ``sft talk`` would not be the greedy words that were measured."""
     config = {"do_sample": True, "temperature": 0.7, "repetition_penalty": 1.1, "eos_token_id": 1}
     (copied / "generation_config.json").write_text(json.dumps(config), encoding="utf-8")
-    found = load_policy(str(copied)).model.generation_config
+    found = load_policy(resolve_model(str(copied))).model.generation_config
     assert found.repetition_penalty in (None, 1.0)
     assert not found.do_sample
 
@@ -151,7 +160,7 @@ def test_a_repetition_penalty_that_the_model_ships_is_left_out(copied: Path) -> 
 )
 def test_dtypes(tiny_model: Path, dtype: str, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert load_policy(str(tiny_model), dtype=dtype).model.dtype == expected
+    assert load_policy(resolve_model(str(tiny_model)), dtype=dtype).model.dtype == expected
 
 
 def test_auto_is_bfloat16_where_the_accelerator_computes_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,10 +170,11 @@ def test_auto_is_bfloat16_where_the_accelerator_computes_in_it(monkeypatch: pyte
 
 
 def test_how_long_a_sequence_may_be(tiny_model: Path) -> None:
-    assert context_length(str(tiny_model)) == 512
-    assert context_length(load_policy(str(tiny_model)).model) == 512
+    assert context_length(config_of(resolve_model(str(tiny_model)))) == 512
+    assert context_length(load_policy(resolve_model(str(tiny_model))).model.config) == 512
     assert (
-        context_length(GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=9, n_positions=33))) == 33
+        context_length(GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=9, n_positions=33)).config)
+        == 33
     )
 
 
@@ -191,7 +201,7 @@ def test_a_folder_without_a_tokenizer(copied: Path) -> None:
         f"{copied}: holds a model but no tokenizer; save one beside it with tokenizer.save_pretrained('{copied}')"
     )
     with pytest.raises(PolicyError, match="no tokenizer"):
-        load_renderer(str(copied))
+        load_renderer(resolve_model(str(copied)))
 
 
 def test_a_folder_with_half_a_tokenizer(copied: Path) -> None:
@@ -305,7 +315,7 @@ def test_a_wheel_is_converted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not reused
     assert not (Path(folder) / "toy.gguf").exists(), "a second copy of the weights, and AutoTokenizer might take it"
     assert base_folder(source) == (folder, True)
-    found = load_policy(name).model.state_dict()
+    found = load_policy(resolve_model(name)).model.state_dict()
     assert all(torch.equal(found[key], weight) for key, weight in model.state_dict().items())
 
 
@@ -376,7 +386,7 @@ def test_adapters_and_trained_heads_are_seen_through(tiny_model: Path, kept: lis
 
 
 def test_prompts_come_out_as_the_template_writes_them(tiny_model: Path) -> None:
-    policy = load_policy(str(tiny_model))
+    policy = load_policy(resolve_model(str(tiny_model)))
     ids = policy.renderer.prompt_ids((Message("user", "Hello"),))
     assert policy.renderer.tokenizer.decode(ids) == "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import os
 import re
@@ -16,12 +17,13 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard, metadata_load
 from loopback_hub import LoopbackHub
+from read_cards import disagreements, figures_of, figures_on, outline
 
 from sft import recipes
 from sft.demonstrations.secrets import secrets_in
-from sft.errors import RunError, UserError
+from sft.errors import RunError
 from sft.fidelity.stored import read_scorecard
-from sft.publishing.card import card_of, disagreements, figures_of, figures_on
+from sft.publishing.card import card_of
 from sft.runs.run import Run, read_jsonl, write_json, write_text
 
 SHA = "060db6499f32faf8b98477b0a26969ef7d8b9987"
@@ -241,7 +243,7 @@ def test_a_stale_card_disagrees(run: Run) -> None:
 
 
 def test_what_is_no_card_is_refused() -> None:
-    with pytest.raises(UserError, match="is no model card"):
+    with pytest.raises(AssertionError, match="no metadata"):
         figures_on("# A title\n")
 
 
@@ -266,19 +268,39 @@ def test_what_experts_and_models_wrote_stays_text(tmp_path: Path) -> None:
     write_json(run.scorecard_path, scorecard)
     text = card(run)
     assert disagreements(text, read_scorecard(run)) == []
-    outside, fence = [], ""
-    for line in text.split("\n"):  # CommonMark: a fence ends with at least as many backticks and nothing else
-        marks = re.match(r"`{3,}", line)
-        if not fence and marks:
-            fence = marks[0]
-        elif fence and marks and len(marks[0]) >= len(fence) and line.strip("`") == "":
-            fence = ""
-        elif not fence:
-            outside.append(line)
-    assert fence == "" and not any("alert" in line or "Not a heading" in line for line in outside)
+    plain = with_recipe(factories.make_run(tmp_path / "plain"))
+    scorecard = json.loads(plain.scorecard_path.read_text(encoding="utf-8"))
+    scorecard["examples"][0]["kind"] = "worst"
+    write_json(plain.scorecard_path, scorecard)
+    assert outline(text) == outline(card(plain))
     assert "\u202e" not in text and "\N{MATHEMATICAL LEFT ANGLE BRACKET}U+202E" in text
     assert "x" * 700 + "\N{HORIZONTAL ELLIPSIS} [4\N{NARROW NO-BREAK SPACE}300 more characters]" in text
-    assert outside.count("## Fidelity") == 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("a | b", "x: y # z", "- one", "1. one", "+ one", "> said", "# Heading", "---", "one\n\n## Fidelity\ntwo"),
+        *("'one' \"two\"", "*b* _i_ `c`", "```", "<b>&amp;</b>", "[a](b)", "\\|", "{{ 7 * 7 }}", "{% raw %}"),
+        *("yes", "yes: no", "@at", "%a", "!tag", "a &b *b"),
+    ],
+)
+def test_what_the_recipe_says_is_printed_as_it_was_said(run: Run, tmp_path: Path, value: str) -> None:
+    """Whatever it means to Markdown, YAML or Jinja: the card is of the same parts, and its figures are the scorecard's.
+
+    Every push used to read its card back for this.
+    """
+    plain = outline(card(run))
+    said = dict.fromkeys(("expert", "data_license"), value)
+    text = card(with_recipe(run, PUBLISH | said, description=value), repo="ann/1e3", base_model="yes/no")
+    assert outline(text) == plain
+    assert disagreements(text, read_scorecard(run)) == []
+    (tmp_path / "README.md").write_text(text, encoding="utf-8")
+    data = ModelCard.load(tmp_path / "README.md").data
+    assert (data.base_model, data.license, data.language) == ("yes/no", "apache-2.0", ["en", "code"])
+    assert data.model_name == "1e3" and data.eval_results
+    shown = re.sub(r"\\(.)", r"\1", html.unescape(text))
+    assert " ".join(re.sub(r"\\(.)", r"\1", value).split()) in " ".join(shown.split())
 
 
 # -- the lines that load it -------------------------------------------------------------------------------

@@ -13,17 +13,14 @@ pytestmark = pytest.mark.engine
 torch = pytest.importorskip("torch")
 llama_cpp = pytest.importorskip("llama_cpp", reason="llama.cpp is not here; pip install -c constraints.txt '.[llama]'")
 
-from exported_runs import trained
+from llama_files import MOST, clone_file, family_file, smollm_file
 from modelfile_templates import go, template_of
-from toy_families import FAMILIES, TEXTS, HalfGelu, cutting_words_as, model_of, tokenizer_of
+from toy_families import FAMILIES, TEXTS, model_of, tokenizer_of
 
 from sft.demonstrations.demonstration import Message
-from sft.policies.policy import load_policy
 from sft.policies.rendering import Renderer, renderer_for
 from sft.policies.templates import conversation
-from sft.publishing.export import export_gguf, export_merged
 from sft.publishing.export.gguf import write_gguf
-from sft.runs.run import Run, read_jsonl
 
 
 @contextmanager
@@ -49,13 +46,9 @@ def written(renderer: Renderer, text: str) -> str:
 def test_every_family_computes_in_llama_cpp_what_it_computes_here(family: str, tmp_path: Path) -> None:
     """Names, order of the rotated halves, norms, rotation of positions, windows, biases: one wrong, and logits whose
     spread is 2 differ by as much. Embedding rows that no token uses are among them."""
-    renderer = renderer_for(tokenizer_of(family))
-    model = model_of(family, len(renderer.tokenizer) + 3)
-    write_gguf(tmp_path / "toy.gguf", model, renderer, name="toy", outtype="f32")
-    if family.startswith("gemma3"):
-        for layer in model.model.layers:
-            layer.mlp.act_fn = HalfGelu()
-    with loaded(tmp_path / "toy.gguf") as read:
+    toy = family_file(family, tmp_path)
+    renderer = toy.renderer
+    with loaded(toy.file) as read:
         for text in TEXTS:
             ids = renderer.prompt_ids((Message("user", text),))
             assert read.tokenize(written(renderer, text).encode(), add_bos=False, special=True) == ids
@@ -64,8 +57,7 @@ def test_every_family_computes_in_llama_cpp_what_it_computes_here(family: str, t
             )
             read.reset()
             read.eval(ids)
-            with torch.no_grad():
-                expected = model(torch.tensor([ids])).logits[0]
+            expected = toy.logits(ids)
             found = torch.tensor(read.scores[: len(ids)])
             assert expected.std() > 1
             assert (found - expected).abs().max() < (2e-3 if family.startswith("gemma3") else 5e-4)
@@ -92,32 +84,18 @@ def test_a_prompt_is_the_same_tokens_whoever_renders_it(kind: str, tmp_path: Pat
 
 
 def test_digits_cut_apart_as_smollm_does(tmp_path: Path) -> None:
-    renderer = renderer_for(cutting_words_as("smollm"))
-    write_gguf(tmp_path / "toy.gguf", model_of("llama", len(renderer.tokenizer)), renderer, name="toy", outtype="f16")
-    with loaded(tmp_path / "toy.gguf") as read:
+    toy = smollm_file(tmp_path)
+    with loaded(toy.file) as read:
         for text in TEXTS:
-            expected = renderer.tokenizer.encode(text, add_special_tokens=False)
+            expected = toy.renderer.tokenizer.encode(text, add_special_tokens=False)
             assert read.tokenize(text.encode(), add_bos=False) == expected
 
 
 def test_a_clone_writes_in_llama_cpp_what_its_merged_weights_write(tiny_model: Path, tmp_path: Path) -> None:
     """Greedy, on twenty held-out prompts, rendered by the template in the file and stopped by its stop tokens."""
-    run = Run.open(trained(tiny_model, tmp_path, "training.max_steps=40"))
-    export_merged(run, tmp_path / "merged")
-    made = export_gguf(run, tmp_path / "clone.gguf", "f32")
-    policy = load_policy(str(tmp_path / "merged"), dtype="float32")
-    prompts = [row["prompt"] for row in read_jsonl(run.demonstrations_path) if row["split"] == "test"][:20]
-    assert len(prompts) == 20
-    stopped = set()
-    with loaded(made.file) as read:
-        for prompt in prompts:
-            answer = read.create_chat_completion(prompt, max_tokens=24, temperature=0.0, repeat_penalty=1.0)["choices"][
-                0
-            ]
-            ids = policy.renderer.prompt_ids(tuple(Message(m["role"], m["content"]) for m in prompt))
-            expected = policy.model.generate(torch.tensor([ids]), max_new_tokens=24, do_sample=False)[0, len(ids) :]
-            assert answer["message"]["content"] == policy.renderer.decode_completion(expected.tolist())
-            ended = any(token in policy.renderer.stop_token_ids for token in expected.tolist())
-            assert answer["finish_reason"] == ("stop" if ended else "length")
-            stopped.add(ended)
-    assert True in stopped
+    file, answers = clone_file(tiny_model, tmp_path)
+    with loaded(file) as read:
+        for answer in answers:
+            made = read.create_chat_completion(answer.prompt, max_tokens=MOST, temperature=0.0, repeat_penalty=1.0)
+            choice = made["choices"][0]
+            assert (choice["message"]["content"], choice["finish_reason"]) == (answer.text, answer.finish)

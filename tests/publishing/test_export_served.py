@@ -20,15 +20,10 @@ pytestmark = pytest.mark.engine
 torch = pytest.importorskip("torch")
 xllamacpp = pytest.importorskip("xllamacpp", reason="there is no wheel of xllamacpp for this machine")
 
-from exported_runs import trained
-from toy_families import FAMILIES, TEXTS, HalfGelu, cutting_words_as, model_of, tokenizer_of
+from llama_files import MOST, clone_file, family_file, smollm_file
+from toy_families import FAMILIES, TEXTS
 
 from sft.demonstrations.demonstration import Message
-from sft.policies.policy import load_policy
-from sft.policies.rendering import renderer_for
-from sft.publishing.export import export_gguf, export_merged
-from sft.publishing.export.gguf import write_gguf
-from sft.runs.run import Run, read_jsonl
 
 
 class Served:
@@ -94,20 +89,15 @@ def served(file: Path) -> Iterator[Served]:
 def test_every_family_is_in_llama_cpp_what_it_is_here(family: str, tmp_path: Path) -> None:
     """Names, order of the rotated halves, norms, rotation of positions, windows, biases: one wrong, and likelihoods
     differ by factors. Embedding rows that no token uses are among them."""
-    renderer = renderer_for(tokenizer_of(family))
-    model = model_of(family, len(renderer.tokenizer) + 3)
-    write_gguf(tmp_path / "toy.gguf", model, renderer, name="toy", outtype="f32")
-    if family.startswith("gemma3"):
-        for layer in model.model.layers:
-            layer.mlp.act_fn = HalfGelu()
-    with served(tmp_path / "toy.gguf") as read:
+    toy = family_file(family, tmp_path)
+    renderer = toy.renderer
+    with served(toy.file) as read:
         for text in TEXTS:
             ids = renderer.prompt_ids((Message("user", text),))
             assert read.tokens(read.prompt([{"role": "user", "content": text}]), whole=True) == ids
             assert read.tokens(text) == renderer.tokenizer.encode(text, add_special_tokens=False)
             for end in (len(ids) // 2, len(ids)):
-                with torch.no_grad():
-                    expected = model(torch.tensor([ids[:end]])).logits[0, -1].log_softmax(-1)
+                expected = toy.logits(ids[:end])[-1].log_softmax(-1)
                 found = read.likelihoods(ids[:end])
                 assert expected.std() > 1 and len(found) > 0.95 * len(expected)
                 assert max(abs(value - float(expected[token])) for token, value in found.items()) < 4e-3
@@ -116,28 +106,15 @@ def test_every_family_is_in_llama_cpp_what_it_is_here(family: str, tmp_path: Pat
 
 
 def test_digits_cut_apart_as_smollm_does(tmp_path: Path) -> None:
-    renderer = renderer_for(cutting_words_as("smollm"))
-    write_gguf(tmp_path / "toy.gguf", model_of("llama", len(renderer.tokenizer)), renderer, name="toy", outtype="f16")
-    with served(tmp_path / "toy.gguf") as read:
+    toy = smollm_file(tmp_path)
+    with served(toy.file) as read:
         for text in TEXTS:
-            assert read.tokens(text) == renderer.tokenizer.encode(text, add_special_tokens=False)
+            assert read.tokens(text) == toy.renderer.tokenizer.encode(text, add_special_tokens=False)
 
 
 def test_a_clone_writes_in_llama_cpp_what_its_merged_weights_write(tiny_model: Path, tmp_path: Path) -> None:
     """Greedy, on twenty held-out prompts, rendered by the template in the file and stopped by its stop tokens."""
-    run = Run.open(trained(tiny_model, tmp_path, "training.max_steps=40"))
-    export_merged(run, tmp_path / "merged")
-    made = export_gguf(run, tmp_path / "clone.gguf", "f32")
-    policy = load_policy(str(tmp_path / "merged"), dtype="float32")
-    prompts = [row["prompt"] for row in read_jsonl(run.demonstrations_path) if row["split"] == "test"][:20]
-    assert len(prompts) == 20
-    stopped = set()
-    with served(made.file) as read:
-        for prompt in prompts:
-            ids = policy.renderer.prompt_ids(tuple(Message(m["role"], m["content"]) for m in prompt))
-            written = policy.model.generate(torch.tensor([ids]), max_new_tokens=24, do_sample=False)[0, len(ids) :]
-            ended = any(token in policy.renderer.stop_token_ids for token in written.tolist())
-            expected = policy.renderer.decode_completion(written.tolist())
-            assert read.answer(prompt, 24) == (expected, "stop" if ended else "length")
-            stopped.add(ended)
-    assert True in stopped
+    file, answers = clone_file(tiny_model, tmp_path)
+    with served(file) as read:
+        for answer in answers:
+            assert read.answer(answer.prompt, MOST) == (answer.text, answer.finish)

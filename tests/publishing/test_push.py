@@ -201,6 +201,7 @@ def test_whoever_has_the_id_loads_the_clone_without_this_package(bench: Bench, t
     from sft.policies.adapters import with_adapter
     from sft.policies.policy import load_renderer
     from sft.policies.weights import load_weights
+    from sft.recipes.sources import resolve_model
     from sft.runs.run import Run
 
     assert bench.push().code == 0
@@ -211,8 +212,8 @@ def test_whoever_has_the_id_loads_the_clone_without_this_package(bench: Bench, t
     assert answer.returncode == 0, answer.stderr
     found = json.loads(answer.stdout)
     recipe = load_recipe(Run.open(bench.run))
-    renderer = load_renderer(recipe.model.name)
-    model = with_adapter(load_weights(recipe.model.name), bench.run / "adapter").eval()
+    renderer = load_renderer(resolve_model(recipe.model.name))
+    model = with_adapter(load_weights(resolve_model(recipe.model.name)), bench.run / "adapter").eval()
     ids = renderer.prompt_ids((Message("user", "7: the box is red"),))
     with torch.no_grad():
         logits = model(torch.tensor([ids])).logits[0, -1]

@@ -20,11 +20,13 @@ torch = pytest.importorskip("torch")
 
 from factories import without_seals
 from loopback_hub import OTHER_TOKEN, TOKEN, LoopbackHub, answer_lost, flipped_byte, meanwhile, status
+from read_cards import disagreements
 from safetensors.torch import load_file, save_file
 from toy_pushes import BASE, CLONE, Bench, Outcome, bench_for, elsewhere
 
 from sft import errors
 from sft.cli import main
+from sft.fidelity.stored import read_scorecard
 from sft.runs.hashes import weights_hash
 from sft.runs.run import Run, read_json, write_json
 
@@ -523,22 +525,13 @@ def test_no_run_at_all(bench: Bench, capsys: Any) -> None:
     assert said.count("\n") == 1 and "no run" in said and bench.hub.requests == []
 
 
-def test_figures_that_are_not_the_scorecard_s(bench: Bench, tmp_path: Path) -> None:
-    """A card in the staged folder that flatters is refused by the checks that every push goes through."""
-    from sft.errors import PublishError
-    from sft.publishing.bases import base_of
-    from sft.publishing.checks import check
-    from sft.publishing.staging import stage
-
-    run, folder = Run.open(bench.run), tmp_path / "staged"
-    folder.mkdir()
-    staged = stage(run, folder, base=base_of(run, None), repo=CLONE, merged=False)
-    check(staged, run)
-    card = (folder / "README.md").read_text(encoding="utf-8")
+def test_the_card_that_is_sent_has_the_scorecard_s_figures(bench: Bench) -> None:
+    """A card is written from the scorecard and by nothing else, so a push does not read it back."""
+    assert bench.push().code == 0
+    card = bench.head["README.md"].decode()
+    assert disagreements(card, read_scorecard(Run.open(bench.run))) == []
     flattering = re.sub(r"(\| chrF: [^|]*\| [^|]*\|) [^|]*\|", r"\1 99.9 [99.0, 100.0] |", card)
-    (folder / "README.md").write_text(flattering, encoding="utf-8")
-    with pytest.raises(PublishError, match=r"README\.md: .*99\.9.*sft evaluate"):
-        check(staged, run)
+    assert "the card says 99.9" in disagreements(flattering, read_scorecard(Run.open(bench.run)))[0]
 
 
 @pytest.mark.parametrize("missing", ["expert", "license", "data_license", "language"])
@@ -606,6 +599,7 @@ def test_merged_weights_load_with_plain_transformers(bench: Bench, tmp_path: Pat
     from sft.policies.adapters import with_adapter
     from sft.policies.policy import load_renderer
     from sft.policies.weights import load_weights
+    from sft.recipes.sources import resolve_model
     from sft.runs.run import Run
 
     assert bench.push("--merged").code == 0
@@ -619,11 +613,11 @@ def test_merged_weights_load_with_plain_transformers(bench: Bench, tmp_path: Pat
     assert answer.returncode == 0, answer.stderr
     found = json.loads(answer.stdout)
     recipe = load_recipe(Run.open(bench.run))
-    model = with_adapter(load_weights(recipe.model.name), bench.run / "adapter").eval()
+    model = with_adapter(load_weights(resolve_model(recipe.model.name)), bench.run / "adapter").eval()
     with torch.no_grad():
         logits = model(torch.tensor([found["ids"]])).logits[0, -1]
     assert torch.allclose(torch.tensor(found["logits"]), logits, atol=1e-5)
-    assert found["stop"] == list(load_renderer(recipe.model.name).stop_token_ids)
+    assert found["stop"] == list(load_renderer(resolve_model(recipe.model.name)).stop_token_ids)
 
 
 def test_whole_weights_in_the_place_of_an_adapter(bench: Bench) -> None:

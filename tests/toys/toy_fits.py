@@ -18,6 +18,7 @@ import yaml
 from sft import recipes
 from sft.demonstrations.demonstration import Demonstration, Message, Source
 from sft.recipes import Recipe
+from sft.recipes.sources import source_of
 
 WORDS = (
     "the", "expert", "wrote", "a", "short", "answer", "and", "model", "learned", "to", "write", "it", "same", "way",
@@ -68,7 +69,7 @@ def renderer_for(recipe: Recipe) -> Any:
     """The recipe's renderer."""
     from sft.policies.policy import load_renderer
 
-    return load_renderer(recipe.model.name)
+    return load_renderer(source_of(recipe.model))
 
 
 def fit(
@@ -93,6 +94,7 @@ def fit(
             recipe,
             rows_for(recipe, demonstrations(train) if isinstance(train, int) else train),
             rows_for(recipe, demonstrations(validation, first=101) if isinstance(validation, int) else validation),
+            base=source_of(recipe.model),
             renderer=renderer_for(recipe),
             run=run,
             resume=resume,

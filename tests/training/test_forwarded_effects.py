@@ -441,11 +441,12 @@ def test_a_key_of_the_adapter_that_matches_nothing_is_refused(
     given: dict[str, Any], why: str, tiny_model: Path, tmp_path: Path
 ) -> None:
     """peft warns at most, and fits something else than was written."""
+    from sft.recipes.sources import resolve_model
     from sft.training.plan.model_size import outline
 
     overrides = [f"adapter.{key}={json.dumps(value)}" for key, value in given.items()]
     with pytest.raises(UserError) as caught:  # before any weights are read
-        outline(toy_fits.recipe_for(tiny_model, *overrides))
+        outline(toy_fits.recipe_for(tiny_model, *overrides), resolve_model(str(tiny_model)))
     assert why in str(caught.value)
 
 

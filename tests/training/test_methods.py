@@ -25,6 +25,7 @@ from sft.errors import PolicyError
 from sft.policies import precision
 from sft.policies.policy import load_policy
 from sft.recipes import requirements
+from sft.recipes.sources import resolve_model
 from sft.training.trainer import CloningTrainer
 
 # -- a base in 4 bits -------------------------------------------------------------------------------------
@@ -146,7 +147,7 @@ def test_nothing_of_the_noise_is_left_in_the_clone(tiny_model: Path, tmp_path: P
 
     fitted = fit(recipe_for(tiny_model, NOISE), tmp_path / "run", trainer_class=Looking)
     assert hooks == [[]]
-    clone = load_policy(str(tiny_model), tuned=tmp_path / "run" / "adapter")
+    clone = load_policy(resolve_model(str(tiny_model)), tuned=tmp_path / "run" / "adapter")
     held_out = rows_for(recipe_for(tiny_model), demonstrations(4, first=101))
     assert loss_by_hand(clone.model, held_out) == pytest.approx(fitted.eval_loss, abs=1e-4)
 

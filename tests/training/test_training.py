@@ -36,6 +36,7 @@ from transformers import AutoModelForCausalLM, TrainerCallback
 from sft.demonstrations.demonstration import Demonstration, Message, Source
 from sft.errors import TrainingError
 from sft.policies.policy import load_policy
+from sft.recipes.sources import resolve_model
 from sft.runs.signals import Terminated
 from sft.training.callbacks import Interruption
 from sft.training.fitting import Interrupted
@@ -211,11 +212,11 @@ def test_what_was_fitted_is_what_is_loaded(
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         ".lock", "manifest.json", "log.jsonl", "checkpoints", folder,
     }  # fmt: skip
-    clone = load_policy(str(tiny_model), tuned=tmp_path / "run" / folder)
+    clone = load_policy(resolve_model(str(tiny_model)), tuned=tmp_path / "run" / folder)
     held_out = rows_for(recipe, demonstrations(4, first=101))
     assert fitted.eval_loss == min(values(tmp_path / "run", "eval_loss"))
     assert loss_by_hand(clone.model, held_out) == pytest.approx(fitted.eval_loss, abs=1e-4)
-    base = load_policy(str(tiny_model))
+    base = load_policy(resolve_model(str(tiny_model)))
     assert fitted.eval_loss < loss_by_hand(base.model, held_out) - 0.05, "it must have learned something"
     assert fitted.supervised_tokens == sum(sum(r.completion_mask) for _, r in rows_for(recipe, demonstrations(12)))
     assert fitted.train_loss == pytest.approx(sum(values(tmp_path / "run", "loss")) / 6, abs=1e-5)
@@ -237,7 +238,7 @@ def test_the_clone_is_the_best_on_validation_and_stops_when_it_gets_worse(tiny_m
     losses = values(tmp_path / "run", "eval_loss")
     assert fitted.best_step == 1 + losses.index(min(losses))
     assert fitted.steps == fitted.best_step + 2 < 40
-    clone = load_policy(str(tiny_model), tuned=tmp_path / "run" / "adapter")
+    clone = load_policy(resolve_model(str(tiny_model)), tuned=tmp_path / "run" / "adapter")
     assert loss_by_hand(clone.model, rows_for(recipe, given["validation"])) == pytest.approx(min(losses), abs=1e-4)
 
 
@@ -246,7 +247,7 @@ def test_the_best_is_kept_though_no_checkpoint_was_due(tiny_model: Path, tmp_pat
     recipe, given = conflicting(tiny_model, "training.save_steps=12", steps=12)
     fitted = fit(recipe, tmp_path / "run", **given)
     assert fitted.best_step not in (None, 12)
-    clone = load_policy(str(tiny_model), tuned=tmp_path / "run" / "adapter")
+    clone = load_policy(resolve_model(str(tiny_model)), tuned=tmp_path / "run" / "adapter")
     assert loss_by_hand(clone.model, rows_for(recipe, given["validation"])) == pytest.approx(
         min(values(tmp_path / "run", "eval_loss")), abs=1e-4
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -146,6 +147,11 @@ def _cut(text: str) -> str:
     return f"{text[:_LONGEST]}\N{HORIZONTAL ELLIPSIS} [{grouped(len(text) - _LONGEST)} more characters]"
 
 
+def _paragraph(text: str) -> str:
+    """``text`` as a paragraph of its own, though it begins as an entry of a list does."""
+    return re.sub(r"^(\d*)([-+.)])", r"\1\\\2", cell(text))
+
+
 def _code(text: str) -> str:
     """Python as a code block. A prompt in it may hold a fence, but never at the beginning of a line."""
     return f"```python\n{text}```"
@@ -166,5 +172,5 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"cell": cell, "coded_cell": coded_cell, "fenced": fenced, "grouped": grouped}
-    environment.filters |= {"metric": metric_name, "code": _code, "drawn": _drawn}
+    environment.filters |= {"metric": metric_name, "code": _code, "paragraph": _paragraph, "drawn": _drawn}
     return environment

@@ -1,33 +1,27 @@
-"""The figures of a card: tables, a picture of text, metadata; and the same figures read back from a card.
+"""The figures of a card: tables, a picture of text, metadata.
 
 A hub shows what is in the repository and nothing drawn by a program in the page, and a picture file would need
 a browser to be made and a second look to be checked. So the picture is made of characters: it is read
-wherever the card is, and it is text that can be compared.
+wherever the card is, and it is text that a test compares.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
-from sft.errors import UserError
 from sft.fidelity.conventions import visible_points
 from sft.fidelity.guardrails import written
 from sft.fidelity.scorecard import Scorecard
 from sft.metrics.estimate import Estimate
 from sft.reports.names import METRIC_NAMES, metric_name, system_name
-from sft.reports.text import cell, chance, figure
+from sft.reports.text import chance, figure
 
-__all__ = ["Figures", "Table", "disagreements", "figures_of", "figures_on", "metadata_of", "picture", "tables"]
+__all__ = ["Table", "metadata_of", "picture", "tables"]
 
 DASH = "\N{EM DASH}"
-#: Figures of the card, by (table, row, column), as they are written there.
-Figures = dict[tuple[str, str, str], str]
 
 _WRITTEN = ("chrf", "chrf2", "rouge_l", "token_f1", "edit_similarity", "exact_match", "exact_match_normalised")
 _MANNER = ("stop_rate", "empty_rate", "length_ratio")
@@ -150,78 +144,3 @@ def _interval(estimate: Estimate) -> str:
     if estimate.low is None or estimate.high is None:
         return ""
     return f", {100 * estimate.level:g} % interval {estimate.low:.2f} to {estimate.high:.2f}"
-
-
-# -- reading back -----------------------------------------------------------------------------------------
-
-
-def figures_of(card: Scorecard) -> Figures:
-    """What a card has to say for this scorecard: every cell of its tables, its metadata, the verdict, the picture."""
-    found: Figures = {
-        (table.title, cell(row[0]), cell(column)): cell(text)
-        for table in tables(card)
-        for row in table.rows
-        for column, text in zip(table.columns[1:], row[1:], strict=True)
-    }
-    found |= {("model-index", one["name"], one["type"]): str(one["value"]) for one in metadata_of(card)}
-    found["Verdict", "", ""] = cell(card.verdict.rung)
-    if drawn := picture(card):
-        found["Picture", "", ""] = drawn
-    return found
-
-
-def figures_on(text: str) -> Figures:
-    """The figures that the card ``text`` shows, keyed as by :func:`figures_of`. Raises ``UserError`` for no card."""
-    head, body = _parted(text)
-    found: Figures = {}
-    for one in head.get("model-index") or ():
-        for result in one.get("results") or ():
-            for metric in result.get("metrics") or ():
-                found["model-index", str(metric.get("name")), str(metric.get("type"))] = str(metric.get("value"))
-    if verdict := re.search(r"^\*\*Verdict: (.+?)\.\*\*", body, re.MULTILINE):
-        found["Verdict", "", ""] = verdict[1]
-    section = re.search(r"^## Fidelity$(.*?)^## ", body + "\n## ", re.MULTILINE | re.DOTALL)
-    title = ""
-    columns: list[str] = []
-    for line in section[1].split("\n") if section else ():
-        if line.startswith("### "):
-            title, columns = line.removeprefix("### "), []
-        elif line.startswith("| ") and title:
-            cells = [part.strip() for part in re.split(r"(?<!\\)\|", line)[1:-1]]
-            if columns:
-                found |= {(title, cells[0], c): t for c, t in zip(columns[1:], cells[1:], strict=False)}
-            else:
-                columns = cells
-    if section and (drawn := re.search(r"^```text\n(.*?)\n```$", section[1], re.MULTILINE | re.DOTALL)):
-        found["Picture", "", ""] = drawn[1]
-    return found
-
-
-def disagreements(text: str, card: Scorecard) -> list[str]:
-    """Every figure of the card ``text`` that is not the scorecard's, as a sentence; empty where they agree."""
-    shown, known = figures_on(text), figures_of(card)
-    apart = [key for key in {**known, **shown} if shown.get(key) != known.get(key)]
-    return [_sentence(key, shown.get(key), known.get(key)) for key in apart]
-
-
-def _sentence(key: tuple[str, str, str], shown: str | None, known: str | None) -> str:
-    where = ", ".join(part for part in key if part)
-    if shown is None:
-        return f"the card lacks a figure of the scorecard ({where}: {known})"
-    if known is None:
-        return f"the card has a figure that the scorecard has not ({where}: {shown})"
-    if key[0] == "Picture":
-        return "the card's picture is not the scorecard's"
-    return f"the card says {shown} where the scorecard says {known} ({where})"
-
-
-def _parted(text: str) -> tuple[dict[str, Any], str]:
-    """Metadata and body of a card."""
-    match = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
-    try:
-        head = yaml.safe_load(match[1]) if match else None
-    except yaml.YAMLError:
-        head = None
-    if match is None or not isinstance(head, dict):
-        raise UserError("README.md: is no model card (it has no metadata between two lines of ---); write it again")
-    return head, text[match.end() :]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, GenerationConfig, PretrainedConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 
 from sft import recipes
 from sft.demonstrations import stored
@@ -17,12 +17,12 @@ from sft.policies.adapters import with_adapter
 from sft.policies.policy import load_renderer, saved_renderer, stops_with
 from sft.policies.rendering import Renderer
 from sft.policies.sameness import answers, deviation, questions
-from sft.policies.weights import base_folder, is_adapter, load_weights, quiet_engine, resolved_dtype
+from sft.policies.weights import config_of, is_adapter, load_weights, quiet_engine, resolved_dtype
 from sft.recipes import Recipe
-from sft.recipes.sources import resolve_model
-from sft.runs.run import Run
+from sft.recipes.sources import source_of
+from sft.runs.run import Run, demand_trained
 
-__all__ = ["Clone", "clone_of", "config_of", "recipe_of", "stored_dtype", "tuned_folder"]
+__all__ = ["Clone", "clone_of", "recipe_of", "stored_dtype"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,56 +58,37 @@ def recipe_of(run: Run) -> Recipe:
     return recipes.load_recorded(run.resolved_recipe_path)
 
 
-def tuned_folder(run: Run) -> Path:
-    """The folder of the run's adapter, or of its full model. Raises ``RunError`` before training has finished."""
-    for path, sign in ((run.adapter_path, "adapter_config.json"), (run.model_path, "config.json")):
-        if (path / sign).is_file():
-            return path
-    raise RunError(f"{run.path}: is not trained yet; train it with `sft train RECIPE --output {run.path} --resume`")
-
-
 def clone_of(run: Run) -> Clone:
     """Load the clone of ``run`` on the CPU, ask it, and merge it. Raises ``UserError``.
 
     Over the plain weights of its base also where it was fitted over 4 bits: those are what it is judged on.
     """
-    recipe, tuned = recipe_of(run), tuned_folder(run)
-    named = recipe.model
-    renderer = saved_renderer(tuned) or load_renderer(
-        named.name, named.revision, named.template, named.trust_remote_code
-    )
+    recipe, tuned = recipe_of(run), demand_trained(run)
+    base = source_of(recipe.model)
+    renderer = saved_renderer(tuned) or load_renderer(base, recipe.model.template)
     _refuse_other_template(run, tuned, renderer)
     rows = _rows(run, renderer)
     if is_adapter(tuned):
         # With the adapter beside the weights first: that is what is published, and what merging must not change.
-        base = load_weights(named.name, named.revision, "float32", named.trust_remote_code)
-        beside = with_adapter(base, tuned).eval()
+        beside = with_adapter(load_weights(base, "float32"), tuned).eval()
         said = answers(beside, rows)
         with quiet_engine():
             model = beside.merge_and_unload().eval()
     else:
-        model = load_weights(str(tuned), dtype="float32", trust_remote_code=named.trust_remote_code).eval()
+        model = load_weights(replace(base, name=str(tuned), revision=None, wheel=None), "float32").eval()
         said = answers(model, rows)
     clone = Clone(model, renderer, rows, said)
     clone.compare(model, f"{run.path}, merged")
-    _settle(model, renderer, resolve_model(named.name, named.revision).hub_id)
+    _settle(model, renderer, base.hub_id)
     return clone
 
 
 def stored_dtype(recipe: Recipe) -> torch.dtype:
     """The format that merged weights are stored in: the recipe's or, where that is "auto", the base's own."""
-    named = recipe.model
-    if named.dtype != "auto":
-        return resolved_dtype(named.dtype)
-    own = getattr(config_of(recipe).get_text_config(), "dtype", None)
+    if recipe.model.dtype != "auto":
+        return resolved_dtype(recipe.model.dtype)
+    own = getattr(config_of(source_of(recipe.model)).get_text_config(), "dtype", None)
     return own if isinstance(own, torch.dtype) else torch.float32
-
-
-def config_of(recipe: Recipe) -> PretrainedConfig:
-    """The configuration of the recipe's base."""
-    named = recipe.model
-    folder, _ = base_folder(resolve_model(named.name, named.revision))
-    return AutoConfig.from_pretrained(folder, revision=named.revision, trust_remote_code=named.trust_remote_code)
 
 
 def _refuse_other_template(run: Run, tuned: Path, renderer: Renderer) -> None:

@@ -21,11 +21,12 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from sft.errors import PolicyError
 from sft.policies.rendering import Renderer
-from sft.policies.weights import quiet_engine
-from sft.publishing.export.clone import Clone, clone_of, config_of, recipe_of
+from sft.policies.weights import config_of, quiet_engine
+from sft.publishing.export.clone import Clone, clone_of, recipe_of
 from sft.publishing.export.gguf_models import add_settings, architecture, family_of, tensors_of
 from sft.publishing.export.gguf_tokenizers import Vocabulary, begins_itself, vocabulary_of
 from sft.publishing.export.modelfile import modelfile_of
+from sft.recipes.sources import source_of
 from sft.runs.atomic_files import appear, making, refuse_taken, write_text
 from sft.runs.run import Run
 
@@ -88,7 +89,7 @@ def export_gguf(run: Run, file: Path, outtype: str = "f16") -> Gguf:
     beside = file.with_name(f"{file.stem}.Modelfile")
     refuse_taken(file)
     refuse_taken(beside)
-    family_of(config_of(recipe_of(run)))  # before anything large is read
+    family_of(config_of(source_of(recipe_of(run).model)))  # before anything large is read
     clone = clone_of(run)
     text, why_not = modelfile_of(clone.renderer, file.name)
     with making(file) as scratch:

@@ -9,9 +9,10 @@ from typing import Any
 from sft.errors import PolicyError, RunError
 from sft.policies.policy import saved_renderer
 from sft.policies.weights import is_adapter, load_weights, quiet_engine
-from sft.publishing.export.clone import clone_of, recipe_of, stored_dtype, tuned_folder
+from sft.publishing.export.clone import clone_of, recipe_of, stored_dtype
+from sft.recipes.sources import resolve_model
 from sft.runs.atomic_files import appear, making, refuse_taken
-from sft.runs.run import Run
+from sft.runs.run import Run, demand_trained
 
 __all__ = ["Merged", "export_merged"]
 
@@ -50,7 +51,7 @@ def export_merged(run: Run, folder: Path) -> Merged:
     appears. Raises ``RunError`` for a run that is not trained, one of a full fine-tuning, whose weights
     are merged already, and a ``folder`` that holds something; ``PolicyError`` for a clone that does not come out.
     """
-    tuned = tuned_folder(run)
+    tuned = demand_trained(run)
     if not is_adapter(tuned):
         raise RunError(f"{tuned}: there is nothing to merge, these are the clone's own weights; copy this folder")
     refuse_taken(folder, empty_folder_serves=True)
@@ -61,7 +62,7 @@ def export_merged(run: Run, folder: Path) -> Merged:
             clone.model.to(dtype).save_pretrained(scratch)
             clone.renderer.tokenizer.save_pretrained(scratch)
         name = str(dtype).removeprefix("torch.")
-        found = clone.compare(load_weights(str(scratch), dtype=name).eval(), str(folder), dtype)
+        found = clone.compare(load_weights(resolve_model(str(scratch)), name).eval(), str(folder), dtype)
         again = saved_renderer(scratch)
         if again is None or again.template_hash != clone.renderer.template_hash:
             raise PolicyError(f"{folder}: was not exported, for its tokenizer came out with another chat template")

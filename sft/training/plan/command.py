@@ -20,8 +20,9 @@ from typing import Any
 from sft.demonstrations.selection import gather
 from sft.demonstrations.sources import build_shipped
 from sft.errors import SplitError, UserError
-from sft.recipes import Recipe, load, sources
+from sft.recipes import Recipe, load
 from sft.recipes.requirements import refuse_unfit, refuse_without_effect
+from sft.recipes.sources import BaseSource, source_of
 from sft.runs.atomic_files import read_json, write_json
 from sft.runs.run import Run
 from sft.training.fit import render_part
@@ -82,8 +83,8 @@ def observe(
     There is no probe where ``available`` bytes are too few for what the fit is computed to take.
     """
     from sft.policies import precision
-    from sft.policies.policy import renderer_of
-    from sft.policies.weights import accelerator_computes_bf16, context_length, layer_shape, quiet_engine
+    from sft.policies.policy import load_renderer
+    from sft.policies.weights import accelerator_computes_bf16, config_of, context_length, layer_shape, quiet_engine
     from sft.runs.machine import default_device
     from sft.training import constructing
     from sft.training.plan import model_size, rehearsal
@@ -93,13 +94,12 @@ def observe(
     waited = time.monotonic()
     refuse_unfit(recipe)
     constructing.refuse_what_the_engine_refuses(recipe)
-    _make_sources(recipe)
+    base = _made_sources(recipe)
     waited = time.monotonic() - waited
     gathered = gather(recipe, keep_going=True)
 
-    renderer = renderer_of(recipe)
-    model = recipe.model
-    context = context_length(model.name, model.revision, model.trust_remote_code)
+    renderer, config = load_renderer(base, recipe.model.template), config_of(base)
+    context = context_length(config)
     rendered = {
         name: render_part(
             renderer, part, recipe, limit=None if name == "test" else recipe.training.max_length, context=context
@@ -110,10 +110,10 @@ def observe(
     if not training:
         raise SplitError("there is no demonstration left to train on; see `sft check` for where they went")
     counts = {name: len(kept) for name, (kept, _) in rendered.items()}
-    shape = layer_shape(model.name, model.revision, model.trust_remote_code)
-    number = precision.choice(recipe, default_device(), accelerator_computes_bf16(), shape)
+    number = precision.choice(recipe, default_device(), accelerator_computes_bf16(), layer_shape(config))
     given: dict[str, Any] = {
         "bf16": number["bf16"],
+        "base": base,
         "renderer": renderer,
         "rows": counts,
         "too_long": sum(len(longer) for _, longer in rendered.values()),
@@ -121,7 +121,7 @@ def observe(
     read = time.time() - began - waited
     with quiet_engine():
         work = rehearsal.count(recipe, training, validation, scratch=scratch / "counted", **given)
-        outlined, fit = model_size.model_of(recipe), model_size.fit_of(recipe)
+        outlined, fit = model_size.model_of(recipe, base), model_size.fit_of(recipe)
     notes = []
     if gathered.rejected:
         notes.append(f"{len(gathered.rejected):,} rows cannot become demonstrations; a run needs --keep-going.")
@@ -148,14 +148,16 @@ def observe(
     return known
 
 
-def _make_sources(recipe: Recipe) -> None:
-    """Build or fetch what is made once for all runs, so that it counts for none."""
+def _made_sources(recipe: Recipe) -> BaseSource:
+    """The base; what is made once for all runs is built or fetched, so that it counts for none."""
     for path in recipe.demonstrations.paths:
         if path.startswith("data:"):
             build_shipped(path.removeprefix("data:"))
     from sft.policies.weights import base_folder
 
-    base_folder(sources.resolve_model(recipe.model.name, recipe.model.revision))
+    base = source_of(recipe.model)
+    base_folder(base)
+    return base
 
 
 def _bytes_of(parts: Mapping[str, Any]) -> int:
@@ -206,9 +208,9 @@ def assemble(recipe: Recipe, found: Mapping[str, Any], here: Machine) -> Plan:
     if made.fits:
         return made
     known = memory if measured is not None else None
-    return replace(
-        made, remedy=remedy_for(recipe, fit, work.longest, here.available or 0, process=process, known=known)
-    )
+    base = source_of(recipe.model)
+    remedy = remedy_for(recipe, base, fit, work.longest, here.available or 0, process=process, known=known)
+    return replace(made, remedy=remedy)
 
 
 def _parts(measured: Mapping[str, Any], computed: Memory) -> Memory:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from sft.errors import TrainingError
 from sft.policies.adapters import with_new_adapter
-from sft.policies.weights import accelerator_computes_bf16, base_folder, quiet_engine, resolved_dtype
+from sft.policies.weights import accelerator_computes_bf16, config_of, quiet_engine, resolved_dtype
 from sft.recipes import Recipe
-from sft.recipes.sources import resolve_model
+from sft.recipes.sources import BaseSource
 from sft.runs.machine import machine_here, swap_bytes
 from sft.training import plan
 
@@ -40,21 +40,18 @@ def _dtype(recipe: Recipe) -> torch.dtype:
     return torch.float32 if full and recipe.model.dtype == "auto" else resolved_dtype(recipe.model.dtype)
 
 
-def outline(recipe: Recipe) -> PreTrainedModel | PeftModel:
+def outline(recipe: Recipe, base: BaseSource) -> PreTrainedModel | PeftModel:
     """The recipe's model with its adapter, in shape only: no number of it is stored. Raises ``UserError``."""
-    section = recipe.model
-    folder, _ = base_folder(resolve_model(section.name, section.revision))
-    remote = section.trust_remote_code
+    config = config_of(base)
     with quiet_engine(), torch.device("meta"):
-        config = AutoConfig.from_pretrained(folder, revision=section.revision, trust_remote_code=remote)
-        model = AutoModelForCausalLM.from_config(config, dtype=_dtype(recipe), trust_remote_code=remote)
+        model = AutoModelForCausalLM.from_config(config, dtype=_dtype(recipe), trust_remote_code=base.trust_remote_code)
         return with_new_adapter(model, recipe, init_lora_weights=True)
 
 
-def model_of(recipe: Recipe, model: torch.nn.Module | None = None) -> plan.Model:
-    """The shape and the sizes of what ``recipe`` fits; ``model``: its outline, if it is there already."""
-    made = outline(recipe) if model is None else model
-    config = made.config.get_text_config()  # type: ignore[union-attr, operator]
+def model_of(recipe: Recipe, base: BaseSource) -> plan.Model:
+    """The shape and the sizes of what ``recipe`` fits to ``base``."""
+    made = outline(recipe, base)
+    config = made.config.get_text_config()
     parameters = list(made.parameters())
     fitted = [p for p in parameters if p.requires_grad]
     buffers = sum(b.numel() * b.element_size() for b in made.buffers())
@@ -81,14 +78,12 @@ def model_of(recipe: Recipe, model: torch.nn.Module | None = None) -> plan.Model
     )
 
 
-# -- the machine --------------------------------------------------------------------------------------------
-
-
 # -- what would fit -----------------------------------------------------------------------------------------
 
 
 def remedy_for(
     recipe: Recipe,
+    base: BaseSource,
     fit: plan.Fit,
     batch: plan.Batch,
     available: int,
@@ -106,7 +101,7 @@ def remedy_for(
     def model(step: plan.Fit) -> plan.Model:
         key = (step.method, step.dtype)
         if key not in models:
-            models[key] = model_of(_changed(recipe, step))
+            models[key] = model_of(_changed(recipe, step), base)
         return models[key]
 
     now = plan.estimate(model(fit), fit, batch, process=process)
@@ -131,7 +126,7 @@ def _changed(recipe: Recipe, fit: plan.Fit) -> Recipe:
     return recipe.model_copy(update={"adapter": adapter, "model": model.model_copy(update={"dtype": fit.dtype})})
 
 
-def refuse_what_cannot_fit(recipe: Recipe, here: plan.Machine | None = None) -> None:
+def refuse_what_cannot_fit(recipe: Recipe, base: BaseSource, here: plan.Machine | None = None) -> None:
     """Raise ``TrainingError`` where weights, gradients and optimizer alone exceed all the memory there is.
 
     Only what is certain: all of the device's memory and all of the swap count, batches count nothing, and where
@@ -143,14 +138,14 @@ def refuse_what_cannot_fit(recipe: Recipe, here: plan.Machine | None = None) -> 
     here = here or machine_here(Path())
     if sharded or here.memory is None:
         return
-    model, fit = model_of(recipe), fit_of(recipe)
+    model, fit = model_of(recipe, base), fit_of(recipe)
     needed = sum(plan.certain_bytes(model, fit))
     there = here.memory + (swap_bytes() if here.device == "cpu" else 0)
     if needed <= there:
         return
     batch = plan.Batch(1, 1, 0, 1, 1, 1)
     process = plan.PROCESS if here.device == "cpu" else 0
-    remedy = remedy_for(recipe, replace(fit, batch_size=1, checkpointing=True), batch, there, process=process)
+    remedy = remedy_for(recipe, base, replace(fit, batch_size=1, checkpointing=True), batch, there, process=process)
     would = f"it would with {remedy.to_text()}" if remedy.settings else "no setting would make it fit"
     raise TrainingError(
         f"{recipe.model.name}: cannot fit: weights, gradients and optimizer alone take {plan.size(needed)}, and this "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -19,6 +20,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from sft.policies.rendering import Renderer
 from sft.recipes import Recipe
+from sft.recipes.sources import BaseSource
 from sft.runs.machine import peak_memory_bytes
 from sft.runs.run import Run
 from sft.training import fitting
@@ -41,8 +43,8 @@ LARGEST_CHECKPOINT = 4_000_000_000
 class Measured:
     """What a rehearsal found. Seconds and bytes; ``batches`` and ``seconds``: the passes that were timed.
 
-    ``before``: resident before the model was there; ``held``: bytes autograd kept for the backward of the longest
-    batch, weights aside, and ``held_logits`` those over the vocabulary; ``optimizer``: of its states.
+    ``held``: bytes autograd kept for the backward of the longest batch, weights aside, and ``held_logits`` those over
+    the vocabulary; ``optimizer``: of its states.
     """
 
     work: Work | None = None
@@ -55,7 +57,6 @@ class Measured:
     clone: float = 0.0
     clone_bytes: int = 0
     began: float = 0.0
-    before: int = 0
     held: int = 0
     held_logits: int = 0
     optimizer: int = 0
@@ -117,8 +118,8 @@ def work_of(trainer: CloningTrainer, training: Rows, rows: dict[str, int], too_l
 
 
 def count(
-    recipe: Recipe, training: Rows, validation: Rows, *, renderer: Renderer, scratch: Path, rows: dict[str, int],
-    too_long: int, bf16: bool,
+    recipe: Recipe, training: Rows, validation: Rows, *, base: BaseSource, renderer: Renderer, scratch: Path,
+    rows: dict[str, int], too_long: int, bf16: bool,
 ) -> Work:  # fmt: skip
     """The work of a fit, from a trainer around an outline of the model: no weights are read."""
 
@@ -132,8 +133,8 @@ def count(
     try:
         with Run.create(scratch / "run") as run:
             fitting.train(
-                recipe, training, validation, renderer=renderer, run=run, bf16=bf16,
-                trainer_class=Counting, policy_to_fit=lambda recipe, renderer: outline(recipe),
+                recipe, training, validation, base=base, renderer=renderer, run=run, bf16=bf16,
+                trainer_class=Counting, policy_to_fit=lambda recipe, base, renderer: outline(recipe, base),
             )  # fmt: skip
     except _Counted as done:
         return done.work
@@ -141,24 +142,27 @@ def count(
 
 
 def rehearse(
-    recipe: Recipe, training: Rows, validation: Rows, *, renderer: Renderer, scratch: Path, rows: dict[str, int],
-    too_long: int, bf16: bool, seconds: float = SECONDS,
+    recipe: Recipe, training: Rows, validation: Rows, *, base: BaseSource, renderer: Renderer, scratch: Path,
+    rows: dict[str, int], too_long: int, bf16: bool, seconds: float = SECONDS,
 ) -> Measured:  # fmt: skip
     """Load the model, fit a few batches of all lengths, the longest among them, and look at the clock and the memory.
 
     About ``seconds`` of fitting. The peak is this process's, so it should be one that has done nothing else.
     """
-    found = Measured(before=_resident())
+    found = Measured()
 
     class Rehearsing(_Rehearsal):
         def train(self, *_: Any, **__: Any) -> Any:
             found.began = time.monotonic()
             self.found, self.limit = found, seconds
-            self.counted = work_of(self, training, rows, too_long)
-            return self.fit_a_few(training)
+            # Anew: batches that are grouped by length come in another order after the adapter's draws.
+            found.work = work_of(self, training, rows, too_long)
+            return self.fit_a_few(found.work, training)
 
     with Run.create(scratch / "run") as run:
-        fitting.train(recipe, training, validation, renderer=renderer, run=run, bf16=bf16, trainer_class=Rehearsing)
+        fitting.train(
+            recipe, training, validation, base=base, renderer=renderer, run=run, bf16=bf16, trainer_class=Rehearsing
+        )
     found.clone = time.monotonic() - found.clone
     folders = [scratch / "run" / name for name in ("adapter", "model")]
     found.clone_bytes = sum(_bytes_in(folder) for folder in folders)
@@ -170,7 +174,6 @@ class _Rehearsal(CloningTrainer):
     """A trainer that fits chosen batches and times them; see :func:`rehearse`."""
 
     found: Measured
-    counted: Work
     limit: float
     _chosen: list[dict[str, Any]] | None = None
 
@@ -180,27 +183,25 @@ class _Rehearsal(CloningTrainer):
             return super().get_train_dataloader()
         return torch.utils.data.DataLoader(self._chosen, batch_size=None, collate_fn=_as_it_is)  # type: ignore[arg-type]
 
-    def fit_a_few(self, training: Rows) -> Any:
+    def fit_a_few(self, work: Work, training: Rows) -> Any:
         """Train on the chosen batches, look at the validation split once, write one checkpoint."""
         found, args = self.found, self.args
         lengths = [len(rendered) for _, rendered in training]
-        order = chosen(self.counted.taken)
+        order = chosen(work.taken)
         states = torch.get_rng_state()
-        every = {}
-        wanted = set(order)
-        for number, inputs in enumerate(islice(self.get_train_dataloader(), max(order) + 1)):
-            if number in wanted:
-                every[number] = inputs
+        every = {
+            n: inputs for n, inputs in enumerate(islice(self.get_train_dataloader(), max(order) + 1)) if n in order
+        }
         torch.set_rng_state(states)
         self._chosen = [every[number] for number in order]
-        found.work, found.batches = self.counted, [batch_of(inputs, lengths) for inputs in self._chosen]
+        batches = [batch_of(inputs, lengths) for inputs in self._chosen]
         args.max_steps, args.gradient_accumulation_steps = len(order), 1
         looks_at_validation = args.eval_strategy != IntervalStrategy.NO
         args.eval_strategy, args.save_strategy = IntervalStrategy.NO, SaveStrategy.NO
         args.load_best_model_at_end = False
         self.add_callback(_Clock(self))
         result = super().train()
-        found.batches = found.batches[1 : 1 + len(found.seconds)]
+        found.batches = batches[1 : 1 + len(found.seconds)]
         if looks_at_validation:
             found.validation = self._look()
         held = [value for state in self.optimizer.state.values() for value in state.values()]
@@ -310,23 +311,11 @@ def _bytes_in(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
 
 
-def _status(key: str) -> int | None:
-    """A line of this process's status, in bytes; None where the system has none."""
-    try:
-        rows = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        return next(int(row.split()[1]) * 1024 for row in rows if row.startswith(key))
-    except (OSError, StopIteration, ValueError):
-        return None
-
-
-def _resident() -> int:
-    if torch.cuda.is_available():
-        return 0
-    return _status("VmRSS:") or peak_memory_bytes()
-
-
 def _peak() -> int:
     """Most memory held at once: on the GPU, else by this process (its own: a parent's peak is not inherited)."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
-    return _status("VmHWM:") or peak_memory_bytes()
+    with suppress(OSError, StopIteration, ValueError):  # where the system has such a file
+        rows = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return next(int(row.split()[1]) * 1024 for row in rows if row.startswith("VmHWM:"))
+    return peak_memory_bytes()
