@@ -19,8 +19,7 @@ from sft.demonstrations.splits import Splits
 from sft.demonstrations.stored import load_others, load_splits
 from sft.errors import UserError
 from sft.evaluation.record import Subject, Work, record
-from sft.fidelity import floors, stored
-from sft.fidelity.probes import checkers
+from sft.fidelity import checkers, floors, stored
 from sft.fidelity.scorecard import PROFILES, Scorecard
 from sft.metrics import modules
 from sft.policies import rendering_cache

@@ -12,19 +12,19 @@ from sft.fidelity.observations import Observations
 from sft.fidelity.probes import (
     Absent,
     calibration,
-    checkers,
     corpus,
+    expert_path,
     experts,
     forgetting,
-    gaps,
     impostors,
+    knowledge_gaps,
     likelihood,
     manner,
     memorisation,
-    paths,
     strata,
+    underachieving,
 )
-from sft.fidelity.probes.table import Table
+from sft.fidelity.score_table import ScoreTable
 from sft.fidelity.scorecard import Stratum
 from sft.runs.records import Completion
 
@@ -43,7 +43,7 @@ class Sections:
     signatures: dict[str, str]
 
 
-def run_probes(observed: Observations, table: Table, floor: str, base: str) -> Sections:
+def run_probes(observed: Observations, table: ScoreTable, floor: str, base: str) -> Sections:
     """Every probe's section. ``floor``: the best one; ``base``: the better base, "" where none was scored."""
     held_out, completions, seed = observed.held_out, observed.completions, observed.seed
     clone = completions.get("tuned", {})
@@ -55,8 +55,8 @@ def run_probes(observed: Observations, table: Table, floor: str, base: str) -> S
         "memorisation": lambda: memorisation.memorisation(held_out, clone, observed.train, seed=seed),
         "forgetting": lambda: forgetting.forgetting(observed.control),
         "impostor": lambda: impostors.impostors(held_out, _suspects(observed), seed=seed),
-        "gaps": lambda: gaps.gaps(observed.prompt_values, observed.train, seed=seed),
-        "prefix": lambda: paths.prefix(held_out, observed.forced, completions),
+        "gaps": lambda: knowledge_gaps.knowledge_gaps(observed.prompt_values, observed.train, seed=seed),
+        "prefix": lambda: expert_path.prefix(held_out, observed.forced, completions),
         "corpus": lambda: _corpus(observed, written),
         "strata": lambda: _strata(observed, table, floor, base),
         "conflicts": lambda: _conflicts(observed),
@@ -64,7 +64,9 @@ def run_probes(observed: Observations, table: Table, floor: str, base: str) -> S
         "manner": lambda: manner.manner(held_out, written, seed=seed),
         "self_agreement": lambda: manner.self_agreement(held_out, observed.samples, seed=seed),
         **_calibrations(observed, table.clusters),
-        "underachieving": lambda: checkers.underachieving(held_out, completions, observed.checker, table.clusters),
+        "underachieving": lambda: underachieving.underachieving(
+            held_out, completions, observed.checker, table.clusters
+        ),
     }
     found: dict[str, Any] = {}
     absent: dict[str, str] = {}
@@ -74,8 +76,8 @@ def run_probes(observed: Observations, table: Table, floor: str, base: str) -> S
         except Absent as reason:
             absent[section] = str(reason)
     found["corpus"], signatures = found.get("corpus", ({}, {}))
-    paths_known = [section for section in found if section.startswith(_CALIBRATION)]
-    found["calibration"] = {section.removeprefix(_CALIBRATION): found.pop(section) for section in paths_known}
+    walked = [section for section in found if section.startswith(_CALIBRATION)]
+    found["calibration"] = {section.removeprefix(_CALIBRATION): found.pop(section) for section in walked}
     return Sections(found, absent, signatures)
 
 
@@ -95,7 +97,7 @@ def _corpus(observed: Observations, written: Mapping[str, Mapping[str, Completio
     return corpus.corpus(observed.held_out, policies, seed=observed.seed)
 
 
-def _strata(observed: Observations, table: Table, floor: str, base: str) -> tuple[Stratum, ...]:
+def _strata(observed: Observations, table: ScoreTable, floor: str, base: str) -> tuple[Stratum, ...]:
     scores = {system: table.scores(system) for system in ("tuned", floor)}
     known = observed.token_scores
     bits = {system: likelihood.bits_by_id(known[system]) for system in ("tuned", base)} if base else None

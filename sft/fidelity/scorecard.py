@@ -23,18 +23,18 @@ __all__ = [
     "Calibration",
     "CalibrationBin",
     "Closure",
-    "Copied",
     "Example",
     "ExpertScore",
     "Forgetting",
     "Gain",
-    "Gap",
-    "Gaps",
     "Guardrail",
-    "Lost",
+    "KnowledgeGap",
+    "KnowledgeGaps",
+    "LostAnswer",
     "Memorisation",
     "PrefixPoint",
     "Scorecard",
+    "SharedRun",
     "Stratum",
     "SurvivalPoint",
     "SystemScores",
@@ -202,7 +202,7 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True)
-class Copied:
+class SharedRun:
     """A run of words that a completion shares with a training completion. ``source``: id of the demonstration."""
 
     id: str
@@ -224,7 +224,7 @@ class Memorisation:
     excess: Estimate
     copies: dict[str, Estimate]
     p_value: float
-    examples: tuple[Copied, ...]
+    examples: tuple[SharedRun, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +239,7 @@ class Forgetting:
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
+class KnowledgeGap:
     """A training completion that the base finds no likelier after reading its prompt. ``bits``: gained per byte."""
 
     id: str
@@ -250,7 +250,7 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
-class Gaps:
+class KnowledgeGaps:
     """Training completions that reading the prompt makes no likelier to the base model, as a whole.
 
     ``share`` of the training completions ``looked_at`` that are flagged; ``bits``: mean bits per byte that reading
@@ -261,11 +261,11 @@ class Gaps:
     flagged: int
     share: Estimate
     bits: Estimate
-    examples: tuple[Gap, ...]
+    examples: tuple[KnowledgeGap, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class LostAnswer:
     """A prompt that the base answered right and the clone wrong."""
 
     id: str
@@ -290,7 +290,7 @@ class Underachieving:
     lost: int
     won: int
     p_value: float
-    examples: tuple[Lost, ...]
+    examples: tuple[LostAnswer, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,7 +388,7 @@ class Scorecard:
     off_path: Estimate | None = None
     memorisation: Memorisation | None = None
     forgetting: tuple[Forgetting, ...] = ()
-    gaps: Gaps | None = None
+    gaps: KnowledgeGaps | None = None
     underachieving: Underachieving | None = None
     strata: tuple[Stratum, ...] = ()
     absent: dict[str, str] = field(default_factory=dict)

@@ -17,7 +17,7 @@ from sft.errors import RunError
 from sft.fidelity.measure import measure
 from sft.fidelity.observations import Observations
 from sft.fidelity.probes.examples import corrections
-from sft.fidelity.probes.table import score_rows
+from sft.fidelity.score_table import score_rows
 from sft.fidelity.scorecard import Scorecard
 from sft.runs import sealed
 from sft.runs.records import Completion, ControlWindow, Forced, OwnPath, PromptValue, TokenScores

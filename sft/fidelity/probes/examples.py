@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sft.demonstrations.demonstration import HeldOut, prompt_text
-from sft.fidelity.probes.table import Table
+from sft.fidelity.score_table import ScoreTable
 from sft.fidelity.scorecard import Example
 from sft.runs.records import Completion
 
@@ -23,7 +23,7 @@ BANDS, IN_A_BAND = (0, 20, 40, 60, 80, 100), 8
 
 def examples(
     held_out: Sequence[HeldOut],
-    table: Table,
+    table: ScoreTable,
     completions: Mapping[str, Mapping[str, Completion]],
     left_at: Mapping[str, int | None],
 ) -> tuple[Example, ...]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sft.demonstrations.demonstration import Demonstration, HeldOut
 from sft.fidelity.probes import Absent
-from sft.fidelity.scorecard import Copied, Memorisation
+from sft.fidelity.scorecard import Memorisation, SharedRun
 from sft.metrics import intervals, nfc
 from sft.metrics.intervals import estimates
 from sft.metrics.text import words
@@ -59,7 +59,7 @@ def memorisation(
     copied = np.array([_folded(text) in known for text in written])
     repeated = np.array([_folded(item.references[0]) in known for item in items])
     bound = float(np.quantile(experts, 0.9))
-    shown: dict[str, Copied] = {}
+    shown: dict[str, SharedRun] = {}
     for place in sorted(range(len(items)), key=lambda i: (-own[i], items[i].id)):
         if own[place] <= bound or len(shown) == EXAMPLES:
             break
@@ -67,7 +67,7 @@ def memorisation(
         run = " ".join(words(written[place])[first : first + count])
         if run not in shown:
             text = _stretch(written[place], first, count)
-            shown[run] = Copied(items[place].id, text, count, train[sources[place]].id)
+            shown[run] = SharedRun(items[place].id, text, count, train[sources[place]].id)
     return Memorisation(
         longest={
             "tuned": estimates.mean(own, labels, (0, math.inf)),

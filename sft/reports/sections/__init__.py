@@ -14,23 +14,23 @@ from markupsafe import Markup
 from sft.fidelity.scorecard import Scorecard
 from sft.reports.sections import (
     calibration,
-    checkers,
     corpus,
+    expert_path,
     experts,
     forgetting,
-    gaps,
     impostors,
+    knowledge_gaps,
     manner,
     memorisation,
-    paths,
     strata,
     systems,
     training,
+    underachieving,
 )
-from sft.reports.sections.parts import WIDTHS, Chapter, Grid, Part, Row, Sample, claimed
+from sft.reports.sections.parts import WIDTHS, Chapter, Grid, Part, Quotation, Row, claimed
 from sft.runs.run import Run
 
-__all__ = ["DRAWN", "Body", "Chapter", "Grid", "Part", "Row", "Sample", "body", "pictures"]
+__all__ = ["DRAWN", "Body", "Chapter", "Grid", "Part", "Quotation", "Row", "body", "pictures"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +78,8 @@ def _path_chapter(card: Scorecard) -> Chapter:
         "took is no error by itself: another expert leaves it too. Whether errors add up along the clone\u2019s own "
         "text is not measured here.",
         (
-            paths.survival_part(card),
-            paths.prefix_part(card),
+            expert_path.survival_part(card),
+            expert_path.prefix_part(card),
             calibration.calibration_part(card),
             calibration.own_words_part(card),
         ),
@@ -109,7 +109,7 @@ def _limits_chapter(card: Scorecard) -> Chapter:
         "Where does cloning reach its limits?",
         "Imitation has two known limits. Where the expert knew more than the model, a clone can learn to sound as if "
         "it knew too. Where the model knew more than the expert, it can learn to do worse.",
-        (gaps.gaps_part(card), checkers.underachieving_part(card)),
+        (knowledge_gaps.gaps_part(card), underachieving.underachieving_part(card)),
     )
 
 
@@ -125,7 +125,19 @@ def _costs_chapter(card: Scorecard) -> Chapter:
 
 
 #: Sections with pictures that a scorecard is enough for.
-DRAWN = (systems, strata, experts, paths, calibration, impostors, manner, gaps, checkers, memorisation, forgetting)
+DRAWN = (
+    systems,
+    strata,
+    experts,
+    expert_path,
+    calibration,
+    impostors,
+    manner,
+    knowledge_gaps,
+    underachieving,
+    memorisation,
+    forgetting,
+)
 
 
 def pictures(run: Run, card: Scorecard, log: Sequence[Mapping[str, Any]]) -> dict[str, list[Markup]]:
