@@ -106,13 +106,13 @@ def read(path: Path, *, ours: Sequence[str] = ALWAYS_OURS) -> Answers:
 
     Raises ``DemonstrationsError`` with every problem, ``SourceError`` for a file that is unusable as a whole.
     """
-    reader = _Reader(path, ours)
+    reader = _RowsByPrompt(path, ours)
     for line, row in rows_of(path):
         reader.take(line, row)
     return reader.answers()
 
 
-class _Reader:
+class _RowsByPrompt:
     """Takes one row after another of one file, and complains about all that is wrong before giving anything."""
 
     def __init__(self, path: Path, ours: Sequence[str]) -> None:

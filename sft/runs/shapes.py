@@ -24,7 +24,7 @@ class Turn(TypedDict):
 
 
 @strict
-class Place(TypedDict):
+class SourcePlace(TypedDict):
     file: str
     line: int
 
@@ -37,7 +37,7 @@ class Demonstrated(TypedDict):
     group: NotRequired[str]
     expert: NotRequired[str]
     references: NotRequired[list[str]]
-    source: NotRequired[Place]
+    source: NotRequired[SourcePlace]
 
 
 @strict
@@ -46,7 +46,7 @@ class InSplit(Demonstrated):
 
 
 @strict
-class Split(TypedDict):
+class SplitFile(TypedDict):
     ids: dict[str, list[str]]
     counts: NotRequired[dict[str, int]]
     data_hash: NotRequired[str]
@@ -73,7 +73,7 @@ class Logged(TypedDict):
 
 
 @strict
-class Asked(TypedDict):
+class HeldOutRow(TypedDict):
     id: str
     prompt: list[Turn]
     references: list[str]
@@ -83,7 +83,7 @@ class Asked(TypedDict):
 
 
 @strict
-class Measured(TypedDict):
+class MeasurementFile(TypedDict):
     split: str
     systems: list[str]
     scored: NotRequired[list[str]]
@@ -158,7 +158,7 @@ class Points(TypedDict):
 
 
 @strict
-class Resolved(TypedDict, total=False):
+class ResolvedValues(TypedDict, total=False):
     name: str | None
     model: dict[str, Any]
     demonstrations: dict[str, Any]
@@ -172,7 +172,7 @@ class Resolved(TypedDict, total=False):
 @strict
 class RecipeSection(TypedDict, total=False):
     written: str | None
-    resolved: Resolved
+    resolved: ResolvedValues
     origins: dict[str, Any]
     fingerprint: str
 
@@ -265,11 +265,11 @@ _SHAPES: dict[str, Any] = {
     "manifest.json": Manifest,
     "demonstrations.jsonl": InSplit,
     "others.jsonl": Demonstrated,
-    "split.json": Split,
+    "split.json": SplitFile,
     "ledger.json": Account,
     "log.jsonl": Logged,
-    "held-out.jsonl": Asked,
-    "measurement.json": Measured,
+    "held-out.jsonl": HeldOutRow,
+    "measurement.json": MeasurementFile,
     "completions-": Written,
     "samples-": Written,
     "token-scores-": Scored,
