@@ -183,6 +183,7 @@ class _RowsByPrompt:
 
     def _finished(self, cells: Cells, row: Mapping[str, Any]) -> bool:
         value = row.get("finished")
+        # An empty cell of a table can be NaN, the one value that is not itself.
         if value is None or value != value or (isinstance(value, str) and not value.strip()):
             self.stops_known = False
             return True

@@ -75,6 +75,7 @@ def run_probes(observed: Observations, table: ScoreTable, floor: str, base: str)
             found[section] = probe()
         except Absent as reason:
             absent[section] = str(reason)
+    # The corpus figures come with how they were computed, which belongs into the scorecard's signature.
     found["corpus"], signatures = found.get("corpus", ({}, {}))
     walked = [section for section in found if section.startswith(_CALIBRATION)]
     found["calibration"] = {section.removeprefix(_CALIBRATION): found.pop(section) for section in walked}
@@ -121,6 +122,7 @@ def _calibrations(observed: Observations, clusters: Mapping[str, str]) -> dict[s
     for system in ("tuned", "B0"):
         scores = {key: one for key, one in observed.token_scores.get(system, {}).items() if key in clusters}
         if scores:
+            # Bound now: the loop goes on to the next system before any probe is run.
             probes[_CALIBRATION + system] = lambda scores=scores: calibration.calibration(  # type: ignore[misc]
                 clusters, scores, seed=observed.seed
             )

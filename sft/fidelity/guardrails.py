@@ -56,6 +56,7 @@ def unscored(observed: Observations, table: ScoreTable, floors: Sequence[str]) -
     scores = observed.token_scores
     written = [set(table.ids(system)) for system in ("tuned", *floors)]
     teacher_forced = [set(scores[s]) for s in ("tuned", *likelihood.IMITATION_FLOORS) if scores.get(s)]
+    # A policy that was not scored at all is absent, not incomplete, and E has no completion of its own to lack.
     complete = set.intersection(*written, *teacher_forced)
     return [item.id for item in observed.held_out if item.id not in complete]
 

@@ -64,6 +64,7 @@ def _filled(score: Mapping[str, float], shown: set[str]) -> list[str]:
     """Further prompts, by score, so that every band has some where there are some."""
     more: list[str] = []
     for low, high in pairwise(BANDS):
+        # A band holds its lower end and not its upper one, but for the last: 100 has no band above it.
         inside = [key for key, value in score.items() if low <= value < high or value == high == BANDS[-1]]
         wanted = IN_A_BAND - len(shown & set(inside))
         more += sorted(key for key in inside if key not in shown)[: max(0, wanted)]

@@ -115,14 +115,14 @@ def longest_runs(texts: Sequence[str], learned: Sequence[str]) -> tuple[I64, I64
         by = max(1, n // 4)
         longer = _grown(mine, theirs, by)
         still = record(n + by, *longer)
-        if by > 1:
+        if by > 1:  # a text that shares no run of n + by words may share one of n + 1 to n + by - 1
             lost = (alive & ~still)[np.searchsorted(begins, mine.at, side="right") - 1]
             slow, m = (_Places(mine.at[lost], mine.grams[lost]), theirs), n
             while len(slow[0].at):
                 slow, m = _grown(*slow, 1), m + 1
                 record(m, *slow)
         n, (mine, theirs), alive = n + by, longer, still
-    learned_at = np.array([*(place for _, place in sources), -1])
+    learned_at = np.array([*(place for _, place in sources), -1])  # a source of -1, nothing shared, stays -1
     index = [distinct[text] for text in texts]
     return best[index], start[index], learned_at[source[index]]
 
