@@ -22,7 +22,7 @@ from sft.demonstrations.demonstration import Demonstration, HeldOut, Message, he
 from sft.fidelity import floors
 from sft.fidelity.measure import measure
 from sft.fidelity.observations import Observations
-from sft.fidelity.probes.table import Row, score_rows
+from sft.fidelity.score_table import ScoreRow, score_rows
 from sft.fidelity.scorecard import RUNGS, Scorecard
 from sft.runs.records import Completion, TokenScores
 
@@ -124,7 +124,7 @@ def card(
     asked: Sequence[HeldOut],
     train: Sequence[Demonstration],
     shortcuts: Mapping[str, Mapping[str, Completion]],
-    rows: Sequence[Row],
+    rows: Sequence[ScoreRow],
     clone: tuple[Writer, float],
     nats: float,
     seed: int,

@@ -11,10 +11,9 @@ from typing import Any
 
 from sft.demonstrations import splits
 from sft.errors import RunError
-from sft.fidelity import floors, stored
+from sft.fidelity import checkers, floors, stored
 from sft.fidelity.completions_file import ALWAYS_OURS, NEAR, OURS_WITH_TRAINING, _content_of, _training, read
 from sft.fidelity.conventions import bar_points
-from sft.fidelity.probes import checkers
 from sft.fidelity.scorecard import Scorecard
 from sft.metrics import modules
 from sft.runs import sealed

@@ -18,7 +18,7 @@ from sft.demonstrations.formats import Reading
 from sft.demonstrations.splits import Leak, deduplicate, leak_error
 from sft.errors import DemonstrationsError, SplitError
 
-__all__ = ["Audit", "Conflict", "Handling", "Lengths", "audit", "demand"]
+__all__ = ["Audit", "ConflictingPrompt", "Handling", "Lengths", "audit", "demand"]
 
 QUANTILES = (0, 50, 90, 99, 100)
 
@@ -32,7 +32,7 @@ class Lengths:
 
 
 @dataclass(frozen=True, slots=True)
-class Conflict:
+class ConflictingPrompt:
     """One prompt with different completions. ``experts``: how many named experts wrote them.
 
     ``where``: the address of every row. ``writers``: for each completion, the named experts who wrote it.
@@ -89,7 +89,7 @@ class Audit:
     duplicates: int
     conflicts: int
     disputed: int
-    conflict_examples: tuple[Conflict, ...]
+    conflict_examples: tuple[ConflictingPrompt, ...]
     handling: Handling
     splits: dict[str, int]
     undivided: str
@@ -295,7 +295,7 @@ def _lengths(texts: Iterable[Sequence[str]]) -> Lengths | None:
     return Lengths(quantiles(words), quantiles(characters))
 
 
-def _conflicts(demonstrations: Sequence[Demonstration]) -> list[Conflict]:
+def _conflicts(demonstrations: Sequence[Demonstration]) -> list[ConflictingPrompt]:
     """Prompts with more than one completion, the most disputed first."""
     by_prompt: dict[str, list[Demonstration]] = {}
     for d in demonstrations:
@@ -309,7 +309,7 @@ def _conflicts(demonstrations: Sequence[Demonstration]) -> list[Conflict]:
             written.setdefault(d.completion, {}).update({d.expert: None} if d.expert else {})
         if len(written) > 1:
             found.append(
-                Conflict(
+                ConflictingPrompt(
                     prompt=prompt_text(rows[0].prompt),
                     where=tuple(d.address for d in rows),
                     completions=tuple(written),
@@ -320,7 +320,7 @@ def _conflicts(demonstrations: Sequence[Demonstration]) -> list[Conflict]:
     return sorted(found, key=lambda conflict: (-conflict.experts, -len(conflict.completions)))
 
 
-def _side_by_side(conflict: Conflict, answers: int = 5) -> str:
+def _side_by_side(conflict: ConflictingPrompt, answers: int = 5) -> str:
     """The prompt with its address, then a line per answer under the names of those who gave it."""
     names = [", ".join(writers[:2]) + (", ..." if len(writers) > 2 else "") for writers in conflict.writers]
     width = max(len(_short(name, 32)) for name in names[:answers])

@@ -16,11 +16,11 @@ from sft.errors import SourceError, SplitError
 from sft.recipes import Recipe
 from sft.recipes.requirements import refuse_unfit
 
-__all__ = ["Finding", "check_demonstrations"]
+__all__ = ["CheckResult", "check_demonstrations"]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """What was read and what was found in it."""
 
     reading: Reading
@@ -47,7 +47,7 @@ def check_demonstrations(
     overrides: Sequence[str] = (),
     rejected: Path | None = None,
     refuse: Callable[[Recipe], None] = refuse_unfit,
-) -> Finding:
+) -> CheckResult:
     """Check ``target``: a file of demonstrations, ``data:NAME``, or a recipe (a .yaml file or a shipped name).
 
     A file is divided as a recipe's defaults would. ``rejected``: where rows that cannot become
@@ -64,7 +64,7 @@ def check_demonstrations(
             gc.enable()
 
 
-def _looked_through(recipe: Recipe, rejected: Path | None) -> Finding:
+def _looked_through(recipe: Recipe, rejected: Path | None) -> CheckResult:
     readings, ready_made = selection.read(recipe)
     reading = _joined([*readings, *ready_made])
     if rejected is not None:
@@ -89,7 +89,7 @@ def _looked_through(recipe: Recipe, rejected: Path | None) -> Finding:
         undivided=undivided,
         handling=_handling(recipe, reading, division, parts),
     )
-    return Finding(reading, finding)
+    return CheckResult(reading, finding)
 
 
 def _handling(

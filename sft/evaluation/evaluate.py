@@ -18,9 +18,8 @@ from sft.demonstrations.demonstration import Demonstration, HeldOut, held_out
 from sft.demonstrations.splits import Splits
 from sft.demonstrations.stored import load_others, load_splits
 from sft.errors import UserError
-from sft.evaluation.record import Subject, Work, record
-from sft.fidelity import floors, stored
-from sft.fidelity.probes import checkers
+from sft.evaluation.record import RowsToMake, Subject, record
+from sft.fidelity import checkers, floors, stored
 from sft.fidelity.scorecard import PROFILES, Scorecard
 from sft.metrics import modules
 from sft.policies import rendering_cache
@@ -150,7 +149,7 @@ def measure(
 # -- what there is to do --------------------------------------------------------------------------------------
 
 
-def _plan(subject: Subject, profile: str) -> Work:
+def _plan(subject: Subject, profile: str) -> RowsToMake:
     settings, renderer = subject.recipe.fidelity, subject.renderer
     control = _control_texts(settings.control)
     context = context_length(config_of(subject.base)) or sys.maxsize
@@ -171,7 +170,7 @@ def _plan(subject: Subject, profile: str) -> Work:
     first = [Demonstration(item.prompt, item.references[0], id=item.id) for item in items]
     experts = {demonstration.id: row for demonstration, row in renderer.render_all(first)[0]}
     longest = max([max_new_tokens, *(len(row.completion_ids) for row in experts.values())])
-    return Work(
+    return RowsToMake(
         items=items,
         prompts={key: list(row.prompt_ids) for key, row in experts.items()},
         experts=experts,
@@ -248,7 +247,7 @@ def _discard(run: Run, stems: Sequence[str]) -> None:
         path.unlink(missing_ok=True)
 
 
-def _floors(subject: Subject, work: Work) -> dict[str, dict[str, Completion]]:
+def _floors(subject: Subject, work: RowsToMake) -> dict[str, dict[str, Completion]]:
     """The shortcuts that need no model, as far as training is known."""
     if subject.train:
         found = floors.floor_completions(subject.train, work.items)

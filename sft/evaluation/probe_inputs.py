@@ -23,9 +23,9 @@ from sft.runs.records import Completion, ControlWindow, Forced, OwnPath, PromptV
 
 __all__ = [
     "SHARES",
+    "ControlPiece",
     "Cut",
-    "Reading",
-    "Window",
+    "PromptContrast",
     "after",
     "control_windows",
     "cut",
@@ -163,7 +163,7 @@ def _left(own: Ids, references: Sequence[Ids]) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class ControlPiece:
     """A piece of a control text: ``ids``, the first of them (after what opens every text) as context only.
 
     ``predicted``: how many, from the end, are predicted; ``bytes``: UTF-8 length of what they say.
@@ -175,7 +175,9 @@ class Window:
     bytes: int
 
 
-def windows(renderer: Renderer, text: str, *, size: int = WINDOW_TOKENS, most: int = MOST_WINDOWS) -> list[Window]:
+def windows(
+    renderer: Renderer, text: str, *, size: int = WINDOW_TOKENS, most: int = MOST_WINDOWS
+) -> list[ControlPiece]:
     """``text`` cut once into windows of ``size`` tokens, without a template; of more than ``most`` an even choice.
 
     A window begins with the last token of the one before, so every token but the first is predicted once, and
@@ -199,7 +201,7 @@ def windows(renderer: Renderer, text: str, *, size: int = WINDOW_TOKENS, most: i
     starts = range(0, len(ids) - 1, stride)
     chosen = range(len(starts)) if len(starts) <= most else [place * len(starts) // most for place in range(most)]
     made = [
-        Window(
+        ControlPiece(
             number,
             (*opening, *ids[starts[number] : starts[number] + size]),
             len(ids[starts[number] + 1 : starts[number] + size]),
@@ -210,8 +212,8 @@ def windows(renderer: Renderer, text: str, *, size: int = WINDOW_TOKENS, most: i
     return [window for window in made if window.bytes]  # the last one may be the end of a character only
 
 
-def control_windows(policy: Policy, pieces: Mapping[tuple[str, int], Window]) -> Iterator[ControlWindow]:
-    """How likely the policy finds each window, (name of the text, number) -> :class:`Window`."""
+def control_windows(policy: Policy, pieces: Mapping[tuple[str, int], ControlPiece]) -> Iterator[ControlWindow]:
+    """How likely the policy finds each window, (name of the text, number) -> :class:`ControlPiece`."""
     names = {f"{number} {text}": (text, number) for text, number in pieces}
     rows = {}
     for name, key in names.items():
@@ -226,7 +228,7 @@ def control_windows(policy: Policy, pieces: Mapping[tuple[str, int], Window]) ->
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class PromptContrast:
     """A training completion to be read after its own prompt and after ``others``: prompt ids, stop token included."""
 
     own: tuple[int, ...]
@@ -237,13 +239,13 @@ class Reading:
 
 def readings(
     rendered: Sequence[tuple[Demonstration, Rendered]], context: int, most: int = VALUED
-) -> dict[str, Reading]:
+) -> dict[str, PromptContrast]:
     """At most ``most`` training demonstrations, chosen by content, each with prompts of the next ones that differ.
 
     ``context``: tokens that prompt and completion may have together; what does not fit is passed over.
     """
     ranked = sorted(rendered, key=lambda pair: fingerprint(pair[0].to_dict(content_only=True)))
-    found: dict[str, Reading] = {}
+    found: dict[str, PromptContrast] = {}
     for place, (demonstration, row) in enumerate(ranked):
         if len(found) == most:
             break
@@ -255,11 +257,11 @@ def readings(
                 others.setdefault(other.key, its.prompt_ids)
         if others and len(row) <= context:
             size = len(demonstration.completion.encode("utf-8"))
-            found[demonstration.id] = Reading(row.prompt_ids, tuple(others.values()), row.completion_ids, size)
+            found[demonstration.id] = PromptContrast(row.prompt_ids, tuple(others.values()), row.completion_ids, size)
     return found
 
 
-def prompt_values(base: Policy, planned: Mapping[str, Reading]) -> Iterator[PromptValue]:
+def prompt_values(base: Policy, planned: Mapping[str, PromptContrast]) -> Iterator[PromptValue]:
     """How much likelier its own prompt makes each training completion for the base policy, as they are done."""
     owners: dict[str, str] = {}
     rows: dict[str, Rendered] = {}

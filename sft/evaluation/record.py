@@ -26,7 +26,7 @@ from sft.runs.processes import say
 from sft.runs.records import Completion, ControlWindow, Forced, OwnPath, PromptValue, TokenScores
 from sft.runs.run import Run
 
-__all__ = ["Subject", "Work", "record"]
+__all__ = ["RowsToMake", "Subject", "record"]
 
 #: Held-out prompts from which the standard profile draws samples: fewer could not tell an impostor.
 SAMPLED_FROM = 100
@@ -55,7 +55,7 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class RowsToMake:
     """The rows to be made. Ids are of prompts; ``experts``: prompt id -> the first reference after its prompt.
 
     ``shown``: the demonstrations of B3; ``context``: tokens that prompt and completion may have together.
@@ -102,7 +102,7 @@ class _Policies:
         return load_policy(one.base, one.renderer, dtype=one.recipe.model.dtype, tuned=tuned)
 
 
-def record(run: Run, subject: Subject, work: Work, profile: str) -> tuple[list[str], list[str]]:
+def record(run: Run, subject: Subject, work: RowsToMake, profile: str) -> tuple[list[str], list[str]]:
     """Make what is missing for ``profile``; the systems that wrote for every prompt, and those with token scores."""
     asked = subject.recipe.fidelity.systems
     bases = [system for system in ("B0", "B3") if system in asked and subject.tuned is not None]
@@ -138,7 +138,7 @@ def record(run: Run, subject: Subject, work: Work, profile: str) -> tuple[list[s
     return ["tuned", *wrote], ["tuned", *scored]
 
 
-def _rounds(subject: Subject, work: Work, profile: str) -> int:
+def _rounds(subject: Subject, work: RowsToMake, profile: str) -> int:
     """Rounds of samples that ``profile`` draws."""
     samples = subject.recipe.fidelity.samples
     if profile == "full":
@@ -149,7 +149,7 @@ def _rounds(subject: Subject, work: Work, profile: str) -> int:
 class _Recorder:
     """Makes the files of one measurement, one method a file; what is on file is not made again."""
 
-    def __init__(self, run: Run, subject: Subject, work: Work) -> None:
+    def __init__(self, run: Run, subject: Subject, work: RowsToMake) -> None:
         self._run, self._subject, self._work = run, subject, work
         self._policies = _Policies(subject)
         self._ids = list(work.prompts)
@@ -259,7 +259,7 @@ class _Recorder:
 
     def control(self, policy: str) -> None:
         """Plain control texts under the "base" or the "tuned" policy."""
-        pieces: dict[tuple[str, int], probe_inputs.Window] = {}
+        pieces: dict[tuple[str, int], probe_inputs.ControlPiece] = {}
         for name, text in self._work.control.items():
             found = probe_inputs.windows(
                 self._subject.renderer, text, size=min(probe_inputs.WINDOW_TOKENS, self._work.context - 1)

@@ -176,6 +176,7 @@ def _joined_clusters(sides: Sequence[_Side]) -> dict[Prompt, str]:
     root: dict[tuple[int, str], tuple[int, str]] = {}
 
     def top(label: tuple[int, str]) -> tuple[int, str]:
+        # Union-find with path halving (Tarjan & van Leeuwen 1984): a label that is no root is hung one step higher.
         while root.setdefault(label, label) != label:
             root[label] = label = root[root[label]]
         return label

@@ -92,13 +92,13 @@ def read(path: Path, *, ours: Sequence[str] = ALWAYS_OURS) -> Answers:
 
     Raises ``DemonstrationsError`` with every problem, ``SourceError`` for a file that is unusable as a whole.
     """
-    reader = _Reader(path, ours)
+    reader = _RowsByPrompt(path, ours)
     for line, row in rows_of(path):
         reader.take(line, row)
     return reader.answers()
 
 
-class _Reader:
+class _RowsByPrompt:
     """Takes one row after another of one file, and complains about all that is wrong before giving anything."""
 
     def __init__(self, path: Path, ours: Sequence[str]) -> None:
@@ -169,6 +169,7 @@ class _Reader:
 
     def _finished(self, cells: Cells, row: Mapping[str, Any]) -> bool:
         value = row.get("finished")
+        # An empty cell of a table can be NaN, the one value that is not itself.
         if value is None or value != value or (isinstance(value, str) and not value.strip()):
             self.stops_known = False
             return True

@@ -12,20 +12,20 @@ from sft.fidelity.observations import Observations
 from sft.fidelity.probes import (
     Absent,
     calibration,
-    checkers,
     compounding,
     corpus,
+    expert_path,
     experts,
     forgetting,
-    gaps,
     impostors,
+    knowledge_gaps,
     likelihood,
     manner,
     memorisation,
-    paths,
     strata,
+    underachieving,
 )
-from sft.fidelity.probes.table import Table
+from sft.fidelity.score_table import ScoreTable
 from sft.fidelity.scorecard import Stratum
 from sft.runs.records import Completion
 
@@ -44,7 +44,7 @@ class Sections:
     signatures: dict[str, str]
 
 
-def run_probes(observed: Observations, table: Table, floor: str, base: str) -> Sections:
+def run_probes(observed: Observations, table: ScoreTable, floor: str, base: str) -> Sections:
     """Every probe's section. ``floor``: the best one; ``base``: the better base, "" where none was scored."""
     held_out, completions, seed = observed.held_out, observed.completions, observed.seed
     clone = completions.get("tuned", {})
@@ -56,8 +56,8 @@ def run_probes(observed: Observations, table: Table, floor: str, base: str) -> S
         "memorisation": lambda: memorisation.memorisation(held_out, clone, observed.train, seed=seed),
         "forgetting": lambda: forgetting.forgetting(observed.control),
         "impostor": lambda: impostors.impostors(held_out, _suspects(observed), seed=seed),
-        "gaps": lambda: gaps.gaps(observed.prompt_values, observed.train, seed=seed),
-        "prefix": lambda: paths.prefix(held_out, observed.forced, completions),
+        "gaps": lambda: knowledge_gaps.knowledge_gaps(observed.prompt_values, observed.train, seed=seed),
+        "prefix": lambda: expert_path.prefix(held_out, observed.forced, completions),
         "corpus": lambda: _corpus(observed, written),
         "strata": lambda: _strata(observed, table, floor, base),
         "conflicts": lambda: _conflicts(observed),
@@ -67,7 +67,9 @@ def run_probes(observed: Observations, table: Table, floor: str, base: str) -> S
         "compounding": lambda: compounding.compounding(held_out, clone),
         "own_words": lambda: calibration.own_words(held_out, clone, observed.samples),
         **_calibrations(observed, table.clusters),
-        "underachieving": lambda: checkers.underachieving(held_out, completions, observed.checker, table.clusters),
+        "underachieving": lambda: underachieving.underachieving(
+            held_out, completions, observed.checker, table.clusters
+        ),
     }
     found: dict[str, Any] = {}
     absent: dict[str, str] = {}
@@ -76,9 +78,10 @@ def run_probes(observed: Observations, table: Table, floor: str, base: str) -> S
             found[section] = probe()
         except Absent as reason:
             absent[section] = str(reason)
+    # The corpus figures come with how they were computed, which belongs into the scorecard's signature.
     found["corpus"], signatures = found.get("corpus", ({}, {}))
-    paths_known = [section for section in found if section.startswith(_CALIBRATION)]
-    found["calibration"] = {section.removeprefix(_CALIBRATION): found.pop(section) for section in paths_known}
+    walked = [section for section in found if section.startswith(_CALIBRATION)]
+    found["calibration"] = {section.removeprefix(_CALIBRATION): found.pop(section) for section in walked}
     return Sections(found, absent, signatures)
 
 
@@ -98,7 +101,7 @@ def _corpus(observed: Observations, written: Mapping[str, Mapping[str, Completio
     return corpus.corpus(observed.held_out, policies, seed=observed.seed)
 
 
-def _strata(observed: Observations, table: Table, floor: str, base: str) -> tuple[Stratum, ...]:
+def _strata(observed: Observations, table: ScoreTable, floor: str, base: str) -> tuple[Stratum, ...]:
     scores = {system: table.scores(system) for system in ("tuned", floor)}
     known = observed.token_scores
     bits = {system: likelihood.bits_by_id(known[system]) for system in ("tuned", base)} if base else None
@@ -122,6 +125,7 @@ def _calibrations(observed: Observations, clusters: Mapping[str, str]) -> dict[s
     for system in ("tuned", "B0"):
         scores = {key: one for key, one in observed.token_scores.get(system, {}).items() if key in clusters}
         if scores:
+            # Bound now: the loop goes on to the next system before any probe is run.
             probes[_CALIBRATION + system] = lambda scores=scores: calibration.calibration(  # type: ignore[misc]
                 clusters, scores, seed=observed.seed
             )

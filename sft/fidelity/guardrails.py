@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sft.fidelity.conventions import GUARDRAIL_LIMITS, beyond_chance
 from sft.fidelity.observations import Observations
 from sft.fidelity.probes import likelihood
-from sft.fidelity.probes.table import Table
+from sft.fidelity.score_table import ScoreTable
 from sft.fidelity.scorecard import Forgetting, Guardrail, Memorisation
 from sft.metrics import intervals
 from sft.metrics.estimate import Estimate, figure
@@ -21,7 +21,7 @@ VERBATIM = "verbatim copies"
 
 def guardrails(
     observed: Observations,
-    table: Table,
+    table: ScoreTable,
     incomplete: int,
     repeated: Memorisation | None,
     forgotten: Sequence[Forgetting],
@@ -51,11 +51,12 @@ def guardrails(
     return tuple(found)
 
 
-def unscored(observed: Observations, table: Table, floors: Sequence[str]) -> list[str]:
+def unscored(observed: Observations, table: ScoreTable, floors: Sequence[str]) -> list[str]:
     """Prompts on which the comparison is not complete: a completion or a token score is missing."""
     scores = observed.token_scores
     written = [set(table.ids(system)) for system in ("tuned", *floors)]
     teacher_forced = [set(scores[s]) for s in ("tuned", *likelihood.IMITATION_FLOORS) if scores.get(s)]
+    # A policy that was not scored at all is absent, not incomplete, and E has no completion of its own to lack.
     complete = set.intersection(*written, *teacher_forced)
     return [item.id for item in observed.held_out if item.id not in complete]
 

@@ -21,9 +21,9 @@ from sft.fidelity.conventions import FLOORS, bar_points
 from sft.fidelity.every_probe import run_probes
 from sft.fidelity.guardrails import guardrails, unscored
 from sft.fidelity.observations import Observations
-from sft.fidelity.probes import likelihood, paths
+from sft.fidelity.probes import expert_path, likelihood
 from sft.fidelity.probes.examples import examples
-from sft.fidelity.probes.table import HEADLINE, Row, Table, score_rows, word_count
+from sft.fidelity.score_table import HEADLINE, ScoreRow, ScoreTable, score_rows, word_count
 from sft.fidelity.scorecard import SYSTEMS, UNJUDGED, Scorecard
 from sft.fidelity.verdict import judge
 from sft.metrics import intervals, modules
@@ -32,18 +32,18 @@ from sft.runs.hashes import Digest, fingerprint
 __all__ = ["measure"]
 
 
-def measure(observed: Observations, rows: Sequence[Row] | None = None) -> Scorecard:
+def measure(observed: Observations, rows: Sequence[ScoreRow] | None = None) -> Scorecard:
     """Everything there is to say about one checkpoint on one held-out set.
 
     ``observed.completions`` needs "tuned" and at least one floor; whatever else is missing is said in
-    ``Scorecard.absent``. ``rows``: what ``table.score_rows`` gave before, to save scoring again.
+    ``Scorecard.absent``. ``rows``: what ``score_table.score_rows`` gave before, to save scoring again.
     Raises ``UserError`` when there is nothing to measure, the bar names no metric of ours, or a checker fails.
     """
     held_out, scores, further = observed.held_out, observed.token_scores, observed.metrics
     bar = bar_points(observed.bar)
     if not held_out:
         raise UserError("fidelity: there are no held-out prompts; set split.test above 0")
-    table = Table(held_out, score_rows(held_out, observed.completions, further) if rows is None else rows, further)
+    table = ScoreTable(held_out, score_rows(held_out, observed.completions, further) if rows is None else rows, further)
     clusters = table.clusters
     floors = _floors(table)
     systems = [*(s for s in SYSTEMS if s in table.systems), *sorted(table.systems - set(SYSTEMS))]
@@ -51,7 +51,7 @@ def measure(observed: Observations, rows: Sequence[Row] | None = None) -> Scorec
     gain = min(gains, key=lambda gain: gain.estimate.value)
     base, saved, p_value = likelihood.imitation(clusters, scores, observed.seed)
     measured = {s: found for s, found in scores.items() if likelihood.known(clusters, found)}
-    left = {key: paths.left_at(found) for key, found in scores.get("tuned", {}).items() if key in clusters}
+    left = {key: expert_path.left_at(found) for key, found in scores.get("tuned", {}).items() if key in clusters}
     parts = run_probes(observed, table, gain.floor, base)
     missing = unscored(observed, table, floors)
     repeated, forgotten = parts.found.get("memorisation"), parts.found.get("forgetting", ())
@@ -65,7 +65,7 @@ def measure(observed: Observations, rows: Sequence[Row] | None = None) -> Scorec
         systems=tuple(table.summary(system) for system in systems),
         bits_per_byte={s: likelihood.bits_per_byte(clusters, found) for s, found in measured.items()},
         action={s: likelihood.action(clusters, found) for s, found in measured.items()},
-        survival={s: paths.survival(clusters, found) for s, found in measured.items()},
+        survival={s: expert_path.survival(clusters, found) for s, found in measured.items()},
         lengths=_lengths(observed, table, systems),
         guardrails=guardrails(observed, table, len(missing), repeated, forgotten),
         examples=examples(held_out, table, observed.completions, left),
@@ -84,7 +84,7 @@ def measure(observed: Observations, rows: Sequence[Row] | None = None) -> Scorec
     return replace(card, verdict=judge(card, imitation_p=p_value, curve=observed.curve))
 
 
-def _floors(table: Table) -> list[str]:
+def _floors(table: ScoreTable) -> list[str]:
     """Floors that were measured. Raises ``UserError`` where there are none, or the clone was not."""
     floors = [floor for floor in FLOORS if table.ids(floor)]
     if not table.ids("tuned") or not floors:
@@ -95,7 +95,7 @@ def _floors(table: Table) -> list[str]:
     return floors
 
 
-def _lengths(observed: Observations, table: Table, systems: Sequence[str]) -> dict[str, tuple[int, ...]]:
+def _lengths(observed: Observations, table: ScoreTable, systems: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """Words of every completion, in held-out order."""
     expert = tuple(word_count(item.references[0]) for item in observed.held_out)
     return {"expert": expert, **{s: table.lengths(s) for s in systems if s != "E"}}

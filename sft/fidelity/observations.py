@@ -19,7 +19,7 @@ class Observations:
     ``train``: the demonstrations the clone learned from; empty where they are not known. ``samples``: the clone's
     completions at temperature 1, one mapping (id -> completion) a round. ``forced``: system -> rows.
     ``control``: "base" and "tuned" -> windows. ``contaminated``: held-out ids with a near-duplicate left in training;
-    None where nobody looked. ``checker``: how an answer is judged right (see ``probes.checkers``); "" for none.
+    None where nobody looked. ``checker``: how an answer is judged right (see ``checkers``); "" for none.
     ``curve``: how validation loss ended: "falling", "rose", "flat", or "" where it was not measured.
     ``metrics``: ``evaluate`` modules beside ours.
     ``conflicts``: what the recipe did where experts contradict each other ("keep", "majority", or an expert's name).

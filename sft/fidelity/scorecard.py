@@ -24,19 +24,19 @@ __all__ = [
     "CalibrationBin",
     "Closure",
     "Compounding",
-    "Copied",
     "Example",
     "ExpertScore",
     "Forgetting",
     "Gain",
-    "Gap",
-    "Gaps",
     "Guardrail",
-    "Lost",
+    "KnowledgeGap",
+    "KnowledgeGaps",
+    "LostAnswer",
     "Memorisation",
     "OwnWords",
     "PrefixPoint",
     "Scorecard",
+    "SharedRun",
     "Stratum",
     "SurvivalPoint",
     "SystemScores",
@@ -207,7 +207,7 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True)
-class Copied:
+class SharedRun:
     """A run of words that a completion shares with a training completion. ``source``: id of the demonstration."""
 
     id: str
@@ -229,7 +229,7 @@ class Memorisation:
     excess: Estimate
     copies: dict[str, Estimate]
     p_value: float
-    examples: tuple[Copied, ...]
+    examples: tuple[SharedRun, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +244,7 @@ class Forgetting:
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
+class KnowledgeGap:
     """A training completion that the base finds no likelier after reading its prompt. ``bits``: gained per byte."""
 
     id: str
@@ -255,7 +255,7 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
-class Gaps:
+class KnowledgeGaps:
     """Training completions that reading the prompt makes no likelier to the base model, as a whole.
 
     ``share`` of the training completions ``looked_at`` that are flagged; ``bits``: mean bits per byte that reading
@@ -266,11 +266,11 @@ class Gaps:
     flagged: int
     share: Estimate
     bits: Estimate
-    examples: tuple[Gap, ...]
+    examples: tuple[KnowledgeGap, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class LostAnswer:
     """A prompt that the base answered right and the clone wrong."""
 
     id: str
@@ -295,7 +295,7 @@ class Underachieving:
     lost: int
     won: int
     p_value: float
-    examples: tuple[Lost, ...]
+    examples: tuple[LostAnswer, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,7 +432,7 @@ class Scorecard:
     compounding: Compounding | None = None
     memorisation: Memorisation | None = None
     forgetting: tuple[Forgetting, ...] = ()
-    gaps: Gaps | None = None
+    gaps: KnowledgeGaps | None = None
     underachieving: Underachieving | None = None
     strata: tuple[Stratum, ...] = ()
     absent: dict[str, str] = field(default_factory=dict)

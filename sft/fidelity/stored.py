@@ -18,7 +18,7 @@ from sft.errors import RunError
 from sft.fidelity.measure import measure
 from sft.fidelity.observations import Observations
 from sft.fidelity.probes.examples import corrections
-from sft.fidelity.probes.table import score_rows
+from sft.fidelity.score_table import score_rows
 from sft.fidelity.scorecard import Scorecard
 from sft.runs import sealed
 from sft.runs.records import Completion, ControlWindow, Forced, OwnPath, PromptValue, TokenScores
@@ -163,7 +163,7 @@ def observe(run: Run) -> Observations:
     wanted = {item.id for item in items}
     systems = facts["systems"]
     completions = {s: _by_id(_each(run, _of(run, run.completions_path, s), _completion), wanted) for s in systems}
-    scored = facts.get("scored", systems)
+    scored = facts.get("scored", systems)  # the fast profile scores a base that writes nothing
     scores = {s: _by_id(_each(run, _of(run, run.token_scores_path, s), _token_scores), wanted) for s in scored}
     rounds = [path for path in run.path.glob("samples-*.jsonl") if _ROUND.fullmatch(path.name)]
     rounds.sort(key=lambda path: int(path.stem.rpartition("-")[2]))
@@ -175,7 +175,7 @@ def observe(run: Run) -> Observations:
         completions={s: found for s, found in completions.items() if found},
         token_scores={s: found for s, found in scores.items() if found},
         train=train,
-        samples=[one for one in samples if len(one) == len(items)],
+        samples=[one for one in samples if len(one) == len(items)],  # one cut short has the first prompts only
         forced=_forced(run, wanted),
         own_path=_by_id(_each(run, run.own_path_path, _own_path), wanted),
         control=_control(run),

@@ -165,6 +165,7 @@ def _reasons(rung: str, card: Scorecard, *, likelier: bool) -> tuple[str, ...]:
     """Why the verdict is not a higher one: every part that failed, with its numbers."""
     reasons: list[str] = []
     points = METRIC_WORDS[card.headline]
+    # Wilson gives one prompt alone an interval where its score is 0 or 100, and it is one cluster all the same.
     if _headline(card).low is None or _headline(card).n < 2:
         reasons.append("all held-out prompts belong to one cluster, so no interval can be had")
     for gain in card.gains:

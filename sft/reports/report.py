@@ -59,6 +59,7 @@ def render(run: Run) -> Path:
     view = _view(run)
     page = _environment().get_template("report.html.j2").render(view)
     text = _environment().get_template("report.md.j2").render(view)
+    # A block of the template that has nothing to say leaves its blank lines behind.
     write_text(run.report_md_path, re.sub(r"\n{3,}", "\n\n", text).strip() + "\n")
     write_text(run.report_html_path, page)
     return run.report_html_path

@@ -40,7 +40,7 @@ class Turn(TypedDict):
 
 
 @strict
-class Place(TypedDict):
+class SourcePlace(TypedDict):
     file: str
     line: int
 
@@ -53,7 +53,7 @@ class Demonstrated(TypedDict):
     group: NotRequired[str]
     expert: NotRequired[str]
     references: NotRequired[list[str]]
-    source: NotRequired[Place]
+    source: NotRequired[SourcePlace]
 
 
 @strict
@@ -62,7 +62,7 @@ class InSplit(Demonstrated):
 
 
 @strict
-class Split(TypedDict):
+class SplitFile(TypedDict):
     ids: dict[str, list[str]]
     counts: NotRequired[dict[str, int]]
     data_hash: NotRequired[str]
@@ -89,7 +89,7 @@ class Logged(TypedDict):
 
 
 @strict
-class Asked(TypedDict):
+class HeldOutRow(TypedDict):
     id: str
     prompt: list[Turn]
     references: list[str]
@@ -99,7 +99,7 @@ class Asked(TypedDict):
 
 
 @strict
-class Measured(TypedDict):
+class MeasurementFile(TypedDict):
     split: str
     systems: list[str]
     scored: NotRequired[list[str]]
@@ -120,7 +120,7 @@ class Points(TypedDict):
 
 
 @strict
-class Resolved(TypedDict, total=False):
+class ResolvedValues(TypedDict, total=False):
     name: str | None
     model: dict[str, Any]
     demonstrations: dict[str, Any]
@@ -134,7 +134,7 @@ class Resolved(TypedDict, total=False):
 @strict
 class RecipeSection(TypedDict, total=False):
     written: str | None
-    resolved: Resolved
+    resolved: ResolvedValues
     origins: dict[str, Any]
     fingerprint: str
 
@@ -227,11 +227,11 @@ _SHAPES: dict[str, Any] = {
     "manifest.json": Manifest,
     "demonstrations.jsonl": InSplit,
     "others.jsonl": Demonstrated,
-    "split.json": Split,
+    "split.json": SplitFile,
     "ledger.json": Account,
     "log.jsonl": Logged,
-    "held-out.jsonl": Asked,
-    "measurement.json": Measured,
+    "held-out.jsonl": HeldOutRow,
+    "measurement.json": MeasurementFile,
     "completions-": _line_of(records.Completion),
     "samples-": _line_of(records.Completion),
     "token-scores-": _line_of(records.TokenScores),

@@ -14,7 +14,7 @@ import pytest
 from selection_rows import WORDS, recipe, row, sizes, write
 
 from sft import recipes
-from sft.demonstrations.check import Finding, check_demonstrations
+from sft.demonstrations.check import CheckResult, check_demonstrations
 from sft.demonstrations.demonstration import Demonstration, Message, held_out
 from sft.demonstrations.selection import divide, gather, majority, read
 from sft.demonstrations.stored import load_others, load_recipe
@@ -410,7 +410,7 @@ def test_check_says_how_alike_experts_are(tmp_path: Path) -> None:
     assert json.loads(json.dumps(found.to_dict()))["handling"]["agreement"]["agreement"]["n"] == 30
 
 
-def check_of(folder: Path, files: list[Path], *overrides: str) -> Finding:
+def check_of(folder: Path, files: list[Path], *overrides: str) -> CheckResult:
     resolved(folder / "r.yaml", files)
     return check_demonstrations(str(folder / "r.yaml"), overrides=overrides)
 

@@ -36,7 +36,7 @@ from sft.errors import UserError
 from sft.fidelity import conventions, floors
 from sft.fidelity.measure import measure
 from sft.fidelity.observations import Observations
-from sft.fidelity.probes.table import HEADLINE, score_rows
+from sft.fidelity.score_table import HEADLINE, score_rows
 from sft.fidelity.scorecard import RUNGS, Guardrail, Scorecard
 from sft.metrics import intervals
 from sft.runs.records import Completion, TokenScores

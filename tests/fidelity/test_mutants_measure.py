@@ -14,15 +14,15 @@ from sft.fidelity.measure import measure
 from sft.fidelity.observations import Observations
 from sft.fidelity.probes import (
     calibration,
-    checkers,
     corpus,
+    expert_path,
     experts,
     forgetting,
-    gaps,
     impostors,
+    knowledge_gaps,
     manner,
     memorisation,
-    paths,
+    underachieving,
 )
 from sft.runs.records import Completion
 
@@ -59,15 +59,15 @@ def test_every_section_is_what_its_probe_finds_in_the_same_observations() -> Non
     assert card.manner == manner.manner(asked, systems, seed=3)
     assert card.experts == experts.named(asked, systems["tuned"], seed=3)
     assert card.conflicts == conflicts.conflicts(train, "keep", seed=3)
-    assert card.prefix == paths.prefix(asked, seen.forced, systems)
+    assert card.prefix == expert_path.prefix(asked, seen.forced, systems)
     assert card.self_agreement == manner.self_agreement(asked, seen.samples, seed=3)
     told_apart = {"sampled": seen.samples[0], "greedy": systems["tuned"], "base": systems["B0"]}
     assert card.impostor == impostors.impostors(asked, told_apart, seed=3)
     sure = {s: calibration.calibration(clusters, seen.token_scores[s], seed=3) for s in ("tuned", "B0")}
     assert card.calibration == sure | {"own": calibration.own(clusters, seen.own_path, seed=3)}
     assert card.memorisation == memorisation.memorisation(asked, systems["tuned"], train, seed=3)
-    assert card.gaps == gaps.gaps(seen.prompt_values, train, seed=3)
-    assert card.underachieving == checkers.underachieving(asked, systems, seen.checker, clusters)
+    assert card.gaps == knowledge_gaps.knowledge_gaps(seen.prompt_values, train, seed=3)
+    assert card.underachieving == underachieving.underachieving(asked, systems, seen.checker, clusters)
     assert {part.saved is None for part in card.strata} == {False} and card.closure is not None
     assert set(card.lengths) == {"expert", *systems} and len(card.lengths["tuned"]) == 110
     assert [s.system for s in card.systems] == ["tuned", "B0", "B3", "R", "K", "P", "E"]

@@ -10,7 +10,7 @@ from known_scorecards import ALL, TUNED, closure, judged, known, planted
 
 from sft.fidelity.advice import next_step
 from sft.fidelity.conventions import FLOORS
-from sft.fidelity.scorecard import RUNGS, Gaps, Guardrail, Scorecard, Stratum
+from sft.fidelity.scorecard import RUNGS, Guardrail, KnowledgeGaps, Scorecard, Stratum
 from sft.metrics.estimate import Estimate
 
 NOTHING, IMITATES, LEARNED, MEETS, CLONED = RUNGS
@@ -93,7 +93,7 @@ def test_a_verdict_needs_a_floor() -> None:
 
 UNDECIDED = planted(closure=closure("undecided"))
 STOPPING = Guardrail("not stopping", known(0.2, 0.1, 0.3), 0.05, True, "cut at the limit")
-FLAGGED = Gaps(100, 60, known(0.6, 0.5, 0.7), known(0.1, 0, 0.2), ())
+FLAGGED = KnowledgeGaps(100, 60, known(0.6, 0.5, 0.7), known(0.1, 0, 0.2), ())
 WEAK = Stratum("distance to training", "farthest third", 100, known(30, 28, 32), None, None)
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,6 +68,23 @@ def test_a_metric_from_outside_is_in_the_table(tmp_path: Path, capsys: Captured)
     before = (run / "scorecard.json").read_bytes()
     assert main(["report", str(run), "--recompute"]) == 0
     assert (run / "scorecard.json").read_bytes() == before
+
+
+def test_a_metric_that_evaluate_has_in_its_cache_is_found_by_name_without_a_network(tmp_path: Path) -> None:
+    """As the library leaves what it has loaded from the hub once; a process of its own, for it reads where that is
+    when it is imported."""
+    cached = tmp_path / "modules" / "evaluate_modules" / "metrics" / "evaluate-metric--shared_words"
+    cached.mkdir(parents=True)
+    module(cached).rename(cached / ("a" * 64))
+    for folder in (cached / ("a" * 64), cached, cached.parent, cached.parents[1]):
+        (folder / "__init__.py").touch()
+    given = rows(6)
+    file = write(tmp_path / "x.jsonl", given)
+    words = [sys.executable, "-m", "sft", "score", str(file), "--metric", "shared_words:shared", "--json", "--fast"]
+    offline = {"HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"}
+    answer = subprocess.run(words, env=os.environ | offline, cwd=tmp_path, capture_output=True, text=True, check=True)
+    scores = {system["system"]: system["scores"] for system in json.loads(answer.stdout)["systems"]}
+    assert scores["tuned"]["shared_words:shared"]["value"] == pytest.approx(by_hand(given))
 
 
 def test_ours_are_such_modules_and_say_the_same(tmp_path: Path, capsys: Captured) -> None:

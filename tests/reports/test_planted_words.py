@@ -18,16 +18,16 @@ from sft.demonstrations.demonstration import Demonstration, HeldOut, Message, he
 from sft.fidelity import floors
 from sft.fidelity.measure import measure
 from sft.fidelity.observations import Observations
-from sft.fidelity.probes import calibration, experts, manner, memorisation, paths
-from sft.fidelity.probes.table import score_rows
+from sft.fidelity.probes import calibration, expert_path, experts, manner, memorisation
+from sft.fidelity.score_table import score_rows
 from sft.fidelity.scorecard import Scorecard
 from sft.reports.names import RUNG_MEANINGS
 from sft.reports.sections import body
 from sft.reports.sections.calibration import on_path_sentence, own_words_sentence
+from sft.reports.sections.expert_path import excess_sentence
 from sft.reports.sections.experts import closure_sentence, experts_sentence
 from sft.reports.sections.manner import manner_sentence
 from sft.reports.sections.memorisation import memorisation_sentence
-from sft.reports.sections.paths import excess_sentence
 from sft.runs.records import Completion, ControlWindow, Forced, OwnPath, PromptValue, TokenScores
 
 SIZES = (30, 100, 300)
@@ -146,10 +146,10 @@ def forced(item: HeldOut, writer: Writer, draw: random.Random) -> list[Forced]:
     """The clone after a part of the first reference: it goes on as it would have in that place."""
     found = []
     for share in (0.25, 0.5, 0.75):
-        rest = paths.rest_of(item.references[0], share)
+        rest = expert_path.rest_of(item.references[0], share)
         text = writer(item.prompt[0].content, draw)
         given = item.references[0].removesuffix(rest)
-        found.append(Forced(item.id, share, given, rest, paths.rest_of(text, share), True))
+        found.append(Forced(item.id, share, given, rest, expert_path.rest_of(text, share), True))
     return found
 
 
@@ -258,12 +258,12 @@ def test_errors_that_rise_along_the_text_have_an_excess_that_proves_nothing(n: i
     told as "makes up points, so no errors add up". Now the sentence is of the whole text, and finds them behind."""
     for seed in range(2):
         lost = observed(n, seed, straying)
-        curves = paths.prefix(lost.held_out, lost.forced, lost.completions)
+        curves = expert_path.prefix(lost.held_out, lost.forced, lost.completions)
         assert "closer to the expert than the clone" in excess_sentence(curves, "chrF")
     accused = 0
     for seed in range(WORLDS[n]):
         same = observed(n, seed, expert)
-        curves = paths.prefix(same.held_out, same.forced, same.completions)
+        curves = expert_path.prefix(same.held_out, same.forced, same.completions)
         accused += "not shown to be closer" not in excess_sentence(curves, "chrF")
     assert accused <= 1
 

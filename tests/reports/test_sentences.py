@@ -11,7 +11,7 @@ from sft.fidelity.scorecard import (
     Closure,
     ExpertScore,
     Forgetting,
-    Gaps,
+    KnowledgeGaps,
     Memorisation,
     PrefixPoint,
     Stratum,
@@ -20,17 +20,17 @@ from sft.fidelity.scorecard import (
 )
 from sft.metrics.estimate import Estimate
 from sft.reports.sections.calibration import on_path_sentence, own_words_sentence
-from sft.reports.sections.checkers import underachieving_sentence
 from sft.reports.sections.corpus import corpus_sentence
+from sft.reports.sections.expert_path import excess_sentence, prefix_sentence, survival_sentence
 from sft.reports.sections.experts import closure_sentence, conflicts_sentence, experts_sentence
 from sft.reports.sections.forgetting import forgetting_sentence
-from sft.reports.sections.gaps import gaps_sentence
 from sft.reports.sections.impostors import impostor_sentence
+from sft.reports.sections.knowledge_gaps import gaps_sentence
 from sft.reports.sections.manner import lengths_sentence, manner_sentence, self_agreement_sentence
 from sft.reports.sections.memorisation import memorisation_sentence
 from sft.reports.sections.parts import apart, side
-from sft.reports.sections.paths import excess_sentence, prefix_sentence, survival_sentence
 from sft.reports.sections.strata import strata_sentence
+from sft.reports.sections.underachieving import underachieving_sentence
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -298,11 +298,11 @@ def test_corpus_figures_are_compared_at_equal_references() -> None:
 
 
 def test_gaps_say_how_many_or_that_there_is_none() -> None:
-    none = gaps_sentence(Gaps(400, 0, est(0, 0, 0.01), est(0.34, 0.3, 0.38), ()))
+    none = gaps_sentence(KnowledgeGaps(400, 0, est(0, 0, 0.01), est(0.34, 0.3, 0.38), ()))
     assert none.startswith("Reading its prompt makes each of the 400 training completions looked at likelier")
     assert none.endswith("single facts in them may still be told by no prompt.")
     assert "0.340 [0.300, 0.380] bits per byte" in none
-    some = gaps_sentence(Gaps(400, 41, est(0.1025, 0.075, 0.136), est(0.34, 0.3, 0.38), ()))
+    some = gaps_sentence(KnowledgeGaps(400, 41, est(0.1025, 0.075, 0.136), est(0.34, 0.3, 0.38), ()))
     assert some.startswith("41 of the 400 training completions looked at (10.2 % [7.5, 13.6])")
     assert some.endswith("this does not tell.")
     assert "knew" not in some and "make things up" not in some

@@ -20,8 +20,8 @@ from sft.demonstrations.demonstration import Demonstration, HeldOut, Message, he
 from sft.demonstrations.ledger import Ledger
 from sft.fidelity.measure import measure
 from sft.fidelity.observations import Observations
-from sft.fidelity.probes.table import score_rows
-from sft.fidelity.scorecard import Copied, Gap, Scorecard, Stratum
+from sft.fidelity.score_table import score_rows
+from sft.fidelity.scorecard import KnowledgeGap, Scorecard, SharedRun, Stratum
 from sft.metrics.estimate import Estimate
 from sft.runs.records import Completion, ControlWindow, Forced, OwnPath, PromptValue, TokenScores
 from sft.runs.run import Run, write_json, write_jsonl, write_text
@@ -265,10 +265,12 @@ def everything(card: Scorecard) -> Scorecard:
             for by, label, score in parts
         )
     if card.memorisation is not None and not card.memorisation.examples:
-        copied = Copied("ab12cd34ef", "creating it if it does not exist", 7, "99ff88ee77")
+        copied = SharedRun("ab12cd34ef", "creating it if it does not exist", 7, "99ff88ee77")
         changes["memorisation"] = replace(card.memorisation, examples=(copied,))
     if card.gaps is not None and not card.gaps.examples:
-        gap = Gap("g1", "data/docstrings.jsonl:17", "def answer(self):", "Return the key of the vault.", -0.041)
+        gap = KnowledgeGap(
+            "g1", "data/docstrings.jsonl:17", "def answer(self):", "Return the key of the vault.", -0.041
+        )
         changes["gaps"] = replace(card.gaps, flagged=1, share=estimate(0.04, 0.02), examples=(gap,))
     said = {section: why for section, why in card.absent.items() if section not in changes}
     return replace(card, absent=said, **changes)

@@ -13,7 +13,7 @@ from sft.demonstrations.demonstration import Demonstration, HeldOut, Message, he
 from sft.fidelity import floors
 from sft.fidelity.measure import measure
 from sft.fidelity.observations import Observations
-from sft.fidelity.probes.table import Row, score_rows
+from sft.fidelity.score_table import ScoreRow, score_rows
 from sft.fidelity.scorecard import Scorecard
 from sft.runs.records import Completion, TokenScores
 
@@ -95,7 +95,7 @@ def scorecard_of(
     asked: list[HeldOut],
     completions: Written,
     scores: Scored | None = None,
-    rows: Sequence[Row] | None = None,
+    rows: Sequence[ScoreRow] | None = None,
     **more: Any,
 ) -> Scorecard:
     return measure(Observations(asked, completions, scores or {}, **more), rows)

@@ -4,10 +4,6 @@ Arithmetic only: no model, no network, no draw without a seed. A probe that has 
 :class:`Absent` with the reason, which the scorecard records in place of a figure.
 """
 
-from __future__ import annotations
+from sft.fidelity.probes.absent import Absent
 
 __all__ = ["Absent"]
-
-
-class Absent(Exception):
-    """There is nothing to measure; the message says why, as half a sentence ("the prompts have one expert each")."""

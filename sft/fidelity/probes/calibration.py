@@ -118,6 +118,7 @@ def _bins(sure: Floats) -> NDArray[np.intp]:
     """The bin of each token, 0 and up; equal confidences share one, so bins can be fewer and unequal."""
     wanted = max(1, min(BINS, sure.size // TOKENS_A_BIN))
     edges = np.quantile(sure, np.arange(1, wanted) / wanted, method="inverted_cdf")
+    # Ties leave some bins without a token; numbering anew closes the gaps, so every bin has one.
     return np.unique(np.searchsorted(edges, sure), return_inverse=True)[1]
 
 

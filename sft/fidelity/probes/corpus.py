@@ -110,6 +110,7 @@ def bleu(sums: Floats) -> Floats:
     written, wanted = sums[:, 0], sums[:, 1]
     matches, totals = sums[:, 2 : 2 + _BLEU_ORDERS], sums[:, 2 + _BLEU_ORDERS :]
     seen = totals > 0
+    # The first order without a match counts as half a match, the second as a quarter, and so on.
     halvings = np.cumsum(seen & (matches == 0), axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         precisions = np.where(matches > 0, matches, 0.5**halvings) / totals
@@ -130,6 +131,7 @@ def chrf_pp(sums: Floats) -> Floats:
     orders = np.maximum(both.sum(axis=1), 1)
     precision = (np.divide(matches, written, where=both, out=np.zeros_like(matches))).sum(axis=1) / orders
     recall = (np.divide(matches, wanted, where=both, out=np.zeros_like(matches))).sum(axis=1) / orders
+    # F of beta 2, in points: 100 (1 + 4) P R / (4 P + R).
     below = 4 * precision + recall
     return np.asarray(500 * precision * recall / np.where(below > 0, below, 1.0))
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sft.demonstrations.demonstration import HeldOut, prompt_text
-from sft.fidelity.probes.table import Table
+from sft.fidelity.score_table import ScoreTable
 from sft.fidelity.scorecard import Example
 from sft.runs.records import Completion
 
@@ -23,7 +23,7 @@ BANDS, IN_A_BAND = (0, 20, 40, 60, 80, 100), 8
 
 def examples(
     held_out: Sequence[HeldOut],
-    table: Table,
+    table: ScoreTable,
     completions: Mapping[str, Mapping[str, Completion]],
     left_at: Mapping[str, int | None],
 ) -> tuple[Example, ...]:
@@ -64,6 +64,7 @@ def _filled(score: Mapping[str, float], shown: set[str]) -> list[str]:
     """Further prompts, by score, so that every band has some where there are some."""
     more: list[str] = []
     for low, high in pairwise(BANDS):
+        # A band holds its lower end and not its upper one, but for the last: 100 has no band above it.
         inside = [key for key, value in score.items() if low <= value < high or value == high == BANDS[-1]]
         wanted = IN_A_BAND - len(shown & set(inside))
         more += sorted(key for key in inside if key not in shown)[: max(0, wanted)]

@@ -69,6 +69,7 @@ def impostors(
     most = max(map(len, pairs.values()), default=0)
     if most < LEAST:
         raise Absent(f"fewer than {LEAST} prompts ({most}) teach a classifier too little")
+    # Only now: experts alone, without any system's texts, are nothing to measure.
     pairs[CONTROL] = [(item, drawn[item.id][0], drawn[item.id][1]) for item in items if len(drawn[item.id]) > 1]
     found: dict[str, Estimate] = {}
     for name, rows in pairs.items():
@@ -112,7 +113,7 @@ def _features(texts: Sequence[str]) -> Any:
     grams = TfidfVectorizer(analyzer="char", lowercase=False, ngram_range=(1, GRAMS), sublinear_tf=True)
     ends = TfidfVectorizer(analyzer=lambda text: [f"<{text[:1]}", f"{text[-1:]}>"], use_idf=False)
     lengths = np.log1p([len(text) for text in seen])
-    lengths = (lengths - lengths.mean()) / (lengths.std() or 1.0)
+    lengths = (lengths - lengths.mean()) / (lengths.std() or 1.0)  # all of one length: zeros, which tell nothing
     parts = [grams.fit_transform(seen), ENDS * ends.fit_transform(seen), LENGTH * sparse.csr_array(lengths[:, None])]
     return sparse.hstack(parts, format="csr")
 

@@ -193,7 +193,7 @@ def _length_spread(lengths: I64) -> Callable[[Kept], float]:
 def _jackknife(figure: Callable[[Kept], float], labels: Sequence[str], seed: int, most: float = 1.0) -> Estimate:
     try:
         interval = intervals.grouped_jackknife(figure, labels, seed=seed)
-    except ValueError:
+    except ValueError:  # raised where a figure is NaN when one group is left out: no spread, no two words
         every = figure(np.ones(len(labels), dtype=bool))
         return estimates.alone(every, len(labels), "without one group of prompts the figure cannot be had")
     if interval.low is not None and interval.low == interval.high:

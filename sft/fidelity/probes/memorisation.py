@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sft.demonstrations.demonstration import Demonstration, HeldOut
 from sft.fidelity.probes import Absent
-from sft.fidelity.scorecard import Copied, Memorisation
+from sft.fidelity.scorecard import Memorisation, SharedRun
 from sft.metrics import intervals, nfc
 from sft.metrics.intervals import estimates
 from sft.metrics.text import words
@@ -59,7 +59,7 @@ def memorisation(
     copied = np.array([_folded(text) in known for text in written])
     repeated = np.array([_folded(item.references[0]) in known for item in items])
     bound = float(np.quantile(experts, 0.9))
-    shown: dict[str, Copied] = {}
+    shown: dict[str, SharedRun] = {}
     for place in sorted(range(len(items)), key=lambda i: (-own[i], items[i].id)):
         if own[place] <= bound or len(shown) == EXAMPLES:
             break
@@ -67,7 +67,7 @@ def memorisation(
         run = " ".join(words(written[place])[first : first + count])
         if run not in shown:
             text = _stretch(written[place], first, count)
-            shown[run] = Copied(items[place].id, text, count, train[sources[place]].id)
+            shown[run] = SharedRun(items[place].id, text, count, train[sources[place]].id)
     return Memorisation(
         longest={
             "tuned": estimates.mean(own, labels, (0, math.inf)),
@@ -115,14 +115,14 @@ def longest_runs(texts: Sequence[str], learned: Sequence[str]) -> tuple[I64, I64
         by = max(1, n // 4)
         longer = _grown(mine, theirs, by)
         still = record(n + by, *longer)
-        if by > 1:
+        if by > 1:  # a text that shares no run of n + by words may share one of n + 1 to n + by - 1
             lost = (alive & ~still)[np.searchsorted(begins, mine.at, side="right") - 1]
             slow, m = (_Places(mine.at[lost], mine.grams[lost]), theirs), n
             while len(slow[0].at):
                 slow, m = _grown(*slow, 1), m + 1
                 record(m, *slow)
         n, (mine, theirs), alive = n + by, longer, still
-    learned_at = np.array([*(place for _, place in sources), -1])
+    learned_at = np.array([*(place for _, place in sources), -1])  # a source of -1, nothing shared, stays -1
     index = [distinct[text] for text in texts]
     return best[index], start[index], learned_at[source[index]]
 

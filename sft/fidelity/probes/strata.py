@@ -9,7 +9,7 @@ import numpy as np
 from sft.demonstrations.demonstration import Demonstration, HeldOut
 from sft.fidelity import floors
 from sft.fidelity.probes import Absent
-from sft.fidelity.probes.table import word_count
+from sft.fidelity.score_table import word_count
 from sft.fidelity.scorecard import Stratum
 from sft.metrics.intervals import estimates
 

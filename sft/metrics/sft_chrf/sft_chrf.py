@@ -1,9 +1,9 @@
-"""``evaluate`` face of ``sft.metrics.chrf``."""
+"""``evaluate.Metric`` of ``sft.metrics.chrf``."""
 
-import sft.metrics.faces
+import sft.metrics.evaluate_metric
 
 
-class SftChrf(sft.metrics.faces.Face):
+class SftChrf(sft.metrics.evaluate_metric.EvaluateMetric):
     """See ``sft.metrics.chrf``."""
 
     metric = "chrf"

@@ -1,9 +1,9 @@
-"""``evaluate`` face of ``sft.metrics.chrf2``."""
+"""``evaluate.Metric`` of ``sft.metrics.chrf2``."""
 
-import sft.metrics.faces
+import sft.metrics.evaluate_metric
 
 
-class SftChrf2(sft.metrics.faces.Face):
+class SftChrf2(sft.metrics.evaluate_metric.EvaluateMetric):
     """See ``sft.metrics.chrf2``."""
 
     metric = "chrf2"

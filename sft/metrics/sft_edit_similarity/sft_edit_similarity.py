@@ -1,9 +1,9 @@
-"""``evaluate`` face of ``sft.metrics.edit_similarity``."""
+"""``evaluate.Metric`` of ``sft.metrics.edit_similarity``."""
 
-import sft.metrics.faces
+import sft.metrics.evaluate_metric
 
 
-class SftEditSimilarity(sft.metrics.faces.Face):
+class SftEditSimilarity(sft.metrics.evaluate_metric.EvaluateMetric):
     """See ``sft.metrics.edit_similarity``."""
 
     metric = "edit_similarity"

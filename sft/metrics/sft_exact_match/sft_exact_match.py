@@ -1,9 +1,9 @@
-"""``evaluate`` face of ``sft.metrics.exact_match``."""
+"""``evaluate.Metric`` of ``sft.metrics.exact_match``."""
 
-import sft.metrics.faces
+import sft.metrics.evaluate_metric
 
 
-class SftExactMatch(sft.metrics.faces.Face):
+class SftExactMatch(sft.metrics.evaluate_metric.EvaluateMetric):
     """See ``sft.metrics.exact_match``."""
 
     metric = "exact_match"

@@ -1,9 +1,9 @@
-"""``evaluate`` face of ``sft.metrics.rouge_l``."""
+"""``evaluate.Metric`` of ``sft.metrics.rouge_l``."""
 
-import sft.metrics.faces
+import sft.metrics.evaluate_metric
 
 
-class SftRougeL(sft.metrics.faces.Face):
+class SftRougeL(sft.metrics.evaluate_metric.EvaluateMetric):
     """See ``sft.metrics.rouge_l``."""
 
     metric = "rouge_l"

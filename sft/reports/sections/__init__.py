@@ -14,24 +14,24 @@ from markupsafe import Markup
 from sft.fidelity.scorecard import Scorecard
 from sft.reports.sections import (
     calibration,
-    checkers,
     compounding,
     corpus,
+    expert_path,
     experts,
     forgetting,
-    gaps,
     impostors,
+    knowledge_gaps,
     manner,
     memorisation,
-    paths,
     strata,
     systems,
     training,
+    underachieving,
 )
-from sft.reports.sections.parts import Chapter, Grid, Part, Row, Sample, claimed
+from sft.reports.sections.parts import Chapter, Grid, Part, Quotation, Row, claimed
 from sft.runs.run import Run
 
-__all__ = ["DRAWN", "Body", "Chapter", "Grid", "Part", "Row", "Sample", "body", "pictures"]
+__all__ = ["DRAWN", "Body", "Chapter", "Grid", "Part", "Quotation", "Row", "body", "pictures"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +79,8 @@ def _path_chapter(card: Scorecard) -> Chapter:
         "took is no error by itself: another expert leaves it too. Whether errors add up shows in the clone\u2019s own "
         "text.",
         (
-            paths.survival_part(card),
-            paths.prefix_part(card),
+            expert_path.survival_part(card),
+            expert_path.prefix_part(card),
             compounding.compounding_part(card),
             calibration.calibration_part(card),
             calibration.own_words_part(card),
@@ -111,7 +111,7 @@ def _limits_chapter(card: Scorecard) -> Chapter:
         "Where does cloning reach its limits?",
         "Imitation has two known limits. Where the expert knew more than the model, a clone can learn to sound as if "
         "it knew too. Where the model knew more than the expert, it can learn to do worse.",
-        (gaps.gaps_part(card), checkers.underachieving_part(card)),
+        (knowledge_gaps.gaps_part(card), underachieving.underachieving_part(card)),
     )
 
 
@@ -131,13 +131,13 @@ DRAWN = (
     systems,
     strata,
     experts,
-    paths,
+    expert_path,
     compounding,
     calibration,
     impostors,
     manner,
-    gaps,
-    checkers,
+    knowledge_gaps,
+    underachieving,
     memorisation,
     forgetting,
 )

@@ -202,6 +202,7 @@ def pictures(card: Scorecard) -> Iterator[tuple[str, str]]:
 
 def floor_score(part: Closure) -> float:
     """Mean score of the best floor on the prompts of ``part``, which its surplus was made with."""
+    # surplus = tuned - margin * expert - (1 - margin) * floor, solved for the floor: scorecards do not hold it.
     return (part.tuned.value - part.margin * part.expert.value - part.surplus.value) / (1 - part.margin)
 
 

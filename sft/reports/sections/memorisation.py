@@ -16,8 +16,8 @@ from sft.reports.sections.parts import (
     KINDS,
     Grid,
     Part,
+    Quotation,
     Row,
-    Sample,
     absent,
     away,
     dot,
@@ -44,7 +44,7 @@ def memorisation_part(card: Scorecard) -> Part:
     ]
     rows.append(Row("difference", (figure(part.excess, signed=True), chance(part.p_value, sign=True))))
     samples = tuple(
-        Sample(
+        Quotation(
             f"{copied.words} words of prompt {copied.id[:8]}, also in training completion {copied.source[:8]}",
             (("the clone", copied.text, "tuned"),),
         )

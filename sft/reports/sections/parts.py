@@ -18,8 +18,8 @@ __all__ = [
     "Chapter",
     "Grid",
     "Part",
+    "Quotation",
     "Row",
-    "Sample",
     "absent",
     "apart",
     "away",
@@ -56,7 +56,7 @@ class Grid:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class Quotation:
     """Other people's words: what they are about, and (label, text, whose: class of a colour) of each."""
 
     about: str
@@ -76,7 +76,7 @@ class Part:
     meanings: tuple[str, ...] = ()
     reading: str = ""
     grids: tuple[Grid, ...] = ()
-    samples: tuple[Sample, ...] = ()
+    samples: tuple[Quotation, ...] = ()
     samples_label: str = ""
     notes: tuple[str, ...] = ()
     absent: str = ""

@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 
 from sft.demonstrations.demonstration import HeldOut, Message
 from sft.errors import UserError
-from sft.fidelity.probes import Absent, checkers
+from sft.fidelity import checkers
+from sft.fidelity.final_numbers import final_number
+from sft.fidelity.probes import Absent
+from sft.fidelity.probes.underachieving import underachieving
 from sft.metrics import intervals
 from sft.runs.records import Completion
 
@@ -59,7 +62,7 @@ CLIPS = (
     ],
 )
 def test_the_final_number(text: str, number: str) -> None:
-    assert checkers.final_number(text) == Decimal(number)
+    assert final_number(text) == Decimal(number)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +140,7 @@ def test_the_final_number(text: str, number: str) -> None:
 )
 def test_what_a_reader_takes_for_the_answer(text: str, number: str) -> None:
     """ "42 (see step 2)" was read as 2, "1e3" as 3 and "10:30" as 30: the last digits, whatever they were part of."""
-    assert checkers.final_number(text) == Decimal(number)
+    assert final_number(text) == Decimal(number)
 
 
 @pytest.mark.parametrize(
@@ -145,31 +148,31 @@ def test_what_a_reader_takes_for_the_answer(text: str, number: str) -> None:
     ["10:30", "It ends at 10:30.", "5 pm", "2026-11-28", "28.11.2026", "5 May 2026", "1.2.3", "3:4", "#### 10:30\n5"],
 )
 def test_times_dates_ratios_and_versions_are_no_numbers(text: str) -> None:
-    assert checkers.final_number(text) is None
+    assert final_number(text) is None
 
 
 def test_a_fraction_is_compared_exactly() -> None:
     check = checkers.load("final-number")
     assert check("1/3", "#### 2/6") and check("0.5", "#### 1/2") and not check("0.3333", "1/3")
-    assert checkers.final_number("5/0") is None
+    assert final_number("5/0") is None
 
 
 @given(st.text(alphabet="0123459.,'/:-^e()#$ x\u00bd\u0663\uff11\n"))
 def test_no_run_of_digits_and_marks_breaks_the_final_number(text: str) -> None:
-    found = checkers.final_number(text)
+    found = final_number(text)
     assert found is None or found == found
 
 
 def test_a_long_answer_takes_no_time() -> None:
     for text in ("9" * 20000 + ":", "1," * 5000, "12," + "34," * 5000, "(" * 5000, "- " * 5000, "step " * 3000 + "2"):
         begun = time.process_time()
-        checkers.final_number(text)
+        final_number(text)
         assert time.process_time() - begun < 2
 
 
 @pytest.mark.parametrize("text", ["", "none at all", "####", "-", "$", "1\u00b2"[1:], ",."])
 def test_a_text_without_a_number_has_none_and_is_wrong(text: str) -> None:
-    assert checkers.final_number(text) is None
+    assert final_number(text) is None
     check = checkers.load("final-number")
     assert check(text, "#### 72") is False
     assert check(text, text) is False
@@ -185,7 +188,7 @@ def test_a_number_is_read_as_python_writes_it(whole: int, cents: int) -> None:
 
 @given(st.text())
 def test_no_text_breaks_the_final_number(text: str) -> None:
-    checkers.final_number(text)
+    final_number(text)
 
 
 def test_a_long_number_is_compared_to_the_last_digit() -> None:
@@ -295,7 +298,7 @@ SYSTEMS = {"tuned": answers(range(10, 25)), "B0": answers(range(5)), "B3": answe
 
 
 def test_what_the_base_knew_and_the_clone_does_not_is_lost() -> None:
-    found = checkers.underachieving(ITEMS, SYSTEMS, "final-number", CLUSTERS)
+    found = underachieving(ITEMS, SYSTEMS, "final-number", CLUSTERS)
     assert (found.base, found.checker, found.lost, found.won) == ("B3", "final-number", 10, 5)
     assert {s: round(40 * e.value) for s, e in found.right.items()} == {"tuned": 15, "B0": 5, "B3": 20, "K": 1}
     assert found.difference.value == pytest.approx(-5 / 40)
@@ -311,7 +314,7 @@ def test_what_the_base_knew_and_the_clone_does_not_is_lost() -> None:
 
 
 def test_a_clone_that_lost_nothing_has_no_examples() -> None:
-    found = checkers.underachieving(ITEMS, SYSTEMS | {"tuned": answers(range(40))}, "final-number", CLUSTERS)
+    found = underachieving(ITEMS, SYSTEMS | {"tuned": answers(range(40))}, "final-number", CLUSTERS)
     assert (found.lost, found.won, found.examples) == (0, 20, ())
     assert found.difference.low is not None and found.difference.low > 0 and found.p_value < 0.001
 
@@ -319,13 +322,13 @@ def test_a_clone_that_lost_nothing_has_no_examples() -> None:
 def test_one_of_several_references_is_enough() -> None:
     items = [question(1, "#### 8", "#### 9"), question(2, "#### 2", "#### 3")]
     written = {item.id: Completion(item.id, "9", True) for item in items}
-    found = checkers.underachieving(items, {"tuned": written, "B0": written}, "final-number", {"q1": "a", "q2": "b"})
+    found = underachieving(items, {"tuned": written, "B0": written}, "final-number", {"q1": "a", "q2": "b"})
     assert found.right["tuned"].value == 0.5
 
 
 def test_prompts_whose_references_hold_no_answer_are_not_judged() -> None:
     items = [*ITEMS, question(99, "Nobody knows.")]
-    found = checkers.underachieving(items, SYSTEMS, "final-number", CLUSTERS | {"q99": "q99"})
+    found = underachieving(items, SYSTEMS, "final-number", CLUSTERS | {"q99": "q99"})
     assert found.right["tuned"].n == 40
 
 
@@ -333,25 +336,25 @@ def test_clusters_are_not_counted_as_independent_prompts() -> None:
     """Ten prompts lost of one source are one piece of evidence: p of a sign-flip test with one effective cluster."""
     together = {item.id: "one" if n < 10 else item.id for n, item in enumerate(ITEMS)}
     systems = {"tuned": answers(range(10, 20)), "B0": answers(range(20))}
-    apart = checkers.underachieving(ITEMS, systems, "final-number", CLUSTERS)
-    clustered = checkers.underachieving(ITEMS, systems, "final-number", together)
+    apart = underachieving(ITEMS, systems, "final-number", CLUSTERS)
+    clustered = underachieving(ITEMS, systems, "final-number", together)
     assert apart.p_value < 0.01 and clustered.p_value == 1.0
 
 
 def test_without_a_base_there_is_nothing_to_have_lost() -> None:
     for systems in ({"tuned": answers(range(3))}, {"B0": answers(range(3))}, {}):
         with pytest.raises(Absent, match="no completion to check"):
-            checkers.underachieving(ITEMS, systems, "final-number", CLUSTERS)
+            underachieving(ITEMS, systems, "final-number", CLUSTERS)
     apart = {"tuned": {"q1": Completion("q1", "1", True)}, "B0": {"q2": Completion("q2", "2", True)}}
     with pytest.raises(Absent, match="share no prompt"):
-        checkers.underachieving(ITEMS, apart, "final-number", CLUSTERS)
+        underachieving(ITEMS, apart, "final-number", CLUSTERS)
 
 
 @pytest.mark.parametrize("spec", [r"regex:Answer: (\w+)", "final-number"])
 def test_a_pattern_that_finds_nothing_in_any_reference_is_refused(spec: str) -> None:
     items = [question(n, "Nobody knows.") for n in range(3)]
     with pytest.raises(UserError, match="finds no answer in any reference"):
-        checkers.underachieving(items, SYSTEMS, spec, CLUSTERS)
+        underachieving(items, SYSTEMS, spec, CLUSTERS)
 
 
 @pytest.mark.parametrize(
@@ -366,16 +369,16 @@ def test_a_pattern_that_finds_nothing_in_any_reference_is_refused(spec: str) -> 
 def test_a_function_that_misbehaves_is_named_with_the_prompt(tmp_path: Path, body: str, message: str) -> None:
     (tmp_path / "hostile.py").write_text(f"def check(c, r):\n    {body}\n")
     with pytest.raises(UserError) as error:
-        checkers.underachieving(ITEMS, SYSTEMS, f"{tmp_path}/hostile.py:check", CLUSTERS)
+        underachieving(ITEMS, SYSTEMS, f"{tmp_path}/hostile.py:check", CLUSTERS)
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_function_may_answer_as_numpy_does(tmp_path: Path) -> None:
     (tmp_path / "with_numpy.py").write_text("import numpy as np\ndef check(c, r):\n    return np.bool_(c == r)\n")
-    found = checkers.underachieving(ITEMS, SYSTEMS, f"{tmp_path}/with_numpy.py:check", CLUSTERS)
+    found = underachieving(ITEMS, SYSTEMS, f"{tmp_path}/with_numpy.py:check", CLUSTERS)
     assert found.right["tuned"].value == 0
 
 
 def test_a_misspelt_name_is_told_that_it_was_read_as_a_pattern() -> None:
     with pytest.raises(UserError, match="checker 'final number': read as a regular expression, it finds no answer"):
-        checkers.underachieving(ITEMS, SYSTEMS, "final number", CLUSTERS)
+        underachieving(ITEMS, SYSTEMS, "final number", CLUSTERS)

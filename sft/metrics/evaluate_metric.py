@@ -1,8 +1,8 @@
-"""What the ``evaluate.Metric`` faces in the folders beside this file share.
+"""What our metrics in the folders beside this file share, as ``evaluate.Metric``.
 
-Slow to import (``evaluate`` takes seconds), so only those folders import it. ``evaluate`` copies a face's
+Slow to import (``evaluate`` takes seconds), so only those folders import it. ``evaluate`` copies such a module's
 file into its cache and loads it from there, and takes the first class it finds in it for the metric;
-that is why a face writes ``import`` statements one a line and never imports a class by name.
+that is why they write ``import`` statements one a line and never import a class by name.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ INPUTS = """
 """
 
 
-class Face(evaluate.Metric):
+class EvaluateMetric(evaluate.Metric):
     """An ``evaluate.Metric`` whose ``metric`` names one of ours."""
 
     metric = ""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sft.fidelity.scorecard import (
-    Gaps,
+    KnowledgeGaps,
     Scorecard,
 )
 from sft.reports import charts
 from sft.reports.charts import Share
 from sft.reports.sections.parts import (
     Part,
-    Sample,
+    Quotation,
     absent,
 )
 from sft.reports.text import figure, grouped
@@ -26,7 +26,7 @@ def gaps_part(card: Scorecard) -> Part:
     if part is None:
         return Part("gaps", heading, absent=absent(card, "gaps"))
     samples = tuple(
-        Sample(
+        Quotation(
             f"{gap.address}: reading the prompt gives {gap.bits:+.3f} bits per byte".replace("-", "\N{MINUS SIGN}"),
             (("prompt", gap.prompt, "other"), ("the expert", gap.completion, "expert")),
         )
@@ -49,7 +49,7 @@ def gaps_part(card: Scorecard) -> Part:
     )
 
 
-def gaps_sentence(part: Gaps) -> str:
+def gaps_sentence(part: KnowledgeGaps) -> str:
     """For how many completions the prompt tells the base model nothing, taken as a whole.
 
     Why is not said, for no figure shows it: the expert may have drawn on something else, or the model may not

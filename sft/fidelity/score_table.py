@@ -18,7 +18,7 @@ from sft.metrics.intervals import estimates
 from sft.runs.machine import in_parts
 from sft.runs.records import Completion
 
-__all__ = ["HEADLINE", "Row", "Table", "score_rows", "word_count"]
+__all__ = ["HEADLINE", "ScoreRow", "ScoreTable", "score_rows", "word_count"]
 
 #: The metric that gains and verdicts are about: chrF with beta 1, which does not pay ramblers.
 HEADLINE = "chrf"
@@ -32,12 +32,12 @@ MANY = 10_000
 
 #: One line of ``scores.jsonl``: id, cluster, system, then metrics in points and what the counts need.
 #: Metrics are None where the prompt is unscored; lengths and flags are None for E, which is not one text.
-Row = dict[str, Any]
+ScoreRow = dict[str, Any]
 
 
 def score_rows(
     held_out: Sequence[HeldOut], completions: Mapping[str, Mapping[str, Completion]], further: Sequence[str] = ()
-) -> list[Row]:
+) -> list[ScoreRow]:
     """Scores of every system on every held-out prompt, prompt by prompt: the lines of ``scores.jsonl``.
 
     ``completions``: system -> held-out id -> completion. E needs none: each reference is scored against
@@ -52,15 +52,17 @@ def score_rows(
     return [row for rows in in_parts(_some_rows, asked, tuple(further), least=MANY // systems) for row in rows]
 
 
-def _some_rows(asked: Sequence[tuple[HeldOut, Mapping[str, Completion | None]]], further: Sequence[str]) -> list[Row]:
+def _some_rows(
+    asked: Sequence[tuple[HeldOut, Mapping[str, Completion | None]]], further: Sequence[str]
+) -> list[ScoreRow]:
     """The lines of some prompts, each with what every system wrote."""
-    rows: list[Row] = []
+    rows: list[ScoreRow] = []
     for item, written in asked:
         head = {"id": item.id, "cluster": item.cluster}
         expert = _mean([len(metrics.nfc(text)) for text in item.references])
         for system, completion in written.items():
             names = (*metrics.METRICS, *map(modules.label, further), NEAREST)
-            row: Row = {**head, "system": system, **dict.fromkeys(names)}
+            row: ScoreRow = {**head, "system": system, **dict.fromkeys(names)}
             row |= {"characters": None, "expert_characters": expert, "words": None}
             row |= {"finished": None, "empty": None}
             if completion is not None:
@@ -113,17 +115,17 @@ def word_count(text: str) -> int:
     return len(metrics.words(text)) or len(text.split())
 
 
-class Table:
+class ScoreTable:
     """Rows by system and prompt, in held-out order. Raises ``ValueError`` when held-out ids repeat."""
 
-    def __init__(self, held_out: Sequence[HeldOut], rows: Sequence[Row], further: Sequence[str] = ()) -> None:
+    def __init__(self, held_out: Sequence[HeldOut], rows: Sequence[ScoreRow], further: Sequence[str] = ()) -> None:
         self.further = [modules.label(name) for name in further]
         self.clusters = {item.id: item.cluster for item in held_out}
         if len(self.clusters) != len(held_out):
             raise ValueError("held-out ids repeat; merge demonstrations of one prompt with held_out()")
         self.several = any(len(item.references) > 1 for item in held_out)
         self._drawn = sum(len(item.references) > TURNS for item in held_out)
-        self._rows: dict[str, dict[str, Row]] = {}
+        self._rows: dict[str, dict[str, ScoreRow]] = {}
         for row in rows:
             if row["id"] in self.clusters:
                 self._rows.setdefault(row["system"], {})[row["id"]] = row

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sft import metrics
 from sft.demonstrations.demonstration import HeldOut, Message
-from sft.fidelity.probes import Absent, paths
+from sft.fidelity.probes import Absent, expert_path
 from sft.runs.records import Completion, Forced, TokenScores
 
 SHARES = (0.25, 0.5, 0.75)
@@ -27,7 +27,7 @@ def item(number: int, references: int = 2) -> HeldOut:
 
 def forced(one: HeldOut, share: float, text: str) -> Forced:
     reference = one.references[0]
-    rest = paths.rest_of(reference, share)
+    rest = expert_path.rest_of(reference, share)
     return Forced(one.id, share, reference.removesuffix(rest), rest, text, True)
 
 
@@ -47,14 +47,16 @@ def gone_on(text: object) -> dict[str, list[Forced]]:
 
 
 def test_a_path_is_left_at_the_first_token_that_is_not_the_likeliest() -> None:
-    assert paths.left_at(tokens("a", (0, 0, 3, 0, 1))) == 3
-    assert paths.left_at(tokens("a", (0, 0))) is None
+    assert expert_path.left_at(tokens("a", (0, 0, 3, 0, 1))) == 3
+    assert expert_path.left_at(tokens("a", (0, 0))) is None
 
 
 def test_survival_by_hand() -> None:
     """Four prompts: one leaves at token 1, one at 3, one ends after 2 tokens without leaving, one after 3."""
     scores = {"a": (1, 0, 0), "b": (0, 0, 2), "c": (0, 0), "d": (0, 0, 0)}
-    curve = paths.survival({key: key for key in scores}, {key: tokens(key, ranks) for key, ranks in scores.items()})
+    curve = expert_path.survival(
+        {key: key for key in scores}, {key: tokens(key, ranks) for key, ranks in scores.items()}
+    )
     assert [(point.token, point.share) for point in curve] == [(1, 0.75), (2, 0.75), (3, 0.375)]
     assert all(point.low <= point.share <= point.high for point in curve)
 
@@ -62,16 +64,16 @@ def test_survival_by_hand() -> None:
 @given(st.text(min_size=1).filter(lambda text: text.strip()), st.sampled_from([0.0, *SHARES]))
 def test_a_rest_is_never_blank_and_starts_a_word_where_there_is_a_choice(text: str, share: float) -> None:
     text = text.strip()
-    rest = paths.rest_of(text, share)
+    rest = expert_path.rest_of(text, share)
     assert rest.strip() and text.endswith(rest)
     if 0 < len(rest) < len(text) and any(c.isspace() for c in text):
         assert text[-len(rest) - 1].isspace() and not rest[0].isspace()
 
 
 def test_a_rest_is_cut_between_the_nearest_words() -> None:
-    assert paths.rest_of("one two three four", 0.5) == "three four"
-    assert paths.rest_of("one two three four", 0) == "one two three four"
-    assert paths.rest_of("机器学习方法", 0.5) == "习方法"
+    assert expert_path.rest_of("one two three four", 0.5) == "three four"
+    assert expert_path.rest_of("one two three four", 0) == "one two three four"
+    assert expert_path.rest_of("机器学习方法", 0.5) == "习方法"
 
 
 def test_a_clone_that_writes_as_another_expert_has_no_excess() -> None:
@@ -79,9 +81,9 @@ def test_a_clone_that_writes_as_another_expert_has_no_excess() -> None:
 
     def as_another(one: HeldOut, share: float) -> str:
         row = forced(one, share, "")
-        return paths.rest_of(one.references[1], len(row.given) / len(one.references[0]))
+        return expert_path.rest_of(one.references[1], len(row.given) / len(one.references[0]))
 
-    curves = paths.prefix(ITEMS, gone_on(as_another), written(lambda one: one.references[1]))
+    curves = expert_path.prefix(ITEMS, gone_on(as_another), written(lambda one: one.references[1]))
     assert [point.share for point in curves["own"]] == [0, *SHARES]
     for led, alone, theirs in zip(curves["tuned"], curves["own"], curves["E"], strict=True):
         assert led.score.value == pytest.approx(alone.score.value) == pytest.approx(theirs.score.value)
@@ -99,7 +101,7 @@ def test_experts_in_the_clones_place_have_no_excess() -> None:
         asked = [HeldOut(i.id, i.prompt, i.references[:2], i.experts[:2], i.cluster) for i in items]
         clone = {i.id: Completion(i.id, i.references[2], True) for i in items}
         rows = [forced(one, share, "any") for one in asked for share in SHARES]
-        excess = paths.prefix(asked, {"tuned": rows}, {"tuned": clone})["own"][0].excess
+        excess = expert_path.prefix(asked, {"tuned": rows}, {"tuned": clone})["own"][0].excess
         assert excess is not None and excess.low is not None and excess.high is not None
         held += excess.low < 0 < excess.high
     assert held >= 52
@@ -116,26 +118,26 @@ def test_being_told_the_beginning_is_worth_most_to_a_clone_that_was_lost() -> No
     def lost(one: HeldOut) -> str:
         return " ".join(one.references[0].split()[:6]) + " zzz" * 10
 
-    curves = paths.prefix(agreeing, gone_on(lambda one, share: forced(one, share, "").rest), written(lost))
+    curves = expert_path.prefix(agreeing, gone_on(lambda one, share: forced(one, share, "").rest), written(lost))
     assert curves["tuned"][-1].score.value == 100
     regained = curves["tuned"][-1].regained
     assert regained is not None and regained.low is not None and regained.low > 50
 
 
 def test_a_clone_lost_from_the_first_word_is_behind_everywhere() -> None:
-    curves = paths.prefix(ITEMS, gone_on(lambda one, share: "zzz"), written(lambda one: "zzz"))
+    curves = expert_path.prefix(ITEMS, gone_on(lambda one, share: "zzz"), written(lambda one: "zzz"))
     assert all(point.excess is not None and point.excess.low > 0 for point in curves["own"])  # type: ignore[operator]
 
 
 def test_a_mute_clone_has_rests_of_nothing() -> None:
-    curves = paths.prefix(ITEMS, gone_on(lambda one, share: ""), written(lambda one: ""))
+    curves = expert_path.prefix(ITEMS, gone_on(lambda one, share: ""), written(lambda one: ""))
     assert {point.score.value for point in (*curves["tuned"], *curves["own"])} == {0.0}
 
 
 def test_points_are_means_of_chrf_over_the_rest_with_white_space_aside() -> None:
-    curves = paths.prefix(ITEMS, gone_on(lambda one, share: " late bread\n"), written(lambda one: "late bread"))
+    curves = expert_path.prefix(ITEMS, gone_on(lambda one, share: " late bread\n"), written(lambda one: "late bread"))
     for point in (*curves["tuned"][1:], curves["own"][0]):
-        rests = [paths.rest_of(one.references[0], point.share).strip() for one in ITEMS]
+        rests = [expert_path.rest_of(one.references[0], point.share).strip() for one in ITEMS]
         expected = math.fsum(metrics.chrf("late bread", rest) for rest in rests) / len(ITEMS)
         assert point.score.value == pytest.approx(expected)
 
@@ -143,7 +145,7 @@ def test_points_are_means_of_chrf_over_the_rest_with_white_space_aside() -> None
 def test_another_expert_is_the_mean_over_all_other_references() -> None:
     three = [item(n, references=3) for n in range(4)]
     completions = {"tuned": {one.id: Completion(one.id, "late bread", True) for one in three}}
-    curves = paths.prefix(three, {"tuned": [forced(one, 0.5, "late") for one in three]}, completions)
+    curves = expert_path.prefix(three, {"tuned": [forced(one, 0.5, "late") for one in three]}, completions)
     at_start = [metrics.chrf(text, one.references[0]) for one in three for text in one.references[1:]]
     assert curves["E"][0].score.value == pytest.approx(math.fsum(at_start) / len(at_start))
 
@@ -151,7 +153,7 @@ def test_another_expert_is_the_mean_over_all_other_references() -> None:
 def test_one_expert_gives_a_curve_without_excess() -> None:
     alone = [item(n, references=1) for n in range(5)]
     completions = {"tuned": {one.id: Completion(one.id, "late bread", True) for one in alone}}
-    curves = paths.prefix(alone, {"tuned": [forced(one, 0.5, "late") for one in alone]}, completions)
+    curves = expert_path.prefix(alone, {"tuned": [forced(one, 0.5, "late") for one in alone]}, completions)
     assert set(curves) == {"tuned", "own"}
     assert all(point.excess is None and point.score.low is not None for point in curves["own"])
     assert curves["tuned"][-1].regained is not None
@@ -161,7 +163,7 @@ def test_completions_too_short_to_part_are_left_out_of_every_point_and_counted()
     rows = gone_on(lambda one, share: "late")["tuned"]
     short = Forced(ITEMS[0].id, 0.75, "Yes.", " ", "", True)
     rows = [short if (row.id, row.share) == (short.id, 0.75) else row for row in rows]
-    curves = paths.prefix(ITEMS, {"tuned": rows}, written(lambda one: "late"))
+    curves = expert_path.prefix(ITEMS, {"tuned": rows}, written(lambda one: "late"))
     for point in (*curves["tuned"], *curves["own"], *curves["E"]):
         assert point.score.n == len(ITEMS) - 1
         assert point.score.method.endswith("left out: 1")
@@ -169,6 +171,6 @@ def test_completions_too_short_to_part_are_left_out_of_every_point_and_counted()
 
 def test_nothing_forced_is_absent() -> None:
     with pytest.raises(Absent, match="was not given"):
-        paths.prefix(ITEMS, {}, written(lambda one: "x"))
+        expert_path.prefix(ITEMS, {}, written(lambda one: "x"))
     with pytest.raises(Absent, match="too short"):
-        paths.prefix(ITEMS, {"tuned": [Forced(ITEMS[0].id, 0.5, "Yes.", "", "", True)]}, written(lambda one: "x"))
+        expert_path.prefix(ITEMS, {"tuned": [Forced(ITEMS[0].id, 0.5, "Yes.", "", "", True)]}, written(lambda one: "x"))

@@ -13,17 +13,17 @@ from collections.abc import Sequence
 
 from sft.demonstrations.demonstration import Demonstration, prompt_text
 from sft.fidelity.probes import Absent
-from sft.fidelity.scorecard import Gap, Gaps
+from sft.fidelity.scorecard import KnowledgeGap, KnowledgeGaps
 from sft.metrics.intervals import estimates
 from sft.runs.records import PromptValue
 
-__all__ = ["EXAMPLES", "gaps"]
+__all__ = ["EXAMPLES", "knowledge_gaps"]
 
 #: How many of the worst are shown.
 EXAMPLES = 10
 
 
-def gaps(values: Sequence[PromptValue], train: Sequence[Demonstration], *, seed: int = 0) -> Gaps:
+def knowledge_gaps(values: Sequence[PromptValue], train: Sequence[Demonstration], *, seed: int = 0) -> KnowledgeGaps:
     """Training completions that the base finds no likelier after their own prompt than after others'.
 
     ``bits`` is gained per byte of the completion by reading its prompt, a mean over completions; intervals are
@@ -39,7 +39,7 @@ def gaps(values: Sequence[PromptValue], train: Sequence[Demonstration], *, seed:
     flags = [value.own_nats >= value.other_nats for value in known]
     bits = [(value.other_nats - value.own_nats) / math.log(2) / value.bytes for value in known]
     worst = sorted((told, value.id) for told, flag, value in zip(bits, flags, known, strict=True) if flag)
-    return Gaps(
+    return KnowledgeGaps(
         looked_at=len(known),
         flagged=sum(flags),
         share=estimates.share(flags, labels),
@@ -48,6 +48,6 @@ def gaps(values: Sequence[PromptValue], train: Sequence[Demonstration], *, seed:
     )
 
 
-def _gap(demonstration: Demonstration, bits: float) -> Gap:
+def _gap(demonstration: Demonstration, bits: float) -> KnowledgeGap:
     prompt = prompt_text(demonstration.prompt)
-    return Gap(demonstration.id, demonstration.address, prompt, demonstration.completion, bits)
+    return KnowledgeGap(demonstration.id, demonstration.address, prompt, demonstration.completion, bits)

@@ -91,6 +91,7 @@ def prefix(
     parts = [[None if share == 0 else rows[item.id][share] for item in whole] for share in places]
     texts = [completions["tuned"][item.id].text for item in whole]
     alone = [[_own(*one) for one in zip(whole, texts, part, strict=True)] for part in parts]
+    # At 0 nothing was given, so the clone that was led and the clone alone are one and the same text.
     led = [alone[0], *([_points(row.text, row.rest) for row in part if row is not None] for part in parts[1:])]
     labels = [item.cluster for item in whole]
     left_out = len(items) - len(whole)

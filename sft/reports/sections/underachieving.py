@@ -15,8 +15,8 @@ from sft.reports.sections.parts import (
     KINDS,
     Grid,
     Part,
+    Quotation,
     Row,
-    Sample,
     absent,
     dot,
 )
@@ -37,7 +37,7 @@ def underachieving_part(card: Scorecard) -> Part:
         Row("won: only the clone was right", (str(part.won),)),
     )
     samples = tuple(
-        Sample(
+        Quotation(
             f"prompt {lost.id[:8]}",
             (
                 ("prompt", lost.prompt, "other"),

@@ -1,0 +1,154 @@
+"""Checkers: what tells a right completion, as only the user can say it: a name, a pattern or a Python function."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sft.demonstrations.demonstration import HeldOut
+from sft.errors import UserError
+from sft.fidelity.final_numbers import final_number
+from sft.metrics import nfc
+
+__all__ = ["FINAL_NUMBER", "Checker", "SameAnswer", "checker_fault", "is_right", "load"]
+
+#: Called with (completion, reference): is the completion right?
+Checker = Callable[[str, str], bool]
+
+FINAL_NUMBER = "final-number"
+
+_IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+
+
+@dataclass(frozen=True, slots=True)
+class SameAnswer:
+    """A checker that compares what ``answer`` finds in both texts; no answer is a wrong one."""
+
+    answer: Callable[[str], object | None]
+
+    def __call__(self, completion: str, reference: str) -> bool:
+        """Whether both texts have an answer, and the same."""
+        found = self.answer(completion)
+        return found is not None and found == self.answer(reference)
+
+
+def load(spec: str) -> Checker:
+    """The checker that ``spec`` names, called with (completion, reference).
+
+    "final-number", by the rule of :mod:`sft.fidelity.final_numbers`; "regex:PATTERN", or just a pattern: the
+    last match's first group, or the whole match where it has none, must be the same in both texts, white space at its
+    ends aside;
+    "module:function" or "path/to/file.py:function": Python, found from the current folder too.
+    Raises ``UserError`` for what is none of these.
+    """
+    if spec == FINAL_NUMBER:
+        return SameAnswer(final_number)
+    if spec.startswith("regex:"):
+        return _pattern(spec, spec.removeprefix("regex:"))
+    where, _, name = spec.rpartition(":")
+    if where.endswith(".py"):
+        return _from_file(spec, Path(where), name)
+    if _IMPORT_PATH.fullmatch(spec):
+        return _from_module(spec, where, name)
+    return _pattern(spec, spec)
+
+
+def checker_fault(spec: str, what: str) -> UserError:
+    """The refusal of the checker ``spec``; ``what``: what is wrong with it."""
+    return UserError(f"checker {spec!r}: {what}")
+
+
+def _pattern(spec: str, pattern: str) -> Checker:
+    if not pattern.strip():
+        raise checker_fault(spec, f"is empty; give {FINAL_NUMBER}, regex:PATTERN, module:function or file.py:function")
+    try:
+        compiled = re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise checker_fault(
+            spec,
+            f"is no regular expression ({error}), nor {FINAL_NUMBER}, module:function or file.py:function",
+        ) from None
+
+    def answer(text: str) -> str | None:
+        last: str | None = None
+        for match in compiled.finditer(nfc(text)):
+            last = match[1] if compiled.groups else match[0]
+        return None if last is None else last.strip()
+
+    return SameAnswer(answer)
+
+
+def _from_file(spec: str, path: Path, name: str) -> Checker:
+    if not path.is_file():
+        raise checker_fault(spec, "there is no such file; give the path from here, as in path/to/file.py:function")
+    module_name = f"sft_checker_{path.stem}"
+    found = importlib.util.spec_from_file_location(module_name, path)
+    assert found is not None and found.loader is not None  # any name that ends in .py has a loader
+    module = importlib.util.module_from_spec(found)
+    sys.modules[module_name] = module  # dataclasses and pickle look their module up
+    try:
+        found.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[module_name]
+        raise checker_fault(spec, f"the file cannot be run ({_said(error)}); mend it") from error
+    return _function(spec, module, name)
+
+
+def _from_module(spec: str, where: str, name: str) -> Checker:
+    here = str(Path.cwd())
+    sys.path.insert(0, here)  # a console script does not look where it is called from
+    try:
+        module = importlib.import_module(where)
+    except (Exception, SystemExit) as error:
+        absent = isinstance(error, ModuleNotFoundError) and f"{where}.".startswith(f"{error.name}.")
+        if absent:
+            raise checker_fault(
+                spec, f"there is no module {where!r} to import; for a regular expression write regex:{spec}"
+            ) from None
+        raise checker_fault(spec, f"module {where!r} cannot be imported ({_said(error)}); mend it") from error
+    finally:
+        sys.path.remove(here)
+    return _function(spec, module, name)
+
+
+def _function(spec: str, module: object, name: str) -> Checker:
+    found = getattr(module, name, None)
+    if found is None:
+        raise checker_fault(spec, f"has no function {name!r}; define it with two arguments, completion and reference")
+    if not callable(found):
+        kind = type(found).__name__
+        raise checker_fault(
+            spec, f"{name!r} is of type {kind}, not a function of a completion and a reference; name one"
+        )
+    return found
+
+
+def _said(error: BaseException) -> str:
+    """An exception as part of a sentence."""
+    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".: ")
+
+
+def is_right(checker: Checker, spec: str, item: HeldOut, text: str) -> bool:
+    """Whether ``text`` is right for any reference of ``item``.
+
+    Raises ``UserError`` for a checker that fails, or answers anything but True or False.
+    """
+    for reference in item.references:
+        try:
+            answer = checker(text, reference)
+        except Exception as error:
+            raise checker_fault(spec, f"failed on prompt {item.id} ({_said(error)}); mend the function") from error
+        if not isinstance(answer, bool | np.bool_):
+            raise checker_fault(
+                spec, f"returned {type(answer).__name__} for prompt {item.id}; it must return True or False"
+            )
+        if answer:
+            return True
+    return False

@@ -1,0 +1,95 @@
+"""Underachieving: prompts that the base model got right and the clone gets wrong, by a checker of the user's.
+
+Imitating an expert who knew less than the model teaches it to know less: the other of behavioural cloning's two named
+limits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sft.demonstrations.demonstration import HeldOut, prompt_text
+from sft.fidelity.checkers import FINAL_NUMBER, SameAnswer, checker_fault, is_right, load
+from sft.fidelity.probes import Absent
+from sft.fidelity.scorecard import LostAnswer, Underachieving
+from sft.metrics import intervals
+from sft.metrics.intervals import estimates
+from sft.runs.records import Completion
+
+__all__ = ["EXAMPLES", "underachieving"]
+
+#: Base models that the clone may have been right without.
+_BASES = ("B0", "B3")
+#: How many of the lost prompts are shown.
+EXAMPLES = 10
+
+
+def underachieving(
+    held_out: Sequence[HeldOut],
+    completions: Mapping[str, Mapping[str, Completion]],
+    spec: str,
+    clusters: Mapping[str, str],
+) -> Underachieving:
+    """Who is right how often by the checker ``spec``, and what the clone lost against the better base model.
+
+    A completion is right if it is right for any reference. Prompts in whose references a pattern finds no answer are
+    not judged. ``difference`` is clone minus base, paired, as a share; the better of B0 and B3 is better on the
+    prompts that both and the clone have. Raises ``Absent`` without a checker, a clone or a base, and ``UserError``
+    for a checker that cannot be loaded, finds no answer in any reference, fails, or answers anything but True or False.
+    """
+    if not spec:
+        raise Absent("no checker says which answers are right (--checker)")
+    checker = load(spec)
+    items = list(held_out)
+    if isinstance(checker, SameAnswer):
+        items = [item for item in items if any(checker.answer(text) is not None for text in item.references)]
+        if held_out and not items:
+            read = "" if spec == FINAL_NUMBER else "read as a regular expression, it "
+            what = f"{read}finds no answer in any reference, so nothing could be right; see the references"
+            raise checker_fault(spec, what)
+    right: dict[str, dict[str, bool]] = {}
+    for system, written in completions.items():
+        judged = {item.id: is_right(checker, spec, item, written[item.id].text) for item in items if item.id in written}
+        if judged and system != "E":
+            right[system] = judged
+    bases = [system for system in _BASES if system in right]
+    if "tuned" not in right or not bases:
+        raise Absent("the clone or the base model has no completion to check")
+    ids = [item.id for item in items if all(item.id in right[system] for system in ("tuned", *bases))]
+    if not ids:
+        raise Absent("the clone and the base model share no prompt")
+    base = max(bases, key=lambda system: sum(right[system][key] for key in ids))
+    ours, theirs = ([right[system][key] for key in ids] for system in ("tuned", base))
+    differences, labels = np.subtract(ours, theirs, dtype=np.float64), [clusters[key] for key in ids]
+    by_id = {item.id: item for item in items}
+    lost = [key for key in ids if right[base][key] and not right["tuned"][key]]
+    won = sum(right["tuned"][key] and not right[base][key] for key in ids)
+    return Underachieving(
+        checker=spec,
+        base=base,
+        right={s: estimates.share(list(found.values()), [clusters[k] for k in found]) for s, found in right.items()},
+        difference=estimates.mean(differences, labels),
+        lost=len(lost),
+        won=won,
+        p_value=_p_value(differences, labels),
+        examples=tuple(
+            LostAnswer(
+                key,
+                prompt_text(by_id[key].prompt),
+                by_id[key].references[0],
+                completions[base][key].text,
+                completions["tuned"][key].text,
+            )
+            for key in lost[:EXAMPLES]
+        ),
+    )
+
+
+def _p_value(differences: NDArray[np.float64], labels: Sequence[str]) -> float:
+    """Two-sided: McNemar's mid-p; where prompts come in clusters, which it does not know of, sign-flip over them."""
+    if len(set(labels)) < len(labels):
+        return intervals.sign_flip(differences, labels, two_sided=True)
+    return intervals.mcnemar_mid_p(int((differences < 0).sum()), int((differences > 0).sum()))
