@@ -99,7 +99,7 @@ def class_fields(package: str, class_name: str) -> Mapping[str, EngineField]:
     root = _package_folder(package)
     if (path := _search(root, class_name)) is None:
         raise EngineNotReadable(f"the installed {package} has no class {class_name}")
-    return _File(path, root).fields(class_name)
+    return _SourceFile(path, root).fields(class_name)
 
 
 @lru_cache(maxsize=1)
@@ -142,9 +142,9 @@ def _package_folder(package: str) -> Path:
     return Path(places[0])
 
 
-def _installed(module: str) -> _File:
+def _installed(module: str) -> _SourceFile:
     root = _package_folder("transformers")
-    return _File(root / module, root)
+    return _SourceFile(root / module, root)
 
 
 def _search(folder: Path, class_name: str) -> Path | None:
@@ -165,7 +165,7 @@ def _parsed(path: Path, package: str) -> ast.Module:
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
+class _SourceFile:
     """A source file at ``path``, in the package whose folder is ``root``."""
 
     path: Path
@@ -179,7 +179,7 @@ class _File:
         """The class that is defined here under that name."""
         return next((n for n in self.tree.body if isinstance(n, ast.ClassDef) and n.name == class_name), None)
 
-    def home(self, class_name: str) -> _File | None:
+    def home(self, class_name: str) -> _SourceFile | None:
         """The file of the class that goes by that name here; None where it is not found, or of the standard library."""
         if self.body(class_name) is not None:
             return self
@@ -193,7 +193,7 @@ class _File:
                 module = (self.path.parents[node.level - 1] if node.level else root).joinpath(*parts)
                 source = module.with_suffix(".py")
                 path = source if source.is_file() else _search(module, class_name) if module.is_dir() else None
-                return _File(path, root) if path is not None else None
+                return _SourceFile(path, root) if path is not None else None
         return None
 
     def fields(self, class_name: str) -> dict[str, EngineField]:

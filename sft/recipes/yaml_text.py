@@ -70,7 +70,7 @@ def read(text: str, path: str, at: Location = ()) -> Document:
     for line in token_lines(text)[: 1 if at else None]:
         document.complain(line, (), "holds what looks like an access token", _TOKEN_REMEDY)
     if not document.problems:  # nothing of a text with a secret in it is to be repeated in a message
-        _Reader(document, yaml.parse(text, Loader=yaml.SafeLoader)).read(text)
+        _YamlReader(document, yaml.parse(text, Loader=yaml.SafeLoader)).read(text)
     if document.problems and document.value is None:
         document.bad.add(at)
     elif not at and () not in document.lines:
@@ -81,7 +81,7 @@ def read(text: str, path: str, at: Location = ()) -> Document:
 
 
 @dataclass(slots=True)
-class _Reader:
+class _YamlReader:
     """Fills in a document from the parser's events."""
 
     document: Document
