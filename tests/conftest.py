@@ -26,6 +26,13 @@ os.environ.update(
 hypothesis.settings.register_profile("sft", deadline=None)
 hypothesis.settings.load_profile("sft")
 
+#: Files that take longest (a minute or half of one, mostly waiting for processes of their own): they begin first, so
+#: that the last minute of the suite is not one of them on one core.
+LONGEST = (
+    "test_launch.py", "test_signals.py", "test_readme.py", "test_push_faults.py", "test_forwarded_effects.py",
+    "test_four_bits.py", "test_evaluate.py", "test_resuming.py", "test_main.py", "test_training.py", "test_chat.py",
+)  # fmt: skip
+
 #: From the first import of a test file on, fixtures of all scopes included.
 only_loopback = Guard()
 only_loopback.install()
@@ -37,6 +44,17 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         return None
     whole = "\npytestmark = pytest.mark.engine\n" in collection_path.read_text(encoding="utf-8")
     return True if whole else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, everything else in its order; see :data:`LONGEST`."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are cores, for a fifth of the suite waits for launched processes."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.hookimpl(wrapper=True)

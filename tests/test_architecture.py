@@ -77,6 +77,19 @@ def test_no_file_lies_deeper_than_a_room_in_a_room() -> None:
     assert not [path for path in deep if "_shipped" not in path.parts]
 
 
+def test_an_init_holds_no_code() -> None:
+    """What a room does is in files with names; its ``__init__`` says what it is for, and may hand names on."""
+    with_code = set()
+    for path in PACKAGE.rglob("*/__init__.py"):
+        docstring, *rest = ast.parse(path.read_text(encoding="utf-8")).body
+        names = [node for node in rest if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"]
+        if not isinstance(docstring, ast.Expr) or any(
+            not isinstance(node, ast.ImportFrom) and node not in names for node in rest
+        ):
+            with_code.add(path.parent.relative_to(PACKAGE).as_posix())
+    assert with_code <= {"fidelity/probes", "reports/sections"}
+
+
 def test_only_training_imports_the_trainer() -> None:
     for path in PACKAGE.rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -48,9 +48,9 @@ def check(options: argparse.Namespace) -> None:
 
 def _refuse_what_training_would(recipe: Recipe) -> None:
     """Raise what ``sft train`` would say of the recipe; the trainer is asked only about what it alone knows."""
-    from sft.recipes import base_configs
+    from sft.recipes.requirements import refuse_unfit
 
-    base_configs.refuse_unfit(recipe)
+    refuse_unfit(recipe)
     if recipe.training.model_extra or recipe.adapter.model_extra or recipe.adapter.method == "qlora":
         from sft.training.constructing import refuse_what_the_engine_refuses
 

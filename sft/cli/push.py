@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sft.errors import PublishError
+from sft.runs.tokens import token_lines
 
 __all__ = ["ABOUT", "add_options", "push", "refuse_token"]
 
@@ -32,7 +33,6 @@ Exit status:
   8  the commit is there, and what was downloaded is not, or could not be shown to be, what was sent; or the tag or
      the receipt could not be written
 """
-_TOKEN = re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{20,}")
 #: How somebody may try to hand one over; argparse would repeat it in its complaint.
 _TOKEN_OPTION = re.compile(r"--?(?:to|[\w-]*token)", re.IGNORECASE)
 
@@ -69,7 +69,7 @@ def refuse_token(words: Sequence[str]) -> None:
     """Raise ``PublishError`` for a token among the words of any command, without repeating it."""
     held = os.environ.get("HF_TOKEN", "").strip()
     given = "push" in words[:1] and any(_TOKEN_OPTION.match(word) for word in words)
-    if given or any(_TOKEN.search(word) or (len(held) > 7 and held in word) for word in words):
+    if given or any(token_lines(word) or (len(held) > 7 and held in word) for word in words):
         raise PublishError(
             "a token does not belong on the command line, where every process and the shell's history can read it; run "
             "`hf auth login`, or set HF_TOKEN, and replace this token by a new one"
@@ -78,7 +78,7 @@ def refuse_token(words: Sequence[str]) -> None:
 
 def push(options: argparse.Namespace) -> None:
     """Publish the clone."""
-    from sft import publishing
+    from sft.publishing import push as publishing
     from sft.runs.run import Run
 
     def say(line: str) -> None:

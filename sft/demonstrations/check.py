@@ -13,7 +13,8 @@ from sft.demonstrations import audit, conflicts, formats, selection, splits
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.formats import Reading
 from sft.errors import SourceError, SplitError
-from sft.recipes import Recipe, base_configs
+from sft.recipes import Recipe
+from sft.recipes.requirements import refuse_unfit
 
 __all__ = ["CheckResult", "check_demonstrations"]
 
@@ -45,7 +46,7 @@ def check_demonstrations(
     columns: Mapping[str, str] | None = None,
     overrides: Sequence[str] = (),
     rejected: Path | None = None,
-    refuse: Callable[[Recipe], None] = base_configs.refuse_unfit,
+    refuse: Callable[[Recipe], None] = refuse_unfit,
 ) -> CheckResult:
     """Check ``target``: a file of demonstrations, ``data:NAME``, or a recipe (a .yaml file or a shipped name).
 

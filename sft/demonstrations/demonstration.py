@@ -20,6 +20,7 @@ __all__ = [
     "HeldOut",
     "Message",
     "Source",
+    "folded",
     "held_out",
     "prompt_key",
     "prompt_text",
@@ -257,11 +258,12 @@ def prompt_text(prompt: tuple[Message, ...]) -> str:
 
 def prompt_key(prompt: tuple[Message, ...]) -> str:
     """Hash of the prompt after NFKC, case folding and white-space collapsing: equal for equal prompts."""
-    turns = [f'["{message.role}",{_quoted(_folded(message.content))}]' for message in prompt]
+    turns = [f'["{message.role}",{_quoted(folded(message.content))}]' for message in prompt]
     return _digest(f"[{','.join(turns)}]")
 
 
-def _folded(text: str) -> str:
+def folded(text: str) -> str:
+    """``text`` after NFKC, case folding and white-space collapsing."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
     return " ".join(text.casefold().split())

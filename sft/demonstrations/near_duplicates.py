@@ -37,7 +37,7 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Near", "find_near"]
+__all__ = ["BOILERPLATE_LEAST", "Near", "families", "find_near"]
 
 HASHES = 64
 BUCKET_LIMIT = 32
@@ -75,7 +75,7 @@ def find_near(
 
     ``threshold``: above 0, at most 1. ``corpus``: all texts of the set, where ``texts`` and ``others`` are a part of
     it, to tell what is boilerplate. At most one :class:`Near` per text, in the order of ``texts``.
-    Raises ``ValueError`` for another threshold.
+    Where both are one and the same list, no text is its own nearest. Raises ``ValueError`` for another threshold.
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"a similarity threshold lies above 0 and at most at 1, not at {threshold}")
@@ -88,6 +88,8 @@ def find_near(
         looked_at = [compared]
         open_ = (similarity[left.filled] < threshold) & (tried[left.filled] < EXACT_LIMIT)
         for rows, near in _candidates(left, right, band, left.filled[open_]):
+            if texts is others:
+                rows, near = rows[rows != near], near[rows != near]
             rows, near = _likeliest(rows, near, _agreement(left.marks[rows], right.marks[near]), threshold)
             pairs = rows * len(others) + near
             new = ~_among(pairs, compared)
@@ -102,6 +104,34 @@ def find_near(
         compared = np.sort(np.concatenate(looked_at))
     found = np.flatnonzero(similarity >= threshold)
     return [Near(int(row), int(best[row]), float(similarity[row])) for row in found]
+
+
+def families(texts: Sequence[str], threshold: float) -> list[int]:
+    """For each text the number of the first text that it is near to, over however many steps; its own where it is near
+    to none.
+
+    Each text is linked with the nearest other; then the families among themselves, by their first texts, until nothing
+    is near. Raises ``ValueError`` as :func:`find_near` does.
+    """
+    root = list(range(len(texts)))
+    first = root[:]
+    while len(first) > 1:
+        asked = [texts[number] for number in first]
+        pairs = [(first[near.row], first[near.other]) for near in find_near(asked, asked, threshold, corpus=texts)]
+        for pair in pairs:
+            low, high = sorted(_root(root, number) for number in pair)
+            root[high] = low
+        remaining = [number for number in first if root[number] == number]
+        if len(remaining) == len(first):
+            break
+        first = remaining
+    return [_root(root, number) for number in range(len(texts))]
+
+
+def _root(root: list[int], number: int) -> int:
+    while root[number] != number:
+        root[number] = number = root[root[number]]
+    return number
 
 
 # -- words and shingles ---------------------------------------------------------------------------------

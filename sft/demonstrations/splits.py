@@ -27,6 +27,7 @@ __all__ = [
     "deduplicate",
     "find_leaks",
     "leak_error",
+    "refuse_learned",
     "split_digest",
     "to_manifest",
     "without_leaks",
@@ -124,7 +125,8 @@ class Leak:
     """A demonstration that gives a held-out one away.
 
     ``source`` is in the split named ``source_split`` (train, or validation for a test prompt), ``held_out`` in
-    ``split``. ``kind``: same prompt, same group or near-duplicate; ``similarity``: 1 for the first two.
+    ``split``; both are "" for files that were not split here. ``kind``: same prompt, same group or near-duplicate;
+    ``similarity``: 1 for the first two.
     """
 
     source: Demonstration
@@ -136,9 +138,11 @@ class Leak:
 
     def __str__(self) -> str:
         near = f" ({self.similarity:.0%} alike)" if self.kind == "near-duplicate" else ""
-        return (
-            f"{self.source.address} ({self.source_split}) and {self.held_out.address} ({self.split}): {self.kind}{near}"
+        source, held_out = (
+            f"{d.address} ({split})" if split else d.address
+            for d, split in ((self.source, self.source_split), (self.held_out, self.split))
         )
+        return f"{source} and {held_out}: {self.kind}{near}"
 
 
 def find_leaks(parts: Parts, *, threshold: float = 0.8) -> list[Leak]:
@@ -154,17 +158,10 @@ def find_leaks(parts: Parts, *, threshold: float = 0.8) -> list[Leak]:
         held = [(d, name) for name in reversed(NAMES[index + 1 :]) for d in parts[name]]
         if not held:
             continue
-        exact: dict[tuple[str, str], tuple[Demonstration, str]] = {}
-        for d, name in reversed(held):
-            exact[("same prompt", d.key)] = exact[("same group", d.group)] = (d, name)
-        rest: list[Demonstration] = []
-        for d in parts[source_split]:
-            for kind in (("same prompt", d.key), ("same group", d.group)):
-                if kind in exact:
-                    leaks.append(Leak(d, exact[kind][0], source_split, exact[kind][1], kind[0], 1.0))
-                    break
-            else:
-                rest.append(d)
+        exact = _repeated(parts[source_split], held, source_split)
+        leaks += exact
+        gone = {id(leak.source) for leak in exact}
+        rest = [d for d in parts[source_split] if id(d) not in gone]
         # One comparison per prompt, not per row: completions do not leak prompts.
         texts = {d.key: prompt_text(d.prompt) for d in rest}
         others = {d.key: (prompt_text(d.prompt), d, name) for d, name in reversed(held)}
@@ -179,16 +176,53 @@ def find_leaks(parts: Parts, *, threshold: float = 0.8) -> list[Leak]:
     return leaks
 
 
-def leak_error(leaks: Sequence[Leak], *, shown: int = 10) -> SplitError:
+def _repeated(
+    source: Iterable[Demonstration], held_out: Sequence[tuple[Demonstration, str]], source_split: str
+) -> list[Leak]:
+    """Demonstrations of ``source`` whose prompt or group is among the ``held_out`` ones, each with its split."""
+    known: dict[tuple[str, str], tuple[Demonstration, str]] = {}
+    for d, split in reversed(held_out):
+        known["same prompt", d.key] = known["same group", d.group] = (d, split)
+    leaks = []
+    for d in source:
+        kind = next((kind for kind in (("same prompt", d.key), ("same group", d.group)) if kind in known), None)
+        if kind is not None:
+            leaks.append(Leak(d, known[kind][0], source_split, known[kind][1], kind[0], 1.0))
+    return leaks
+
+
+def refuse_learned(train: Iterable[Demonstration], held_out: Iterable[Demonstration], name: str) -> None:
+    """Raise ``SplitError`` where a clone made elsewhere learned, from the file ``name``, what it would be judged on.
+
+    Near-duplicates are measured, not refused: such a clone cannot be trained again.
+    """
+    if leaks := _repeated(train, [(d, "") for d in held_out], ""):
+        remedy = (
+            "a clone is judged on what it did not learn from; leave these prompts out of the file that it is judged "
+            "on, or name the training file that was used"
+        )
+        raise leak_error(leaks, of=f" of {name}", remedy=remedy)
+
+
+#: The ways out where a recipe splits the demonstrations.
+_MEND = (
+    "set split.near_duplicates to remove to leave them out of training (counted in the ledger), give rows that belong "
+    "together one group, or mend the files"
+)
+
+
+def leak_error(
+    leaks: Sequence[Leak],
+    *,
+    shown: int = 10,
+    of: str = "",
+    remedy: str = _MEND,
+) -> SplitError:
     """The refusal: how many, the first pairs, and the ways out."""
     lines = [f"  {leak}" for leak in leaks[:shown]]
     if 0 < shown < len(leaks):
         lines.append(f"  ... and {len(leaks) - shown} more")
-    what = f"{len(leaks)} demonstration{'s' if len(leaks) != 1 else ''} would give held-out prompts away"
-    remedy = (
-        "set split.near_duplicates to remove to leave them out of training (counted in the ledger), give rows "
-        "that belong together one group, or mend the files"
-    )
+    what = f"{len(leaks)} demonstration{'s' if len(leaks) != 1 else ''}{of} would give held-out prompts away"
     return SplitError("\n".join([f"{what}:", *lines, remedy]) if lines else f"{what}; {remedy}")
 
 

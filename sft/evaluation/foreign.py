@@ -7,7 +7,6 @@ without the training demonstrations there is no shortcut made of them, without a
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from sft import recipes
 from sft.demonstrations import formats, splits
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.sources import resolve_demonstrations
-from sft.errors import PolicyError, SourceError, SplitError, UserError
+from sft.errors import PolicyError, SourceError, UserError
 from sft.fidelity.scorecard import Scorecard
 from sft.recipes import Recipe, sources
 from sft.runs import sealed
@@ -95,7 +94,7 @@ def _begun(
     try:
         experts, learned = _read(held_out, held_out=True), _read(train) if train is not None else []
         if is_main():
-            _refuse_leaks(learned, experts, train or "", held_out)
+            splits.refuse_learned(learned, experts, train or "")
         clone = _find(target, base)
         recipe = _recipe(clone, train or held_out, template, max_prompts)
         renderer = _renderer(clone, target, template)
@@ -275,29 +274,6 @@ def _read(reference: str, *, held_out: bool = False) -> list[Demonstration]:
     if not demonstrations:
         raise SourceError(f"{reference}: holds no demonstrations; name another file")
     return demonstrations
-
-
-def _refuse_leaks(
-    train: Sequence[Demonstration], held_out: Sequence[Demonstration], train_name: str, held_out_name: str
-) -> None:
-    """Raise ``SplitError`` where the clone would be judged on what it learned; near-duplicates are only reported."""
-    if not train:
-        return
-    leaks = splits.find_leaks({"train": train, "validation": (), "test": held_out})
-    plain = [leak for leak in leaks if leak.kind != "near-duplicate"]
-    if plain:
-        shown = [f"  {leak}" for leak in plain[:10]]
-        kinds = Counter(leak.kind for leak in plain)
-        counts = " and ".join(f"{count} with the {kind}" for kind, count in kinds.items())
-        raise SplitError(
-            "\n".join(
-                [
-                    f"{train_name} has rows whose prompt is held out ({counts}):",
-                    *shown,
-                    f"a clone cannot be judged on what it learned; take them out of {train_name} or {held_out_name}",
-                ]
-            )
-        )
 
 
 # -- the run --------------------------------------------------------------------------------------------------

@@ -20,12 +20,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sft.demonstrations import formats
+from sft.demonstrations import formats, splits
+from sft.demonstrations.clusters import joined
 from sft.demonstrations.demonstration import Demonstration, HeldOut, Message, Source, text_fault
 from sft.demonstrations.file_rows import Broken, rows_of
 from sft.demonstrations.row_fields import Cells
 from sft.demonstrations.sources import resolve_demonstrations
-from sft.errors import DemonstrationsError, Problem, SourceError, SplitError
+from sft.errors import DemonstrationsError, Problem, SourceError
 from sft.runs.hashes import fingerprint
 from sft.runs.records import Completion
 from sft.runs.shapes import kind_of
@@ -79,22 +80,7 @@ def _training(train: Path, answers: Answers) -> tuple[Demonstration, ...]:
     """The training demonstrations. Raises ``SplitError`` where a held-out prompt, or a group, is among them."""
     name = str(train)
     learned = formats.read(resolve_demonstrations(name), name=name).demand()
-    held: dict[tuple[str, str], Demonstration] = {}
-    for d in answers.asked:
-        held[("same group", d.group)] = held[("same prompt", d.key)] = d
-    leaks = []
-    for d in learned:
-        kind = next((kind for kind in (("same prompt", d.key), ("same group", d.group)) if kind in held), None)
-        if kind is not None:
-            leaks.append(f"  {d.address} and {held[kind].address}: {kind[0]}")
-    if leaks:
-        shown = [*leaks[:10], *([f"  ... and {len(leaks) - 10} more"] if len(leaks) > 10 else [])]
-        what = f"{len(leaks)} demonstration{'s' * (len(leaks) != 1)} of {name} give held-out prompts away"
-        remedy = (
-            "a clone is judged on what it did not learn from; leave these prompts out of the file that is scored, "
-            "or name the training file that was used"
-        )
-        raise SplitError("\n".join([f"{what}:", *shown, remedy]))
+    splits.refuse_learned(learned, answers.asked, name)
     return learned
 
 
@@ -243,7 +229,7 @@ class _RowsByPrompt:
                 f"{self.file}: no row has system '{JUDGED}', the one that is judged (found: {', '.join(completions)}); "
                 f"call it {JUDGED}, or leave 'system' out of its rows"
             )
-        return Answers(tuple(asked), tuple(items), completions, self.rows, self.stops_known)
+        return Answers(tuple(asked), tuple(joined(items)), completions, self.rows, self.stops_known)
 
     def _demonstration(self, prompt: tuple[Message, ...], at: _Gathered) -> Demonstration | None:
         """The prompt with its references, which all systems' rows must agree on."""

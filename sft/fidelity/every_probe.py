@@ -12,6 +12,7 @@ from sft.fidelity.observations import Observations
 from sft.fidelity.probes import (
     Absent,
     calibration,
+    compounding,
     corpus,
     expert_path,
     experts,
@@ -63,6 +64,8 @@ def run_probes(observed: Observations, table: ScoreTable, floor: str, base: str)
         "experts": lambda: experts.named(held_out, clone, seed=seed),
         "manner": lambda: manner.manner(held_out, written, seed=seed),
         "self_agreement": lambda: manner.self_agreement(held_out, observed.samples, seed=seed),
+        "compounding": lambda: compounding.compounding(held_out, clone),
+        "own_words": lambda: calibration.own_words(held_out, clone, observed.samples),
         **_calibrations(observed, table.clusters),
         "underachieving": lambda: underachieving.underachieving(
             held_out, completions, observed.checker, table.clusters

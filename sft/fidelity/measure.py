@@ -8,6 +8,7 @@ Everything here is arithmetic on what is on disk: no model, no draw without a se
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cache
@@ -72,6 +73,7 @@ def measure(observed: Observations, rows: Sequence[ScoreRow] | None = None) -> S
         split=observed.split,
         n=len(held_out),
         clusters=len(set(clusters.values())),
+        largest_cluster=max(Counter(clusters.values()).values()),
         unscored=len(missing),
         bar=bar,
         profile=observed.profile,

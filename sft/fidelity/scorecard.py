@@ -23,6 +23,7 @@ __all__ = [
     "Calibration",
     "CalibrationBin",
     "Closure",
+    "Compounding",
     "Example",
     "ExpertScore",
     "Forgetting",
@@ -32,6 +33,7 @@ __all__ = [
     "KnowledgeGaps",
     "LostAnswer",
     "Memorisation",
+    "OwnWords",
     "PrefixPoint",
     "Scorecard",
     "SharedRun",
@@ -309,6 +311,42 @@ class Stratum:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnWords:
+    """How often the words that the clone writes are another's, in common and in order with the nearest of ``texts``.
+
+    ``expert``: the references'; ``itself``: texts sampled from the clone at temperature 1, as many, as if they were the
+    expert's. ``difference``: expert minus itself, paired by prompt. Around 0 the clone is as varied as the experts are;
+    below 0 it repeats itself more than they do, above 0 less.
+    """
+
+    expert: Estimate
+    itself: Estimate
+    difference: Estimate
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Compounding:
+    """Whether errors add up along the clone's own text: where its words stop being words that an expert used here.
+
+    ``tuned`` and ``expert``: share of the words in the first, middle and last third of a text that stand in the
+    references, the clone's and another expert's, each against the same ones. ``kept``: the clone's share over the
+    expert's in each third. ``rise``: what is kept in the last third less what is kept in the first; below 0, errors
+    add up.
+    ``short``: share of the clone's texts with less than half the words of the shortest reference.
+    ``n`` prompts; ``passed_over`` had too few words to be cut in three.
+    """
+
+    tuned: tuple[Estimate, Estimate, Estimate]
+    expert: tuple[Estimate, Estimate, Estimate]
+    kept: tuple[Estimate, Estimate, Estimate]
+    rise: Estimate
+    short: Estimate
+    n: int
+    passed_over: int
+
+
+@dataclass(frozen=True, slots=True)
 class SurvivalPoint:
     """Share of completions whose first ``token`` tokens the policy would have written exactly so."""
 
@@ -371,6 +409,7 @@ class Scorecard:
     split: str = "test"
     n: int = 0
     clusters: int = 0
+    largest_cluster: int = 0
     unscored: int = 0
     bar: dict[str, float] = field(default_factory=dict)
     profile: str = "standard"
@@ -386,6 +425,8 @@ class Scorecard:
     self_agreement: dict[str, Estimate] = field(default_factory=dict)
     calibration: dict[str, Calibration] = field(default_factory=dict)
     off_path: Estimate | None = None
+    own_words: OwnWords | None = None
+    compounding: Compounding | None = None
     memorisation: Memorisation | None = None
     forgetting: tuple[Forgetting, ...] = ()
     gaps: KnowledgeGaps | None = None

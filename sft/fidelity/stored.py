@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from sft.demonstrations import stored
+from sft.demonstrations.clusters import joined
 from sft.demonstrations.demonstration import Demonstration, HeldOut, Message, prompt_text
 from sft.demonstrations.near_duplicates import find_near
 from sft.errors import RunError
@@ -78,10 +79,13 @@ def _grown(run: Run) -> list[Path]:
 
 
 def read_held_out(run: Run) -> list[HeldOut]:
-    """The held-out prompts that were measured. Raises ``RunError`` where none were, or the file was altered."""
+    """The held-out prompts that were measured, those that are one observation in one cluster (``clusters.joined``).
+
+    Raises ``RunError`` where none were measured, or the file was altered.
+    """
     if not sealed.there(run, run.held_out_path):
         raise RunError(f"{run.path}: nothing has been measured yet; run `sft evaluate {run.path}`")
-    return _each(run, run.held_out_path, _held_out)
+    return joined(_each(run, run.held_out_path, _held_out))
 
 
 def read_scorecard(run: Run) -> Scorecard:

@@ -10,15 +10,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from functools import cache
-from importlib import import_module, metadata
+from importlib import import_module, metadata, resources
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from sft.errors import UserError
-from sft.metrics import FACES, METRICS, face_path
+from sft.metrics.overlap import METRICS
 
-__all__ = ["demand", "label", "load", "signatures"]
+__all__ = ["demand", "face_path", "label", "load", "signatures"]
 
 #: What a line of ``scores.jsonl``, or of a scorecard, holds beside our metrics: no module may be called so.
 _TAKEN = (
@@ -42,6 +42,13 @@ def demand(names: Sequence[str]) -> None:
 def signatures(names: Sequence[str]) -> dict[str, str]:
     """How the modules' figures come about, for a scorecard's signature; no path of this machine."""
     return {label(name): f"nrefs:mean|evaluate:{metadata.version('evaluate')}|one pair at a time" for name in names}
+
+
+def face_path(name: str) -> Path:
+    """Folder to hand to ``evaluate.load`` for our metric ``name``; raises ``KeyError`` for any other name."""
+    if name not in METRICS:
+        raise KeyError(name)
+    return Path(str(resources.files(__package__).joinpath(f"sft_{name}")))
 
 
 def label(name: str) -> str:
@@ -73,8 +80,8 @@ def load(name: str) -> Callable[[str, str], float]:
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         os.environ.setdefault("HF_EVALUATE_OFFLINE", "1")
     evaluate: Any = import_module("evaluate")
-    ours = {f"sft_{face}": face for face in FACES}
-    where = str(face_path(ours[module])) if module in ours else str(Path(module).expanduser())
+    ours = module.removeprefix("sft_")
+    where = str(face_path(ours)) if module == f"sft_{ours}" and ours in METRICS else str(Path(module).expanduser())
     try:
         metric = evaluate.load(where if Path(where).exists() else module)
     except Exception as error:  # whatever is wrong with somebody else's module, or with the way to it

@@ -7,7 +7,9 @@ references are the caller's affair (``fidelity`` takes the mean). All texts are 
 from __future__ import annotations
 
 from collections import Counter
-from functools import lru_cache
+from collections.abc import Callable
+from functools import cache, lru_cache
+from importlib import metadata
 
 import numpy as np
 from rapidfuzz.distance import LCSseq, Levenshtein
@@ -15,12 +17,15 @@ from rapidfuzz.distance import LCSseq, Levenshtein
 from sft.metrics.text import nfc, plain_words, words
 
 __all__ = [
+    "METRICS",
     "chrf",
     "chrf2",
     "edit_similarity",
     "exact_match",
     "exact_match_normalised",
     "rouge_l",
+    "score",
+    "signatures",
     "token_f1",
 ]
 
@@ -130,3 +135,36 @@ def exact_match(prediction: str, reference: str) -> float:
 def exact_match_normalised(prediction: str, reference: str) -> float:
     """100 where the texts agree but for case, white space and punctuation around words, else 0."""
     return 100.0 * (plain_words(prediction) == plain_words(reference))
+
+
+#: Metric name -> function. Names are columns of ``scores.jsonl`` and keys of a recipe's ``fidelity.bar``.
+METRICS: dict[str, Callable[[str, str], float]] = {
+    "chrf": chrf,
+    "chrf2": chrf2,
+    "rouge_l": rouge_l,
+    "token_f1": token_f1,
+    "edit_similarity": edit_similarity,
+    "exact_match": exact_match,
+    "exact_match_normalised": exact_match_normalised,
+}
+
+
+def score(prediction: str, reference: str) -> dict[str, float]:
+    """Every metric for one pair of texts, in points."""
+    return {name: function(prediction, reference) for name, function in METRICS.items()}
+
+
+@cache
+def signatures() -> dict[str, str]:
+    """How each metric was computed, for a scorecard's signature: settings and library versions."""
+    rapidfuzz = metadata.version("rapidfuzz")
+    ours = "norm:NFC"
+    return {
+        "chrf": f"nrefs:mean|case:mixed|eff:yes|nc:6|nw:0|space:no|beta:1|{ours}",
+        "chrf2": f"nrefs:mean|case:mixed|eff:yes|nc:6|nw:0|space:no|beta:2|{ours}",
+        "rouge_l": f"nrefs:mean|stemmer:no|tokens:unicode, rouge-score on ASCII|{ours}|rapidfuzz:{rapidfuzz}",
+        "token_f1": f"nrefs:mean|articles:kept|{ours}",
+        "edit_similarity": f"nrefs:mean|Levenshtein over the longer|{ours}|rapidfuzz:{rapidfuzz}",
+        "exact_match": f"nrefs:mean|{ours}|strip",
+        "exact_match_normalised": f"nrefs:mean|casefold|outer punctuation off|{ours}",
+    }

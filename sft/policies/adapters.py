@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from sft.errors import TrainingError
 from sft.policies.weights import _loaded, quiet_engine
 from sft.recipes import Recipe, lora_arguments
-from sft.recipes.base_configs import refuse_tokens
+from sft.recipes.requirements import refuse_tokens
 from sft.recipes.sources import BaseSource
 from sft.runs.atomic_files import read_json, write_json
 

@@ -13,7 +13,7 @@ from transformers import BitsAndBytesConfig
 
 from sft.errors import PolicyError
 from sft.recipes import Recipe
-from sft.recipes.packages import BITSANDBYTES
+from sft.recipes.requirements import BITSANDBYTES
 
 __all__ = [
     "CLEARLY",
@@ -34,6 +34,10 @@ Product = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 #: step (attention, norms, the optimizer, all in float32) eats the gain, and float32 needs no explanation.
 CLEARLY = 1.3
 
+#: Layers with fewer inputs or outputs are fitted in float32, unmeasured: a product of theirs takes microseconds, so
+#: chance would say which format is faster, and two runs of one recipe would not be equal.
+NARROW = 256
+
 
 def choice(
     recipe: Recipe,
@@ -49,9 +53,12 @@ def choice(
     """
     asked = recipe.training.bf16
     found: dict[str, Any] = {"bf16": accelerator if asked is None else asked, "by": "recipe"}
+    narrow = min(shape) < NARROW
     if asked is None:
-        found["by"] = "accelerator" if device.type != "cpu" else "measured"
-    if device.type == "cpu" and asked is not False:
+        found["by"] = "accelerator" if device.type != "cpu" else "size" if narrow else "measured"
+    if device.type == "cpu" and asked is None and narrow:
+        found["bf16"] = False
+    elif device.type == "cpu" and asked is not False:
         speed = (measure or bf16_speed)(shape)
         found["cpu_speed"] = round(speed, 3)
         if asked is None:
@@ -87,13 +94,13 @@ def bf16_speed(
 
     ``shape``: inputs and outputs of the layer (each taken as 1,024 at most, where the rate no longer rises). The
     weights stay float32 and are narrowed in every pass, as under autocast. A few rows come first: where bfloat16 is
-    emulated it takes 20 times as long and more, and that is answer enough. Else 512 rows, a middling batch. Of each
-    format the fastest of ``rounds`` counts, or of as many more as ``seconds`` have room for: another program's turn on
-    the processor makes a round slower and never faster, and which format is taken must not hang on it.
-    ``product`` is timed by ``clock``.
+    emulated it takes 15 times as long and more, and that is answer enough; a busy processor has made it 6 times. Else
+    512 rows, a middling batch. Of each format the fastest of ``rounds`` counts, or of as many more as ``seconds`` have
+    room for: another program's turn on the processor makes a round slower and never faster, and which format is taken
+    must not hang on it. ``product`` is timed by ``clock``.
     """
     few = _speed(shape, 32, 3, 0, product, clock)
-    return few if few < 0.5 else _speed(shape, 512, rounds, seconds, product, clock)
+    return few if few < 0.1 else _speed(shape, 512, rounds, seconds, product, clock)
 
 
 def _speed(

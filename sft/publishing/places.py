@@ -1,4 +1,4 @@
-"""Paths of this machine: taken out of what we write ourselves, and looked for in everything else."""
+"""Paths of this machine, looked for in everything that is published."""
 
 from __future__ import annotations
 
@@ -6,19 +6,17 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from sft.demonstrations.secrets import Finding
 from sft.recipes.sources import cache_dir
+from sft.runs.places import texts_in, whole
 from sft.runs.run import Run
 
-__all__ = ["known_places", "paths_in", "tidied"]
+__all__ = ["known_places", "paths_in"]
 
-#: A path from the root on, of two names or more; not within a URL, nor within a longer path.
-_PATH = re.compile(r"(?<![\w/.~:%-])(?:~|[A-Za-z]:)?(?:[/\\][\w.@+ -]*[\w.@+-]){2,}[/\\]?")
 #: Folders of people, wherever a file was written.
 _PEOPLE = re.compile(
     rb"(?<![\w/.~%-])(?:/home/[^/\s\"'<>\\]+|/Users/[^/\s\"'<>\\]+|/root|[A-Za-z]:\\{1,2}Users\\{1,2}[^\\\s\"'<>]+"
@@ -34,15 +32,15 @@ _VOCABULARY = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "token
 
 def known_places(run: Run) -> list[str]:
     """Folders and files of this machine that the run has to do with, longest first."""
-    resolved = (run.manifest.get("recipe") or {}).get("resolved") or {}
     named = [run.path, Path.cwd(), Path(tempfile.gettempdir()), cache_dir()]
-    named += [Path(text) for text in _texts([resolved.get("model"), resolved.get("demonstrations"), run.manifest])]
+    written = {text for text in texts_in(run.manifest) if _rooted(text)}
+    named += map(Path, sorted(written))
     with suppress(RuntimeError):
         named.append(Path.home())
     for name in ("HF_HOME", "HF_HUB_CACHE", "VIRTUAL_ENV"):
         if os.environ.get(name):
             named.append(Path(os.environ[name]))
-    known: set[str] = set()
+    known = {text for text in written if text.startswith("~") and len(Path(text).parts) > 1}
     for path in named:
         with suppress(OSError, RuntimeError):
             for form in (path.expanduser(), path.expanduser().resolve()):
@@ -51,28 +49,9 @@ def known_places(run: Run) -> list[str]:
     return sorted(known, key=lambda text: (-len(text), text))
 
 
-def _texts(value: Any) -> Iterable[str]:
-    """Every text in ``value`` that is a whole path from the root on."""
-    if isinstance(value, str):
-        if value.startswith(("/", "~")) and "\n" not in value and len(value) < 4096:
-            yield value
-    elif isinstance(value, Mapping):
-        for part in value.values():
-            yield from _texts(part)
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from _texts(part)
-
-
-def tidied(value: Any) -> Any:
-    """``value`` with every path from the root on cut down to its last name."""
-    if isinstance(value, str):
-        return _PATH.sub(lambda found: re.split(r"[/\\]", found[0].rstrip("/\\"))[-1], value)
-    if isinstance(value, Mapping):
-        return {str(key): tidied(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [tidied(part) for part in value]
-    return value
+def _rooted(text: str) -> bool:
+    """Whether ``text`` is a whole path from the root or the home folder on."""
+    return text.startswith(("/", "~")) and "\n" not in text and len(text) < 4096
 
 
 def paths_in(name: str, data: bytes, places: Iterable[str]) -> list[Finding]:
@@ -84,7 +63,7 @@ def paths_in(name: str, data: bytes, places: Iterable[str]) -> list[Finding]:
     found = {}
     for place in places:
         raw = place.encode("utf-8", "surrogateescape")
-        if re.search(rb"(?<![\w.-])" + re.escape(raw) + rb"(?![\w-])", data):
+        if re.search(whole(place).encode("utf-8", "surrogateescape"), data):
             found[raw] = "a path of this machine"
     if b"\0" not in data[:65536]:
         if name not in _VOCABULARY:

@@ -8,13 +8,14 @@ import mmap
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sft.demonstrations import stored
 from sft.errors import PublishError, RunError
 from sft.publishing.places import known_places, paths_in
 from sft.publishing.staging import Staged
 from sft.runs import sealed
+from sft.runs.places import texts_in
 from sft.runs.run import Run
 
 if TYPE_CHECKING:
@@ -80,26 +81,13 @@ def _in_file(staged: Staged, name: str, run: Run, environment: Mapping[str, str]
         return []
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if name == "scorecard.json":  # examples, as they were before JSON wrote their lines in one
-            texts = "\n".join(_texts(json.loads(bytes(data)))).encode("utf-8", "surrogatepass")
+            texts = "\n".join(texts_in(json.loads(bytes(data)))).encode("utf-8", "surrogatepass")
             found = [replace(one, line=None) for one in secrets_in(name, texts, environment=environment, mail=True)]
         else:
             found = secrets_in(name, data, environment=environment, mail=name == "README.md")
         if not name.endswith(".safetensors"):
             found += paths_in(name, bytes(data), known_places(run))
     return found
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Every text in a JSON value, names too."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for name, part in value.items():
-            yield name
-            yield from _texts(part)
-    elif isinstance(value, list):
-        for part in value:
-            yield from _texts(part)
 
 
 def _taught(run: Run, environment: Mapping[str, str]) -> list[Finding]:

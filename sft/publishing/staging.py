@@ -19,7 +19,8 @@ from sft.errors import PublishError, UserError
 from sft.fidelity.stored import read_scorecard
 from sft.publishing.bases import Base
 from sft.publishing.card import card_of
-from sft.publishing.places import known_places, tidied
+from sft.publishing.places import known_places
+from sft.runs.places import shortened
 from sft.runs.run import Run, read_json, write_json, write_text
 
 __all__ = ["PUBLISHABLE", "Staged", "StagedFile", "Weights", "ready", "stage"]
@@ -190,11 +191,11 @@ def _write_ours(run: Run, folder: Path, base: Base, repo: str, weights: Weights)
     """Card, scorecard, manifest, and how generation stops."""
     _refuse_link(run.scorecard_path, run)
     scorecard = json.loads(run.scorecard_path.read_text(encoding="utf-8"))
-    write_json(folder / "scorecard.json", _without(scorecard, known_places(run)))
+    write_json(folder / "scorecard.json", shortened(scorecard, known_places(run)))
     manifest = run.manifest
     told: dict[str, Any] = {key: manifest[key] for key in _TOLD if key in manifest}
     published = {"base_model": base.id, "base_revision": base.revision, "weights": weights, "sft": __version__}
-    write_json(folder / "sft_manifest.json", tidied(told) | {"published": published})
+    write_json(folder / "sft_manifest.json", shortened(told) | {"published": published})
     if not (folder / "generation_config.json").exists() and (stop := _stops(folder)) is not None:
         write_json(folder / "generation_config.json", stop)
     checksums = {one.path: one.sha256 for one in map(_described, sorted(folder.iterdir()))}
@@ -207,20 +208,6 @@ def _write_ours(run: Run, folder: Path, base: Base, repo: str, weights: Weights)
         checksums=checksums,
     )
     write_text(folder / "README.md", card)
-
-
-def _without(value: Any, places: list[str]) -> Any:
-    """``value`` with this machine's folders cut down to the names of their files; what experts wrote stays as it is."""
-    if isinstance(value, str):
-        for place in places:
-            if place in value:
-                value = value.replace(f"{place}/", "").replace(place, Path(place).name)
-        return value
-    if isinstance(value, dict):
-        return {key: _without(part, places) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_without(part, places) for part in value]
-    return value
 
 
 def _stops(folder: Path) -> dict[str, Any] | None:

@@ -13,8 +13,6 @@ Nothing here imports the trainer: a recipe is checked in a fraction of a second.
 
 from sft.recipes.arguments import lora_arguments, training_arguments
 from sft.recipes.fields import (
-    POINTS,
-    SHARES,
     Adapter,
     Columns,
     Demonstrations,
@@ -25,34 +23,23 @@ from sft.recipes.fields import (
     Split,
     Training,
 )
-from sft.recipes.loading import Resolved, as_of_now, load, load_recorded, parse, resolve
-from sft.recipes.shelf import copy, find, shipped, shipped_folder
-from sft.recipes.wording import json_schema, schema_text
+from sft.recipes.loading import (
+    Resolved,
+    as_of_now,
+    copy,
+    find,
+    load,
+    load_recorded,
+    parse,
+    resolve,
+    shipped,
+    shipped_folder,
+)
+from sft.recipes.rules import POINTS, SHARES
+from sft.recipes.schema import json_schema, schema_text
 
 __all__ = [
-    "POINTS",
-    "SHARES",
-    "Adapter",
-    "Columns",
-    "Demonstrations",
-    "Fidelity",
-    "Model",
-    "Publish",
-    "Recipe",
-    "Resolved",
-    "Split",
-    "Training",
-    "as_of_now",
-    "copy",
-    "find",
-    "json_schema",
-    "load",
-    "load_recorded",
-    "lora_arguments",
-    "parse",
-    "resolve",
-    "schema_text",
-    "shipped",
-    "shipped_folder",
-    "training_arguments",
-]
+    "POINTS", "SHARES", "Adapter", "Columns", "Demonstrations", "Fidelity", "Model", "Publish", "Recipe", "Resolved",
+    "Split", "Training", "as_of_now", "copy", "find", "json_schema", "load", "load_recorded", "lora_arguments", "parse",
+    "resolve", "schema_text", "shipped", "shipped_folder", "training_arguments",
+]  # fmt: skip

@@ -2,7 +2,7 @@
 
 import sys
 
-from sft.recipes.wording import schema_text
+from sft.recipes.schema import schema_text
 
 if __name__ == "__main__":
     sys.stdout.write(schema_text())

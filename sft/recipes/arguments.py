@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from sft.recipes import engine_fields
-from sft.recipes.fields import Recipe
+from sft.recipes.fields import Recipe, Section
 
 __all__ = ["lora_arguments", "training_arguments"]
 
@@ -32,12 +32,7 @@ def training_arguments(recipe: Recipe, *, bf16: bool = False, validation: bool =
     """
     training = recipe.training
     evaluate = validation and training.eval_strategy != "no"
-    given = {
-        key: list(value) if isinstance(value, tuple) else value
-        for key, value in dict(training).items()
-        if key not in _NOT_FORWARDED
-    }
-    extra = training.model_extra or {}
+    given, extra = _plain(training, _NOT_FORWARDED), training.further
     names = engine_fields.training_fields()
     # transformers has renamed gradient checkpointing; the old name still works, with a warning.
     checkpointing = "activation" if "activation_checkpointing" in names else "gradient"
@@ -91,14 +86,15 @@ def lora_arguments(recipe: Recipe) -> dict[str, Any] | None:
     adapter = recipe.adapter
     if adapter.method == "full":
         return None
-    given = {
-        key: list(value) if isinstance(value, tuple) else value
-        for key, value in dict(adapter).items()
-        if key != "method"
-    }
     return {
         "task_type": "CAUSAL_LM",
         "bias": "none",
         "use_dora": adapter.method == "dora",
         "use_rslora": adapter.method == "rslora",
-    } | given
+    } | _plain(adapter, {"method"})
+
+
+def _plain(section: Section, left_out: set[str]) -> dict[str, Any]:
+    """The keys of a section that go on as they are, lists as lists."""
+    values = {key: value for key, value in dict(section).items() if key not in left_out}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}

@@ -6,30 +6,41 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["Complaint", "Idle", "nearest", "unknown"]
+__all__ = ["Complaint", "Location", "about", "idle", "nearest", "not_among", "unknown"]
+
+#: Keys from the top of a recipe, or of a section, down to a value.
+Location = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """One broken rule at ``loc`` (keys from the section down).
+    """One broken rule at ``loc``, in words.
 
-    ``involves``: the other keys that the rule looked at; while one of those is itself in error, the
-    complaint may be a consequence of it and is kept back.
+    ``beside``: the other keys that the rule looked at; while one of those is itself in error, the
+    complaint may be a consequence of it and is kept back. ``idle``: the key means nothing beside those: it is
+    refused when it is given, and left out when the recipe is written.
     """
 
-    loc: tuple[str, ...]
+    loc: Location
     message: str
     remedy: str
-    involves: tuple[tuple[str, ...], ...] = ()
+    beside: tuple[Location, ...] = ()
+    idle: bool = False
+
+    def within(self, section: Location) -> Complaint:
+        """The same, where its places are seen from the top."""
+        beside = tuple((*section, *loc) for loc in self.beside)
+        return Complaint((*section, *self.loc), self.message, self.remedy, beside)
 
 
-@dataclass(frozen=True, slots=True)
-class Idle:
-    """A key that means nothing beside the keys it ``involves``."""
+def about(key: str, message: str, remedy: str, *beside: str) -> Complaint:
+    """The complaint about one key of a section, which other keys ``beside`` it have to do with."""
+    return Complaint((key,), message, remedy, tuple((other,) for other in beside))
 
-    key: str
-    message: str
-    involves: tuple[tuple[str, ...], ...]
+
+def idle(key: str, message: str, *beside: str) -> Complaint:
+    """The complaint about a key that means nothing beside others."""
+    return Complaint((key,), f"has no meaning {message}", "remove it", tuple((other,) for other in beside), idle=True)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -42,11 +53,21 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return spellings[close[0]] if close else None
 
 
-def unknown(loc: tuple[str, ...], what: str, known: Iterable[str]) -> Complaint:
+def unknown(loc: Location, what: str, known: Iterable[str]) -> Complaint:
     """The complaint about a name at ``loc`` that is not ``what`` (as in ``a key of split``)."""
     known = tuple(known)
-    close = nearest(loc[-1], known)
-    if close is not None:
-        return Complaint(loc, f"is not {what}", f"did you mean {close}?")
     shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
-    return Complaint(loc, f"is not {what}", f"known are {shown}")
+    close = nearest(loc[-1], known)
+    return Complaint(loc, f"is not {what}", f"did you mean {close}?" if close is not None else f"known are {shown}")
+
+
+def not_among(key: str, value: str, what: str, known: Iterable[str]) -> Complaint:
+    """The complaint about a key's ``value``, which is not ``what`` (as in ``a tracker``), with the nearest that is.
+
+    What goes on where ``value`` ends comes first, as it is listed: by ``adamw`` people mean ``adamw_torch``.
+    """
+    known = tuple(known)
+    longer = next((name for name in known if name.startswith(f"{value.lower()}_")), None)
+    close = longer if longer is not None else nearest(value, known)
+    remedy = f"did you mean {close}?" if close is not None else f"it takes one of {', '.join(known)}"
+    return about(key, f"is {value!r:.80}, not {what}", remedy)

@@ -1,16 +1,18 @@
-"""Which keys the installed trainer takes, read from its source without importing it.
+"""Which keys and values the installed trainer takes, read from its source without importing it.
 
 ``SFTConfig`` and ``LoraConfig`` live in packages that load torch (seconds); a recipe is checked in
 milliseconds. So the annotated fields of those dataclasses are read with :mod:`ast` from the files that
-are installed, bases included, which also means that a recipe is held to *these* versions' names. The members of
-the enumerations among their types are read in the same way; what else a value may be is in ``engine_choices``.
+are installed, bases included, which also means that a recipe is held to *these* versions' names. The members of the
+enumerations among their types are read in the same way; and so are the names of trackers and architectures, which are
+the keys of a dictionary, and what a schedule of the learning rate can be told, which are a function's parameters.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib.util
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,30 +21,23 @@ from typing import Any
 from sft.errors import SftError
 
 __all__ = [
-    "EngineField",
-    "EngineNotReadable",
-    "adapter_fields",
-    "class_fields",
-    "source_of",
-    "training_fields",
-]
+    "EngineField", "EngineNotReadable", "Schedule", "adapter_fields", "architectures", "class_fields", "schedules",
+    "trackers", "training_fields",
+]  # fmt: skip
 
 #: Where a class is looked for first; elsewhere in its package if a release has moved it.
 _HOMES = {
-    ("trl", "SFTConfig"): "trainer/sft_config.py",
-    ("transformers", "TrainingArguments"): "training_args.py",
-    ("peft", "LoraConfig"): "tuners/lora/config.py",
+    "SFTConfig": "trainer/sft_config.py",
+    "TrainingArguments": "training_args.py",
+    "LoraConfig": "tuners/lora/config.py",
 }
 _PLAIN = {"int": int, "float": float, "bool": bool, "str": str, "None": type(None)}
 _CONTAINERS = {"list": list, "List": list, "tuple": list, "set": list, "Sequence": list, "dict": dict}
 _IN_WORDS = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    str: "text",
-    list: "a list",
-    dict: "a mapping",
-}
+    int: "a whole number", float: "a number", bool: "true or false", str: "text", list: "a list", dict: "a mapping",
+}  # fmt: skip
+#: What the trainer itself hands to a schedule.
+_HANDED = {"optimizer", "num_warmup_steps", "num_training_steps", "last_epoch"}
 
 
 class EngineNotReadable(SftError):
@@ -64,15 +59,9 @@ class EngineField:
 
     def accepts(self, value: Any) -> bool:
         """Whether ``value`` (a plain YAML value) has a type, and for text a wording, that this field takes."""
-        if not self.kinds:
-            return True
-        if isinstance(value, str) and self.choices:
+        if isinstance(value, str) and self.kinds and self.choices:
             return value in self.choices
-        if isinstance(value, bool):
-            return bool in self.kinds
-        if isinstance(value, int) and float in self.kinds:
-            return True
-        return type(value) in self.kinds
+        return not self.kinds or type(value) in self.kinds or (type(value) is int and float in self.kinds)
 
     @property
     def expects(self) -> str:
@@ -83,16 +72,22 @@ class EngineField:
         return " or ".join(words) or self.annotation
 
 
-def training_fields() -> Mapping[str, EngineField]:
-    """The fields of the installed ``trl.SFTConfig``, those of ``TrainingArguments`` included.
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """What ``lr_scheduler_kwargs`` may hold for one schedule: names it takes, those it needs, whether it takes any."""
 
-    Raises :class:`EngineNotReadable` when trl or transformers is not installed as source files.
-    """
+    takes: tuple[str, ...]
+    needs: tuple[str, ...]
+    open_ended: bool
+
+
+def training_fields() -> Mapping[str, EngineField]:
+    """The fields of the installed ``trl.SFTConfig``, and of ``TrainingArguments`` in it; see :func:`class_fields`."""
     return class_fields("trl", "SFTConfig")
 
 
 def adapter_fields() -> Mapping[str, EngineField]:
-    """The fields of the installed ``peft.LoraConfig``; raises :class:`EngineNotReadable`."""
+    """The fields of the installed ``peft.LoraConfig``; see :func:`class_fields`."""
     return class_fields("peft", "LoraConfig")
 
 
@@ -104,19 +99,42 @@ def class_fields(package: str, class_name: str) -> Mapping[str, EngineField]:
     Raises :class:`EngineNotReadable` when the package or the class cannot be found.
     """
     root = _package_folder(package)
-    home = root / _HOMES.get((package, class_name), "")
-    path = home if home.is_file() else _search(root, class_name)
-    if path is None:
+    if (path := _search(root, class_name)) is None:
         raise EngineNotReadable(f"the installed {package} has no class {class_name}")
-    return _fields_of(path, root, class_name)
+    return _File(path, root).fields(class_name)
 
 
-def source_of(package: str, module: str) -> ast.Module:
-    """The installed source of ``module`` (its path in the package, ``trainer_utils.py``), as a tree.
+@lru_cache(maxsize=1)
+def trackers() -> tuple[str, ...]:
+    """Names that ``report_to`` may hold. Raises ``EngineNotReadable``."""
+    return tuple(_installed("transformers", "integrations/integration_utils.py").keys("INTEGRATION_TO_CALLBACK"))
 
-    Raises :class:`EngineNotReadable` when it is not installed as a source file.
-    """
-    return _parsed(_package_folder(package) / module, package)
+
+@lru_cache(maxsize=1)
+def architectures() -> frozenset[str]:
+    """``model_type`` of every causal language model that needs no code of its own. Raises ``EngineNotReadable``."""
+    file = _installed("transformers", "models/auto/modeling_auto.py")
+    return frozenset(file.keys("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"))
+
+
+@lru_cache(maxsize=1)
+def schedules() -> Mapping[str, Schedule]:
+    """``lr_scheduler_type`` -> what it takes. Raises ``EngineNotReadable``."""
+    file = _installed("transformers", "optimization.py")
+    functions = {node.name: node.args for node in file.tree.body if isinstance(node, ast.FunctionDef)}
+    names = _installed("transformers", "trainer_utils.py").members("SchedulerType")
+    found = {}
+    for key, function in file.items("TYPE_TO_SCHEDULER_FUNCTION"):
+        if isinstance(key, ast.Attribute) and isinstance(function, ast.Name) and key.attr in names:
+            arguments = functions[function.id]
+            takes = [argument.arg for argument in arguments.args]
+            needs = takes[: len(takes) - len(arguments.defaults)]
+            found[names[key.attr]] = Schedule(
+                takes=tuple(name for name in takes if name not in _HANDED),
+                needs=tuple(name for name in needs if name not in _HANDED),
+                open_ended=arguments.kwarg is not None,
+            )
+    return found
 
 
 def _package_folder(package: str) -> Path:
@@ -127,9 +145,16 @@ def _package_folder(package: str) -> Path:
     return Path(places[0])
 
 
-def _search(root: Path, class_name: str) -> Path | None:
-    for path in sorted(root.rglob("*.py")):
-        if f"\nclass {class_name}" in path.read_text(encoding="utf-8", errors="replace"):
+def _installed(package: str, module: str) -> _File:
+    root = _package_folder(package)
+    return _File(root / module, root)
+
+
+def _search(folder: Path, class_name: str) -> Path | None:
+    """The file in ``folder`` that has the class."""
+    home = folder / _HOMES.get(class_name, "")
+    for path in [home] if home.is_file() else sorted(folder.rglob("*.py")):
+        if re.search(rf"(?m)^class {class_name}\b", path.read_text("utf-8", "replace")):
             return path
     return None
 
@@ -142,92 +167,101 @@ def _parsed(path: Path, package: str) -> ast.Module:
         raise EngineNotReadable(f"{path.name} of the installed {package} cannot be read: {error}") from None
 
 
-def _fields_of(path: Path, root: Path, class_name: str) -> dict[str, EngineField]:
-    tree = _parsed(path, root.name)
-    body = next((n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == class_name), None)
-    if body is None:
-        raise EngineNotReadable(f"{path.name} of the installed {root.name} has no class {class_name}")
-    found: dict[str, EngineField] = {}
-    for base in body.bases:
-        if isinstance(base, ast.Name):
-            found |= _inherited(base.id, tree, path, root)
-    for statement in body.body:
-        if not (isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)):
-            continue
-        name, annotation = statement.target.id, ast.unparse(statement.annotation)
-        if "ClassVar" in annotation:
-            continue
-        if _keyword(statement.value, "init") is False:
-            found.pop(name, None)
-            continue
-        kinds, choices = _kinds(statement.annotation)
-        if str in kinds and not choices:
-            choices = _members(statement.annotation, tree, path, root)
-        listed = (_keyword(statement.value, "metadata") or {}).get("choices", ())
-        choices = choices or tuple(choice for choice in listed if isinstance(choice, str))
-        found[name] = EngineField(name, annotation, kinds, choices)
-    return found
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A source file at ``path``, in the package whose folder is ``root``."""
 
+    path: Path
+    root: Path
 
-def _inherited(base: str, tree: ast.Module, path: Path, root: Path) -> dict[str, EngineField]:
-    home = _home(base, tree, path, root)
-    if home is None:
-        # A mixin such as PushToHubMixin has no fields of its own; a base elsewhere is read where it is.
-        return {}
-    package = home[1].name
-    return dict(class_fields(package, base)) if (package, base) in _HOMES else _fields_of(*home, base)
+    @property
+    def tree(self) -> ast.Module:
+        return _parsed(self.path, self.root.name)
 
+    def body(self, class_name: str) -> ast.ClassDef | None:
+        """The class that is defined here under that name."""
+        return next((n for n in self.tree.body if isinstance(n, ast.ClassDef) and n.name == class_name), None)
 
-def _home(name: str, tree: ast.Module, path: Path, root: Path) -> tuple[Path, Path] | None:
-    """The file of the class ``name`` as the file at ``path`` knows it, and its package's folder; None if not found."""
-    if any(isinstance(node, ast.ClassDef) and node.name == name for node in tree.body):
-        return path, root
-    for node in ast.walk(tree):
-        if not (isinstance(node, ast.ImportFrom) and any(a.name == name for a in node.names)):
-            continue
-        package = root.name if node.level else (node.module or "").split(".")[0]
-        try:
-            folder = path.parents[node.level - 1] if node.level else _package_folder(package)
-        except EngineNotReadable:  # of the standard library
-            return None
-        parts = (node.module or "").split(".")[0 if node.level else 1 :]
-        module = folder.joinpath(*parts)
-        source = module.with_suffix(".py")
-        found = source if source.is_file() else _search(module, name) if module.is_dir() else None
-        return (found, _package_folder(package)) if found else None
-    return None
-
-
-def _members(node: ast.expr, tree: ast.Module, path: Path, root: Path) -> tuple[str, ...]:
-    """The texts of the one enumeration among an annotation's types; none where there is none, or where lists are."""
-    parts = _alternatives(node)
-    names = [part.id for part in parts if isinstance(part, ast.Name) and part.id not in _PLAIN]
-    if len(names) != 1 or any(isinstance(part, ast.Subscript) for part in parts):
-        return ()
-    home = _home(names[0], tree, path, root)
-    if home is None:
-        return ()
-    body = next(n for n in _parsed(home[0], home[1].name).body if isinstance(n, ast.ClassDef) and n.name == names[0])
-    values = [_literal(line.value) for line in body.body if isinstance(line, ast.Assign)]
-    enumeration = any("Enum" in ast.unparse(base) for base in body.bases)
-    return tuple(value for value in values if isinstance(value, str)) if enumeration else ()
-
-
-def _keyword(value: ast.expr | None, name: str) -> Any:
-    """The keyword ``name`` of a ``field(...)`` call when it is a literal; parts that are not are left out."""
-    if not isinstance(value, ast.Call):
+    def home(self, class_name: str) -> _File | None:
+        """The file of the class that goes by that name here; None where it is not found, or of the standard library."""
+        if self.body(class_name) is not None:
+            return self
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.ImportFrom) and any(alias.name == class_name for alias in node.names):
+                parts = (node.module or "").split(".")
+                try:
+                    root = self.root if node.level else _package_folder(parts.pop(0))
+                except EngineNotReadable:
+                    return None
+                module = (self.path.parents[node.level - 1] if node.level else root).joinpath(*parts)
+                source = module.with_suffix(".py")
+                path = source if source.is_file() else _search(module, class_name) if module.is_dir() else None
+                return _File(path, root) if path is not None else None
         return None
-    for keyword in value.keywords:
-        if keyword.arg != name:
-            continue
-        if isinstance(keyword.value, ast.Dict):
-            literal = {}
-            for key, item in zip(keyword.value.keys, keyword.value.values, strict=True):
-                if isinstance(key, ast.Constant) and isinstance(item, ast.List | ast.Tuple | ast.Constant):
-                    literal[key.value] = _literal(item)
-            return literal
-        return _literal(keyword.value)
-    return None
+
+    def fields(self, class_name: str) -> dict[str, EngineField]:
+        """The fields of a dataclass that is defined here, with those of its bases."""
+        found: dict[str, EngineField] = {}
+        if (body := self.body(class_name)) is None:
+            raise EngineNotReadable(f"{self.path.name} of the installed {self.root.name} has no class {class_name}")
+        for base in body.bases:
+            if isinstance(base, ast.Name) and (home := self.home(base.id)) is not None:
+                found |= home.fields(base.id)
+        for line in body.body:
+            if not (isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)):
+                continue
+            name, annotation = line.target.id, ast.unparse(line.annotation)
+            if "ClassVar" in annotation:
+                continue
+            told = {word.arg: word.value for word in line.value.keywords} if isinstance(line.value, ast.Call) else {}
+            if "init" in told and _literal(told["init"]) is False:
+                found.pop(name, None)
+                continue
+            kinds, choices = _kinds(line.annotation)
+            if str in kinds and not choices:
+                choices = self._enumerated(line.annotation)
+            if not choices and isinstance(metadata := told.get("metadata"), ast.Dict):
+                parts = {
+                    getattr(key, "value", None): value
+                    for key, value in zip(metadata.keys, metadata.values, strict=True)
+                }
+                listed = _literal(parts["choices"]) if "choices" in parts else ()
+                choices = tuple(choice for choice in listed if isinstance(choice, str))
+            found[name] = EngineField(name, annotation, kinds, choices)
+        return found
+
+    def _enumerated(self, annotation: ast.expr) -> tuple[str, ...]:
+        """The texts of the one enumeration among an annotation's types; none where there is none, or a list."""
+        parts = _alternatives(annotation)
+        names = [part.id for part in parts if isinstance(part, ast.Name) and part.id not in _PLAIN]
+        if len(names) != 1 or any(isinstance(part, ast.Subscript) for part in parts):
+            return ()
+        home = self.home(names[0])
+        return tuple(home.members(names[0]).values()) if home is not None else ()
+
+    def members(self, class_name: str) -> dict[str, str]:
+        """The members of an enumeration of texts that is defined here; none of another class."""
+        body = self.body(class_name)
+        if body is None or not any("Enum" in ast.unparse(base) for base in body.bases):
+            return {}
+        lines = [line for line in body.body if isinstance(line, ast.Assign)]
+        values = {ast.unparse(line.targets[0]): _literal(line.value) for line in lines}
+        return {name: value for name, value in values.items() if isinstance(value, str)}
+
+    def items(self, name: str) -> Iterator[tuple[ast.expr, ast.expr]]:
+        """Keys and values of the dictionary that is bound to ``name`` here, or of the pairs it is made from."""
+        for statement in self.tree.body:
+            if not (isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == name):
+                continue
+            for node in ast.walk(statement.value):
+                if isinstance(node, ast.Dict):
+                    yield from ((k, value) for k, value in zip(node.keys, node.values, strict=True) if k is not None)
+                elif isinstance(node, ast.Tuple) and len(node.elts) == 2:
+                    yield node.elts[0], node.elts[1]
+
+    def keys(self, name: str) -> Iterator[str]:
+        """The keys of that dictionary."""
+        yield from (str(key.value) for key, _ in self.items(name) if isinstance(key, ast.Constant))
 
 
 def _literal(node: ast.expr) -> Any:
@@ -244,36 +278,31 @@ def _kinds(node: ast.expr) -> tuple[frozenset[type], tuple[str, ...]]:
     open_ended = False
     for part in _alternatives(node):
         name = ast.unparse(part.value if isinstance(part, ast.Subscript) else part).split(".")[-1]
-        if name in _PLAIN:
-            kinds.add(_PLAIN[name])
-        elif name in _CONTAINERS:
-            kinds.add(_CONTAINERS[name])
+        if (kind := (_PLAIN | _CONTAINERS).get(name)) is not None:
+            kinds.add(kind)
         elif name == "Literal" and isinstance(part, ast.Subscript):
-            options = part.slice.elts if isinstance(part.slice, ast.Tuple) else [part.slice]
-            for option in options:
-                value = _literal(option)
-                kinds.add(type(value))
-                if isinstance(value, str):
-                    choices.append(value)
+            options = [_literal(option) for option in _elements(part)]
+            kinds |= {type(option) for option in options}
+            choices += [option for option in options if isinstance(option, str)]
         else:
             open_ended = True
     if str in kinds and any("[" in choice for choice in choices):
         choices = []  # a pattern such as "pissa_niter_[number of iters]", not a list of words
-    if open_ended and str not in kinds:
-        return frozenset(), ()
-    return frozenset(kinds), tuple(choices)
+    return (frozenset(), ()) if open_ended and str not in kinds else (frozenset(kinds), tuple(choices))
 
 
 def _alternatives(node: ast.expr) -> list[ast.expr]:
+    """The types that an annotation joins."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return _alternatives(ast.parse(node.value, mode="eval").body)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
         return _alternatives(node.left) + _alternatives(node.right)
-    if isinstance(node, ast.Subscript):
-        name = ast.unparse(node.value).split(".")[-1]
-        if name == "Optional":
-            return [*_alternatives(node.slice), ast.Name("None")]
-        if name == "Union":
-            parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-            return [alternative for part in parts for alternative in _alternatives(part)]
+    name = ast.unparse(node.value).split(".")[-1] if isinstance(node, ast.Subscript) else ""
+    if name in ("Optional", "Union") and isinstance(node, ast.Subscript):
+        joined = [other for part in _elements(node) for other in _alternatives(part)]
+        return joined + ([ast.Name("None")] if name == "Optional" else [])
     return [node]
+
+
+def _elements(node: ast.Subscript) -> list[ast.expr]:
+    return node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]

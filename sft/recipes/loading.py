@@ -1,4 +1,4 @@
-"""From a recipe's name or path to a :class:`Recipe`, or to every problem it has at once.
+"""From a recipe's name or path to a :class:`Recipe`, or to every problem it has at once; and the shipped recipes.
 
 :func:`resolve` also says where each value came from: a line of the recipe, ``--set``, or a default.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,27 @@ import yaml
 from pydantic import ValidationError
 
 from sft.errors import Problem, RecipeError
-from sft.recipes import documents, packages, shelf, wording
-from sft.recipes.complaints import Complaint
-from sft.recipes.documents import Location, Node
+from sft.recipes import requirements, schema, yaml_text
+from sft.recipes.complaints import Complaint, Location, nearest
 from sft.recipes.fields import Adapter, Recipe, Training, section_keys
 from sft.recipes.forwarded import unknown_key
+from sft.recipes.yaml_text import Node
 
-__all__ = ["Resolved", "as_of_now", "load", "load_recorded", "parse", "resolve"]
+__all__ = [
+    "Resolved",
+    "as_of_now",
+    "copy",
+    "find",
+    "load",
+    "load_recorded",
+    "parse",
+    "resolve",
+    "shipped",
+    "shipped_folder",
+]
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+_MODELINE = "# yaml-language-server:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +57,13 @@ class Resolved:
 
     def to_text(self) -> str:
         """A table: every key, its value as YAML, where it came from."""
-        rows = [
-            (".".join(loc), documents.as_yaml(value), self.origins[".".join(loc)])
-            for loc, value in _leaves(self.recipe.to_dict())
-        ]
-        wide, wider = max(len(key) for key, _, _ in rows), min(48, max(len(value) for _, value, _ in rows))
-        return "\n".join(f"{key:{wide}}  {value:{wider}}  {origin}" for key, value, origin in rows)
+        values = {".".join(loc): yaml_text.as_yaml(value) for loc, value in _leaves(self.recipe.to_dict())}
+        wide, wider = max(map(len, values)), min(48, max(map(len, values.values())))
+        return "\n".join(f"{key:{wide}}  {value:{wider}}  {self.origins[key]}" for key, value in values.items())
 
     def to_yaml(self) -> str:
         """The resolved recipe as a recipe: loading it gives an equal one, whatever the defaults become."""
-        return documents.dump(self.recipe.to_dict())
+        return yaml_text.dump(self.recipe.to_dict())
 
 
 def load(reference: str | Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -68,15 +80,13 @@ def resolve(reference: str | Path, overrides: Iterable[str] = (), *, to_follow: 
 
     ``to_follow``: whether it is to be fitted here, and not only read: what it needs must then be installed.
     """
-    path = shelf.find(reference)
+    path = find(reference)
     try:
         with path.open("rb") as file:
-            data = file.read(documents.LARGEST + 1)
+            data = file.read(yaml_text.LARGEST + 1)
     except OSError as error:
-        raise RecipeError(
-            [Problem(str(path), None, "", f"cannot be read ({error.strerror})", "check the file and its rights")]
-        ) from None
-    text, problems = documents.decode(data, str(path))
+        raise _refused(path, f"cannot be read ({error.strerror})", "check the file and its rights") from None
+    text, problems = yaml_text.decode(data, str(path))
     if problems:
         raise RecipeError(problems)
     return parse(text, str(path), overrides, to_follow=to_follow)
@@ -103,22 +113,19 @@ def load_recorded(path: Path) -> Recipe:
 
 def parse(text: str, path: str = "recipe", overrides: Iterable[str] = (), *, to_follow: bool = False) -> Resolved:
     """A recipe from its text; ``path`` is what problems are addressed to. Raises ``RecipeError``."""
-    document = documents.read(text, path)
-    if document.root is None:
+    document = yaml_text.read(text, path)
+    if (root := document.root) is None:
         raise RecipeError(document.problems)  # no recipe at all, or only half of one: no more can be said
-    root = document.root
-    problems, bad = list(document.problems), set(document.bad)
-    _fill_empty_sections(root)
-    _override(root, overrides, problems, bad)
-    recipe, complaints = _validate(root.plain(), bad)
+    for name, node in root.value.items():
+        if node.value is None and name in section_keys():  # all of its keys are commented out
+            node.value = {}
+    _override(root, overrides, document.problems, document.bad)
+    recipe, complaints = _validated(root.plain(), document.bad)
     if recipe is not None and to_follow:
-        complaints += packages.complaints(recipe)
-    for complaint in complaints:
-        problems.append(_address(complaint, root, path))
+        complaints += requirements.missing_packages(recipe)
+    problems = document.problems + [_addressed(complaint, root, path) for complaint in complaints]
     if problems or recipe is None:
-        own = [problem for problem in problems if problem.path == path]
-        given = [problem for problem in problems if problem.path != path]
-        raise RecipeError(sorted(own, key=lambda p: p.line or 0) + given)
+        raise RecipeError(sorted(problems, key=lambda p: (p.path != path, (p.path == path and p.line) or 0)))
     origins = {".".join(loc): _origin(loc, root) for loc, _ in _leaves(recipe.to_dict())}
     return Resolved(recipe, origins, path, text)
 
@@ -134,56 +141,41 @@ def as_of_now(values: Mapping[str, Any]) -> dict[str, Any]:
         return dict(values)
 
 
-def _fill_empty_sections(root: Node) -> None:
-    """``training:`` with all of its keys commented out is a section with nothing in it."""
-    sections = set(section_keys()) - {""}
-    for name, node in root.value.items():
-        if name in sections and node.value is None:
-            node.value = {}
-
-
 def _override(root: Node, overrides: Iterable[str], problems: list[Problem], bad: set[Location]) -> None:
+    """Put what ``--set`` gives into the tree; add what is wrong with it."""
     seen: set[Location] = set()
     for override in overrides:
         key, equals, text = override.partition("=")
-        loc = tuple(key.strip().split("."))
-        path = f"--set {key.strip()[:80]}"
-        refusal = _refusal(loc if equals else (), seen)
+        loc, path = tuple(key.strip().split(".")), f"--set {key.strip()[:80]}"
+        if not equals or not all(loc):
+            refusal = ("is not KEY=VALUE", "write for example --set training.learning_rate=1.0e-4")
+        elif loc in seen:
+            refusal = ("is given twice", "keep one of the two")
+        elif len(loc) == 1 and loc[0] in section_keys():
+            refusal = ("names a whole section", f"set its keys one at a time: --set {loc[0]}.KEY=VALUE")
+        else:
+            document = yaml_text.read(text, path, loc)
+            problems += document.problems
+            bad -= {known for known in bad if known[: len(loc)] == loc}  # what it replaces no longer matters
+            bad |= document.bad if document.root is not None else {loc}
+            if document.root is not None:
+                _put(root, loc, document.root)
+            refusal = None
         seen.add(loc)
         if refusal is not None:
             problems.append(Problem(path, None, "", *refusal))
-            continue
-        document = documents.read_value(text, path, loc)
-        problems += [Problem(path, None, "", p.message, p.remedy) for p in document.problems]
-        bad -= {known for known in bad if known[: len(loc)] == loc}  # what it replaces no longer matters
-        bad |= document.bad
-        if document.root is not None:
-            _put(root, loc, document.root)
-        else:
-            bad.add(loc)
 
 
-def _refusal(loc: Location, seen: set[Location]) -> tuple[str, str] | None:
-    if not loc or not all(loc):
-        return "is not KEY=VALUE", "write for example --set training.learning_rate=1.0e-4"
-    if loc in seen:
-        return "is given twice", "keep one of the two"
-    if len(loc) == 1 and loc[0] in section_keys():
-        return "names a whole section", f"set its keys one at a time: --set {loc[0]}.KEY=VALUE"
-    return None
-
-
-def _put(root: Node, loc: Location, value: Node) -> None:
-    node = root
+def _put(node: Node, loc: Location, value: Node) -> None:
     for key in loc[:-1]:
         inner = node.value.get(key)
         if inner is None or not isinstance(inner.value, dict):
-            inner = node.value[key] = Node({}, "--set")
+            inner = node.value[key] = Node({})
         node = inner
     node.value[loc[-1]] = value
 
 
-def _validate(values: dict[str, Any], bad: set[Location]) -> tuple[Recipe | None, list[Complaint]]:
+def _validated(values: dict[str, Any], bad: set[Location]) -> tuple[Recipe | None, list[Complaint]]:
     """The recipe, or every complaint: those of single values, then those between the values that are left.
 
     A value in error would hide the rules that look across keys. So it is taken out and what remains is
@@ -191,29 +183,24 @@ def _validate(values: dict[str, Any], bad: set[Location]) -> tuple[Recipe | None
     """
     found: dict[tuple[Location, str], Complaint] = {}
     suspect = set(bad)
-    for _ in range(4):
+    while True:
         try:
             recipe = Recipe.model_validate(values)
         except ValidationError as error:
-            new = [
-                complaint
-                for complaint in _complaints(error, values)
-                if not any(_touches(loc, known) for loc in (complaint.loc, *complaint.involves) for known in suspect)
-            ]
+            new = [c for c in _complaints(error, values) if not any(_touch(c, known) for known in suspect)]
         else:
             return (None if found or bad else recipe), list(found.values())
-        before = len(suspect)
+        if not new:
+            return None, list(found.values())
         for complaint in new:
             found.setdefault((complaint.loc, complaint.message), complaint)
             suspect.add(complaint.loc)
-        if len(suspect) == before:
-            break
         values = _without(values, suspect)
-    return None, list(found.values())
 
 
-def _touches(loc: Location, known: Location) -> bool:
-    return loc[: len(known)] == known or known[: len(loc)] == loc
+def _touch(complaint: Complaint, known: Location) -> bool:
+    """Whether the complaint has to do with what stands at or around ``known``, or in it."""
+    return any(loc[: len(known)] == known[: len(loc)] for loc in (complaint.loc, *complaint.beside))
 
 
 def _without(values: dict[str, Any], gone: set[Location], at: Location = ()) -> dict[str, Any]:
@@ -226,50 +213,41 @@ def _without(values: dict[str, Any], gone: set[Location], at: Location = ()) -> 
 
 def _complaints(error: ValidationError, values: dict[str, Any]) -> Iterator[Complaint]:
     """pydantic's errors as complaints of ours, one to a key."""
-    keys = section_keys()
     told: set[Location] = set()
     for detail in error.errors(include_url=False):
-        loc = tuple(str(part) for part in detail["loc"])
-        if detail["type"] == "recipe":
-            for complaint in detail["ctx"]["complaints"]:
-                involves = tuple((*loc, *other) for other in complaint.involves)
-                yield Complaint((*loc, *complaint.loc), complaint.message, complaint.remedy, involves)
-            continue
-        if detail["type"] == "extra_forbidden":
-            section, key = ".".join(loc[:-1]), loc[-1]
-            complaint = unknown_key(section, key, keys)
-            yield Complaint(loc, complaint.message, complaint.remedy)
-            continue
-        loc = wording.key_of(loc)
-        if loc not in told:
+        loc, kind = tuple(str(part) for part in detail["loc"]), detail["type"]
+        if kind == "recipe":
+            yield from (complaint.within(loc) for complaint in detail["ctx"]["complaints"])
+        elif kind == "extra_forbidden":
+            yield unknown_key(".".join(loc[:-1]), loc[-1]).within(loc[:-1])
+        elif (loc := schema.key_of(loc)) not in told:
             told.add(loc)
-            yield wording.complaint(loc, detail["type"], values)
+            yield schema.wrong_value(loc, kind, values)
 
 
-def _address(complaint: Complaint, root: Node, path: str) -> Problem:
+def _addressed(complaint: Complaint, root: Node, path: str) -> Problem:
     """The problem with its line: that of the key, or of the nearest section above a missing one."""
-    node, line, there = root, None, True
-    for key in complaint.loc:
-        there = isinstance(node.value, dict) and key in node.value
-        if not there:
-            break
-        node = node.value[key]
-        line = node.line if node.origin != "--set" else None
-    if there and node.origin == "--set":
-        return Problem(f"--set {'.'.join(complaint.loc)}", None, "", complaint.message, complaint.remedy)
-    return Problem(path, line, ".".join(complaint.loc), complaint.message, complaint.remedy)
+    found = list(_way(complaint.loc, root))
+    field, line = ".".join(complaint.loc), found[-1].line if found else None
+    if len(found) == len(complaint.loc) and line is None:
+        path, field = f"--set {field}", ""
+    return Problem(path, line, field, complaint.message, complaint.remedy)
 
 
 def _origin(loc: Location, root: Node) -> str:
-    node, origin = root, "default"
+    found = list(_way(loc, root))
+    if not found or (len(found) < len(loc) and isinstance(found[-1].value, dict)):
+        return "default"
+    # A list, or a value that pydantic has filled out, comes from where the key above it does.
+    return "--set" if found[-1].line is None else f"recipe:{found[-1].line}"
+
+
+def _way(loc: Location, node: Node) -> Iterator[Node]:
+    """The nodes on the way to ``loc``, as far as they are there."""
     for key in loc:
-        if not isinstance(node.value, dict):
-            return origin  # a list, or a value that pydantic has filled out
-        if key not in node.value:
-            return "default"
-        node = node.value[key]
-        origin = node.origin
-    return origin
+        if not isinstance(node.value, dict) or key not in node.value:
+            return
+        yield (node := node.value[key])
 
 
 def _leaves(values: Mapping[str, Any], at: Location = ()) -> Iterator[tuple[Location, Any]]:
@@ -278,3 +256,84 @@ def _leaves(values: Mapping[str, Any], at: Location = ()) -> Iterator[tuple[Loca
             yield from _leaves(value, (*at, key))
         else:
             yield (*at, key), value
+
+
+# -- the recipes that come with the package
+
+
+def shipped_folder(kind: str, package: Path = _PACKAGE) -> Path:
+    """The folder of ``"recipes"`` or ``"data"`` that came with this package.
+
+    In a wheel they travel inside; in a checkout they stand beside the package. ``package``: its folder. Raises
+    ``ValueError`` for another kind and ``FileNotFoundError`` when neither is there.
+    """
+    if kind not in ("recipes", "data"):
+        raise ValueError(f"nothing is shipped as {kind!r}")
+    for folder in (package / "_shipped" / kind, package.parent / kind):
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError(f"{kind} did not come with this installation; reinstall the package")
+
+
+def shipped() -> list[tuple[str, Path, str]]:
+    """Every shipped recipe: its name, its file, and the first line of its header."""
+    found = []
+    for path in sorted(shipped_folder("recipes").glob("*.yaml")):
+        with path.open(encoding="utf-8") as file:
+            comments = (line for line in file if line.startswith("#") and not line.startswith(_MODELINE))
+            found.append((path.stem, path, next(comments, "").lstrip("#").strip()))
+    return found
+
+
+def find(reference: str | Path) -> Path:
+    """The recipe file that ``reference`` names: a path, or else the name of a shipped recipe.
+
+    ``accelerate/NAME`` is a shipped file for ``accelerate launch --config_file``, to show and to copy. A file wins
+    over a shipped recipe of the same name; a folder does not. Raises :class:`~sft.errors.RecipeError`, with the
+    nearest shipped name where one is close.
+    """
+    path, named = Path(reference).expanduser(), str(reference)
+    try:
+        folder = path.is_dir()
+        if path.exists() and not folder:
+            return path
+    except (OSError, ValueError):  # too long, a loop of links, a NUL: no such file in any case
+        folder = False
+    known = {name: file for name, file, _ in shipped()}
+    launches = {f"accelerate/{file.stem}": file for file in (shipped_folder("recipes") / "accelerate").glob("*.yaml")}
+    if (file := (known | launches).get(named)) is not None:
+        return file
+    shown = "".join(c if c.isprintable() else "?" for c in named)[:200] or '""'
+    if folder:
+        raise _refused(shown, "is a folder", "name the recipe file in it")
+    close = nearest(path.stem, known)
+    remedy = f"did you mean {close}?" if close else f"shipped are {', '.join(known)}"
+    raise _refused(shown, "is neither a file nor the name of a shipped recipe", remedy)
+
+
+def copy(name: str | Path, destination: str | Path) -> Path:
+    """Copy a recipe to ``destination`` (a file, or a folder it keeps its name in) and return where it is.
+
+    Nothing is overwritten, and a recipe that is shipped loses its editor line, which holds only beside its
+    schema. Raises :class:`~sft.errors.RecipeError`.
+    """
+    source, target = find(name), Path(destination).expanduser()
+    if target.is_dir():
+        target = target / source.name
+    text = source.read_text(encoding="utf-8")
+    if source.parent == shipped_folder("recipes"):
+        text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith(_MODELINE))
+    try:
+        with target.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+    except FileExistsError:
+        raise _refused(target, "exists already", "name another file") from None
+    except OSError as error:
+        with suppress(OSError):  # half of it, on a full disk: what was there before is a FileExistsError
+            target.unlink()
+        raise _refused(target, f"cannot be written ({error.strerror})", "name another place") from None
+    return target
+
+
+def _refused(path: str | Path, message: str, remedy: str) -> RecipeError:
+    return RecipeError([Problem(str(path), None, "", message, remedy)])

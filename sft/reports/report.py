@@ -28,8 +28,20 @@ from sft.metrics.estimate import Estimate
 from sft.metrics.text import plain
 from sft.reports.names import GLOSSARY, METRIC_NAMES, RUNG_MEANINGS, kept_out, metric_name, system_name
 from sft.reports.sections import body, examples, pictures
-from sft.reports.sections.training import fate_kind, ledger_pictures, losses
-from sft.reports.text import cell, chance, coded, coded_cell, duration, fenced, figure, grouped, said, shown
+from sft.reports.sections.training import fate_kind, ledger_picture, losses
+from sft.reports.text import (
+    cell,
+    chance,
+    coded,
+    coded_cell,
+    duration,
+    fenced,
+    figure,
+    grouped,
+    in_groups,
+    said,
+    shown,
+)
 from sft.runs import sealed
 from sft.runs.run import Run, write_text
 
@@ -152,7 +164,7 @@ def _facts(
 ) -> list[tuple[str, str]]:
     recorded = _section(manifest, "base")
     base = recorded.get("hub_id") or recorded.get("name") or "not recorded"
-    groups = "" if card.clusters in (0, card.n) else f" in {grouped(card.clusters)} groups"
+    groups = in_groups(card.n, card.clusters, card.largest_cluster)
     facts = [
         ("Base model", plain(str(base))),
         ("Trained on", f"{grouped(ledger.fates.get('trained', 0))} demonstrations" if ledger else "not recorded"),
@@ -310,7 +322,7 @@ def _ledger_view(ledger: Ledger | None) -> dict[str, Any] | None:
         "total": grouped(total),
         "read": grouped(ledger.rows),
         "unrolled": grouped(ledger.unrolled) if ledger.unrolled else "",
-        "pictures": ledger_pictures(ledger),
+        "picture": ledger_picture(ledger),
         "tokens": bool(ledger.tokens),
     }
 

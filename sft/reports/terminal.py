@@ -6,7 +6,7 @@ from sft.fidelity.guardrails import written
 from sft.fidelity.scorecard import Scorecard
 from sft.reports.compare_page import aligned
 from sft.reports.names import metric_name, system_name
-from sft.reports.text import figure
+from sft.reports.text import figure, in_groups
 
 __all__ = ["to_text"]
 
@@ -24,7 +24,7 @@ def to_text(card: Scorecard) -> str:
         name = system_name(system.system)
         lead = gains.get(system.system, "")
         rows.append([system.system, *cells, lead, length, stops, name if name != system.system else ""])
-    groups = "" if card.clusters == card.n else f" in {card.clusters} groups"
+    groups = in_groups(card.n, card.clusters, card.largest_cluster)
     lines = [f"{card.n} held-out prompts{groups}; in brackets: 95 % intervals", "", *aligned(rows)]
     if str(card.signature.get("stops", "")).startswith("not recorded"):
         lines.append("stops: the file does not say which completions are finished; all are taken to be")

@@ -25,6 +25,7 @@ __all__ = [
     "fenced",
     "figure",
     "grouped",
+    "in_groups",
     "marked",
     "said",
     "shown",
@@ -65,6 +66,14 @@ def differences(expert: str, written: str) -> list[tuple[str, str]] | None:
 def grouped(number: int) -> str:
     """``12 345``: thousands apart by a narrow space."""
     return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def in_groups(prompts: int, clusters: int, largest: int = 0) -> str:
+    """ " in 6 groups, the largest of 20", to follow a number of prompts; "" where each is on its own."""
+    if clusters in (0, prompts):
+        return ""
+    most = f", the largest of {grouped(largest)}" if largest else ""
+    return f" in {grouped(clusters)} group{'' if clusters == 1 else 's'}{most}"
 
 
 def chance(p_value: float, *, sign: bool = False) -> str:

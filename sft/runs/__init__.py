@@ -1,1 +1,1 @@
-"""The folder of a run: whole files, records, hashes, the machine, and the processes that fill it."""
+"""The folder of a run: files, records, hashes, tokens, the machine and its paths, and the processes that fill it."""

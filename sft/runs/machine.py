@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import resource
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-
-from sft.runs.atomic_files import finite
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +25,6 @@ __all__ = [
     "machine",
     "machine_here",
     "peak_memory_bytes",
-    "presentable",
     "size",
     "versions",
 ]
@@ -91,30 +87,6 @@ def peak_memory_bytes() -> int:
     """Most memory this process has held at once (resident set)."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def presentable(value: Any) -> Any:
-    """JSON-ready ``value`` in which the user's home folder is written ``~``: a manifest may be published."""
-    try:
-        home = str(Path.home())
-    except RuntimeError:  # no home
-        home = "/"
-    if home == "/":
-        return finite(value)
-    pattern = re.compile(rf"(?<![\w/.~-]){re.escape(home)}(?![\w.-])")
-
-    def tidy(part: Any) -> Any:
-        if isinstance(part, str):
-            return pattern.sub("~", part)
-        if isinstance(part, os.PathLike):
-            return tidy(os.fspath(part))
-        if isinstance(part, Mapping):
-            return {str(key): tidy(item) for key, item in part.items()}
-        if isinstance(part, list | tuple):
-            return [tidy(item) for item in part]
-        return part
-
-    return finite(tidy(value))
 
 
 def default_device() -> torch.device:

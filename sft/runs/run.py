@@ -51,7 +51,8 @@ from sft.runs.atomic_files import (
     write_text,
 )
 from sft.runs.hashes import Digest
-from sft.runs.machine import machine, peak_memory_bytes, presentable, versions
+from sft.runs.machine import machine, peak_memory_bytes, versions
+from sft.runs.places import presentable
 from sft.runs.system_errors import sentences
 
 __all__ = [

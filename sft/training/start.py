@@ -15,8 +15,8 @@ from sft.demonstrations import formats, splits
 from sft.demonstrations.selection import Gathered, gather
 from sft.demonstrations.sources import build_shipped
 from sft.demonstrations.stored import load_splits
-from sft.recipes import Recipe, Resolved, base_configs, sources
-from sft.recipes.situations import refuse_without_effect
+from sft.recipes import Recipe, Resolved, sources
+from sft.recipes.requirements import refuse_unfit, refuse_without_effect
 from sft.runs import sealed
 from sft.runs.hashes import Digest
 from sft.runs.processes import demand_all_started, is_main, rank_and_world, say, tell
@@ -73,7 +73,7 @@ def begin(
 
 def _refuse_recipe(recipe: Recipe) -> None:
     """Say what cannot be fitted, on this machine or at all, before anything is read."""
-    base_configs.refuse_unfit(recipe)
+    refuse_unfit(recipe)
     if rank_and_world()[1] == 1:
         from sft.training.constructing import refuse_what_the_engine_refuses
 

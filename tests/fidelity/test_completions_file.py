@@ -257,7 +257,7 @@ def test_a_held_out_prompt_in_training_is_refused_with_both_addresses(tmp_path: 
     file, train = write(tmp_path / "x.jsonl", rows()), training(tmp_path / "train.jsonl", [300, 7, 301])
     with pytest.raises(SplitError) as error:
         score_file(file, train=train, output=tmp_path / "run")
-    assert f"1 demonstration of {train} give" in str(error.value) or "gives" in str(error.value)
+    assert f"1 demonstration of {train} would give held-out prompts away" in str(error.value)
     assert f"{train}:2 and {file}:8: same prompt" in str(error.value) and not (tmp_path / "run").exists()
     write(train, [{"prompt": "Other", "completion": "o", "group": "g"}])
     with pytest.raises(SplitError, match="same group"):

@@ -83,7 +83,15 @@ def test_every_section_is_what_its_probe_finds_in_the_same_observations() -> Non
 def test_what_was_not_observed_is_absent_with_a_reason_and_nothing_stands_in_for_it() -> None:
     card = measured(PERFECT)
     sections = ["closure", "memorisation", "forgetting", "impostor", "gaps", "prefix", "corpus", "conflicts"]
-    sections += ["self_agreement", "calibration of tuned", "calibration of B0", "underachieving", "experts"]
+    sections += [
+        "self_agreement",
+        "calibration of tuned",
+        "calibration of B0",
+        "underachieving",
+        "experts",
+        "compounding",
+        "own_words",
+    ]
     assert set(card.absent) == set(sections) and all(card.absent.values())
     assert (card.forgetting, card.impostor, card.prefix, card.corpus, card.experts) == ((), {}, {}, {}, ())
     assert (card.calibration, card.self_agreement, card.closure, card.memorisation) == ({}, {}, None, None)

@@ -52,8 +52,8 @@ def bench(bench: Bench) -> Bench:
 @pytest.fixture(scope="module")
 def clone(tiny_model: Path, fitted: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What a push leads to, from one without faults."""
-    from sft.publishing import Asked, push
     from sft.publishing.hub import Hub
+    from sft.publishing.push import Asked, push
     from sft.runs.run import Run
 
     with LoopbackHub() as hub, pytest.MonkeyPatch.context() as patch:

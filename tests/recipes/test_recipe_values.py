@@ -19,10 +19,7 @@ from transformers.training_args import OptimizerNames
 from sft import recipes
 from sft.cli import main
 from sft.errors import RecipeError, UserError
-from sft.recipes import (
-    engine_choices,
-    engine_fields,
-)
+from sft.recipes import engine_fields
 from sft.training.constructing import refuse_what_the_engine_refuses
 
 OPTIMIZERS = [member.value for member in OptimizerNames]
@@ -65,11 +62,11 @@ def said_of(path: Path, folder: Path, capsys: Any) -> str:
 def test_the_choices_read_from_source_are_those_of_the_classes() -> None:
     fields = engine_fields.training_fields()
     assert list(fields["optim"].choices) == OPTIMIZERS
-    assert list(fields["lr_scheduler_type"].choices) == SCHEDULES == list(engine_choices.schedules())
+    assert list(fields["lr_scheduler_type"].choices) == SCHEDULES == list(engine_fields.schedules())
     assert list(fields["logging_strategy"].choices) == ["no", "steps", "epoch"]
     assert list(fields["save_strategy"].choices) == ["no", "steps", "epoch", "best"]
-    assert list(engine_choices.trackers()) == TRACKERS
-    assert {"llama", "gpt2", "qwen3"} <= engine_choices.architectures()
+    assert list(engine_fields.trackers()) == TRACKERS
+    assert {"llama", "gpt2", "qwen3"} <= engine_fields.architectures()
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ from sft import recipes
 from sft.errors import RecipeError
 from sft.fidelity.scorecard import SYSTEMS
 from sft.metrics import METRICS
-from sft.recipes import documents, engine_fields, forwarded, shelf
+from sft.recipes import engine_fields, forwarded, yaml_text
+from sft.runs.tokens import token_lines
 
 SMALL = "model:\n  name: some/model\ndemonstrations:\n  path: rows.jsonl\n"
 
@@ -384,6 +385,7 @@ TOKEN = "hf_" + "a" * 34
         (SMALL.replace("some/model", "some/model\n  token: short-secret"), None),
         (SMALL, f"training.hub_token={TOKEN}"),
         (SMALL, f"name={TOKEN}"),
+        (SMALL + f"# {'ghp_' + 'k7Q2mZp9Lx' * 4}\n", None),
     ],
 )
 def test_a_credential_is_refused_and_never_repeated(text: str, override: str | None) -> None:
@@ -411,7 +413,7 @@ def test_no_text_crashes_the_reader(text: str) -> None:
 
 @given(st.text(alphabet="model:name-[]{}&*!|>'\"#%@`,?\n\t .0123456789eE_~", max_size=120))
 def test_no_yaml_crashes_the_reader(text: str) -> None:
-    document = documents.read(text, "r.yaml")
+    document = yaml_text.read(text, "r.yaml")
     assert document.problems or document.root is not None
 
 
@@ -422,10 +424,10 @@ def test_text_survives_the_resolved_recipe(name: str) -> None:
         recipe = recipes.Recipe.model_validate(
             {"name": name, "model": {"name": "m"}, "demonstrations": {"path": "d"}, "adapter": {"method": "full"}}
         )
-        written = documents.dump(recipe.to_dict())
+        written = yaml_text.dump(recipe.to_dict())
         again = recipes.parse(written).recipe
     except (RecipeError, UnicodeEncodeError, yaml.YAMLError):
-        assert documents._scalar(name, plain=False)[1] is not None or documents._TOKEN.search(name)
+        assert yaml_text.scalar(name, plain=False)[1] is not None or token_lines(name)
         return
     assert again.name == name
 
@@ -445,7 +447,7 @@ def test_files_that_cannot_be_recipes(tmp_path: Path) -> None:
     assert "latin.yaml:2: is not UTF-8 text (byte 0xe9); save the file as UTF-8" in refused(tmp_path / "latin.yaml")
     (tmp_path / "wide.yaml").write_bytes(SMALL.encode("utf-16"))
     assert "UTF-16" in refused(tmp_path / "wide.yaml")
-    (tmp_path / "large.yaml").write_bytes(b"#" * (documents.LARGEST + 1))
+    (tmp_path / "large.yaml").write_bytes(b"#" * (yaml_text.LARGEST + 1))
     assert "is larger than 64 KiB" in refused(tmp_path / "large.yaml")
     assert "is a folder; name the recipe file in it" in refused(tmp_path)
     assert "did you mean demo?" in refused("dmeo")
@@ -511,12 +513,12 @@ def test_the_descriptions_are_the_first_lines() -> None:
 def test_in_a_wheel_the_shipped_files_are_inside_the_package(tmp_path: Path) -> None:
     package = tmp_path / "sft"
     with pytest.raises(FileNotFoundError, match="did not come with this installation"):
-        shelf.shipped_folder("data", package)
+        recipes.shipped_folder("data", package)
     (tmp_path / "recipes").mkdir()
-    assert shelf.shipped_folder("recipes", package) == tmp_path / "recipes"
+    assert recipes.shipped_folder("recipes", package) == tmp_path / "recipes"
     inside = tmp_path / "sft" / "_shipped" / "recipes"
     inside.mkdir(parents=True)
-    assert shelf.shipped_folder("recipes", package) == inside
+    assert recipes.shipped_folder("recipes", package) == inside
 
 
 def test_copying_a_recipe(tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ def sentences(found: Scorecard) -> str:
 
 #: What no figure shows of any clone, and what was said of perfect ones.
 NEVER = (
-    *("confident incorrectness", "on its own path", "add up", "adds up", "makes up", "along its own path"),
+    *("confident incorrectness", "overconfident on its own path", "adds up", "makes up", "along its own path"),
     *("the expert knew", "make things up", "learned a blend", "is the clone of", "perfect clone would reach"),
     *("first steps cost", "take up the expert's thread", "weakest", "weak spot", "made it worse", "forgotten"),
     *("leans on", "command of other text", "every shortcut that needs", "never saw", "clone's manner differs"),
@@ -232,6 +232,24 @@ def test_overconfidence_is_found_and_a_calibrated_clone_is_not_accused(n: int) -
         assert not any(word in own_words_sentence(own) for word in ("confiden", "sure"))
     assert accused <= 1 and found == 8
     assert apparent == 8, "the trap is there: confidence minus hits is above 0 for a perfect clone"
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_errors_are_said_to_add_up_of_a_clone_whose_errors_do(n: int) -> None:
+    for seed in range(WORLDS[n]):
+        assert "Errors add up along its text" in sentences(card(n, seed, straying))
+    for writer in (expert, greedy, unstopped, stuttering):
+        accused = sum("Errors add up" in sentences(card(n, seed, writer)) for seed in range(WORLDS[n]))
+        assert accused <= 1, writer.__name__
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_a_clone_that_always_says_the_same_is_surer_than_the_experts_bear_out(n: int) -> None:
+    """Its samples are one text, the likeliest; the perfect clone's are as varied as two experts are."""
+    for seed in range(WORLDS[n]):
+        assert "it is surer than the experts bear out" in sentences(card(n, seed, greedy))
+    said = [sentences(card(n, seed, expert)) for seed in range(WORLDS[n])]
+    assert sum("not shown to be surer or less sure" not in each for each in said) <= 1
 
 
 @pytest.mark.parametrize("n", SIZES)

@@ -30,7 +30,18 @@ from sft.runs.run import Run, append_jsonl, write_json, write_jsonl
 
 PROMPTS = 36
 PICTURES = (
-    *("systems", "gains", "strata", "closure", "experts", "survival", "prefix", "calibration", "impostor"),
+    *(
+        "systems",
+        "gains",
+        "strata",
+        "closure",
+        "experts",
+        "survival",
+        "prefix",
+        "compounding",
+        "calibration",
+        "impostor",
+    ),
     *("lengths", "self_agreement", "gaps", "underachieving", "memorisation", "forgetting", "losses", "ledger"),
 )
 
@@ -89,9 +100,10 @@ def test_the_ledger_adds_up_on_the_page(finished: Run) -> None:
         assert not count or FATES[fate] in page(finished).words
 
 
-def test_every_picture_is_there_for_desk_and_phone(finished: Run) -> None:
+def test_every_picture_is_there_once(finished: Run) -> None:
     found = page(finished)
-    assert {f"{key}-{width}-t" for key in PICTURES for width in (800, 342)} <= set(found.ids)
+    assert {f"{key}-{part}" for key in PICTURES for part in "td"} <= set(found.ids)
+    assert finished.report_html_path.read_text(encoding="utf-8").count('class="picture"') == len(PICTURES)
     assert "lowest: 1.168 at step 210" in found.words
     assert found.words.count("How to read it.") == len(PICTURES) - 1, "all but the ledger, whose table says it"
 

@@ -250,6 +250,7 @@ SECTIONS = {
     "underachieving": None,
     "memorisation": None,
     "forgetting": (),
+    "compounding": None,
 }
 
 
@@ -265,7 +266,7 @@ def test_an_absent_section_says_why_in_its_place(run: Run, section: str) -> None
     for text in (found.words, " ".join(markdown.split()).replace("\\", "")):
         assert f"{place} Not measured: {reason}." in text
         assert text.count(reason) == 1
-    assert f"{section}-800-t" not in found.ids
+    assert f"{section}-t" not in found.ids
 
 
 def every_part(whole: dict[str, Any]) -> list[Part]:
@@ -304,12 +305,12 @@ def test_a_section_that_has_no_place_is_still_said(run: Run) -> None:
 
 
 def test_a_scorecard_from_before_these_measurements_has_a_report(run: Run) -> None:
-    new = [*SECTIONS, "calibration", "off_path", "accumulated", "profile", "looks", "absent"]
+    new = [*SECTIONS, "own_words", "calibration", "off_path", "accumulated", "profile", "looks", "absent"]
     write_json(run.scorecard_path, {name: value for name, value in card(run).items() if name not in new})
     found, markdown = both(run)
     assert found.words.count("Not measured: ") == len(SECTIONS) + 2, "and of calibration both parts"
-    assert "closure-800-t" not in found.ids
-    assert "survival-800-t" in found.ids
+    assert "closure-t" not in found.ids
+    assert "survival-t" in found.ids
     assert "nan" not in markdown.lower().replace("finance", "")
 
 
@@ -320,7 +321,7 @@ def test_an_expert_no_nearer_than_the_shortcut_is_not_drawn_as_a_way(run: Run) -
     whole["surplus"] |= {"value": whole["tuned"]["value"] - 0.8 * 20.0 - 0.2 * 30.0}
     change(run, closure=whole | {"share": whole["share"] | bare, "finding": "undecided"})
     found, _ = both(run)
-    assert "closure-800-t" not in found.ids
+    assert "closure-t" not in found.ids
     assert "cannot be bounded" in found.words
 
 

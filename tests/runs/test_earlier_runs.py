@@ -30,6 +30,15 @@ def manifest(run: str) -> dict[str, Any]:
     return dict(read_json(Path(run, "manifest.json")))
 
 
+def to_twelve_digits(value: Any) -> Any:
+    """Processors of other makes sum in another order, which moves a figure's last digit."""
+    if isinstance(value, dict):
+        return {name: to_twelve_digits(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [to_twelve_digits(item) for item in value]
+    return float(f"{value:.12g}") if isinstance(value, float) else value
+
+
 def replaced(path: Path, split: str) -> None:
     """Put other completions in the place of all that are in ``split``; ids and everything else stay."""
     rows = read_jsonl(path)
@@ -55,7 +64,7 @@ def test_a_finished_run_is_reported_as_it_was(there: Path, capsys: pytest.Captur
     assert main(["report", "finished", "--recompute", "--json"]) == 0
     after = json.loads(capsys.readouterr().out)
     for name in ("systems", "gain", "n", "bits_per_byte"):
-        assert after[name] == before[name], name
+        assert to_twelve_digits(after[name]) == to_twelve_digits(before[name]), name
     assert after["verdict"]["rung"] == before["verdict"]["rung"], "in words of the present release"
 
 

@@ -105,7 +105,11 @@ def launch(words: list[str], watch: str, processes: int = 1, kill: dict[str, Any
 
 def main() -> None:
     """See the module's docstring."""
+    import datasets  # noqa: F401
+    import peft  # noqa: F401
     import torch
+    from transformers import Trainer, models  # noqa: F401
+    from trl import SFTTrainer  # noqa: F401  (these are most of a start: 4 s of 5)
 
     torch.set_num_threads(1)
     sys.stdout.write(json.dumps([launch(**one) for one in json.loads(sys.argv[1])]))

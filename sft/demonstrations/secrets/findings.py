@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import mmap
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["Bytes", "Finding", "Hit", "continues", "hit_of", "places"]
-
-Bytes = bytes | mmap.mmap
+__all__ = ["Finding"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,33 +40,3 @@ class Finding:
         if len(self.others) > shown:
             named.append(f"{len(self.others) - shown:,} more")
         return f" (also {', '.join(named)})" if named else ""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Hit:
-    """A value found: what it is, what may be shown of it, and an id that does not give it away."""
-
-    what: str
-    excerpt: str
-    id: str
-
-
-def hit_of(what: str, value: bytes, public: int = 0) -> Hit:
-    """The hit of ``value``, whose first ``public`` bytes may be shown."""
-    shown = value[:public].decode("ascii", "replace")
-    digest = hashlib.sha256(what.encode() + b"\0" + value).hexdigest()
-    return Hit(what, f"{shown}\N{HORIZONTAL ELLIPSIS} ({len(value)} characters)", digest[:12])
-
-
-def places(data: Bytes, wanted: bytes) -> Iterator[int]:
-    """Where ``wanted`` begins in ``data``, every time."""
-    place = data.find(wanted)
-    while place >= 0:
-        yield place
-        place = data.find(wanted, place + 1)
-
-
-def continues(data: Bytes, place: int) -> bool:
-    """Whether the byte at ``place`` belongs to a word, so that what was found is only a part of one."""
-    byte = data[place : place + 1] if place >= 0 else b""
-    return byte.isalnum() or byte in (b"_", b"-")

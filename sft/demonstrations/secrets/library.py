@@ -13,8 +13,7 @@ from functools import cache
 from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
 from detect_secrets.plugins.base import BasePlugin, RegexBasedDetector
 
-from sft.demonstrations.secrets.findings import Bytes, continues, hit_of
-from sft.demonstrations.secrets.tokens import Found, placeholder
+from sft.runs.tokens import Bytes, Found, continues, hit_of, placeholder
 
 __all__ = ["detected", "detectors"]
 

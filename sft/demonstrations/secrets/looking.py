@@ -9,9 +9,9 @@ from dataclasses import replace
 from itertools import accumulate, chain, islice
 
 from sft.demonstrations.demonstration import Demonstration
-from sft.demonstrations.secrets.findings import Bytes, Finding
+from sft.demonstrations.secrets.findings import Finding
 from sft.demonstrations.secrets.machine import Known, known
-from sft.demonstrations.secrets.tokens import PERSONAL, Found, personal, tokens
+from sft.runs.tokens import PERSONAL, Bytes, Found, personal, tokens
 
 __all__ = ["in_demonstrations", "secrets_in"]
 

@@ -11,8 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sft.demonstrations.secrets.findings import Bytes, Hit, continues, hit_of, places
-from sft.demonstrations.secrets.tokens import Found
+from sft.runs.tokens import Bytes, Found, Hit, continues, hit_of, places
 
 __all__ = ["Known", "known"]
 

@@ -4,6 +4,9 @@ On the expert's path each token has one right answer, the expert's, so a policy 
 is overconfident. On the clone's own path there is no such answer to look up: a token is a hit when it belongs to the
 longest common subsequence with the reference that shares most with what was written, and another good answer has
 other words. A perfectly calibrated clone is surer of its own words than they are hits, so the two are not compared.
+What can be compared is the clone with itself: :func:`own_words` holds what it writes to the experts' texts and to as
+many of its own samples, as if those were experts' too. A clone whose probabilities are the experts' cannot tell them
+apart, so its words are as often the one's as the other's.
 """
 
 from __future__ import annotations
@@ -13,15 +16,18 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from rapidfuzz.distance import LCSseq
 
+from sft import metrics
+from sft.demonstrations.demonstration import HeldOut
 from sft.fidelity.probes import Absent, likelihood
-from sft.fidelity.scorecard import Calibration, CalibrationBin
+from sft.fidelity.scorecard import Calibration, CalibrationBin, OwnWords
 from sft.metrics import intervals
 from sft.metrics.estimate import Estimate
 from sft.metrics.intervals import estimates
-from sft.runs.records import OwnPath, TokenScores
+from sft.runs.records import Completion, OwnPath, TokenScores
 
-__all__ = ["BINS", "TOKENS_A_BIN", "calibration", "own"]
+__all__ = ["BINS", "TOKENS_A_BIN", "calibration", "own", "own_words"]
 
 #: Bins of equal numbers of tokens; fewer where a bin would hold less than ``TOKENS_A_BIN``.
 BINS, TOKENS_A_BIN = 10, 20
@@ -56,6 +62,36 @@ def own(clusters: Clusters, paths: Mapping[str, OwnPath], *, seed: int = 0) -> C
     return _calibration(
         [path.confidences for path in found], [path.hits for path in found], [clusters[path.id] for path in found], seed
     )
+
+
+def own_words(
+    held_out: Sequence[HeldOut], written: Mapping[str, Completion], samples: Sequence[Mapping[str, Completion]]
+) -> OwnWords:
+    """Share of the words of each text in ``written`` that belong to its longest common subsequence with the nearest
+    reference, and with the nearest of as many of the clone's ``samples``; where there are fewer of the one, as many
+    of the other count, in their order. Raises ``Absent`` where no prompt has a sample and a text with a word.
+    """
+    found, labels = [], []
+    for item in held_out:
+        drawn = [each[item.id].text for each in samples if item.id in each]
+        count = min(len(drawn), len(item.references))
+        words = metrics.words(written[item.id].text) if item.id in written else []
+        if count and words:
+            found.append([_shared(words, texts[:count]) for texts in (item.references, drawn)])
+            labels.append(item.cluster)
+    if not found:
+        raise Absent("no samples were drawn from the clone that what it writes could be held to")
+    expert, itself = np.array(found).T
+    return OwnWords(
+        expert=estimates.mean(expert, labels, (0, 1)),
+        itself=estimates.mean(itself, labels, (0, 1)),
+        difference=estimates.mean(expert - itself, labels, (-1, 1)),
+        n=len(found),
+    )
+
+
+def _shared(words: Sequence[str], texts: Sequence[str]) -> float:
+    return max(LCSseq.similarity(words, metrics.words(text)) for text in texts) / len(words)
 
 
 def _calibration(

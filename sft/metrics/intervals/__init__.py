@@ -15,6 +15,7 @@ from sft.metrics.intervals.ranks import auc
 from sft.metrics.intervals.resampling import DRAWS, GROUPS, cluster_bootstrap, grouped_jackknife
 from sft.metrics.intervals.samples import Clusters, Floats
 from sft.metrics.intervals.shares import StepInterval, clustered_wilson, kaplan_meier, wilson
+from sft.metrics.intervals.skewness import hall_p, skewness
 
 __all__ = [
     "DRAWS",
@@ -33,10 +34,12 @@ __all__ = [
     "clustered_wilson",
     "fieller",
     "grouped_jackknife",
+    "hall_p",
     "holm",
     "kaplan_meier",
     "mcnemar_mid_p",
     "sign_flip",
+    "skewness",
     "smallest_visible_gain",
     "standard_error",
     "wilson",

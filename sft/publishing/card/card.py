@@ -14,11 +14,12 @@ from sft.errors import RunError
 from sft.fidelity.scorecard import Example, Scorecard
 from sft.fidelity.stored import read_held_out, read_scorecard
 from sft.publishing.card import facts, figures, metadata
-from sft.recipes import Recipe
+from sft.publishing.places import known_places
 from sft.reports.names import RUNG_MEANINGS, metric_name
 from sft.reports.report import warnings_of
 from sft.reports.sections import body
-from sft.reports.text import cell, coded_cell, fenced, grouped
+from sft.reports.text import cell, coded_cell, fenced, grouped, in_groups
+from sft.runs.places import shortened
 from sft.runs.run import Run
 
 __all__ = ["card_of"]
@@ -74,7 +75,7 @@ def card_of(
         "near": recipe.split.near_duplicates,
         "tables": figures.tables(card),
         "picture": figures.picture(card),
-        "groups": "" if card.clusters in (0, card.n) else f" in {grouped(card.clusters)} groups",
+        "groups": in_groups(card.n, card.clusters, card.largest_cluster),
         "commands": facts.command(run),
         "template": _template(folder),
         "worst": [_example(one) for one in card.examples if one.kind == "worst"][:3],
@@ -88,7 +89,7 @@ def card_of(
     }  # fmt: skip
     head = metadata.metadata(card, about, base_model=base_model, repo=repo, weights=weights, method=method)
     text = f"---\n{head}---\n\n{_environment().get_template('card.md.j2').render(view).strip()}\n"
-    return _without_paths(text, run, recipe)
+    return str(shortened(text, known_places(run)))
 
 
 def _weights_folder(run: Run, weights: str) -> Path | None:
@@ -143,17 +144,6 @@ def _cut(text: str) -> str:
     if len(text) <= _LONGEST:
         return text
     return f"{text[:_LONGEST]}\N{HORIZONTAL ELLIPSIS} [{grouped(len(text) - _LONGEST)} more characters]"
-
-
-def _without_paths(text: str, run: Run, recipe: Recipe) -> str:
-    """``text`` with the folders and files of this machine called by their last part alone."""
-    named = [recipe.model.name, *recipe.demonstrations.paths, *recipe.fidelity.control]
-    named += [part for part in (recipe.split.validation, recipe.split.test) if isinstance(part, str)]
-    local = {str(run.path), str(run.path.resolve()), *named, *(str(Path(name).expanduser()) for name in named)}
-    for place in sorted(local, key=len, reverse=True):
-        if place.startswith(("/", "~")) and len(Path(place).parts) > 1:
-            text = text.replace(place, Path(place).name)
-    return text
 
 
 def _code(text: str) -> str:

@@ -16,6 +16,7 @@ from sft.recipes import Recipe, shipped_folder, sources
 from sft.reports.text import duration, grouped
 from sft.runs import sealed
 from sft.runs.hashes import file_sha256, fingerprint
+from sft.runs.places import shortened
 from sft.runs.run import Run
 
 __all__ = ["About", "about", "base_facts", "checksums_of", "command", "settings", "splits", "withheld"]
@@ -192,13 +193,8 @@ def command(run: Run) -> list[str]:
         except ValueError:
             continue
         if words and words[0] == "sft":
-            found.append(shlex.join(_shortened(word) for word in words))
+            found.append(shlex.join(shortened(words)))
     return list(dict.fromkeys(found))
-
-
-def _shortened(word: str) -> str:
-    head, sign, tail = word.rpartition("=")
-    return f"{head}{sign}{Path(tail).name}" if tail.startswith(("/", "~", "..")) else word
 
 
 def checksums_of(folder: Path) -> dict[str, str]:

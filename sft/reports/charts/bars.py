@@ -8,20 +8,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sft.reports.charts.marks import (
-    CHARACTER,
-    FIGURE_CHARACTER,
-    NARROW,
-    STRONG_CHARACTER,
     Axis,
     Entry,
-    box,
+    labelled,
     legend,
+    level,
     number,
     picture,
-    rule,
-    text,
-    ticks,
+    plot,
+    scale,
+    stretched,
+    upright,
+    words,
 )
+from sft.reports.text import grouped
 
 __all__ = ["Bars", "Share", "histograms", "shares"]
 
@@ -44,7 +44,11 @@ class Share:
     kind: str
 
 
-def histograms(rows: Sequence[Bars], *, key: str, title: str, width: int, axis: str) -> str:
+#: Bins of a histogram at most, and its height in pixels, as the style sheet has it.
+_BINS, _STRIP = 40, 64
+
+
+def histograms(rows: Sequence[Bars], *, key: str, title: str, axis: str) -> str:
     """Distributions under one another on one scale, the median marked; a long tail ends in one last bar.
 
     The scale reaches to twice the first row's largest value and past every median, or less if nothing is there.
@@ -52,47 +56,45 @@ def histograms(rows: Sequence[Bars], *, key: str, title: str, width: int, axis: 
     """
     if not rows or not all(row.values for row in rows):
         raise ValueError("every histogram needs at least one value")
-    narrow = width < NARROW
     medians = [statistics.median(row.values) for row in rows]
     longest = max(max(row.values) for row in rows)
     limit = min(longest, math.ceil(max(2 * max(rows[0].values), *(1.5 * median for median in medians), 10)))
-    step = max(math.ceil((limit + 1) / (24 if narrow else 40)), 1)
+    step = max(math.ceil((limit + 1) / _BINS), 1)
     bins = limit // step + 1
-    left, strip = 8.0, 64.0
-    x = Axis(0, bins * step, left, width - 12)
-    parts: list[str] = []
-    y = 0.0
+    x = Axis(0, bins * step)
+    parts = []
     for row, median in zip(rows, medians, strict=True):
+        beyond = sum(value >= (bins - 1) * step for value in row.values) if limit < longest else 0
+        said = f"median {number(median)}" + (f", {beyond} longer than {(bins - 1) * step - 1}" if beyond else "")
+        parts.append(f'<div class="heading">{words(row.label, "strong")}{words(said, "shown")}</div>')
         counts = [0] * bins
         for value in row.values:
             counts[min(value // step, bins - 1)] += 1
-        tallest = max(counts)
-        parts.append(text(left, y + 18, row.label, "strong"))
-        beyond = sum(value >= (bins - 1) * step for value in row.values) if limit < longest else 0
-        words = f"median {number(median)}" + (f", {beyond} longer than {(bins - 1) * step - 1}" if beyond else "")
-        if len(row.label) * STRONG_CHARACTER + len(words) * FIGURE_CHARACTER > x.end - left:
-            y += 17
-        parts.append(text(x.end, y + 18, words, "figure", "end"))
-        floor = y + 26 + strip
-        for index, count in enumerate(counts):
-            if count:
-                tall = max(strip * count / tallest, 1.5)
-                start = x(index * step)
-                role = f"bar kind-{row.kind}" + (" beyond" if beyond and index == bins - 1 else "")
-                parts.append(box(start + 0.5, floor - tall, x(index * step + step) - start - 1, tall, role))
-        parts.append(rule(left, floor, x.end, floor, "axis"))
+        drawn = [level("100%", 0, 100, "floor")]
         at = x(min(median + 0.5 * (step == 1), bins * step))
-        parts.append(rule(at, floor - strip - 2, at, floor + 4, "median"))
-        y = floor + 12
-    for tick in ticks(0, bins * step, 4 if narrow else 8, whole=True):
-        parts.append(text(x(tick), y + 8, number(tick), "tick", "middle" if tick else "start"))
-    parts.append(text((left + x.end) / 2, y + 27, axis, "tick", "middle"))
+        drawn += [stretched(_bars(counts, row.kind, beyond > 0), _STRIP), upright(at, "-2", str(_STRIP + 4), "median")]
+        parts.append(f'<svg class="strip">{"".join(drawn)}</svg>')
+    labels = labelled(0, bins * step, whole=True)
+    parts += [scale(labels), f'<div class="axis">{words(axis)}</div>']
     said = "; ".join(f"{row.label}: {len(row.values)} texts of {min(row.values)} to {max(row.values)}" for row in rows)
-    return picture(key, width, y + 34, title, f"{said}.", parts)
+    return picture(key, title, f"{said}.", [plot(parts, labels)])
 
 
-def shares(parts: Sequence[Share], *, key: str, title: str, width: int) -> str:
-    """One bar cut into its parts, with a legend; a part too small to see keeps 3 pixels.
+def _bars(counts: Sequence[int], kind: str, beyond: bool) -> list[str]:
+    """One path of all bars, in 1000 by the strip's height; the last is another where it holds what lies beyond."""
+    edges = [round(1000 * place / len(counts)) for place in range(len(counts) + 1)]
+    tallest = max(counts)
+    bars = [
+        f"M{edges[n]} {_STRIP}v-{max(_STRIP * count / tallest, 1.5):.3g}H{edges[n + 1]}V{_STRIP}z" if count else ""
+        for n, count in enumerate(counts)
+    ]
+    last = bars.pop() if beyond else ""
+    paths = [("".join(bars), f"bar kind-{kind}"), (last, f"bar kind-{kind} beyond")]
+    return [f'<path d="{path}" class="{role}"/>' for path, role in paths if path]
+
+
+def shares(parts: Sequence[Share], *, key: str, title: str) -> str:
+    """One bar cut into its parts, with a legend that counts them; a part too small to see keeps 3 pixels.
 
     Raises ``ValueError`` if all are 0.
     """
@@ -100,20 +102,7 @@ def shares(parts: Sequence[Share], *, key: str, title: str, width: int) -> str:
     total = sum(part.count for part in present)
     if not total:
         raise ValueError("a bar of shares needs a count above 0")
-    gap, least = 2.0, 3.0
-    room = width - gap * (len(present) - 1)
-    widths = [room * part.count / total for part in present]
-    short = sum(max(least - w, 0) for w in widths)
-    large = sum(w for w in widths if w > least)
-    drawn: list[str] = []
-    at = 0.0
-    for part, wide in zip(present, widths, strict=True):
-        size = least if wide <= least else wide - short * wide / large
-        drawn.append(box(at, 0, size, 30, f"share kind-{part.kind}"))
-        words = f"{part.count:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
-        if size > (len(words) + 2) * CHARACTER:
-            drawn.append(text(at + size / 2, 19.5, words, "on-share strong", "middle"))
-        at += size + gap
-    keys, row = legend([Entry(part.label, part.kind, "patch") for part in present], 0, width, 48)
+    cut = "".join(f'<i class="share kind-{part.kind}" style="flex-grow:{part.count}"></i>' for part in present)
+    keys = [Entry(f"{part.label}: {grouped(part.count)}", part.kind, "patch") for part in present]
     said = ", ".join(f"{part.count} {part.label}" for part in present)
-    return picture(key, width, row + 10, title, f"{said}; {total} in all.", [*drawn, *keys])
+    return picture(key, title, f"{said}; {total} in all.", [f'<div class="shares">{cut}</div>', legend(keys)])

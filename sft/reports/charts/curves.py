@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 
 from sft.reports.charts.marks import (
-    NARROW,
-    STRONG_CHARACTER,
     Axis,
     Entry,
     circle,
-    clamped,
+    labelled,
     legend,
+    level,
     number,
+    per_cent,
     picture,
-    px,
+    plot,
     rounded_out,
-    rule,
-    text,
+    scale,
+    stretched,
     ticks,
+    words,
 )
 
 __all__ = ["Line", "curves"]
@@ -47,7 +49,6 @@ def curves(
     key: str,
     title: str,
     description: str,
-    width: int,
     x_axis: str,
     y_axis: str = "",
     percent: bool = False,
@@ -62,7 +63,6 @@ def curves(
     ys = [y for line in lines for _, y in line.points]
     if not xs:
         raise ValueError("a picture of curves needs at least one point")
-    narrow = width < NARROW
     if parts_of or signed:
         ys += [end for line in lines for _, *ends in line.band for end in ends]
     ys += [0.0] if signed else []
@@ -70,47 +70,39 @@ def curves(
     x_low, x_high = min(xs), max(xs)
     if x_high == x_low:
         x_low, x_high = x_low - 1, x_high + 1
-    left = 44.0
-    parts, row = legend([Entry(line.label, line.kind) for line in lines], left, width, 13.0)
-    if y_axis:
-        row += 22
-        parts.append(text(0, row + 4, y_axis, "tick"))
-    height, top = (240 if narrow else 280), row + 21
-    x = Axis(x_low, x_high, left, width - (18 if parts_of else 14))
-    y = Axis(low, high, top + height, top)
-    for tick in ticks(low, high, 5):
-        words = f"{100 * tick:.0f} %" if percent else number(tick)
-        parts += [rule(left, y(tick), x.end, y(tick), "zero" if signed and tick == 0 else "grid")]
-        parts += [text(left - 8, y(tick) + 4, words, "tick", "end")]
-    for tick in parts_of or ticks(x_low, x_high, 4 if narrow else 7, whole=True):
-        words = f"{100 * tick:.0f} %" if parts_of else number(tick)
-        parts += [rule(x(tick), y.start, x(tick), y.start + 5, "grid")]
-        parts += [text(x(tick), y.start + 19, words, "tick", "middle")]
-    parts.append(text((left + x.end) / 2, y.start + 38, x_axis, "tick", "middle"))
-    marks: list[str] = []
+    x, y = Axis(x_low, x_high), Axis(high, low)
+    down = [(tick, f"{100 * tick:.0f} %" if percent else number(tick)) for tick in ticks(low, high)]
+    across = [(x(share), f"{100 * share:.0f} %") for share in parts_of] or labelled(x_low, x_high, whole=True)
+    parts = []
+    for tick, label in down:
+        parts.append(level(per_cent(y(tick)), 0, 100, "zero" if signed and tick == 0 else "grid"))
+        parts.append(f'<text x="-10" y="{per_cent(y(tick))}" dy="4" class="tick down">{escape(label)}</text>')
+    parts.append(stretched([path for line in lines for path in _paths(line, x, y)], 1000))
     for line in lines:
-        if line.band:
-            band = list(line.band)
-            upper = _path([(x(a), y(c)) for a, _, c in band], steps=line.steps)
-            lower = _path([(x(a), y(b)) for a, b, _ in band], steps=line.steps, backwards=True)
-            parts.append(f'<path d="M{upper}L{lower}Z" class="band kind-{line.kind}"/>')
-        drawn = [(x(a), y(b)) for a, b in line.points]
-        if len(drawn) > 1:
-            parts.append(f'<path d="M{_path(drawn, steps=line.steps)}" class="curve kind-{line.kind}"/>')
-        if line.beads or len(drawn) == 1:
-            parts += [circle(a, b, 3, f"bead kind-{line.kind}") for a, b in drawn]
-        if line.mark:
-            a, b, words = line.mark
-            marks.append(circle(x(a), y(b), 7, f"ring kind-{line.kind}"))
-            below = y(b) + 26
-            above = below > y.start - 4
-            at = clamped(x(a), words, left, x.end, STRONG_CHARACTER)
-            marks.append(text(at, y(b) - 14 if above else below, words, "strong halo", "middle"))
-    return picture(key, width, y.start + 44, title, description, [*parts, *marks])
+        if line.beads or len(line.points) == 1:
+            parts += [circle(x(a), per_cent(y(b)), 3, f"bead kind-{line.kind}") for a, b in line.points]
+    parts += [mark for line in lines if line.mark for mark in _marked(line.mark, x, y)]
+    drawing = [f'<svg class="area">{"".join(parts)}</svg>', scale(across), f'<div class="axis">{words(x_axis)}</div>']
+    above = f'<div class="above">{words(y_axis)}</div>' if y_axis else ""
+    keys = legend([Entry(line.label, line.kind) for line in lines])
+    return picture(key, title, description, [keys, above, plot(drawing, across, left=[label for _, label in down])])
+
+
+def _paths(line: Line, x: Axis, y: Axis) -> list[str]:
+    """The band and the curve of ``line``, in a square of 1000 by 1000."""
+    paths = []
+    if line.band:
+        upper = _path([(x(a), y(c)) for a, _, c in line.band], steps=line.steps)
+        lower = _path([(x(a), y(b)) for a, b, _ in line.band], steps=line.steps, backwards=True)
+        paths.append(f'<path d="M{upper}L{lower}Z" class="band kind-{line.kind}"/>')
+    if len(line.points) > 1:
+        drawn = _path([(x(a), y(b)) for a, b in line.points], steps=line.steps)
+        paths.append(f'<path d="M{drawn}" class="curve kind-{line.kind}"/>')
+    return paths
 
 
 def _path(points: Sequence[tuple[float, float]], *, steps: bool, backwards: bool = False) -> str:
-    """Coordinates for a path's ``d``; a step keeps its height until the next x."""
+    """Coordinates for a path's ``d``, in tenths of a per cent; a step keeps its height until the next x."""
     full: list[tuple[float, float]] = []
     for a, b in points:
         if steps and full:
@@ -118,4 +110,12 @@ def _path(points: Sequence[tuple[float, float]], *, steps: bool, backwards: bool
         full.append((a, b))
     if backwards:
         full.reverse()
-    return "L".join(f"{px(a)} {px(b)}" for a, b in full)
+    return "L".join(f"{10 * a:.0f} {10 * b:.0f}" for a, b in full)
+
+
+def _marked(mark: tuple[float, float, str], x: Axis, y: Axis) -> list[str]:
+    """A ring around a point, and words near it: below it, or above it where the plot ends soon."""
+    at, down = per_cent(x(mark[0])), y(mark[1])
+    place = f'x="{at}" y="{per_cent(down)}" dy="{26 if down < 85 else -14}" style="--x:{at}"'
+    said = f'<text {place} class="near strong halo">{escape(mark[2])}</text>'
+    return [circle(x(mark[0]), per_cent(down), 7, "ring"), said]

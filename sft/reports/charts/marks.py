@@ -1,44 +1,46 @@
-"""What every picture is made of: scales, ticks, text, lines, legends and the frame."""
+"""What every picture is made of: scales, ticks, lines, words, legends and the frame.
+
+Lengths across are in per cent of the plot, so that the page can stretch them. Lengths down are in per cent, or in
+pixels where the style sheet gives the height.
+"""
 
 from __future__ import annotations
 
 import math
-import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
 __all__ = [
-    "CHARACTER",
-    "FIGURE_CHARACTER",
-    "NARROW",
-    "STRONG_CHARACTER",
     "Axis",
     "Entry",
-    "box",
     "capped",
     "circle",
-    "clamped",
+    "labelled",
     "legend",
+    "level",
+    "near",
     "number",
+    "per_cent",
     "picture",
-    "px",
+    "plot",
     "rounded_out",
-    "rule",
-    "text",
+    "scale",
+    "stretched",
     "ticks",
-    "wrapped",
+    "upright",
+    "words",
 ]
 
-#: Narrower than this, labels stand above what they name instead of beside it.
-NARROW = 520
-#: Width of an average character of the page's 13 pixel type; pictures cannot measure text.
-CHARACTER = 6.9
-#: The same for bold words, for numbers, and for a picture's title, which is larger and bold, in a wide type.
-STRONG_CHARACTER, FIGURE_CHARACTER, TITLE_CHARACTER = 8.0, 7.4, 9.0
+#: Ticks wanted along an axis, and characters that its labels may have together to stand apart on the narrowest phone.
+TICKS, CHARACTERS = 5, 26
 
 
-def ticks(low: float, high: float, wanted: int = 5, *, whole: bool = False) -> list[float]:
+#: Where a label stands along its axis, in per cent, and its words.
+Label = tuple[float, str]
+
+
+def ticks(low: float, high: float, wanted: int = TICKS, *, whole: bool = False) -> list[float]:
     """Round numbers (1, 2, 2.5 or 5 times a power of ten) inside ``[low, high]``, about ``wanted`` of them.
 
     ``whole``: whole numbers only, for an axis that counts.
@@ -58,19 +60,17 @@ def ticks(low: float, high: float, wanted: int = 5, *, whole: bool = False) -> l
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """Maps values to pixels, linearly."""
+    """Maps values to per cent of the way from ``start`` to ``end``, linearly."""
 
-    low: float
-    high: float
     start: float
     end: float
 
     def __call__(self, value: float) -> float:
-        """The pixel of ``value``."""
-        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+        """How far along ``value`` lies: 0 at the start, 100 at the end."""
+        return 100 * (value - self.start) / (self.end - self.start)
 
 
-def rounded_out(low: float, high: float, wanted: int = 5) -> tuple[float, float]:
+def rounded_out(low: float, high: float, wanted: int = TICKS) -> tuple[float, float]:
     """The smallest range of whole ticks around ``[low, high]``."""
     if high <= low:
         low, high = low - 0.5, high + 0.5
@@ -84,47 +84,74 @@ def number(value: float) -> str:
     return f"{value:.6g}".replace("-", "\N{MINUS SIGN}")
 
 
-def px(value: float) -> str:
-    """A coordinate, to a tenth of a pixel."""
-    return f"{value:.1f}".removesuffix(".0")
+def labelled(low: float, high: float, label: Callable[[float], str] = number, *, whole: bool = False) -> list[Label]:
+    """Ticks of a level axis, each with where it stands in per cent and its label; fewer where labels are long."""
+    x = Axis(low, high)
+    for wanted in range(TICKS, 0, -1):
+        found = [(x(tick), label(tick)) for tick in ticks(low, high, wanted, whole=whole)]
+        if (len(found) - 1) * max((len(said) for _, said in found), default=0) <= CHARACTERS:
+            break
+    return found
 
 
-def text(x: float, y: float, words: str, role: str = "", anchor: str = "start") -> str:
-    """Words on the line ``y``; ``anchor`` says which part of them stands at ``x``."""
-    side = "" if anchor == "start" else f' text-anchor="{anchor}"'
-    return f'<text x="{px(x)}" y="{px(y)}" class="t {role}"{side}>{escape(words)}</text>'
+def per_cent(value: float) -> str:
+    """A coordinate, to a tenth of a per cent: less than a pixel of the widest page."""
+    return f"{round(value, 1) + 0.0:g}%"
 
 
-def rule(x1: float, y1: float, x2: float, y2: float, role: str) -> str:
-    """A straight line."""
-    return f'<line x1="{px(x1)}" y1="{px(y1)}" x2="{px(x2)}" y2="{px(y2)}" class="{role}"/>'
+def upright(x: float, y1: str, y2: str, role: str) -> str:
+    """A line from top to bottom at ``x`` per cent."""
+    return f'<line x1="{per_cent(x)}" y1="{y1}" x2="{per_cent(x)}" y2="{y2}" class="{role}"/>'
 
 
-def box(x: float, y: float, width: float, height: float, role: str) -> str:
-    """A rectangle; a negative width is none."""
-    return f'<rect x="{px(x)}" y="{px(y)}" width="{px(max(width, 0))}" height="{px(height)}" class="{role}"/>'
+def level(y: str, x1: float, x2: float, role: str) -> str:
+    """A line from side to side, between two percentages."""
+    return f'<line x1="{per_cent(x1)}" y1="{y}" x2="{per_cent(x2)}" y2="{y}" class="{role}"/>'
 
 
-def circle(x: float, y: float, radius: float, role: str) -> str:
-    """A circle."""
-    return f'<circle cx="{px(x)}" cy="{px(y)}" r="{px(radius)}" class="{role}"/>'
+def circle(x: float, y: str, radius: float, role: str) -> str:
+    """A circle at ``x`` per cent; the radius is in pixels."""
+    return f'<circle cx="{per_cent(x)}" cy="{y}" r="{radius:g}" class="{role}"/>'
 
 
-def capped(x1: float, x2: float, y: float, kind: str) -> list[str]:
-    """A level interval bar with a whisker at each end."""
-    ends = [rule(x, y - 5, x, y + 5, f"whisker kind-{kind}") for x in (x1, x2)]
-    return [rule(x1, y, x2, y, f"interval kind-{kind}"), *ends]
+def capped(x1: float, x2: float, y: int) -> list[str]:
+    """A level interval bar with a whisker at each end, in the colour of what holds it."""
+    ends = [upright(x, str(y - 5), str(y + 5), "whisker") for x in (x1, x2)]
+    return [level(str(y), x1, x2, "interval"), *ends]
 
 
-def clamped(x: float, words: str, low: float, high: float, character: float = CHARACTER) -> float:
-    """Where the middle of ``words`` has to stand, near ``x``, for them to lie between ``low`` and ``high``."""
-    room = len(words) * character / 2
-    return (low + high) / 2 if 2 * room > high - low else min(max(x, low + room), high - room)
+def stretched(parts: Iterable[str], height: int) -> str:
+    """Paths in a square of 1000 by ``height`` that is stretched to the whole plot; strokes keep their width."""
+    return f'<svg viewBox="0 0 1000 {height}" preserveAspectRatio="none">{"".join(parts)}</svg>'
 
 
-def wrapped(words: str, pixels: float, character: float = CHARACTER) -> list[str]:
-    """``words`` cut into lines of at most ``pixels``."""
-    return textwrap.wrap(words, max(int(pixels / character), 8)) or [""]
+def words(said: str, role: str = "") -> str:
+    """Words that the page wraps."""
+    return f'<span class="{role}">{escape(said)}</span>' if role else f"<span>{escape(said)}</span>"
+
+
+def near(x: float, said: str, role: str) -> str:
+    """Words on a line of their own, near ``x`` per cent and wholly within the plot.
+
+    The part of the words that stands at ``x`` is as far along them as ``x`` is along the plot.
+    """
+    at = per_cent(min(max(x, 0), 100))
+    return f'<div class="note"><span class="near {role}" style="--x:{at}">{escape(said)}</span></div>'
+
+
+def scale(labels: Sequence[Label]) -> str:
+    """Labels of an axis, each below its tick."""
+    parts = [
+        f'{upright(x, "0", "5", "grid")}<text x="{per_cent(x)}" y="18">{escape(said)}</text>' for x, said in labels
+    ]
+    return f'<svg class="scale">{"".join(parts)}</svg>'
+
+
+def plot(parts: Iterable[str], labels: Sequence[Label], role: str = "", *, left: Sequence[str] = ()) -> str:
+    """What shares one scale. Half the longest of ``labels`` has room at either side, and ``left`` at the left."""
+    room = f"--end:{max((len(said) for _, said in labels), default=0)}ch"
+    room += f";--left:{max(map(len, left))}ch" if left else ""
+    return f'<div class="{f"plot {role}".strip()}" style="{room}">{"".join(parts)}</div>'
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,39 +163,25 @@ class Entry:
     shape: str = "line"
 
 
-def legend(entries: Sequence[Entry], left: float, right: float, row: float) -> tuple[list[str], float]:
-    """Samples with their labels from ``left``, in as many rows as they need; and the line of the last row."""
-    parts, at = [], left
+def legend(entries: Sequence[Entry]) -> str:
+    """Samples with their labels, in as many rows as the page needs."""
+    parts = []
     for entry in entries:
-        size = 24 if entry.shape == "line" else 12
-        wide = size + 7 + len(entry.label) * CHARACTER
-        if at > left and at + wide > right:
-            at, row = left, row + 20
-        middle = at + size / 2
         if entry.shape == "line":
-            parts.append(rule(at, row, at + size, row, f"curve kind-{entry.kind}"))
+            mark = f'<line y1="6" x2="24" y2="6" class="curve kind-{entry.kind}"/>'
         elif entry.shape == "patch":
-            parts.append(box(at, row - 6, size, 12, f"patch kind-{entry.kind}"))
+            mark = f'<rect width="12" height="12" class="patch kind-{entry.kind}"/>'
         else:
-            role = "dot" if entry.shape == "dot" else "ghost"
-            parts.append(circle(middle, row, 4.5, f"{role} sample kind-{entry.kind}"))
-        parts.append(text(at + size + 7, row + 4.5, entry.label))
-        at += wide + 22
-    return parts, row
+            mark = f'<circle cx="6" cy="6" r="4.5" class="{entry.shape} kind-{entry.kind}"/>'
+        sample = f'<svg width="{24 if entry.shape == "line" else 12}" height="12">{mark}</svg>'
+        parts.append(f"<span>{sample}{escape(entry.label)}</span>")
+    return f'<div class="legend">{"".join(parts)}</div>' if parts else ""
 
 
-def picture(key: str, width: float, height: float, title: str, description: str, parts: Iterable[str]) -> str:
-    """The frame: ``title`` above the parts, and title and description for readers who hear the picture.
-
-    ``height`` is that of the parts; the title comes on top of it.
-    """
-    name = f"{key}-{width:.0f}"
-    lines = wrapped(title, width, TITLE_CHARACTER)
-    top = 19 * len(lines) + 9
-    heading = [text(0, 14 + 19 * place, line, "title") for place, line in enumerate(lines)]
+def picture(key: str, title: str, description: str, parts: Iterable[str]) -> str:
+    """The frame: ``title`` above the parts, and title and description for readers who hear the picture."""
     return (
-        f'<svg class="picture" role="img" aria-labelledby="{name}-t {name}-d" width="{px(width)}" '
-        f'viewBox="0 0 {px(width)} {px(height + top)}" xmlns="http://www.w3.org/2000/svg">'
-        f'<title id="{name}-t">{escape(title)}</title><desc id="{name}-d">{escape(description)}</desc>'
-        f'{"".join(heading)}<g transform="translate(0 {px(top)})">{"".join(parts)}</g></svg>'
+        f'<div class="picture" role="img" aria-labelledby="{key}-t {key}-d">'
+        f'<div class="title" id="{key}-t">{escape(title)}</div>'
+        f'<div id="{key}-d" hidden="">{escape(description)}</div>{"".join(parts)}</div>'
     )

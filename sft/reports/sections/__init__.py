@@ -14,6 +14,7 @@ from markupsafe import Markup
 from sft.fidelity.scorecard import Scorecard
 from sft.reports.sections import (
     calibration,
+    compounding,
     corpus,
     expert_path,
     experts,
@@ -27,7 +28,7 @@ from sft.reports.sections import (
     training,
     underachieving,
 )
-from sft.reports.sections.parts import WIDTHS, Chapter, Grid, Part, Quotation, Row, claimed
+from sft.reports.sections.parts import Chapter, Grid, Part, Quotation, Row, claimed
 from sft.runs.run import Run
 
 __all__ = ["DRAWN", "Body", "Chapter", "Grid", "Part", "Quotation", "Row", "body", "pictures"]
@@ -75,11 +76,12 @@ def _path_chapter(card: Scorecard) -> Chapter:
         "path",
         "How long does it stay on the expert\u2019s path?",
         "A clone writes one token after another, each on top of its own earlier ones. Leaving the path that one expert "
-        "took is no error by itself: another expert leaves it too. Whether errors add up along the clone\u2019s own "
-        "text is not measured here.",
+        "took is no error by itself: another expert leaves it too. Whether errors add up shows in the clone\u2019s own "
+        "text.",
         (
             expert_path.survival_part(card),
             expert_path.prefix_part(card),
+            compounding.compounding_part(card),
             calibration.calibration_part(card),
             calibration.own_words_part(card),
         ),
@@ -130,6 +132,7 @@ DRAWN = (
     strata,
     experts,
     expert_path,
+    compounding,
     calibration,
     impostors,
     manner,
@@ -140,12 +143,8 @@ DRAWN = (
 )
 
 
-def pictures(run: Run, card: Scorecard, log: Sequence[Mapping[str, Any]]) -> dict[str, list[Markup]]:
-    """Picture -> drawn at each of WIDTHS; a picture with nothing to show is left out."""
-    drawn: dict[str, list[Markup]] = {}
-    for width in WIDTHS:
-        found = [pair for section in DRAWN for pair in section.pictures(card, width)]
-        found += [*training.losses_picture(log, width), *manner.lengths_picture(run, card, width)]
-        for name, svg in found:
-            drawn.setdefault(name, []).append(Markup(svg))
-    return drawn
+def pictures(run: Run, card: Scorecard, log: Sequence[Mapping[str, Any]]) -> dict[str, Markup]:
+    """Name -> picture; a picture with nothing to show is left out."""
+    found = [pair for section in DRAWN for pair in section.pictures(card)]
+    found += [*training.losses_picture(log), *manner.lengths_picture(run, card)]
+    return {name: Markup(drawn) for name, drawn in found}

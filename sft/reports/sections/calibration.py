@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from sft.fidelity.scorecard import (
     Calibration,
+    OwnWords,
     Scorecard,
 )
 from sft.reports import charts
@@ -22,7 +23,14 @@ from sft.reports.sections.parts import (
 )
 from sft.reports.text import figure
 
-__all__ = ["calibration_part", "on_path_sentence", "own_words_part", "own_words_sentence", "pictures"]
+__all__ = [
+    "calibration_part",
+    "itself_sentence",
+    "on_path_sentence",
+    "own_words_part",
+    "own_words_sentence",
+    "pictures",
+]
 
 
 def calibration_part(card: Scorecard) -> Part:
@@ -88,14 +96,59 @@ def on_path_sentence(tuned: Calibration | None, base: Calibration | None) -> str
 
 
 def own_words_part(card: Scorecard) -> Part:
-    """What the clone writes by itself, held to the expert's words and judged by nothing."""
-    heading, part = "How often its own words are the expert\u2019s", card.calibration.get("own")
-    if part is None:
+    """What the clone writes by itself, held to the expert's words and to its own samples."""
+    heading, tokens, words = (
+        "How often its own words are the expert\u2019s",
+        card.calibration.get("own"),
+        card.own_words,
+    )
+    if tokens is None and words is None:
         why = absent(card, "calibration of own", "how sure the clone is of its own words was not recorded")
         return Part("own_words", heading, absent=why)
-    columns = (("Whose", ""), ("the expert\u2019s", "share of its tokens"), ("tokens", ""))
-    rows = (Row("the clone\u2019s", (figure(part.accuracy, "share"), str(sum(b.tokens for b in part.bins))), True),)
-    return Part("own_words", heading, (own_words_sentence(part),), grids=(Grid("Own words", columns, rows, bare=True),))
+    rows = []
+    if tokens is not None:
+        count = f"{sum(b.tokens for b in tokens.bins)} tokens"
+        rows.append(Row("its tokens, the expert\u2019s", (figure(tokens.accuracy, "share"), count), True))
+    if words is not None:
+        of = f"{words.n} prompts"
+        rows += [
+            Row("its words, the expert\u2019s", (figure(words.expert, "share"), of), True),
+            Row("its words, its own samples\u2019", (figure(words.itself, "share"), of)),
+            Row("difference", (figure(words.difference, "share", signed=True), of)),
+        ]
+    notes = () if words is not None else (f"Beside its own samples: {absent(card, 'own_words').lower()}",)
+    columns = (("Whose", ""), ("share", "in common, in order"), ("of", ""))
+    sentences = (own_words_sentence(tokens), itself_sentence(words))
+    return Part(
+        "own_words",
+        heading,
+        tuple(filter(None, sentences)),
+        grids=(Grid("Own words", columns, tuple(rows), bare=True),),
+        notes=notes,
+    )
+
+
+def itself_sentence(part: OwnWords | None) -> str:
+    """Whether the clone is as varied as the experts: a calibrated one's words are as often its samples' as theirs."""
+    if part is None:
+        return ""
+    beside = f"{figure(part.itself, 'share')} of the words that it writes are its own samples', and "
+    beside += f"{figure(part.expert, 'share')} the expert's"
+    gap = hundredfold(part.difference)
+    if side(gap) < 0:
+        return (
+            f"On its own path it is surer than the experts bear out: {beside}, {away(gap)} percentage points fewer, "
+            "where a calibrated clone has as many of the one as of the other."
+        )
+    if side(gap) > 0:
+        return (
+            f"On its own path it is less sure than the experts bear out: {beside}, {away(gap)} percentage points more, "
+            "where a calibrated clone has as many of the one as of the other."
+        )
+    return (
+        f"On its own path it is not shown to be surer or less sure than the experts bear out: {beside} "
+        f"(difference {figure(gap, signed=True)} percentage points)."
+    )
 
 
 def own_words_sentence(own: Calibration | None) -> str:
@@ -119,13 +172,13 @@ def _off(part: Calibration) -> str:
     return f"{means}, which is no clear difference ({figure(gap, signed=True)} percentage points)"
 
 
-def pictures(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
+def pictures(card: Scorecard) -> Iterator[tuple[str, str]]:
     """Each picture that ``card`` has the figures for, by name."""
     if card.calibration.keys() & {"tuned", "B0"}:
-        yield "calibration", _calibration(card, width)
+        yield "calibration", _calibration(card)
 
 
-def _calibration(card: Scorecard, width: int) -> str:
+def _calibration(card: Scorecard) -> str:
     def series(label: str, part: Calibration, kind: str) -> Series:
         return Series(label, [(b.confidence, b.accuracy, b.low, b.high) for b in part.bins], kind)
 
@@ -145,7 +198,6 @@ def _calibration(card: Scorecard, width: int) -> str:
         key="calibration",
         title="Is it right as often as it is sure?",
         description=f"Confidence against accuracy. {said}.",
-        width=width,
         x_axis="how sure it was of its token",
         y_axis="how often the token was the expert's",
         above="more often right than sure",

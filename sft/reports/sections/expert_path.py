@@ -181,7 +181,7 @@ def excess_sentence(curves: Mapping[str, Sequence[PrefixPoint]], points: str) ->
     return f"Over the whole text another expert is {away(lead)} {points} points {which} than the clone."
 
 
-def pictures(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
+def pictures(card: Scorecard) -> Iterator[tuple[str, str]]:
     """Each picture that ``card`` has the figures for, by name."""
     curves = [_curve(card, system) for system in ("tuned", "B0") if card.survival.get(system)]
     if curves:
@@ -191,7 +191,6 @@ def pictures(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
                 curves,
                 key="survival",
                 title="Still on the expert's path",
-                width=width,
                 percent=True,
                 description="Share of held-out completions whose first tokens the policy would have written exactly "
                 "as the expert did, by number of tokens; bands are 95 % intervals.",
@@ -200,7 +199,7 @@ def pictures(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
             ),
         )
     if card.prefix.get("tuned"):
-        yield "prefix", _prefix(card, metric_name(card.headline), width)
+        yield "prefix", _prefix(card, metric_name(card.headline))
 
 
 def _curve(card: Scorecard, system: str) -> Line:
@@ -222,7 +221,7 @@ def _band(points: Sequence[tuple[float, Estimate]]) -> list[tuple[float, float, 
     return [(x, e.low, e.high) for x, e in points if e.low is not None and e.high is not None]
 
 
-def _prefix(card: Scorecard, name: str, width: int) -> str:
+def _prefix(card: Scorecard, name: str) -> str:
     def line(points: Sequence[PrefixPoint], label: str, kind: str) -> Line:
         scores = [(p.share, p.score) for p in points]
         return Line(label, [(x, e.value) for x, e in scores], kind, band=_band(scores), beads=True)
@@ -243,7 +242,6 @@ def _prefix(card: Scorecard, name: str, width: int) -> str:
         lines,
         key="prefix",
         title="How closely it goes on once part of the expert's text is given",
-        width=width,
         description=f"{name} of the rest of the completion, by the share given. {said}.",
         x_axis="share of the text before it",
         y_axis=f"{name} of the rest (points)",

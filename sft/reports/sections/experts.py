@@ -191,13 +191,13 @@ def conflicts_sentence(part: Conflicts, points: str) -> str:
     )
 
 
-def pictures(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
+def pictures(card: Scorecard) -> Iterator[tuple[str, str]]:
     """Each picture that ``card`` has the figures for, by name."""
     name = metric_name(card.headline)
     if card.closure is not None and card.closure.expert.value > floor_score(card.closure):
-        yield "closure", _closure(card.closure, name, width)
+        yield "closure", _closure(card.closure, name)
     if card.experts:
-        yield "experts", _experts(card, name, width)
+        yield "experts", _experts(card, name)
 
 
 def floor_score(part: Closure) -> float:
@@ -206,7 +206,7 @@ def floor_score(part: Closure) -> float:
     return (part.tuned.value - part.margin * part.expert.value - part.surplus.value) / (1 - part.margin)
 
 
-def _closure(part: Closure, name: str, width: int) -> str:
+def _closure(part: Closure, name: str) -> str:
     share = part.share
     shown = f"{percent(share)} of the way, {part.tuned.value:.1f} points".replace(" [", "\u00a0[").replace(
         " p", "\u00a0p"
@@ -218,12 +218,11 @@ def _closure(part: Closure, name: str, width: int) -> str:
         Place(f"{100 * part.margin:.0f} % of the way counts as cloned", part.margin, "", "other"),
         key="closure",
         title="How much of the way from the best shortcut to another expert is closed",
-        width=width,
         axis=f"share of the distance in {name}, with its 95 % interval",
     )
 
 
-def _experts(card: Scorecard, name: str, width: int) -> str:
+def _experts(card: Scorecard, name: str) -> str:
     rows = [
         dot(
             f"{part.expert}, whom it was fitted to" if part.own else part.expert,
@@ -241,7 +240,6 @@ def _experts(card: Scorecard, name: str, width: int) -> str:
         rows,
         key="experts",
         title="How close the clone comes to each expert by name",
-        width=width,
         axis=f"{name} against that expert's own completions (points)",
         entries=entries,
     )

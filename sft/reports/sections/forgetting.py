@@ -78,7 +78,7 @@ def forgetting_sentence(parts: Sequence[Forgetting]) -> str:
     return f"{start} {rise}, within the limit of {rate(limit)}."
 
 
-def pictures(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
+def pictures(card: Scorecard) -> Iterator[tuple[str, str]]:
     """Each picture that ``card`` has the figures for, by name."""
     if card.forgetting:
         limit = GUARDRAIL_LIMITS["forgetting"]
@@ -88,7 +88,6 @@ def pictures(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
                 [dot(part.text, part.rise, "tuned", style="share", signed=True) for part in card.forgetting],
                 key="forgetting",
                 title="How much more surprised it is by plain text than the base model",
-                width=width,
                 axis="rise of bits per byte over the base model's",
                 signed=True,
                 unit=" %",

@@ -72,7 +72,7 @@ def impostor_sentence(part: Mapping[str, Estimate]) -> str:
     return f"{start}; it is not shown to tell one expert from another ({figure(control, 'ratio')})."
 
 
-def pictures(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
+def pictures(card: Scorecard) -> Iterator[tuple[str, str]]:
     """Each picture that ``card`` has the figures for, by name."""
     impostors = [
         dot(IMPOSTORS[kind][0], card.impostor[kind], IMPOSTORS[kind][1], style="ratio", strong=kind == "sampled")
@@ -86,7 +86,6 @@ def pictures(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
                 impostors,
                 key="impostor",
                 title="Can a classifier tell who wrote it?",
-                width=width,
                 axis="AUC: how often it picks the impostor out of two texts",
                 include=(0.4, 1.0),
                 marks=[

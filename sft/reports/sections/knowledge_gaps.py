@@ -69,7 +69,7 @@ def gaps_sentence(part: KnowledgeGaps) -> str:
     )
 
 
-def pictures(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
+def pictures(card: Scorecard) -> Iterator[tuple[str, str]]:
     """Each picture that ``card`` has the figures for, by name."""
     gaps = card.gaps
     if gaps is not None and gaps.looked_at:
@@ -78,4 +78,4 @@ def pictures(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
             Share("it does not", gaps.flagged, "base"),
         ]
         title = "Training completions for which the prompt tells the model something"
-        yield "gaps", charts.shares(parts, key="gaps", title=title, width=width)
+        yield "gaps", charts.shares(parts, key="gaps", title=title)

@@ -116,7 +116,7 @@ def lengths_sentence(ratio: Estimate | None) -> str:
     return f"It writes {shown}: its texts are {'longer' if ratio.value > 1 else 'shorter'} than the expert's."
 
 
-def lengths_picture(run: Run, card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
+def lengths_picture(run: Run, card: Scorecard) -> Iterator[tuple[str, str]]:
     """How many words each writes, as far as the files of the run tell."""
     lengths = [("expert", _expert_lengths(run, card)), *((s, card.lengths.get(s, ())) for s in ("tuned", "B0"))]
     strips = [
@@ -125,9 +125,7 @@ def lengths_picture(run: Run, card: Scorecard, width: int) -> Iterator[tuple[str
     if len(strips) > 1:
         yield (
             "lengths",
-            charts.histograms(
-                strips, key="lengths", title="Words per completion", width=width, axis="words per completion"
-            ),
+            charts.histograms(strips, key="lengths", title="Words per completion", axis="words per completion"),
         )
 
 
@@ -183,7 +181,7 @@ def self_agreement_sentence(part: Mapping[str, Estimate], points: str) -> str:
     return f"{start}: no clear difference ({figure(difference, signed=True)})."
 
 
-def pictures(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
+def pictures(card: Scorecard) -> Iterator[tuple[str, str]]:
     """Each picture that ``card`` has the figures for, by name."""
     name = metric_name(card.headline)
     found = card.self_agreement
@@ -202,7 +200,6 @@ def pictures(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
                 rows,
                 key="self_agreement",
                 title="How alike two answers to one prompt are",
-                width=width,
                 axis=f"{name} of one answer against the other (points)",
             ),
         )

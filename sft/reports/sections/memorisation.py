@@ -84,7 +84,7 @@ def memorisation_sentence(part: Memorisation) -> str:
     )
 
 
-def pictures(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
+def pictures(card: Scorecard) -> Iterator[tuple[str, str]]:
     """Each picture that ``card`` has the figures for, by name."""
     repeated = card.memorisation
     if repeated is not None and repeated.longest:
@@ -99,7 +99,6 @@ def pictures(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
                 rows,
                 key="memorisation",
                 title="Longest run of words shared with a training completion",
-                width=width,
                 axis="words in a row, mean over the held-out prompts",
             ),
         )

@@ -15,7 +15,6 @@ from sft.reports.text import figure
 __all__ = [
     "DASH",
     "KINDS",
-    "WIDTHS",
     "Chapter",
     "Grid",
     "Part",
@@ -178,8 +177,6 @@ def rate(share: float) -> str:
 
 # -- pictures -----------------------------------------------------------------------------------------------------
 
-#: Widths of a picture, in CSS pixels: on a desk, on a phone.
-WIDTHS = (800, 342)
 #: System -> class of its colour.
 KINDS = {"tuned": "tuned", "B0": "base", "B3": "base3", "E": "expert", "expert": "expert"}
 

@@ -82,13 +82,13 @@ def strata_sentence(parts: Sequence[Stratum], points: str) -> str:
     )
 
 
-def pictures(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
+def pictures(card: Scorecard) -> Iterator[tuple[str, str]]:
     """Each picture that ``card`` has the figures for, by name."""
     if card.strata:
-        yield "strata", _strata(card, metric_name(card.headline), width)
+        yield "strata", _strata(card, metric_name(card.headline))
 
 
-def _strata(card: Scorecard, name: str, width: int) -> str:
+def _strata(card: Scorecard, name: str) -> str:
     whole = card.scores_of("tuned").get(card.headline)
     rows = [
         dot(f"{part.label} (n\u00a0=\u00a0{part.n})", part.score, "tuned", group=f"by {part.by}")
@@ -98,7 +98,6 @@ def _strata(card: Scorecard, name: str, width: int) -> str:
         rows,
         key="strata",
         title="The clone's score in each part of the prompts",
-        width=width,
         axis=f"{name} of the clone in this part of the prompts (points)",
         marks=[Mark(whole.value, f"all prompts: {figure(whole).split(' ')[0]}")] if whole is not None else [],
     )

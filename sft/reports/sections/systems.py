@@ -17,7 +17,7 @@ from sft.reports.sections.parts import (
 __all__ = ["pictures"]
 
 
-def pictures(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
+def pictures(card: Scorecard) -> Iterator[tuple[str, str]]:
     """Each picture that ``card`` has the figures for, by name."""
     name = metric_name(card.headline)
     scored = [(s.system, s.scores[card.headline]) for s in card.systems if card.headline in s.scores]
@@ -32,7 +32,6 @@ def pictures(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
                 systems,
                 key="systems",
                 title=f"{name} of every system, with 95 % intervals",
-                width=width,
                 axis=f"{name}, agreement with the expert (points of 100)",
             ),
         )
@@ -47,7 +46,6 @@ def pictures(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
                 gains,
                 key="gains",
                 title=f"How many {name} points the clone gains over each shortcut",
-                width=width,
                 axis=f"clone minus shortcut ({name} points)",
                 signed=True,
             ),

@@ -10,12 +10,9 @@ from markupsafe import Markup
 from sft.demonstrations.ledger import FATES, Ledger
 from sft.reports import charts
 from sft.reports.charts import Line, Share
-from sft.reports.sections.parts import (
-    WIDTHS,
-)
 from sft.reports.text import grouped
 
-__all__ = ["fate_kind", "ledger_pictures", "losses", "losses_picture"]
+__all__ = ["fate_kind", "ledger_picture", "losses", "losses_picture"]
 
 
 #: Fate -> class of its colour.
@@ -27,13 +24,12 @@ def fate_kind(fate: str) -> str:
     return _FATE_KINDS.get(fate, f"lost-{fate.replace('_', '-')}")
 
 
-def ledger_pictures(ledger: Ledger) -> list[Markup]:
-    """Every row's fate as one bar, at each of WIDTHS; nothing for a ledger without rows."""
+def ledger_picture(ledger: Ledger) -> Markup:
+    """Every row's fate as one bar; nothing for a ledger without rows."""
     parts = [Share(fate.replace("_", " "), ledger.fates.get(fate, 0), fate_kind(fate)) for fate in FATES]
     if not any(part.count for part in parts):
-        return [Markup()] * len(WIDTHS)
-    title = "What became of every row"
-    return [Markup(charts.shares(parts, key="ledger", title=title, width=width)) for width in WIDTHS]
+        return Markup()
+    return Markup(charts.shares(parts, key="ledger", title="What became of every row"))
 
 
 def losses(log: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -61,14 +57,14 @@ def losses(log: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     }
 
 
-def losses_picture(log: Sequence[Mapping[str, Any]], width: int) -> Iterator[tuple[str, str]]:
+def losses_picture(log: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     """The loss curves, where the log holds losses."""
     training = losses(log)
     if training:
-        yield "losses", _loss_curves(training, width)
+        yield "losses", _loss_curves(training)
 
 
-def _loss_curves(training: Mapping[str, Any], width: int) -> str:
+def _loss_curves(training: Mapping[str, Any]) -> str:
     lines = []
     if training["train"]:
         lines.append(Line("training", training["train"], "other", beads=len(training["train"]) < 4))
@@ -84,7 +80,6 @@ def _loss_curves(training: Mapping[str, Any], width: int) -> str:
         key="losses",
         title="Loss during training",
         description=said,
-        width=width,
         x_axis="training step",
         y_axis="loss (nats per token)",
     )

@@ -79,7 +79,7 @@ def underachieving_sentence(part: Underachieving) -> str:
     return f"{start}: {counts}, which is not shown to be more than chance."
 
 
-def pictures(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
+def pictures(card: Scorecard) -> Iterator[tuple[str, str]]:
     """Each picture that ``card`` has the figures for, by name."""
     under = card.underachieving
     if under is not None and under.right:
@@ -91,7 +91,6 @@ def pictures(card: Scorecard, width: int) -> Iterator[tuple[str, str]]:
                 rows,
                 key="underachieving",
                 title="Who is right how often",
-                width=width,
                 axis="right answers by the checker",
                 unit=" %",
             ),

@@ -20,8 +20,8 @@ from typing import Any
 from sft.demonstrations.selection import gather
 from sft.demonstrations.sources import build_shipped
 from sft.errors import SplitError, UserError
-from sft.recipes import Recipe, base_configs, load, sources
-from sft.recipes.situations import refuse_without_effect
+from sft.recipes import Recipe, load, sources
+from sft.recipes.requirements import refuse_unfit, refuse_without_effect
 from sft.runs.atomic_files import read_json, write_json
 from sft.runs.run import Run
 from sft.training.fit import render_part
@@ -91,7 +91,7 @@ def observe(
 
     refuse_without_effect(recipe)
     waited = time.monotonic()
-    base_configs.refuse_unfit(recipe)
+    refuse_unfit(recipe)
     constructing.refuse_what_the_engine_refuses(recipe)
     _make_sources(recipe)
     waited = time.monotonic() - waited

@@ -1,18 +1,64 @@
 """Tokens by the prefixes that their issuers gave them, so that they can be found in any bytes; and personal addresses.
 
-What the detector library has no kind for, or finds in text alone, is here: Hugging Face, Anthropic, Google and
-newer OpenAI and GitHub tokens above all, and everything that may stand in weights and pickles.
+The one table of them: commands, recipes, demonstrations and what is published are looked through with it. What the
+library of detectors (``demonstrations.secrets``) has no kind for, or finds in text alone, is here: Hugging Face,
+Anthropic, Google and newer OpenAI and GitHub tokens above all, and everything that may stand in weights and pickles.
 """
 
 from __future__ import annotations
 
+import hashlib
+import mmap
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from sft.demonstrations.secrets.findings import Bytes, Hit, continues, hit_of, places
+__all__ = [
+    "PERSONAL",
+    "Bytes",
+    "Found",
+    "Hit",
+    "continues",
+    "hit_of",
+    "personal",
+    "placeholder",
+    "places",
+    "token_lines",
+    "tokens",
+]
 
-__all__ = ["PERSONAL", "Found", "personal", "placeholder", "tokens"]
+Bytes = bytes | mmap.mmap
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Hit:
+    """A value found: what it is, what may be shown of it, and an id that does not give it away."""
+
+    what: str
+    excerpt: str
+    id: str
+
+
+def hit_of(what: str, value: bytes, public: int = 0) -> Hit:
+    """The hit of ``value``, whose first ``public`` bytes may be shown."""
+    shown = value[:public].decode("ascii", "replace")
+    digest = hashlib.sha256(what.encode() + b"\0" + value).hexdigest()
+    return Hit(what, f"{shown}\N{HORIZONTAL ELLIPSIS} ({len(value)} characters)", digest[:12])
+
+
+def places(data: Bytes, wanted: bytes) -> Iterator[int]:
+    """Where ``wanted`` begins in ``data``, every time."""
+    place = data.find(wanted)
+    while place >= 0:
+        yield place
+        place = data.find(wanted, place + 1)
+
+
+def continues(data: Bytes, place: int) -> bool:
+    """Whether the byte at ``place`` belongs to a word, so that what was found is only a part of one."""
+    byte = data[place : place + 1] if place >= 0 else b""
+    return byte.isalnum() or byte in (b"_", b"-")
+
 
 #: Where a value begins, where it ends, and what it is.
 Found = tuple[int, int, Hit]
@@ -123,17 +169,28 @@ _NOBODY = re.compile(
 )
 
 
-def tokens(data: Bytes, *, text: bool) -> Iterator[Found]:
-    """Every token in ``data``; ``text``: whether it has words, of which a token is never the end."""
+def tokens(data: Bytes, *, text: bool, placeholders: bool = False) -> Iterator[Found]:
+    """Every token in ``data``; ``text``: whether it has words, of which a token is never the end.
+
+    ``placeholders``: also what has the form of a token and opens nothing.
+    """
     for kind in _TOKENS:
         for place in places(data, kind.anchor):
             # Within a longer word it is none: `task-...` holds `sk-`. In a pickle a length stands before it, any byte.
             if text and kind.anchor[:1].isalnum() and continues(data, place - 1):
                 continue
             match = kind.pattern.match(data, place)
-            if match is not None and kind.genuine(match[0]):
+            if match is None:
+                continue
+            if kind.genuine(match[0]) or (placeholders and kind.genuine in (_varied, _password)):
                 value = _LINE_ENDS.sub(b"", match[0]) if kind.lines else match[0]
                 yield place, match.end(), hit_of(kind.what, value, kind.public)
+
+
+def token_lines(text: str) -> list[int]:
+    """The lines of ``text``, 1-based, with what has the form of a token, be it a placeholder for one."""
+    data = text.encode("utf-8", "surrogatepass")
+    return sorted({1 + data.count(b"\n", 0, place) for place, _, _ in tokens(data, text=True, placeholders=True)})
 
 
 def personal(data: Bytes, kinds: Iterable[str] = tuple(PERSONAL)) -> Iterator[Found]:

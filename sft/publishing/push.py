@@ -1,0 +1,148 @@
+"""Publishing a clone: staged, checked, planned, sent as one commit, verified, receipted; and the same when repeated.
+
+:func:`push` is all of it. The steps, each in a module of its own: ``bases`` (which model the clone stands on),
+``staging``, ``checks``, ``screening`` (secrets and paths of this machine), ``plan``, ``sending`` (with its receipt),
+``verifying``.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sft.errors import OtherContent, PublishError, RunError, Unverified
+from sft.publishing.bases import base_of
+from sft.publishing.hub import Hub, is_repository
+from sft.publishing.plan import Plan, settle
+from sft.publishing.screening import reasons, screen
+from sft.publishing.sending import earlier_pushes, write_receipt
+from sft.publishing.staging import ready, stage
+from sft.runs.run import Run
+
+__all__ = ["Asked", "Pushed", "push"]
+
+#: Of a branch or a tag: git's rules, and neither a ref's full name nor what reads as the id of a commit.
+_NAME = re.compile(
+    r"(?!refs/|HEAD$|[0-9a-f]{40}$|.*(?:\.\.|//|/\.|\.lock(?:/|$)|[./]$))[A-Za-z0-9][A-Za-z0-9_./-]{0,100}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the user asks for. ``None``: what the recipe's section ``publish`` says.
+
+    ``allow``: ``ID=REASON`` of findings that may be published all the same.
+    """
+
+    repo: str | None = None
+    private: bool | None = None
+    branch: str = "main"
+    create_pr: bool = False
+    tag: str | None = None
+    replace: bool = False
+    base_model: str | None = None
+    merged: bool = False
+    dry_run: bool = False
+    allow: Sequence[str] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """The outcome. ``receipt``: as in ``push.json``; None after a dry run. ``made``: whether it took a commit."""
+
+    plan: Plan
+    receipt: Mapping[str, Any] | None
+    made: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        receipt = dict(self.receipt) if self.receipt is not None else None
+        return {"plan": self.plan.to_dict(), "receipt": receipt, "made": self.made}
+
+
+def push(
+    run: Run, asked: Asked, connect: Callable[[], Hub] | None = None, say: Callable[[str], None] = lambda _: None
+) -> Pushed:
+    """Publish the clone of ``run``; ``say`` gets a line now and then, the plan before anything is sent among them.
+
+    Raises ``PublishError`` and the outcomes below it (``errors``), ``RunError`` for a run that is not ready.
+    """
+    repo, private = _wishes(run, asked)
+    ready(run, merged=asked.merged)
+    earlier_pushes(run)  # one that cannot be added to is found before anything is sent
+    base = base_of(run, asked.base_model)
+    hub = (connect or Hub)()
+    with tempfile.TemporaryDirectory(prefix="sft-push-") as scratch:
+        folder = Path(scratch, "staged")
+        folder.mkdir()
+        staged = stage(run, folder, base=base, repo=repo, merged=asked.merged)
+        allowed = screen(staged, run, hub.token, reasons(asked.allow))
+        from sft.publishing.checks import check
+
+        notes = check(staged, run)
+        with hub:
+            plan = settle(
+                staged,
+                hub,
+                repo,
+                private=private,
+                branch=asked.branch,
+                create_pr=asked.create_pr,
+                tag=asked.tag,
+                replace=asked.replace,
+                allowed=allowed,
+                notes=notes,
+            )
+            if asked.dry_run:
+                return Pushed(plan, None, False)
+            say(plan.to_text())
+            return _carried_out(run, plan, staged, hub, say)
+
+
+def _carried_out(run: Run, plan: Plan, staged: Any, hub: Hub, say: Callable[[str], None]) -> Pushed:
+    from sft.publishing.sending import Sent, send, tag
+    from sft.publishing.verifying import verify
+
+    if plan.nothing_to_send and plan.parent is not None:
+        sent = Sent(plan.parent, None, False)
+    else:
+        sent = send(plan, staged, hub, say)
+    say(f"push      verifying: {len(plan.files)} files at {sent.commit[:12]}, downloaded again")
+    verify(plan, staged, sent, hub)
+    try:
+        tag(plan, sent.commit, hub)
+        return Pushed(plan, write_receipt(run, plan, sent), sent.made)
+    except OtherContent:
+        raise
+    except (PublishError, RunError) as error:  # of which none may say now that nothing was sent
+        why = str(error).rpartition("; ")[0] or str(error)
+        raise Unverified(
+            f"{plan.repo} at {sent.commit[:12]}: is there and verified, but what was to follow is not done ({why}); "
+            "run the same command again, which sends nothing twice"
+        ) from error
+
+
+def _wishes(run: Run, asked: Asked) -> tuple[str, bool]:
+    """Repository and visibility, of the command line or the recipe; names that the hub would not take are refused."""
+    published = ((run.manifest.get("recipe") or {}).get("resolved") or {}).get("publish") or {}
+    repo = asked.repo or published.get("hub_id")
+    if not repo:
+        raise PublishError(f"{run.path}: where to? Name OWNER/NAME, or write it into the recipe as publish.hub_id")
+    if "/" not in repo or not is_repository(repo):
+        raise PublishError(
+            f"{repo}: is no repository; write OWNER/NAME, of letters, digits, '-', '_' and '.', ending in none of '-', "
+            "'.', '.git'"
+        )
+    for name, option in ((asked.branch, "--revision"), (asked.tag, "--tag")):
+        if name is not None and not _NAME.fullmatch(name):
+            raise PublishError(f"{option} {name}: is no name for it; use letters, digits, '-', '_', '.' and '/'")
+    if asked.create_pr and asked.branch != "main":
+        raise PublishError("--create-pr: asks for a change of the main branch; leave out --revision")
+    if asked.create_pr and asked.tag is not None:
+        raise PublishError("--tag: a pull request is not in a branch yet; tag it when it is merged")
+    private = asked.private if asked.private is not None else bool(published.get("private", True))
+    return str(repo), private
