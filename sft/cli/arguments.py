@@ -154,6 +154,20 @@ def _score(verb: Callable[..., argparse.ArgumentParser]) -> None:
     )
     _takes_checker(score)
     _takes_metrics(score)
+    score.add_argument(
+        "--headline",
+        default="chrf",
+        metavar="SCORE",
+        help="what decides: chrf (the default), exact_match or another metric of ours, json (values and calls leaf by "
+        "leaf), checker, or the name of a --metric that gives 0 to 100",
+    )
+    score.add_argument(
+        "--normalise",
+        action="append",
+        default=[],
+        choices=["think", "fence", "case", "space"],
+        help="set this aside in every text before it is scored; repeatable",
+    )
     score.add_argument("--fast", action="store_true", help="leave out corpus figures (BLEU, chrF++)")
     score.add_argument("--output", "-o", type=Path, help="write a run directory with a report (default: print only)")
     _takes_json(score)

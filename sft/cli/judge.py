@@ -92,6 +92,8 @@ def score(options: argparse.Namespace) -> None:
         checker=options.checker or "",
         bar=bar,
         further=options.metric,
+        headline=options.headline,
+        normalise=options.normalise,
         output=options.output,
         fast=options.fast,
     )

@@ -23,7 +23,7 @@ from sft.fidelity.guardrails import guardrails, unscored
 from sft.fidelity.observations import Observations
 from sft.fidelity.probes import expert_path, likelihood
 from sft.fidelity.probes.examples import examples
-from sft.fidelity.score_table import HEADLINE, ScoreRow, ScoreTable, score_rows, word_count
+from sft.fidelity.score_table import ScoreRow, ScoreTable, score_rows, word_count
 from sft.fidelity.scorecard import SYSTEMS, UNJUDGED, Scorecard
 from sft.fidelity.verdict import judge
 from sft.metrics import intervals, modules
@@ -39,11 +39,12 @@ def measure(observed: Observations, rows: Sequence[ScoreRow] | None = None) -> S
     ``Scorecard.absent``. ``rows``: what ``score_table.score_rows`` gave before, to save scoring again.
     Raises ``UserError`` when there is nothing to measure, the bar names no metric of ours, or a checker fails.
     """
-    held_out, scores, further = observed.held_out, observed.token_scores, observed.metrics
+    held_out, scores, scoring = observed.held_out, observed.token_scores, observed.scoring
     bar = bar_points(observed.bar)
     if not held_out:
         raise UserError("fidelity: there are no held-out prompts; set split.test above 0")
-    table = ScoreTable(held_out, score_rows(held_out, observed.completions, further) if rows is None else rows, further)
+    rows = score_rows(held_out, observed.completions, scoring) if rows is None else rows
+    table = ScoreTable(held_out, rows, scoring)
     clusters = table.clusters
     floors = _floors(table)
     systems = [*(s for s in SYSTEMS if s in table.systems), *sorted(table.systems - set(SYSTEMS))]
@@ -57,7 +58,7 @@ def measure(observed: Observations, rows: Sequence[ScoreRow] | None = None) -> S
     repeated, forgotten = parts.found.get("memorisation"), parts.found.get("forgetting", ())
     card = Scorecard(
         verdict=UNJUDGED,
-        headline=HEADLINE,
+        headline=scoring.headline,
         gain=gain,
         gains=gains,
         imitation_gain=saved,
@@ -112,7 +113,8 @@ def _signature(observed: Observations, corpus: Mapping[str, str]) -> dict[str, A
         "held_out_hash": Digest.by("v1", fingerprint([asdict(item) for item in observed.held_out])),
         "n": len(observed.held_out),
         "clusters": len({item.cluster for item in observed.held_out}),
-        "headline": HEADLINE,
+        "headline": observed.headline,
+        **({"normalise": list(observed.normalise)} if observed.normalise else {}),
         "metrics": metrics.signatures() | modules.signatures(observed.metrics) | dict(corpus),
         "intervals": "CR2 clustered t (Bell & McCaffrey df); Wilson; Fieller for a sum over a sum; logit t for AUC; "
         f"grouped jackknife for distinct counts; cluster bootstrap {intervals.DRAWS} draws; "

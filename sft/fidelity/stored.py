@@ -183,6 +183,8 @@ def observe(run: Run) -> Observations:
         contaminated=_contaminated(run, items, parts, facts.get("near_threshold", 0.8)),
         checker=facts.get("checker") or "",
         metrics=tuple(facts.get("metrics") or ()),
+        headline=facts.get("headline", "chrf"),
+        normalise=tuple(facts.get("normalise") or ()),
         curve=_curve(run),
         conflicts=facts.get("conflicts", "keep"),
         bar=facts.get("bar") or {},
@@ -264,7 +266,7 @@ def remeasure(run: Run) -> Scorecard:
     measured or a file was altered, ``UserError`` where nothing can be said.
     """
     observed = observe(run)
-    rows = score_rows(observed.held_out, observed.completions, observed.metrics)
+    rows = score_rows(observed.held_out, observed.completions, observed.scoring)
     card = measure(observed, rows)
     sealed.unseal(run, DERIVED[2:])
     write_jsonl(run.scores_path, rows)

@@ -25,11 +25,11 @@ from sft.fidelity.conventions import (
     CLONED_PROMPTS,
     CLONED_STOP,
     LEVEL,
-    METRIC_WORDS,
     above_zero,
     beyond_chance,
     clears,
     gain_shown,
+    metric_words,
     missing_floors,
     named,
     percent,
@@ -91,7 +91,7 @@ def _sentence(rung: str, card: Scorecard) -> str:
     """The verdict for a newcomer: how much closer to the expert, than what, and how sure."""
     gains = {gain.floor: gain for gain in card.gains}
     best = card.gain
-    points = METRIC_WORDS[card.headline]
+    points = metric_words(card.headline)
     where = f"On {_headline(card).n} held-out prompts"
     shortcut = f"{_distance(best, points)} those of the best shortcut tried, {named(best.floor)}"
     if rung == NOTHING and gain_shown(best):
@@ -115,7 +115,7 @@ def _sentence(rung: str, card: Scorecard) -> str:
     learned += "." if best.floor == "B0" else f", and {base}."
     if rung == MEETS:
         bars = ", ".join(
-            f"{METRIC_WORDS[name]} {span(card.scores_of('tuned')[name])} against {bar:g}"
+            f"{metric_words(name)} {span(card.scores_of('tuned')[name])} against {bar:g}"
             for name, bar in card.bar.items()
         )
         return f"{learned} It meets your bar: {bars}."
@@ -150,7 +150,7 @@ def _shortfall(card: Scorecard) -> str:
     closure = card.closure
     if closure is None or closure.finding != "not cloned":
         return ""
-    points = METRIC_WORDS[card.headline]
+    points = metric_words(card.headline)
     closed = f"{percent(closure.share)} of the distance is closed"
     if closure.share.low is None:
         closed = "the share of the distance that is closed has no bounded interval"
@@ -164,7 +164,7 @@ def _shortfall(card: Scorecard) -> str:
 def _reasons(rung: str, card: Scorecard, *, likelier: bool) -> tuple[str, ...]:
     """Why the verdict is not a higher one: every part that failed, with its numbers."""
     reasons: list[str] = []
-    points = METRIC_WORDS[card.headline]
+    points = metric_words(card.headline)
     # Wilson gives one prompt alone an interval where its score is 0 or 100, and it is one cluster all the same.
     if _headline(card).low is None or _headline(card).n < 2:
         reasons.append("all held-out prompts belong to one cluster, so no interval can be had")
@@ -258,7 +258,7 @@ def _beyond_learned(card: Scorecard) -> list[str]:
     """What stands between "learned" and more, with one expert a prompt."""
     tuned = card.scores_of("tuned")
     short = [
-        f"{METRIC_WORDS[name]} is {span(tuned[name])}, and its lower bound does not clear your bar of {bar:g}"
+        f"{metric_words(name)} is {span(tuned[name])}, and its lower bound does not clear your bar of {bar:g}"
         for name, bar in card.bar.items()
         if not clears(tuned[name], bar)
     ]

@@ -23,6 +23,7 @@ __all__ = ["demand", "label", "load", "module_path", "signatures"]
 #: What a line of ``scores.jsonl``, or of a scorecard, holds beside our metrics: no module may be called so.
 _TAKEN = (
     *("id", "cluster", "system", "characters", "expert_characters", "words", "finished", "empty", "chrf_max"),
+    *("json", "checker", "json_max", "checker_max"),
     *("stop_rate", "empty_rate", "length_ratio"),
 )
 

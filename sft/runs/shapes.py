@@ -107,6 +107,8 @@ class MeasurementFile(TypedDict):
     bar: NotRequired[dict[str, float] | None]
     metrics: NotRequired[list[str]]
     checker: NotRequired[str | None]
+    headline: NotRequired[str]
+    normalise: NotRequired[list[str]]
     conflicts: NotRequired[str]
     near_threshold: NotRequired[float]
     seed: NotRequired[int]
