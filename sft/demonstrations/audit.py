@@ -70,7 +70,8 @@ class Audit:
     """The findings. ``duplicates``: rows that repeat another word for word; ``splits``: split name -> count.
 
     ``undivided``: why no split could be made, if none could. ``disputed``: prompts that different named experts
-    answered differently. ``conflict_examples`` are the first few, the most disputed first.
+    answered differently. ``conflict_examples`` are the first few, the most disputed first. ``headline``: which score
+    the completions ask for, where it is another than the recipe's.
     """
 
     path: str
@@ -95,6 +96,7 @@ class Audit:
     undivided: str
     leaks: tuple[Leak, ...]
     leaks_refused: bool
+    headline: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values; leaks as the addresses of their pairs."""
@@ -152,6 +154,8 @@ class Audit:
                 "demonstrations.duplicates is keep."
             )
         found += self._of_conflicts()
+        if self.headline:
+            found.append(self.headline)
         if self.undivided:
             found.append(self.undivided)
         if self.leaks:
@@ -232,10 +236,12 @@ def audit(
     leaks_refused: bool = True,
     undivided: str = "",
     handling: Handling | None = None,
+    headline: str = "",
 ) -> Audit:
     """Look through what was read. ``parts`` and ``leaks``: the split a run would make, and what it finds in it.
 
-    ``handling``: what the recipe makes of several experts; unless given, every answer is trained on.
+    ``handling``: what the recipe makes of several experts; unless given, every answer is trained on. ``headline``: what
+    there is to say of the score that the completions ask for.
     """
     demonstrations = reading.demonstrations
     experts: dict[str, int] = {}
@@ -266,6 +272,7 @@ def audit(
         undivided=undivided,
         leaks=tuple(leaks),
         leaks_refused=leaks_refused,
+        headline=headline,
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sft import recipes
-from sft.demonstrations import audit, conflicts, formats, selection, splits
+from sft.demonstrations import audit, conflicts, formats, headlines, selection, splits
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.formats import Reading
 from sft.errors import SourceError, SplitError
@@ -72,6 +72,9 @@ def _looked_through(recipe: Recipe, rejected: Path | None) -> CheckResult:
     division, undivided = None, ""
     try:
         division = selection.divide(recipe, readings, ready_made)
+        undivided = headlines.refusal(
+            recipe.fidelity.headline, [d for name in ("validation", "test") for d in division.parts[name]]
+        )
     except SplitError as error:
         undivided = str(error)
     parts = None
@@ -88,6 +91,9 @@ def _looked_through(recipe: Recipe, rejected: Path | None) -> CheckResult:
         leaks_refused=recipe.split.near_duplicates != "remove",
         undivided=undivided,
         handling=_handling(recipe, reading, division, parts),
+        headline=headlines.suggestion(
+            [d.completion for d in reading.demonstrations], recipe.fidelity.headline, recipe.fidelity.checker
+        ),
     )
     return CheckResult(reading, finding)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from sft import metrics
-from sft.demonstrations import formats, splits
+from sft.demonstrations import formats, headlines, splits
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.ledger import Ledger
 from sft.demonstrations.sources import resolve_demonstrations
@@ -42,7 +42,7 @@ def gather(recipe: Recipe, *, keep_going: bool = False) -> Gathered:
     """Read, deduplicate, split, and look for leaks, as the recipe says.
 
     Raises ``DemonstrationsError`` with every problem of every file (unless ``keep_going``, which leaves those
-    rows out and hands them back), ``SourceError`` or ``SplitError``.
+    rows out and hands them back), ``SourceError``, or ``SplitError``, also where the headline cannot be computed.
     """
     readings, ready_made = read(recipe)
     everything = readings + ready_made
@@ -59,6 +59,8 @@ def gather(recipe: Recipe, *, keep_going: bool = False) -> Gathered:
         raise splits.leak_error(leaks)
     placed, leaked = splits.without_leaks(division.parts, leaks)
     made = Splits(*(tuple(placed[name]) for name in splits.NAMES))
+    if why := headlines.refusal(recipe.fidelity.headline, (*made.validation, *made.test)):
+        raise SplitError(why)
     fates = {
         "invalid": len(rejected),
         "filtered": division.filtered,

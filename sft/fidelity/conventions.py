@@ -16,6 +16,7 @@ from sft.recipes.fields import SHARES
 
 __all__ = [
     "CLONED_AUC",
+    "CLONED_CHECKED",
     "CLONED_LENGTH",
     "CLONED_PROMPTS",
     "CLONED_STOP",
@@ -52,6 +53,8 @@ MARGIN = 0.8
 CLONED_PROMPTS = 250
 CLONED_AUC = 0.60
 CLONED_STOP = 0.95
+#: By how many points of a hundred a clone may be shown to be right less often than another expert, and no more.
+CLONED_CHECKED = 5.0
 CLONED_LENGTH = (0.9, 1.1)
 #: Metric -> how a sentence calls its points.
 METRIC_WORDS = {

@@ -7,7 +7,8 @@
 | learned from the demonstrations | gain above 0 over every floor, imitation gain above 0, no guardrail red |
 | meets your bar | one expert per prompt; the rung before; lower bound of every named metric clears the bar |
 | cloned, within the margin | learned; 250 prompts with two experts each; 80 % of the distance from the best floor to
-  another expert closed; impostor AUC below 0.60 where experts cannot be told apart; stops; right length |
+  another expert closed; impostor AUC below 0.60 where experts cannot be told apart; stops; right length; where there
+  is a checker, right as often as another expert less 5 points |
 
 Beside the rung: *not cloned*, where the interval lies below the 80 %. Each rung is an intersection-union test (all its
 parts must hold, so no correction is due). "Above 0" means that the 95 % interval lies above 0 and that the one-sided
@@ -21,6 +22,7 @@ from __future__ import annotations
 from sft.fidelity.advice import next_step
 from sft.fidelity.conventions import (
     CLONED_AUC,
+    CLONED_CHECKED,
     CLONED_LENGTH,
     CLONED_PROMPTS,
     CLONED_STOP,
@@ -123,10 +125,19 @@ def _sentence(rung: str, card: Scorecard) -> str:
         return (
             f"{learned} Of the distance to another expert {percent(card.closure.share)} is closed, "
             "and a classifier hardly tells its samples from the experts': AUC "
-            f"{span(card.impostor['sampled'], 2)}, where guessing gives 0.50. Whether what it says is true is no "
-            "part of this verdict."
+            f"{span(card.impostor['sampled'], 2)}, where guessing gives 0.50. {_checked(card)}"
         )
     return learned
+
+
+def _checked(card: Scorecard) -> str:
+    """What is known of whether it is right."""
+    if card.checked is None:
+        return "Nothing here was checked for being true."
+    return (
+        f"The checker finds it right as often as another expert, within {CLONED_CHECKED:g} points of a hundred "
+        f"({span(card.checked)})."
+    )
 
 
 def _distance(gain: Gain, points: str) -> str:
@@ -239,6 +250,11 @@ def _short_of_cloned(card: Scorecard) -> list[str]:
     stops, length = tuned.get("stop_rate"), tuned.get("length_ratio")
     if stops is None or stops.low is None or stops.low < CLONED_STOP:
         found.append(f"it stops by itself {_rate(stops)}; the lower bound must reach {CLONED_STOP:.0%}")
+    if card.checked is not None and (card.checked.low is None or card.checked.low < -CLONED_CHECKED):
+        found.append(
+            f"by the checker it is right {span(card.checked)} points of a hundred more often than another expert; the "
+            f"lower bound must not be below -{CLONED_CHECKED:g}"
+        )
     low, high = CLONED_LENGTH
     if length is None or length.low is None or length.high is None or length.low < low or length.high > high:
         shown = "not measured" if length is None else span(length, 2)

@@ -25,7 +25,7 @@ RUNG_MEANINGS = {
     "model with three demonstrations, the nearest training completion, one constant completion, the copied prompt.",
     "meets your bar": "It also clears the bar that was set.",
     "cloned, within the margin": "It has gone most of the way from the best shortcut to another expert, and its "
-    "samples are hard to tell from experts\u2019. Whether what it says is true is no part of this.",
+    "samples are hard to tell from experts\u2019. It is checked for being right only where a checker was given.",
 }
 #: Metric -> (its name, what it measures, how it is written).
 METRIC_NAMES = {
