@@ -378,7 +378,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder} was written by a newer sft (its manifest has schema {version}, this sft reads up to "
             f"{SCHEMA_VERSION}); upgrade sft"
         )
-    from sft.runs.shapes import fault_of  # what it stands on takes half of the time of `sft --help`
+    from sft.runs.records import fault_of  # what it stands on takes half of the time of `sft --help`
 
     if fault := fault_of(path.name, manifest):
         raise RunError(f"{path}: {fault}; restore it from a copy")

@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 from sft.errors import RunError
 from sft.runs.atomic_files import numbered_rows, read_json
 from sft.runs.hashes import file_sha256
+from sft.runs.records import fault_of
 from sft.runs.run import Run
-from sft.runs.shapes import fault_of
 from sft.runs.system_errors import sentences
 
 __all__ = ["let_grow", "made", "rows", "seal", "there", "unseal", "value"]
