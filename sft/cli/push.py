@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sft.errors import PublishError
-from sft.runs.tokens import token_lines
+from sft.runs.private import token_lines
 
 __all__ = ["ABOUT", "add_options", "push", "refuse_token"]
 

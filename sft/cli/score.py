@@ -17,8 +17,8 @@ from sft.fidelity.conventions import bar_points
 from sft.fidelity.scorecard import Scorecard
 from sft.metrics import modules
 from sft.runs import sealed
-from sft.runs.hashes import Digest
-from sft.runs.run import Run, differences, write_jsonl
+from sft.runs.hashes import Digest, differences
+from sft.runs.run import Run, write_jsonl
 
 __all__ = ["score_file"]
 
