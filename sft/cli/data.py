@@ -31,7 +31,11 @@ def check(options: argparse.Namespace) -> None:
         rejected=options.rejected,
         refuse=_refuse_what_training_would,
     )
-    secrets = _secrets(finding) if options.secrets else None
+    secrets = None
+    if options.secrets:  # of every demonstration, held out or not: the report and the card show some of those too
+        from sft.demonstrations.secrets import in_demonstrations
+
+        secrets = in_demonstrations(finding.reading.demonstrations)
     if options.json:
         asked = {} if secrets is None else {"secrets": [one.to_dict() for one in secrets]}
         print(json.dumps(finding.to_dict() | asked, ensure_ascii=False))
@@ -73,13 +77,6 @@ def recipes(options: argparse.Namespace) -> None:
         print(shelf.find(options.name).read_text(encoding="utf-8"), end="")
     else:
         print(shelf.copy(options.name, options.destination))
-
-
-def _secrets(finding: CheckResult) -> list[Finding]:
-    """What is found in every demonstration, held out or not: the report and the card show some of those too."""
-    from sft.demonstrations.secrets import in_demonstrations
-
-    return in_demonstrations(finding.reading.demonstrations)
 
 
 def _print_with_secrets(finding: CheckResult, secrets: Sequence[Finding]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,8 +17,8 @@ from sft.fidelity.conventions import bar_points
 from sft.fidelity.scorecard import Scorecard
 from sft.fidelity.scoring import Scoring
 from sft.runs import sealed
-from sft.runs.hashes import Digest
-from sft.runs.run import Run, differences, write_jsonl
+from sft.runs.hashes import Digest, differences
+from sft.runs.run import Run, write_jsonl
 
 __all__ = ["score_file"]
 
@@ -89,7 +89,9 @@ def score_file(
             "--fast": fast,
         },
     }
-    with _folder(output) as folder, _begun(folder, manifest) as run:
+    # Without an output the folder is gone afterwards, so that both ways say the same.
+    place = TemporaryDirectory(prefix="sft-score-") if output is None else nullcontext(str(output))
+    with place as folder, _begun(Path(folder), manifest) as run:
         with run.session():
             sealed.unseal(run, ("demonstrations.", *stored.GROWING, *stored.DERIVED))
             write_jsonl(
@@ -109,21 +111,18 @@ def score_file(
 
 
 @contextmanager
-def _folder(output: Path | None) -> Iterator[Path]:
-    """Where the run goes: ``output``, or a folder that is gone afterwards, so that both ways say the same."""
-    if output is not None:
-        yield output
-        return
-    with TemporaryDirectory(prefix="sft-score-") as folder:
-        yield Path(folder)
-
-
-@contextmanager
 def _begun(folder: Path, facts: Mapping[str, dict[str, Any]]) -> Iterator[Run]:
     """A new run in ``folder`` or, where the same input was scored there before, that run, to be made again."""
     if not (folder / "manifest.json").exists():
-        with Run.create(folder, **facts) as run, _whole_or_not(run):
-            yield run
+        with Run.create(folder, **facts) as run:
+            try:
+                yield run
+            except BaseException:  # half-written it goes again: nobody would know what it holds
+                with suppress(OSError):
+                    for path in run.path.iterdir():  # all ours: a new run begins in an empty folder
+                        path.unlink()
+                    run.path.rmdir()
+                raise
         return
     with Run.open(folder, writing=True) as run:
         known = run.manifest.get("scored")
@@ -137,16 +136,3 @@ def _begun(folder: Path, facts: Mapping[str, dict[str, Any]]) -> Iterator[Run]:
                 "this one"
             )
         yield run
-
-
-@contextmanager
-def _whole_or_not(run: Run) -> Iterator[None]:
-    """A run folder that an error leaves half-written goes again: nobody would know what it holds."""
-    try:
-        yield
-    except BaseException:
-        with suppress(OSError):
-            for path in run.path.iterdir():  # all ours: a new run begins in an empty folder
-                path.unlink()
-            run.path.rmdir()
-        raise

@@ -30,7 +30,7 @@ from sft.demonstrations.file_rows import Broken, rows_of
 from sft.demonstrations.row_fields import Cells
 from sft.errors import DemonstrationsError, Problem, SourceError
 from sft.runs.atomic_files import write_text
-from sft.runs.shapes import kind_of
+from sft.runs.records import kind_of
 
 __all__ = ["FORMATS", "Reading", "Rejected", "read", "read_all", "write_rejected"]
 

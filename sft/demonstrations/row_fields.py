@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sft.demonstrations.demonstration import Message, text_fault
-from sft.runs.shapes import kind_of
+from sft.runs.records import kind_of
 
 __all__ = ["Cells"]
 

@@ -28,8 +28,7 @@ from sft.demonstrations.row_fields import Cells
 from sft.demonstrations.sources import resolve_demonstrations
 from sft.errors import DemonstrationsError, Problem, SourceError
 from sft.runs.hashes import fingerprint
-from sft.runs.records import Completion
-from sft.runs.shapes import kind_of
+from sft.runs.records import Completion, kind_of
 
 __all__ = ["Answers", "read"]
 

@@ -13,7 +13,7 @@ from functools import cache
 from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
 from detect_secrets.plugins.base import BasePlugin, RegexBasedDetector
 
-from sft.runs.tokens import Bytes, Found, continues, hit_of, placeholder
+from sft.runs.private import Bytes, Found, continues, hit_of, placeholder
 
 __all__ = ["detected", "detectors"]
 

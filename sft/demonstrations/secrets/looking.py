@@ -11,7 +11,7 @@ from itertools import accumulate, chain, islice
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.secrets.findings import Finding
 from sft.demonstrations.secrets.machine import Known, known
-from sft.runs.tokens import PERSONAL, Bytes, Found, personal, tokens
+from sft.runs.private import PERSONAL, Bytes, Found, personal, tokens
 
 __all__ = ["in_demonstrations", "secrets_in"]
 

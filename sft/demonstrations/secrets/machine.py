@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sft.runs.tokens import Bytes, Found, Hit, continues, hit_of, places
+from sft.runs.private import Bytes, Found, Hit, continues, hit_of, places
 
 __all__ = ["Known", "known"]
 
