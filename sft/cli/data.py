@@ -11,7 +11,7 @@ from sft.cli.printing import pairs
 from sft.errors import UserError
 
 if TYPE_CHECKING:
-    from sft.demonstrations.check import CheckResult
+    from sft.demonstrations.check import Audit
     from sft.demonstrations.secrets import Finding
     from sft.recipes import Recipe
 
@@ -75,14 +75,14 @@ def recipes(options: argparse.Namespace) -> None:
         print(shelf.copy(options.name, options.destination))
 
 
-def _secrets(finding: CheckResult) -> list[Finding]:
+def _secrets(finding: Audit) -> list[Finding]:
     """What is found in every demonstration, held out or not: the report and the card show some of those too."""
     from sft.demonstrations.secrets import in_demonstrations
 
     return in_demonstrations(finding.reading.demonstrations)
 
 
-def _print_with_secrets(finding: CheckResult, secrets: Sequence[Finding]) -> None:
+def _print_with_secrets(finding: Audit, secrets: Sequence[Finding]) -> None:
     from sft.demonstrations.secrets import to_text
 
     text = finding.to_text()
