@@ -11,9 +11,8 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from sft.demonstrations import stored
-from sft.demonstrations.clusters import joined
 from sft.demonstrations.demonstration import Demonstration, HeldOut, Message, prompt_text
-from sft.demonstrations.near_duplicates import find_near
+from sft.demonstrations.near_duplicates import find_near, joined
 from sft.errors import RunError
 from sft.fidelity.measure import measure
 from sft.fidelity.observations import Observations
