@@ -58,6 +58,7 @@ class Endpoint:
         self.patience = patience or Patience()
         self.left_out: dict[str, str] = {}
         self._key = key
+        self._tells = True
         if key and self.root.startswith("http:") and not is_loopback(self.root):
             raise EndpointError(f"{self.root}: http would send {KEY} in the clear; use https, or unset {KEY}")
         self._client = httpx2.Client(
@@ -97,7 +98,7 @@ class Endpoint:
 
     def prompt_of(self, model: str, messages: Sequence[Mapping[str, str]]) -> str | list[int] | None:
         """What the server renders ``messages`` to: text (llama.cpp), ids (vLLM); None where it does not tell."""
-        for path, field in (("/apply-template", "prompt"), ("/tokenize", "tokens")):
+        for path, field in (("/apply-template", "prompt"), ("/tokenize", "tokens")) if self._tells else ():
             body = {"model": model, "messages": list(messages)}
             try:
                 found = self._once("POST", path, body).get(field)
@@ -105,6 +106,7 @@ class Endpoint:
                 continue
             if isinstance(found, str) or (isinstance(found, list) and found and all(type(x) is int for x in found)):
                 return found
+        self._tells = False
         return None
 
     def _body(self, model: str, question: Question) -> dict[str, Any]:

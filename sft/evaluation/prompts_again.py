@@ -14,7 +14,7 @@ import torch
 from sft.errors import EndpointError, UserError
 from sft.evaluation.endpoint import Endpoint, Question, ask_all
 from sft.fidelity.served import Defaults, Evidence, cause_of, common
-from sft.policies.policy import policy_of
+from sft.policies.policy import Policy, policy_of
 from sft.policies.rendering import Renderer
 from sft.recipes import Recipe
 from sft.runs.processes import say
@@ -64,7 +64,7 @@ class Further:
                 same_prompt=self._same_prompt(questions[key]) if key in again else None,
                 base=own if own != one.text else None,
                 prompt_tokens=len(questions[key].ids),
-                token=_token_at(self.renderer, one, shared) if one.ids else None,
+                token=_token_at(self.renderer, one, shared) if one.ids and key in again else None,
             )
         return found
 
@@ -157,20 +157,24 @@ def with_margins(
     if not open_ones:
         return found
     try:
-        policy = policy_of(recipe, tuned, renderer)
-    except (UserError, MemoryError) as error:
+        return found | _margins(policy_of(recipe, tuned, renderer), questions, {key: found[key] for key in open_ones})
+    except (UserError, MemoryError, torch.OutOfMemoryError) as error:  # the server may have the memory
         say(f"evaluate  left out: how likely the clone finds the served token where texts part ({error})")
         return found
-    for key in open_ones:
-        one = found[key]
+
+
+def _margins(
+    policy: Policy, questions: Mapping[str, Question], evidence: Mapping[str, Evidence]
+) -> dict[str, Evidence]:
+    found = {}
+    for key, one in evidence.items():
         begun = list(one.measured.ids[: one.token])
         ids = torch.tensor([[*questions[key].ids, *begun]], device=policy.device)
-        likeliest = policy.model(ids).logits[0, -1].float().topk(LOOKED_AT)
+        likeliest = policy.model(ids).logits[0, -1].float()
+        likeliest = likeliest.topk(min(LOOKED_AT, len(likeliest)))
         pairs = list(zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True))
-        taken = next(
-            (value for token, value in pairs if _goes_on_with(renderer, begun, token, one.served)), pairs[-1][1]
-        )
-        found[key] = replace(one, margin=pairs[0][1] - taken)
+        served = (value for token, value in pairs if _goes_on_with(policy.renderer, begun, token, one.served))
+        found[key] = replace(one, margin=pairs[0][1] - next(served, pairs[-1][1]))
     return found
 
 
