@@ -34,6 +34,27 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
+class Served:
+    """What a server answered to one held-out prompt. ``finished``: it says that the answer ended by itself.
+
+    ``reason``: the server's word for why it ended. ``tokens`` and ``prompt_tokens``: as the server counts them, 0
+    where it does not. ``nats``: -log p of each token written, empty where the server does not offer them.
+    ``elsewhere``: a field of the answer, other than the text, that holds words (``reasoning_content``); "" for none.
+    ``refused``: the server's words where it refuses this prompt, "" where it answers it.
+    """
+
+    id: str
+    text: str
+    finished: bool
+    tokens: int = 0
+    reason: str = ""
+    prompt_tokens: int = 0
+    nats: tuple[float, ...] = ()
+    elsewhere: str = ""
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class TokenScores:
     """Teacher-forced scores of one expert completion under one policy.
 
