@@ -24,8 +24,9 @@ from sft.fidelity.served import Serving
 from sft.policies.policy import load_renderer, saved_renderer
 from sft.policies.rendering import Renderer
 from sft.policies.templates import conversation, prompt_string
-from sft.policies.weights import context_length
+from sft.policies.weights import config_of, context_length
 from sft.recipes import Recipe
+from sft.recipes.sources import source_of
 from sft.runs import sealed
 from sft.runs.hashes import fingerprint
 from sft.runs.processes import say
@@ -111,11 +112,9 @@ def _asked(run: Run, settings: Settings) -> Asked:
     if not isinstance(most, int) or any(item.id not in written for item in items):
         raise RunError(f"{run.path}: is not measured to its end; run `sft evaluate {run.path}` first")
     recipe, tuned = load_recipe(run), demand_trained(run)
-    named = recipe.model
-    renderer = saved_renderer(tuned) or load_renderer(
-        named.name, named.revision, named.template, named.trust_remote_code
-    )
-    context = context_length(named.name, named.revision, named.trust_remote_code)
+    base = source_of(recipe.model)
+    renderer = saved_renderer(tuned) or load_renderer(base, recipe.model.template)
+    context = context_length(config_of(base))
     ids = renderer.prompt_ids_all([item.prompt for item in items])
     questions = {
         item.id: Question(
@@ -200,6 +199,7 @@ def _compared(asked: Asked, answers: Mapping[str, Served], endpoint: Endpoint, m
         evidence,
         defaults=further.defaults(asked.questions, answers, _least_sure(asked)),
         drift=comparing.drift(shared, asked.confidences) if not prompt else None,
+        scoring=stored.scoring_of(asked.run),
         prompt=prompt,
     )
 
