@@ -77,7 +77,7 @@ def preview(options: argparse.Namespace) -> None:
     with quiet():
         gathered = gather(resolved.recipe, keep_going=True)
         from sft.policies.policy import load_renderer
-        from sft.policies.preview import preview as drawn
+        from sft.policies.rendered import preview as drawn
         from sft.recipes.sources import source_of
 
         model = resolved.recipe.model

@@ -21,8 +21,7 @@ from transformers import (
 from trl import SFTTrainer
 
 from sft.errors import TrainingError
-from sft.policies.adapters import name_base, with_new_adapter
-from sft.policies.policy import stops_with
+from sft.policies.policy import name_base, stops_with, with_new_adapter
 from sft.policies.rendering import Renderer
 from sft.policies.weights import accelerator_computes_bf16, base_weights, quiet_engine
 from sft.recipes import Recipe

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft.errors import PolicyError, TrainingError, UserError
-from sft.policies.sameness import _beyond_rounding, _differences, _logits, questions
+from sft.policies.sameness import deviation, logits_of, questions
 from sft.runs.atomic_files import read_json, write_json
 from sft.runs.machine import machine
 from sft.runs.run import Run
@@ -50,7 +50,7 @@ def bear_witness(trainer: Any, rows: Sequence[tuple[Any, Rendered]], run: Run, r
     chosen = questions([rendered for _, rendered in rows])
     training = model.training
     trainer.model_wrapped.eval()
-    logits = {str(number): _logits(model, forward, row) for number, row in enumerate(chosen)}
+    logits = {str(number): logits_of(model, forward, row) for number, row in enumerate(chosen)}
     trainer.model_wrapped.train(training)
     if not trainer.is_world_process_zero():
         return
@@ -79,7 +79,7 @@ def _name(dtype: Any) -> str:
 
 def _load(request: dict[str, Any], device: torch.device, dtype: str, *, quantised: bool) -> Any:
     """What was saved, as whoever has only the files gets it."""
-    from sft.policies.adapters import with_adapter
+    from sft.policies.policy import with_adapter
     from sft.policies.weights import is_adapter, load_weights
     from sft.recipes import Model
     from sft.recipes.sources import resolve_model, source_of
@@ -115,7 +115,7 @@ def _room(request: dict[str, Any]) -> tuple[torch.device, str]:
 
 
 def _compare(folder: Path) -> dict[str, Any]:
-    """Every difference between the witness in ``folder`` and what was saved, loaded here."""
+    """Every difference between the witness in ``folder`` and what was saved, loaded here; a ``fault``, if any."""
     from safetensors.torch import load_file
 
     from sft.policies.weights import is_adapter, quiet_engine
@@ -126,15 +126,20 @@ def _compare(folder: Path) -> dict[str, Any]:
     if _texts(tuned, request["rows"]) != request["texts"]:
         raise PolicyError("its tokenizer reads the demonstrations' tokens as another text")
     device, dtype = _room(request)
+    narrow = {dtype, request["dtype"]} != {"float32"}
     model = _load(request, device, dtype, quantised=request["quantised"])
-    found = {"dtype": dtype, "device": device.type, "reloaded": _differences(model, request["rows"], fitted)}
+    found: dict[str, Any] = {"dtype": dtype, "device": device.type}
+    found["reloaded"], wrong = deviation(model, request["rows"], fitted, narrow=narrow)
+    faults = [f"loaded afresh it {wrong}"] if wrong else []
     if is_adapter(tuned):
         if request["quantised"]:  # the plain weights are what the adapter is merged into, and judged on
             model = _load(request, device, dtype, quantised=False)
         with quiet_engine():
             merged: PreTrainedModel = model.merge_and_unload()
-        found["merged"] = _differences(merged, request["rows"], fitted)
-    return found
+        found["merged"], wrong = deviation(merged, request["rows"], fitted, narrow=narrow)
+        if wrong and not request["quantised"]:
+            faults.append(f"merged into its base it {wrong}")
+    return found | ({"fault": faults[0]} if faults else {})
 
 
 def _texts(tuned: Path, rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -173,9 +178,8 @@ def prove(run: Run) -> dict[str, Any]:
     request = read_json(folder / "witness.json")
     (folder / "answer.json").unlink(missing_ok=True)
     answer = _in_a_process_of_its_own(folder)
-    fault = answer.get("fault") or _fault(answer, request)
-    if fault:
-        _put_aside(Path(request["tuned"]), fault)
+    if "fault" in answer:
+        _put_aside(Path(request["tuned"]), answer["fault"])
     for name in ("witness.safetensors", "witness.json", "answer.json"):
         (folder / name).unlink(missing_ok=True)
     return answer | {"wall_seconds": round(time.monotonic() - began, 3)}
@@ -205,18 +209,6 @@ def in_words(saved: dict[str, Any]) -> str:
     worst = max(saved[name]["max"] for name in ("reloaded", "merged") if name in saved)
     merged = " and merged" if "merged" in saved else ""
     return f"as fitted: loaded afresh{merged}, its logits differ by {worst:.1g} at most"
-
-
-def _fault(answer: dict[str, Any], request: dict[str, Any]) -> str:
-    """What is wrong with the figures, in a few words; "" if nothing is."""
-    narrow = {answer.get("dtype"), request["dtype"]} != {"float32"}
-    for name, how in (("reloaded", "loaded afresh"), ("merged", "merged into its base")):
-        found = answer.get(name)
-        if found is None or (name == "merged" and request["quantised"]):
-            continue
-        if wrong := _beyond_rounding(found, narrow=narrow):
-            return f"{how} it {wrong}"
-    return ""
 
 
 def _put_aside(tuned: Path, fault: str) -> None:

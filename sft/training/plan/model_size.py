@@ -10,7 +10,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from sft.errors import TrainingError
-from sft.policies.adapters import with_new_adapter
+from sft.policies.policy import with_new_adapter
 from sft.policies.weights import accelerator_computes_bf16, config_of, quiet_engine, resolved_dtype
 from sft.recipes import Recipe
 from sft.recipes.sources import BaseSource
