@@ -9,6 +9,7 @@ from pathlib import Path
 from sft import __version__
 from sft.cli import chat as chatting
 from sft.cli import data, hand_on, judge
+from sft.cli import served as serving
 from sft.cli import train as training
 
 __all__ = ["parser"]
@@ -105,10 +106,11 @@ def _evaluate(verb: Callable[..., argparse.ArgumentParser]) -> None:
     """evaluate: a run, or what was trained elsewhere."""
     evaluate = verb(
         "evaluate",
-        "measure the clone of a run, or with --held-out any adapter or model",
+        "measure the clone of a run, or with --held-out any adapter or model, or with --endpoint a server",
         judge.evaluate,
         "sft evaluate RUN                          the run's clone on its own held-out prompts\n"
-        "sft evaluate MODEL --held-out FILE        whatever was trained elsewhere, on any file of demonstrations",
+        "sft evaluate MODEL --held-out FILE        whatever was trained elsewhere, on any file of demonstrations\n"
+        f"{serving.ABOUT}",
     )
     evaluate.add_argument("target", metavar="run", help="the run directory; or an adapter or model, by path or id")
     evaluate.add_argument("--split", choices=["test", "validation"], help="which held-out split (default: test)")
@@ -119,8 +121,17 @@ def _evaluate(verb: Callable[..., argparse.ArgumentParser]) -> None:
     foreign.add_argument("--held-out", metavar="FILE", help="demonstrations to judge it on")
     foreign.add_argument("--train", metavar="FILE", help="demonstrations it learned from, for the shortcuts and leaks")
     foreign.add_argument("--base", metavar="NAME", help="its base model (default: the one the adapter names)")
-    foreign.add_argument("--output", "-o", type=Path, help="the run directory (default: runs/MODEL-on-FILE)")
-    foreign.add_argument("--max-prompts", type=_count, metavar="N", help="held-out prompts at most (default: 200)")
+    foreign.add_argument(
+        "--output",
+        "-o",
+        type=Path,
+        help="the run directory (default: runs/MODEL-on-FILE); with --endpoint, a folder for what the server wrote "
+        "(default: the run's)",
+    )
+    foreign.add_argument(
+        "--max-prompts", type=_count, metavar="N", help="held-out prompts at most (default: 200; with --endpoint all)"
+    )
+    serving.add_options(evaluate, _count)
 
 
 def _score(verb: Callable[..., argparse.ArgumentParser]) -> None:
@@ -142,6 +153,20 @@ def _score(verb: Callable[..., argparse.ArgumentParser]) -> None:
         "a metric of the evaluate library beside ours: the path of a module (which is run) or a name in its cache "
         "or on the hub; NAME:KEY where it gives several figures; repeatable",
     )  # fmt: skip
+    score.add_argument(
+        "--headline",
+        default="chrf",
+        metavar="SCORE",
+        help="what decides: chrf (the default), exact_match or another metric of ours, json (values and calls leaf by "
+        "leaf), checker, or the name of a --metric that gives 0 to 100",
+    )
+    score.add_argument(
+        "--normalise",
+        action="append",
+        default=[],
+        choices=["think", "fence", "case", "space"],
+        help="set this aside in every text before it is scored; repeatable",
+    )
     _is_set(score, "--fast", "leave out corpus figures (BLEU, chrF++)")
     score.add_argument("--output", "-o", type=Path, help="write a run directory with a report (default: print only)")
     _takes_json(score)

@@ -11,11 +11,11 @@ from typing import Any
 
 from sft.demonstrations import splits
 from sft.errors import RunError
-from sft.fidelity import checkers, floors, stored
+from sft.fidelity import floors, stored
 from sft.fidelity.completions_file import ALWAYS_OURS, NEAR, OURS_WITH_TRAINING, _content_of, _training, read
 from sft.fidelity.conventions import bar_points
 from sft.fidelity.scorecard import Scorecard
-from sft.metrics import modules
+from sft.fidelity.scoring import Scoring
 from sft.runs import sealed
 from sft.runs.hashes import Digest, differences
 from sft.runs.run import Run, write_jsonl
@@ -30,13 +30,15 @@ def score_file(
     checker: str = "",
     bar: Mapping[str, float] | None = None,
     further: Sequence[str] = (),
+    headline: str = "chrf",
+    normalise: Sequence[str] = (),
     output: Path | None = None,
     fast: bool = False,
 ) -> tuple[Scorecard, Run | None]:
     """The scorecard of what ``path`` holds, and the run folder at ``output`` where one is asked for.
 
     ``train``: the demonstrations that the judged system learned from, for the shortcuts R and K, memorisation and
-    contamination. ``checker``, ``bar``: as in a recipe; ``further``: its ``metrics``.
+    contamination. ``checker``, ``bar``, ``headline``, ``normalise``: as in a recipe; ``further``: its ``metrics``.
     ``fast`` leaves out corpus figures (BLEU, chrF++), half of the time that thousands of prompts take.
     Raises ``DemonstrationsError`` with every bad row,
     ``SourceError`` for a file that is unusable as a whole, ``SplitError`` for a held-out prompt in ``train``,
@@ -44,9 +46,7 @@ def score_file(
     Where ``output`` holds what became of the same input, whole or cut short, it is made again.
     """
     bar_points(bar or {})  # said before anything is written
-    if checker:
-        checkers.load(checker)
-    modules.demand(further)
+    Scoring(headline, tuple(further), checker, tuple(normalise)).demand()
     ours = ALWAYS_OURS + (OURS_WITH_TRAINING if train else ())
     answers = read(path, ours=ours)
     learned = _training(train, answers) if train else ()
@@ -60,6 +60,8 @@ def score_file(
         "bar": dict(bar or {}),  # as it was given: a share read twice would be another bar
         "metrics": list(further),
         "checker": checker,
+        "headline": headline,
+        "normalise": list(normalise),
         "conflicts": "keep",
         "near_threshold": NEAR,
         "seed": 0,
@@ -82,6 +84,8 @@ def score_file(
             "--checker": checker,
             "--bar": dict(bar or {}),
             "--metric": list(further),
+            **({"--headline": headline} if headline != "chrf" else {}),
+            **({"--normalise": list(normalise)} if normalise else {}),
             "--fast": fast,
         },
     }

@@ -11,9 +11,8 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from sft.demonstrations import stored
-from sft.demonstrations.clusters import joined
 from sft.demonstrations.demonstration import Demonstration, HeldOut, Message, prompt_text
-from sft.demonstrations.near_duplicates import find_near
+from sft.demonstrations.near_duplicates import find_near, joined
 from sft.errors import RunError
 from sft.fidelity.measure import measure
 from sft.fidelity.observations import Observations
@@ -183,6 +182,8 @@ def observe(run: Run) -> Observations:
         contaminated=_contaminated(run, items, parts, facts.get("near_threshold", 0.8)),
         checker=facts.get("checker") or "",
         metrics=tuple(facts.get("metrics") or ()),
+        headline=facts.get("headline", "chrf"),
+        normalise=tuple(facts.get("normalise") or ()),
         curve=_curve(run),
         conflicts=facts.get("conflicts", "keep"),
         bar=facts.get("bar") or {},
@@ -264,7 +265,7 @@ def remeasure(run: Run) -> Scorecard:
     measured or a file was altered, ``UserError`` where nothing can be said.
     """
     observed = observe(run)
-    rows = score_rows(observed.held_out, observed.completions, observed.metrics)
+    rows = score_rows(observed.held_out, observed.completions, observed.scoring)
     card = measure(observed, rows)
     sealed.unseal(run, DERIVED[2:])
     write_jsonl(run.scores_path, rows)

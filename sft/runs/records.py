@@ -34,6 +34,27 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
+class Served:
+    """What a server answered to one held-out prompt. ``finished``: it says that the answer ended by itself.
+
+    ``reason``: the server's word for why it ended. ``tokens`` and ``prompt_tokens``: as the server counts them, 0
+    where it does not. ``nats``: -log p of each token written, empty where the server does not offer them.
+    ``elsewhere``: a field of the answer, other than the text, that holds words (``reasoning_content``); "" for none.
+    ``refused``: the server's words where it refuses this prompt, "" where it answers it.
+    """
+
+    id: str
+    text: str
+    finished: bool
+    tokens: int = 0
+    reason: str = ""
+    prompt_tokens: int = 0
+    nats: tuple[float, ...] = ()
+    elsewhere: str = ""
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class TokenScores:
     """Teacher-forced scores of one expert completion under one policy.
 
@@ -196,8 +217,8 @@ _SHAPES: dict[str, Any] = {
     ),
     "measurement.json": _object(
         {"split": str, "systems": _TEXTS},
-        scored=_TEXTS, profile=str, bar=dict[str, float] | None, metrics=_TEXTS, checker=str | None, conflicts=str,
-        near_threshold=float, seed=int, signature=dict[str, Any] | None,
+        scored=_TEXTS, profile=str, bar=dict[str, float] | None, metrics=_TEXTS, checker=str | None,
+        headline=str, normalise=_TEXTS, conflicts=str, near_threshold=float, seed=int, signature=dict[str, Any] | None,
     ),
     "completions-": _line_of(Completion),
     "samples-": _line_of(Completion),
