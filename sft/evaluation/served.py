@@ -23,7 +23,7 @@ from sft.fidelity import stored
 from sft.fidelity.served import Serving
 from sft.policies.policy import load_renderer, saved_renderer
 from sft.policies.rendering import Renderer
-from sft.policies.templates import conversation, prompt_string
+from sft.policies.templates import conversation, prompt_strings
 from sft.policies.weights import context_length
 from sft.recipes import Recipe
 from sft.runs import sealed
@@ -123,7 +123,7 @@ def _asked(run: Run, settings: Settings) -> Asked:
             settings.route,
             conversation(item.prompt, fold_system=renderer.frame.fold_system),
             own,
-            prompt_string(renderer.tokenizer, renderer.frame, item.prompt),
+            prompt_strings(renderer.tokenizer, renderer.frame, [item.prompt])[0],
             most if context is None else min(most, context - len(own)),
         )
         for item, own in zip(items, ids, strict=True)
