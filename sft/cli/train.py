@@ -89,10 +89,10 @@ def preview(options: argparse.Namespace) -> None:
 
 def plan(options: argparse.Namespace) -> None:
     """What a fit will take, before it does."""
-    from sft.training.plan import command
-
     resolved = _resolved(options)
     with quiet():
+        from sft.training.plan import command
+
         made = command.plan(resolved.recipe, options.recipe, options.set, probe=options.probe)
     print(json.dumps(made.to_dict(), ensure_ascii=False) if options.json else made.to_text())
 

@@ -27,8 +27,6 @@ from sft.recipes import Recipe, lora_arguments, training_arguments
 from sft.runs.machine import default_device
 from sft.training.trainer import CloningTrainer
 
-__all__ = ["arguments_for", "built", "refuse_what_the_engine_refuses"]
-
 Trained = TypeVar("Trained")
 
 #: Optimizers whose states move between a GPU's memory and the machine's -> the same without.

@@ -1,4 +1,4 @@
-"""After saving: whoever loads the clone afresh gets what was fitted.
+"""After the fit: the weights are saved, whole or not at all, and whoever loads them afresh gets what was fitted.
 
 The fit leaves a witness: what the model in memory says (its logits) at a few supervised positions. A process of its
 own, which shares nothing with the fit but the files, loads the base and what was saved, and compares; then it merges
@@ -7,6 +7,7 @@ the adapter and compares again. Engines have saved empty adapters, and embedding
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import subprocess
@@ -28,14 +29,63 @@ if TYPE_CHECKING:
 
     from sft.policies.rendering import Rendered
     from sft.recipes import Recipe
-
-__all__ = ["bear_witness", "in_words", "prove"]
+    from sft.training.trainer import CloningTrainer
 
 _LAUNCHER = ("ACCELERATE_", "FSDP_", "TORCHELASTIC_", "MASTER_", "GROUP_", "ROLE_")
 _RANK = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"}
 
 
-def bear_witness(trainer: Any, rows: Sequence[tuple[Any, Rendered]], run: Run, recipe: Recipe) -> None:
+def save(trainer: CloningTrainer, run: Run, *, lora: bool) -> None:
+    """Save the fitted weights and the tokenizer, whole or not at all."""
+    final = run.adapter_path if lora else run.model_path
+    scratch = final.with_name(f".{final.name}-unfinished")
+    if trainer.is_world_process_zero():
+        shutil.rmtree(scratch, ignore_errors=True)
+    trainer.model.config.use_cache = True  # the trainer has switched it off; whoever loads this generates
+    trainer.save_model(str(scratch))
+    if trainer.is_world_process_zero():
+        for name in ("training_args.bin", "README.md"):  # the one names this machine, the other is a blank form
+            (scratch / name).unlink(missing_ok=True)
+        _check_saved(trainer, scratch, lora=lora)
+        shutil.rmtree(final, ignore_errors=True)
+        scratch.rename(final)
+        for damaged in run.checkpoints_path.glob("damaged-checkpoint-*"):  # nobody needs them any more
+            shutil.rmtree(damaged, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
+
+
+def _check_saved(trainer: CloningTrainer, folder: Path, *, lora: bool) -> None:
+    """Raise ``TrainingError`` where ``folder`` does not hold what was fitted."""
+    import torch
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+
+    saved: dict[str, torch.Tensor] = {}
+    count = 0
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as opened:
+            for name in opened.keys():  # noqa: SIM118  (no mapping)
+                count += math.prod(opened.get_slice(name).get_shape())
+                if lora:
+                    saved[name] = opened.get_tensor(name)
+    if lora and not (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
+        fitted = get_peft_model_state_dict(trainer.accelerator.unwrap_model(trainer.model))
+        whole = saved.keys() == fitted.keys() and all(
+            torch.equal(saved[name], tensor.detach().cpu()) for name, tensor in fitted.items()
+        )
+    else:  # parts of it are with other processes; names of a full model's weights may change on the way
+        whole = count > 0 and count >= sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    if not whole:
+        raise TrainingError(
+            f"{folder}: what the trainer saved is not what was fitted; the last checkpoint is kept, so change "
+            "the versions of transformers and peft to those in constraints.txt and go on with --resume"
+        )
+
+
+# -- the witness -------------------------------------------------------------------------------------------
+
+
+def bear_witness(trainer: CloningTrainer, rows: Sequence[tuple[Any, Rendered]], run: Run, recipe: Recipe) -> None:
     """Leave beside the checkpoints what the model that ``trainer`` has fitted says to the first of ``rows``.
 
     Every process calls it, since each may hold a part of the weights; the first one writes. Mixed precision is left

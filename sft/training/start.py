@@ -22,9 +22,7 @@ from sft.runs import sealed
 from sft.runs.hashes import Digest, differences
 from sft.runs.processes import demand_all_started, is_main, rank_and_world, say, tell
 from sft.runs.run import Run, trained_policy, write_json, write_jsonl, write_text
-from sft.training.allowed_changes import Changes, differing, hold, refuse_trained_on
-
-__all__ = ["begin", "prepare"]
+from sft.training.going_on import Changes, differing, hold, refuse_trained_on
 
 
 @contextmanager
@@ -159,7 +157,7 @@ def prepare(
 
     A new run refuses a folder that holds something. With ``resume`` the recipe, the data and the split must be those
     on record, else ``RunError`` names what changed; with ``allow_change`` too what may change is written down
-    (see ``allowed_changes``) and the files are those of now. All is written or, in a new run, nothing.
+    (see ``going_on``) and the files are those of now. All is written or, in a new run, nothing.
     """
     recipe = resolved.recipe
     gathered = gather(recipe, keep_going=keep_going)

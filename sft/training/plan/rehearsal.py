@@ -24,12 +24,10 @@ from sft.recipes.sources import BaseSource
 from sft.runs.machine import peak_memory_bytes
 from sft.runs.run import Run
 from sft.training import fitting
-from sft.training.plan import Batch, Work, looks
-from sft.training.plan.model_size import outline
+from sft.training.plan.costs import looks, outline
+from sft.training.plan.parts import Batch, Work
 from sft.training.sequences import IGNORED, Rows
 from sft.training.trainer import CloningTrainer
-
-__all__ = ["Measured", "count", "rehearse"]
 
 #: Batches of an epoch that are looked at; the rest are taken to be like them.
 COUNTED = 5000
