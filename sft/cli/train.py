@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from sft.training.fitting import Fitted
 
 
-__all__ = ["demo", "plan", "preview", "run", "train"]
-
-
 def demo(options: argparse.Namespace) -> None:
     """The shipped recipe, from nothing or from where it was."""
     options.recipe, options.resume, options.keep_going, options.allow_change = "demo", True, False, False

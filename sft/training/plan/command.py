@@ -6,7 +6,6 @@ Nothing is written but into a folder that is removed again.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import subprocess
 import sys
@@ -150,7 +149,8 @@ def _bytes_of(parts: Mapping[str, Any]) -> int:
 def assemble(recipe: Recipe, found: Mapping[str, Any], here: Machine) -> Plan:
     """The plan from what :func:`observe` tells, for the machine ``here``."""
     measured = found["measured"]
-    work = _work((measured or {}).get("work") or found["work"])
+    counted = (measured or {}).get("work") or found["work"]
+    work = Work(**counted | {"batches": tuple(Batch(**batch) for batch in counted["batches"])})
     model, fit = Model(**found["model"]), Fit(**found["fit"])
     process = PROCESS if here.device == "cpu" else 0
     memory = costs.estimate(model, fit, work.longest, process=process)
@@ -201,18 +201,13 @@ def _parts(measured: Mapping[str, Any], computed: Memory) -> Memory:
     return Memory(*parts, rest=measured["peak"] - sum(parts))
 
 
-def _work(found: Mapping[str, Any]) -> Work:
-    return Work(**(dict(found) | {"batches": tuple(Batch(**batch) for batch in found["batches"])}))
-
-
 def _main(request: str, began: str) -> None:
     """The process of the probe: read the request, leave the answer beside it."""
     asked = read_json(Path(request))
     folder = Path(request).parent
     try:
         recipe = load(asked["recipe"], asked["set"])
-        with contextlib.redirect_stderr(sys.stderr):
-            answer = observe(recipe, folder, probe=True, began=float(began), available=asked["available"])
+        answer = observe(recipe, folder, probe=True, began=float(began), available=asked["available"])
     except UserError as error:
         answer = {"error": str(error)}
     write_json(folder / "answer.json", answer)
