@@ -18,11 +18,10 @@ from typing import Any
 
 from sft.demonstrations.headlines import suggestion
 from sft.demonstrations.selection import gather
-from sft.demonstrations.sources import build_shipped
 from sft.errors import SplitError, UserError
 from sft.recipes import Recipe, load
 from sft.recipes.requirements import refuse_unfit, refuse_without_effect
-from sft.recipes.sources import BaseSource, source_of
+from sft.recipes.sources import source_of
 from sft.runs.atomic_files import read_json, write_json
 from sft.runs.machine import Machine, machine_here
 from sft.runs.run import Run
@@ -30,6 +29,7 @@ from sft.training.fit import render_parts
 from sft.training.plan import costs
 from sft.training.plan.costs import PROCESS
 from sft.training.plan.parts import Batch, Disk, Fit, Memory, Model, Plan, Time, Work
+from sft.training.start import fetch_data, fetched
 
 
 def plan(recipe: Recipe, reference: str, overrides: list[str], *, probe: bool = True) -> Plan:
@@ -78,7 +78,8 @@ def observe(
     waited = time.monotonic()
     refuse_unfit(recipe)
     constructing.refuse_what_the_engine_refuses(recipe)
-    base = _made_sources(recipe)
+    fetch_data(recipe, lambda line: None)  # what is made once for all runs counts for none
+    base = fetched(recipe, lambda line: None)
     waited = time.monotonic() - waited
     gathered = gather(recipe, keep_going=True)
 
@@ -127,18 +128,6 @@ def observe(
         proof = prove(run)["wall_seconds"]
     known["measured"] = asdict(found) | {"proof": proof, "start": read + found.began - loading}
     return known
-
-
-def _made_sources(recipe: Recipe) -> BaseSource:
-    """The base; what is made once for all runs is built or fetched, so that it counts for none."""
-    for path in recipe.demonstrations.paths:
-        if path.startswith("data:"):
-            build_shipped(path.removeprefix("data:"))
-    from sft.policies.weights import base_folder
-
-    base = source_of(recipe.model)
-    base_folder(base)
-    return base
 
 
 def _bytes_of(parts: Mapping[str, Any]) -> int:
