@@ -10,7 +10,7 @@ from typing import Any
 from sft.metrics.text import plain
 from sft.runs.records import Served
 
-__all__ = ["TryAgain", "ListedModel", "Refused", "models", "said", "served"]
+__all__ = ["ListedModel", "Refused", "TryAgain", "models", "said", "served"]
 
 _BY_ITSELF = ("stop", "eos_token", "stop_sequence")
 _ELSEWHERE = ("reasoning_content", "reasoning", "tool_calls")

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from sft.errors import EndpointError
-from sft.evaluation.answers import TryAgain, ListedModel, Refused, models, said, served
+from sft.evaluation.answers import ListedModel, Refused, TryAgain, models, said, served
 from sft.runs.patience import Patience, is_doubtful, is_loopback, seconds_asked
 from sft.runs.records import Served
 

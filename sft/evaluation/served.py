@@ -23,7 +23,7 @@ from sft.fidelity import stored
 from sft.fidelity.served import Serving
 from sft.policies.policy import load_renderer, saved_renderer
 from sft.policies.rendering import Renderer
-from sft.policies.templates import conversation, prompt_string
+from sft.policies.templates import conversation, prompt_strings
 from sft.policies.weights import config_of, context_length
 from sft.recipes import Recipe
 from sft.recipes.sources import source_of
@@ -33,7 +33,7 @@ from sft.runs.processes import say
 from sft.runs.records import Completion, Served
 from sft.runs.run import Run, demand_trained, now, read_json, write_json
 
-__all__ = ["WhatIsAsked", "Settings", "measure_served"]
+__all__ = ["Settings", "WhatIsAsked", "measure_served"]
 
 _ROWS, _ANSWER = "completions-served.jsonl", "served.json"
 
@@ -122,7 +122,7 @@ def _asked(run: Run, settings: Settings) -> WhatIsAsked:
             settings.route,
             conversation(item.prompt, fold_system=renderer.frame.fold_system),
             own,
-            prompt_string(renderer.tokenizer, renderer.frame, item.prompt),
+            prompt_strings(renderer.tokenizer, renderer.frame, [item.prompt])[0],
             most if context is None else min(most, context - len(own)),
         )
         for item, own in zip(items, ids, strict=True)
