@@ -87,6 +87,12 @@ def _before_and_training(verb: Callable[..., argparse.ArgumentParser]) -> None:
         action="store_true",
         help="look for tokens, keys, e-mail addresses and home folders too; exit status 2 if there are any",
     )
+    check.add_argument(
+        "--gaps",
+        action="store_true",
+        help="ask the recipe's base model, too: which figures, names and rare words of the training completions do "
+        "neither their prompts nor that model tell? Loads the model",
+    )
     _takes_settings(check)
     _takes_keep_going(check)
     _takes_json(check)

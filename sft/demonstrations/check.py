@@ -16,15 +16,24 @@ from sft.errors import SourceError, SplitError
 from sft.recipes import Recipe
 from sft.recipes.requirements import refuse_unfit
 
-__all__ = ["CheckResult", "check_demonstrations"]
+__all__ = ["NO_MODEL", "CheckResult", "check_demonstrations"]
+
+#: Stands for the model in the recipe around a file that is checked by itself.
+NO_MODEL = "not-needed"
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What was read and what was found in it."""
+    """What was read and what was found in it.
+
+    ``recipe``: what was checked, or the defaults around a file, whose model is :data:`NO_MODEL`. ``train``: what would
+    be trained on; empty where the demonstrations cannot be divided.
+    """
 
     reading: Reading
     audit: audit.Audit
+    recipe: Recipe
+    train: tuple[Demonstration, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
@@ -89,7 +98,7 @@ def _looked_through(recipe: Recipe, rejected: Path | None) -> CheckResult:
         undivided=undivided,
         handling=_handling(recipe, reading, division, parts),
     )
-    return CheckResult(reading, finding)
+    return CheckResult(reading, finding, recipe, tuple(parts["train"]) if parts else ())
 
 
 def _handling(
@@ -171,7 +180,7 @@ def _recipe(
         known = ", ".join(recipes.Columns.model_fields)
         raise SourceError(f"--column {sorted(strangers)[0]}: is no field of a demonstration; fields are {known}")
     section = recipes.Demonstrations(path=target, format=format, columns=recipes.Columns(**columns))  # type: ignore[arg-type]
-    base = recipes.Recipe(model=recipes.Model(name="not-needed"), demonstrations=section)
+    base = recipes.Recipe(model=recipes.Model(name=NO_MODEL), demonstrations=section)
     if not overrides:
         return base
     raise SourceError(f"{target}: --set changes a recipe; check the recipe that names this file instead")

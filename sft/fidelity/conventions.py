@@ -24,6 +24,7 @@ __all__ = [
     "LEVEL",
     "MARGIN",
     "METRIC_WORDS",
+    "SLIPS",
     "above_zero",
     "bar_points",
     "beyond_chance",
@@ -53,6 +54,8 @@ CLONED_PROMPTS = 250
 CLONED_AUC = 0.60
 CLONED_STOP = 0.95
 CLONED_LENGTH = (0.9, 1.1)
+#: Share of training completions that a base model may be surprised by though their prompts tell all of them.
+SLIPS = 0.05
 #: Metric -> how a sentence calls its points.
 METRIC_WORDS = {
     "chrf": "chrF",
