@@ -11,13 +11,10 @@ from sft.cli.printing import pairs, quiet
 from sft.errors import UserError
 
 if TYPE_CHECKING:
-    from sft.demonstrations.check import CheckResult
+    from sft.demonstrations.check import Audit
     from sft.demonstrations.secrets import Finding
     from sft.fidelity.scorecard import KnowledgeGaps
     from sft.recipes import Recipe
-
-
-__all__ = ["check", "recipes"]
 
 
 def check(options: argparse.Namespace) -> None:
@@ -32,9 +29,13 @@ def check(options: argparse.Namespace) -> None:
         rejected=options.rejected,
         refuse=_refuse_what_training_would,
     )
-    if options.gaps and finding.recipe.model.name == NO_MODEL:
+    if options.gaps and (finding.recipe is None or finding.recipe.model.name == NO_MODEL):
         raise UserError(f"{options.target}: --gaps asks a base model; check a recipe, which names one")
-    secrets = _secrets(finding) if options.secrets else None
+    secrets = None
+    if options.secrets:  # of every demonstration, held out or not: the report and the card show some of those too
+        from sft.demonstrations.secrets import in_demonstrations
+
+        secrets = in_demonstrations(finding.reading.demonstrations)
     if options.json:
         print(json.dumps(_as_json(options, finding, secrets), ensure_ascii=False))
     elif secrets is None:
@@ -47,12 +48,12 @@ def check(options: argparse.Namespace) -> None:
 
         print(f"\n{gaps_text(_gaps(finding))}")
     if secrets:
-        from sft.demonstrations.secrets import reviewing
+        from sft.demonstrations.secrets import demand
 
-        reviewing.demand(options.target, secrets)
+        demand(options.target, secrets)
 
 
-def _as_json(options: argparse.Namespace, finding: CheckResult, secrets: Sequence[Finding] | None) -> dict[str, Any]:
+def _as_json(options: argparse.Namespace, finding: Audit, secrets: Sequence[Finding] | None) -> dict[str, Any]:
     """Everything that was asked for; no gaps where something stops a run, for then there is nothing to train on."""
     found = finding.to_dict()
     if secrets is not None:
@@ -67,7 +68,7 @@ def _as_json(options: argparse.Namespace, finding: CheckResult, secrets: Sequenc
     return found
 
 
-def _refused(finding: CheckResult, keep_going: bool) -> bool:
+def _refused(finding: Audit, keep_going: bool) -> bool:
     """Whether something would stop a run."""
     try:
         finding.demand(keep_going=keep_going)
@@ -76,11 +77,12 @@ def _refused(finding: CheckResult, keep_going: bool) -> bool:
     return False
 
 
-def _gaps(finding: CheckResult) -> KnowledgeGaps:
+def _gaps(finding: Audit) -> KnowledgeGaps:
     """What the training completions say that neither their prompts nor the base model tell."""
     with quiet():
         from sft.evaluation.gaps_of_base import gaps_of_base
 
+        assert finding.recipe is not None
         return gaps_of_base(finding.recipe, finding.train)
 
 
@@ -113,17 +115,10 @@ def recipes(options: argparse.Namespace) -> None:
         print(shelf.copy(options.name, options.destination))
 
 
-def _secrets(finding: CheckResult) -> list[Finding]:
-    """What is found in every demonstration, held out or not: the report and the card show some of those too."""
-    from sft.demonstrations.secrets import in_demonstrations
-
-    return in_demonstrations(finding.reading.demonstrations)
-
-
-def _print_with_secrets(finding: CheckResult, secrets: Sequence[Finding]) -> None:
-    from sft.demonstrations.secrets import reviewing
+def _print_with_secrets(finding: Audit, secrets: Sequence[Finding]) -> None:
+    from sft.demonstrations.secrets import to_text
 
     text = finding.to_text()
     if secrets:  # so there is something to mend
         text = text.removesuffix("Nothing to mend.").removesuffix("Nothing else to mend.").rstrip()
-    print(f"{text}\n\n{reviewing.to_text(secrets)}")
+    print(f"{text}\n\n{to_text(secrets)}")

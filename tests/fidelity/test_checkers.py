@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from sft.demonstrations.demonstration import HeldOut, Message
 from sft.errors import UserError
 from sft.fidelity import checkers
-from sft.fidelity.final_numbers import final_number
 from sft.fidelity.probes import Absent
 from sft.fidelity.probes.underachieving import underachieving
 from sft.metrics import intervals
+from sft.metrics.final_numbers import final_number
 from sft.reports.sections.underachieving import underachieving_sentence
 from sft.runs.records import Completion
 
