@@ -120,6 +120,30 @@ def test_a_few_slips_are_not_called_gaps(n: int) -> None:
     assert "not shown to be more than 5 %, as many as can be slips of the base model" in gaps_sentence(found)
 
 
+def with_a_rare_word(n: int, bits: float, spread: float) -> KnowledgeGaps:
+    """One word of each completion stands in no other; it costs so many bits, as the words around it cost four."""
+    draw = random.Random(f"{n} {bits}")
+    train, values = [], []
+    for number in range(n):
+        word = "".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=9))
+        one_of_them = one(f"They are to be {word} with care", "What then?", number)
+        ends = tuple(token.end() for token in re.finditer(r"\s*\S+", one_of_them.completion))
+        nats = [4 * math.log(2)] * len(ends)
+        nats[4] = max(draw.gauss(bits, spread), 0.1) * math.log(2)
+        other = tuple(cost * math.exp(draw.gauss(0, 0.05)) for cost in nats)
+        train.append(one_of_them)
+        values.append(PromptValue(one_of_them.id, sum(nats), sum(other), 2, 40, ends, tuple(nats), other))
+    return knowledge_gaps(values, train)
+
+
+@pytest.mark.parametrize("n", [30, 100, 300])
+def test_coined_words_are_found_and_the_words_of_plain_prose_are_not(n: int) -> None:
+    """Rare words of docstrings have 9 bits in the middle and 19 in the highest tenth; names of no fame 15 to 35."""
+    coined, prose = with_a_rare_word(n, 28.0, 4.0), with_a_rare_word(n, 9.0, 5.0)
+    assert coined.kinds["rare word"] > 0.9 * n and "Whether the expert drew" in gaps_sentence(coined)
+    assert prose.flagged < 0.05 * n and "Whether the expert drew" not in gaps_sentence(prose)
+
+
 # -- what is found ----------------------------------------------------------------------------------------------
 
 
@@ -184,6 +208,13 @@ def test_rare_words_stand_in_one_completion_and_a_word_written_small_is_no_name(
     texts = ["We oxidise the Order of metal", "The order of the metal", "Ask about metal"]
     found = spans(texts[0], Frequencies(texts))
     assert [(span.text, span.kind) for span in found] == [("oxidise", "rare word")]
+
+
+def test_the_first_word_is_looked_at_where_it_may_be_the_answer() -> None:
+    """A base that would begin another way is surprised by the first word of any text."""
+    short, long = "Lauda won.", "Schedule the function in the main thread."
+    known = Frequencies([short, long, "the function in the main thread won"])
+    assert [span.text for span in spans(short, known)] == ["Lauda"] and spans(long, known) == []
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ KINDS = ("figure", "name", "rare word")
 RARE_SHARE = 0.01
 #: Letters of a word that can be rare, at least; shorter ones are the grammar's.
 _RARE_LETTERS = 4
+#: Words of an answer that may be all fact. The first word of a longer one surprises by how the expert begins.
+_SHORT_ANSWER = 3
 
 _FIGURE = re.compile(r"(?<![A-Za-z\d])(?:[A-Za-z]+-)?[A-Za-z]*\d[\dA-Za-z]*(?:[.,:/\u2013-][A-Za-z]*\d[\dA-Za-z]*)*")
 _THOUSANDS = re.compile(r"(?<=\d)[,\u2019'\u00a0\u202f](?=\d{3}(?!\d))")
@@ -114,6 +116,8 @@ def _kind_of(word: str, start: int, text: str, frequencies: Frequencies) -> str:
     capital = word[0].isupper() and len(word) > 1
     if capital and not _begins_sentence(text, start) and not frequencies.is_written_small(word):
         return "name"
+    if not text[:start].strip(_OPENING) and len(_WORD.findall(text)) > _SHORT_ANSWER:
+        return ""
     return "rare word" if len(word) >= _RARE_LETTERS and frequencies.is_rare(word) else ""
 
 
