@@ -122,11 +122,11 @@ def _close_the_distance(card: Scorecard, curve: str) -> str:
             "another expert is left"
         )
     gaps = card.gaps
-    if gaps is not None and gaps.share.low is not None and gaps.share.low > MANY_GAPS:
+    if gaps is not None and gaps.kinds and gaps.share.low is not None and gaps.share.low > MANY_GAPS:
         return (
-            f"look at the training completions that reading the prompt makes no likelier, {percent(gaps.share)} of "
-            "them (see what the prompts tell of the completions): where the expert drew on something that the prompt "
-            "does not say, put it there"
+            f"look at what is marked in the training completions because no prompt tells it, in {percent(gaps.share)} "
+            "of them (see what the prompts tell of the completions): where the expert drew on something that the "
+            "prompt does not say, put it there"
         )
     where = _weakest(card)
     asked = f", for a start of the kind with the lowest score: {where.label} ({where.by})" if where is not None else ""

@@ -26,6 +26,7 @@ __all__ = [
     "LENGTH_LIMITS",
     "LEVEL",
     "MARGIN",
+    "SLIPS",
     "above_zero",
     "bar_points",
     "beyond_chance",
@@ -63,6 +64,8 @@ CLONED_STOP = 0.95
 #: By how many points of a hundred a clone may be shown to be right less often than another expert, and no more.
 CLONED_CHECKED = 5.0
 CLONED_LENGTH = (0.9, 1.1)
+#: Share of training completions that a base model may be surprised by though their prompts tell all of them.
+SLIPS = 0.05
 #: Metric -> how a sentence calls its points.
 METRIC_WORDS = {
     "chrf": "chrF",

@@ -20,6 +20,7 @@ __all__ = [
     "RUNGS",
     "SYSTEMS",
     "UNJUDGED",
+    "BesideBase",
     "Calibration",
     "CalibrationBin",
     "Closure",
@@ -28,6 +29,7 @@ __all__ = [
     "ExpertScore",
     "Forgetting",
     "Gain",
+    "GapSpan",
     "Guardrail",
     "KnowledgeGap",
     "KnowledgeGaps",
@@ -252,22 +254,39 @@ class Forgetting:
 
 
 @dataclass(frozen=True, slots=True)
+class GapSpan:
+    """Characters ``start`` to ``end`` of a completion that neither its prompt nor the base model tells.
+
+    ``kind``: "figure", "name" or "rare word". ``own_bits``: the base model's surprise after the completion's own
+    prompt; ``other_bits``: the mean of the same after others' prompts.
+    """
+
+    start: int
+    end: int
+    kind: str
+    own_bits: float
+    other_bits: float
+
+
+@dataclass(frozen=True, slots=True)
 class KnowledgeGap:
-    """A training completion that the base finds no likelier after reading its prompt. ``bits``: gained per byte."""
+    """A training completion with ``spans`` that its prompt does not tell. ``bits``: gained per byte by reading it."""
 
     id: str
     address: str
     prompt: str
     completion: str
     bits: float
+    spans: tuple[GapSpan, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class KnowledgeGaps:
-    """Training completions that reading the prompt makes no likelier to the base model, as a whole.
+    """What training completions say that neither their prompts nor the base model tell, span by span.
 
-    ``share`` of the training completions ``looked_at`` that are flagged; ``bits``: mean bits per byte that reading
-    the prompt gives the base; ``examples``: the worst.
+    ``share`` of the training completions ``looked_at`` that have such a span; ``kinds``: how many spans of each kind
+    (empty in scorecards of earlier versions, which flagged completions as a whole); ``bits``: mean bits per byte that
+    reading the prompt gives the base; ``examples``: the worst.
     """
 
     looked_at: int
@@ -275,34 +294,44 @@ class KnowledgeGaps:
     share: Estimate
     bits: Estimate
     examples: tuple[KnowledgeGap, ...]
+    kinds: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class LostAnswer:
-    """A prompt that the base answered right and the clone wrong."""
+    """A prompt that ``system``, a base model, answered right and the clone wrong. ``base``: that system's answer."""
 
     id: str
     prompt: str
     expert: str
     base: str
     tuned: str
+    system: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Underachieving:
-    """Right answers by ``checker``: ``right`` is system -> share. ``base``: the better base, compared with the clone.
+class BesideBase:
+    """The clone's right answers beside those of one ``base`` (B0 or B3), on the prompts that all have.
 
-    ``lost`` prompts only that base got right, ``won`` only the clone; ``p_value``: two-sided mid-p McNemar, or the
-    two-sided sign-flip test where prompts come in clusters.
+    ``difference``: clone minus base, a share; ``lost`` prompts only that base got right, ``won`` only the clone.
+    ``p_value``: two-sided mid-p McNemar, or the two-sided sign-flip test where prompts come in clusters; Holm-adjusted
+    over the bases.
     """
 
-    checker: str
     base: str
-    right: dict[str, Estimate]
     difference: Estimate
     lost: int
     won: int
     p_value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Underachieving:
+    """Right answers by ``checker``: ``right`` is system -> share; ``beside``: the clone against each base."""
+
+    checker: str
+    right: dict[str, Estimate]
+    beside: tuple[BesideBase, ...]
     examples: tuple[LostAnswer, ...]
 
 
@@ -462,10 +491,14 @@ class Scorecard:
         """Inverse of :meth:`to_dict`; raises pydantic's ``ValidationError`` on anything else.
 
         Guardrails of older scorecards say only whether they are red: what is not is read as green, as it was judged.
+        They held the clone against one base only, the better one on the same prompts.
         """
-        rails = value.get("guardrails")
+        rails, under = value.get("guardrails"), value.get("underachieving")
         if isinstance(rails, list | tuple):
             value = value | {"guardrails": [_with_state(rail) for rail in rails]}
+        if isinstance(under, dict) and "beside" not in under and "base" in under:
+            one = {name: under.get(name) for name in ("base", "difference", "lost", "won", "p_value")}
+            value = value | {"underachieving": under | {"beside": [one]}}
         return TypeAdapter(cls).validate_python(value)
 
 

@@ -30,6 +30,7 @@ from sft.reports.names import GLOSSARY, METRIC_NAMES, RUNG_MEANINGS, kept_out, m
 from sft.reports.sections import body, examples, pictures
 from sft.reports.sections.training import fate_kind, ledger_picture, losses
 from sft.reports.text import (
+    bold_places,
     cell,
     chance,
     coded,
@@ -38,6 +39,7 @@ from sft.reports.text import (
     fenced,
     figure,
     grouped,
+    highlighted,
     in_groups,
     said,
     shown,
@@ -380,6 +382,8 @@ def _environment() -> Environment:
         "coded": coded,
         "coded_cell": coded_cell,
         "fenced": fenced,
+        "highlighted": highlighted,
+        "bold_places": bold_places,
         "said": said,
     }
     return environment
