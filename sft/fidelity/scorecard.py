@@ -16,6 +16,7 @@ from sft.demonstrations.conflicts import Conflicts
 from sft.metrics.estimate import Estimate
 
 __all__ = [
+    "EARLIER_FLOORS",
     "PROFILES",
     "RUNGS",
     "SYSTEMS",
@@ -50,10 +51,15 @@ SYSTEMS = {
     "B0": "base model, zero-shot",
     "B3": "base model, three demonstrations in the prompt",
     "R": "completion of the nearest training prompt",
+    "RK": "the most typical completion of the twenty nearest training prompts",
     "K": "one constant completion, the most typical of the training set",
+    "L": "training completions of the usual length, drawn",
     "P": "the prompt, copied",
     "E": "another expert",
 }
+
+#: The floors of a run that was measured before there were others, and whose files name none.
+EARLIER_FLOORS = ("B0", "B3", "R", "K", "P")
 
 #: Verdict rungs, worst first.
 RUNGS = (
@@ -391,6 +397,8 @@ class Scorecard:
     "own": its ``accuracy`` is how often the clone's own tokens are the expert's, and nothing else of it is a finding,
     for another good answer counts as wrong there. ``absent``: section -> why it was not measured. ``looks``: how often
     this split was looked at.
+    ``floors``: the shortcuts that a clone which has learned is ahead of, measured or not. ``names``: system -> what it
+    is in plain words, where that is not what ``SYSTEMS`` says.
     ``accumulated`` and ``off_path`` are read in older scorecards and no longer measured: the one fell with the length
     of what is left of a text, the other called calibrated clones overconfident (docs/decisions.md).
     """
@@ -436,6 +444,8 @@ class Scorecard:
     underachieving: Underachieving | None = None
     strata: tuple[Stratum, ...] = ()
     absent: dict[str, str] = field(default_factory=dict)
+    floors: tuple[str, ...] = EARLIER_FLOORS
+    names: dict[str, str] = field(default_factory=dict)
     schema_version: int = 2
 
     def scores_of(self, system: str) -> dict[str, Estimate]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from sft.fidelity.conventions import beyond_chance
 from sft.fidelity.scorecard import (
@@ -31,8 +31,8 @@ def underachieving_part(card: Scorecard) -> Part:
     if part is None:
         return Part("underachieving", heading, absent=absent(card, "underachieving"))
     rows = (
-        *(Row(system_name(s), (figure(e, "share"),), s == "tuned") for s, e in part.right.items()),
-        Row(f"the clone minus {system_name(part.base)}", (figure(part.difference, "share", signed=True),)),
+        *(Row(system_name(s, card.names), (figure(e, "share"),), s == "tuned") for s, e in part.right.items()),
+        Row(f"the clone minus {system_name(part.base, card.names)}", (figure(part.difference, "share", signed=True),)),
         Row("lost: only that base model was right", (str(part.lost),)),
         Row("won: only the clone was right", (str(part.won),)),
     )
@@ -42,7 +42,7 @@ def underachieving_part(card: Scorecard) -> Part:
             (
                 ("prompt", lost.prompt, "other"),
                 ("the expert", lost.expert, "expert"),
-                (f"{system_name(part.base)}: right", lost.base, "base"),
+                (f"{system_name(part.base, card.names)}: right", lost.base, "base"),
                 ("the clone: wrong", lost.tuned, "tuned"),
             ),
         )
@@ -55,7 +55,7 @@ def underachieving_part(card: Scorecard) -> Part:
     return Part(
         "underachieving",
         heading,
-        (underachieving_sentence(part),),
+        (underachieving_sentence(part, card.names),),
         reading if part.right else "",
         (Grid("Right answers", (("System", ""), ("right", chance(part.p_value, sign=True))), rows),),
         samples,
@@ -64,9 +64,9 @@ def underachieving_part(card: Scorecard) -> Part:
     )
 
 
-def underachieving_sentence(part: Underachieving) -> str:
+def underachieving_sentence(part: Underachieving, names: Mapping[str, str] | None = None) -> str:
     """Whether the clone is right more or less often than the better base, beyond chance."""
-    base = system_name(part.base)
+    base = system_name(part.base, names)
     rates = [figure(part.right[name], "share") if name in part.right else "" for name in ("tuned", part.base)]
     start = (
         f"The clone is right on {rates[0]}, the better base ({base}) on {rates[1]}" if all(rates) else "Answers changed"
@@ -84,7 +84,10 @@ def pictures(card: Scorecard) -> Iterator[tuple[str, str]]:
     under = card.underachieving
     if under is not None and under.right:
         ranked = sorted(under.right.items(), key=lambda pair: -pair[1].value)
-        rows = [dot(system_name(s), e, KINDS.get(s, "other"), style="share", strong=s == "tuned") for s, e in ranked]
+        rows = [
+            dot(system_name(s, card.names), e, KINDS.get(s, "other"), style="share", strong=s == "tuned")
+            for s, e in ranked
+        ]
         yield (
             "underachieving",
             charts.dots(
