@@ -244,8 +244,8 @@ class Fidelity(Section):
     systems: Annotated[tuple[SystemName, ...], Field(strict=False)] = Field(
         default=("tuned", "B0", "B3", "R", "K", "P"),
         description="What is compared: the clone; the base model, zero-shot (B0) and with three demonstrations (B3); "
-        "the nearest training completion (R), and with it the most typical of the twenty nearest (RK); the most typical "
-        "of all (K), and with it, where answers are long, some completion of the usual length (L); the prompt (P).",
+        "the nearest training completion (R), and with it the most typical of the twenty nearest (RK); the most typical"
+        " of all (K), and with it, where answers are long, some completion of the usual length (L); the prompt (P).",
     )
     few_shot: Literal["fixed", "nearest"] = Field(
         default="fixed",
