@@ -17,8 +17,7 @@ from sft.demonstrations.file_rows import Broken, rows_of
 from sft.demonstrations.row_fields import Cells
 from sft.errors import DemonstrationsError, Problem, SourceError
 from sft.fidelity.scorecard import SYSTEMS
-from sft.runs.records import Completion
-from sft.runs.shapes import kind_of
+from sft.runs.records import Completion, kind_of
 
 __all__ = ["FROM_ELSEWHERE", "Elsewhere", "read"]
 

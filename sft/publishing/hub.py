@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,31 +32,11 @@ from huggingface_hub.utils._validators import validate_repo_id
 
 from sft.errors import NoAccess, PublishError, Unavailable
 from sft.metrics.text import plain
+from sft.runs.patience import Patience, is_doubtful, is_loopback, seconds_asked
 
-__all__ = ["PATIENCE", "Doubt", "Hub", "Patience", "RemoteFile", "State", "User", "is_loopback", "is_repository"]
+__all__ = ["PATIENCE", "Doubt", "Hub", "RemoteFile", "State", "User", "is_repository"]
 
 T = TypeVar("T")
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
-#: Answers after which it is open whether the hub did what was asked, or will do it when asked again.
-_DOUBTFUL = (408, 409, 412, 423, 425, 429)
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to wait for the hub, in seconds, and how often to ask. ``sleep``: how to wait."""
-
-    connect_seconds: float = 10.0
-    answer_seconds: float = 120.0
-    tries: int = 6
-    first_pause_seconds: float = 1.0
-    longest_pause_seconds: float = 60.0
-    sleep: Callable[[float], None] = time.sleep
-
-    def pause(self, number: int, asked_seconds: float | None) -> None:
-        """Wait after try ``number`` (from 0): as long as the hub asked for, or twice as long each time; capped."""
-        wanted = asked_seconds if asked_seconds is not None else self.first_pause_seconds * 2**number
-        self.sleep(min(wanted, self.longest_pause_seconds))
-
 
 #: For every hub that is not given another.
 PATIENCE = Patience()
@@ -102,11 +81,6 @@ class State:
     commit: str | None
     files: Mapping[str, RemoteFile] = field(default_factory=dict)
     branch_exists: bool = True
-
-
-def is_loopback(endpoint: str) -> bool:
-    """Whether ``endpoint`` is on this machine."""
-    return (urlsplit(endpoint).hostname or "") in _LOOPBACK
 
 
 def _may_only_read(rights: Any) -> bool:
@@ -396,11 +370,10 @@ class Hub:
 
     def _judged_answer(self, answer: httpx2.Response) -> Exception:
         code = answer.status_code
-        if code >= 500 or code in _DOUBTFUL:
-            asked = answer.headers.get("retry-after", "")
+        if is_doubtful(code):
             hours = answer.headers.get("x-asked-to-wait")
             why = f"answer {code}" + (f", which asks to wait for {hours} s" if hours else "")
-            return Doubt(why, sent=code >= 500 or code == 408, retry_after=float(asked) if asked.isdigit() else None)
+            return Doubt(why, sent=code >= 500 or code == 408, retry_after=seconds_asked(answer.headers))
         if code == 401:
             return NoAccess(
                 f"{self.endpoint}: does not accept the token (answer 401); log in again with `hf auth login`, or set "

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sft.demonstrations.secrets import Finding
 from sft.recipes.sources import cache_dir
-from sft.runs.places import texts_in, whole
+from sft.runs.private import texts_in, whole
 from sft.runs.run import Run
 
 __all__ = ["known_places", "paths_in"]

@@ -15,7 +15,7 @@ from sft.errors import PublishError, RunError
 from sft.publishing.places import known_places, paths_in
 from sft.publishing.staging import Staged
 from sft.runs import sealed
-from sft.runs.places import texts_in
+from sft.runs.private import texts_in
 from sft.runs.run import Run
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from sft.fidelity.stored import read_scorecard
 from sft.publishing.bases import Base
 from sft.publishing.card import card_of
 from sft.publishing.places import known_places
-from sft.runs.places import shortened
+from sft.runs.private import shortened
 from sft.runs.run import Run, read_json, write_json, write_text
 
 __all__ = ["PUBLISHABLE", "Staged", "StagedFile", "Weights", "ready", "stage"]

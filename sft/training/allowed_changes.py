@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from sft.demonstrations.demonstration import Demonstration
 from sft.errors import RunError
 from sft.runs.checkpoints import latest_checkpoint, step_of
-from sft.runs.run import Run, differences, now, trained_policy
+from sft.runs.hashes import differences
+from sft.runs.run import Run, now, trained_policy
 
 if TYPE_CHECKING:
     from sft.demonstrations.splits import Splits

@@ -13,7 +13,7 @@ from typing import Any, Protocol, Self
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl
 
-from sft.runs import signals
+from sft.runs import processes as signals
 from sft.runs.processes import highest, is_main
 from sft.runs.run import Run, open_append
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sft.demonstrations import stored
 from sft.demonstrations.demonstration import Demonstration
-from sft.demonstrations.ledger import Ledger
+from sft.demonstrations.selection import Ledger
 from sft.demonstrations.stored import load_splits
 from sft.errors import DemonstrationsError, SplitError
 from sft.recipes import Recipe
@@ -36,7 +36,7 @@ def fit(run: Run, recipe: Recipe, *, resume: bool = False) -> Fitted | None:
     """Render and train. Returns None when the run was trained already.
 
     The ledger learns of rows that are too long and of the tokens of every split; the manifest of the base,
-    the template and the outcome. Raises ``UserError``; ``KeyboardInterrupt`` after Ctrl-C and ``signals.Terminated``
+    the template and the outcome. Raises ``UserError``; ``KeyboardInterrupt`` after Ctrl-C and ``processes.Terminated``
     after SIGTERM, with a checkpoint saved.
     """
     if trained_policy(run) is not None and "training" in run.manifest:
@@ -44,7 +44,7 @@ def fit(run: Run, recipe: Recipe, *, resume: bool = False) -> Fitted | None:
         return None
     from sft.policies.policy import load_renderer
     from sft.policies.weights import config_of, context_length, free_memory
-    from sft.runs import signals
+    from sft.runs import processes as signals
     from sft.runs.machine import default_device
     from sft.training import fitting, proof
     from sft.training.plan import model_size

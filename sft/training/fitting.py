@@ -27,9 +27,8 @@ from sft.policies.rendering import Renderer
 from sft.policies.weights import accelerator_computes_bf16, base_weights, quiet_engine
 from sft.recipes import Recipe
 from sft.recipes.sources import BaseSource
-from sft.runs.processes import rank_and_world, say
+from sft.runs.processes import note, rank_and_world, say
 from sft.runs.run import Run
-from sft.runs.signals import note
 from sft.training.attention import attending_by_row
 from sft.training.batches import collator_for
 from sft.training.callbacks import Interruption, Record

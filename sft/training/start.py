@@ -19,9 +19,9 @@ from sft.recipes import Recipe, Resolved
 from sft.recipes.requirements import refuse_unfit, refuse_without_effect
 from sft.recipes.sources import BaseSource, source_of
 from sft.runs import sealed
-from sft.runs.hashes import Digest
+from sft.runs.hashes import Digest, differences
 from sft.runs.processes import demand_all_started, is_main, rank_and_world, say, tell
-from sft.runs.run import Run, differences, trained_policy, write_json, write_jsonl, write_text
+from sft.runs.run import Run, trained_policy, write_json, write_jsonl, write_text
 from sft.training.allowed_changes import Changes, differing, hold, refuse_trained_on
 
 __all__ = ["begin", "prepare"]

@@ -37,7 +37,7 @@ from sft.demonstrations.demonstration import Demonstration, Message, Source
 from sft.errors import TrainingError
 from sft.policies.policy import load_policy
 from sft.recipes.sources import resolve_model
-from sft.runs.signals import Terminated
+from sft.runs.processes import Terminated
 from sft.training.callbacks import Interruption
 from sft.training.fitting import Interrupted
 from sft.training.saving import latest_checkpoint

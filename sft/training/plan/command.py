@@ -17,6 +17,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from sft.demonstrations.headlines import suggestion
 from sft.demonstrations.selection import gather
 from sft.demonstrations.sources import build_shipped
 from sft.errors import SplitError, UserError
@@ -125,6 +126,9 @@ def observe(
     notes = []
     if gathered.rejected:
         notes.append(f"{len(gathered.rejected):,} rows cannot become demonstrations; a run needs --keep-going.")
+    completions = [d.completion for part in gathered.splits.parts.values() for d in part]
+    if said := suggestion(completions, recipe.fidelity.headline, recipe.fidelity.checker):
+        notes.append(said)
     known: dict[str, Any] = {
         "work": asdict(work),
         "model": asdict(outlined),
