@@ -27,8 +27,8 @@ _GUARDRAIL_STEPS = {
     "would choose its own prompts",
     "contamination": "fix the data: take training prompts that nearly repeat a held-out one away "
     "(split.near_duplicates: remove) and train again; a clone cannot be judged on what it may have read",
-    "verbatim copies": "stop earlier, or gather more demonstrations: the clone repeats its training completions "
-    "word for word more often than the expert does",
+    "verbatim copies": "stop earlier, or gather more demonstrations: the clone repeats its training completions, "
+    "word for word or nearly, more often than the expert does",
     "forgetting": "train at a lower learning rate or for fewer steps: plain text surprises the clone more than the "
     "base model, beyond the limit",
 }

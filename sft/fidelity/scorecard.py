@@ -235,8 +235,9 @@ class Memorisation:
     """What the clone repeats of its training completions, beside what the held-out experts repeat of them.
 
     ``longest``: "tuned" and "expert" -> mean longest shared run of words; ``excess``: the difference, paired.
-    ``copies``: "tuned" and "expert" -> share of completions that stand in training word for word; ``p_value``:
-    one-sided, that the clone's are more (mid-p McNemar). ``examples``: the longest of the clone's.
+    ``copies``: "tuned" and "expert" -> share of completions that are a training completion word for word, or nearly;
+    ``p_value``: one-sided, that the clone's are more (mid-p McNemar). ``examples``: the longest of the clone's.
+    ``verbatim``: as ``copies``, word for word only; empty in scorecards whose ``copies`` are just these.
     """
 
     longest: dict[str, Estimate]
@@ -244,6 +245,7 @@ class Memorisation:
     copies: dict[str, Estimate]
     p_value: float
     examples: tuple[SharedRun, ...]
+    verbatim: dict[str, Estimate] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
