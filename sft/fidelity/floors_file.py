@@ -66,7 +66,13 @@ def read(path: str) -> Elsewhere:
     Raises ``DemonstrationsError`` with every row that cannot be read, names no prompt, or names one a second time;
     ``SourceError`` for a file that is empty or unusable as a whole.
     """
-    file = Path(path).expanduser()
+    try:
+        return _read(path, Path(path).expanduser())
+    except SourceError as error:
+        raise SourceError(f"fidelity.floors_from: {error}") from None
+
+
+def _read(path: str, file: Path) -> Elsewhere:
     problems: list[Problem] = []
     known: dict[Prompt | str, int] = {}
     by_prompt: dict[Prompt, tuple[str, bool]] = {}
