@@ -12,8 +12,6 @@ from sft.cli import data, hand_on, judge
 from sft.cli import served as serving
 from sft.cli import train as training
 
-__all__ = ["parser"]
-
 #: More of anything than a machine has; what is larger overflows somewhere in the engine.
 _MOST = 1_000_000_000
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from sft.policies.policy import Policy
     from sft.runs.run import Run
 
-__all__ = ["ABOUT", "chat"]
-
 _FENCE = '"""'
 _COMMANDS = f"""\
 /system TEXT   another system message, and a new conversation; /system alone shows it, /system - takes it away

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from sft.recipes import Recipe
 
 
-__all__ = ["check", "recipes"]
-
-
 def check(options: argparse.Namespace) -> None:
     """What is in a file, or what a recipe makes of it."""
     from sft.demonstrations.check import check_demonstrations

@@ -19,8 +19,6 @@ from sft.errors import DemonstrationsError, UserError
 from sft.runs.machine import system_refusal
 from sft.runs.processes import Terminated, gone, has_the_word, listening, others_are_gone, rank_and_world, status_of
 
-__all__ = ["how_to_go_on", "main"]
-
 #: Verbs that go on where they were when they are called again, and those that need ``--resume`` for it.
 _GO_ON, _RESUME = ("demo", "evaluate", "push"), ("run", "train")
 #: Verbs that have done all their work by the time they print, and keep nothing of it when they are stopped before.

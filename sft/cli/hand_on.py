@@ -17,8 +17,6 @@ from sft.runs.private import token_lines
 if TYPE_CHECKING:
     from sft.publishing.export import Gguf, Merged
 
-__all__ = ["ABOUT_PUSH", "export", "push", "refuse_token"]
-
 ABOUT_PUSH = """\
 What is sent is a folder made for it: weights, tokenizer, template, card, scorecard, manifest; nothing else of the run.
 It is checked, looked through for secrets, shown as a plan, sent as one commit, and downloaded again to be compared.

@@ -11,8 +11,6 @@ from sft.cli.printing import pairs, print_card, print_verdict, quiet
 from sft.cli.served import evaluate_served, refuse_alone
 from sft.errors import RunError, UserError
 
-__all__ = ["compare", "evaluate", "report", "score"]
-
 
 def evaluate(options: argparse.Namespace) -> None:
     """The second half of a run; with ``--held-out``, any adapter or model on any file; with ``--endpoint`` a server."""

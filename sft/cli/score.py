@@ -20,8 +20,6 @@ from sft.runs import sealed
 from sft.runs.hashes import Digest, differences
 from sft.runs.run import Run, write_jsonl
 
-__all__ = ["score_file"]
-
 
 def score_file(
     path: Path,

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from sft.training.fitting import Fitted
 
 
-__all__ = ["demo", "plan", "preview", "run", "train"]
-
-
 def demo(options: argparse.Namespace) -> None:
     """The shipped recipe, from nothing or from where it was."""
     options.recipe, options.resume, options.keep_going, options.allow_change = "demo", True, False, False
@@ -77,7 +74,7 @@ def preview(options: argparse.Namespace) -> None:
     with quiet():
         gathered = gather(resolved.recipe, keep_going=True)
         from sft.policies.policy import load_renderer
-        from sft.policies.preview import preview as drawn
+        from sft.policies.rendered import preview as drawn
         from sft.recipes.sources import source_of
 
         model = resolved.recipe.model
@@ -89,10 +86,10 @@ def preview(options: argparse.Namespace) -> None:
 
 def plan(options: argparse.Namespace) -> None:
     """What a fit will take, before it does."""
-    from sft.training.plan import command
-
     resolved = _resolved(options)
     with quiet():
+        from sft.training.plan import command
+
         made = command.plan(resolved.recipe, options.recipe, options.set, probe=options.probe)
     print(json.dumps(made.to_dict(), ensure_ascii=False) if options.json else made.to_text())
 

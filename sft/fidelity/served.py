@@ -248,7 +248,8 @@ def compare(
 ) -> Serving:
     """The comparison over ``items``, paired prompt by prompt. ``evidence``: of every prompt whose texts part.
 
-    ``scoring``: by which the clone was measured. ``drift``: as in :class:`Serving`. ``more``: fields of :class:`Serving` that are not computed here.
+    ``scoring``: by which the clone was measured. ``drift``: as in :class:`Serving`. ``more``: fields of
+    :class:`Serving` that are not computed here.
     """
     answers = {key: Completion(key, one.text, one.finished, one.tokens) for key, one in served.items()}
     rows = score_rows(items, {"tuned": measured, "served": answers}, scoring)

@@ -3,7 +3,7 @@
 The trainer takes most of this and says nothing, or fails a minute in. Its choices are those of the installed packages
 (:mod:`sft.recipes.engine_fields`). Which optimizer and which tracker read which key is as in transformers'
 ``trainer_optimizer`` and ``integration_utils``. What a key does nothing for on a machine or a model is known later:
-:mod:`sft.recipes.requirements`, :mod:`sft.policies.adapters`.
+:mod:`sft.recipes.requirements`, :mod:`sft.policies.policy`.
 """
 
 from __future__ import annotations

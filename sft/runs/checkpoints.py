@@ -24,19 +24,6 @@ from sft.runs.atomic_files import sync_folder, write_json
 from sft.runs.hashes import file_sha256
 from sft.runs.machine import sentences
 
-__all__ = [
-    "WHOLE",
-    "Choice",
-    "choose",
-    "fault_of",
-    "latest_checkpoint",
-    "put_aside",
-    "rotate",
-    "step_of",
-    "withdraw_list",
-    "write_list",
-]
-
 #: The list of a checkpoint's files, written last. Earlier releases wrote it with the number of processes alone, and
 #: only where there were several.
 WHOLE = "whole.json"

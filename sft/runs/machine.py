@@ -82,6 +82,8 @@ def _row(path: str | Path, name: str) -> int:
 
 def peak_memory_bytes() -> int:
     """Most memory this process has held at once (resident set)."""
+    with suppress(OSError, ValueError):  # where there is such a file: a parent's peak is not inherited
+        return _row("/proc/self/status", "VmHWM") * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -29,7 +29,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -81,6 +81,17 @@ class _File:
 
     def __get__(self, run: Run, kind: type[Run]) -> Path:
         return run.path / self._name
+
+
+def _file_of(beginning: str) -> Callable[[Run, str | int], Path]:
+    """The path of a file that every system, or round, has one of; ``ValueError`` where it cannot be part of a name."""
+
+    def path(run: Run, which: str | int) -> Path:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", str(which)):
+            raise ValueError(f"a system's name is part of a file name, which {which!r} cannot be")
+        return run.path / f"{beginning}-{which}.jsonl"
+
+    return path
 
 
 class Run:
@@ -176,28 +187,13 @@ class Run:
     model_path = _File("model")  # the trained weights of a full fine-tune (folder)
     checkpoints_path = _File("checkpoints")  # where training may be continued from (folder)
 
-    def completions_path(self, system: str) -> Path:
-        """What ``system`` wrote for the held-out prompts."""
-        return self.path / f"completions-{_system(system)}.jsonl"
-
-    def token_scores_path(self, system: str) -> Path:
-        """Teacher-forced scores of the experts' completions under ``system``."""
-        return self.path / f"token-scores-{_system(system)}.jsonl"
-
-    def samples_path(self, number: int) -> Path:
-        """What the clone wrote at temperature 1, round ``number`` (from 0)."""
-        return self.path / f"samples-{number}.jsonl"
-
-    def forced_path(self, system: str) -> Path:
-        """How ``system`` went on where the first part of the expert's completion was given."""
-        return self.path / f"forced-{_system(system)}.jsonl"
-
+    completions_path = _file_of("completions")  # what a system wrote for the held-out prompts
+    token_scores_path = _file_of("token-scores")  # teacher-forced scores of the experts' completions under a system
+    samples_path = _file_of("samples")  # what the clone wrote at temperature 1, by the number of the round, from 0
+    forced_path = _file_of("forced")  # how a system went on after the first part of the expert's completion
     own_path_path = _File("own-path.jsonl")  # the clone's own completions, token by token
 
-    def control_path(self, policy: str) -> Path:
-        """Log loss of plain control texts under ``policy`` (base or tuned)."""
-        return self.path / f"control-{_system(policy)}.jsonl"
-
+    control_path = _file_of("control")  # log loss of plain control texts under a policy (base or tuned)
     prompt_values_path = _File("prompt-values.jsonl")  # how much the prompt tells the base about training completions
     #: The held-out prompts that were measured, with all that experts wrote for them.
     held_out_path = _File("held-out.jsonl")
@@ -342,12 +338,6 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     if fault := fault_of(path.name, manifest):
         raise RunError(f"{path}: {fault}; restore it from a copy")
     return dict(manifest)
-
-
-def _system(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
-        raise ValueError(f"a system's name is part of a file name, which {name!r} cannot be")
-    return name
 
 
 def trained_policy(run: Run) -> Path | None:
