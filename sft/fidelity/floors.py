@@ -50,7 +50,7 @@ NEIGHBOURS = 20
 DRAWN = 60
 #: Median words of a training completion from which a text of the right length is a shortcut of its own, and how many
 #: completions of about the median length L is drawn from.
-LONG_WORDS, ALIKE_IN_LENGTH = 30, 100
+LONG_WORDS, ALIKE_IN_LENGTH = 50, 100
 #: Characters of completions whose n-grams are held at a time: about 1 GB at the most.
 _COUNTED = 4_000_000
 
@@ -217,7 +217,7 @@ def _central(train: Sequence[Demonstration]) -> str:
 
 
 def writes_at_length(train: Sequence[Demonstration]) -> bool:
-    """Whether the expert's answers are long enough for L: 30 words or more at the median of training completions."""
+    """Whether the expert's answers are long enough for L: 50 words or more at the median of training completions."""
     return bool(train) and float(np.median([len(words(d.completion)) for d in train])) >= LONG_WORDS
 
 

@@ -76,9 +76,9 @@ def test_a_row_that_cannot_be_used_is_one_sentence(tmp_path: Path, rows: list[st
 
 
 def test_a_file_that_says_nothing_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="^fidelity.floors_from: .*empty"):
+    with pytest.raises(SourceError, match=r"^fidelity.floors_from: .*empty"):
         read(file(tmp_path))
-    with pytest.raises(SourceError, match="^fidelity.floors_from: .*there is no such file"):
+    with pytest.raises(SourceError, match=r"^fidelity.floors_from: .*there is no such file"):
         read(str(tmp_path / "none.jsonl"))
     found = read(file(tmp_path, {"prompt": "Four?", "completion": "x"}))
     with pytest.raises(SourceError, match=r"fidelity.floors_from: .*big-model.jsonl: answers none of the 3 held-out"):
