@@ -44,8 +44,8 @@ __all__ = [
     "visible_points",
 ]
 
-#: The shortcuts a clone has to beat, every one of them.
-FLOORS = ("B0", "B3", "R", "K", "P")
+#: The shortcuts a clone has to beat, every one of them; L only where the expert's answers are long.
+FLOORS = ("B0", "B3", "R", "RK", "K", "L", "P")
 #: Level of every test that a sentence goes by: the sign-flip test, McNemar's, Holm's adjusted p-values.
 LEVEL = 0.05
 #: Guardrail -> its limit; "verbatim copies" is held to the experts' own instead, "length" to :data:`LENGTH_LIMITS`.
@@ -86,8 +86,8 @@ def metric_words(name: str) -> str:
 
 
 def missing_floors(card: Scorecard) -> list[str]:
-    """Floors that were not measured."""
-    return [floor for floor in FLOORS if floor not in {gain.floor for gain in card.gains}]
+    """Floors that should have been measured and were not."""
+    return [floor for floor in card.floors if floor not in {gain.floor for gain in card.gains}]
 
 
 def bar_points(bar: Mapping[str, float]) -> dict[str, float]:
@@ -194,6 +194,6 @@ def percent(estimate: Estimate) -> str:
     return f"{scaled[0]:.0f} % [{scaled[1]:.0f}, {scaled[2]:.0f}]"
 
 
-def named(system: str) -> str:
+def named(system: str, card: Scorecard) -> str:
     """A system with what it is in plain words."""
-    return f"{system} ({SYSTEMS.get(system, system)})"
+    return f"{system} ({card.names.get(system) or SYSTEMS.get(system, system)})"

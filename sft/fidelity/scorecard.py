@@ -16,6 +16,7 @@ from sft.demonstrations.conflicts import Conflicts
 from sft.metrics.estimate import Estimate
 
 __all__ = [
+    "EARLIER_FLOORS",
     "PROFILES",
     "RUNGS",
     "SYSTEMS",
@@ -52,10 +53,15 @@ SYSTEMS = {
     "B0": "base model, zero-shot",
     "B3": "base model, three demonstrations in the prompt",
     "R": "completion of the nearest training prompt",
+    "RK": "the most typical completion of the twenty nearest training prompts",
     "K": "one constant completion, the most typical of the training set",
+    "L": "training completions of the usual length, drawn",
     "P": "the prompt, copied",
     "E": "another expert",
 }
+
+#: The floors of a run that was measured before there were others, and whose files name none.
+EARLIER_FLOORS = ("B0", "B3", "R", "K", "P")
 
 #: Verdict rungs, worst first.
 RUNGS = (
@@ -231,8 +237,9 @@ class Memorisation:
     """What the clone repeats of its training completions, beside what the held-out experts repeat of them.
 
     ``longest``: "tuned" and "expert" -> mean longest shared run of words; ``excess``: the difference, paired.
-    ``copies``: "tuned" and "expert" -> share of completions that stand in training word for word; ``p_value``:
-    one-sided, that the clone's are more (mid-p McNemar). ``examples``: the longest of the clone's.
+    ``copies``: "tuned" and "expert" -> share of completions that are a training completion word for word, or nearly;
+    ``p_value``: one-sided, that the clone's are more (mid-p McNemar). ``examples``: the longest of the clone's.
+    ``verbatim``: as ``copies``, word for word only; empty in scorecards whose ``copies`` are just these.
     """
 
     longest: dict[str, Estimate]
@@ -240,6 +247,7 @@ class Memorisation:
     copies: dict[str, Estimate]
     p_value: float
     examples: tuple[SharedRun, ...]
+    verbatim: dict[str, Estimate] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,6 +438,8 @@ class Scorecard:
     finds the clone right less how often another expert, points, paired; None without a checker or another expert.
     ``absent``: section -> why it was not measured. ``looks``: how often
     this split was looked at.
+    ``floors``: the shortcuts that a clone which has learned is ahead of, measured or not. ``names``: system -> what it
+    is in plain words, where that is not what ``SYSTEMS`` says.
     ``accumulated`` and ``off_path`` are read in older scorecards and no longer measured: the one fell with the length
     of what is left of a text, the other called calibrated clones overconfident (docs/decisions.md).
     """
@@ -476,6 +486,8 @@ class Scorecard:
     underachieving: Underachieving | None = None
     strata: tuple[Stratum, ...] = ()
     absent: dict[str, str] = field(default_factory=dict)
+    floors: tuple[str, ...] = EARLIER_FLOORS
+    names: dict[str, str] = field(default_factory=dict)
     schema_version: int = 2
 
     def scores_of(self, system: str) -> dict[str, Estimate]:

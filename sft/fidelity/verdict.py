@@ -95,7 +95,7 @@ def _sentence(rung: str, card: Scorecard) -> str:
     best = card.gain
     points = metric_words(card.headline)
     where = f"On {_headline(card).n} held-out prompts"
-    shortcut = f"{_distance(best, points)} those of the best shortcut tried, {named(best.floor)}"
+    shortcut = f"{_distance(best, points)} those of the best shortcut tried, {named(best.floor, card)}"
     if rung == NOTHING and gain_shown(best):
         return (
             f"{where} the clone's completions are {shortcut}. That alone is no evidence of cloning: "
@@ -179,7 +179,7 @@ def _shortfall(card: Scorecard) -> str:
     return (
         f"It is not cloned: another expert scores {span(closure.expert)} {points} points, the clone "
         f"{span(closure.tuned)}, which falls {span(closure.surplus, sign=-1)} points short of {closure.margin:.0%} of "
-        f"the way from {named(closure.floor)} to another expert; {closed}."
+        f"the way from {named(closure.floor, card)} to another expert; {closed}."
     )
 
 
@@ -198,9 +198,10 @@ def _reasons(rung: str, card: Scorecard, *, likelier: bool) -> tuple[str, ...]:
                 why = f"sign-flip p = {gain.p_value:.3f}"
             elif positive and gain.skew_p is not None:
                 why = f"p = {gain.skew_p:.3f} with its skewness of {gain.skewness:.1f}, where {LEVEL / 2:g} decides"
-            reasons.append(f"gain over {named(gain.floor)}: {span(gain.estimate)} {points} points, {why}")
+            reasons.append(f"gain over {named(gain.floor, card)}: {span(gain.estimate)} {points} points, {why}")
     if missing := missing_floors(card):
-        reasons.append(f"not measured: {', '.join(map(named, missing))}; a clone that has learned is ahead of each")
+        left_out = ", ".join(named(floor, card) for floor in missing)
+        reasons.append(f"not measured: {left_out}; a clone that has learned is ahead of each")
     if card.imitation_gain is None:
         reasons.append("how likely the policies find the expert's completions was not measured")
     elif not likelier:
@@ -241,7 +242,7 @@ def _short_of_cloned(card: Scorecard) -> list[str]:
     if closure.finding != "cloned":
         found.append(
             f"another expert scores {span(closure.expert)} where the clone scores {span(closure.tuned)}: "
-            f"{_closed(closure.share)} of the distance from {named(closure.floor)} is closed, the margin is "
+            f"{_closed(closure.share)} of the distance from {named(closure.floor, card)} is closed, the margin is "
             f"{closure.margin:.0%}"
         )
     sampled, control = card.impostor.get("sampled"), card.impostor.get("experts")

@@ -21,7 +21,7 @@ def to_text(card: Scorecard) -> str:
         cells = [figure(found[name]) if name in found else "" for name in names]
         length = figure(found["length_ratio"], "ratio") if "length_ratio" in found else ""
         stops = figure(found["stop_rate"], "share") if "stop_rate" in found else ""
-        name = system_name(system.system)
+        name = system_name(system.system, card.names)
         lead = gains.get(system.system, "")
         rows.append([system.system, *cells, lead, length, stops, name if name != system.system else ""])
     groups = in_groups(card.n, card.clusters, card.largest_cluster)
