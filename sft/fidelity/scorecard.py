@@ -96,6 +96,8 @@ class Gain:
     ``smallest_visible``: the gain this many prompts would have shown with 80 % probability by the verdict's own
     rule; None where there are too few clusters to show any. ``skewness`` of the differences, and ``skew_p``, one-sided,
     with it taken into account (``intervals.hall_p``); None with fewer than three clusters, and in older scorecards.
+    ``level``: of the verdict, above 0.95 from the second clone on that is judged on the same prompts; ``low``: the bound
+    at that level, None where that is the estimate's own.
     """
 
     floor: str
@@ -104,6 +106,8 @@ class Gain:
     smallest_visible: float | None
     skewness: float | None = None
     skew_p: float | None = None
+    level: float = 0.95
+    low: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -436,7 +440,8 @@ class Scorecard:
     "own": its ``accuracy`` is how often the clone's own tokens are the expert's, and nothing else of it is a finding,
     for another good answer counts as wrong there. ``checked``: how often the checker
     finds the clone right less how often another expert, points, paired; None without a checker or another expert.
-    ``absent``: section -> why it was not measured. ``looks``: how often
+    ``absent``: section -> why it was not measured. ``clones``: how many were
+    judged on these prompts so far, this one included. ``looks``: how often
     this split was looked at.
     ``floors``: the shortcuts that a clone which has learned is ahead of, measured or not. ``names``: system -> what it
     is in plain words, where that is not what ``SYSTEMS`` says.
@@ -466,6 +471,7 @@ class Scorecard:
     bar: dict[str, float] = field(default_factory=dict)
     profile: str = "standard"
     looks: int = 0
+    clones: int = 1
     closure: Closure | None = None
     experts: tuple[ExpertScore, ...] = ()
     conflicts: Conflicts | None = None

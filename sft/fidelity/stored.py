@@ -212,6 +212,7 @@ def observe(run: Run) -> Observations:
         profile=facts.get("profile", "standard"),
         split=facts["split"],
         looks=run.times_looked(facts["split"]),
+        clones=facts.get("clones", 1),
         seed=facts.get("seed", 0),
         floors=tuple(facts.get("floors") or (floor for floor in FLOORS if floor in {*EARLIER_FLOORS, *systems})),
         names=facts.get("names") or {},

@@ -59,6 +59,7 @@ def judge(card: Scorecard, *, imitation_p: float | None, curve: str = "") -> Ver
     holds = {gain.floor: gain_shown(gain) for gain in card.gains}
     saved = card.imitation_gain
     likelier = saved is not None and imitation_p is not None and above_zero(saved, imitation_p)
+    likelier = likelier and imitation_p is not None and imitation_p <= LEVEL / card.clones
     red = [rail for rail in card.guardrails if rail.state == "red" and rail.caps]
     imitates = holds.get("B0", False) and likelier
     learned = imitates and all(holds.values()) and not missing_floors(card) and not red
@@ -196,8 +197,11 @@ def _reasons(rung: str, card: Scorecard, *, likelier: bool) -> tuple[str, ...]:
             why = "not clearly above 0"
             if positive and not beyond_chance(gain.p_value):
                 why = f"sign-flip p = {gain.p_value:.3f}"
+            elif positive and gain.low is not None and gain.low <= 0:
+                why = f"its lower bound is {gain.low:.1f} at the level that {card.clones} clones on these prompts ask"
             elif positive and gain.skew_p is not None:
-                why = f"p = {gain.skew_p:.3f} with its skewness of {gain.skewness:.1f}, where {LEVEL / 2:g} decides"
+                limit = (1 - gain.level) / 2
+                why = f"p = {gain.skew_p:.3f} with its skewness of {gain.skewness:.1f}, where {limit:.3g} decides"
             reasons.append(f"gain over {named(gain.floor, card)}: {span(gain.estimate)} {points} points, {why}")
     if missing := missing_floors(card):
         left_out = ", ".join(named(floor, card) for floor in missing)

@@ -20,7 +20,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sft.demonstrations import stored
 from sft.demonstrations.selection import FATES, Ledger
-from sft.fidelity.conventions import visible_points
+from sft.fidelity.conventions import LEVEL, visible_points
 from sft.fidelity.guardrails import STATES, VERBATIM, settled_in_words, written
 from sft.fidelity.scorecard import RUNGS, Gain, Guardrail, Scorecard
 from sft.fidelity.stored import read_scorecard
@@ -244,6 +244,12 @@ def warnings_of(card: Scorecard, looks: int) -> list[str]:
         found.append(
             f"The {card.split} split has been looked at {looks} times. If anything was chosen by those looks, a "
             "checkpoint or a setting, these intervals are too good to be true; judge the final choice on fresh prompts."
+        )
+    if card.clones > 1:
+        found.append(
+            f"{card.clones} clones, this one among them, were judged on these prompts. The verdict allows for the luck "
+            f"of the best of them: a lead counts only at {100 * (1 - LEVEL / card.clones):.4g} %. The intervals shown "
+            "are of 95 %."
         )
     if card.profile == "fast":
         found.append(
