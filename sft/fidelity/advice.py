@@ -12,6 +12,7 @@ from sft.fidelity.conventions import (
     no_spread,
     percent,
     prompts_needed,
+    rests_on_few,
 )
 from sft.fidelity.scorecard import RUNGS, Gain, Guardrail, Scorecard, Stratum
 
@@ -106,6 +107,15 @@ def _alike(gain: Gain) -> bool:
 def _close_the_distance(card: Scorecard, curve: str) -> str:
     """From "learned" upwards: more training, other data, or more of it, and where."""
     closure = card.closure
+    few = closure is not None and rests_on_few(closure.expert)
+    if few and curve != "falling" and not card.bar:
+        assert closure is not None
+        return (
+            f"have a second expert answer more of the held-out prompts: {closure.expert.n} were answered by two, too "
+            "few to say how far another expert is"
+        )
+    if few:
+        closure = None
     if closure is not None and closure.finding == "cloned":
         return _look_like_one(card, curve)
     if closure is not None and closure.share.low is None:

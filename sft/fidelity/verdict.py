@@ -34,6 +34,7 @@ from sft.fidelity.conventions import (
     named,
     percent,
     power,
+    rests_on_few,
     span,
 )
 from sft.fidelity.guardrails import settled_in_words, written
@@ -157,9 +158,9 @@ def _what_lacks(card: Scorecard) -> str:
 
 
 def _shortfall(card: Scorecard) -> str:
-    """What is missing, where it is shown that the clone is not the expert; "" where it is not."""
+    """What is missing, where it is shown that the clone is not the expert; "" where it is not, or by few prompts."""
     closure = card.closure
-    if closure is None or closure.finding != "not cloned":
+    if closure is None or closure.finding != "not cloned" or rests_on_few(closure.expert):
         return ""
     points = METRIC_WORDS[card.headline]
     closed = f"{percent(closure.share)} of the distance is closed"
@@ -227,7 +228,11 @@ def _short_of_cloned(card: Scorecard) -> list[str]:
         found.append(
             f"{closure.expert.n} prompts were answered by two experts; to call a clone cloned takes {CLONED_PROMPTS}"
         )
-    if closure.finding != "cloned":
+    if rests_on_few(closure.expert):
+        found.append(
+            f"how much of the distance from {named(closure.floor)} to another expert is closed: too few prompts to say"
+        )
+    elif closure.finding != "cloned":
         found.append(
             f"another expert scores {span(closure.expert)} where the clone scores {span(closure.tuned)}: "
             f"{_closed(closure.share)} of the distance from {named(closure.floor)} is closed, the margin is "
