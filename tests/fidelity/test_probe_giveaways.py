@@ -1,4 +1,4 @@
-"""A planted habit is named in words, with how often it stands in whose texts; where nothing differs nothing is named."""
+"""A planted habit is named in words, with how often it stands in whose texts; where nothing differs nothing is."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_planted_habit_is_the_first_that_is_named(n: int, habit: str) -> None:
 
 
 def test_two_faults_are_both_named_and_none_twice() -> None:
-    """A greeting holds an exclamation mark and a word, a fence a line break and another ending: these are parts of it."""
+    """A greeting holds an exclamation mark and a word, a fence a line break and an ending: these are parts of it."""
     both = named(100, lambda text: f"Sure! {text.rstrip('.')}")
     assert {one.habit for one in both if one.kind == "format"} == {
         "ends without a full stop",

@@ -279,7 +279,7 @@ def test_a_paired_difference_of_shares_is_covered(one: float, other: float, clus
     labels = np.arange(100) // cluster
     for _ in range(200):
         shared = draw.normal(size=100 // cluster)[labels]
-        uniform = [special.ndtr((shared + draw.normal(size=100)) / np.sqrt(2)) for _ in range(2)]
+        uniform = [stats.norm.cdf((shared + draw.normal(size=100)) / np.sqrt(2)) for _ in range(2)]
         found = intervals.share_difference(uniform[0] < one, uniform[1] < other, labels)
         assert found.low is not None and found.high is not None
         covered += found.low <= one - other <= found.high
