@@ -11,12 +11,9 @@ from sft.cli.printing import pairs
 from sft.errors import UserError
 
 if TYPE_CHECKING:
-    from sft.demonstrations.check import CheckResult
+    from sft.demonstrations.check import Audit
     from sft.demonstrations.secrets import Finding
     from sft.recipes import Recipe
-
-
-__all__ = ["check", "recipes"]
 
 
 def check(options: argparse.Namespace) -> None:
@@ -31,7 +28,11 @@ def check(options: argparse.Namespace) -> None:
         rejected=options.rejected,
         refuse=_refuse_what_training_would,
     )
-    secrets = _secrets(finding) if options.secrets else None
+    secrets = None
+    if options.secrets:  # of every demonstration, held out or not: the report and the card show some of those too
+        from sft.demonstrations.secrets import in_demonstrations
+
+        secrets = in_demonstrations(finding.reading.demonstrations)
     if options.json:
         asked = {} if secrets is None else {"secrets": [one.to_dict() for one in secrets]}
         print(json.dumps(finding.to_dict() | asked, ensure_ascii=False))
@@ -41,9 +42,9 @@ def check(options: argparse.Namespace) -> None:
         _print_with_secrets(finding, secrets)
     finding.demand(keep_going=options.keep_going)
     if secrets:
-        from sft.demonstrations.secrets import reviewing
+        from sft.demonstrations.secrets import demand
 
-        reviewing.demand(options.target, secrets)
+        demand(options.target, secrets)
 
 
 def _refuse_what_training_would(recipe: Recipe) -> None:
@@ -75,17 +76,10 @@ def recipes(options: argparse.Namespace) -> None:
         print(shelf.copy(options.name, options.destination))
 
 
-def _secrets(finding: CheckResult) -> list[Finding]:
-    """What is found in every demonstration, held out or not: the report and the card show some of those too."""
-    from sft.demonstrations.secrets import in_demonstrations
-
-    return in_demonstrations(finding.reading.demonstrations)
-
-
-def _print_with_secrets(finding: CheckResult, secrets: Sequence[Finding]) -> None:
-    from sft.demonstrations.secrets import reviewing
+def _print_with_secrets(finding: Audit, secrets: Sequence[Finding]) -> None:
+    from sft.demonstrations.secrets import to_text
 
     text = finding.to_text()
     if secrets:  # so there is something to mend
         text = text.removesuffix("Nothing to mend.").removesuffix("Nothing else to mend.").rstrip()
-    print(f"{text}\n\n{reviewing.to_text(secrets)}")
+    print(f"{text}\n\n{to_text(secrets)}")

@@ -1,42 +1,231 @@
-"""``sft check``: the contract, the ledger, duplicates, conflicts and leaks of a file or a recipe, without torch."""
+"""``sft check``: the contract, the ledger, duplicates, conflicts and leaks of a file or a recipe, without torch.
+
+Needs no tokenizer: lengths are in words and characters. Every finding says what to do about it.
+"""
 
 from __future__ import annotations
 
-import gc
+from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sft import recipes
-from sft.demonstrations import audit, conflicts, formats, selection, splits
+from sft.demonstrations import conflicts, formats, headlines, selection, splits
+from sft.demonstrations.conflicts import ConflictingPrompt, Handling
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.formats import Reading
+from sft.demonstrations.splits import Leak
 from sft.errors import SourceError, SplitError
 from sft.recipes import Recipe
 from sft.recipes.requirements import refuse_unfit
 
-__all__ = ["CheckResult", "check_demonstrations"]
+__all__ = ["Audit", "Lengths", "audit", "check_demonstrations"]
+
+#: Percent -> what it is called.
+QUANTILES = {0: "shortest", 50: "median", 90: "90 %", 99: "99 %", 100: "longest"}
 
 
 @dataclass(frozen=True, slots=True)
-class CheckResult:
-    """What was read and what was found in it."""
+class Lengths:
+    """Quantiles (percent -> value) of one kind of text, in ``words`` and ``characters``."""
 
-    reading: Reading
-    audit: audit.Audit
+    words: dict[str, int]
+    characters: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What was read, and the findings. ``duplicates``: rows that repeat another word for word.
+
+    ``splits``: split name -> count; ``undivided``: why no split could be made, if none could. ``disputed``: prompts
+    that different named experts answered differently. ``conflict_examples``: the first few, the most disputed first.
+    ``headline``: which score the completions ask for, where it is another than the recipe's.
+    """
+
+    path: str
+    reading: Reading = field(repr=False)
+    prompts: int
+    groups: int
+    experts: dict[str, int]
+    prompt_lengths: Lengths | None
+    completion_lengths: Lengths | None
+    duplicates: int
+    conflicts: int
+    disputed: int
+    conflict_examples: tuple[ConflictingPrompt, ...]
+    handling: Handling
+    splits: dict[str, int]
+    undivided: str
+    leaks: tuple[Leak, ...]
+    leaks_refused: bool
+    headline: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready values."""
-        return self.audit.to_dict()
+        """JSON-ready values; leaks as the addresses of their pairs."""
+        read = self.reading
+        return {
+            "path": self.path,
+            "format": read.format,
+            "rows": read.rows,
+            "demonstrations": len(read.demonstrations),
+            "unrolled": read.unrolled,
+            "rejected": len(read.rejected),
+            "problems": tuple(map(str, read.problems)),
+            "ignored_columns": read.ignored,
+            **{name: getattr(self, name) for name in self.__slots__[2:]},
+            "prompt_lengths": self.prompt_lengths and asdict(self.prompt_lengths),
+            "completion_lengths": self.completion_lengths and asdict(self.completion_lengths),
+            "conflict_examples": [asdict(conflict) for conflict in self.conflict_examples],
+            "handling": asdict(self.handling),
+            "leaks": [
+                {
+                    "source": leak.source.address,
+                    "source_split": leak.source_split,
+                    "held_out": leak.held_out.address,
+                    "split": leak.split,
+                    "kind": leak.kind,
+                    "similarity": leak.similarity,
+                }
+                for leak in self.leaks
+            ],
+        }
 
     def to_text(self) -> str:
-        """For a person."""
-        return self.audit.to_text()
+        """For a person: aligned lines, then each finding with what to do."""
+        read = self.reading
+        rejected = f", of them {len(read.rejected):,} rejected" if read.rejected else ""
+        more = "more than rows because every expert turn of a dialogue is one"
+        unrolled = f", {read.unrolled:,} {more}" if read.unrolled else ""
+        rows: list[tuple[str, str]] = [
+            ("rows", f"{read.rows:,}{rejected}"),
+            ("demonstrations", f"{len(read.demonstrations):,}{unrolled}"),
+            ("prompts", f"{self.prompts:,} different, in {self.groups:,} group{'s' if self.groups != 1 else ''}"),
+        ]
+        if set(self.experts) - {""}:
+            named = [f"{name or '(none named)'} {count:,}" for name, count in list(self.experts.items())[:6]]
+            more = f", and {len(self.experts) - 6:,} more" if len(self.experts) > 6 else ""
+            rows.append(("experts", ", ".join(named) + more))
+        for name, lengths in (("prompt", self.prompt_lengths), ("completion", self.completion_lengths)):
+            if lengths is not None:
+                rows += [(f"{name} words", _quantiles(lengths.words)), ("  characters", _quantiles(lengths.characters))]
+        if self.splits:
+            rows.append(("split", ", ".join(f"{name} {count:,}" for name, count in self.splits.items())))
+        width = max(len(name) for name, _ in rows)
+        lines = [
+            f"{self.path} ({read.format.replace('_', '/')})",
+            *(f"  {name:<{width}}  {text}" for name, text in rows),
+        ]
+        return "\n".join([*lines, *(f"\n{text}" for text in self._findings())])
+
+    def _findings(self) -> list[str]:
+        found = []
+        if self.reading.ignored:
+            found.append(
+                f"Columns that no demonstration uses: {', '.join(self.reading.ignored)}. "
+                "If one of them matters, name it under demonstrations.columns (expert: who wrote the completion; "
+                "group: what must stay in one split)."
+            )
+        if self.duplicates:
+            rows = "row repeats" if self.duplicates == 1 else "rows repeat"
+            found.append(
+                f"{self.duplicates:,} {rows} another word for word; a run leaves repetitions out unless "
+                "demonstrations.duplicates is keep."
+            )
+        if self.conflicts:
+            found += conflicts.in_words(
+                self.conflicts, self.disputed, self.conflict_examples, self.handling, self.experts
+            )
+        if self.headline:
+            found.append(self.headline)
+        if self.undivided:
+            found.append(self.undivided)
+        if self.leaks:
+            shown = "".join(f"\n  {leak}" for leak in self.leaks[:5])
+            more = f"\n  ... and {len(self.leaks) - 5:,} more" if len(self.leaks) > 5 else ""
+            fate = "A run refuses them" if self.leaks_refused else "A run leaves them out of training"
+            rows = "demonstration" if len(self.leaks) == 1 else "demonstrations"
+            found.append(
+                f"{len(self.leaks):,} {rows} would give held-out prompts away. {fate} "
+                f"(split.near_duplicates).{shown}{more}"
+            )
+        mixed = self.handling.inner if self.handling.expert is not None else self.conflicts
+        if self.reading.demonstrations and not (self.duplicates or mixed or self.leaks or self.undivided):
+            found.append("Nothing to mend." if not self.reading.rejected else "Nothing else to mend.")
+        return found
 
     def demand(self, *, keep_going: bool = False) -> None:
-        """Raise the ``UserError`` that would stop a run, if there is one."""
-        audit.demand(self.reading, self.audit, keep_going=keep_going)
+        """Raise what would stop a run: rejected rows (unless ``keep_going``), no possible split, refused leaks."""
+        if not keep_going:
+            self.reading.demand()
+        if self.undivided:
+            raise SplitError(self.undivided)
+        if self.leaks and self.leaks_refused:
+            raise splits.leak_error(self.leaks, shown=0)
+
+
+def _quantiles(values: Mapping[str, int]) -> str:
+    return ", ".join(f"{QUANTILES[int(q)]} {value:,}" for q, value in values.items())
+
+
+def audit(
+    path: str,
+    reading: Reading,
+    *,
+    parts: Mapping[str, Sequence[Demonstration]] | None = None,
+    leaks: Sequence[Leak] = (),
+    leaks_refused: bool = True,
+    undivided: str = "",
+    handling: Handling | None = None,
+    headline: str = "",
+) -> Audit:
+    """Look through what was read. ``parts`` and ``leaks``: the split a run would make, and what it finds in it.
+
+    ``handling``: what the recipe makes of several experts; unless given, every answer is trained on. ``headline``: what
+    there is to say of the score that the completions ask for.
+    """
+    demonstrations = reading.demonstrations
+    kept, repeated = splits.deduplicate(demonstrations)
+    disputed = conflicts.conflicting(kept)
+    experts = Counter(d.expert for d in demonstrations)
+    return Audit(
+        path=path,
+        reading=reading,
+        prompts=len({d.key for d in demonstrations}),
+        groups=len({d.group for d in demonstrations}),
+        experts=dict(sorted(experts.items(), key=lambda item: (-item[1], item[0]))),
+        prompt_lengths=_lengths([m.content for m in d.prompt] for d in demonstrations),
+        completion_lengths=_lengths([d.completion] for d in demonstrations),
+        duplicates=len(repeated),
+        conflicts=len(disputed),
+        disputed=sum(conflict.experts > 1 for conflict in disputed),
+        conflict_examples=tuple({c.completions: c for c in reversed(disputed)}.values())[:-4:-1],
+        handling=handling or Handling(),
+        splits={name: len(part) for name, part in (parts or {}).items()},
+        undivided=undivided,
+        leaks=tuple(leaks),
+        leaks_refused=leaks_refused,
+        headline=headline,
+    )
+
+
+def _lengths(texts: Iterable[Sequence[str]]) -> Lengths | None:
+    words, characters = array("q"), array("q")
+    for parts in texts:
+        words.append(sum(len(part.split()) for part in parts))
+        characters.append(sum(map(len, parts)))
+    if not words:
+        return None
+
+    def quantiles(values: array[int]) -> dict[str, int]:
+        found = np.percentile(np.frombuffer(values, dtype=np.int64), list(QUANTILES), method="higher")
+        return {str(q): int(value) for q, value in zip(QUANTILES, found, strict=True)}
+
+    return Lengths(quantiles(words), quantiles(characters))
 
 
 def check_demonstrations(
@@ -47,7 +236,7 @@ def check_demonstrations(
     overrides: Sequence[str] = (),
     rejected: Path | None = None,
     refuse: Callable[[Recipe], None] = refuse_unfit,
-) -> CheckResult:
+) -> Audit:
     """Check ``target``: a file of demonstrations, ``data:NAME``, or a recipe (a .yaml file or a shipped name).
 
     A file is divided as a recipe's defaults would. ``rejected``: where rows that cannot become
@@ -55,41 +244,38 @@ def check_demonstrations(
     Raises ``SourceError`` or ``RecipeError``.
     """
     recipe = _recipe(target, format, columns or {}, overrides, refuse)
-    collecting = gc.isenabled()
-    gc.disable()  # no cycles in hundreds of thousands of rows; looking for some takes a tenth of the time
-    try:
+    with formats.no_collection():
         return _looked_through(recipe, rejected)
-    finally:
-        if collecting:
-            gc.enable()
 
 
-def _looked_through(recipe: Recipe, rejected: Path | None) -> CheckResult:
+def _looked_through(recipe: Recipe, rejected: Path | None) -> Audit:
     readings, ready_made = selection.read(recipe)
-    reading = _joined([*readings, *ready_made])
+    reading = formats.joined([*readings, *ready_made])
     if rejected is not None:
         formats.write_rejected(rejected, reading.rejected)
-    division, undivided = None, ""
+    division, parts, undivided = None, None, ""
+    removed = recipe.split.near_duplicates == "remove"
     try:
         division = selection.divide(recipe, readings, ready_made)
+        undivided = headlines.refusal(
+            recipe.fidelity.headline, [d for name in ("validation", "test") for d in division.parts[name]]
+        )
+        parts = splits.without_leaks(division.parts, division.leaks)[0] if removed else division.parts
     except SplitError as error:
         undivided = str(error)
-    parts = None
-    if division is not None:
-        parts = division.parts
-        if recipe.split.near_duplicates == "remove":
-            parts, _ = splits.without_leaks(parts, division.leaks)
     held_out = (part for part in (recipe.split.validation, recipe.split.test) if isinstance(part, str))
-    finding = audit.audit(
+    return audit(
         ", ".join([*recipe.demonstrations.paths, *held_out]),
         reading,
         parts=parts,
         leaks=division.leaks if division else (),
-        leaks_refused=recipe.split.near_duplicates != "remove",
+        leaks_refused=not removed,
         undivided=undivided,
         handling=_handling(recipe, reading, division, parts),
+        headline=headlines.suggestion(
+            [d.completion for d in reading.demonstrations], recipe.fidelity.headline, recipe.fidelity.checker
+        ),
     )
-    return CheckResult(reading, finding)
 
 
 def _handling(
@@ -97,18 +283,17 @@ def _handling(
     reading: Reading,
     division: selection.Division | None,
     parts: Mapping[str, Sequence[Demonstration]] | None,
-) -> audit.Handling:
+) -> Handling:
     """What the recipe makes of several experts, or could make."""
     section = recipe.demonstrations
     prompts, disputed = _differing(reading.demonstrations)
     if not disputed:
-        return audit.Handling(section.conflicts, section.expert)
-
+        return Handling(section.conflicts, section.expert)
     rows, _ = splits.deduplicate([d for d in reading.demonstrations if d.key in disputed])
     agreement = replace(conflicts.conflicts(rows, section.conflicts), prompts=prompts)
-    others = selection.held_out_others(division.passed_over, parts) if division and parts else ()
     if section.expert is not None:
-        return audit.Handling(
+        others = selection.held_out_others(division.passed_over, parts) if division and parts else ()
+        return Handling(
             expert=section.expert,
             inner=len(_differing(d for d in rows if d.expert == section.expert)[1]),
             others=len(others),
@@ -116,12 +301,12 @@ def _handling(
             agreement=agreement,
         )
     if section.conflicts == "majority" and division is not None:
-        return audit.Handling("majority", None, division.outvoted, division.tied, agreement=agreement)
+        return Handling("majority", None, division.outvoted, division.tied, agreement=agreement)
     fitted = rows
     if division is not None:
         fitted = [d for name in ("train", "validation") for d in division.parts[name] if d.key in disputed]
-    ballots = selection.ballots(fitted)
-    return audit.Handling(
+    ballots = conflicts.ballots(fitted)
+    return Handling(
         section.conflicts,
         outvoted=sum(len(same) for answers in ballots for same in answers[1:]),
         tied=sum(len(answers) > 1 and len(answers[0]) == len(answers[1]) for answers in ballots),
@@ -134,19 +319,6 @@ def _differing(rows: Iterable[Demonstration]) -> tuple[int, set[str]]:
     completions: dict[str, str] = {}
     differing = {d.key for d in rows if completions.setdefault(d.key, d.completion) != d.completion}
     return len(completions), differing
-
-
-def _joined(readings: Sequence[Reading]) -> Reading:
-    """Several files as one, in the order given."""
-    return Reading(
-        demonstrations=tuple(d for reading in readings for d in reading.demonstrations),
-        problems=tuple(problem for reading in readings for problem in reading.problems),
-        rejected=tuple(row for reading in readings for row in reading.rejected),
-        rows=sum(reading.rows for reading in readings),
-        unrolled=sum(reading.unrolled for reading in readings),
-        format=", ".join(dict.fromkeys(reading.format for reading in readings)),
-        ignored=tuple(dict.fromkeys(column for reading in readings for column in reading.ignored)),
-    )
 
 
 def _recipe(
@@ -166,12 +338,10 @@ def _recipe(
         return recipe
     if format not in formats.FORMATS:
         raise SourceError(f"--format {format}: is no format; choose one of {', '.join(formats.FORMATS)}")
-    strangers = set(columns) - set(recipes.Columns.model_fields)
-    if strangers:
+    if strangers := set(columns) - set(recipes.Columns.model_fields):
         known = ", ".join(recipes.Columns.model_fields)
         raise SourceError(f"--column {sorted(strangers)[0]}: is no field of a demonstration; fields are {known}")
+    if overrides:
+        raise SourceError(f"{target}: --set changes a recipe; check the recipe that names this file instead")
     section = recipes.Demonstrations(path=target, format=format, columns=recipes.Columns(**columns))  # type: ignore[arg-type]
-    base = recipes.Recipe(model=recipes.Model(name="not-needed"), demonstrations=section)
-    if not overrides:
-        return base
-    raise SourceError(f"{target}: --set changes a recipe; check the recipe that names this file instead")
+    return recipes.Recipe(model=recipes.Model(name="not-needed"), demonstrations=section)

@@ -1,25 +1,50 @@
-"""Prompts that experts answered in different ways, and how alike their answers are."""
+"""Prompts that experts answered in different ways: how alike the answers are, which one most gave, and what to do.
+
+A clone that is fitted to all of them learns a mixture; a recipe may take one expert, or a vote.
+"""
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, islice
 from statistics import fmean
 
 from sft import metrics
-from sft.demonstrations.demonstration import Demonstration
+from sft.demonstrations.demonstration import Demonstration, prompt_text
 from sft.metrics.estimate import Estimate
+from sft.metrics.text import plain_words
+from sft.runs.hashes import fingerprint
 
-__all__ = ["Conflicts", "conflicts"]
+__all__ = [
+    "ConflictingPrompt", "Conflicts", "Handling", "Vote", "ballots", "by_prompt", "conflicting", "conflicts",
+    "in_words", "majority",
+]  # fmt: skip
+
+#: Completions of one prompt that are compared with each other, drawn where there are more.
+AT_MOST_EACH = 4
+#: Answers that are compared, and completions each is compared with, at most, to decide a vote that is tied.
+_COMPARED = 16
+
+
+def by_prompt(demonstrations: Iterable[Demonstration]) -> dict[str, list[Demonstration]]:
+    """The prompt's key -> its demonstrations; both in their order."""
+    found: dict[str, list[Demonstration]] = {}
+    for d in demonstrations:
+        found.setdefault(d.key, []).append(d)
+    return found
+
+
+# -- how alike the answers are -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Conflicts:
     """Training prompts that were answered in different ways.
 
-    ``agreement``: headline points of their completions against each other; ``handled``: what the recipe did.
+    ``agreement``: chrF points of their completions against each other; ``handled``: what the recipe did.
     """
 
     prompts: int
@@ -28,31 +53,223 @@ class Conflicts:
     handled: str
 
 
-#: Completions of one prompt that are compared with each other, drawn where there are more.
-AT_MOST_EACH = 4
-
-
 def conflicts(train: Sequence[Demonstration], handled: str, *, seed: int = 0, at_most: int = 1000) -> Conflicts:
     """Training prompts with more than one completion, and how alike these are.
 
-    ``agreement``: every two demonstrations of such a prompt against each other in headline points, a mean per prompt,
+    ``agreement``: every two demonstrations of such a prompt against each other in chrF points, a mean per prompt,
     over ``at_most`` prompts and four demonstrations of each (drawn by ``seed`` where there are more).
     ``prompts`` counts all training prompts.
     """
-    by_prompt: dict[str, list[Demonstration]] = {}
-    for demonstration in train:
-        by_prompt.setdefault(demonstration.key, []).append(demonstration)
-    conflicting = [rows for _, rows in sorted(by_prompt.items()) if len({row.completion for row in rows}) > 1]
-    if not conflicting:
-        return Conflicts(len(by_prompt), 0, None, handled)
+    prompts = by_prompt(train)
+    differing = [rows for _, rows in sorted(prompts.items()) if len({row.completion for row in rows}) > 1]
+    if not differing:
+        return Conflicts(len(prompts), 0, None, handled)
     from sft.metrics.intervals import estimates  # with scipy, which takes a while
 
     draw = random.Random(seed)
-    looked_at = draw.sample(conflicting, at_most) if len(conflicting) > at_most else conflicting
+    looked_at = draw.sample(differing, at_most) if len(differing) > at_most else differing
     scores, labels = [], []
     for rows in looked_at:
         rows = sorted(rows, key=lambda row: (row.id, row.completion))
         chosen = draw.sample(rows, AT_MOST_EACH) if len(rows) > AT_MOST_EACH else rows
         scores.append(fmean([metrics.chrf(a.completion, b.completion) for a, b in combinations(chosen, 2)]))
         labels.append(rows[0].group)
-    return Conflicts(len(by_prompt), len(conflicting), estimates.points(scores, labels), handled)
+    return Conflicts(len(prompts), len(differing), estimates.points(scores, labels), handled)
+
+
+# -- a vote --------------------------------------------------------------------------------------------------
+
+
+def ballots(demonstrations: Iterable[Demonstration]) -> list[list[list[Demonstration]]]:
+    """Every prompt with different completions: its rows by answer, the answer given most often first.
+
+    Answers are the same whose words are: case, white space and outer punctuation aside.
+    """
+    found = []
+    for rows in by_prompt(demonstrations).values():
+        if len({d.completion for d in rows}) == 1:
+            continue
+        answers: dict[tuple[str, ...], list[Demonstration]] = {}
+        for d in rows:
+            answers.setdefault(plain_words(d.completion), []).append(d)
+        found.append(sorted(answers.values(), key=len, reverse=True))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """Rows in their order: those whose answer was given most often, and the others. ``tied``: prompts without one."""
+
+    kept: list[Demonstration]
+    outvoted: list[Demonstration]
+    tied: int
+
+
+def majority(demonstrations: Sequence[Demonstration]) -> Vote:
+    """A vote on every prompt with different completions, one vote a row.
+
+    Among answers given equally often, the one most like the prompt's other completions wins (mean chrF), as the
+    medoid does in minimum-Bayes-risk decoding (Kumar & Byrne 2004); after that, the content's hash decides.
+    """
+    gone: set[int] = set()
+    known: dict[tuple[str, str], float] = {}
+    ties = 0
+    for answers in ballots(demonstrations):
+        tied = [same for same in answers if len(same) == len(answers[0])]
+        ties += len(tied) > 1
+        winner = tied[0] if len(tied) == 1 else _most_like_the_rest(tied, answers, known)
+        gone.update(id(d) for same in answers if same is not winner for d in same)
+    lost = [d for d in demonstrations if id(d) in gone]
+    return Vote([d for d in demonstrations if id(d) not in gone], lost, ties)
+
+
+def _most_like_the_rest(
+    tied: list[list[Demonstration]], answers: list[list[Demonstration]], known: dict[tuple[str, str], float]
+) -> list[Demonstration]:
+    """Of ``tied`` the answer with the highest mean chrF; of a great many, those with the lowest hashes are compared.
+
+    ``known``: chrF of texts in their order, which is the same both ways; answers come back from prompt to prompt.
+    """
+
+    def likeness(one: str, other: str) -> float:
+        pair = (one, other) if one < other else (other, one)
+        if pair not in known:
+            known[pair] = metrics.chrf(*pair)
+        return known[pair]
+
+    everything = sorted((d for same in answers for d in same), key=lambda d: (d.id, d.completion))
+
+    def rank(same: list[Demonstration]) -> tuple[float, str]:
+        own = {id(d) for d in same}
+        text = min(d.completion for d in same)
+        rest = list(islice((d.completion for d in everything if id(d) not in own), _COMPARED))
+        return -math.fsum(likeness(text, other) for other in rest) / len(rest), fingerprint(text)
+
+    if len(tied) > _COMPARED:
+        tied = sorted(tied, key=lambda same: fingerprint(min(d.completion for d in same)))[:_COMPARED]
+    return min(tied, key=rank)
+
+
+# -- in words ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictingPrompt:
+    """One prompt with different completions. ``experts``: how many named experts wrote them.
+
+    ``where``: the address of every row. ``writers``: for each completion, the named experts who wrote it.
+    """
+
+    prompt: str
+    where: tuple[str, ...]
+    completions: tuple[str, ...]
+    writers: tuple[tuple[str, ...], ...]
+    experts: int
+
+    def __str__(self) -> str:
+        """The prompt with its address, then a line per answer under the names of those who gave it; five at most."""
+        names = [_short(", ".join(each[:2]) + (", ..." if len(each) > 2 else ""), 32) for each in self.writers[:5]]
+        width = max(map(len, names))
+        rows = len(self.where) - 1
+        lines = [f"  {_short(self.prompt, 72)} ({self.where[0]} and {rows:,} more row{'s' if rows != 1 else ''})"]
+        lines += [
+            f"    {name:<{width}}{'  ' if width else ''}{_short(text, 100 - width)}"
+            for name, text in zip(names, self.completions, strict=False)
+        ]
+        if len(self.completions) > 5:
+            lines.append(f"    ... and {len(self.completions) - 5:,} more")
+        return "\n".join(lines)
+
+
+def _short(text: str, width: int) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def conflicting(demonstrations: Iterable[Demonstration]) -> list[ConflictingPrompt]:
+    """Prompts with more than one completion, the most disputed first. References are not trained on."""
+    found = []
+    for rows in by_prompt(demonstrations).values():
+        written: dict[str, dict[str, None]] = {}
+        for d in rows:
+            written.setdefault(d.completion, {}).update({d.expert: None} if d.expert else {})
+        if len(written) > 1:
+            found.append(
+                ConflictingPrompt(
+                    prompt=prompt_text(rows[0].prompt),
+                    where=tuple(d.address for d in rows),
+                    completions=tuple(written),
+                    writers=tuple(map(tuple, written.values())),
+                    experts=len({d.expert for d in rows} - {""}),
+                )
+            )
+    return sorted(found, key=lambda conflict: (-conflict.experts, -len(conflict.completions)))
+
+
+@dataclass(frozen=True, slots=True)
+class Handling:
+    """What a recipe makes of prompts with different completions.
+
+    ``expert``: whom it clones alone, if anyone. ``conflicts``: its ``demonstrations.conflicts``. ``outvoted``: rows
+    that a majority leaves out, or would; ``tied``: prompts where no answer has more votes than another.
+    ``inner``: prompts that the one expert answered in different ways. ``others``: completions of other experts for
+    ``others_prompts`` held-out prompts. ``agreement``: how alike the completions are.
+    """
+
+    conflicts: str = "keep"
+    expert: str | None = None
+    outvoted: int = 0
+    tied: int = 0
+    inner: int = 0
+    others: int = 0
+    others_prompts: int = 0
+    agreement: Conflicts | None = None
+
+
+def in_words(
+    count: int, disputed: int, examples: Iterable[ConflictingPrompt], handling: Handling, experts: Mapping[str, int]
+) -> list[str]:
+    """``count`` prompts with different completions, some of them in full, and what the recipe does or could do.
+
+    ``disputed``: those that different experts answered differently; ``experts``: name -> demonstrations.
+    """
+    text = f"{count:,} {'prompt has' if count == 1 else 'prompts have'} different completions"
+    if disputed:
+        text += f", {'all' if disputed == count else f'{disputed:,}'} by different experts"
+    if (alike := handling.agreement) is not None and (figure := alike.agreement) is not None:
+        interval = f" [{figure.low:.1f}, {figure.high:.1f}]" if figure.low is not None else ""
+        some = f"; from {figure.n:,} of the prompts" if figure.n < count else ""
+        text += (
+            f". Two answers to one prompt are {figure.value:.1f}{interval} alike on average "
+            f"(chrF, 100 is the same text{some})"
+        )
+    shown = "".join(f"\n{conflict}" for conflict in examples)
+    return [f"{text}.{shown}", "\n  ".join(_ways_out(handling, [name for name in experts if name]))]
+
+
+def _ways_out(handling: Handling, named: Sequence[str]) -> list[str]:
+    if handling.expert is not None:
+        lines = [f"demonstrations.expert: {handling.expert} is cloned, and nobody else."]
+        if handling.others:
+            answers = f"{handling.others:,} answer{'s' if handling.others != 1 else ''}"
+            prompts = f"{handling.others_prompts:,} held-out prompt{'s' if handling.others_prompts != 1 else ''}"
+            lines.append(f"The clone is compared with the other experts' {answers} to {prompts} too.")
+        if handling.inner:
+            prompts = "1 prompt" if handling.inner == 1 else f"{handling.inner:,} prompts"
+            lines.append(f"This expert too answered {prompts} in different ways; the clone learns a mixture there.")
+        return lines
+    ties = f" ({handling.tied:,} votes are tied: the answer most like the others wins)" if handling.tied else ""
+    if handling.conflicts == "majority":
+        return [
+            "demonstrations.conflicts: majority trains on the answer that most gave to a prompt and leaves "
+            f"{handling.outvoted:,} rows out{ties}. Held-out prompts keep every answer."
+        ]
+    return [
+        "The clone learns a mixture of all answers (demonstrations.conflicts: keep). Instead,",
+        "demonstrations.conflicts: majority would train on the answer that most gave to a prompt, leaving "
+        f"{handling.outvoted:,} rows out{ties};",
+        f"demonstrations.expert: {named[0]} would clone one expert, and compare the clone with the others on held-out "
+        "prompts."
+        if len(named) > 1
+        else "demonstrations.columns.expert says who wrote what, if a column does: then one expert can be cloned.",
+    ]

@@ -25,26 +25,16 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from sft.demonstrations.demonstration import Demonstration, Message, Source, prompt_key, text_fault
+from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.file_rows import Broken, rows_of
-from sft.demonstrations.row_fields import Cells
+from sft.demonstrations.row_fields import LAYOUTS, OPTIONAL, RowReader
 from sft.errors import DemonstrationsError, Problem, SourceError
 from sft.runs.atomic_files import write_text
-from sft.runs.shapes import kind_of
 
-__all__ = ["FORMATS", "Reading", "Rejected", "read", "read_all", "write_rejected"]
+__all__ = ["FORMATS", "Reading", "Rejected", "joined", "no_collection", "read", "write_rejected"]
 
-_LAYOUTS: dict[str, tuple[str, ...]] = {
-    "prompt_completion": ("prompt", "completion"),
-    "messages": ("messages",),
-    "sharegpt": ("conversations",),
-    "alpaca": ("instruction", "output"),
-}
-FORMATS = ("auto", *_LAYOUTS, "columns")
-_OPTIONAL = ("system", "expert", "group", "references")
-_NAMEABLE = ("prompt", "completion", *_OPTIONAL)
-#: A row in which it is true is not to be trained on (correction sheets, see ``probes.examples``).
-_MARK = "held_out"
+FORMATS = ("auto", *LAYOUTS, "columns")
+_NAMEABLE = ("prompt", "completion", *OPTIONAL)
 #: What others call them: used only to suggest a name, never to guess one.
 _KNOWN_AS = {
     "prompt": ("question", "query", "instruction", "input", "source", "context", "text"),
@@ -117,15 +107,15 @@ def read(
     rows = rows_of(Path(path))
     if columns and {"prompt", "completion"} & set(columns):
         format = "columns"
-    layouts = {"columns": ["prompt_completion"], "auto": list(_LAYOUTS)}.get(format, [format])
+    layouts = {"columns": ["prompt_completion"], "auto": list(LAYOUTS)}.get(format, [format])
     layout, found, rows = _recognise(name, rows, layouts, names)
-    asked = [names[key] for key in _OPTIONAL if columns and key in columns]
-    reader = _Reader(name, layout, names, held_out=held_out)
+    asked = [names[key] for key in OPTIONAL if columns and key in columns]
+    reader = RowReader(name, layout, names, held_out=held_out)
     demonstrations: list[Demonstration] = []
     rejected: list[Rejected] = []
     seen: dict[str, None] = dict.fromkeys(found)
     count = unrolled = 0
-    with _no_collection():
+    with no_collection():
         for line, row in rows:
             count += 1
             if (plain := reader.plain(line, row)) is not None:
@@ -158,16 +148,8 @@ def read(
     )
 
 
-def read_all(
-    paths: Iterable[str | os.PathLike[str]],
-    *,
-    format: str = "auto",
-    columns: Mapping[str, str] | None = None,
-) -> Reading:
-    """Several files as one :class:`Reading`, in the order given. Raises as :func:`read` does."""
-    readings = [read(path, format=format, columns=columns) for path in paths]
-    if not readings:
-        raise SourceError("no file of demonstrations was named; name at least one")
+def joined(readings: Sequence[Reading]) -> Reading:
+    """Several files as one, in the order given."""
     return Reading(
         demonstrations=tuple(chain.from_iterable(r.demonstrations for r in readings)),
         problems=tuple(chain.from_iterable(r.problems for r in readings)),
@@ -200,18 +182,8 @@ def _rejected_line(each: Rejected) -> str:
     return text + "\n"
 
 
-def _held_out(run: object) -> tuple[str, str]:
-    """What is wrong with training on a row that is marked as held out, and what to do about it."""
-    where = f"held out in {run}" if isinstance(run, str) and run.strip() else f"marked as held out ('{_MARK}': true)"
-    return (
-        f"is {where}; who trains on it can no longer be judged on it",
-        "leave the row out, or name the file as split.test, which is not trained on; to train on it all the same, take "
-        f"'{_MARK}' out of the row and judge the clone on other prompts",
-    )
-
-
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def no_collection() -> Iterator[None]:
     """Rows and demonstrations hold no cycles: looking for some while a million are made takes a fifth of the time."""
     collecting = gc.isenabled()
     gc.disable()
@@ -251,11 +223,11 @@ def _recognise(
         if isinstance(row, dict):
             found |= dict.fromkeys(row)
             for layout in layouts:
-                if all(names.get(column, column) in row for column in _LAYOUTS[layout]):
+                if all(names.get(column, column) in row for column in LAYOUTS[layout]):
                     return layout, found, chain(passed, rows)
     if not found:  # nothing but broken rows: each has its own complaint
         return layouts[0], found, iter(passed)
-    needed = [names.get(column, column) for column in _LAYOUTS[layouts[0]]]
+    needed = [names.get(column, column) for column in LAYOUTS[layouts[0]]]
     raise SourceError(f"{name}: {_missing(needed, found)}; {_how_to_name(layouts, found)}")
 
 
@@ -285,7 +257,7 @@ def _how_to_name(layouts: Sequence[str], found: Iterable[str]) -> str:
     if len(columns) == 1 and ";" in columns[0]:
         return "the fields look separated by ';', write them separated by ','"
     if layouts[0] != "prompt_completion":
-        return f"format '{layouts[0]}' needs {' and '.join(_LAYOUTS[layouts[0]])}"
+        return f"format '{layouts[0]}' needs {' and '.join(LAYOUTS[layouts[0]])}"
     guess = {
         key: (_closest(key, columns, ()) or ["YOUR_COLUMN"])[0] if key not in columns else key
         for key in ("prompt", "completion")
@@ -295,137 +267,3 @@ def _how_to_name(layouts: Sequence[str], found: Iterable[str]) -> str:
         f"{{prompt: {guess['prompt']}, completion: {guess['completion']}}}; "
         f"to `sft check`, --column prompt={guess['prompt']} --column completion={guess['completion']}"
     )
-
-
-class _Reader:
-    """Builds the demonstrations of one row after another of one file."""
-
-    def __init__(self, file: str, layout: str, names: Mapping[str, str], *, held_out: bool) -> None:
-        self.file = file
-        self.held_out = held_out
-        self.layout = layout
-        self.names = names
-        self.cells_are_text = file.lower().endswith((".csv", ".tsv"))
-        own = {"alpaca": ("instruction", "input", "output", "history")}.get(layout, _LAYOUTS[layout])
-        self.used = {names.get(column, column) for column in (*own, *_OPTIONAL)} | {_MARK}
-        self._of_pairs = layout == "prompt_completion"
-        self._beside = frozenset(names[column] for column in _OPTIONAL)
-
-    def plain(self, line: int, row: Any) -> Demonstration | None:
-        """The demonstration of a row that is two sound texts, perhaps with texts beside them: most rows of most files.
-
-        None for all others, which :meth:`demonstrations` looks at closely; for these it would give the same.
-        """
-        if not self._of_pairs or type(row) is not dict or _MARK in row:
-            return None
-        prompt, completion = row.get(self.names["prompt"]), row.get(self.names["completion"])
-        if type(prompt) is not str or type(completion) is not str or text_fault(prompt) or text_fault(completion):
-            return None
-        system = group = expert = ""
-        if not self._beside.isdisjoint(row):
-            if row.get(self.names["references"]) is not None:
-                return None
-            found = [row.get(self.names[column]) for column in ("system", "group", "expert")]
-            beside = ["" if value is None else value for value in found]
-            if any(type(value) is not str or (value and text_fault(value)) for value in beside):
-                return None
-            system, group, expert = beside
-        source = Source(self.file, line)
-        return Demonstration.of_sound_text(prompt, completion, system=system, group=group, expert=expert, source=source)
-
-    def demonstrations(self, line: int, row: Any, faults: list[Problem]) -> list[Demonstration]:
-        """The row's demonstrations; every complaint is appended to ``faults`` (then the list is void)."""
-
-        def fault(field: str, message: str, remedy: str) -> None:
-            faults.append(Problem(self.file, line, field, message, remedy))
-
-        if isinstance(row, Broken):
-            fault(row.field, row.message, row.remedy)
-            return []
-        if not isinstance(row, dict):
-            fault("", f"is {kind_of(row)}, not an object with columns", "write the row as an object")
-            return []
-        if not self.held_out and str(row.get(_MARK)).strip().lower() == "true":
-            fault("", *_held_out(row.get("run")))
-            return []
-        values = Cells(row, fault)
-        system = values.optional(self.names["system"])
-        expert = values.optional(self.names["expert"], scalar=True)
-        group = values.optional(self.names["group"], scalar=True)
-        references = values.references(self.names["references"], parse=self.cells_are_text)
-        if self.layout in ("messages", "sharegpt"):
-            column = _LAYOUTS[self.layout][0]
-            pairs, opener = self._dialogue(values, column, system)
-            group = group or opener
-        else:
-            column = "instruction" if self.layout == "alpaca" else self.names["prompt"]
-            pairs = self._alpaca(values, system) if self.layout == "alpaca" else self._pair(values, system)
-        if references and len(pairs) > 1:
-            fault(
-                self.names["references"],
-                f"cannot belong to all {len(pairs)} expert turns of a dialogue",
-                "write one row per turn",
-            )
-        if faults:
-            return []
-        source = Source(self.file, line)
-        try:
-            return [
-                Demonstration(prompt, completion, "", group, expert, source, references) for prompt, completion in pairs
-            ]
-        except ValueError as error:
-            message = str(error)
-            message = message.removeprefix("prompt ")
-            fault(column, message, "put the turns in order: system, user, assistant, ..., user")
-            return []
-
-    def _pair(self, values: Cells, system: str) -> list[tuple[tuple[Message, ...], str]]:
-        column = self.names["prompt"]
-        value = values.row.get(column)
-        if isinstance(value, list):
-            prompt = values.messages(column, system)
-        else:
-            prompt = values.plain(values.text(column), system)
-        column = self.names["completion"]
-        value = values.row.get(column)
-        if not isinstance(value, list):
-            return [(prompt, values.text(column))]
-        written = values.messages(column, "")
-        if [message.role for message in written] != ["assistant"]:
-            if written:
-                values.fault(column, "must be text or one assistant message", "write what the expert wrote")
-            return []
-        return [(prompt, written[0].content)]
-
-    def _alpaca(self, values: Cells, system: str) -> list[tuple[tuple[Message, ...], str]]:
-        instruction = values.text("instruction")
-        given = values.optional("input")
-        if values.row.get("history"):
-            values.fault("history", "holds earlier turns, which Alpaca rows cannot say", "write the row as messages")
-        prompt = values.plain(f"{instruction}\n\n{given}" if given and instruction else instruction, system)
-        return [(prompt, values.text("output"))]
-
-    def _dialogue(self, values: Cells, column: str, system: str) -> tuple[list[tuple[tuple[Message, ...], str]], str]:
-        """One (prompt, completion) per expert turn, and the group: the key of the dialogue's opening."""
-        dialogue = values.messages(column, system)
-        if not dialogue:
-            return [], ""
-        start = 1 if dialogue[0].role == "system" else 0
-        for place, message in enumerate(dialogue[start:]):
-            if message.role != ("assistant" if place % 2 else "user"):
-                values.fault(
-                    column,
-                    f"message {start + place + 1} is the {message.role}'s, where the "
-                    f"{'assistant' if place % 2 else 'user'}'s must stand",
-                    "let user and assistant take turns, the user first, a system message before them",
-                )
-                return [], ""
-        if len(dialogue) - start < 2 or dialogue[-1].role != "assistant":
-            values.fault(
-                column,
-                "does not end with an expert's turn",
-                "add what the expert wrote, or cut the last turn",
-            )
-            return [], ""
-        opener = prompt_key(dialogue[: start + 1])
-        return [(dialogue[:at], dialogue[at].content) for at in range(start + 1, len(dialogue), 2)], opener

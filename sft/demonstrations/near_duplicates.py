@@ -25,38 +25,27 @@ Hashes are fixed: the same texts give the same answer in every process.
 from __future__ import annotations
 
 import os
-import string
-import unicodedata
-import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BOILERPLATE_LEAST", "Near", "families", "find_near"]
+from sft.demonstrations import shingles
+from sft.demonstrations.demonstration import HeldOut, folded, prompt_text
+from sft.demonstrations.shingles import HASH_BITS, I64, U64
+
+__all__ = ["Near", "families", "find_near", "joined"]
 
 HASHES = 64
 BUCKET_LIMIT = 32
 EXACT_LIMIT = 8
-BOILERPLATE_SHARE = 0.1
-BOILERPLATE_COUNT = 50
-BOILERPLATE_LEAST = 8
 _RECALL = 0.98  # wanted at the threshold itself; above it more
-_SAMPLE = 20_000  # texts among which boilerplate is counted
-_CHUNK = 1 << 20  # characters of text hashed at once
-_CHUNK_TEXTS = 1 << 15  # and no more texts than this, so that 16 bits can number them
 _PAIRS = 1 << 18  # candidate pairs looked at together
 _HOMES = 24  # leading bits of a bucket's name
 _CORES = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-
-_HASH_BITS = np.uint64(48)  # of a shingle, where the other 16 bits say which text or pair it belongs to
-
-U64 = NDArray[np.uint64]
-I64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +68,7 @@ def find_near(
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"a similarity threshold lies above 0 and at most at 1, not at {threshold}")
-    boilerplate = _boilerplate([*texts, *others] if corpus is None else corpus)
+    boilerplate = shingles.boilerplate_of([*texts, *others] if corpus is None else corpus)
     left, right = (_Signatures(each, boilerplate, _rows_per_band(threshold)) for each in (texts, others))
     best = np.full(len(texts), -1, dtype=np.int64)
     similarity, tried = np.zeros(len(texts)), np.zeros(len(texts), dtype=np.int64)
@@ -92,7 +81,7 @@ def find_near(
                 rows, near = rows[rows != near], near[rows != near]
             rows, near = _likeliest(rows, near, _agreement(left.marks[rows], right.marks[near]), threshold)
             pairs = rows * len(others) + near
-            new = ~_among(pairs, compared)
+            new = ~shingles.among(pairs, compared)
             looked_at.append(pairs[new])
             rows, near = rows[new], near[new]
             exact = _jaccard(texts, others, rows, near, boilerplate)
@@ -118,9 +107,8 @@ def families(texts: Sequence[str], threshold: float) -> list[int]:
     while len(first) > 1:
         asked = [texts[number] for number in first]
         pairs = [(first[near.row], first[near.other]) for near in find_near(asked, asked, threshold, corpus=texts)]
-        for pair in pairs:
-            low, high = sorted(_root(root, number) for number in pair)
-            root[high] = low
+        for one, other in pairs:
+            _join(root, one, other)
         remaining = [number for number in first if root[number] == number]
         if len(remaining) == len(first):
             break
@@ -134,162 +122,9 @@ def _root(root: list[int], number: int) -> int:
     return number
 
 
-# -- words and shingles ---------------------------------------------------------------------------------
-
-_SIGNS = "+-*/=<>^%#"
-_APOSTROPHES = str.maketrans("", "", "'\u2019\u02bc")
-#: Scripts that put no space between words: one character is taken for one word.
-_UNSPACED = (
-    (0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x3400, 0x9FFF), (0xF900, 0xFAFF),
-    (0x20000, 0x3FFFF),
-)  # fmt: skip
-_SEPARATOR, _LETTER, _SIGN = 0, 1, 2
-_CLASS = np.zeros(256, dtype=np.uint8)
-_CLASS[[ord(c) for c in string.ascii_letters + string.digits]] = _LETTER
-_CLASS[128:] = _LETTER  # what of non-ASCII text is no word has become a space before
-_CLASS[[ord(c) for c in _SIGNS]] = _SIGN
-_BASE = 0x9E3779B97F4A7C15 | 1
-_INVERSE = pow(_BASE, -1, 1 << 64)
-_PLACES = np.array([0xD6E8FEB86659FD93, 0xA0761D6478BD642F, 0xE7037ED1A0B428DB], dtype=np.uint64)
-
-
-class _Table(dict[int, str]):
-    """For ``str.translate``: what becomes of each character outside ASCII, worked out when first met."""
-
-    def __missing__(self, code: int) -> str:
-        character = chr(code)
-        category = unicodedata.category(character)
-        if code < 128:
-            kept = character
-        elif category in ("So", "Sm") or any(low <= code <= high for low, high in _UNSPACED):
-            kept = f" {character} "
-        else:
-            kept = character if category[0] in "LNM" else " "
-        self[code] = kept
-        return kept
-
-
-_TABLE = _Table()
-
-
-def _folded(text: str) -> bytes:
-    if text.isascii():
-        return text.lower().replace("'", "").encode("ascii")
-    text = unicodedata.normalize("NFKC", text).casefold().translate(_APOSTROPHES)
-    return text.translate(_TABLE).encode("utf-8")
-
-
-def _mixed(values: U64) -> U64:
-    """The finaliser of SplitMix64: every bit of the result depends on every bit of the value."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
-
-
-def _powers(count: int) -> tuple[U64, U64]:
-    """``count`` powers of the base of the rolling hash, and of its inverse modulo 2**64."""
-    powers, inverses = _powers_up_to(1 << (count - 1).bit_length())
-    return powers[:count], inverses[:count]
-
-
-@lru_cache(maxsize=4)
-def _powers_up_to(count: int) -> tuple[U64, U64]:
-    with np.errstate(over="ignore"):
-        powers, inverses = (np.full(count, base, dtype=np.uint64) for base in (_BASE, _INVERSE))
-        return np.cumprod(powers, dtype=np.uint64), np.cumprod(inverses, dtype=np.uint64)
-
-
-def _words(folded: Sequence[bytes]) -> tuple[U64, I64]:
-    """64-bit hash of every word of every text, and how many words each text has: (w,), (n,)."""
-    lengths = np.fromiter((len(text) + 1 for text in folded), dtype=np.int64, count=len(folded))
-    raw = np.frombuffer(b" ".join([*folded, b""]), dtype=np.uint8)
-    kind = _CLASS[raw]
-    letter = kind == _LETTER
-    inner = np.flatnonzero(raw == ord("-"))
-    inner = inner[(inner > 0) & (inner < len(raw) - 1)]
-    digit = (raw >= ord("0")) & (raw <= ord("9"))
-    inside = letter[inner - 1] & letter[inner + 1] & ~(digit[inner - 1] & digit[inner + 1])
-    kind[inner[inside]] = _SEPARATOR
-    before = np.concatenate([[False], letter[:-1]])
-    after = np.concatenate([letter[1:], [False]])
-    sign = kind == _SIGN
-    starts = np.flatnonzero(sign | (letter & ~before))
-    ends = np.flatnonzero(sign | (letter & ~after)) + 1
-    with np.errstate(over="ignore"):
-        powers, unshift = _powers(len(raw))
-        sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(powers * (raw.astype(np.uint64) + np.uint64(1)))])
-        hashes = _mixed((sums[ends] - sums[starts]) * unshift[starts])
-    before_end = np.searchsorted(starts, np.cumsum(lengths))  # words that start before each text ends
-    return hashes, np.diff(before_end, prepend=0)
-
-
-def _shingles(texts: Sequence[str]) -> tuple[U64, I64]:
-    """Hashes of every text's word 3-shingles, repeats included, and how many each text has: (s,), (n,)."""
-    hashes, counts = _words([_folded(text) for text in texts])
-    text_of = np.repeat(np.arange(len(texts)), counts)
-    left = np.repeat(np.cumsum(counts), counts) - np.arange(len(hashes))  # words from here to the text's end
-    with np.errstate(over="ignore"):
-        shingles = hashes * _PLACES[0]
-        for place in (1, 2):
-            further = np.concatenate([hashes[place:], np.zeros(min(place, len(hashes)), np.uint64)])
-            shingles += np.where(left > place, further * _PLACES[place], np.uint64(0))
-        shingles = _mixed(shingles)
-    whole = (left >= 3) | ((counts[text_of] < 3) & (left == counts[text_of]))
-    return shingles[whole], np.bincount(text_of[whole], minlength=len(texts))
-
-
-def _telling(texts: Sequence[str], boilerplate: U64) -> tuple[U64, I64]:
-    """:func:`_shingles` without boilerplate, except for texts of which nothing would be left."""
-    values, counts = _shingles(texts)
-    if not len(boilerplate):
-        return values, counts
-    text_of = np.repeat(np.arange(len(texts)), counts)
-    telling = ~_among(values >> (np.uint64(64) - _HASH_BITS), boilerplate)
-    telling |= np.bincount(text_of[telling], minlength=len(texts))[text_of] == 0
-    return values[telling], np.bincount(text_of[telling], minlength=len(texts))
-
-
-def _among(values: NDArray, ascending: NDArray) -> NDArray[np.bool_]:
-    """Which of ``values`` stand in the sorted array ``ascending``."""
-    if not len(ascending):
-        return np.zeros(len(values), dtype=bool)
-    place = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
-    return np.asarray(ascending[place] == values)
-
-
-def _distinct(values: U64, counts: I64) -> tuple[U64, I64]:
-    """Each text's shingles once, as 48-bit hashes, and the text each belongs to, sorted by text."""
-    text_of = np.repeat(np.arange(len(counts), dtype=np.uint64), counts)
-    tagged = (text_of << _HASH_BITS) | (values >> (np.uint64(64) - _HASH_BITS))
-    tagged.sort()
-    new = np.ones(len(tagged), dtype=bool)
-    new[1:] = tagged[1:] != tagged[:-1]
-    tagged = tagged[new]
-    return tagged & ((np.uint64(1) << _HASH_BITS) - np.uint64(1)), (tagged >> _HASH_BITS).astype(np.int64)
-
-
-def _boilerplate(texts: Sequence[str]) -> U64:
-    """Sorted hashes of the shingles that belong to a template (counted in a sample drawn by content)."""
-    if len(texts) > _SAMPLE:
-        marks = np.fromiter((zlib.crc32(t.encode("utf-8")) for t in texts), dtype=np.uint32, count=len(texts))
-        texts = [texts[place] for place in np.argsort(marks, kind="stable")[:_SAMPLE]]
-    if len(texts) < BOILERPLATE_LEAST:
-        return np.empty(0, dtype=np.uint64)
-    limit = max(min(BOILERPLATE_COUNT, len(texts) / 2), BOILERPLATE_SHARE * len(texts))
-    seen = [_distinct(*_shingles(chunk))[0] for chunk in _chunks(texts)]
-    values, counts = np.unique(np.concatenate(seen), return_counts=True)
-    return values[counts > limit]
-
-
-def _chunks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    start = size = 0
-    for place, text in enumerate(texts):
-        size += len(text)
-        if size >= _CHUNK or place - start == _CHUNK_TEXTS - 1:
-            yield texts[start : place + 1]
-            start, size = place + 1, 0
-    if start < len(texts):
-        yield texts[start:]
+def _join(root: list[int], one: int, other: int) -> None:
+    low, high = sorted((_root(root, one), _root(root, other)))
+    root[high] = low
 
 
 # -- finding candidates -----------------------------------------------------------------------------------
@@ -313,7 +148,7 @@ class _Signatures:
         self.marks = np.zeros((len(texts), HASHES), dtype=np.uint8)
 
         def sign(first: int, chunk: Sequence[str]) -> I64:
-            values, counts = _telling(chunk, boilerplate)
+            values, counts = shingles.telling(chunk, boilerplate)
             here = np.flatnonzero(counts)
             minima = _minima(values, counts[here])
             self.marks[first + here] = minima.astype(np.uint8)
@@ -321,16 +156,14 @@ class _Signatures:
                 self.bands[first + here, band] = _bucket(minima[:, band * rows : (band + 1) * rows])
             return first + here
 
-        chunks = list(_chunks(texts))
-        starts = accumulate(map(len, chunks), initial=0)
+        parts = list(shingles.chunks(texts))
+        starts = accumulate(map(len, parts), initial=0)
         with ThreadPoolExecutor(_CORES) as threads:  # numpy lets go of the interpreter while it counts
-            filled = list(threads.map(sign, starts, chunks))
+            filled = list(threads.map(sign, starts, parts))
         self.filled = np.concatenate([np.empty(0, dtype=np.int64), *filled])
 
 
-def _multipliers() -> U64:
-    with np.errstate(over="ignore"):
-        return _mixed(np.arange(1, HASHES + 1, dtype=np.uint64) * np.uint64(_BASE)) | np.uint64(1)
+_MULTIPLIERS = shingles.mixed(np.arange(1, HASHES + 1, dtype=np.uint64) * np.uint64(shingles.BASE)) | np.uint64(1)
 
 
 def _minima(values: U64, counts: I64) -> NDArray[np.uint32]:
@@ -339,18 +172,16 @@ def _minima(values: U64, counts: I64) -> NDArray[np.uint32]:
     if not len(counts):
         return minima
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    with np.errstate(over="ignore"):
-        for place, multiplier in enumerate(_multipliers()):
-            hashed = ((values * multiplier) >> np.uint64(32)).astype(np.uint32)
-            minima[:, place] = np.minimum.reduceat(hashed, starts)
+    for place, multiplier in enumerate(_MULTIPLIERS):
+        hashed = ((values * multiplier) >> np.uint64(32)).astype(np.uint32)
+        minima[:, place] = np.minimum.reduceat(hashed, starts)
     return minima
 
 
 def _bucket(minima: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    with np.errstate(over="ignore"):
-        name = np.zeros(len(minima), dtype=np.uint64)
-        for column in minima.T:
-            name = _mixed(name * np.uint64(_BASE) + column)
+    name = np.zeros(len(minima), dtype=np.uint64)
+    for column in minima.T:
+        name = shingles.mixed(name * np.uint64(shingles.BASE) + column)
     return (name >> np.uint64(32)).astype(np.uint32)
 
 
@@ -388,8 +219,7 @@ def _candidates(left: _Signatures, right: _Signatures, band: int, rows: I64) -> 
 def _agreement(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> I64:
     """How many of the 64 marks agree, row by row: eight bytes are added at a time."""
     eights = (left == right).view(np.uint64)
-    with np.errstate(over="ignore"):
-        total = (eights.sum(axis=1) * np.uint64(0x0101010101010101)) >> np.uint64(56)
+    total = (eights.sum(axis=1) * np.uint64(0x0101010101010101)) >> np.uint64(56)
     return total.astype(np.int64)
 
 
@@ -410,7 +240,7 @@ def _jaccard(
     """Exact Jaccard similarity of the pairs ``(texts[rows[i]], others[near[i]])``: (n,)."""
     result = np.zeros(len(rows))
     sizes = np.fromiter((len(texts[r]) + len(others[o]) for r, o in zip(rows, near, strict=True)), np.int64, len(rows))
-    block = np.maximum(np.cumsum(sizes) // (4 * _CHUNK), np.arange(len(rows)) >> 14)
+    block = np.maximum(np.cumsum(sizes) // (4 * shingles.CHUNK), np.arange(len(rows)) >> 14)
     for number in range(int(block[-1]) + 1 if len(block) else 0):
         here = np.flatnonzero(block == number)
         if not len(here):
@@ -418,12 +248,12 @@ def _jaccard(
         mine, row_at = np.unique(rows[here], return_inverse=True)
         theirs, near_at = np.unique(near[here], return_inverse=True)
         chosen = [*(texts[each] for each in mine), *(others[each] for each in theirs)]
-        values, text_of = _distinct(*_telling(chosen, boilerplate))
+        values, text_of = shingles.distinct(*shingles.telling(chosen, boilerplate))
         count = np.bincount(text_of, minlength=len(chosen))
         pairs = [_spread(side, count) for side in (row_at, near_at + len(mine))]
-        tagged = np.concatenate([(pair.astype(np.uint64) << _HASH_BITS) | values[place] for pair, place in pairs])
+        tagged = np.concatenate([(pair.astype(np.uint64) << HASH_BITS) | values[place] for pair, place in pairs])
         tagged.sort()
-        twice = tagged[1:][tagged[1:] == tagged[:-1]] >> _HASH_BITS  # once from each side
+        twice = tagged[1:][tagged[1:] == tagged[:-1]] >> HASH_BITS  # once from each side
         shared = np.bincount(twice.astype(np.int64), minlength=len(here))
         total = count[row_at] + count[near_at + len(mine)]
         result[here] = shared / np.maximum(total - shared, 1)
@@ -435,3 +265,34 @@ def _spread(side: I64, count: I64) -> tuple[I64, I64]:
     first, each = np.cumsum(count) - count, count[side]
     offset = np.arange(each.sum()) - np.repeat(np.cumsum(each) - each, each)
     return np.repeat(np.arange(len(side)), each), np.repeat(first[side], each) + offset
+
+
+# -- which held-out prompts are one observation ---------------------------------------------------------------
+# Prompts of one group are. So are, though nobody has said so, wordings of one question and questions with one answer:
+# six facts in twenty wordings each are six observations, and an interval over 120 covers half as often as it says.
+
+#: Equal references join their prompts from so many words on, or from so many characters where a script has no spaces
+#: between words. Shorter ones (labels, numbers, "yes") are equal by chance.
+WORDS, CHARACTERS = 4, 24
+#: Word-shingle Jaccard similarity from which two prompts are near-duplicates; the splits' own.
+ALIKE = 0.8
+
+
+def joined(held_out: Sequence[HeldOut]) -> list[HeldOut]:
+    """``held_out`` with one cluster for all that hang together, named as the first of them was.
+
+    Prompts hang together that share a cluster, that have the same references, each of some length (case and white space
+    aside), or that are near-duplicates; and whatever hangs together with those.
+    """
+    number = {name: place for place, name in enumerate(dict.fromkeys(item.cluster for item in held_out))}
+    names, root = list(number), list(range(len(number)))
+    seen: dict[frozenset[str], str] = {}
+    for item in held_out:
+        texts = frozenset(map(folded, item.references))
+        if all(len(text.split()) >= WORDS or len(text) >= CHARACTERS for text in texts):
+            _join(root, number[seen.setdefault(texts, item.cluster)], number[item.cluster])
+    if len(held_out) >= shingles.BOILERPLATE_LEAST:  # of fewer nobody can tell what is the form that all have
+        alike = families([prompt_text(item.prompt) for item in held_out], ALIKE)
+        for item, first in zip(held_out, alike, strict=True):
+            _join(root, number[held_out[first].cluster], number[item.cluster])
+    return [replace(item, cluster=names[_root(root, number[item.cluster])]) for item in held_out]

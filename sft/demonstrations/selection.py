@@ -2,26 +2,82 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from sft import metrics
-from sft.demonstrations import formats, splits
+from sft.demonstrations import formats, headlines, splits
+from sft.demonstrations.conflicts import majority
 from sft.demonstrations.demonstration import Demonstration
-from sft.demonstrations.ledger import Ledger
 from sft.demonstrations.sources import resolve_demonstrations
 from sft.demonstrations.splits import Leak, Splits
 from sft.errors import DemonstrationsError, SplitError, UserError
-from sft.metrics.text import plain_words
 from sft.recipes import Recipe
 from sft.runs.hashes import fingerprint
 
-__all__ = ["Division", "Gathered", "Vote", "ballots", "divide", "gather", "held_out_others", "majority", "read"]
+__all__ = ["FATES", "Division", "Gathered", "Ledger", "divide", "gather", "held_out_others", "read"]
 
-#: Answers that are compared, and completions each is compared with, at most, to decide a vote that is tied.
-_COMPARED = 16
+#: fate -> what it means, in the order a report shows them.
+FATES = {
+    "trained": "used to fit the policy",
+    "validation": "held out to choose the checkpoint",
+    "test": "held out to judge the clone",
+    "invalid": "could not become a demonstration (reasons in rejected.jsonl)",
+    "filtered": "left out by the recipe (another expert, or a limit on the number of rows)",
+    "duplicate": "repeats another row word for word",
+    "outvoted": "other experts answered this prompt differently, and more of them agree",
+    "leaked": "too close to a held-out prompt, removed from training",
+    "too_long": "longer than max_length; dropped rather than cut",
+    "not_reached": "in the training split, but the steps ended before their turn",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """One fate per demonstration or rejected row.
+
+    ``rows``: rows read. ``unrolled``: extra demonstrations gained from dialogues with several expert
+    turns. ``fates``: fate -> count; they add up to ``rows + unrolled``, checked here.
+    ``tokens``: fate -> {"prompt": n, "completion": n} for the fates that were rendered.
+    """
+
+    rows: int
+    unrolled: int
+    fates: dict[str, int]
+    tokens: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.fates) - set(FATES):
+            raise ValueError(f"unknown fates: {', '.join(sorted(unknown))}")
+        negative = [fate for fate, count in self.fates.items() if count < 0]
+        if negative or min(self.rows, self.unrolled) < 0:
+            raise ValueError(f"a ledger counts rows, which cannot be negative: {', '.join(negative) or 'rows'}")
+        if strangers := set(self.tokens) - set(self.fates):
+            raise ValueError(f"tokens of fates that no row has: {', '.join(sorted(strangers))}")
+        total = sum(self.fates.values())
+        if total != self.rows + self.unrolled:
+            raise ValueError(
+                f"the ledger does not add up: {self.rows} rows and {self.unrolled} unrolled turns, but {total} fates"
+            )
+
+    def moved(self, count: int, *, source: str, to: str) -> Ledger:
+        """A ledger in which ``count`` rows have changed fate from ``source`` to ``to``.
+
+        Raises ``ValueError`` if fewer than ``count`` rows had that fate. Token counts stay as they were:
+        move rows before they are rendered.
+        """
+        fates = self.fates | {source: self.fates.get(source, 0) - count}
+        fates[to] = fates.get(to, 0) + count
+        return Ledger(self.rows, self.unrolled, fates, self.tokens)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Ledger:
+        """Inverse of :meth:`to_dict`."""
+        return cls(value["rows"], value["unrolled"], dict(value["fates"]), dict(value.get("tokens", {})))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,25 +98,22 @@ def gather(recipe: Recipe, *, keep_going: bool = False) -> Gathered:
     """Read, deduplicate, split, and look for leaks, as the recipe says.
 
     Raises ``DemonstrationsError`` with every problem of every file (unless ``keep_going``, which leaves those
-    rows out and hands them back), ``SourceError`` or ``SplitError``.
+    rows out and hands them back), ``SourceError``, or ``SplitError``, also where the headline cannot be computed.
     """
     readings, ready_made = read(recipe)
-    everything = readings + ready_made
-    rejected = tuple(row for reading in everything for row in reading.rejected)
-    if rejected and not keep_going:
-        rows = sum(reading.rows for reading in everything)
-        raise DemonstrationsError(
-            [problem for reading in everything for problem in reading.problems],
-            f"{len(rejected)} of {rows} rows cannot become demonstrations; mend them, or leave them out: --keep-going",
-        )
+    whole = formats.joined([*readings, *ready_made])
+    if whole.rejected and not keep_going:
+        refused = f"{len(whole.rejected)} of {whole.rows} rows cannot become demonstrations"
+        raise DemonstrationsError(whole.problems, f"{refused}; mend them, or leave them out: --keep-going")
     division = divide(recipe, readings, ready_made)
-    leaks = division.leaks
-    if leaks and recipe.split.near_duplicates != "remove":
-        raise splits.leak_error(leaks)
-    placed, leaked = splits.without_leaks(division.parts, leaks)
+    if division.leaks and recipe.split.near_duplicates != "remove":
+        raise splits.leak_error(division.leaks)
+    placed, leaked = splits.without_leaks(division.parts, division.leaks)
     made = Splits(*(tuple(placed[name]) for name in splits.NAMES))
+    if why := headlines.refusal(recipe.fidelity.headline, (*made.validation, *made.test)):
+        raise SplitError(why)
     fates = {
-        "invalid": len(rejected),
+        "invalid": len(whole.rejected),
         "filtered": division.filtered,
         "duplicate": division.duplicates,
         "outvoted": division.outvoted,
@@ -69,12 +122,9 @@ def gather(recipe: Recipe, *, keep_going: bool = False) -> Gathered:
         "validation": len(made.validation),
         "test": len(made.test),
     }
-    ledger = Ledger(
-        rows=sum(reading.rows for reading in everything),
-        unrolled=sum(reading.unrolled for reading in everything),
-        fates={fate: count for fate, count in fates.items() if count},
-    )
-    return Gathered(made, ledger, rejected, tuple(leaks), held_out_others(division.passed_over, placed))
+    ledger = Ledger(whole.rows, whole.unrolled, {fate: count for fate, count in fates.items() if count})
+    others = held_out_others(division.passed_over, placed)
+    return Gathered(made, ledger, whole.rejected, tuple(division.leaks), others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,79 +197,6 @@ def held_out_others(
     """Those of ``passed_over`` that answer a prompt of the validation or test split, each once."""
     prompts = {d.prompt for name in splits.NAMES[1:] for d in parts[name]}
     return tuple(splits.deduplicate([d for d in passed_over if d.prompt in prompts])[0])
-
-
-def ballots(demonstrations: Iterable[Demonstration]) -> list[list[list[Demonstration]]]:
-    """Every prompt with different completions: its rows by answer, the answer given most often first.
-
-    Answers are the same whose words are: case, white space and outer punctuation aside.
-    """
-    prompts: dict[str, list[Demonstration]] = {}
-    for d in demonstrations:
-        prompts.setdefault(d.key, []).append(d)
-    found = []
-    for rows in prompts.values():
-        if len(rows) == 1 or len({d.completion for d in rows}) == 1:
-            continue
-        answers: dict[tuple[str, ...], list[Demonstration]] = {}
-        for d in rows:
-            answers.setdefault(plain_words(d.completion), []).append(d)
-        found.append(sorted(answers.values(), key=len, reverse=True))
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class Vote:
-    """Rows in their order: those whose answer was given most often, and the others. ``tied``: prompts without one."""
-
-    kept: list[Demonstration]
-    outvoted: list[Demonstration]
-    tied: int
-
-
-def majority(demonstrations: Sequence[Demonstration]) -> Vote:
-    """A vote on every prompt with different completions, one vote a row.
-
-    Among answers given equally often, the one most like the prompt's other completions wins (mean chrF), as the
-    medoid does in minimum-Bayes-risk decoding (Kumar & Byrne 2004); after that, the content's hash decides.
-    """
-    gone: set[int] = set()
-    known: dict[tuple[str, str], float] = {}
-    ties = 0
-    for answers in ballots(demonstrations):
-        tied = [same for same in answers if len(same) == len(answers[0])]
-        ties += len(tied) > 1
-        winner = tied[0] if len(tied) == 1 else _most_like_the_rest(tied, answers, known)
-        gone.update(id(d) for same in answers if same is not winner for d in same)
-    lost = [d for d in demonstrations if id(d) in gone]
-    return Vote([d for d in demonstrations if id(d) not in gone], lost, ties)
-
-
-def _most_like_the_rest(
-    tied: list[list[Demonstration]], answers: list[list[Demonstration]], known: dict[tuple[str, str], float]
-) -> list[Demonstration]:
-    """Of ``tied`` the answer with the highest mean chrF; of a great many, those with the lowest hashes are compared.
-
-    ``known``: chrF of texts in their order, which is the same both ways; answers come back from prompt to prompt.
-    """
-
-    def likeness(one: str, other: str) -> float:
-        pair = (one, other) if one < other else (other, one)
-        if pair not in known:
-            known[pair] = metrics.chrf(*pair)
-        return known[pair]
-
-    everything = sorted((d for same in answers for d in same), key=lambda d: (d.id, d.completion))
-
-    def rank(same: list[Demonstration]) -> tuple[float, str]:
-        own = {id(d) for d in same}
-        text = min(d.completion for d in same)
-        rest = list(islice((d.completion for d in everything if id(d) not in own), _COMPARED))
-        return -math.fsum(likeness(text, other) for other in rest) / len(rest), fingerprint(text)
-
-    if len(tied) > _COMPARED:
-        tied = sorted(tied, key=lambda same: fingerprint(min(d.completion for d in same)))[:_COMPARED]
-    return min(tied, key=rank)
 
 
 def read(recipe: Recipe) -> tuple[list[formats.Reading], list[formats.Reading]]:

@@ -19,9 +19,9 @@ from sft.demonstrations.splits import Splits
 from sft.demonstrations.stored import load_others, load_splits
 from sft.errors import UserError
 from sft.evaluation.record import RowsToMake, Subject, record
-from sft.fidelity import checkers, floors, stored
+from sft.fidelity import floors, stored
 from sft.fidelity.scorecard import PROFILES, Scorecard
-from sft.metrics import modules
+from sft.fidelity.scoring import Scoring
 from sft.policies import rendering_cache
 from sft.policies.policy import load_renderer
 from sft.policies.rendering import Renderer, census, few_shot_prompt
@@ -104,9 +104,8 @@ def measure(
     if profile not in PROFILES:
         raise UserError(f"fidelity.profile: {profile!r} is none of {', '.join(PROFILES)}")
     judge = settings.checker or "" if checker is None else checker
-    if judge:
-        checkers.load(judge)  # one that cannot be used is refused before anything is written
-    modules.demand(settings.metrics)
+    scoring = Scoring(settings.headline, tuple(settings.metrics), judge, tuple(settings.normalise))
+    scoring.demand()  # what cannot be used is refused before anything is written
     work = _plan(subject, profile)
     signature = {
         "template_hash": subject.renderer.template_hash,
@@ -128,6 +127,8 @@ def measure(
         "bar": settings.bar,
         "metrics": list(settings.metrics),
         "checker": judge,
+        "headline": scoring.headline,
+        "normalise": list(scoring.normalise),
         "conflicts": subject.recipe.demonstrations.expert or subject.recipe.demonstrations.conflicts,
         "near_threshold": subject.recipe.split.near_threshold,
         "seed": settings.seed,

@@ -21,15 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from sft.demonstrations import formats, splits
-from sft.demonstrations.clusters import joined
 from sft.demonstrations.demonstration import Demonstration, HeldOut, Message, Source, text_fault
 from sft.demonstrations.file_rows import Broken, rows_of
+from sft.demonstrations.near_duplicates import joined
 from sft.demonstrations.row_fields import Cells
 from sft.demonstrations.sources import resolve_demonstrations
 from sft.errors import DemonstrationsError, Problem, SourceError
 from sft.runs.hashes import fingerprint
-from sft.runs.records import Completion
-from sft.runs.shapes import kind_of
+from sft.runs.records import Completion, kind_of
 
 __all__ = ["Answers", "read"]
 

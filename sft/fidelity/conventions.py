@@ -16,6 +16,7 @@ from sft.recipes.fields import SHARES
 
 __all__ = [
     "CLONED_AUC",
+    "CLONED_CHECKED",
     "CLONED_LENGTH",
     "CLONED_PROMPTS",
     "CLONED_STOP",
@@ -25,13 +26,13 @@ __all__ = [
     "LENGTH_LIMITS",
     "LEVEL",
     "MARGIN",
-    "METRIC_WORDS",
     "above_zero",
     "bar_points",
     "beyond_chance",
     "clears",
     "direction",
     "gain_shown",
+    "metric_words",
     "missing_floors",
     "named",
     "no_spread",
@@ -60,6 +61,8 @@ MARGIN = 0.8
 CLONED_PROMPTS = 250
 CLONED_AUC = 0.60
 CLONED_STOP = 0.95
+#: By how many points of a hundred a clone may be shown to be right less often than another expert, and no more.
+CLONED_CHECKED = 5.0
 CLONED_LENGTH = (0.9, 1.1)
 #: Metric -> how a sentence calls its points.
 METRIC_WORDS = {
@@ -70,7 +73,14 @@ METRIC_WORDS = {
     "edit_similarity": "edit similarity",
     "exact_match": "exact match",
     "exact_match_normalised": "normalised exact match",
+    "json": "JSON",
+    "checker": "checker",
 }
+
+
+def metric_words(name: str) -> str:
+    """How a sentence calls the points of a metric."""
+    return METRIC_WORDS.get(name, name)
 
 
 def missing_floors(card: Scorecard) -> list[str]:
@@ -90,7 +100,7 @@ def bar_points(bar: Mapping[str, float]) -> dict[str, float]:
         if name not in METRIC_WORDS:
             known = ", ".join(METRIC_WORDS)
             raise UserError(f"fidelity.bar: there is no metric {name!r}; choose from {known}")
-        if name in SHARES:
+        if name in (*SHARES, "checker"):
             if not 0 < value <= 100:
                 raise UserError(f"fidelity.bar: {name} is {value:g}, and no share of prompts; write 0.95 for 95 in 100")
             points[name] = 100.0 * value if value <= 1 else float(value)

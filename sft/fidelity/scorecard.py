@@ -425,7 +425,9 @@ class Scorecard:
     that tell it from the expert, strongest first; empty where no habit looked for does.
     ``self_agreement``: "tuned", "experts", "difference", points. ``calibration``: "tuned", "B0" on the expert's path;
     "own": its ``accuracy`` is how often the clone's own tokens are the expert's, and nothing else of it is a finding,
-    for another good answer counts as wrong there. ``absent``: section -> why it was not measured. ``looks``: how often
+    for another good answer counts as wrong there. ``checked``: how often the checker
+    finds the clone right less how often another expert, points, paired; None without a checker or another expert.
+    ``absent``: section -> why it was not measured. ``looks``: how often
     this split was looked at.
     ``accumulated`` and ``off_path`` are read in older scorecards and no longer measured: the one fell with the length
     of what is left of a text, the other called calibrated clones overconfident (docs/decisions.md).
@@ -467,6 +469,7 @@ class Scorecard:
     off_path: Estimate | None = None
     own_words: OwnWords | None = None
     compounding: Compounding | None = None
+    checked: Estimate | None = None
     memorisation: Memorisation | None = None
     forgetting: tuple[Forgetting, ...] = ()
     gaps: KnowledgeGaps | None = None

@@ -11,15 +11,15 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from sft.demonstrations import stored
-from sft.demonstrations.clusters import joined
 from sft.demonstrations.demonstration import Demonstration, HeldOut, Message, prompt_text
-from sft.demonstrations.near_duplicates import find_near
+from sft.demonstrations.near_duplicates import find_near, joined
 from sft.errors import RunError
 from sft.fidelity.measure import measure
 from sft.fidelity.observations import Observations
 from sft.fidelity.probes.examples import corrections
 from sft.fidelity.score_table import score_rows
 from sft.fidelity.scorecard import Scorecard
+from sft.fidelity.scoring import Scoring
 from sft.runs import sealed
 from sft.runs.records import Completion, ControlWindow, Forced, OwnPath, PromptValue, TokenScores
 from sft.runs.run import Run, write_json, write_jsonl
@@ -32,6 +32,7 @@ __all__ = [
     "read_measurement",
     "read_scorecard",
     "remeasure",
+    "scoring_of",
     "write_measurement",
 ]
 
@@ -156,6 +157,17 @@ def _by_id(rows: Iterable[T], wanted: set[str]) -> dict[str, T]:
     return {row.id: row for row in rows if row.id in wanted}  # type: ignore[attr-defined]
 
 
+def scoring_of(run: Run) -> Scoring:
+    """How the clone of ``run`` was scored when it was measured. Raises ``RunError``."""
+    facts = read_measurement(run)
+    return Scoring(
+        facts.get("headline", "chrf"),
+        tuple(facts.get("metrics") or ()),
+        facts.get("checker") or "",
+        tuple(facts.get("normalise") or ()),
+    )
+
+
 def observe(run: Run) -> Observations:
     """Everything measured in ``run``, for the prompts of ``held-out.jsonl``. Raises ``RunError``."""
     items = read_held_out(run)
@@ -183,6 +195,8 @@ def observe(run: Run) -> Observations:
         contaminated=_contaminated(run, items, parts, facts.get("near_threshold", 0.8)),
         checker=facts.get("checker") or "",
         metrics=tuple(facts.get("metrics") or ()),
+        headline=facts.get("headline", "chrf"),
+        normalise=tuple(facts.get("normalise") or ()),
         curve=_curve(run),
         conflicts=facts.get("conflicts", "keep"),
         bar=facts.get("bar") or {},
@@ -264,7 +278,7 @@ def remeasure(run: Run) -> Scorecard:
     measured or a file was altered, ``UserError`` where nothing can be said.
     """
     observed = observe(run)
-    rows = score_rows(observed.held_out, observed.completions, observed.metrics)
+    rows = score_rows(observed.held_out, observed.completions, observed.scoring)
     card = measure(observed, rows)
     sealed.unseal(run, DERIVED[2:])
     write_jsonl(run.scores_path, rows)

@@ -7,7 +7,8 @@
 | learned from the demonstrations | gain above 0 over every floor, imitation gain above 0, no guardrail red but length |
 | meets your bar | one expert per prompt; the rung before; lower bound of every named metric clears the bar |
 | cloned, within the margin | learned; 250 prompts with two experts each; 80 % of the distance from the best floor to
-  another expert closed; impostor AUC below 0.60 where experts cannot be told apart; stops; right length |
+  another expert closed; impostor AUC below 0.60 where experts cannot be told apart; stops; right length; where there
+  is a checker, right as often as another expert less 5 points |
 
 Beside the rung: *not cloned*, where the interval lies below the 80 %. Each rung is an intersection-union test (all its
 parts must hold, so no correction is due). "Above 0" means that the 95 % interval lies above 0 and that the one-sided
@@ -21,15 +22,16 @@ from __future__ import annotations
 from sft.fidelity.advice import next_step
 from sft.fidelity.conventions import (
     CLONED_AUC,
+    CLONED_CHECKED,
     CLONED_LENGTH,
     CLONED_PROMPTS,
     CLONED_STOP,
     LEVEL,
-    METRIC_WORDS,
     above_zero,
     beyond_chance,
     clears,
     gain_shown,
+    metric_words,
     missing_floors,
     named,
     percent,
@@ -92,7 +94,7 @@ def _sentence(rung: str, card: Scorecard) -> str:
     """The verdict for a newcomer: how much closer to the expert, than what, and how sure."""
     gains = {gain.floor: gain for gain in card.gains}
     best = card.gain
-    points = METRIC_WORDS[card.headline]
+    points = metric_words(card.headline)
     where = f"On {_headline(card).n} held-out prompts"
     shortcut = f"{_distance(best, points)} those of the best shortcut tried, {named(best.floor)}"
     if rung == NOTHING and gain_shown(best):
@@ -116,7 +118,7 @@ def _sentence(rung: str, card: Scorecard) -> str:
     learned += "." if best.floor == "B0" else f", and {base}."
     if rung == MEETS:
         bars = ", ".join(
-            f"{METRIC_WORDS[name]} {span(card.scores_of('tuned')[name])} against {bar:g}"
+            f"{metric_words(name)} {span(card.scores_of('tuned')[name])} against {bar:g}"
             for name, bar in card.bar.items()
         )
         return f"{learned} It meets your bar: {bars}."
@@ -124,10 +126,19 @@ def _sentence(rung: str, card: Scorecard) -> str:
         return (
             f"{learned} Of the distance to another expert {percent(card.closure.share)} is closed, "
             "and a classifier hardly tells its samples from the experts': AUC "
-            f"{span(card.impostor['sampled'], 2)}, where guessing gives 0.50. Whether what it says is true is no "
-            "part of this verdict."
+            f"{span(card.impostor['sampled'], 2)}, where guessing gives 0.50. {_checked(card)}"
         )
     return learned
+
+
+def _checked(card: Scorecard) -> str:
+    """What is known of whether it is right."""
+    if card.checked is None:
+        return "Nothing here was checked for being true."
+    return (
+        f"The checker finds it right as often as another expert, within {CLONED_CHECKED:g} points of a hundred "
+        f"({span(card.checked)})."
+    )
 
 
 def _guarded(rung: str, card: Scorecard) -> str:
@@ -162,7 +173,7 @@ def _shortfall(card: Scorecard) -> str:
     closure = card.closure
     if closure is None or closure.finding != "not cloned" or rests_on_few(closure.expert):
         return ""
-    points = METRIC_WORDS[card.headline]
+    points = metric_words(card.headline)
     closed = f"{percent(closure.share)} of the distance is closed"
     if closure.share.low is None:
         closed = "the share of the distance that is closed has no bounded interval"
@@ -176,7 +187,7 @@ def _shortfall(card: Scorecard) -> str:
 def _reasons(rung: str, card: Scorecard, *, likelier: bool) -> tuple[str, ...]:
     """Why the verdict is not a higher one: every part that failed, with its numbers."""
     reasons: list[str] = []
-    points = METRIC_WORDS[card.headline]
+    points = metric_words(card.headline)
     # Wilson gives one prompt alone an interval where its score is 0 or 100, and it is one cluster all the same.
     if _headline(card).low is None or _headline(card).n < 2:
         reasons.append("all held-out prompts belong to one cluster, so no interval can be had")
@@ -259,6 +270,11 @@ def _short_of_cloned(card: Scorecard) -> list[str]:
     stops, length = tuned.get("stop_rate"), tuned.get("length_ratio")
     if stops is None or stops.low is None or stops.low < CLONED_STOP:
         found.append(f"it stops by itself {_rate(stops)}; the lower bound must reach {CLONED_STOP:.0%}")
+    if card.checked is not None and (card.checked.low is None or card.checked.low < -CLONED_CHECKED):
+        found.append(
+            f"by the checker it is right {span(card.checked)} points of a hundred more often than another expert; the "
+            f"lower bound must not be below -{CLONED_CHECKED:g}"
+        )
     low, high = CLONED_LENGTH
     if length is None or length.low is None or length.high is None or length.low < low or length.high > high:
         shown = "not measured" if length is None else span(length, 2)
@@ -278,7 +294,7 @@ def _beyond_learned(card: Scorecard) -> list[str]:
     """What stands between "learned" and more, with one expert a prompt."""
     tuned = card.scores_of("tuned")
     short = [
-        f"{METRIC_WORDS[name]} is {span(tuned[name])}, and its lower bound does not clear your bar of {bar:g}"
+        f"{metric_words(name)} is {span(tuned[name])}, and its lower bound does not clear your bar of {bar:g}"
         for name, bar in card.bar.items()
         if not clears(tuned[name], bar)
     ]

@@ -267,7 +267,18 @@ class Fidelity(Section):
     metrics: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
         default=(),
         description="Metrics of the `evaluate` library beside ours, by the path of a module (which is run) or by a "
-        "name in its cache or on the hub; where one gives several figures, `NAME:KEY`. Shown, and judged in nothing.",
+        "name in its cache or on the hub; where one gives several figures, `NAME:KEY`. Shown, and judged in nothing "
+        "but as the headline.",
+    )
+    headline: Text = Field(
+        default="chrf",
+        description="What decides: `chrf`, `exact_match` or another metric of ours; `json` (values and calls leaf by "
+        "leaf); `checker`; or the name of one of `metrics` that gives 0 to 100.",
+    )
+    normalise: Annotated[tuple[Literal["think", "fence", "case", "space"], ...], Field(strict=False)] = Field(
+        default=(),
+        description="What is set aside in every text before it is scored: `think` (what stands between <think> tags), "
+        "`fence` (a code fence around all of it), `case`, `space`.",
     )
     seed: Seed = Field(default=0, description="Seed of every draw of the measurement: samples, folds, resampling.")
     bar: dict[str, float] = Field(

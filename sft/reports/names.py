@@ -25,7 +25,7 @@ RUNG_MEANINGS = {
     "model with three demonstrations, the nearest training completion, one constant completion, the copied prompt.",
     "meets your bar": "It also clears the bar that was set.",
     "cloned, within the margin": "It has gone most of the way from the best shortcut to another expert, and its "
-    "samples are hard to tell from experts\u2019. Whether what it says is true is no part of this.",
+    "samples are hard to tell from experts\u2019. It is checked for being right only where a checker was given.",
 }
 #: Metric -> (its name, what it measures, how it is written).
 METRIC_NAMES = {
@@ -37,6 +37,10 @@ METRIC_NAMES = {
     "edit_similarity": ("edit similarity", "characters that need no editing", "points"),
     "exact_match": ("exact match", "completions that are the expert's, character for character", "points"),
     "exact_match_normalised": ("normalised match", "the same but for case and outer punctuation", "points"),
+    "json": ("JSON leaves", "values that are the expert's, in their place; calls by name and arguments", "points"),
+    "json_max": ("JSON leaves, nearest", "against the reference that is nearest, not the mean over all", "points"),
+    "checker": ("checker", "completions that the checker finds right, for any reference", "points"),
+    "checker_max": ("checker", "completions that the checker finds right, for any reference", "points"),
     "stop_rate": ("stops by itself", "completions that end before the length limit", "share"),
     "empty_rate": ("empty", "completions without a word", "share"),
     "length_ratio": ("length", "characters written for each of the expert's", "ratio"),

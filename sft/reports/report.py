@@ -19,7 +19,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sft.demonstrations import stored
-from sft.demonstrations.ledger import FATES, Ledger
+from sft.demonstrations.selection import FATES, Ledger
 from sft.fidelity.conventions import rests_on_few, visible_points
 from sft.fidelity.guardrails import STATES, VERBATIM, settled_in_words, written
 from sft.fidelity.scorecard import RUNGS, Gain, Guardrail, Scorecard

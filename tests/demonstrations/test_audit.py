@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from sft.demonstrations.audit import Audit, Handling, audit, demand
+from sft.demonstrations.check import Audit, audit
+from sft.demonstrations.conflicts import Handling
 from sft.demonstrations.formats import Reading, read
 from sft.demonstrations.splits import NAMES, find_leaks
 from sft.errors import DemonstrationsError, SplitError
@@ -39,9 +40,9 @@ def looked_through(reading: Reading) -> Audit:
 
 def test_everything_is_counted(reading: Reading) -> None:
     found = looked_through(reading)
-    assert (found.rows, found.demonstrations, found.rejected, found.unrolled) == (5, 4, 1, 0)
+    assert [found.to_dict()[key] for key in ("rows", "demonstrations", "rejected", "unrolled")] == [5, 4, 1, 0]
     assert (found.prompts, found.groups, found.experts) == (2, 2, {"ann": 3, "bob": 1})
-    assert (found.duplicates, found.ignored_columns) == (1, ("score",))
+    assert (found.duplicates, found.reading.ignored) == (1, ("score",))
     assert found.splits == {"train": 2, "validation": 0, "test": 1}
     assert [(leak.source.source.line, leak.held_out.source.line) for leak in found.leaks] == [(1, 3)]  # type: ignore[union-attr]
 
@@ -140,15 +141,15 @@ def test_nothing_wrong_is_said_too(tmp_path: Path) -> None:
 def test_what_would_stop_a_run_is_raised(reading: Reading) -> None:
     found = looked_through(reading)
     with pytest.raises(DemonstrationsError, match="1 of 5 rows cannot become demonstrations"):
-        demand(reading, found)
+        found.demand()
     with pytest.raises(SplitError, match="held-out"):
-        demand(reading, found, keep_going=True)
+        found.demand(keep_going=True)
     with pytest.raises(SplitError, match="too few"):
-        demand(reading, audit("x.jsonl", reading, undivided="too few"), keep_going=True)
-    demand(reading, audit("x.jsonl", reading), keep_going=True)
+        audit("x.jsonl", reading, undivided="too few").demand(keep_going=True)
+    audit("x.jsonl", reading).demand(keep_going=True)
 
 
 def test_looking_through_a_file_loads_no_engine() -> None:
     heavy = {"torch", "transformers", "datasets", "pyarrow", "sklearn"}
-    code = f"import sys, sft.demonstrations.audit; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, sft.demonstrations.check; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import random
 import time
 
-from sft.demonstrations.clusters import joined
 from sft.demonstrations.demonstration import HeldOut, Message
-from sft.demonstrations.near_duplicates import families
+from sft.demonstrations.near_duplicates import families, joined
 
 WORDS = [a + b for a in "bcdfghklmnprst" for b in ("ala", "eno", "iri", "omu", "uta", "avi", "esto", "ilma")]
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sft.demonstrations import near_duplicates
 from sft.demonstrations.near_duplicates import find_near
+from sft.demonstrations.shingles import CHUNK, CHUNK_TEXTS
 
 
 def plain_words(text: str) -> list[str]:
@@ -146,12 +147,9 @@ def test_many_texts_are_searched_in_pieces_with_the_same_result() -> None:
     """More texts, characters and pairs than one piece holds; planted repetitions are found in all pieces."""
     rng = random.Random(3)
     vocabulary = [f"word{n}" for n in range(5000)]
-    count = near_duplicates._CHUNK_TEXTS + 2000
+    count = CHUNK_TEXTS + 2000
     texts = [" ".join(rng.choices(vocabulary, k=9)) for _ in range(count)]
-    assert (
-        sum(map(len, texts)) > 2 * near_duplicates._CHUNK
-        and count > near_duplicates._PAIRS // near_duplicates.BUCKET_LIMIT
-    )
+    assert sum(map(len, texts)) > 2 * CHUNK and count > near_duplicates._PAIRS // near_duplicates.BUCKET_LIMIT
     planted = {row: other for other, row in enumerate(sorted(rng.sample(range(count), 400)))}
     others = [texts[row].upper() + "!" for row in planted]
     found = find_near(texts, others, 0.7)

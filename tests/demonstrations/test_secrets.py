@@ -14,8 +14,7 @@ import pytest
 from safetensors.numpy import save
 
 from sft.demonstrations.demonstration import Demonstration, Message, Source
-from sft.demonstrations.secrets import Finding, in_demonstrations, secrets_in
-from sft.demonstrations.secrets.library import detectors
+from sft.demonstrations.secrets import Finding, detectors, in_demonstrations, secrets_in
 
 NOWHERE: dict[str, str] = {}
 

@@ -14,9 +14,10 @@ import pytest
 from selection_rows import WORDS, recipe, row, sizes, write
 
 from sft import recipes
-from sft.demonstrations.check import CheckResult, check_demonstrations
+from sft.demonstrations.check import Audit, check_demonstrations
+from sft.demonstrations.conflicts import majority
 from sft.demonstrations.demonstration import Demonstration, Message, held_out
-from sft.demonstrations.selection import divide, gather, majority, read
+from sft.demonstrations.selection import divide, gather, read
 from sft.demonstrations.stored import load_others, load_recipe
 from sft.errors import DemonstrationsError, RecipeError, RunError, SourceError, SplitError, UserError
 from sft.metrics import chrf
@@ -130,7 +131,7 @@ def test_too_little_to_split_says_how_little(tmp_path: Path, rows: list[dict[str
         gather(recipe(file))
     assert "\n" not in str(refused.value)
     finding = check_demonstrations(str(file))
-    assert finding.audit.undivided and finding.audit.undivided in finding.to_text()
+    assert finding.undivided and finding.undivided in finding.to_text()
     with pytest.raises(SplitError, match="left the"):
         finding.demand()
 
@@ -359,7 +360,7 @@ def test_check_foretells_what_a_run_gathers(file: Path, tmp_path: Path) -> None:
         f"model:\n  name: not-needed\ndemonstrations:\n  path: {file}\n  expert: ann\n  limit: 120\n", encoding="utf-8"
     )
     made = gather(recipe(file, {"validation": 0.1, "test": 0.1}, expert="ann", limit=120))
-    assert check_demonstrations(str(path)).audit.splits == sizes(made)
+    assert check_demonstrations(str(path)).splits == sizes(made)
     assert sum(sizes(made).values()) == 120
 
 
@@ -372,24 +373,24 @@ def test_check_foretells_what_is_left_when_leaks_are_removed(tmp_path: Path) -> 
         "split: {near_duplicates: remove, validation: 0.2, test: 0.2}\n",
         encoding="utf-8",
     )
-    assert check_demonstrations(str(path)).audit.splits == sizes(gather(recipe(file, {"near_duplicates": "remove"})))
+    assert check_demonstrations(str(path)).splits == sizes(gather(recipe(file, {"near_duplicates": "remove"})))
 
 
 def test_check_foretells_what_becomes_of_several_experts(tmp_path: Path) -> None:
     """The rows a vote leaves out, before and after it is chosen; and the answers one expert is compared with."""
     files = by_personas(tmp_path)
-    keep = check_of(tmp_path, files).audit
+    keep = check_of(tmp_path, files)
     assert (keep.conflicts, keep.disputed, keep.handling.conflicts) == (120, 120, "keep")
     voted = resolved(tmp_path / "r.yaml", files, "demonstrations.conflicts=majority")
     outvoted = gather(voted.recipe).ledger.fates["outvoted"]
     held_out_for_the_test = len({d.prompt for d in gather(voted.recipe).splits.test})
     assert outvoted == 2 * (120 - held_out_for_the_test)
-    majority_ = check_of(tmp_path, files, "demonstrations.conflicts=majority").audit
+    majority_ = check_of(tmp_path, files, "demonstrations.conflicts=majority")
     for found in (keep, majority_):
         assert found.handling.outvoted == outvoted
         assert found.handling.tied == 120 - held_out_for_the_test, "three personas, three answers"
 
-    one = check_of(tmp_path, files, "demonstrations.expert=eve").audit.handling
+    one = check_of(tmp_path, files, "demonstrations.expert=eve").handling
     others = gather(resolved(tmp_path / "r.yaml", files, "demonstrations.expert=eve").recipe).others
     assert (one.expert, one.others, one.others_prompts, one.inner) == ("eve", len(others), len(others) // 2, 0)
 
@@ -401,7 +402,7 @@ def test_check_says_how_alike_experts_are(tmp_path: Path) -> None:
         for n in range(30)
         for each in (row(n, expert="ann"), row(n, expert="bob", completion=f"the {WORDS[n % 28]} answer {n * n}"))
     ]
-    found = check_demonstrations(str(write(tmp_path / "x.jsonl", rows))).audit
+    found = check_demonstrations(str(write(tmp_path / "x.jsonl", rows)))
     assert found.handling.agreement is not None and found.handling.agreement.agreement is not None
     figure = found.handling.agreement.agreement
     pairs = [chrf(rows[2 * n]["completion"], rows[2 * n + 1]["completion"]) for n in range(30)]
@@ -410,14 +411,17 @@ def test_check_says_how_alike_experts_are(tmp_path: Path) -> None:
     assert json.loads(json.dumps(found.to_dict()))["handling"]["agreement"]["agreement"]["n"] == 30
 
 
-def check_of(folder: Path, files: list[Path], *overrides: str) -> CheckResult:
+def check_of(folder: Path, files: list[Path], *overrides: str) -> Audit:
     resolved(folder / "r.yaml", files)
     return check_demonstrations(str(folder / "r.yaml"), overrides=overrides)
 
 
 def test_check_names_columns_and_refuses_what_is_none(file: Path, tmp_path: Path) -> None:
     other = write(tmp_path / "other.jsonl", [{"ask": row(n)["prompt"], "say": "yes"} for n in range(100)])
-    assert check_demonstrations(str(other), columns={"prompt": "ask", "completion": "say"}).audit.demonstrations == 100
+    assert (
+        check_demonstrations(str(other), columns={"prompt": "ask", "completion": "say"}).to_dict()["demonstrations"]
+        == 100
+    )
     with pytest.raises(SourceError, match="no row has 'prompt' or 'completion'"):
         check_demonstrations(str(other))
     with pytest.raises(SourceError, match="--column target: is no field"):
@@ -443,7 +447,7 @@ def test_check_writes_rejected_rows_of_every_file(tmp_path: Path) -> None:
     finding = check_demonstrations(str(path), rejected=tmp_path / "rejected.jsonl")
     written = [json.loads(line) for line in (tmp_path / "rejected.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [(each["file"], each["line"]) for each in written] == [(str(train), 21), (str(test), 6)]
-    assert finding.audit.rejected == 2 and finding.audit.rows == 32
+    assert len(finding.reading.rejected) == 2 and finding.reading.rows == 32
 
 
 def test_check_of_many_rows_answers_without_the_engine(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from sft.demonstrations.demonstration import HeldOut, Message
 from sft.errors import UserError
 from sft.fidelity import checkers
-from sft.fidelity.final_numbers import final_number
 from sft.fidelity.probes import Absent
 from sft.fidelity.probes.underachieving import underachieving
 from sft.metrics import intervals
+from sft.metrics.final_numbers import final_number
 from sft.runs.records import Completion
 
 CLIPS = (

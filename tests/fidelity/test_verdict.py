@@ -20,8 +20,16 @@ def test_everything_shown_is_cloned() -> None:
     verdict = judged(ALL)
     assert verdict.rung == CLONED and verdict.reasons == () and verdict.shortfall == ""
     assert "93 % [85, 101] is closed" in verdict.sentence and "AUC 0.53 [0.49, 0.57]" in verdict.sentence
-    assert verdict.sentence.endswith("Whether what it says is true is no part of this verdict.")
+    assert verdict.sentence.endswith("Nothing here was checked for being true.")
     assert verdict.next_step.startswith("hand it on")
+
+
+def test_what_was_checked_for_being_right_is_said() -> None:
+    verdict = judged(replace(ALL, checked=known(-1.0, -4.0, 2.0)))
+    assert verdict.rung == CLONED
+    assert (
+        "finds it right as often as another expert, within 5 points of a hundred (-1.0 [-4.0, 2.0])" in verdict.sentence
+    )
 
 
 @pytest.mark.parametrize(
@@ -33,6 +41,7 @@ def test_everything_shown_is_cloned() -> None:
         ({"impostor": ALL.impostor | {"sampled": known(0.57, 0.53, 0.61)}}, "the upper bound must be below 0.60"),
         ({"impostor": {"sampled": ALL.impostor["sampled"]}}, "one expert from another was not measured"),
         ({"impostor": ALL.impostor | {"experts": known(0.57, 0.52, 0.62)}}, "its word is no proof"),
+        ({"checked": known(-3.0, -5.1, -0.9)}, "by the checker it is right -3.0 [-5.1, -0.9] points"),
         ({"tuned": TUNED | {"stop_rate": known(0.97, 0.949, 0.99)}}, "the lower bound must reach 95%"),
         ({"tuned": TUNED | {"length_ratio": known(0.93, 0.89, 0.97)}}, "must lie within 0.9 and 1.1"),
     ],

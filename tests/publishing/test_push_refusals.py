@@ -474,7 +474,7 @@ def test_a_token_in_the_recipe(bench: Bench) -> None:
 
 def test_a_path_that_is_there_counts_wherever_it_leads(tmp_path: Path) -> None:
     """In no home, not known to the run: but it is there, so it tells of this machine; what all have does not."""
-    from sft.publishing.places import paths_in
+    from sft.publishing.screening import paths_in
 
     (tmp_path / "texts").mkdir()
     text = f"Written in {tmp_path}/texts. Not /nowhere/at/all, /usr/bin/env, https://x.org{tmp_path} or and/or.\n"
@@ -596,8 +596,7 @@ json.dump({"ids": ids, "logits": logits.tolist(), "stop": GenerationConfig.from_
 def test_merged_weights_load_with_plain_transformers(bench: Bench, tmp_path: Path) -> None:
     """In a process that knows neither this package nor peft: the logits of the adapter on its base."""
     from sft.demonstrations.stored import load_recipe
-    from sft.policies.adapters import with_adapter
-    from sft.policies.policy import load_renderer
+    from sft.policies.policy import load_renderer, with_adapter
     from sft.policies.weights import load_weights
     from sft.recipes.sources import resolve_model
     from sft.runs.run import Run

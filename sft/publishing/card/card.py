@@ -15,12 +15,12 @@ from sft.errors import RunError
 from sft.fidelity.scorecard import Example, Scorecard
 from sft.fidelity.stored import read_held_out, read_scorecard
 from sft.publishing.card import facts, figures, metadata
-from sft.publishing.places import known_places
+from sft.publishing.screening import known_places
 from sft.reports.names import RUNG_MEANINGS, metric_name
 from sft.reports.report import warnings_of
 from sft.reports.sections import body
 from sft.reports.text import cell, coded_cell, fenced, grouped, in_groups
-from sft.runs.places import shortened
+from sft.runs.private import shortened
 from sft.runs.run import Run
 
 __all__ = ["card_of"]

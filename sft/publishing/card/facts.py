@@ -16,7 +16,7 @@ from sft.recipes import Recipe, shipped_folder, sources
 from sft.reports.text import duration, grouped
 from sft.runs import sealed
 from sft.runs.hashes import file_sha256, fingerprint
-from sft.runs.places import shortened
+from sft.runs.private import shortened
 from sft.runs.run import Run
 
 __all__ = ["About", "about", "base_facts", "checksums_of", "command", "settings", "splits", "withheld"]

@@ -97,7 +97,7 @@ def _tokens(count: int) -> str:
 
 def prefix_part(card: Scorecard) -> Part:
     """What it writes when part of the expert's text is given."""
-    heading, name = "Given the expert\u2019s beginning", metric_name(card.headline)
+    heading, name = "Given the expert\u2019s beginning", metric_name("chrf")
     tuned = card.prefix.get("tuned", ())
     if not tuned:
         return Part("prefix", heading, absent=absent(card, "prefix"))
@@ -199,7 +199,7 @@ def pictures(card: Scorecard) -> Iterator[tuple[str, str]]:
             ),
         )
     if card.prefix.get("tuned"):
-        yield "prefix", _prefix(card, metric_name(card.headline))
+        yield "prefix", _prefix(card, metric_name("chrf"))
 
 
 def _curve(card: Scorecard, system: str) -> Line:

@@ -96,7 +96,7 @@ def closure_sentence(part: Closure, points: str) -> str:
 
 def experts_part(card: Scorecard) -> Part:
     """Experts by name."""
-    name, heading = metric_name(card.headline), "Which expert is it closest to?"
+    name, heading = metric_name("chrf"), "Which expert is it closest to?"
     if not card.experts:
         return Part("experts", heading, absent=absent(card, "experts", "fewer than two experts are named"))
     rows = tuple(
@@ -175,7 +175,7 @@ def conflicts_part(card: Scorecard) -> Part:
     part, heading = card.conflicts, "Were prompts answered in different ways?"
     if part is None:
         return Part("conflicts", heading, absent=absent(card, "conflicts", "the training demonstrations are not known"))
-    return Part("conflicts", heading, (conflicts_sentence(part, metric_name(card.headline)),))
+    return Part("conflicts", heading, (conflicts_sentence(part, metric_name("chrf")),))
 
 
 def conflicts_sentence(part: Conflicts, points: str) -> str:
@@ -196,11 +196,10 @@ def conflicts_sentence(part: Conflicts, points: str) -> str:
 
 def pictures(card: Scorecard) -> Iterator[tuple[str, str]]:
     """Each picture that ``card`` has the figures for, by name."""
-    name = metric_name(card.headline)
     if card.closure is not None and card.closure.expert.value > floor_score(card.closure):
-        yield "closure", _closure(card.closure, name)
+        yield "closure", _closure(card.closure, metric_name(card.headline))
     if card.experts:
-        yield "experts", _experts(card, name)
+        yield "experts", _experts(card, metric_name("chrf"))
 
 
 def floor_score(part: Closure) -> float:

@@ -146,7 +146,7 @@ def _expert_lengths(run: Run, card: Scorecard) -> tuple[int, ...]:
 
 def self_agreement_part(card: Scorecard) -> Part:
     """Two samples of the clone beside two experts."""
-    heading, name = "Does it say the same thing every time?", metric_name(card.headline)
+    heading, name = "Does it say the same thing every time?", metric_name("chrf")
     found = card.self_agreement
     if not found:
         return Part("self_agreement", heading, absent=absent(card, "self_agreement"))
@@ -183,7 +183,7 @@ def self_agreement_sentence(part: Mapping[str, Estimate], points: str) -> str:
 
 def pictures(card: Scorecard) -> Iterator[tuple[str, str]]:
     """Each picture that ``card`` has the figures for, by name."""
-    name = metric_name(card.headline)
+    name = metric_name("chrf")
     found = card.self_agreement
     rows = [
         dot(label, found[key], kind)
