@@ -40,6 +40,7 @@ __all__ = [
     "percent",
     "power",
     "prompts_needed",
+    "rests_on_few",
     "span",
     "visible_points",
 ]
@@ -189,6 +190,11 @@ def span(estimate: Estimate, digits: int = 1, sign: float = 1.0, unit: str = "")
         return value + unit
     low, high = sorted((sign * estimate.low, sign * estimate.high))
     return f"{value} [{low:.{digits}f}, {high:.{digits}f}]{unit}"
+
+
+def rests_on_few(expert: Estimate) -> bool:
+    """Whether another expert's score, and the distance to it, rest on too few prompts to stand in a head."""
+    return expert.n < FEW_ANSWERED_TWICE
 
 
 def percent(estimate: Estimate) -> str:

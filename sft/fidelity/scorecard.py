@@ -31,10 +31,12 @@ __all__ = [
     "Forgetting",
     "Gain",
     "GapSpan",
+    "Giveaway",
     "Guardrail",
     "KnowledgeGap",
     "KnowledgeGaps",
     "LostAnswer",
+    "MarkedPair",
     "Memorisation",
     "OwnWords",
     "PrefixPoint",
@@ -96,7 +98,7 @@ class Gain:
     ``smallest_visible``: the gain this many prompts would have shown with 80 % probability by the verdict's own
     rule; None where there are too few clusters to show any. ``skewness`` of the differences, and ``skew_p``, one-sided,
     with it taken into account (``intervals.hall_p``); None with fewer than three clusters, and in older scorecards.
-    ``level``: of the verdict, above 0.95 from the second clone on that is judged on the same prompts; ``low``: the bound
+    ``level``: of the verdict, above 0.95 from the second clone on that is judged on these prompts; ``low``: the bound
     at that level, None where that is the estimate's own.
     """
 
@@ -348,6 +350,31 @@ class Underachieving:
 
 
 @dataclass(frozen=True, slots=True)
+class MarkedPair:
+    """A system's and the expert's text for the prompt ``id``, around a habit between white square brackets."""
+
+    id: str
+    system: str
+    expert: str
+
+
+@dataclass(frozen=True, slots=True)
+class Giveaway:
+    """A habit by which a system's texts are told from the expert's, in words that follow "it".
+
+    ``system``, ``expert``: shares of their texts with it; ``difference``: the first minus the second, paired by prompt.
+    ``kind``: whether beginning, ending or layout ("format"), the length, or words.
+    """
+
+    habit: str
+    kind: Literal["format", "length", "words"]
+    system: Estimate
+    expert: Estimate
+    difference: Estimate
+    examples: tuple[MarkedPair, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Stratum:
     """Part of the held-out prompts. ``by``: what they were parted by; ``label``: which part.
 
@@ -435,7 +462,8 @@ class Scorecard:
     far as each can be had.
     ``prefix``: rests of "tuned" after the expert's beginning, "own" after the clone's own, "E" of another expert.
     ``impostor``: "sampled", "greedy", "base", "experts" -> AUC,
-    0.5 for a coin, below it by chance only.
+    0.5 for a coin, below it by chance only. ``giveaways``: of each of these whose AUC is shown above 0.5, the habits
+    that tell it from the expert, strongest first; empty where no habit looked for does.
     ``self_agreement``: "tuned", "experts", "difference", points. ``calibration``: "tuned", "B0" on the expert's path;
     "own": its ``accuracy`` is how often the clone's own tokens are the expert's, and nothing else of it is a finding,
     for another good answer counts as wrong there. ``checked``: how often the checker
@@ -480,6 +508,7 @@ class Scorecard:
     prefix: dict[str, tuple[PrefixPoint, ...]] = field(default_factory=dict)
     accumulated: Estimate | None = None
     impostor: dict[str, Estimate] = field(default_factory=dict)
+    giveaways: dict[str, tuple[Giveaway, ...]] = field(default_factory=dict)
     self_agreement: dict[str, Estimate] = field(default_factory=dict)
     calibration: dict[str, Calibration] = field(default_factory=dict)
     off_path: Estimate | None = None

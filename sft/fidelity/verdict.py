@@ -36,6 +36,7 @@ from sft.fidelity.conventions import (
     named,
     percent,
     power,
+    rests_on_few,
     span,
 )
 from sft.fidelity.guardrails import settled_in_words, written
@@ -169,9 +170,9 @@ def _what_lacks(card: Scorecard) -> str:
 
 
 def _shortfall(card: Scorecard) -> str:
-    """What is missing, where it is shown that the clone is not the expert; "" where it is not."""
+    """What is missing, where it is shown that the clone is not the expert; "" where it is not, or by few prompts."""
     closure = card.closure
-    if closure is None or closure.finding != "not cloned":
+    if closure is None or closure.finding != "not cloned" or rests_on_few(closure.expert):
         return ""
     points = metric_words(card.headline)
     closed = f"{percent(closure.share)} of the distance is closed"
@@ -200,8 +201,8 @@ def _reasons(rung: str, card: Scorecard, *, likelier: bool) -> tuple[str, ...]:
             elif positive and gain.low is not None and gain.low <= 0:
                 why = f"its lower bound is {gain.low:.1f} at the level that {card.clones} clones on these prompts ask"
             elif positive and gain.skew_p is not None:
-                limit = (1 - gain.level) / 2
-                why = f"p = {gain.skew_p:.3f} with its skewness of {gain.skewness:.1f}, where {limit:.3g} decides"
+                decides = (1 - gain.level) / 2
+                why = f"p = {gain.skew_p:.3f} with its skewness of {gain.skewness:.1f}, where {decides:.3g} decides"
             reasons.append(f"gain over {named(gain.floor, card)}: {span(gain.estimate)} {points} points, {why}")
     if missing := missing_floors(card):
         left_out = ", ".join(named(floor, card) for floor in missing)
@@ -243,7 +244,12 @@ def _short_of_cloned(card: Scorecard) -> list[str]:
         found.append(
             f"{closure.expert.n} prompts were answered by two experts; to call a clone cloned takes {CLONED_PROMPTS}"
         )
-    if closure.finding != "cloned":
+    if rests_on_few(closure.expert):
+        found.append(
+            f"how much of the distance from {named(closure.floor, card)} to another expert is closed: too few prompts to "
+            "say"
+        )
+    elif closure.finding != "cloned":
         found.append(
             f"another expert scores {span(closure.expert)} where the clone scores {span(closure.tuned)}: "
             f"{_closed(closure.share)} of the distance from {named(closure.floor, card)} is closed, the margin is "
