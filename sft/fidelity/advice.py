@@ -74,7 +74,7 @@ def next_step(rung: str, card: Scorecard, curve: str = "") -> str:
     red = {rail.name: rail for rail in card.guardrails if rail.state == "red" and rail.caps}
     for name in (*_ORDER, *(set(red) - set(_ORDER))):
         if name in red:
-            return _mend(red[name], curve)
+            return _mend(red[name], curve) + _pointing(card)
     if card.imitation_gain is None:
         return (
             "score the expert's completions under the base model and the clone, with `sft evaluate` on the policies "

@@ -246,8 +246,8 @@ def _short_of_cloned(card: Scorecard) -> list[str]:
         )
     if rests_on_few(closure.expert):
         found.append(
-            f"how much of the distance from {named(closure.floor, card)} to another expert is closed: too few prompts to "
-            "say"
+            f"how much of the distance from {named(closure.floor, card)} to another expert is closed: "
+            "too few prompts to say"
         )
     elif closure.finding != "cloned":
         found.append(

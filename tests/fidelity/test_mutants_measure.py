@@ -39,12 +39,13 @@ def test_only_the_full_profile_measures_corpus_figures_and_the_others_say_how(pr
 def test_copies_are_red_where_they_are_more_than_the_experts_own_and_than_chance(copies: int, state: str) -> None:
     """One copy among 80 may be luck, which is not settled; twelve are not.
 
-    The limit is what the held-out experts repeat: nothing here."""
+    The limit is what the held-out experts repeat: nothing here, where training has the words the other way round."""
+    learned = [replace(row, completion=" ".join(reversed(row.completion.split()))) for row in TRAIN]
     tuned = PERFECT | {
         item.id: Completion(item.id, row.completion, True)
-        for item, row in zip(ASKED[:copies], TRAIN[:copies], strict=True)
+        for item, row in zip(ASKED[:copies], learned[:copies], strict=True)
     }
-    seen = Observations(ASKED, {"tuned": tuned, **SHORTCUTS}, LIKELIER, train=TRAIN)
+    seen = Observations(ASKED, {"tuned": tuned, **SHORTCUTS}, LIKELIER, train=learned)
     (guardrail,) = [g for g in measure(seen).guardrails if g.name == "verbatim copies"]
     assert (guardrail.value.value, guardrail.limit, guardrail.state) == (pytest.approx(copies / 80), 0.0, state)
     assert (guardrail.settled_by is not None) is (state == "amber")

@@ -16,11 +16,13 @@ import pytest
 
 from sft.demonstrations.demonstration import Demonstration, HeldOut, Message, held_out
 from sft.fidelity import floors
+from sft.fidelity.advice import next_step
 from sft.fidelity.measure import measure
 from sft.fidelity.observations import Observations
 from sft.fidelity.probes import calibration, expert_path, experts, manner, memorisation
 from sft.fidelity.score_table import score_rows
-from sft.fidelity.scorecard import Scorecard, Verdict
+from sft.fidelity.scorecard import KnowledgeGaps, Scorecard, Verdict
+from sft.metrics.estimate import Estimate
 from sft.reports.names import RUNG_MEANINGS
 from sft.reports.sections import body
 from sft.reports.sections.calibration import on_path_sentence, own_words_sentence
@@ -383,7 +385,7 @@ def test_the_lowest_rung_says_nothing_against_a_clone_that_is_far_ahead(n: int) 
     assert measure(Observations(asked, {"tuned": completions["P"], "P": completions["P"]}, {})).verdict.sentence
 
 
-def faulty(n: int, seed: int, fault: Callable[[str], str], *, gaps: bool = False) -> tuple[Scorecard, Verdict]:
+def faulty(n: int, seed: int, fault: Callable[[str], str]) -> tuple[Scorecard, Verdict]:
     """A clone of one expert who has the manner, changes every fifth of the free words, and has one ``fault``."""
     seen = observed(n, seed, expert)
     asked = [replace(item, references=item.references[:1], experts=("Ann",)) for item in seen.held_out]
@@ -397,10 +399,9 @@ def faulty(n: int, seed: int, fault: Callable[[str], str], *, gaps: bool = False
         draw = random.Random(f"{seed} {number}")
         return {item.id: Completion(item.id, close(item, draw), True) for item in asked}
 
-    values = [replace(v, own_nats=v.other_nats) for v in seen.prompt_values] if gaps else seen.prompt_values
     completions = {**seen.completions, "tuned": round_of(1)}
     changes = {"held_out": asked, "completions": completions, "samples": (round_of(2), round_of(3)), "forced": {}}
-    card = measure(replace(seen, **changes, prompt_values=values, bar={"chrf": 99.0}))
+    card = measure(replace(seen, **changes, bar={"chrf": 99.0}))
     return card, card.verdict
 
 
@@ -437,9 +438,12 @@ def test_the_next_step_names_the_length_where_that_is_behind_the_distance(n: int
 @pytest.mark.parametrize("n", SIZES)
 def test_the_next_step_names_knowledge_or_else_the_data(n: int) -> None:
     """And says neither length nor format of a clone that has neither fault."""
-    knowing, learned = faulty(n, 0, str)[1], faulty(n, 0, str, gaps=True)[1]
-    assert learned.rung == knowing.rung == "learned from the demonstrations"
-    assert learned.next_step.endswith("; the figures point to knowledge")
+    found, knowing = faulty(n, 0, str)
+    assert knowing.rung == "learned from the demonstrations"
+    marked = KnowledgeGaps(
+        100, 60, Estimate(0.6, 0.5, 0.7, 0.95, "Wilson", 100), found.gain.estimate, (), {"figure": 80}
+    )
+    assert next_step(knowing.rung, replace(found, gaps=marked)).endswith("; the figures point to knowledge")
     assert knowing.next_step.startswith("gather more demonstrations")
     assert knowing.next_step.endswith("; no figure points to length, format or knowledge, which leaves the data")
 
