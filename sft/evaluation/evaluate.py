@@ -151,8 +151,9 @@ def measure(
         for floor, completions in (_floors(subject, work) | given).items():
             write_jsonl(run.completions_path(floor), (asdict(c) for c in completions.values()))
             systems.append(floor)
-        stored.write_measurement(run, work.items, facts | {"systems": systems, "scored": scored})
-        run.look(split, purpose)
+        run.look(split, purpose, str(subject.facts.get("weights_hash", "")))
+        known = {"systems": systems, "scored": scored, "clones": run.clones_judged(split)}
+        stored.write_measurement(run, work.items, facts | known)
         stored.remeasure(run)
     wait_for_everyone()
     return stored.read_scorecard(Run.open(run.path))

@@ -285,8 +285,12 @@ class _Recorder:
         def make(todo: list[str]) -> Iterator[PromptValue]:
             return probe_inputs.prompt_values(self._policies.base(), {key: planned[key] for key in todo})
 
+        def key(row: Row) -> str:
+            """The id; of a row from before tokens were recorded none, so that it is made anew."""
+            return str(row["id"]) if "token_ends" in row else ""
+
         if planned:
-            fill(self._run.prompt_values_path, "value prompts", list(planned), make)
+            fill(self._run.prompt_values_path, "value prompts", list(planned), make, key)
 
 
 def _reference_ids(renderer: Renderer, items: Sequence[HeldOut]) -> dict[str, list[tuple[int, ...]]]:

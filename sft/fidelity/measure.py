@@ -55,7 +55,7 @@ def measure(observed: Observations, rows: Sequence[ScoreRow] | None = None) -> S
     demanded = tuple(observed.floors) or _demanded(table)
     floors = _measured(table, demanded)
     systems = [*(s for s in SYSTEMS if s in table.systems), *sorted(table.systems - set(SYSTEMS))]
-    gains = tuple(table.gain(floor, observed.seed) for floor in floors)
+    gains = tuple(table.gain(floor, observed.seed, observed.clones) for floor in floors)
     gain = min(gains, key=lambda gain: gain.estimate.value)
     base, saved, p_value = likelihood.imitation(clusters, scores, observed.seed)
     measured = {s: found for s, found in scores.items() if likelihood.known(clusters, found)}
@@ -87,6 +87,7 @@ def measure(observed: Observations, rows: Sequence[ScoreRow] | None = None) -> S
         bar=bar,
         profile=observed.profile,
         looks=observed.looks,
+        clones=observed.clones,
         absent=parts.absent,
         floors=demanded,
         names=dict(observed.names),

@@ -153,6 +153,13 @@ def _made(
 _completion = _made(Completion, ids=())
 _token_scores = _made(TokenScores, ("nats", "ranks", "entropies", "confidences"), confidences=())
 _own_path = _made(OwnPath, ("confidences", "hits"))
+_prompt_value = _made(
+    PromptValue,
+    ("token_ends", "own_token_nats", "other_token_nats"),
+    token_ends=(),
+    own_token_nats=(),
+    other_token_nats=(),
+)
 
 
 def _by_id(rows: Iterable[T], wanted: set[str]) -> dict[str, T]:
@@ -193,7 +200,7 @@ def observe(run: Run) -> Observations:
         forced=_forced(run, wanted),
         own_path=_by_id(_each(run, run.own_path_path, _own_path), wanted),
         control=_control(run),
-        prompt_values=_each(run, run.prompt_values_path, _made(PromptValue)),
+        prompt_values=_each(run, run.prompt_values_path, _prompt_value),
         contaminated=_contaminated(run, items, parts, facts.get("near_threshold", 0.8)),
         checker=facts.get("checker") or "",
         metrics=tuple(facts.get("metrics") or ()),
@@ -205,6 +212,7 @@ def observe(run: Run) -> Observations:
         profile=facts.get("profile", "standard"),
         split=facts["split"],
         looks=run.times_looked(facts["split"]),
+        clones=facts.get("clones", 1),
         seed=facts.get("seed", 0),
         floors=tuple(facts.get("floors") or (floor for floor in FLOORS if floor in {*EARLIER_FLOORS, *systems})),
         names=facts.get("names") or {},

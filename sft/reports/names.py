@@ -106,7 +106,10 @@ GLOSSARY = (
     ),
     ("AUC", "how often a classifier picks the right one of two texts: 0.5 is guessing, 1 is never wrong"),
     ("p", "how often chance alone would give a figure like this; 0.05 and less counts as more than chance"),
-    ("guardrail", "a red line that no good score can make up for"),
+    (
+        "guardrail",
+        "a red line that no good score can make up for; not settled where the interval of what was measured crosses it",
+    ),
 )
 
 

@@ -20,7 +20,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sft.demonstrations import stored
 from sft.demonstrations.selection import FATES, Ledger
-from sft.fidelity.conventions import visible_points
+from sft.fidelity.conventions import LEVEL, rests_on_few, visible_points
 from sft.fidelity.guardrails import STATES, VERBATIM, settled_in_words, written
 from sft.fidelity.scorecard import RUNGS, Gain, Guardrail, Scorecard
 from sft.fidelity.stored import read_scorecard
@@ -30,6 +30,7 @@ from sft.reports.names import GLOSSARY, METRIC_NAMES, RUNG_MEANINGS, kept_out, m
 from sft.reports.sections import body, examples, pictures
 from sft.reports.sections.training import fate_kind, ledger_picture, losses
 from sft.reports.text import (
+    bold_places,
     cell,
     chance,
     coded,
@@ -38,6 +39,7 @@ from sft.reports.text import (
     fenced,
     figure,
     grouped,
+    highlighted,
     in_groups,
     said,
     shown,
@@ -209,17 +211,26 @@ def _numbers(card: Scorecard) -> list[dict[str, Any]]:
                 f"{name} points, against the same model before training",
             )
         )
-    if card.closure is not None:
+    if card.closure is not None and not rests_on_few(card.closure.expert):
         way = "of the distance from the best shortcut to another expert"
         found.append(("of the way closed", card.closure.share, "share", False, way))
     saved = "bits per byte less surprise at the expert's own words"
     if card.imitation_gain is None:
         saved = "how likely the models find the expert's own words was not scored"
     found.append(("surprise saved", card.imitation_gain, "bits", False, saved))
-    return [
+    if (length := card.scores_of("tuned").get("length_ratio")) is not None:
+        found.append(("length", length, "ratio", False, "characters written for each of the expert's; 1 is as long"))
+    numbers = [
         {"label": label, "text": figure(value, style, signed=signed), "note": note} | _halves(value, style, signed)
         for label, value, style, signed, note in found
     ]
+    if card.closure is not None and rests_on_few(card.closure.expert):
+        said = "too few to say"
+        note = f"how near another expert is: {card.closure.expert.n} prompts were answered by two"
+        numbers.append(
+            {"label": "of the way closed", "text": said, "note": note, "value": "\N{EM DASH}", "between": said}
+        )
+    return numbers
 
 
 def _halves(estimate: Estimate | None, style: str, signed: bool) -> dict[str, str]:
@@ -242,6 +253,12 @@ def warnings_of(card: Scorecard, looks: int) -> list[str]:
         found.append(
             f"The {card.split} split has been looked at {looks} times. If anything was chosen by those looks, a "
             "checkpoint or a setting, these intervals are too good to be true; judge the final choice on fresh prompts."
+        )
+    if card.clones > 1:
+        found.append(
+            f"{card.clones} clones, this one among them, were judged on these prompts. The verdict allows for the luck "
+            f"of the best of them: a lead counts only at {100 * (1 - LEVEL / card.clones):.4g} %. The intervals shown "
+            "are of 95 %."
         )
     if card.profile == "fast":
         found.append(
@@ -380,6 +397,8 @@ def _environment() -> Environment:
         "coded": coded,
         "coded_cell": coded_cell,
         "fenced": fenced,
+        "highlighted": highlighted,
+        "bold_places": bold_places,
         "said": said,
     }
     return environment

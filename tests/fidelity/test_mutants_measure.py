@@ -18,6 +18,7 @@ from sft.fidelity.probes import (
     expert_path,
     experts,
     forgetting,
+    giveaways,
     impostors,
     knowledge_gaps,
     manner,
@@ -38,12 +39,15 @@ def test_only_the_full_profile_measures_corpus_figures_and_the_others_say_how(pr
 def test_copies_are_red_where_they_are_more_than_the_experts_own_and_than_chance(copies: int, state: str) -> None:
     """One copy among 80 may be luck, which is not settled; twelve are not.
 
-    The limit is what the held-out experts repeat: nothing here."""
+    The limit is what the held-out experts repeat: nothing here, where training is written backwards. (Forwards nearly
+    half of the experts' texts are, but for a place or a price, a training text.)
+    """
+    train = [replace(row, completion=row.completion[::-1]) for row in TRAIN]
     tuned = PERFECT | {
         item.id: Completion(item.id, row.completion, True)
-        for item, row in zip(ASKED[:copies], TRAIN[:copies], strict=True)
+        for item, row in zip(ASKED[:copies], train[:copies], strict=True)
     }
-    seen = Observations(ASKED, {"tuned": tuned, **SHORTCUTS}, LIKELIER, train=TRAIN)
+    seen = Observations(ASKED, {"tuned": tuned, **SHORTCUTS}, LIKELIER, train=train)
     (guardrail,) = [g for g in measure(seen).guardrails if g.name == "verbatim copies"]
     assert (guardrail.value.value, guardrail.limit, guardrail.state) == (pytest.approx(copies / 80), 0.0, state)
     assert (guardrail.settled_by is not None) is (state == "amber")
@@ -66,6 +70,7 @@ def test_every_section_is_what_its_probe_finds_in_the_same_observations() -> Non
     assert card.self_agreement == manner.self_agreement(asked, seen.samples, seed=3)
     told_apart = {"sampled": seen.samples[0], "greedy": systems["tuned"], "base": systems["B0"]}
     assert card.impostor == impostors.impostors(asked, told_apart, seed=3)
+    assert card.giveaways == giveaways.giveaways(asked, told_apart, card.impostor, seed=3) and card.giveaways["base"]
     sure = {s: calibration.calibration(clusters, seen.token_scores[s], seed=3) for s in ("tuned", "B0")}
     assert card.calibration == sure | {"own": calibration.own(clusters, seen.own_path, seed=3)}
     assert card.memorisation == memorisation.memorisation(asked, systems["tuned"], train, seed=3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from sft.demonstrations.conflicts import Conflicts
-from sft.fidelity.conventions import above_zero, percent
+from sft.fidelity.conventions import above_zero, percent, rests_on_few
 from sft.fidelity.scorecard import (
     Closure,
     ExpertScore,
@@ -73,6 +73,9 @@ def closure_sentence(part: Closure, points: str, names: Mapping[str, str] | None
     """How much of the way to another expert is closed, and whether that is decided."""
     way = f"the way from the best shortcut ({system_name(part.floor, names)}) to another expert"
     goal = rate(part.margin)
+    if rests_on_few(part.expert):
+        few = f"Too few prompts ({part.expert.n}) were answered by two experts to say how much of {way}"
+        return f"{few} the clone has gone; on these it is {figure(part.share, 'share')}."
     if part.share.low is None:
         start = f"How much of {way} the clone has gone cannot be bounded: the two score too much alike on these prompts"
         decided = {

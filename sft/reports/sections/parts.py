@@ -57,10 +57,14 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class Quotation:
-    """Other people's words: what they are about, and (label, text, whose: class of a colour) of each."""
+    """Other people's words: what they are about, and (label, text, whose: class of a colour) of each.
+
+    ``marks``: (begin, end) of what is marked in the last of the texts, in characters; empty where nothing is.
+    """
 
     about: str
     texts: tuple[tuple[str, str, str], ...]
+    marks: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
