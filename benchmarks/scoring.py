@@ -132,7 +132,8 @@ def main() -> None:
         size = file.stat().st_size
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     print(
-        f"{given.prompts:,} prompts, 3 systems beside R, K and P; {given.training:,} training rows; {size / 1e6:.0f} MB"
+        f"{given.prompts:,} prompts, 3 systems beside R, RK, K and P; {given.training:,} training rows; "
+        f"{size / 1e6:.0f} MB"
     )
     for name, value in seconds.items():
         print(f"{name}: {value:.1f} s")
