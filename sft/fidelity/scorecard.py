@@ -16,6 +16,7 @@ from sft.demonstrations.conflicts import Conflicts
 from sft.metrics.estimate import Estimate
 
 __all__ = [
+    "EARLIER_FLOORS",
     "PROFILES",
     "RUNGS",
     "SYSTEMS",
@@ -30,10 +31,12 @@ __all__ = [
     "Forgetting",
     "Gain",
     "GapSpan",
+    "Giveaway",
     "Guardrail",
     "KnowledgeGap",
     "KnowledgeGaps",
     "LostAnswer",
+    "MarkedPair",
     "Memorisation",
     "OwnWords",
     "PrefixPoint",
@@ -52,10 +55,15 @@ SYSTEMS = {
     "B0": "base model, zero-shot",
     "B3": "base model, three demonstrations in the prompt",
     "R": "completion of the nearest training prompt",
+    "RK": "the most typical completion of the twenty nearest training prompts",
     "K": "one constant completion, the most typical of the training set",
+    "L": "training completions of the usual length, drawn",
     "P": "the prompt, copied",
     "E": "another expert",
 }
+
+#: The floors of a run that was measured before there were others, and whose files name none.
+EARLIER_FLOORS = ("B0", "B3", "R", "K", "P")
 
 #: Verdict rungs, worst first.
 RUNGS = (
@@ -90,6 +98,8 @@ class Gain:
     ``smallest_visible``: the gain this many prompts would have shown with 80 % probability by the verdict's own
     rule; None where there are too few clusters to show any. ``skewness`` of the differences, and ``skew_p``, one-sided,
     with it taken into account (``intervals.hall_p``); None with fewer than three clusters, and in older scorecards.
+    ``level``: of the verdict, above 0.95 from the second clone on that is judged on these prompts; ``low``: the bound
+    at that level, None where that is the estimate's own.
     """
 
     floor: str
@@ -98,6 +108,8 @@ class Gain:
     smallest_visible: float | None
     skewness: float | None = None
     skew_p: float | None = None
+    level: float = 0.95
+    low: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,8 +243,9 @@ class Memorisation:
     """What the clone repeats of its training completions, beside what the held-out experts repeat of them.
 
     ``longest``: "tuned" and "expert" -> mean longest shared run of words; ``excess``: the difference, paired.
-    ``copies``: "tuned" and "expert" -> share of completions that stand in training word for word; ``p_value``:
-    one-sided, that the clone's are more (mid-p McNemar). ``examples``: the longest of the clone's.
+    ``copies``: "tuned" and "expert" -> share of completions that are a training completion word for word, or nearly;
+    ``p_value``: one-sided, that the clone's are more (mid-p McNemar). ``examples``: the longest of the clone's.
+    ``verbatim``: as ``copies``, word for word only; empty in scorecards whose ``copies`` are just these.
     """
 
     longest: dict[str, Estimate]
@@ -240,6 +253,7 @@ class Memorisation:
     copies: dict[str, Estimate]
     p_value: float
     examples: tuple[SharedRun, ...]
+    verbatim: dict[str, Estimate] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +350,31 @@ class Underachieving:
 
 
 @dataclass(frozen=True, slots=True)
+class MarkedPair:
+    """A system's and the expert's text for the prompt ``id``, around a habit between white square brackets."""
+
+    id: str
+    system: str
+    expert: str
+
+
+@dataclass(frozen=True, slots=True)
+class Giveaway:
+    """A habit by which a system's texts are told from the expert's, in words that follow "it".
+
+    ``system``, ``expert``: shares of their texts with it; ``difference``: the first minus the second, paired by prompt.
+    ``kind``: whether beginning, ending or layout ("format"), the length, or words.
+    """
+
+    habit: str
+    kind: Literal["format", "length", "words"]
+    system: Estimate
+    expert: Estimate
+    difference: Estimate
+    examples: tuple[MarkedPair, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Stratum:
     """Part of the held-out prompts. ``by``: what they were parted by; ``label``: which part.
 
@@ -423,13 +462,17 @@ class Scorecard:
     far as each can be had.
     ``prefix``: rests of "tuned" after the expert's beginning, "own" after the clone's own, "E" of another expert.
     ``impostor``: "sampled", "greedy", "base", "experts" -> AUC,
-    0.5 for a coin, below it by chance only.
+    0.5 for a coin, below it by chance only. ``giveaways``: of each of these whose AUC is shown above 0.5, the habits
+    that tell it from the expert, strongest first; empty where no habit looked for does.
     ``self_agreement``: "tuned", "experts", "difference", points. ``calibration``: "tuned", "B0" on the expert's path;
     "own": its ``accuracy`` is how often the clone's own tokens are the expert's, and nothing else of it is a finding,
     for another good answer counts as wrong there. ``checked``: how often the checker
     finds the clone right less how often another expert, points, paired; None without a checker or another expert.
-    ``absent``: section -> why it was not measured. ``looks``: how often
+    ``absent``: section -> why it was not measured. ``clones``: how many were
+    judged on these prompts so far, this one included. ``looks``: how often
     this split was looked at.
+    ``floors``: the shortcuts that a clone which has learned is ahead of, measured or not. ``names``: system -> what it
+    is in plain words, where that is not what ``SYSTEMS`` says.
     ``accumulated`` and ``off_path`` are read in older scorecards and no longer measured: the one fell with the length
     of what is left of a text, the other called calibrated clones overconfident (docs/decisions.md).
     """
@@ -456,6 +499,7 @@ class Scorecard:
     bar: dict[str, float] = field(default_factory=dict)
     profile: str = "standard"
     looks: int = 0
+    clones: int = 1
     closure: Closure | None = None
     experts: tuple[ExpertScore, ...] = ()
     conflicts: Conflicts | None = None
@@ -464,6 +508,7 @@ class Scorecard:
     prefix: dict[str, tuple[PrefixPoint, ...]] = field(default_factory=dict)
     accumulated: Estimate | None = None
     impostor: dict[str, Estimate] = field(default_factory=dict)
+    giveaways: dict[str, tuple[Giveaway, ...]] = field(default_factory=dict)
     self_agreement: dict[str, Estimate] = field(default_factory=dict)
     calibration: dict[str, Calibration] = field(default_factory=dict)
     off_path: Estimate | None = None
@@ -476,6 +521,8 @@ class Scorecard:
     underachieving: Underachieving | None = None
     strata: tuple[Stratum, ...] = ()
     absent: dict[str, str] = field(default_factory=dict)
+    floors: tuple[str, ...] = EARLIER_FLOORS
+    names: dict[str, str] = field(default_factory=dict)
     schema_version: int = 2
 
     def scores_of(self, system: str) -> dict[str, Estimate]:

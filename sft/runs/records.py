@@ -222,7 +222,8 @@ _SHAPES: dict[str, Any] = {
     "measurement.json": _object(
         {"split": str, "systems": _TEXTS},
         scored=_TEXTS, profile=str, bar=dict[str, float] | None, metrics=_TEXTS, checker=str | None,
-        headline=str, normalise=_TEXTS, conflicts=str, near_threshold=float, seed=int, signature=dict[str, Any] | None,
+        headline=str, normalise=_TEXTS, clones=int, conflicts=str, near_threshold=float, seed=int,
+        signature=dict[str, Any] | None,
     ),
     "completions-": _line_of(Completion),
     "samples-": _line_of(Completion),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from sft.fidelity.conventions import beyond_chance
 from sft.fidelity.scorecard import (
@@ -32,11 +32,17 @@ def underachieving_part(card: Scorecard) -> Part:
     heading, part = "Right answers, beside the base model\u2019s", card.underachieving
     if part is None:
         return Part("underachieving", heading, absent=absent(card, "underachieving"))
-    rows = [Row(system_name(s), (figure(e, "share"), DASH, DASH, DASH), s == "tuned") for s, e in part.right.items()]
+    rows = [
+        Row(system_name(s, card.names), (figure(e, "share"), DASH, DASH, DASH), s == "tuned")
+        for s, e in part.right.items()
+    ]
     for one in part.beside:
         counts = (str(one.lost), str(one.won), chance(one.p_value))
         rows.append(
-            Row(f"the clone minus {system_name(one.base)}", (figure(one.difference, "share", signed=True), *counts))
+            Row(
+                f"the clone minus {system_name(one.base, card.names)}",
+                (figure(one.difference, "share", signed=True), *counts),
+            )
         )
     columns = (
         ("System", ""),
@@ -51,7 +57,11 @@ def underachieving_part(card: Scorecard) -> Part:
             (
                 ("prompt", lost.prompt, "other"),
                 ("the expert", lost.expert, "expert"),
-                (f"{system_name(lost.system) if lost.system else 'the base model'}: right", lost.base, "base"),
+                (
+                    f"{system_name(lost.system, card.names) if lost.system else 'the base model'}: right",
+                    lost.base,
+                    "base",
+                ),
                 ("the clone: wrong", lost.tuned, "tuned"),
             ),
         )
@@ -65,7 +75,7 @@ def underachieving_part(card: Scorecard) -> Part:
     return Part(
         "underachieving",
         heading,
-        (underachieving_sentence(part),),
+        (underachieving_sentence(part, card.names),),
         reading if part.right else "",
         (Grid("Right answers", columns, tuple(rows)),),
         samples,
@@ -74,16 +84,16 @@ def underachieving_part(card: Scorecard) -> Part:
     )
 
 
-def underachieving_sentence(part: Underachieving) -> str:
+def underachieving_sentence(part: Underachieving, names: Mapping[str, str] | None = None) -> str:
     """Whether the clone is right more or less often than each base model, beyond chance."""
     start = f"The clone is right on {figure(part.right['tuned'], 'share')}. " if "tuned" in part.right else ""
-    return start + " ".join(_beside_sentence(part, one) for one in part.beside)
+    return start + " ".join(_beside_sentence(part, one, names) for one in part.beside)
 
 
-def _beside_sentence(part: Underachieving, one: BesideBase) -> str:
+def _beside_sentence(part: Underachieving, one: BesideBase, names: Mapping[str, str] | None) -> str:
     rate = f" ({figure(part.right[one.base], 'share')})" if one.base in part.right else ""
     counts = f"it lost {one.lost} that this one had right and won {one.won} ({chance(one.p_value, sign=True)})"
-    start = f"Beside the {system_name(one.base)}{rate}, {counts}"
+    start = f"Beside the {system_name(one.base, names)}{rate}, {counts}"
     if beyond_chance(one.p_value) and one.difference.value != 0:
         less = "less" if one.difference.value < 0 else "more"
         return f"{start}, so it is right {less} often than that base model."
@@ -95,7 +105,10 @@ def pictures(card: Scorecard) -> Iterator[tuple[str, str]]:
     under = card.underachieving
     if under is not None and under.right:
         ranked = sorted(under.right.items(), key=lambda pair: -pair[1].value)
-        rows = [dot(system_name(s), e, KINDS.get(s, "other"), style="share", strong=s == "tuned") for s, e in ranked]
+        rows = [
+            dot(system_name(s, card.names), e, KINDS.get(s, "other"), style="share", strong=s == "tuned")
+            for s, e in ranked
+        ]
         yield (
             "underachieving",
             charts.dots(
