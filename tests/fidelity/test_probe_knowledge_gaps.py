@@ -140,7 +140,7 @@ def with_a_rare_word(n: int, bits: float, spread: float) -> KnowledgeGaps:
 def test_coined_words_are_found_and_the_words_of_plain_prose_are_not(n: int) -> None:
     """Rare words of docstrings have 9 bits in the middle and 19 in the highest tenth; names of no fame 15 to 35."""
     coined, prose = with_a_rare_word(n, 28.0, 4.0), with_a_rare_word(n, 9.0, 5.0)
-    assert coined.kinds["rare word"] > 0.9 * n and "Whether the expert drew" in gaps_sentence(coined)
+    assert coined.kinds["rare word"] > 0.8 * n and "Whether the expert drew" in gaps_sentence(coined)
     assert prose.flagged < 0.05 * n and "Whether the expert drew" not in gaps_sentence(prose)
 
 
