@@ -9,23 +9,15 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from sft.runs.hashes import _digest
 
 __all__ = [
-    "ROLES",
-    "Demonstration",
-    "HeldOut",
-    "Message",
-    "Source",
-    "folded",
-    "held_out",
-    "prompt_key",
-    "prompt_text",
+    "ROLES", "Demonstration", "HeldOut", "Message", "Source", "folded", "held_out", "prompt_key", "prompt_text",
     "text_fault",
-]
+]  # fmt: skip
 
 ROLES = ("system", "user", "assistant")
 _UNSEEN = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
@@ -231,24 +223,27 @@ def held_out(demonstrations: Iterable[Demonstration], others: Iterable[Demonstra
     ``others``: what further experts wrote; where they answered a prompt that is held out, their completions (not
     their rows' references, whose authors are unknown) become its ``others``, and elsewhere nothing.
     """
-    merged: dict[tuple[Message, ...], HeldOut] = {}
-    for demonstration in demonstrations:
-        written = [(demonstration.completion, demonstration.expert)]
-        written += [(reference, "") for reference in demonstration.references]
-        known = merged.get(demonstration.prompt)
-        if known is None:
-            known = HeldOut(demonstration.id, demonstration.prompt, (), (), demonstration.group)
-        for text, expert in written:
-            pairs = list(zip(known.references, known.experts, strict=True))
-            if (text, expert) not in pairs:
-                known = replace(known, references=(*known.references, text), experts=(*known.experts, expert))
-        merged[demonstration.prompt] = known
-    for other in others:
-        known = merged.get(other.prompt)
-        pair = (other.expert, other.completion)
-        if known is not None and pair not in known.others:
-            merged[other.prompt] = replace(known, others=(*known.others, pair))
-    return list(merged.values())
+    first: dict[tuple[Message, ...], Demonstration] = {}
+    written: dict[tuple[Message, ...], dict[tuple[str, str], None]] = {}
+    beside: dict[tuple[Message, ...], dict[tuple[str, str], None]] = {}
+    for d in demonstrations:
+        first.setdefault(d.prompt, d)
+        texts = [(d.completion, d.expert), *((reference, "") for reference in d.references)]
+        written.setdefault(d.prompt, {}).update(dict.fromkeys(texts))
+    for d in others:
+        if d.prompt in first:
+            beside.setdefault(d.prompt, {})[d.expert, d.completion] = None
+    return [
+        HeldOut(
+            id=d.id,
+            prompt=prompt,
+            references=tuple(text for text, _ in written[prompt]),
+            experts=tuple(expert for _, expert in written[prompt]),
+            cluster=d.group,
+            others=tuple(beside.get(prompt, ())),
+        )
+        for prompt, d in first.items()
+    ]
 
 
 def prompt_text(prompt: tuple[Message, ...]) -> str:

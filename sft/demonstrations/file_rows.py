@@ -214,39 +214,46 @@ def _delimited(delimiter: str) -> Callable[[Path], Rows]:
     def with_limit(path: Path) -> Rows:
         limit = csv.field_size_limit(_FIELD_LIMIT)
         try:
-            yield from _quoted(path, delimiter)
+            remedy = f"quote the fields that hold '{delimiter}' or a line break".replace("\t", "\\t")
+            yield from _table(path, _quoted(path, delimiter), delimiter, remedy)
         finally:
             csv.field_size_limit(limit)
 
     return with_limit
 
 
-def _quoted(path: Path, delimiter: str) -> Rows:
+def _table(path: Path, rows: Iterator[tuple[int, list[str] | Broken]], delimiter: str, remedy: str) -> Rows:
+    """The rows below the first one, which names the columns. ``remedy``: for one of another length."""
+    header: list[str] | None = None
+    for line, cells in rows:
+        if isinstance(cells, Broken):
+            if header is None:
+                raise SourceError(f"{path}:{line}: the header {cells.message.replace('quoting ', '')}; {cells.remedy}")
+            yield line, cells
+        elif header is None:
+            header = _header(path, line, cells)
+        elif len(cells) != len(header):
+            message = f"has {len(cells)} fields where the header names {len(header)}"
+            yield line, Broken(delimiter.join(cells), message, remedy)
+        else:
+            yield line, dict(zip(header, cells, strict=True))
+
+
+def _quoted(path: Path, delimiter: str) -> Iterator[tuple[int, list[str] | Broken]]:
     """Fields as RFC 4180 has them: in quotes where they hold a delimiter, a quote or a line break."""
     reader = csv.reader((line for _, line in _lines(path)), delimiter=delimiter, strict=True)
-    header: list[str] | None = None
     while True:
         line = reader.line_num + 1
         try:
             cells = next(reader)
         except StopIteration:
-            break
+            return
         except csv.Error as error:
             remedy = 'put the field in quotes and write each " inside it as ""'
-            if header is None:
-                raise SourceError(f"{path}:{line}: the header breaks the rules ({error}); {remedy}") from None
             yield line, Broken("", f"breaks the quoting rules ({error})", remedy)
             continue
-        if not cells or (len(cells) == 1 and not cells[0].strip()):
-            continue
-        if header is None:
-            header = _header(path, line, cells)
-        elif len(cells) != len(header):
-            message = f"has {len(cells)} fields where the header names {len(header)}"
-            remedy = f"quote the fields that hold '{delimiter}' or a line break".replace("\t", "\\t")
-            yield line, Broken(delimiter.join(cells), message, remedy)
-        else:
-            yield line, dict(zip(header, cells, strict=True))
+        if len(cells) > 1 or (cells and cells[0].strip()):
+            yield line, cells
 
 
 def _tabbed(path: Path) -> Rows:
@@ -280,19 +287,9 @@ def _has_stray_quote(path: Path) -> bool:
 
 
 def _plain(path: Path) -> Rows:
-    header: list[str] | None = None
-    for number, line in _lines(path):
-        text = line.removesuffix("\n").removesuffix("\r")
-        cells = text.split("\t")
-        if not text.strip():
-            continue
-        if header is None:
-            header = _header(path, number, cells)
-        elif len(cells) != len(header):
-            message = f"has {len(cells)} fields where the header names {len(header)}"
-            yield number, Broken(text, message, "write one tab between two fields, and none inside them")
-        else:
-            yield number, dict(zip(header, cells, strict=True))
+    lines = ((number, line.removesuffix("\n").removesuffix("\r")) for number, line in _lines(path))
+    rows = ((number, text.split("\t")) for number, text in lines if text.strip())
+    return _table(path, rows, "\t", "write one tab between two fields, and none inside them")
 
 
 def _header(path: Path, line: int, cells: list[str]) -> list[str]:

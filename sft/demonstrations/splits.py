@@ -19,19 +19,9 @@ from sft.errors import SplitError
 from sft.runs.hashes import Digest, fingerprint
 
 __all__ = [
-    "Leak",
-    "Splits",
-    "assign",
-    "check_manifest",
-    "data_digest",
-    "deduplicate",
-    "find_leaks",
-    "leak_error",
-    "refuse_learned",
-    "split_digest",
-    "to_manifest",
-    "without_leaks",
-]
+    "Leak", "Splits", "assign", "check_manifest", "data_digest", "deduplicate", "find_leaks", "leak_error",
+    "refuse_learned", "split_digest", "to_manifest", "without_leaks",
+]  # fmt: skip
 
 NAMES = ("train", "validation", "test")
 
@@ -66,7 +56,7 @@ class Splits:
     @property
     def parts(self) -> dict[str, tuple[Demonstration, ...]]:
         """Split name -> its demonstrations."""
-        return {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: getattr(self, name) for name in NAMES}
 
 
 def assign(
@@ -81,12 +71,10 @@ def assign(
     homes: dict[str, str] = {}
     for demonstration in demonstrations:
         group = demonstration.group
-        home = homes.get(group)
-        if home is None:
+        if group not in homes:
             place = _place(group, seed)
-            home = "test" if place < test else "validation" if place < test + validation else "train"
-            homes[group] = home
-        parts[home].append(demonstration)
+            homes[group] = "test" if place < test else "validation" if place < test + validation else "train"
+        parts[homes[group]].append(demonstration)
     asked = {"train": 1 - validation - test, "validation": validation, "test": test}
     empty = [name for name, share in asked.items() if share > 0 and not parts[name]]
     if empty:
@@ -164,14 +152,13 @@ def find_leaks(parts: Parts, *, threshold: float = 0.8) -> list[Leak]:
         rest = [d for d in parts[source_split] if id(d) not in gone]
         # One comparison per prompt, not per row: completions do not leak prompts.
         texts = {d.key: prompt_text(d.prompt) for d in rest}
-        others = {d.key: (prompt_text(d.prompt), d, name) for d, name in reversed(held)}
-        chosen = list(others.values())
-        near = find_near(list(texts.values()), [text for text, _, _ in chosen], threshold, corpus=everything)
-        keys = list(texts)
+        chosen = list({d.key: (d, name) for d, name in reversed(held)}.values())
+        others = [prompt_text(d.prompt) for d, _ in chosen]
+        keys, near = list(texts), find_near(list(texts.values()), others, threshold, corpus=everything)
         found = {keys[pair.row]: pair for pair in near}
         for d in rest:
             if (pair := found.get(d.key)) is not None:
-                _, other, name = chosen[pair.other]
+                other, name = chosen[pair.other]
                 leaks.append(Leak(d, other, source_split, name, "near-duplicate", pair.similarity))
     return leaks
 
@@ -211,13 +198,7 @@ _MEND = (
 )
 
 
-def leak_error(
-    leaks: Sequence[Leak],
-    *,
-    shown: int = 10,
-    of: str = "",
-    remedy: str = _MEND,
-) -> SplitError:
+def leak_error(leaks: Sequence[Leak], *, shown: int = 10, of: str = "", remedy: str = _MEND) -> SplitError:
     """The refusal: how many, the first pairs, and the ways out."""
     lines = [f"  {leak}" for leak in leaks[:shown]]
     if 0 < shown < len(leaks):

@@ -10,7 +10,7 @@ from typing import Any
 from sft.metrics.text import plain
 from sft.runs.records import Served
 
-__all__ = ["Doubt", "Model", "Refused", "models", "said", "served"]
+__all__ = ["ListedModel", "Refused", "TryAgain", "models", "said", "served"]
 
 _BY_ITSELF = ("stop", "eos_token", "stop_sequence")
 _ELSEWHERE = ("reasoning_content", "reasoning", "tool_calls")
@@ -20,7 +20,7 @@ class Refused(Exception):
     """The server understood a question and refuses it; ``str()``: in its own words."""
 
 
-class Doubt(Exception):
+class TryAgain(Exception):
     """Worth asking again. ``retry_after``: seconds it asked for."""
 
     def __init__(self, why: str, retry_after: float | None = None) -> None:
@@ -29,7 +29,7 @@ class Doubt(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class ListedModel:
     """A model as the server lists it. ``owner``: its word for itself ("llamacpp", "vllm", "library" for Ollama).
 
     ``weights``: what it tells of their format, such as "Q4_0, 4.5 bits each"; "" where it tells nothing.
@@ -52,28 +52,28 @@ def said(text: str) -> str:
     return f": {words[:300]}" if words else ""
 
 
-def models(answer: Mapping[str, Any]) -> list[Model]:
+def models(answer: Mapping[str, Any]) -> list[ListedModel]:
     """The models of a list."""
     rows = answer.get("data")
     return [_model(row) for row in rows if isinstance(row, dict) and row.get("id")] if isinstance(rows, list) else []
 
 
-def _model(row: Mapping[str, Any]) -> Model:
+def _model(row: Mapping[str, Any]) -> ListedModel:
     about = row.get("meta")
     meta: Mapping[str, Any] = about if isinstance(about, dict) else {}
     size, count = meta.get("size"), meta.get("n_params")
     told = [str(meta["ftype"])] if meta.get("ftype") else []
     if isinstance(size, int) and isinstance(count, int) and count > 0:
         told.append(f"{8 * size / count:.1f} bits each")
-    return Model(str(row["id"]), str(row.get("owned_by") or ""), ", ".join(told))
+    return ListedModel(str(row["id"]), str(row.get("owned_by") or ""), ", ".join(told))
 
 
 def served(key: str, answer: Mapping[str, Any]) -> Served:
-    """An answer of either route. Raises :class:`Doubt` for one that holds no choice."""
+    """An answer of either route. Raises :class:`TryAgain` for one that holds no choice."""
     choices = answer.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     if not isinstance(choice, dict):
-        raise Doubt(f"an answer without a choice{said(json.dumps(answer))}")
+        raise TryAgain(f"an answer without a choice{said(json.dumps(answer))}")
     message = choice.get("message")
     holder = message if isinstance(message, dict) else choice
     text = holder.get("content") if isinstance(message, dict) else choice.get("text")

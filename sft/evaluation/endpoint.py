@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from sft.errors import EndpointError
-from sft.evaluation.answers import Doubt, Model, Refused, models, said, served
+from sft.evaluation.answers import ListedModel, Refused, TryAgain, models, said, served
 from sft.runs.patience import Patience, is_doubtful, is_loopback, seconds_asked
 from sft.runs.records import Served
 
@@ -78,7 +78,7 @@ class Endpoint:
 
     # -- questions ---------------------------------------------------------------------------------------------
 
-    def models(self) -> list[Model]:
+    def models(self) -> list[ListedModel]:
         """The models it lists; none where it lists none. Raises ``EndpointError``."""
         try:
             return self._asked("GET", "/v1/models", None, models)
@@ -102,7 +102,7 @@ class Endpoint:
             body = {"model": model, "messages": list(messages)}
             try:
                 found = self._once("POST", path, body).get(field)
-            except (Refused, EndpointError, Doubt):
+            except (Refused, EndpointError, TryAgain):
                 continue
             if isinstance(found, str) or (isinstance(found, list) and found and all(type(x) is int for x in found)):
                 return found
@@ -143,7 +143,7 @@ class Endpoint:
         for number in range(self.patience.tries):
             try:
                 return read(self._once(method, path, body))
-            except Doubt as doubt:
+            except TryAgain as doubt:
                 why, asked = doubt.why, doubt.retry_after
             if number + 1 < self.patience.tries:
                 self.patience.pause(number, asked)
@@ -156,15 +156,15 @@ class Endpoint:
         try:
             answer = self._client.request(method, self.root + path, json=body)
         except httpx2.ConnectError as error:
-            raise Doubt("no connection") from error
+            raise TryAgain("no connection") from error
         except httpx2.TimeoutException as error:
-            raise Doubt(f"no answer in {self.patience.answer_seconds:.0f} s") from error
+            raise TryAgain(f"no answer in {self.patience.answer_seconds:.0f} s") from error
         except (httpx2.TransportError, httpx2.DecodingError) as error:
-            raise Doubt("the connection was lost") from error
+            raise TryAgain("the connection was lost") from error
         code = answer.status_code
         text = answer.text.replace(self._key, "...") if self._key else answer.text
         if is_doubtful(code):
-            raise Doubt(f"answer {code}{said(text)}", seconds_asked(answer.headers))
+            raise TryAgain(f"answer {code}{said(text)}", seconds_asked(answer.headers))
         if code in (401, 403):
             raise EndpointError(
                 f"{self.root}: does not take the key (answer {code}); set {KEY} to one that it takes"
@@ -184,7 +184,9 @@ class Endpoint:
         except ValueError:
             found = None
         if not isinstance(found, dict):
-            raise Doubt(f"answer {code} that is no JSON object" if text.strip() else f"answer {code} without content")
+            raise TryAgain(
+                f"answer {code} that is no JSON object" if text.strip() else f"answer {code} without content"
+            )
         return found
 
 

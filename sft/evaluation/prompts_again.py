@@ -14,9 +14,10 @@ import torch
 from sft.errors import EndpointError, UserError
 from sft.evaluation.endpoint import Endpoint, Question, ask_all
 from sft.fidelity.served import Defaults, Evidence, cause_of, common
-from sft.policies.policy import Policy, policy_of
+from sft.policies.policy import Policy, load_policy
 from sft.policies.rendering import Renderer
 from sft.recipes import Recipe
+from sft.recipes.sources import source_of
 from sft.runs.processes import say
 from sft.runs.records import Completion, Served
 
@@ -157,7 +158,8 @@ def with_margins(
     if not open_ones:
         return found
     try:
-        return found | _margins(policy_of(recipe, tuned, renderer), questions, {key: found[key] for key in open_ones})
+        policy = load_policy(source_of(recipe.model), renderer, dtype=recipe.model.dtype, tuned=tuned)
+        return found | _margins(policy, questions, {key: found[key] for key in open_ones})
     except (UserError, MemoryError, torch.OutOfMemoryError) as error:  # the server may have the memory
         say(f"evaluate  left out: how likely the clone finds the served token where texts part ({error})")
         return found

@@ -15,7 +15,7 @@ from sft.demonstrations.demonstration import HeldOut
 from sft.demonstrations.stored import load_recipe
 from sft.errors import EndpointError, RunError
 from sft.evaluation import prompts_again
-from sft.evaluation.answers import Model
+from sft.evaluation.answers import ListedModel
 from sft.evaluation.endpoint import Endpoint, Question, ask_all
 from sft.evaluation.shared_rows import fill
 from sft.fidelity import served as comparing
@@ -24,15 +24,16 @@ from sft.fidelity.served import Serving
 from sft.policies.policy import load_renderer, saved_renderer
 from sft.policies.rendering import Renderer
 from sft.policies.templates import conversation, prompt_strings
-from sft.policies.weights import context_length
+from sft.policies.weights import config_of, context_length
 from sft.recipes import Recipe
+from sft.recipes.sources import source_of
 from sft.runs import sealed
 from sft.runs.hashes import fingerprint
 from sft.runs.processes import say
 from sft.runs.records import Completion, Served
 from sft.runs.run import Run, demand_trained, now, read_json, write_json
 
-__all__ = ["Asked", "Settings", "measure_served"]
+__all__ = ["Settings", "WhatIsAsked", "measure_served"]
 
 _ROWS, _ANSWER = "completions-served.jsonl", "served.json"
 
@@ -48,7 +49,7 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class WhatIsAsked:
     """What a run brings: its measured prompts, what its clone wrote, and how each prompt is put.
 
     ``confidences``: prompt id -> probability that the clone gave each token it wrote; empty where that is not on file.
@@ -101,7 +102,7 @@ def measure_served(run: Run, folder: Path, endpoint: Endpoint, settings: Setting
 # -- what is asked ---------------------------------------------------------------------------------------------
 
 
-def _asked(run: Run, settings: Settings) -> Asked:
+def _asked(run: Run, settings: Settings) -> WhatIsAsked:
     items = stored.read_held_out(run)[: settings.most]
     signature = stored.read_measurement(run).get("signature") or {}
     most, path = signature.get("max_new_tokens"), run.completions_path("tuned")
@@ -111,11 +112,9 @@ def _asked(run: Run, settings: Settings) -> Asked:
     if not isinstance(most, int) or any(item.id not in written for item in items):
         raise RunError(f"{run.path}: is not measured to its end; run `sft evaluate {run.path}` first")
     recipe, tuned = load_recipe(run), demand_trained(run)
-    named = recipe.model
-    renderer = saved_renderer(tuned) or load_renderer(
-        named.name, named.revision, named.template, named.trust_remote_code
-    )
-    context = context_length(named.name, named.revision, named.trust_remote_code)
+    base = source_of(recipe.model)
+    renderer = saved_renderer(tuned) or load_renderer(base, recipe.model.template)
+    context = context_length(config_of(base))
     ids = renderer.prompt_ids_all([item.prompt for item in items])
     questions = {
         item.id: Question(
@@ -128,7 +127,7 @@ def _asked(run: Run, settings: Settings) -> Asked:
         )
         for item, own in zip(items, ids, strict=True)
     }
-    return Asked(
+    return WhatIsAsked(
         run, recipe, tuned, renderer, items, {item.id: written[item.id] for item in items},
         {row["id"]: row["confidences"] for row in _rows(run, run.own_path_path)},
         {row["id"]: row["text"] for row in _rows(run, run.completions_path("B0"))},
@@ -146,12 +145,12 @@ def _end_of_turn(renderer: Renderer) -> str:
     return str(text)
 
 
-def _chosen(endpoint: Endpoint, wanted: str) -> Model:
+def _chosen(endpoint: Endpoint, wanted: str) -> ListedModel:
     """The model to ask for. Raises ``EndpointError`` where several could be meant."""
     models = endpoint.models()
     known = {model.name: model for model in models}
     if wanted:
-        return known.get(wanted) or Model(wanted, models[0].owner if models else "")
+        return known.get(wanted) or ListedModel(wanted, models[0].owner if models else "")
     if not models:
         raise EndpointError(f"{endpoint.root}: lists no model at /v1/models; name one with --served-model")
     if len(known) > 1:
@@ -173,7 +172,7 @@ def _begin(run: Run, folder: Path, facts: Mapping[str, Any]) -> None:
     write_json(answer, {"asked": dict(facts), "finished": False})
 
 
-def _try_one(endpoint: Endpoint, model: Model, asked: Asked) -> None:
+def _try_one(endpoint: Endpoint, model: ListedModel, asked: WhatIsAsked) -> None:
     """Ask with the shortest prompt first: a server that refuses it refuses all. Raises ``EndpointError``."""
     first = min(asked.questions.values(), key=lambda one: (len(one.ids), one.id))
     answer = endpoint.ask(model.name, first)
@@ -186,7 +185,9 @@ def _try_one(endpoint: Endpoint, model: Model, asked: Asked) -> None:
 # -- what is made of it ----------------------------------------------------------------------------------------
 
 
-def _compared(asked: Asked, answers: Mapping[str, Served], endpoint: Endpoint, model: Model, parallel: int) -> Serving:
+def _compared(
+    asked: WhatIsAsked, answers: Mapping[str, Served], endpoint: Endpoint, model: ListedModel, parallel: int
+) -> Serving:
     apart = [key for key, one in asked.measured.items() if answers[key].text != one.text]
     further = prompts_again.Further(endpoint, model.name, parallel, asked.renderer)
     evidence = further.evidence(asked.questions, asked.measured, answers, asked.base, apart)
@@ -200,6 +201,7 @@ def _compared(asked: Asked, answers: Mapping[str, Served], endpoint: Endpoint, m
         evidence,
         defaults=further.defaults(asked.questions, answers, _least_sure(asked)),
         drift=comparing.drift(shared, asked.confidences) if not prompt else None,
+        scoring=stored.scoring_of(asked.run),
         prompt=prompt,
     )
 
@@ -211,7 +213,7 @@ def _shared_tokens(measured: Completion, known: comparing.Evidence | None) -> in
     return known.token or 0
 
 
-def _least_sure(asked: Asked) -> Iterable[str]:
+def _least_sure(asked: WhatIsAsked) -> Iterable[str]:
     """Prompt ids, those first whose tokens the clone was least sure of, or else the longest."""
 
     def sureness(key: str) -> tuple[float, int]:

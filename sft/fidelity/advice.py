@@ -51,7 +51,7 @@ MANY_GAPS = 0.25
 
 def next_step(rung: str, card: Scorecard, curve: str = "") -> str:
     """What to do next, as one sentence without its full stop. ``curve``: how the validation loss ended (``judge``)."""
-    red = {guardrail.name: guardrail for guardrail in card.guardrails if guardrail.red}
+    red = {rail.name: rail for rail in card.guardrails if rail.state == "red" and rail.caps}
     for name in (*_ORDER, *(set(red) - set(_ORDER))):
         if name in red:
             return _mend(red[name], curve)

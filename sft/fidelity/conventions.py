@@ -20,8 +20,10 @@ __all__ = [
     "CLONED_LENGTH",
     "CLONED_PROMPTS",
     "CLONED_STOP",
+    "FEW_ANSWERED_TWICE",
     "FLOORS",
     "GUARDRAIL_LIMITS",
+    "LENGTH_LIMITS",
     "LEVEL",
     "MARGIN",
     "above_zero",
@@ -45,8 +47,13 @@ __all__ = [
 FLOORS = ("B0", "B3", "R", "K", "P")
 #: Level of every test that a sentence goes by: the sign-flip test, McNemar's, Holm's adjusted p-values.
 LEVEL = 0.05
-#: Guardrail -> largest value that is not red; "verbatim copies" is held to the experts' own instead.
+#: Guardrail -> its limit; "verbatim copies" is held to the experts' own instead, "length" to :data:`LENGTH_LIMITS`.
 GUARDRAIL_LIMITS = {"not stopping": 0.05, "empty": 0.01, "unscored": 0.01, "contamination": 0.01, "forgetting": 0.05}
+#: What the length ratio of the guardrail "length" is held to: wider than :data:`CLONED_LENGTH`, because the greedy
+#: completions of a perfect clone may be somewhat shorter or longer than the expert's texts.
+LENGTH_LIMITS = (0.8, 1.25)
+#: Another expert's score, and what rests on it, is "too few to say" in the head of a report below so many prompts.
+FEW_ANSWERED_TWICE = 30
 #: Conventions of "cloned, within the margin": share of the distance to another expert; prompts with two experts;
 #: upper bound of the impostor AUC; lower bound of the stop rate; what the length ratio's interval must lie within.
 MARGIN = 0.8

@@ -8,7 +8,7 @@ interval or, with ``low`` and ``high`` empty, says in ``method`` why it has none
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
@@ -100,13 +100,21 @@ class Gain:
 
 @dataclass(frozen=True, slots=True)
 class Guardrail:
-    """One red line. ``red`` caps the verdict at "imitates"; ``limit`` is in the units of ``value``."""
+    """One red line. ``limit`` is in the units of ``value``; ``least`` is a second one, below it, where there is one.
+
+    ``state``: "red" where the interval of ``value`` lies beyond the limit, "green" where it lies inside, "amber" where
+    it straddles it. ``caps``: red keeps the verdict at "imitates". ``settled_by``: about how many prompts (windows of
+    plain text for "forgetting") settle what is amber, if the value stays; None where no number does.
+    """
 
     name: str
     value: Estimate
     limit: float
-    red: bool
+    state: Literal["red", "amber", "green"]
     meaning: str
+    least: float | None = None
+    caps: bool = True
+    settled_by: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -451,5 +459,17 @@ class Scorecard:
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Scorecard:
-        """Inverse of :meth:`to_dict`; raises pydantic's ``ValidationError`` on anything else."""
+        """Inverse of :meth:`to_dict`; raises pydantic's ``ValidationError`` on anything else.
+
+        Guardrails of older scorecards say only whether they are red: what is not is read as green, as it was judged.
+        """
+        rails = value.get("guardrails")
+        if isinstance(rails, list | tuple):
+            value = value | {"guardrails": [_with_state(rail) for rail in rails]}
         return TypeAdapter(cls).validate_python(value)
+
+
+def _with_state(rail: Any) -> Any:
+    if isinstance(rail, dict) and isinstance(rail.get("red"), bool) and "state" not in rail:
+        return {key: part for key, part in rail.items() if key != "red"} | {"state": "red" if rail["red"] else "green"}
+    return rail

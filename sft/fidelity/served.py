@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sft.demonstrations.demonstration import HeldOut
-from sft.fidelity.probes.table import HEADLINE, score_rows
+from sft.fidelity.score_table import score_rows
+from sft.fidelity.scoring import Scoring
 from sft.metrics.estimate import Estimate
 from sft.metrics.intervals import estimates
 from sft.runs.records import Completion, Served
@@ -126,7 +127,7 @@ class Serving:
     drift: tuple[float, int] | None = None
     prompt: tuple[str, str] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
-    headline: str = HEADLINE
+    headline: str = "chrf"
 
     @property
     def causes(self) -> dict[str, int]:
@@ -242,15 +243,18 @@ def compare(
     served: Mapping[str, Served],
     evidence: Mapping[str, Evidence],
     drift: tuple[float, int] | None = None,
+    scoring: Scoring = Scoring(),  # noqa: B008  (frozen)
     **more: Any,
 ) -> Serving:
     """The comparison over ``items``, paired prompt by prompt. ``evidence``: of every prompt whose texts part.
 
-    ``drift``: as in :class:`Serving`. ``more``: fields of :class:`Serving` that are not computed here.
+    ``scoring``: by which the clone was measured. ``drift``: as in :class:`Serving`. ``more``: fields of
+    :class:`Serving` that are not computed here.
     """
     answers = {key: Completion(key, one.text, one.finished, one.tokens) for key, one in served.items()}
-    rows = score_rows(items, {"tuned": measured, "served": answers})
-    points = {(row["system"], row["id"]): float(row[HEADLINE]) for row in rows if row["system"] != "E"}
+    rows = score_rows(items, {"tuned": measured, "served": answers}, scoring)
+    # A checker says nothing of a prompt whose references have no answer; neither text has points there.
+    points = {(row["system"], row["id"]): float(row[scoring.headline] or 0.0) for row in rows if row["system"] != "E"}
     clusters = [item.cluster for item in items]
     own, theirs = ([points[system, item.id] for item in items] for system in ("tuned", "served"))
     ended = sum(one.finished for one in measured.values())
@@ -273,6 +277,7 @@ def compare(
         difference=estimates.mean([b - a for a, b in zip(own, theirs, strict=True)], clusters),
         partings=tuple(partings),
         drift=drift,
+        headline=scoring.headline,
         **more,
     )
 

@@ -19,6 +19,7 @@ from sft.fidelity.observations import Observations
 from sft.fidelity.probes.examples import corrections
 from sft.fidelity.score_table import score_rows
 from sft.fidelity.scorecard import Scorecard
+from sft.fidelity.scoring import Scoring
 from sft.runs import sealed
 from sft.runs.records import Completion, ControlWindow, Forced, OwnPath, PromptValue, TokenScores
 from sft.runs.run import Run, write_json, write_jsonl
@@ -31,6 +32,7 @@ __all__ = [
     "read_measurement",
     "read_scorecard",
     "remeasure",
+    "scoring_of",
     "write_measurement",
 ]
 
@@ -153,6 +155,17 @@ _own_path = _made(OwnPath, ("confidences", "hits"))
 
 def _by_id(rows: Iterable[T], wanted: set[str]) -> dict[str, T]:
     return {row.id: row for row in rows if row.id in wanted}  # type: ignore[attr-defined]
+
+
+def scoring_of(run: Run) -> Scoring:
+    """How the clone of ``run`` was scored when it was measured. Raises ``RunError``."""
+    facts = read_measurement(run)
+    return Scoring(
+        facts.get("headline", "chrf"),
+        tuple(facts.get("metrics") or ()),
+        facts.get("checker") or "",
+        tuple(facts.get("normalise") or ()),
+    )
 
 
 def observe(run: Run) -> Observations:

@@ -4,7 +4,7 @@
 |---|---|
 | no evidence of cloning | the next rung fails |
 | imitates | gain over B0 above 0 and imitation gain above 0 |
-| learned from the demonstrations | gain above 0 over every floor, imitation gain above 0, no guardrail red |
+| learned from the demonstrations | gain above 0 over every floor, imitation gain above 0, no guardrail red but length |
 | meets your bar | one expert per prompt; the rung before; lower bound of every named metric clears the bar |
 | cloned, within the margin | learned; 250 prompts with two experts each; 80 % of the distance from the best floor to
   another expert closed; impostor AUC below 0.60 where experts cannot be told apart; stops; right length; where there
@@ -38,7 +38,7 @@ from sft.fidelity.conventions import (
     power,
     span,
 )
-from sft.fidelity.guardrails import written
+from sft.fidelity.guardrails import settled_in_words, written
 from sft.fidelity.scorecard import RUNGS, Gain, Scorecard, Verdict
 from sft.metrics.estimate import Estimate
 
@@ -59,7 +59,7 @@ def judge(card: Scorecard, *, imitation_p: float | None, curve: str = "") -> Ver
     holds = {gain.floor: gain_shown(gain) for gain in card.gains}
     saved = card.imitation_gain
     likelier = saved is not None and imitation_p is not None and above_zero(saved, imitation_p)
-    red = [guardrail for guardrail in card.guardrails if guardrail.red]
+    red = [rail for rail in card.guardrails if rail.state == "red" and rail.caps]
     imitates = holds.get("B0", False) and likelier
     learned = imitates and all(holds.values()) and not missing_floors(card) and not red
     if learned and _several_experts(card):
@@ -72,7 +72,7 @@ def judge(card: Scorecard, *, imitation_p: float | None, curve: str = "") -> Ver
         rung = IMITATES if imitates else NOTHING
     return Verdict(
         rung,
-        _sentence(rung, card),
+        _sentence(rung, card) + _guarded(rung, card),
         _reasons(rung, card, likelier=likelier),
         next_step(rung, card, curve),
         _shortfall(card),
@@ -140,6 +140,17 @@ def _checked(card: Scorecard) -> str:
     )
 
 
+def _guarded(rung: str, card: Scorecard) -> str:
+    """What the guardrails add to the sentence of a rung that has them: what is beyond its limit and caps nothing, and
+    what is not settled."""
+    if rung in (NOTHING, IMITATES):
+        return ""
+    beyond = [f"{rail.name}, {written(rail)[0]}" for rail in card.guardrails if rail.state == "red"]
+    unsettled = [f"{rail.name} ({settled_in_words(rail)})" for rail in card.guardrails if rail.state == "amber"]
+    said = [("Beyond its limits: ", beyond), ("Not settled by these prompts: ", unsettled)]
+    return "".join(f" {start}{'; '.join(names)}." for start, names in said if names)
+
+
 def _distance(gain: Gain, points: str) -> str:
     """As in "4.9 [2.2, 7.7] chrF points closer to the expert's than" (or "further from")."""
     if gain.estimate.value >= 0:
@@ -198,9 +209,13 @@ def _reasons(rung: str, card: Scorecard, *, likelier: bool) -> tuple[str, ...]:
             f"{span(card.imitation_gain, 3)} bits per byte saved"
         )
     for guardrail in card.guardrails:
-        if guardrail.red:
-            value, limit = written(guardrail)
-            reasons.append(f"{guardrail.name}: {value}, the limit is {limit}; {guardrail.meaning}")
+        if guardrail.state == "green" or (guardrail.state == "amber" and rung == NOTHING):
+            continue
+        value, limit = written(guardrail)
+        found = f"{guardrail.name}: {value}, the limit is {limit}; "
+        if guardrail.state == "amber":
+            found += f"not settled, and held against no rung: {settled_in_words(guardrail)}; "
+        reasons.append(found + guardrail.meaning)
     if rung in (NOTHING, IMITATES):
         if card.bar:
             reasons.append("your bar is looked at once the clone has learned from the demonstrations")

@@ -119,20 +119,16 @@ class Hub:
             )
         if constants.is_offline_mode():
             raise NoAccess("HF_HUB_OFFLINE=1 is set, so nothing can be pushed; unset it")
-        self._token = token or get_token()
-        if not self._token:
+        #: To look for it in what is sent; it is shown nowhere.
+        self.token = token or get_token() or ""
+        if not self.token:
             raise NoAccess(f"{self.endpoint}: nobody is logged in; run `hf auth login`, or set HF_TOKEN")
-        self._api = HfApi(endpoint=self.endpoint, token=self._token, library_name="sft")
+        self._api = HfApi(endpoint=self.endpoint, token=self.token, library_name="sft")
         self._conflicting = 0
         self._commit_went_out = False
 
     def __repr__(self) -> str:
         return f"Hub({self.endpoint!r})"
-
-    @property
-    def token(self) -> str:
-        """The token, to look for it in what is sent; it is shown nowhere."""
-        return self._token or ""
 
     def __enter__(self) -> Self:
         set_client_factory(self._client)
@@ -240,17 +236,11 @@ class Hub:
 
     def download(self, repo: str, commit: str, path: str, cache: Path) -> Path:
         """``path`` at ``commit``, downloaded into the folder ``cache`` (empty: then surely from the hub)."""
-        return Path(
-            self._ask(
-                path,
-                lambda: hf_hub_download(
-                    repo, path, revision=commit, cache_dir=cache, endpoint=self.endpoint, token=self._token
-                ),
-            )
-        )
+        told: Any = {"revision": commit, "cache_dir": cache, "endpoint": self.endpoint, "token": self.token}
+        return Path(self._ask(path, lambda: hf_hub_download(repo, path, **told)))
 
-    def _ask(self, what: str, ask: Callable[[], T]) -> T:
-        """``ask()``, again after every doubt, until patience ends."""
+    def _ask(self, what: str, ask: Callable[[], T], failed: str = "had") -> T:
+        """``ask()``, again after every doubt, until patience ends. ``failed``: what it then cannot be."""
         for number in range(self.patience.tries):
             try:
                 return self._once(ask)
@@ -258,31 +248,38 @@ class Hub:
                 last = doubt
                 if number + 1 < self.patience.tries:
                     self.patience.pause(number, doubt.retry_after)
+        harmless = "nothing was changed by that, so " if failed == "had" else ""
         raise Unavailable(
-            f"{self.endpoint}: {what} cannot be had ({last.why}); nothing was changed by that, so run the same "
-            "command again later"
+            f"{self.endpoint}: {what} cannot be {failed} ({last.why}); {harmless}run the same command again later"
         )
 
-    # -- writing; once, and whoever calls looks what became of it ------------------------------------------
+    # -- writing what may be written twice; asked again after a doubt ---------------------------------------
 
-    def create(self, repo: str, *, private: bool) -> bool:
-        """Create ``repo``; False where it is there already, by whomever. Raises :class:`Doubt`."""
+    def branch(self, repo: str, branch: str) -> None:
+        """Create ``branch`` from the main one, if it is not there yet."""
+        self._ask(
+            f"the branch {branch}", lambda: self._api.create_branch(repo, branch=branch, exist_ok=True), failed="made"
+        )
+
+    def tag(self, repo: str, tag: str, commit: str) -> None:
+        """Name ``commit``, if there is no such tag yet."""
+        ask = lambda: self._api.create_tag(repo, tag=tag, revision=commit, exist_ok=True)  # noqa: E731
+        self._ask(f"the tag {tag}", ask, failed="made")
+
+    # -- writing once; whoever calls looks what became of it -------------------------------------------------
+
+    def create(self, repo: str, *, private: bool) -> None:
+        """Create ``repo``, if it is not there yet, by whomever. Raises :class:`Doubt`."""
         self._conflicting = 0
 
-        def ask() -> bool:
+        def ask() -> None:
             try:
                 self._api.create_repo(repo, private=private, exist_ok=False)
             except client_errors.HfHubHTTPError as error:
                 if error.response is None or error.response.status_code != 409:
                     raise
-                return False
-            return True
 
-        return self._once(ask)
-
-    def branch(self, repo: str, branch: str) -> None:
-        """Create ``branch`` from the main one. Raises :class:`Doubt`."""
-        self._once(lambda: self._api.create_branch(repo, branch=branch, exist_ok=True))
+        self._once(ask)
 
     def commit(
         self,
@@ -296,32 +293,19 @@ class Hub:
         description: str,
         create_pr: bool,
     ) -> tuple[str, str | None]:
-        """One commit on top of ``parent``: its id, and the pull request's address. Raises :class:`Doubt`."""
+        """One commit on top of ``parent``: its id, and the pull request's ref. Raises :class:`Doubt`."""
         operations: list[Any] = [CommitOperationAdd(path, str(file)) for path, file in add.items()]
         operations += [CommitOperationDelete(path) for path in remove]
-
-        def ask() -> tuple[str, str | None]:
-            made = self._api.create_commit(
-                repo,
-                operations,
-                commit_message=title,
-                commit_description=description,
-                revision=branch,
-                parent_commit=parent,
-                create_pr=create_pr,
-            )
-            return str(made.oid), made.pr_url
-
+        told: Any = {"commit_message": title, "commit_description": description, "create_pr": create_pr}
         self._commit_went_out = False
         try:
-            return self._once(ask)
+            made = self._once(
+                lambda: self._api.create_commit(repo, operations, revision=branch, parent_commit=parent, **told)
+            )
         except Doubt as doubt:
             doubt.sent = doubt.sent and self._commit_went_out
             raise
-
-    def tag(self, repo: str, tag: str, commit: str) -> None:
-        """Name ``commit``. Raises :class:`Doubt`."""
-        self._once(lambda: self._api.create_tag(repo, tag=tag, revision=commit, exist_ok=True))
+        return str(made.oid), made.pr_revision
 
     def _once(self, ask: Callable[[], T]) -> T:
         """``ask()``, its failures as a ``PublishError`` or as a :class:`Doubt`."""
@@ -359,7 +343,7 @@ class Hub:
                 f"{self.endpoint}: does not speak Xet, which the client uses where it can; set HF_HUB_DISABLE_XET=1"
             )
         if isinstance(error, ValueError) and "LFS batch API returned errors" in str(error):
-            said = " ".join(str(error).partition("errors:")[2].replace(self.token or "\0", "...").split())[:300]
+            said = " ".join(str(error).partition("errors:")[2].replace(self.token, "...").split())[:300]
             return PublishError(f"{self.endpoint}: takes no large file ({said}); make room there, or push elsewhere")
         if isinstance(error, ValueError) and "metadata in README.md" in str(error):
             said = " ".join(str(error).split())[:300]
@@ -393,4 +377,4 @@ class Hub:
             text = answer.headers.get("x-error-message") or answer.text
         except httpx2.StreamError:  # a download's answer is not read
             return "no reason"
-        return plain(" ".join(text.replace(self._token or "\0", "...").split()))[:200]
+        return plain(" ".join(text.replace(self.token, "...").split()))[:200]

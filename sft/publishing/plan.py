@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from sft.errors import NoAccess, OtherContent, PublishError
 from sft.metrics.text import plain
 from sft.publishing.hub import Hub, RemoteFile, State
-from sft.publishing.staging import PUBLISHABLE, Staged, StagedFile
+from sft.publishing.staging import PUBLISHABLE, Staged, StagedFile, resolved_recipe
 
-__all__ = ["Plan", "PlannedFile", "holds", "settle"]
+__all__ = ["Asked", "Plan", "PlannedFile", "holds", "settle"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the user asks for. ``None``: what the recipe's section ``publish`` says.
+
+    ``allow``: ``ID=REASON`` of findings that may be published all the same.
+    """
+
+    repo: str | None = None
+    private: bool | None = None
+    branch: str = "main"
+    create_pr: bool = False
+    tag: str | None = None
+    replace: bool = False
+    base_model: str | None = None
+    merged: bool = False
+    dry_run: bool = False
+    allow: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,63 +129,60 @@ def holds(files: Mapping[str, RemoteFile], one: StagedFile) -> bool:
 def settle(
     staged: Staged,
     hub: Hub,
-    repo: str,
+    asked: Asked,
     *,
+    repo: str,
     private: bool,
-    branch: str,
-    create_pr: bool,
-    tag: str | None,
-    replace: bool,
     allowed: Mapping[str, str],
-    notes: list[str],
+    notes: Sequence[str],
 ) -> Plan:
-    """Ask the hub what there is, and settle what a push would do; nothing is written.
+    """Ask the hub what there is, and settle what a push to ``repo`` would do; nothing is written.
 
     Raises ``NoAccess`` where the token may not write there, ``OtherContent`` where the repository is not as asked.
     """
     user = hub.who()
     if user.role == "read":
         raise NoAccess(f"{hub.endpoint}: the token of {user.name} may only read; use one that may write")
-    state = hub.look(repo, branch)
-    owner = repo.partition("/")[0]
+    state = hub.look(repo, asked.branch)
+    owner, mine = repo.partition("/")[0], (user.name, *user.organisations)
     if state is None:
-        if owner not in (user.name, *user.organisations):
+        if owner not in mine:
             raise NoAccess(
-                f"{repo}: is not there, and {user.name} cannot create it under {owner}; name one of "
-                f"{', '.join((user.name, *user.organisations))}"
+                f"{repo}: is not there, and {user.name} cannot create it under {owner}; name one of {', '.join(mine)}"
             )
-        if create_pr:
+        if asked.create_pr:
             raise OtherContent(
                 f"{repo}: is not there yet, so there is nothing to ask for with --create-pr; leave it out"
             )
     else:
-        if owner not in (user.name, *user.organisations) and not create_pr:
+        if owner not in mine and not asked.create_pr:
             raise NoAccess(
                 f"{repo}: belongs to {owner}, and {user.name} cannot write there; ask for it with --create-pr, or name "
-                f"a repository of {' or '.join((user.name, *user.organisations))}"
+                f"a repository of {' or '.join(mine)}"
             )
-        _refuse_other(staged, hub, state, repo, private=private, replace=replace)
-    notes = [*notes, *_about_base(staged, hub, repo)]
+        _refuse_other(staged, hub, state, repo, private=private, replace=asked.replace)
+    notes = [*notes, *_about_base(staged, hub)]
     remote = state.files if state else {}
-    files = tuple(
-        PlannedFile(one.path, one.size, one.sha256, "same" if holds(remote, one) else _state(remote, one))
-        for one in staged.files
-    )
-    ours = {one.path for one in staged.files}
-    removed = tuple(sorted(path for path in remote if path not in ours and _of_a_clone(path)))
-    kept = tuple(sorted(path for path in remote if path not in ours and not _of_a_clone(path)))
-    if tag is not None and state is not None:
-        _refuse_taken_tag(hub, repo, tag, state, removed, files)
+    files = tuple(PlannedFile(one.path, one.size, one.sha256, _state(remote, one)) for one in staged.files)
+    strangers = sorted(set(remote) - {one.path for one in staged.files})
+    removed = tuple(path for path in strangers if _of_a_clone(path))
+    if asked.tag is not None and state is not None:
+        at = hub.tags(repo).get(asked.tag)
+        # A tag that is there already may only be the one of this very content.
+        if at is not None and (at != state.commit or removed or any(one.state != "same" for one in files)):
+            raise OtherContent(
+                f"{repo}: has a tag {asked.tag} already, at {at[:12]}; choose another, for tags do not move"
+            )
     return Plan(
         endpoint=hub.endpoint,
         repo=repo,
         who=user.name,
         private=private,
         creates_repo=state is None,
-        branch=branch,
-        creates_branch=branch != "main" and (state is None or not state.branch_exists),
-        create_pr=create_pr,
-        tag=tag,
+        branch=asked.branch,
+        creates_branch=asked.branch != "main" and (state is None or not state.branch_exists),
+        create_pr=asked.create_pr,
+        tag=asked.tag,
         parent=state.commit if state else None,
         weights=staged.weights,
         base_model=staged.base.id,
@@ -171,16 +190,16 @@ def settle(
         content=staged.digest,
         files=files,
         removed=removed,
-        kept=kept,
+        kept=tuple(path for path in strangers if path not in removed),
         left_out=staged.left_out,
         allowed=allowed,
         notes=tuple(notes),
-        pulls=hub.pull_requests(repo) if create_pr else {},
+        pulls=hub.pull_requests(repo) if asked.create_pr else {},
     )
 
 
-def _state(remote: Mapping[str, RemoteFile], one: StagedFile) -> Literal["new", "changed"]:
-    return "changed" if one.path in remote else "new"
+def _state(remote: Mapping[str, RemoteFile], one: StagedFile) -> Literal["new", "changed", "same"]:
+    return "new" if one.path not in remote else "same" if holds(remote, one) else "changed"
 
 
 def _of_a_clone(path: str) -> bool:
@@ -216,7 +235,7 @@ def _other(staged: Staged, hub: Hub, state: State, repo: str) -> str:
     for key, what in (("base_model", "a clone on"), ("weights", "a clone as weights of the kind")):
         if there.get("published", {}).get(key) != here["published"][key]:
             return f"holds {what} {there.get('published', {}).get(key)}"
-    name, known = _name(here), _name(there)
+    name, known = (str(resolved_recipe(manifest).get("name") or "") for manifest in (here, there))
     same_data = _same_hash(there.get("data", {}).get("hash"), here.get("data", {}).get("hash"))
     if not same_data and (name != known or not name):
         return f"holds another clone, {known or 'without a name'}"
@@ -232,16 +251,11 @@ def _same_hash(one: object, other: object) -> bool:
 
 def _told(hub: Hub, state: State, repo: str) -> dict[str, Any]:
     """The manifest of what is on the branch."""
-    import tempfile
-    from pathlib import Path
-
     with tempfile.TemporaryDirectory(prefix="sft-push-") as cache:
         return _read(hub.download(repo, str(state.commit), "sft_manifest.json", Path(cache)))
 
 
-def _read(path: Any) -> dict[str, Any]:
-    import json
-
+def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
     except ValueError:
@@ -249,11 +263,7 @@ def _read(path: Any) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _name(manifest: Mapping[str, Any]) -> str:
-    return str(((manifest.get("recipe") or {}).get("resolved") or {}).get("name") or "")
-
-
-def _about_base(staged: Staged, hub: Hub, repo: str) -> list[str]:
+def _about_base(staged: Staged, hub: Hub) -> list[str]:
     """Notes on the base; a mistyped one is refused."""
     base = staged.base
     notes = [base.note] if base.note else []
@@ -264,12 +274,3 @@ def _about_base(staged: Staged, hub: Hub, repo: str) -> list[str]:
     if base.revision is None:
         notes.append(f"the commit of {base.id} is not on record, so the adapter names none")
     return notes
-
-
-def _refuse_taken_tag(
-    hub: Hub, repo: str, tag: str, state: State, removed: tuple[str, ...], files: tuple[PlannedFile, ...]
-) -> None:
-    """A tag that is there already may only be the one of this very content."""
-    at = hub.tags(repo).get(tag)
-    if at is not None and (at != state.commit or removed or any(one.state != "same" for one in files)):
-        raise OtherContent(f"{repo}: has a tag {tag} already, at {at[:12]}; choose another, for tags do not move")

@@ -1,26 +1,25 @@
 """Publishing a clone: staged, checked, planned, sent as one commit, verified, receipted; and the same when repeated.
 
-:func:`push` is all of it. The steps, each in a module of its own: ``bases`` (which model the clone stands on),
-``staging``, ``checks``, ``screening`` (secrets and paths of this machine), ``plan``, ``sending`` (with its receipt),
-``verifying``.
+:func:`push` is all of it. The steps, each in a module of its own: ``staging`` (with the base model that the clone
+stands on), ``checks``, ``screening`` (secrets and paths of this machine), ``plan``, ``sending`` (with its proof and
+receipt).
 """
 
 from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sft.errors import OtherContent, PublishError, RunError, Unverified
-from sft.publishing.bases import base_of
 from sft.publishing.hub import Hub, is_repository
-from sft.publishing.plan import Plan, settle
+from sft.publishing.plan import Asked, Plan, settle
 from sft.publishing.screening import reasons, screen
-from sft.publishing.sending import earlier_pushes, write_receipt
-from sft.publishing.staging import ready, stage
+from sft.publishing.sending import Sent, earlier_pushes, send, tag, verify, write_receipt
+from sft.publishing.staging import Staged, base_of, ready, resolved_recipe, stage
 from sft.runs.run import Run
 
 __all__ = ["Asked", "Pushed", "push"]
@@ -29,25 +28,6 @@ __all__ = ["Asked", "Pushed", "push"]
 _NAME = re.compile(
     r"(?!refs/|HEAD$|[0-9a-f]{40}$|.*(?:\.\.|//|/\.|\.lock(?:/|$)|[./]$))[A-Za-z0-9][A-Za-z0-9_./-]{0,100}"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What the user asks for. ``None``: what the recipe's section ``publish`` says.
-
-    ``allow``: ``ID=REASON`` of findings that may be published all the same.
-    """
-
-    repo: str | None = None
-    private: bool | None = None
-    branch: str = "main"
-    create_pr: bool = False
-    tag: str | None = None
-    replace: bool = False
-    base_model: str | None = None
-    merged: bool = False
-    dry_run: bool = False
-    allow: Sequence[str] = field(default=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +68,9 @@ def push(
             plan = settle(
                 staged,
                 hub,
-                repo,
+                asked,
+                repo=repo,
                 private=private,
-                branch=asked.branch,
-                create_pr=asked.create_pr,
-                tag=asked.tag,
-                replace=asked.replace,
                 allowed=allowed,
                 notes=notes,
             )
@@ -103,10 +80,7 @@ def push(
             return _carried_out(run, plan, staged, hub, say)
 
 
-def _carried_out(run: Run, plan: Plan, staged: Any, hub: Hub, say: Callable[[str], None]) -> Pushed:
-    from sft.publishing.sending import Sent, send, tag
-    from sft.publishing.verifying import verify
-
+def _carried_out(run: Run, plan: Plan, staged: Staged, hub: Hub, say: Callable[[str], None]) -> Pushed:
     if plan.nothing_to_send and plan.parent is not None:
         sent = Sent(plan.parent, None, False)
     else:
@@ -128,7 +102,7 @@ def _carried_out(run: Run, plan: Plan, staged: Any, hub: Hub, say: Callable[[str
 
 def _wishes(run: Run, asked: Asked) -> tuple[str, bool]:
     """Repository and visibility, of the command line or the recipe; names that the hub would not take are refused."""
-    published = ((run.manifest.get("recipe") or {}).get("resolved") or {}).get("publish") or {}
+    published = resolved_recipe(run.manifest).get("publish") or {}
     repo = asked.repo or published.get("hub_id")
     if not repo:
         raise PublishError(f"{run.path}: where to? Name OWNER/NAME, or write it into the recipe as publish.hub_id")

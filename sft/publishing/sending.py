@@ -1,19 +1,28 @@
-"""Sending: one commit, and after every doubt a look at what became of it instead of a guess."""
+"""Sending: one commit, and after every doubt a look at what became of it instead of a guess; then the proof.
+
+The proof is every file downloaded at the commit, into an empty folder and cache, and hashed. A snapshot is none: the
+client takes a file of the right size with another byte in it, and serves one from its cache while the hub answers
+nothing but 401.
+"""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from sft.errors import Conflict, OtherContent, PublishError, RunError, Unavailable, Unsettled
+from sft.errors import Conflict, OtherContent, PublishError, RunError, Unavailable, Unsettled, Unverified
 from sft.publishing.hub import Doubt, Hub, RemoteFile, State
 from sft.publishing.plan import Plan, holds
 from sft.publishing.staging import Staged
 from sft.runs.atomic_files import read_json, write_json
+from sft.runs.hashes import file_sha256
 from sft.runs.run import Run, now
 
-__all__ = ["Sent", "earlier_pushes", "send", "tag", "write_receipt"]
+__all__ = ["Sent", "earlier_pushes", "send", "tag", "verify", "write_receipt"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +49,7 @@ def send(plan: Plan, staged: Staged, hub: Hub, say: Callable[[str], None]) -> Se
             raise _conflict(plan, state)
         parent = state.commit
     if plan.creates_branch:
-        _insist(hub, f"the branch {plan.branch}", lambda: hub.branch(plan.repo, plan.branch))
+        hub.branch(plan.repo, plan.branch)
     if plan.create_pr:
         known = _in_a_pull_request(plan, staged, hub, hub.pull_requests(plan.repo))
         if known is not None:
@@ -52,24 +61,12 @@ def tag(plan: Plan, commit: str, hub: Hub) -> None:
     """Name ``commit`` as the plan says; it must not be the name of another one."""
     if plan.tag is None:
         return
-    name = plan.tag
-    _insist(hub, f"the tag {name}", lambda: hub.tag(plan.repo, name, commit))
-    if (at := hub.tags(plan.repo).get(name)) != commit:
+    hub.tag(plan.repo, plan.tag, commit)
+    if (at := hub.tags(plan.repo).get(plan.tag)) != commit:
         raise OtherContent(
-            f"{plan.repo}: the clone is there as {commit[:12]}, and the tag {name} is at {str(at)[:12]}; choose another"
+            f"{plan.repo}: the clone is there as {commit[:12]}, and the tag {plan.tag} is at {str(at)[:12]}; choose "
+            "another"
         )
-
-
-def _insist(hub: Hub, what: str, ask: Callable[[], object]) -> None:
-    """A request that may be made twice, until it is answered."""
-    for number in range(hub.patience.tries):
-        try:
-            ask()
-            return
-        except Doubt as doubt:
-            last = doubt
-            hub.patience.pause(number, doubt.retry_after)
-    raise Unavailable(f"{hub.endpoint}: {what} cannot be made ({last.why}); run the same command again later")
 
 
 def _create(plan: Plan, hub: Hub, say: Callable[[str], None]) -> State:
@@ -100,7 +97,7 @@ def _commit(plan: Plan, staged: Staged, hub: Hub, parent: str | None, say: Calla
     late = False
     for number in range(hub.patience.tries):
         try:
-            commit, _ = hub.commit(
+            commit, pull_request = hub.commit(
                 plan.repo,
                 add,
                 plan.removed,
@@ -110,6 +107,7 @@ def _commit(plan: Plan, staged: Staged, hub: Hub, parent: str | None, say: Calla
                 description=f"Pushed with sft push; content {plan.content}.",
                 create_pr=plan.create_pr,
             )
+            return Sent(commit, pull_request, True)
         except Doubt as doubt:
             last = doubt
             late = late or doubt.sent
@@ -119,8 +117,6 @@ def _commit(plan: Plan, staged: Staged, hub: Hub, parent: str | None, say: Calla
                 return found
             if number + 1 < hub.patience.tries:
                 hub.patience.pause(number, doubt.retry_after)
-        else:
-            return Sent(commit, _pull_request_of(plan, hub, commit), True)
     found = _looked_for(plan, staged, hub, parent, late=late)
     if found is not None:
         return found
@@ -188,10 +184,56 @@ def _in_a_pull_request(plan: Plan, staged: Staged, hub: Hub, pulls: Mapping[str,
     return None
 
 
-def _pull_request_of(plan: Plan, hub: Hub, commit: str) -> str | None:
-    if not plan.create_pr:
-        return None
-    return next((ref for ref, oid in hub.pull_requests(plan.repo).items() if oid == commit), None)
+def verify(plan: Plan, staged: Staged, sent: Sent, hub: Hub) -> None:
+    """Download what was published and compare it with what was staged. Raises ``Unverified``."""
+    where = f"{plan.repo} at {sent.commit[:12]}"
+    with tempfile.TemporaryDirectory(prefix="sft-push-") as scratch:
+        cache, folder = Path(scratch, "cache"), Path(scratch, "clone")
+        folder.mkdir()
+        try:
+            listed = hub.tree(plan.repo, sent.commit)
+            lost = [one.path for one in staged.files if not holds(listed, one)]
+            if lost:
+                raise Unverified(
+                    f"{where}: the commit does not hold {lost[0]} as it was sent (a .gitignore there may name it); "
+                    "delete that file or the repository, and push again"
+                )
+            for one in staged.files:
+                got = hub.download(plan.repo, sent.commit, one.path, cache)
+                if file_sha256(got) != one.sha256:
+                    raise Unverified(
+                        f"{where}: {one.path} as downloaded is not what was sent; run the same command again, and "
+                        "do not hand the clone on before it says so"
+                    )
+                shutil.copyfile(got, folder / one.path)
+        except Unverified:
+            raise
+        except (PublishError, OSError, ValueError) as error:  # what the hub lists is not what it serves
+            raise Unverified(
+                f"{where}: the commit is there and could not be verified ({' '.join(str(error).split())[:300]}); run "
+                "the same command again, which sends nothing twice"
+            ) from error
+        _load(folder, staged, where)
+
+
+def _load(folder: Path, staged: Staged, where: str) -> None:
+    """Configuration and tokenizer, by the libraries that will load them."""
+    from peft import PeftConfig
+    from transformers import AutoConfig, AutoTokenizer
+
+    from sft.policies.weights import quiet_engine
+
+    try:
+        with quiet_engine():
+            if staged.weights == "adapter":
+                named = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
+                if named != staged.base.id:
+                    raise ValueError(f"it names {named} as its base")
+            else:
+                AutoConfig.from_pretrained(folder)
+            AutoTokenizer.from_pretrained(folder)
+    except Exception as error:  # three libraries read these files, each with errors of its own
+        raise Unverified(f"{where}: what was downloaded does not load ({type(error).__name__}: {error})") from error
 
 
 def earlier_pushes(run: Run) -> list[dict[str, Any]]:

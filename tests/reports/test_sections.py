@@ -186,7 +186,7 @@ def test_limits_are_shown_in_their_units(run: Run) -> None:
     rails["verbatim copies"] |= {"limit": 0.0}
     change(run, guardrails=[*rails.values(), foreign])
     _, markdown = both(run)
-    limits = dict(re.findall(r"^\| ([A-Z][a-z ]+) \| \w[\w ]* \| [^|]+ \| ([^|]+) \|", markdown, re.MULTILINE))
+    limits = dict(re.findall(r"^\| ([A-Z][a-z ]+) \| \w[^|]* \| [^|]+ \| ([^|]+) \|", markdown, re.MULTILINE))
     assert limits["Empty"] == "1 %"
     assert limits["Forgetting"] == "5 %"
     assert limits["Verbatim copies"] == "0 %, the experts\u2019 own"

@@ -15,7 +15,7 @@ from sft.errors import RunError
 from sft.fidelity.scorecard import Example, Scorecard
 from sft.fidelity.stored import read_held_out, read_scorecard
 from sft.publishing.card import facts, figures, metadata
-from sft.publishing.places import known_places
+from sft.publishing.screening import known_places
 from sft.reports.names import RUNG_MEANINGS, metric_name
 from sft.reports.report import warnings_of
 from sft.reports.sections import body

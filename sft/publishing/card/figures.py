@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sft.fidelity.conventions import visible_points
-from sft.fidelity.guardrails import written
+from sft.fidelity.guardrails import STATES, written
 from sft.fidelity.scorecard import Scorecard
 from sft.metrics.estimate import Estimate
 from sft.reports.names import METRIC_NAMES, metric_name, system_name
@@ -100,8 +100,7 @@ def _lead(card: Scorecard) -> Table:
 def _guardrails(card: Scorecard) -> Table:
     rows = []
     for rail in card.guardrails:
-        state = "over the limit" if rail.red else "within the limit"
-        rows.append((f"{rail.name}: {rail.meaning}", *written(rail), state))
+        rows.append((f"{rail.name}: {rail.meaning}", *written(rail), STATES[rail.state]))
     return Table("Guardrails", ("guardrail", "measured", "limit", "state"), tuple(rows))
 
 
