@@ -320,6 +320,21 @@ def family(adjust: bool) -> Trial:
     return trial
 
 
+def less_often(both: bool) -> Trial:
+    """A clone as often right as B0 and B3 is called right less often: than either, by Holm, or than the better one."""
+
+    def trial(draw: Draw, labels: Labels, seed: int) -> float:
+        if labels.max() + 1 < labels.size:
+            return np.nan
+        chances = draw.beta(2, 2, labels.size)
+        clone, *bases = ((draw.random(labels.size) < chances).astype(float) for _ in range(3))
+        held = [clone - base for base in bases] if both else [clone - max(bases, key=np.sum)]
+        p_values = [intervals.mcnemar_mid_p(int((d < 0).sum()), int((d > 0).sum())) for d in held]
+        return float(any(p <= 0.05 and d.sum() < 0 for p, d in zip(intervals.holm(p_values), held, strict=True)))
+
+    return trial
+
+
 def area_below(draw: Draw, labels: Labels, seed: int) -> float:
     """An impostor test that calls 0.60 "below 0.60" (one end of a 95 % interval: 2.5 %)."""
     interval = intervals.auc(*scores(draw, labels, 0.6), labels)
@@ -461,6 +476,8 @@ TYPE_ONE: Rows = [
     ("six comparisons: Holm over two-sided sign-flip", family(True)),
     ("*six comparisons, uncorrected*", family(False)),
     ("AUC 0.60 called below 0.60 (promise: 2.5)", area_below),
+    ("right less often than a base: Holm over both (promise: 2.5)", less_often(True)),
+    ("*right less often than the better base on the same prompts*", less_often(False)),
 ]
 POWER: Rows = [
     ("gain as printed (noncentral t): the verdict's rule", rule(printed)),

@@ -58,6 +58,11 @@ def print_verdict(card: Scorecard) -> None:
             f"  - the {card.split} split has been looked at {card.looks} times: if anything was chosen by those looks, "
             "these figures are too good to be true"
         )
+    if card.clones > 1:
+        from sft.fidelity.conventions import LEVEL
+
+        level = 100 * (1 - LEVEL / card.clones)
+        print(f"  - {card.clones} clones were judged on these prompts, so a lead counts only at {level:.4g} %")
     print(f"Next: {verdict.next_step}\n")
 
 

@@ -35,8 +35,9 @@ def score_file(
 ) -> tuple[Scorecard, Run | None]:
     """The scorecard of what ``path`` holds, and the run folder at ``output`` where one is asked for.
 
-    ``train``: the demonstrations that the judged system learned from, for the shortcuts R and K, memorisation and
-    contamination. ``checker``, ``bar``, ``headline``, ``normalise``: as in a recipe; ``further``: its ``metrics``.
+    ``train``: the demonstrations that the judged system learned from, for the shortcuts R, RK, K and L, memorisation
+    and contamination. ``checker``, ``bar``, ``headline``, ``normalise``: as in a recipe; ``further``: its
+    ``metrics``.
     ``fast`` leaves out corpus figures (BLEU, chrF++), half of the time that thousands of prompts take.
     Raises ``DemonstrationsError`` with every bad row,
     ``SourceError`` for a file that is unusable as a whole, ``SplitError`` for a held-out prompt in ``train``,
@@ -50,7 +51,7 @@ def score_file(
     learned = _training(train, answers) if train else ()
     completions = dict(answers.completions) | {"P": floors.copied_prompt(answers.items)}
     if learned:
-        completions |= {"R": floors.nearest(learned, answers.items), "K": floors.constant(learned, answers.items)}
+        completions |= floors.floor_completions(learned, answers.items)
     facts = {
         "split": "test",
         "profile": "fast" if fast else "full",
@@ -63,6 +64,7 @@ def score_file(
         "conflicts": "keep",
         "near_threshold": NEAR,
         "seed": 0,
+        "floors": floors.demanded(learned, completions),
         "signature": {
             "source": "completions read from a file",
             "decoding": "not recorded",

@@ -24,8 +24,10 @@ from sft.errors import SourceError, SplitError
 from sft.recipes import Recipe
 from sft.recipes.requirements import refuse_unfit
 
-__all__ = ["Audit", "Lengths", "audit", "check_demonstrations"]
+__all__ = ["NO_MODEL", "Audit", "Lengths", "audit", "check_demonstrations"]
 
+#: Stands for the model in the recipe around a file that is checked by itself.
+NO_MODEL = "not-needed"
 #: Percent -> what it is called.
 QUANTILES = {0: "shortest", 50: "median", 90: "90 %", 99: "99 %", 100: "longest"}
 
@@ -44,11 +46,15 @@ class Audit:
 
     ``splits``: split name -> count; ``undivided``: why no split could be made, if none could. ``disputed``: prompts
     that different named experts answered differently. ``conflict_examples``: the first few, the most disputed first.
-    ``headline``: which score the completions ask for, where it is another than the recipe's.
+    ``headline``: which score the completions ask for, where it is another than the recipe's. ``recipe``: what was
+    checked, or the defaults around a file, whose model is :data:`NO_MODEL`. ``train``: what would be trained on, if the
+    demonstrations can be divided.
     """
 
     path: str
     reading: Reading = field(repr=False)
+    recipe: Recipe | None = field(repr=False)
+    train: tuple[Demonstration, ...] = field(repr=False)
     prompts: int
     groups: int
     experts: dict[str, int]
@@ -77,7 +83,7 @@ class Audit:
             "rejected": len(read.rejected),
             "problems": tuple(map(str, read.problems)),
             "ignored_columns": read.ignored,
-            **{name: getattr(self, name) for name in self.__slots__[2:]},
+            **{name: getattr(self, name) for name in self.__slots__[4:]},
             "prompt_lengths": self.prompt_lengths and asdict(self.prompt_lengths),
             "completion_lengths": self.completion_lengths and asdict(self.completion_lengths),
             "conflict_examples": [asdict(conflict) for conflict in self.conflict_examples],
@@ -182,6 +188,7 @@ def audit(
     undivided: str = "",
     handling: Handling | None = None,
     headline: str = "",
+    recipe: Recipe | None = None,
 ) -> Audit:
     """Look through what was read. ``parts`` and ``leaks``: the split a run would make, and what it finds in it.
 
@@ -195,6 +202,8 @@ def audit(
     return Audit(
         path=path,
         reading=reading,
+        recipe=recipe,
+        train=tuple((parts or {}).get("train", ())),
         prompts=len({d.key for d in demonstrations}),
         groups=len({d.group for d in demonstrations}),
         experts=dict(sorted(experts.items(), key=lambda item: (-item[1], item[0]))),
@@ -275,6 +284,7 @@ def _looked_through(recipe: Recipe, rejected: Path | None) -> Audit:
         headline=headlines.suggestion(
             [d.completion for d in reading.demonstrations], recipe.fidelity.headline, recipe.fidelity.checker
         ),
+        recipe=recipe,
     )
 
 
@@ -344,4 +354,4 @@ def _recipe(
     if overrides:
         raise SourceError(f"{target}: --set changes a recipe; check the recipe that names this file instead")
     section = recipes.Demonstrations(path=target, format=format, columns=recipes.Columns(**columns))  # type: ignore[arg-type]
-    return recipes.Recipe(model=recipes.Model(name="not-needed"), demonstrations=section)
+    return recipes.Recipe(model=recipes.Model(name=NO_MODEL), demonstrations=section)

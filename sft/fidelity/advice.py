@@ -12,8 +12,12 @@ from sft.fidelity.conventions import (
     no_spread,
     percent,
     prompts_needed,
+    rests_on_few,
+    span,
 )
-from sft.fidelity.scorecard import RUNGS, Gain, Guardrail, Scorecard, Stratum
+from sft.fidelity.guardrails import LENGTH
+from sft.fidelity.scorecard import RUNGS, Gain, Giveaway, Guardrail, Scorecard, Stratum
+from sft.metrics.estimate import Estimate
 
 __all__ = ["next_step"]
 
@@ -27,8 +31,8 @@ _GUARDRAIL_STEPS = {
     "would choose its own prompts",
     "contamination": "fix the data: take training prompts that nearly repeat a held-out one away "
     "(split.near_duplicates: remove) and train again; a clone cannot be judged on what it may have read",
-    "verbatim copies": "stop earlier, or gather more demonstrations: the clone repeats its training completions "
-    "word for word more often than the expert does",
+    "verbatim copies": "stop earlier, or gather more demonstrations: the clone repeats its training completions, "
+    "word for word or nearly, more often than the expert does",
     "forgetting": "train at a lower learning rate or for fewer steps: plain text surprises the clone more than the "
     "base model, beyond the limit",
 }
@@ -38,15 +42,31 @@ _FLOOR_STEPS = {
     "or at a higher learning rate, or gather more demonstrations",
     "R": "on these prompts looking the answer up did as well: train for more epochs, and see in the report whether the "
     "held-out prompts resemble training prompts closely",
+    "RK": "on these prompts the most typical answer to similar prompts did as well: train for more epochs, and see in "
+    "the report whether the clone takes up what sets a prompt apart from those like it",
     "K": "on these prompts one constant completion did as well: look at the worst completions in the report, train "
     "longer, and check with `sft preview` that the prompt is in what the model sees",
+    "L": "on these prompts any training completion of the usual length did as well: look at the worst completions in "
+    "the report, and train longer; a score of long texts says little beyond their length until the clone says what the "
+    "expert says",
     "P": "on these prompts copying the prompt did as well: see in the report whether the clone does just that; train "
     "longer, or measure what the expert changes with exact_match as a bar",
 }
+_OTHER_FLOOR = (
+    "on these prompts the completions from elsewhere ({floor}) did as well: read them beside the clone's, and train "
+    "for more epochs, or gather more demonstrations of what they do not know"
+)
 #: What is mended before anything else, and in this order.
 _ORDER = ("unscored", "contamination", "empty", "not stopping", "verbatim copies", "forgetting")
 #: Share of flagged training completions from which the prompts, not their number, are the first thing to mend.
 MANY_GAPS = 0.25
+#: A habit that fewer of the expert's texts than this have is nothing that a greedy clone of the expert would do.
+SELDOM = 0.25
+#: A fault of format is a habit: it has this share more of the clone's texts than of the expert's, and nothing sets the
+#: two further apart.
+HABITUAL = 0.5
+#: How the steps begin that say what is behind the distance by themselves.
+_MENDED = ("mend the length, ", "mend the format, ")
 
 
 def next_step(rung: str, card: Scorecard, curve: str = "") -> str:
@@ -61,10 +81,11 @@ def next_step(rung: str, card: Scorecard, curve: str = "") -> str:
             "themselves: completions alone cannot carry a verdict"
         )
     if rung in RUNGS[:2]:
-        return _show_a_gain(card, curve)
+        return _show_a_gain(card, curve) + _pointing(card)
     if rung in RUNGS[3:]:
         return "hand it on, with `sft push` or `sft export`"
-    return _close_the_distance(card, curve)
+    step = _close_the_distance(card, curve)
+    return step if step.startswith(_MENDED) else step + _pointing(card)
 
 
 def _mend(guardrail: Guardrail, curve: str) -> str:
@@ -91,7 +112,7 @@ def _show_a_gain(card: Scorecard, curve: str) -> str:
         )
     if value <= 0:
         same = [gain.floor for gain in card.gains if gain.estimate.value == 0 and _alike(gain)]
-        return _FLOOR_STEPS[same[0] if same else best.floor]
+        return _FLOOR_STEPS.get(floor := same[0] if same else best.floor, _OTHER_FLOOR.format(floor=floor))
     return (
         "check that the loss on validation falls (log.jsonl): the completions are closer to the "
         "expert's, yet the expert's own words are not shown to be likelier than under the base model"
@@ -106,6 +127,15 @@ def _alike(gain: Gain) -> bool:
 def _close_the_distance(card: Scorecard, curve: str) -> str:
     """From "learned" upwards: more training, other data, or more of it, and where."""
     closure = card.closure
+    few = closure is not None and rests_on_few(closure.expert)
+    if few and curve != "falling" and not card.bar:
+        assert closure is not None
+        return (
+            f"have a second expert answer more of the held-out prompts: {closure.expert.n} were answered by two, too "
+            "few to say how far another expert is"
+        )
+    if few:
+        closure = None
     if closure is not None and closure.finding == "cloned":
         return _look_like_one(card, curve)
     if closure is not None and closure.share.low is None:
@@ -116,27 +146,91 @@ def _close_the_distance(card: Scorecard, curve: str) -> str:
         )
     if curve == "falling":
         return _LONGER
+    if mend := _mend_length(card) or _mend_format(card):
+        return mend
     if closure is not None and closure.finding == "undecided" and (closure.share.high or 0) > 1:
         return (
             f"hold out more prompts that two experts answered: {closure.expert.n} cannot tell whether any distance to "
             "another expert is left"
         )
     gaps = card.gaps
-    if gaps is not None and gaps.share.low is not None and gaps.share.low > MANY_GAPS:
+    if gaps is not None and gaps.kinds and gaps.share.low is not None and gaps.share.low > MANY_GAPS:
         return (
-            f"look at the training completions that reading the prompt makes no likelier, {percent(gaps.share)} of "
-            "them (see what the prompts tell of the completions): where the expert drew on something that the prompt "
-            "does not say, put it there"
+            f"look at what is marked in the training completions because no prompt tells it, in {percent(gaps.share)} "
+            "of them (see what the prompts tell of the completions): where the expert drew on something that the "
+            "prompt does not say, put it there; the figures point to knowledge"
         )
+    data = "; no figure points to length, format or knowledge, which leaves the data"
     where = _weakest(card)
     asked = f", for a start of the kind with the lowest score: {where.label} ({where.by})" if where is not None else ""
     stop = " rather than more steps: the validation loss rose towards the end" if curve == "rose" else ""
     if closure is not None:
-        return f"gather more demonstrations{stop}{asked}, and run again, until the distance to another expert closes"
+        return (
+            f"gather more demonstrations{stop}{asked}, and run again, until the distance to another expert closes{data}"
+        )
     if card.bar:
         like = asked or " of the kind of the worst ten in the report, but not those, which are held out"
-        return f"gather more demonstrations{stop}{like}"
+        return f"gather more demonstrations{stop}{like}{data}"
     return "have a second expert answer the held-out prompts, or set fidelity.bar to what you need"
+
+
+def _pointing(card: Scorecard) -> str:
+    """Which of length and format is behind the distance by the figures, to follow a step; "" where neither is."""
+    length, habit = _wrong_length(card), _wrong_format(card)
+    found = [f"length, {_of_length(length)}"] if length is not None else []
+    found += [f"format, {_of_format(habit)}"] if habit is not None else []
+    return f"; the figures point to {' and to '.join(found)}" if found else ""
+
+
+def _mend_length(card: Scorecard) -> str:
+    length = _wrong_length(card)
+    if length is None:
+        return ""
+    how = (
+        "see in the ledger and with `sft preview` whether training completions are cut (training.max_length) or are "
+        "shorter than the held-out ones, and gather whole ones"
+        if length.value < 1
+        else "check with `sft preview` that the stop token is supervised at the end of each training completion"
+    )
+    return f"mend the length, which is behind the distance: {_of_length(length)}; {how}"
+
+
+def _mend_format(card: Scorecard) -> str:
+    habit = _wrong_format(card)
+    if habit is None:
+        return ""
+    return (
+        f"mend the format, which is behind the distance: {_of_format(habit)}; look with `sft preview` whether the "
+        "training completions do, and make them as the expert's texts are"
+    )
+
+
+def _wrong_length(card: Scorecard) -> Estimate | None:
+    """The length ratio, where it is shown to be beyond its limits."""
+    red = (rail.value for rail in card.guardrails if rail.name == LENGTH and rail.state == "red")
+    return next(red, None)
+
+
+def _wrong_format(card: Scorecard) -> Giveaway | None:
+    """The habit of format by which the clone's texts are told from the expert's, where none is stronger.
+
+    Where only greedy completions are known, one that the expert hardly ever has: a perfect clone, too, does throughout
+    what the expert does as a rule.
+    """
+    kind = "sampled" if "sampled" in card.impostor else "greedy"
+    strongest = next(iter(card.giveaways.get(kind, ())), None)
+    if strongest is None or strongest.kind != "format" or (strongest.difference.low or 0) <= HABITUAL:
+        return None
+    seldom = strongest.expert.high is not None and strongest.expert.high < SELDOM
+    return strongest if kind == "sampled" or seldom else None
+
+
+def _of_length(length: Estimate) -> str:
+    return f"{span(length, 2)} characters for each of the expert's"
+
+
+def _of_format(habit: Giveaway) -> str:
+    return f"it {habit.habit} ({percent(habit.system)} of its texts, {percent(habit.expert)} of the expert's)"
 
 
 def _look_like_one(card: Scorecard, curve: str) -> str:
@@ -148,6 +242,8 @@ def _look_like_one(card: Scorecard, curve: str) -> str:
     if sampled is None or control is None:
         return "draw samples of the clone for the impostor test: `sft evaluate` with fidelity.samples of 1 or more"
     if sampled.low is not None and sampled.low > 0.5 and sampled.high is not None and sampled.high >= CLONED_AUC:
+        if mend := _mend_length(card) or _mend_format(card):
+            return mend
         more = "gather more demonstrations" if curve != "falling" else "train longer"
         return (
             f"look at what gives it away, then {more}: prompt by prompt it has gone most of the way to another expert, "

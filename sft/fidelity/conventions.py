@@ -26,6 +26,7 @@ __all__ = [
     "LENGTH_LIMITS",
     "LEVEL",
     "MARGIN",
+    "SLIPS",
     "above_zero",
     "bar_points",
     "beyond_chance",
@@ -39,14 +40,17 @@ __all__ = [
     "percent",
     "power",
     "prompts_needed",
+    "rests_on_few",
     "span",
     "visible_points",
 ]
 
-#: The shortcuts a clone has to beat, every one of them.
-FLOORS = ("B0", "B3", "R", "K", "P")
+#: The shortcuts a clone has to beat, every one of them; L only where the expert's answers are long.
+FLOORS = ("B0", "B3", "R", "RK", "K", "L", "P")
 #: Level of every test that a sentence goes by: the sign-flip test, McNemar's, Holm's adjusted p-values.
 LEVEL = 0.05
+#: What a p-value may pass a level by in the last digits.
+_ROUNDING = 1e-12
 #: Guardrail -> its limit; "verbatim copies" is held to the experts' own instead, "length" to :data:`LENGTH_LIMITS`.
 GUARDRAIL_LIMITS = {"not stopping": 0.05, "empty": 0.01, "unscored": 0.01, "contamination": 0.01, "forgetting": 0.05}
 #: What the length ratio of the guardrail "length" is held to: wider than :data:`CLONED_LENGTH`, because the greedy
@@ -63,6 +67,8 @@ CLONED_STOP = 0.95
 #: By how many points of a hundred a clone may be shown to be right less often than another expert, and no more.
 CLONED_CHECKED = 5.0
 CLONED_LENGTH = (0.9, 1.1)
+#: Share of training completions that a base model may be surprised by though their prompts tell all of them.
+SLIPS = 0.05
 #: Metric -> how a sentence calls its points.
 METRIC_WORDS = {
     "chrf": "chrF",
@@ -83,8 +89,8 @@ def metric_words(name: str) -> str:
 
 
 def missing_floors(card: Scorecard) -> list[str]:
-    """Floors that were not measured."""
-    return [floor for floor in FLOORS if floor not in {gain.floor for gain in card.gains}]
+    """Floors that should have been measured and were not."""
+    return [floor for floor in card.floors if floor not in {gain.floor for gain in card.gains}]
 
 
 def bar_points(bar: Mapping[str, float]) -> dict[str, float]:
@@ -137,9 +143,12 @@ def above_zero(gain: Estimate, p_value: float) -> bool:
 def gain_shown(gain: Gain) -> bool:
     """Whether there is evidence of ``gain``: as :func:`above_zero`, and where its differences are skewed too.
 
-    The interval's own error is one-sided 2.5 %, so that is what the skewness-corrected test is held to.
+    The interval's own error is one-sided, half of what its level leaves, so that is what the skewness-corrected test is
+    held to. From the second clone on that is judged on the same prompts, all are held to the gain's own ``level``.
     """
-    return above_zero(gain.estimate, gain.p_value) and (gain.skew_p is None or gain.skew_p <= LEVEL / 2)
+    low, alpha = gain.estimate.low if gain.low is None else gain.low, 1 - gain.level + _ROUNDING
+    beyond = above_zero(gain.estimate, gain.p_value) and low is not None and low > 0
+    return beyond and gain.p_value <= alpha and (gain.skew_p is None or gain.skew_p <= alpha / 2)
 
 
 def beyond_chance(p_value: float) -> bool:
@@ -183,6 +192,11 @@ def span(estimate: Estimate, digits: int = 1, sign: float = 1.0, unit: str = "")
     return f"{value} [{low:.{digits}f}, {high:.{digits}f}]{unit}"
 
 
+def rests_on_few(expert: Estimate) -> bool:
+    """Whether another expert's score, and the distance to it, rest on too few prompts to stand in a head."""
+    return expert.n < FEW_ANSWERED_TWICE
+
+
 def percent(estimate: Estimate) -> str:
     """A share as ``47 % [25, 69]``."""
     scaled = [None if v is None else 100 * v for v in (estimate.value, estimate.low, estimate.high)]
@@ -191,6 +205,6 @@ def percent(estimate: Estimate) -> str:
     return f"{scaled[0]:.0f} % [{scaled[1]:.0f}, {scaled[2]:.0f}]"
 
 
-def named(system: str) -> str:
+def named(system: str, card: Scorecard) -> str:
     """A system with what it is in plain words."""
-    return f"{system} ({SYSTEMS.get(system, system)})"
+    return f"{system} ({card.names.get(system) or SYSTEMS.get(system, system)})"

@@ -17,6 +17,7 @@ from sft.fidelity.probes import (
     expert_path,
     experts,
     forgetting,
+    giveaways,
     impostors,
     knowledge_gaps,
     likelihood,
@@ -51,11 +52,14 @@ def run_probes(observed: Observations, table: ScoreTable, floor: str, base: str)
     ours, least, theirs = (table.scores(system) for system in ("tuned", floor, "E"))
     # E is not one text a prompt, but each expert in turn against the others.
     written = {system: by_id for system, by_id in completions.items() if by_id and system != "E"}
+    found: dict[str, Any] = {}
     probes: dict[str, Callable[[], Any]] = {
         "closure": lambda: experts.closure(ours, least, theirs, table.clusters, floor_name=floor, seed=seed),
         "memorisation": lambda: memorisation.memorisation(held_out, clone, observed.train, seed=seed),
         "forgetting": lambda: forgetting.forgetting(observed.control),
         "impostor": lambda: impostors.impostors(held_out, _suspects(observed), seed=seed),
+        # What was told apart stands in ``found`` by then: the probes run in this order.
+        "giveaways": lambda: giveaways.giveaways(held_out, _suspects(observed), found.get("impostor", {}), seed=seed),
         "gaps": lambda: knowledge_gaps.knowledge_gaps(observed.prompt_values, observed.train, seed=seed),
         "prefix": lambda: expert_path.prefix(held_out, observed.forced, completions),
         "corpus": lambda: _corpus(observed, written),
@@ -71,7 +75,6 @@ def run_probes(observed: Observations, table: ScoreTable, floor: str, base: str)
             held_out, completions, observed.checker, table.clusters
         ),
     }
-    found: dict[str, Any] = {}
     absent: dict[str, str] = {}
     for section, probe in probes.items():
         try:

@@ -177,8 +177,9 @@ def _verbatim_copies(repeated: Memorisation) -> Guardrail:
         ours,
         theirs.value,
         state,
-        "share of completions that are a training completion word for word; the limit is what the "
-        "held-out experts repeat themselves, and is passed when the excess is more than chance "
+        "share of completions that are a training completion word for word, or nearly (edit similarity of 95 %, or a "
+        "run of 90 % of the words); the limit is what the held-out experts repeat themselves, and is passed when the "
+        "excess is more than chance "
         f"(mid-p McNemar, p = {repeated.p_value:.3f})",
         settled_by=settled,
     )

@@ -1,6 +1,6 @@
 """How well the expert has been cloned: from observations to a :class:`Scorecard`.
 
-The clone ("tuned") is compared, prompt by prompt, with shortcuts that need no learning (B0, B3, R, K, P)
+The clone ("tuned") is compared, prompt by prompt, with shortcuts that need no learning (``conventions.FLOORS``)
 and, where a prompt was answered twice, with another expert (E). A system's score on a prompt is the mean
 over the prompt's references; a prompt without a completion is unscored and counted, never zero.
 Everything here is arithmetic on what is on disk: no model, no draw without a seed.
@@ -52,9 +52,10 @@ def measure(observed: Observations, rows: Sequence[ScoreRow] | None = None) -> S
     table = ScoreTable(held_out, rows, scoring)
     clusters = table.clusters
     _demand_points(table, bar)
-    floors = _floors(table)
+    demanded = tuple(observed.floors) or _demanded(table)
+    floors = _measured(table, demanded)
     systems = [*(s for s in SYSTEMS if s in table.systems), *sorted(table.systems - set(SYSTEMS))]
-    gains = tuple(table.gain(floor, observed.seed) for floor in floors)
+    gains = tuple(table.gain(floor, observed.seed, observed.clones) for floor in floors)
     gain = min(gains, key=lambda gain: gain.estimate.value)
     base, saved, p_value = likelihood.imitation(clusters, scores, observed.seed)
     measured = {s: found for s, found in scores.items() if likelihood.known(clusters, found)}
@@ -86,7 +87,10 @@ def measure(observed: Observations, rows: Sequence[ScoreRow] | None = None) -> S
         bar=bar,
         profile=observed.profile,
         looks=observed.looks,
+        clones=observed.clones,
         absent=parts.absent,
+        floors=demanded,
+        names=dict(observed.names),
         **parts.found,
     )
     return replace(card, verdict=judge(card, imitation_p=p_value, curve=observed.curve))
@@ -107,13 +111,18 @@ def _demand_points(table: ScoreTable, bar: Mapping[str, float]) -> None:
             raise UserError(f"fidelity.bar: {name} is not measured; set fidelity.headline: json or name a checker")
 
 
-def _floors(table: ScoreTable) -> list[str]:
+def _demanded(table: ScoreTable) -> tuple[str, ...]:
+    """The floors of observations that name none: all of them, and L where it was measured."""
+    return tuple(floor for floor in FLOORS if floor != "L" or table.ids(floor))
+
+
+def _measured(table: ScoreTable, demanded: Sequence[str]) -> list[str]:
     """Floors that were measured. Raises ``UserError`` where there are none, or the clone was not."""
-    floors = [floor for floor in FLOORS if table.ids(floor)]
+    floors = [floor for floor in demanded if table.ids(floor)]
     if not table.ids("tuned") or not floors:
         raise UserError(
             "fidelity: completions of the clone and of at least one shortcut "
-            f"({', '.join(FLOORS)}) are needed; run `sft evaluate` first"
+            f"({', '.join(demanded)}) are needed; run `sft evaluate` first"
         )
     return floors
 

@@ -27,8 +27,10 @@ class Observations:
 
     How it was asked for: ``bar``: metric -> what the user wants reached (see ``conventions.bar_points``).
     ``profile``: "fast", "standard" or "full". ``split``: which one the prompts are of, and ``looks``, how often it was
-    looked at. ``seed``: of every draw. ``signature``: how the texts came about (template hash, decoding), which the
-    scorecard's is completed from.
+    looked at, ``clones``: how many were judged on it. ``seed``: of every draw.
+    ``floors``: the shortcuts that are asked for, measured or not (empty: all of ``conventions.FLOORS``, and L where it
+    was measured); ``names``: system -> what it is in plain words, where that is not what ``SYSTEMS`` says.
+    ``signature``: how the texts came about (template hash, decoding), which the scorecard's is completed from.
     """
 
     held_out: Sequence[HeldOut]
@@ -52,7 +54,10 @@ class Observations:
     profile: str = "standard"
     split: str = "test"
     looks: int = 0
+    clones: int = 1
     seed: int = 0
+    floors: Sequence[str] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
     signature: Mapping[str, Any] = field(default_factory=dict)
 
     @property

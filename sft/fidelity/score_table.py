@@ -13,6 +13,7 @@ import numpy as np
 from sft import metrics
 from sft.demonstrations.demonstration import HeldOut
 from sft.errors import UserError
+from sft.fidelity.conventions import LEVEL
 from sft.fidelity.scorecard import Gain, SystemScores
 from sft.fidelity.scoring import CHECKER, Scoring
 from sft.metrics import intervals
@@ -208,8 +209,11 @@ class ScoreTable:
         note = f"{absent} of {len(self.clusters)} prompts unscored" if absent else ""
         return SystemScores(system, scores, note)
 
-    def gain(self, floor: str, seed: int) -> Gain:
-        """The clone minus ``floor`` on the prompts that both were scored on, in headline points."""
+    def gain(self, floor: str, seed: int, clones: int = 1) -> Gain:
+        """The clone minus ``floor`` on the prompts that both were scored on, in headline points.
+
+        ``clones``: how many were judged on these prompts; the verdict's level is corrected for it (Bonferroni).
+        """
         both = set(self.ids(floor))
         ids = [key for key in self.ids("tuned") if key in both]
         if not ids:
@@ -217,11 +221,14 @@ class ScoreTable:
         name = self.scoring.headline
         differences = np.subtract(self.column("tuned", name, ids), self.column(floor, name, ids))
         labels = self.labels(ids)
+        level = 1 - LEVEL / clones
         return Gain(
             floor,
             estimates.mean(differences, labels),
             intervals.sign_flip(differences, labels, seed=seed),
-            intervals.smallest_visible_gain(differences, labels),
+            intervals.smallest_visible_gain(differences, labels, level=level),
             intervals.skewness(differences, labels),
             intervals.hall_p(differences, labels),
+            level,
+            intervals.clustered_t(differences, labels, level).low if clones > 1 else None,
         )

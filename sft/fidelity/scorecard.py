@@ -16,10 +16,12 @@ from sft.demonstrations.conflicts import Conflicts
 from sft.metrics.estimate import Estimate
 
 __all__ = [
+    "EARLIER_FLOORS",
     "PROFILES",
     "RUNGS",
     "SYSTEMS",
     "UNJUDGED",
+    "BesideBase",
     "Calibration",
     "CalibrationBin",
     "Closure",
@@ -28,10 +30,13 @@ __all__ = [
     "ExpertScore",
     "Forgetting",
     "Gain",
+    "GapSpan",
+    "Giveaway",
     "Guardrail",
     "KnowledgeGap",
     "KnowledgeGaps",
     "LostAnswer",
+    "MarkedPair",
     "Memorisation",
     "OwnWords",
     "PrefixPoint",
@@ -50,10 +55,15 @@ SYSTEMS = {
     "B0": "base model, zero-shot",
     "B3": "base model, three demonstrations in the prompt",
     "R": "completion of the nearest training prompt",
+    "RK": "the most typical completion of the twenty nearest training prompts",
     "K": "one constant completion, the most typical of the training set",
+    "L": "training completions of the usual length, drawn",
     "P": "the prompt, copied",
     "E": "another expert",
 }
+
+#: The floors of a run that was measured before there were others, and whose files name none.
+EARLIER_FLOORS = ("B0", "B3", "R", "K", "P")
 
 #: Verdict rungs, worst first.
 RUNGS = (
@@ -88,6 +98,8 @@ class Gain:
     ``smallest_visible``: the gain this many prompts would have shown with 80 % probability by the verdict's own
     rule; None where there are too few clusters to show any. ``skewness`` of the differences, and ``skew_p``, one-sided,
     with it taken into account (``intervals.hall_p``); None with fewer than three clusters, and in older scorecards.
+    ``level``: of the verdict, above 0.95 from the second clone on that is judged on these prompts; ``low``: the bound
+    at that level, None where that is the estimate's own.
     """
 
     floor: str
@@ -96,6 +108,8 @@ class Gain:
     smallest_visible: float | None
     skewness: float | None = None
     skew_p: float | None = None
+    level: float = 0.95
+    low: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,8 +243,9 @@ class Memorisation:
     """What the clone repeats of its training completions, beside what the held-out experts repeat of them.
 
     ``longest``: "tuned" and "expert" -> mean longest shared run of words; ``excess``: the difference, paired.
-    ``copies``: "tuned" and "expert" -> share of completions that stand in training word for word; ``p_value``:
-    one-sided, that the clone's are more (mid-p McNemar). ``examples``: the longest of the clone's.
+    ``copies``: "tuned" and "expert" -> share of completions that are a training completion word for word, or nearly;
+    ``p_value``: one-sided, that the clone's are more (mid-p McNemar). ``examples``: the longest of the clone's.
+    ``verbatim``: as ``copies``, word for word only; empty in scorecards whose ``copies`` are just these.
     """
 
     longest: dict[str, Estimate]
@@ -238,6 +253,7 @@ class Memorisation:
     copies: dict[str, Estimate]
     p_value: float
     examples: tuple[SharedRun, ...]
+    verbatim: dict[str, Estimate] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,22 +268,39 @@ class Forgetting:
 
 
 @dataclass(frozen=True, slots=True)
+class GapSpan:
+    """Characters ``start`` to ``end`` of a completion that neither its prompt nor the base model tells.
+
+    ``kind``: "figure", "name" or "rare word". ``own_bits``: the base model's surprise after the completion's own
+    prompt; ``other_bits``: the mean of the same after others' prompts.
+    """
+
+    start: int
+    end: int
+    kind: str
+    own_bits: float
+    other_bits: float
+
+
+@dataclass(frozen=True, slots=True)
 class KnowledgeGap:
-    """A training completion that the base finds no likelier after reading its prompt. ``bits``: gained per byte."""
+    """A training completion with ``spans`` that its prompt does not tell. ``bits``: gained per byte by reading it."""
 
     id: str
     address: str
     prompt: str
     completion: str
     bits: float
+    spans: tuple[GapSpan, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class KnowledgeGaps:
-    """Training completions that reading the prompt makes no likelier to the base model, as a whole.
+    """What training completions say that neither their prompts nor the base model tell, span by span.
 
-    ``share`` of the training completions ``looked_at`` that are flagged; ``bits``: mean bits per byte that reading
-    the prompt gives the base; ``examples``: the worst.
+    ``share`` of the training completions ``looked_at`` that have such a span; ``kinds``: how many spans of each kind
+    (empty in scorecards of earlier versions, which flagged completions as a whole); ``bits``: mean bits per byte that
+    reading the prompt gives the base; ``examples``: the worst.
     """
 
     looked_at: int
@@ -275,35 +308,70 @@ class KnowledgeGaps:
     share: Estimate
     bits: Estimate
     examples: tuple[KnowledgeGap, ...]
+    kinds: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class LostAnswer:
-    """A prompt that the base answered right and the clone wrong."""
+    """A prompt that ``system``, a base model, answered right and the clone wrong. ``base``: that system's answer."""
 
     id: str
     prompt: str
     expert: str
     base: str
     tuned: str
+    system: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Underachieving:
-    """Right answers by ``checker``: ``right`` is system -> share. ``base``: the better base, compared with the clone.
+class BesideBase:
+    """The clone's right answers beside those of one ``base`` (B0 or B3), on the prompts that all have.
 
-    ``lost`` prompts only that base got right, ``won`` only the clone; ``p_value``: two-sided mid-p McNemar, or the
-    two-sided sign-flip test where prompts come in clusters.
+    ``difference``: clone minus base, a share; ``lost`` prompts only that base got right, ``won`` only the clone.
+    ``p_value``: two-sided mid-p McNemar, or the two-sided sign-flip test where prompts come in clusters; Holm-adjusted
+    over the bases.
     """
 
-    checker: str
     base: str
-    right: dict[str, Estimate]
     difference: Estimate
     lost: int
     won: int
     p_value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Underachieving:
+    """Right answers by ``checker``: ``right`` is system -> share; ``beside``: the clone against each base."""
+
+    checker: str
+    right: dict[str, Estimate]
+    beside: tuple[BesideBase, ...]
     examples: tuple[LostAnswer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedPair:
+    """A system's and the expert's text for the prompt ``id``, around a habit between white square brackets."""
+
+    id: str
+    system: str
+    expert: str
+
+
+@dataclass(frozen=True, slots=True)
+class Giveaway:
+    """A habit by which a system's texts are told from the expert's, in words that follow "it".
+
+    ``system``, ``expert``: shares of their texts with it; ``difference``: the first minus the second, paired by prompt.
+    ``kind``: whether beginning, ending or layout ("format"), the length, or words.
+    """
+
+    habit: str
+    kind: Literal["format", "length", "words"]
+    system: Estimate
+    expert: Estimate
+    difference: Estimate
+    examples: tuple[MarkedPair, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,13 +462,17 @@ class Scorecard:
     far as each can be had.
     ``prefix``: rests of "tuned" after the expert's beginning, "own" after the clone's own, "E" of another expert.
     ``impostor``: "sampled", "greedy", "base", "experts" -> AUC,
-    0.5 for a coin, below it by chance only.
+    0.5 for a coin, below it by chance only. ``giveaways``: of each of these whose AUC is shown above 0.5, the habits
+    that tell it from the expert, strongest first; empty where no habit looked for does.
     ``self_agreement``: "tuned", "experts", "difference", points. ``calibration``: "tuned", "B0" on the expert's path;
     "own": its ``accuracy`` is how often the clone's own tokens are the expert's, and nothing else of it is a finding,
     for another good answer counts as wrong there. ``checked``: how often the checker
     finds the clone right less how often another expert, points, paired; None without a checker or another expert.
-    ``absent``: section -> why it was not measured. ``looks``: how often
+    ``absent``: section -> why it was not measured. ``clones``: how many were
+    judged on these prompts so far, this one included. ``looks``: how often
     this split was looked at.
+    ``floors``: the shortcuts that a clone which has learned is ahead of, measured or not. ``names``: system -> what it
+    is in plain words, where that is not what ``SYSTEMS`` says.
     ``accumulated`` and ``off_path`` are read in older scorecards and no longer measured: the one fell with the length
     of what is left of a text, the other called calibrated clones overconfident (docs/decisions.md).
     """
@@ -427,6 +499,7 @@ class Scorecard:
     bar: dict[str, float] = field(default_factory=dict)
     profile: str = "standard"
     looks: int = 0
+    clones: int = 1
     closure: Closure | None = None
     experts: tuple[ExpertScore, ...] = ()
     conflicts: Conflicts | None = None
@@ -435,6 +508,7 @@ class Scorecard:
     prefix: dict[str, tuple[PrefixPoint, ...]] = field(default_factory=dict)
     accumulated: Estimate | None = None
     impostor: dict[str, Estimate] = field(default_factory=dict)
+    giveaways: dict[str, tuple[Giveaway, ...]] = field(default_factory=dict)
     self_agreement: dict[str, Estimate] = field(default_factory=dict)
     calibration: dict[str, Calibration] = field(default_factory=dict)
     off_path: Estimate | None = None
@@ -447,6 +521,8 @@ class Scorecard:
     underachieving: Underachieving | None = None
     strata: tuple[Stratum, ...] = ()
     absent: dict[str, str] = field(default_factory=dict)
+    floors: tuple[str, ...] = EARLIER_FLOORS
+    names: dict[str, str] = field(default_factory=dict)
     schema_version: int = 2
 
     def scores_of(self, system: str) -> dict[str, Estimate]:
@@ -462,10 +538,14 @@ class Scorecard:
         """Inverse of :meth:`to_dict`; raises pydantic's ``ValidationError`` on anything else.
 
         Guardrails of older scorecards say only whether they are red: what is not is read as green, as it was judged.
+        They held the clone against one base only, the better one on the same prompts.
         """
-        rails = value.get("guardrails")
+        rails, under = value.get("guardrails"), value.get("underachieving")
         if isinstance(rails, list | tuple):
             value = value | {"guardrails": [_with_state(rail) for rail in rails]}
+        if isinstance(under, dict) and "beside" not in under and "base" in under:
+            one = {name: under.get(name) for name in ("base", "difference", "lost", "won", "p_value")}
+            value = value | {"underachieving": under | {"beside": [one]}}
         return TypeAdapter(cls).validate_python(value)
 
 

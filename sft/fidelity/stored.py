@@ -14,11 +14,12 @@ from sft.demonstrations import stored
 from sft.demonstrations.demonstration import Demonstration, HeldOut, Message, prompt_text
 from sft.demonstrations.near_duplicates import find_near, joined
 from sft.errors import RunError
+from sft.fidelity.conventions import FLOORS
 from sft.fidelity.measure import measure
 from sft.fidelity.observations import Observations
 from sft.fidelity.probes.examples import corrections
 from sft.fidelity.score_table import score_rows
-from sft.fidelity.scorecard import Scorecard
+from sft.fidelity.scorecard import EARLIER_FLOORS, Scorecard
 from sft.fidelity.scoring import Scoring
 from sft.runs import sealed
 from sft.runs.records import Completion, ControlWindow, Forced, OwnPath, PromptValue, TokenScores
@@ -53,7 +54,8 @@ def write_measurement(run: Run, items: Sequence[HeldOut], facts: Mapping[str, An
     """Write down which prompts were measured and how: ``held-out.jsonl`` and ``measurement.json``.
 
     ``facts``: split, profile, systems (whose completions count), scored (whose token scores do, if others), bar,
-    metrics, checker, conflicts, near_threshold, seed, signature.
+    metrics, checker, conflicts, near_threshold, seed, floors (that are asked for, measured or not), names (of systems,
+    where they are not what ``SYSTEMS`` says), signature.
     """
     sealed.unseal(run, DERIVED)
     write_jsonl(run.held_out_path, (asdict(item) for item in items))
@@ -151,6 +153,13 @@ def _made(
 _completion = _made(Completion, ids=())
 _token_scores = _made(TokenScores, ("nats", "ranks", "entropies", "confidences"), confidences=())
 _own_path = _made(OwnPath, ("confidences", "hits"))
+_prompt_value = _made(
+    PromptValue,
+    ("token_ends", "own_token_nats", "other_token_nats"),
+    token_ends=(),
+    own_token_nats=(),
+    other_token_nats=(),
+)
 
 
 def _by_id(rows: Iterable[T], wanted: set[str]) -> dict[str, T]:
@@ -191,7 +200,7 @@ def observe(run: Run) -> Observations:
         forced=_forced(run, wanted),
         own_path=_by_id(_each(run, run.own_path_path, _own_path), wanted),
         control=_control(run),
-        prompt_values=_each(run, run.prompt_values_path, _made(PromptValue)),
+        prompt_values=_each(run, run.prompt_values_path, _prompt_value),
         contaminated=_contaminated(run, items, parts, facts.get("near_threshold", 0.8)),
         checker=facts.get("checker") or "",
         metrics=tuple(facts.get("metrics") or ()),
@@ -203,7 +212,10 @@ def observe(run: Run) -> Observations:
         profile=facts.get("profile", "standard"),
         split=facts["split"],
         looks=run.times_looked(facts["split"]),
+        clones=facts.get("clones", 1),
         seed=facts.get("seed", 0),
+        floors=tuple(facts.get("floors") or (floor for floor in FLOORS if floor in {*EARLIER_FLOORS, *systems})),
+        names=facts.get("names") or {},
         signature=facts.get("signature") or {},
     )
 

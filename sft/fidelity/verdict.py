@@ -36,6 +36,7 @@ from sft.fidelity.conventions import (
     named,
     percent,
     power,
+    rests_on_few,
     span,
 )
 from sft.fidelity.guardrails import settled_in_words, written
@@ -59,6 +60,7 @@ def judge(card: Scorecard, *, imitation_p: float | None, curve: str = "") -> Ver
     holds = {gain.floor: gain_shown(gain) for gain in card.gains}
     saved = card.imitation_gain
     likelier = saved is not None and imitation_p is not None and above_zero(saved, imitation_p)
+    likelier = likelier and imitation_p is not None and imitation_p <= LEVEL / card.clones
     red = [rail for rail in card.guardrails if rail.state == "red" and rail.caps]
     imitates = holds.get("B0", False) and likelier
     learned = imitates and all(holds.values()) and not missing_floors(card) and not red
@@ -95,7 +97,7 @@ def _sentence(rung: str, card: Scorecard) -> str:
     best = card.gain
     points = metric_words(card.headline)
     where = f"On {_headline(card).n} held-out prompts"
-    shortcut = f"{_distance(best, points)} those of the best shortcut tried, {named(best.floor)}"
+    shortcut = f"{_distance(best, points)} those of the best shortcut tried, {named(best.floor, card)}"
     if rung == NOTHING and gain_shown(best):
         return (
             f"{where} the clone's completions are {shortcut}. That alone is no evidence of cloning: "
@@ -168,9 +170,9 @@ def _what_lacks(card: Scorecard) -> str:
 
 
 def _shortfall(card: Scorecard) -> str:
-    """What is missing, where it is shown that the clone is not the expert; "" where it is not."""
+    """What is missing, where it is shown that the clone is not the expert; "" where it is not, or by few prompts."""
     closure = card.closure
-    if closure is None or closure.finding != "not cloned":
+    if closure is None or closure.finding != "not cloned" or rests_on_few(closure.expert):
         return ""
     points = metric_words(card.headline)
     closed = f"{percent(closure.share)} of the distance is closed"
@@ -179,7 +181,7 @@ def _shortfall(card: Scorecard) -> str:
     return (
         f"It is not cloned: another expert scores {span(closure.expert)} {points} points, the clone "
         f"{span(closure.tuned)}, which falls {span(closure.surplus, sign=-1)} points short of {closure.margin:.0%} of "
-        f"the way from {named(closure.floor)} to another expert; {closed}."
+        f"the way from {named(closure.floor, card)} to another expert; {closed}."
     )
 
 
@@ -196,11 +198,15 @@ def _reasons(rung: str, card: Scorecard, *, likelier: bool) -> tuple[str, ...]:
             why = "not clearly above 0"
             if positive and not beyond_chance(gain.p_value):
                 why = f"sign-flip p = {gain.p_value:.3f}"
+            elif positive and gain.low is not None and gain.low <= 0:
+                why = f"its lower bound is {gain.low:.1f} at the level that {card.clones} clones on these prompts ask"
             elif positive and gain.skew_p is not None:
-                why = f"p = {gain.skew_p:.3f} with its skewness of {gain.skewness:.1f}, where {LEVEL / 2:g} decides"
-            reasons.append(f"gain over {named(gain.floor)}: {span(gain.estimate)} {points} points, {why}")
+                decides = (1 - gain.level) / 2
+                why = f"p = {gain.skew_p:.3f} with its skewness of {gain.skewness:.1f}, where {decides:.3g} decides"
+            reasons.append(f"gain over {named(gain.floor, card)}: {span(gain.estimate)} {points} points, {why}")
     if missing := missing_floors(card):
-        reasons.append(f"not measured: {', '.join(map(named, missing))}; a clone that has learned is ahead of each")
+        left_out = ", ".join(named(floor, card) for floor in missing)
+        reasons.append(f"not measured: {left_out}; a clone that has learned is ahead of each")
     if card.imitation_gain is None:
         reasons.append("how likely the policies find the expert's completions was not measured")
     elif not likelier:
@@ -238,10 +244,15 @@ def _short_of_cloned(card: Scorecard) -> list[str]:
         found.append(
             f"{closure.expert.n} prompts were answered by two experts; to call a clone cloned takes {CLONED_PROMPTS}"
         )
-    if closure.finding != "cloned":
+    if rests_on_few(closure.expert):
+        found.append(
+            f"how much of the distance from {named(closure.floor, card)} to another expert is closed: too few prompts to "
+            "say"
+        )
+    elif closure.finding != "cloned":
         found.append(
             f"another expert scores {span(closure.expert)} where the clone scores {span(closure.tuned)}: "
-            f"{_closed(closure.share)} of the distance from {named(closure.floor)} is closed, the margin is "
+            f"{_closed(closure.share)} of the distance from {named(closure.floor, card)} is closed, the margin is "
             f"{closure.margin:.0%}"
         )
     sampled, control = card.impostor.get("sampled"), card.impostor.get("experts")

@@ -260,6 +260,25 @@ class Renderer:
                 rows[index] = self._bare_backend().encode(texts[index], add_special_tokens=False).ids
         return rows
 
+    def token_ends(self, completion: str) -> tuple[int, ...]:
+        """Before which character of ``completion`` each of its tokens ends, in the order of their ids.
+
+        Of several tokens that make one character each ends behind it. Tokens that write nothing of the completion, as
+        those of the end of turn, are left out; they are the last ones.
+        """
+        text = self.frame.lead + completion + self._trail
+        backend = self._bare_backend() if self._prefixes else self._backend()
+        found = backend.encode(text, add_special_tokens=False)
+        if not self._control_ids.isdisjoint(found.ids):
+            found = self._bare_backend().encode(text, add_special_tokens=False)
+        lead, size = len(self.frame.lead), len(completion)
+        ends: list[int] = []
+        for start, end in found.offsets:
+            if start >= lead + size:
+                break
+            ends.append(max([*ends[-1:], min(max(end - lead, 0), size)]))
+        return tuple(ends)
+
     def decode_completion(self, ids: Sequence[int]) -> str:
         """The words of generated ``ids``, up to the first stop token; other control tokens are left out.
 
@@ -280,11 +299,15 @@ class Renderer:
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
         """Ids as the tokenizer gives them; the template writes every special token, so none is added."""
+        return [row.ids for row in self._backend().encode_batch_fast(texts, add_special_tokens=False)]
+
+    def _backend(self) -> Tokenizer:
+        """The tokenizer as it is, set to encode whole texts."""
         backend = self.tokenizer.backend_tokenizer
         backend.encode_special_tokens = False
         backend.no_truncation()
         backend.no_padding()
-        return [row.ids for row in backend.encode_batch_fast(texts, add_special_tokens=False)]
+        return backend
 
     def _bare_backend(self) -> Tokenizer:
         """The tokenizer without the space it puts before a text and without its control tokens."""

@@ -243,8 +243,19 @@ class Fidelity(Section):
     )
     systems: Annotated[tuple[SystemName, ...], Field(strict=False)] = Field(
         default=("tuned", "B0", "B3", "R", "K", "P"),
-        description="What is compared: the clone; the base model, zero-shot (B0) and with three "
-        "demonstrations (B3); the nearest training completion (R); the most typical one (K); the prompt (P).",
+        description="What is compared: the clone; the base model, zero-shot (B0) and with three demonstrations (B3); "
+        "the nearest training completion (R), and with it the most typical of the twenty nearest (RK); the most typical"
+        " of all (K), and with it, where answers are long, some completion of the usual length (L); the prompt (P).",
+    )
+    few_shot: Literal["fixed", "nearest"] = Field(
+        default="fixed",
+        description="Which three demonstrations B3 is shown: `fixed`, the same before every prompt; `nearest`, those "
+        "whose prompts are most like it.",
+    )
+    floors_from: Text | None = Field(
+        default=None,
+        description="A file of completions from elsewhere, a prompted big model's for one: prompt (or id) and "
+        "completion a row. They are one more floor, named after the file, and a clone that has learned is ahead of it.",
     )
     max_new_tokens: Count | None = Field(
         default=None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sft.fidelity.scorecard import SYSTEMS, Scorecard
 
 __all__ = [
@@ -21,8 +23,9 @@ RUNG_MEANINGS = {
     "no evidence of cloning": "What the next step takes is not shown, or was not measured.",
     "imitates": "The clone writes more like the expert than the model it started from, and finds the expert\u2019s "
     "words likelier.",
-    "learned from the demonstrations": "It also beats the five shortcuts tried: the base model by itself, the base "
-    "model with three demonstrations, the nearest training completion, one constant completion, the copied prompt.",
+    "learned from the demonstrations": "It also beats every shortcut tried: the base model by itself and with three "
+    "demonstrations, the nearest training completion, the most typical of the twenty nearest, one constant completion, "
+    "the copied prompt, and others where they are named below.",
     "meets your bar": "It also clears the bar that was set.",
     "cloned, within the margin": "It has gone most of the way from the best shortcut to another expert, and its "
     "samples are hard to tell from experts\u2019. It is checked for being right only where a checker was given.",
@@ -83,8 +86,10 @@ GLOSSARY = (
     ("chrF", "how many runs of one to six characters two texts share: 0 nothing, 100 the same text"),
     (
         "shortcut",
-        "a way to answer without training a model. Five are tried: the base model by itself, the base model with three "
-        "demonstrations, the completion of the nearest training prompt, one constant completion, the copied prompt",
+        "a way to answer without training a model. Tried are the base model by itself and with three demonstrations, "
+        "the completion of the nearest training prompt, the most typical of the twenty nearest, one constant "
+        "completion, where answers are long some training completion of the usual length, the copied prompt, and what "
+        "a file holds (fidelity.floors_from)",
     ),
     ("95 % interval", "the range in which the true mean lies, for 95 of 100 sets of prompts like this one"),
     ("bits per byte", "how surprising a model finds the expert\u2019s words; 0 would be no surprise at all"),
@@ -101,7 +106,10 @@ GLOSSARY = (
     ),
     ("AUC", "how often a classifier picks the right one of two texts: 0.5 is guessing, 1 is never wrong"),
     ("p", "how often chance alone would give a figure like this; 0.05 and less counts as more than chance"),
-    ("guardrail", "a red line that no good score can make up for"),
+    (
+        "guardrail",
+        "a red line that no good score can make up for; not settled where the interval of what was measured crosses it",
+    ),
 )
 
 
@@ -118,6 +126,6 @@ def metric_name(metric: str) -> str:
     return METRIC_NAMES.get(metric, (metric.replace("_", " "),))[0]
 
 
-def system_name(system: str) -> str:
-    """What a system is in plain words; one that is not ours keeps its own name."""
-    return SYSTEMS.get(system, system)
+def system_name(system: str, names: Mapping[str, str] | None = None) -> str:
+    """What a system is in plain words; one that is not ours keeps its own name. ``names``: ``Scorecard.names``."""
+    return (names or {}).get(system) or SYSTEMS.get(system, system)

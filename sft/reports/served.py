@@ -154,7 +154,7 @@ def _left_out(facts: Mapping[str, object]) -> list[str]:
     left = facts.get("left_out")
     names = [name for name in ("temperature", "max_tokens") if isinstance(left, Mapping) and name in left]
     meant = {
-        "temperature": "it was left out, and the server samples as it likes",
+        "temperature": "it was left out, so whether the server samples is up to it",
         "max_tokens": "max_completion_tokens was sent in its place",
     }
     return [f"  - the server refuses {name}: {meant[name]}" for name in names]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sft.fidelity.conventions import rests_on_few
 from sft.fidelity.guardrails import settled_in_words, written
 from sft.fidelity.scorecard import Scorecard
 from sft.reports.compare_page import aligned
@@ -19,9 +20,11 @@ def to_text(card: Scorecard) -> str:
     for system in card.systems:
         found = system.scores
         cells = [figure(found[name]) if name in found else "" for name in names]
+        if system.system == "E" and card.headline in found and rests_on_few(found[card.headline]):
+            cells = [f"too few to say ({found[card.headline].n} prompts)", *[""] * (len(names) - 1)]
         length = figure(found["length_ratio"], "ratio") if "length_ratio" in found else ""
         stops = figure(found["stop_rate"], "share") if "stop_rate" in found else ""
-        name = system_name(system.system)
+        name = system_name(system.system, card.names)
         lead = gains.get(system.system, "")
         rows.append([system.system, *cells, lead, length, stops, name if name != system.system else ""])
     groups = in_groups(card.n, card.clusters, card.largest_cluster)

@@ -121,11 +121,12 @@ class ControlWindow:
 
 @dataclass(frozen=True, slots=True)
 class PromptValue:
-    """How much reading the prompt tells the base policy about one *training* completion.
+    """How much reading the prompt tells the base policy about one *training* completion, whole and token by token.
 
     ``own_nats``: -log p of the completion, stop token included, after its own prompt; ``other_nats``: the mean of
-    the same after prompts of other demonstrations, ``others`` of them. Own no smaller than other: to the base
-    model the prompt says nothing about what the expert wrote, so the expert drew on knowledge that the model has not.
+    the same after prompts of other demonstrations, ``others`` of them. ``own_token_nats`` and ``other_token_nats``:
+    the same of each token that writes a part of the completion, and ``token_ends``: the character of the completion
+    before which it ends (all three are empty in runs measured before tokens were recorded).
     """
 
     id: str
@@ -133,6 +134,9 @@ class PromptValue:
     other_nats: float
     others: int
     bytes: int
+    token_ends: tuple[int, ...] = ()
+    own_token_nats: tuple[float, ...] = ()
+    other_token_nats: tuple[float, ...] = ()
 
 
 # -- the shape of every file ----------------------------------------------------------------------------------
@@ -218,7 +222,8 @@ _SHAPES: dict[str, Any] = {
     "measurement.json": _object(
         {"split": str, "systems": _TEXTS},
         scored=_TEXTS, profile=str, bar=dict[str, float] | None, metrics=_TEXTS, checker=str | None,
-        headline=str, normalise=_TEXTS, conflicts=str, near_threshold=float, seed=int, signature=dict[str, Any] | None,
+        headline=str, normalise=_TEXTS, clones=int, conflicts=str, near_threshold=float, seed=int,
+        signature=dict[str, Any] | None,
     ),
     "completions-": _line_of(Completion),
     "samples-": _line_of(Completion),

@@ -94,7 +94,7 @@ def test_the_completions_of_a_run_give_the_scorecard_of_that_run(tmp_path: Path)
         theirs = stored.remeasure(own)
     assert comparable(card) == comparable(theirs)
     assert run is not None and read_json(run.scorecard_path) == json.loads(json.dumps(card.to_dict()))
-    assert {system.system for system in card.systems} == {"tuned", "B0", "R", "K", "P", "E", "gpt-x"}
+    assert {system.system for system in card.systems} == {"tuned", "B0", "R", "RK", "K", "P", "E", "gpt-x"}
     assert card.closure is not None and card.memorisation is not None and card.underachieving is not None
     assert next(rail for rail in card.guardrails if rail.name == "empty").state == "amber"
     found = compare_runs([run, Run.open(tmp_path / "own")])

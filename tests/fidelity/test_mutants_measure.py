@@ -18,6 +18,7 @@ from sft.fidelity.probes import (
     expert_path,
     experts,
     forgetting,
+    giveaways,
     impostors,
     knowledge_gaps,
     manner,
@@ -66,6 +67,7 @@ def test_every_section_is_what_its_probe_finds_in_the_same_observations() -> Non
     assert card.self_agreement == manner.self_agreement(asked, seen.samples, seed=3)
     told_apart = {"sampled": seen.samples[0], "greedy": systems["tuned"], "base": systems["B0"]}
     assert card.impostor == impostors.impostors(asked, told_apart, seed=3)
+    assert card.giveaways == giveaways.giveaways(asked, told_apart, card.impostor, seed=3) and card.giveaways["base"]
     sure = {s: calibration.calibration(clusters, seen.token_scores[s], seed=3) for s in ("tuned", "B0")}
     assert card.calibration == sure | {"own": calibration.own(clusters, seen.own_path, seed=3)}
     assert card.memorisation == memorisation.memorisation(asked, systems["tuned"], train, seed=3)

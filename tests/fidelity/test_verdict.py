@@ -102,7 +102,7 @@ def test_a_verdict_needs_a_floor() -> None:
 
 UNDECIDED = planted(closure=closure("undecided"))
 STOPPING = Guardrail("not stopping", known(0.2, 0.1, 0.3), 0.05, "red", "cut at the limit")
-FLAGGED = KnowledgeGaps(100, 60, known(0.6, 0.5, 0.7), known(0.1, 0, 0.2), ())
+FLAGGED = KnowledgeGaps(100, 60, known(0.6, 0.5, 0.7), known(0.1, 0, 0.2), (), {"figure": 80})
 WEAK = Stratum("distance to training", "farthest third", 100, known(30, 28, 32), None, None)
 
 
@@ -117,7 +117,7 @@ TOLD = {"sampled": known(0.69, 0.63, 0.75), "experts": known(0.51, 0.44, 0.58)}
         (planted(guardrails=(STOPPING,)), "falling", IMITATES, "train longer: the validation loss"),
         (planted(imitation_gain=None), "", NOTHING, "score the expert's completions"),
         (UNDECIDED, "falling", LEARNED, "train longer"),
-        (replace(UNDECIDED, gaps=FLAGGED), "", LEARNED, "look at the training completions that reading the prompt"),
+        (replace(UNDECIDED, gaps=FLAGGED), "", LEARNED, "look at what is marked in the training completions"),
         (UNDECIDED, "rose", LEARNED, "gather more demonstrations rather than more steps"),
         (
             replace(UNDECIDED, strata=(WEAK,)),

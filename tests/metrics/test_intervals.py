@@ -261,6 +261,31 @@ def test_coverage_of_a_clustered_share() -> None:
     assert covered / 1_500 >= 0.925
 
 
+def test_a_paired_difference_of_shares_is_newcombes() -> None:
+    """Newcombe (1998, table III): 36 both, 12 only the first, 2 only the second, of 50: 0.20 [0.0569, 0.3404]."""
+    ones, others = [1.0] * 48 + [0.0] * 2, [1.0] * 36 + [0.0] * 12 + [1.0] * 2
+    found = intervals.share_difference(ones, others)
+    assert found.value == pytest.approx(0.2)
+    assert (found.low, found.high) == (pytest.approx(0.0569, abs=5e-5), pytest.approx(0.3404, abs=5e-5))
+    apart = intervals.share_difference(np.ones(30), np.zeros(30))
+    assert apart.value == apart.high == 1 and apart.low is not None and apart.low < 0.9, "a width where all agree"
+    assert intervals.share_difference(np.ones(4), np.zeros(4), ["a"] * 4).low is None
+
+
+@pytest.mark.parametrize("cluster", [1, 5])
+@pytest.mark.parametrize(("one", "other"), [(0.02, 0.9), (0.3, 0.5), (0.5, 0.5)])
+def test_a_paired_difference_of_shares_is_covered(one: float, other: float, cluster: int) -> None:
+    draw, covered = np.random.default_rng(0), 0
+    labels = np.arange(100) // cluster
+    for _ in range(200):
+        shared = draw.normal(size=100 // cluster)[labels]
+        uniform = [stats.norm.cdf((shared + draw.normal(size=100)) / np.sqrt(2)) for _ in range(2)]
+        found = intervals.share_difference(uniform[0] < one, uniform[1] < other, labels)
+        assert found.low is not None and found.high is not None
+        covered += found.low <= one - other <= found.high
+    assert covered >= 180  # fewer than that has probability 0.001 at 95 %
+
+
 def test_mid_p_mcnemar_of_fagerland() -> None:
     """Fagerland et al. (2013): airway hyper-responsiveness, 7 against 1 discordant pairs: mid-p 0.039."""
     assert intervals.mcnemar_mid_p(7, 1) == pytest.approx(0.0391, abs=5e-5)

@@ -20,7 +20,7 @@ from sft.fidelity.measure import measure
 from sft.fidelity.observations import Observations
 from sft.fidelity.probes import calibration, expert_path, experts, manner, memorisation
 from sft.fidelity.score_table import score_rows
-from sft.fidelity.scorecard import Scorecard
+from sft.fidelity.scorecard import Scorecard, Verdict
 from sft.reports.names import RUNG_MEANINGS
 from sft.reports.sections import body
 from sft.reports.sections.calibration import on_path_sentence, own_words_sentence
@@ -153,6 +153,13 @@ def forced(item: HeldOut, writer: Writer, draw: random.Random) -> list[Forced]:
     return found
 
 
+def prompt_value(demonstration: Demonstration) -> PromptValue:
+    """The prompt tells a fifth of each character's two bits."""
+    size = len(demonstration.completion)
+    own, other = (1.1,) * size, (1.4,) * size
+    return PromptValue(demonstration.id, sum(own), sum(other), 3, size, tuple(range(1, size + 1)), own, other)
+
+
 def observed(n: int, seed: int, writer: Writer, boast: float = 0.0) -> Observations:
     """Everything that can be observed of a clone that writes as ``writer`` does."""
     train, asked = world(n, seed)
@@ -175,7 +182,7 @@ def observed(n: int, seed: int, writer: Writer, boast: float = 0.0) -> Observati
         forced={"tuned": [row for item in asked for row in forced(item, writer, draw)]},
         own_path={item.id: own_path(item, tuned[item.id].text) for item in asked},
         control={"base": window, "tuned": window},
-        prompt_values=[PromptValue(d.id, 30.0, 50.0, 3, len(d.completion.encode())) for d in train],
+        prompt_values=[prompt_value(d) for d in train],
         contaminated=frozenset(),
     )
 
@@ -325,7 +332,7 @@ def test_copies_are_found_and_a_perfect_clone_is_not_said_to_copy(n: int) -> Non
         more += "not shown to be more than the experts'" not in perfect
         copied = {item.id: Completion(item.id, train[at % 150].completion, True) for at, item in enumerate(asked)}
         copier = memorisation_sentence(memorisation.memorisation(asked, copied, train, seed=0))
-        assert "longer than the experts'" in copier and "word for word, more than the experts'" in copier
+        assert "longer than the experts'" in copier and "word for word), more than the experts'" in copier
     assert longer <= 1 and more == 0
 
 
@@ -374,3 +381,76 @@ def test_the_lowest_rung_says_nothing_against_a_clone_that_is_far_ahead(n: int) 
     assert "or was not measured" in said and "the untrained base model was not measured" in said
     assert "not shown to write" not in said and "there is no evidence" not in said
     assert measure(Observations(asked, {"tuned": completions["P"], "P": completions["P"]}, {})).verdict.sentence
+
+
+def faulty(n: int, seed: int, fault: Callable[[str], str], *, gaps: bool = False) -> tuple[Scorecard, Verdict]:
+    """A clone of one expert who has the manner, changes every fifth of the free words, and has one ``fault``."""
+    seen = observed(n, seed, expert)
+    asked = [replace(item, references=item.references[:1], experts=("Ann",)) for item in seen.held_out]
+
+    def close(item: HeldOut, draw: random.Random) -> str:
+        words = item.references[0].removesuffix(".").split()
+        changed = [f"{draw.choice(FOODS)}s" if draw.random() < 0.2 else word for word in words[8:]]
+        return fault(" ".join([*words[:8], *changed]) + ".")
+
+    def round_of(number: int) -> dict[str, Completion]:
+        draw = random.Random(f"{seed} {number}")
+        return {item.id: Completion(item.id, close(item, draw), True) for item in asked}
+
+    values = [replace(v, own_nats=v.other_nats) for v in seen.prompt_values] if gaps else seen.prompt_values
+    completions = {**seen.completions, "tuned": round_of(1)}
+    changes = {"held_out": asked, "completions": completions, "samples": (round_of(2), round_of(3)), "forced": {}}
+    card = measure(replace(seen, **changes, prompt_values=values, bar={"chrf": 99.0}))
+    return card, card.verdict
+
+
+def halved(text: str) -> str:
+    words = text.removesuffix(".").split()
+    return " ".join(words[: len(words) // 2 + 1]) + "."
+
+
+CAUSES: dict[str, Callable[[str], str]] = {
+    "it ends without a full stop (100 %": lambda text: text.removesuffix("."),
+    "it begins with \u201cSure!\u201d (100 %": "Sure! {}".format,
+    "it has a code fence (100 %": "```\n{}\n```".format,
+    "it has two blanks in a row (100 %": lambda text: text.replace(" ", "  ", 2),
+}
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+@pytest.mark.parametrize("n", [100, 300])
+def test_the_next_step_names_the_format_where_that_is_behind_the_distance(n: int, cause: str) -> None:
+    card, verdict = faulty(n, 0, CAUSES[cause])
+    assert cause in verdict.next_step and "format, " in verdict.next_step
+    assert card.giveaways["sampled"][0].kind == "format"
+    assert "What gives it away most: it " in sentences(card)
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_the_next_step_names_the_length_where_that_is_behind_the_distance(n: int) -> None:
+    card, verdict = faulty(n, 0, halved)
+    (rail,) = (rail for rail in card.guardrails if rail.name == "length")
+    assert rail.state == "red" and "length, " in verdict.next_step
+    assert "characters for each of the expert's" in verdict.next_step
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_the_next_step_names_knowledge_or_else_the_data(n: int) -> None:
+    """And says neither length nor format of a clone that has neither fault."""
+    knowing, learned = faulty(n, 0, str)[1], faulty(n, 0, str, gaps=True)[1]
+    assert learned.rung == knowing.rung == "learned from the demonstrations"
+    assert learned.next_step.endswith("; the figures point to knowledge")
+    assert knowing.next_step.startswith("gather more demonstrations")
+    assert knowing.next_step.endswith("; no figure points to length, format or knowledge, which leaves the data")
+
+
+@pytest.mark.parametrize("writer", [expert, greedy])
+@pytest.mark.parametrize("n", SIZES)
+def test_a_perfect_clone_has_no_fault_of_length_or_format(n: int, writer: Writer) -> None:
+    for seed in range(2):
+        said = sentences(card(n, seed, writer))
+        assert not any(
+            words in said for words in ("mend the ", "point to length", "point to format", "Beyond its limits")
+        )
+        if writer is expert:
+            assert not card(n, seed, writer).giveaways.get("sampled") and "gives it away most" not in said

@@ -30,7 +30,7 @@ from sft.metrics import intervals, nfc
 from sft.metrics.estimate import Estimate
 from sft.runs.records import Completion
 
-__all__ = ["CONTROL", "LEAST", "impostors", "told_apart"]
+__all__ = ["CONTROL", "LEAST", "impostors", "texts_against_experts", "told_apart"]
 
 #: Name of the control: one expert against another.
 CONTROL = "experts"
@@ -59,26 +59,36 @@ def impostors(
     Left out: a system with fewer than 100 completions, and the control where fewer than 100 prompts have two
     references. Raises ``Absent`` where no system is left, or where there are fewer clusters than folds.
     """
-    generator = random.Random(seed)
-    items = generator.sample(list(held_out), len(held_out))
-    drawn = {item.id: generator.sample(item.references, min(2, len(item.references))) for item in items}
-    pairs: dict[str, list[tuple[HeldOut, str, str]]] = {
-        name: [(item, written[item.id].text, drawn[item.id][0]) for item in items if item.id in written]
-        for name, written in systems.items()
-    }
-    most = max(map(len, pairs.values()), default=0)
+    pairs = texts_against_experts(held_out, systems, seed=seed, at_most=at_most)
+    # Experts alone, without any system's texts, are nothing to measure.
+    most = max((len(rows) for name, rows in pairs.items() if name != CONTROL), default=0)
     if most < LEAST:
         raise Absent(f"fewer than {LEAST} prompts ({most}) teach a classifier too little")
-    # Only now: experts alone, without any system's texts, are nothing to measure.
-    pairs[CONTROL] = [(item, drawn[item.id][0], drawn[item.id][1]) for item in items if len(drawn[item.id]) > 1]
     found: dict[str, Estimate] = {}
     for name, rows in pairs.items():
         if len(rows) >= LEAST:
-            chosen = rows[:at_most]
-            labels = [item.cluster for item, _, _ in chosen]
-            own, expert = [text for _, text, _ in chosen], [text for _, _, text in chosen]
+            labels = [item.cluster for item, _, _ in rows]
+            own, expert = [text for _, text, _ in rows], [text for _, _, text in rows]
             found[name] = told_apart(own, expert, labels, folds=folds)
     return found
+
+
+def texts_against_experts(
+    held_out: Sequence[HeldOut], systems: Mapping[str, Mapping[str, Completion]], *, seed: int, at_most: int
+) -> dict[str, list[tuple[HeldOut, str, str]]]:
+    """Name -> at most ``at_most`` of its texts, each with the expert's text of the prompt that ``seed`` drew.
+
+    "experts": two different references of a prompt, where it has them.
+    """
+    generator = random.Random(seed)
+    items = generator.sample(list(held_out), len(held_out))
+    drawn = {item.id: generator.sample(item.references, min(2, len(item.references))) for item in items}
+    pairs = {
+        name: [(item, written[item.id].text, drawn[item.id][0]) for item in items if item.id in written]
+        for name, written in systems.items()
+    }
+    pairs[CONTROL] = [(item, drawn[item.id][0], drawn[item.id][1]) for item in items if len(drawn[item.id]) > 1]
+    return {name: rows[:at_most] for name, rows in pairs.items()}
 
 
 def told_apart(ones: Sequence[str], others: Sequence[str], clusters: Sequence[str], *, folds: int = 5) -> Estimate:

@@ -10,7 +10,7 @@ What each of these promises (type I error, coverage, power) is simulated at the 
 
 from sft.metrics.estimate import Estimate
 from sft.metrics.intervals.means import POWER, VISIBLE, clustered_t, fieller, smallest_visible_gain, standard_error
-from sft.metrics.intervals.paired import EXACT_CLUSTERS, FLIPS, holm, mcnemar_mid_p, sign_flip
+from sft.metrics.intervals.paired import EXACT_CLUSTERS, FLIPS, holm, mcnemar_mid_p, share_difference, sign_flip
 from sft.metrics.intervals.ranks import auc
 from sft.metrics.intervals.resampling import DRAWS, GROUPS, cluster_bootstrap, grouped_jackknife
 from sft.metrics.intervals.samples import Clusters, Floats
@@ -38,6 +38,7 @@ __all__ = [
     "holm",
     "kaplan_meier",
     "mcnemar_mid_p",
+    "share_difference",
     "sign_flip",
     "skewness",
     "smallest_visible_gain",

@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
+from sft.metrics.estimate import Estimate
 from sft.metrics.intervals.samples import Clusters, Floats, checked, codes_of
+from sft.metrics.intervals.shares import clustered_wilson
 
-__all__ = ["EXACT_CLUSTERS", "FLIPS", "holm", "mcnemar_mid_p", "sign_flip"]
+__all__ = ["EXACT_CLUSTERS", "FLIPS", "holm", "mcnemar_mid_p", "share_difference", "sign_flip"]
 
 #: Sign-flip draws where the exact test is out of reach.
 FLIPS = 9_999
@@ -34,6 +36,33 @@ def mcnemar_mid_p(only_first: int, only_second: int, *, one_sided: bool = False)
     below = special.bdtr(fewer - 1, trials, 0.5) if fewer else 0.0
     half = 0.5 * float(below + special.bdtr(fewer, trials, 0.5))
     return half if one_sided else min(1.0, 2 * half)
+
+
+def share_difference(ones: ArrayLike, others: ArrayLike, clusters: Clusters | None = None) -> Estimate:
+    """Share of 0/1 ``ones`` minus that of ``others``, paired, both of shape (n,), with a 95 % interval.
+
+    Newcombe's (1998) hybrid score method 10: from Wilson's ends of both shares, which keep a width where all agree, and
+    their correlation. The ends allow for ``clusters``; without them (one cluster) there is no interval.
+    """
+    first, second = checked(ones), checked(others)
+    one, other = clustered_wilson(first, clusters), clustered_wilson(second, clusters)
+    value, n = one.value - other.value, first.size
+    if one.low is None or one.high is None or other.low is None or other.high is None:
+        return Estimate(value, None, None, one.level, one.method, n)
+    both, neither = float(first @ second), float((1 - first) @ (1 - second))
+    only_first, only_second = float(first.sum()) - both, float(second.sum()) - both
+    margins = (both + only_first) * (only_second + neither) * (both + only_second) * (only_first + neither)
+    product = both * neither - only_first * only_second
+    if product > 0:
+        product = max(product - n / 2, 0.0)
+    phi = product / margins**0.5 if margins else 0.0
+
+    def reach(near: float, far: float) -> float:
+        return float(max(near**2 - 2 * phi * near * far + far**2, 0.0) ** 0.5)
+
+    low = value - reach(one.value - one.low, other.high - other.value)
+    high = value + reach(one.high - one.value, other.value - other.low)
+    return Estimate(value, low, high, one.level, "Newcombe's method 10 from Wilson's ends", n)
 
 
 def sign_flip(

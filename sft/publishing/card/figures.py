@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sft.fidelity.conventions import visible_points
+from sft.fidelity.conventions import rests_on_few, visible_points
 from sft.fidelity.guardrails import STATES, written
 from sft.fidelity.scorecard import Scorecard
 from sft.metrics.estimate import Estimate
@@ -69,9 +69,9 @@ def _everybody(card: Scorecard) -> Table:
     """What takes no training, and another expert where one is known."""
     metrics = tuple(dict.fromkeys((card.headline, "chrf2", "rouge_l", "exact_match")))
     order = [s.system for s in card.systems]
-    rows = tuple((system_name(s), *(_shown(_of(card, s), metric) for metric in metrics)) for s in order)
+    rows = tuple((system_name(s, card.names), *(_shown(_of(card, s), metric) for metric in metrics)) for s in order)
     unknown = "" if "E" in order else f"How close another expert comes is not known: {card.absent.get('closure', '')}."
-    notes = [f"{system_name(s.system)}: {s.note}." for s in card.systems if s.note]
+    notes = [f"{system_name(s.system, card.names)}: {s.note}." for s in card.systems if s.note]
     note = " ".join([unknown if card.absent.get("closure") else "", *notes]).strip()
     return Table("Shortcuts and another expert", ("system", *map(metric_name, metrics)), rows, note)
 
@@ -79,7 +79,7 @@ def _everybody(card: Scorecard) -> Table:
 def _lead(card: Scorecard) -> Table:
     rows = tuple(
         (
-            system_name(gain.floor) + (" (the one that counts)" if gain.floor == card.gain.floor else ""),
+            system_name(gain.floor, card.names) + (" (the one that counts)" if gain.floor == card.gain.floor else ""),
             figure(gain.estimate, signed=True),
             chance(gain.p_value),
             visible_points(gain.smallest_visible),
@@ -91,8 +91,11 @@ def _lead(card: Scorecard) -> Table:
     if saved is not None:
         note = f"Surprise saved at the expert\u2019s own words: {figure(saved, 'bits', signed=True)} bits per byte."
     if (closure := card.closure) is not None:
-        way = f"the way from {system_name(closure.floor)} to another expert"
-        note += f" Share closed of {way}: {figure(closure.share, 'share')} ({closure.finding})."
+        way = f"the way from {system_name(closure.floor, card.names)} to another expert"
+        closed = f"{figure(closure.share, 'share')} ({closure.finding})"
+        if rests_on_few(closure.expert):
+            closed = f"too few to say, {closure.expert.n} prompts were answered by two experts"
+        note += f" Share closed of {way}: {closed}."
     columns = ("the clone\u2019s lead over", f"{metric_name(card.headline)} points", "p", "smallest lead visible")
     return Table("The clone\u2019s lead", columns, rows, note.strip())
 
@@ -106,7 +109,11 @@ def _guardrails(card: Scorecard) -> Table:
 
 def picture(card: Scorecard, width: int = 48) -> str:
     """Every system's headline score with its interval, on one scale from 0, as lines of text."""
-    found = [(system_name(s.system), s.scores[card.headline]) for s in card.systems if card.headline in s.scores]
+    found = [
+        (system_name(s.system, card.names), s.scores[card.headline])
+        for s in card.systems
+        if card.headline in s.scores and not (s.system == "E" and rests_on_few(s.scores[card.headline]))
+    ]
     if not found:
         return ""
     top = 10 * max(1, math.ceil(max(e.value if e.high is None else e.high for _, e in found) / 10))
@@ -131,7 +138,7 @@ def metadata_of(card: Scorecard) -> list[dict[str, Any]]:
     tuned = _of(card, "tuned")
     wanted = [(metric_name(m), m, tuned[m]) for m in dict.fromkeys((card.headline, *_WRITTEN[:3])) if m in tuned]
     wanted += [(metric_name(m), "bits_per_byte", tuned[m]) for m in ("with_stop",) if m in tuned]
-    lead = f"{metric_name(card.headline)} lead over the best shortcut ({system_name(card.gain.floor)})"
+    lead = f"{metric_name(card.headline)} lead over the best shortcut ({system_name(card.gain.floor, card.names)})"
     wanted.append((lead, f"{card.headline}_lead", card.gain.estimate))
     return [
         {"type": kind, "value": round(e.value, 4), "name": f"{name}{_interval(e)}, n = {e.n}"}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from sft.fidelity.conventions import CLONED_AUC
 from sft.fidelity.scorecard import (
+    Giveaway,
     Scorecard,
 )
 from sft.metrics.estimate import Estimate
@@ -15,14 +16,17 @@ from sft.reports.names import IMPOSTORS
 from sft.reports.sections.parts import (
     Grid,
     Part,
+    Quotation,
     Row,
     absent,
     dot,
+    hundredfold,
+    listed,
     side,
 )
 from sft.reports.text import figure
 
-__all__ = ["impostor_part", "impostor_sentence", "pictures"]
+__all__ = ["giveaways_sentence", "impostor_part", "impostor_sentence", "pictures"]
 
 
 def impostor_part(card: Scorecard) -> Part:
@@ -40,9 +44,66 @@ def impostor_part(card: Scorecard) -> Part:
         "At 0.50 it guesses; at 1.00 it is never wrong. Samples are the fair test, greedy completions are blander than "
         "any person. The row of another expert is the control: if that is not at 0.50, experts too can be told apart."
     )
-    sentence = impostor_sentence(card.impostor)
-    grid = Grid("Impostor test", (("Texts", ""), ("AUC", "")), rows)
-    return Part("impostor", heading, (sentence,) if sentence else (), reading, (grid,))
+    kind = next((kind for kind in ("sampled", "greedy") if kind in card.impostor), "")
+    sentences = [impostor_sentence(card.impostor)]
+    if kind in card.giveaways:
+        sentences.append(giveaways_sentence(card.giveaways[kind]))
+    grids = [Grid("Impostor test", (("Texts", ""), ("AUC", "")), rows), *_habits(card)]
+    return Part(
+        "impostor",
+        heading,
+        tuple(filter(None, sentences)),
+        reading,
+        tuple(grids),
+        tuple(_samples(card.giveaways.get(kind, ()))),
+        "What gives it away, marked with \u27e6 \u27e7",
+    )
+
+
+def giveaways_sentence(habits: Sequence[Giveaway]) -> str:
+    """The strongest habits of a clone that was told apart, in words, each with how often it stands in whose texts."""
+    if not habits:
+        looked_for = "how texts begin and end, layout, length, common words"
+        return f"No single habit that was looked for ({looked_for}) is shown to tell them apart."
+    said = [
+        f"it {one.habit} ({figure(one.system, 'share')} of its texts, {figure(one.expert, 'share')} of the expert's)"
+        for one in habits[:3]
+    ]
+    return f"What gives it away most: {listed(said)}."
+
+
+def _habits(card: Scorecard) -> Iterator[Grid]:
+    """Every habit that tells texts from the expert's, of everybody who was told apart."""
+    rows = tuple(
+        Row(
+            f"{IMPOSTORS[kind][0]}: {one.habit}",
+            (
+                figure(one.system, "share"),
+                figure(one.expert, "share"),
+                figure(hundredfold(one.difference), signed=True),
+            ),
+            kind == "sampled",
+        )
+        for kind in IMPOSTORS
+        for one in card.giveaways.get(kind, ())
+    )
+    columns = (
+        ("Texts and habit", ""),
+        ("they", "share of their texts"),
+        ("the expert", "share of the expert\u2019s"),
+        ("difference", "percentage points, paired by prompt"),
+    )
+    if rows:
+        yield Grid("What tells them apart", columns, rows, bare=True)
+
+
+def _samples(habits: Sequence[Giveaway]) -> Iterator[Quotation]:
+    for one in habits:
+        for pair in one.examples:
+            yield Quotation(
+                f"{one.habit}: prompt {pair.id[:8]}",
+                (("the clone", pair.system, "tuned"), ("the expert", pair.expert, "expert")),
+            )
 
 
 def impostor_sentence(part: Mapping[str, Estimate]) -> str:

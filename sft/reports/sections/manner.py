@@ -53,7 +53,7 @@ def manner_part(card: Scorecard) -> Part:
         "manner",
         heading,
         (sentence,) if sentence else (),
-        grids=(by_system("Habits", found, names, bare=True),),
+        grids=(by_system("Habits", found, names, bare=True, systems=card.names),),
     )
 
 
@@ -120,7 +120,9 @@ def lengths_picture(run: Run, card: Scorecard) -> Iterator[tuple[str, str]]:
     """How many words each writes, as far as the files of the run tell."""
     lengths = [("expert", _expert_lengths(run, card)), *((s, card.lengths.get(s, ())) for s in ("tuned", "B0"))]
     strips = [
-        Bars("the expert" if s == "expert" else system_name(s), values, KINDS[s]) for s, values in lengths if values
+        Bars("the expert" if s == "expert" else system_name(s, card.names), values, KINDS[s])
+        for s, values in lengths
+        if values
     ]
     if len(strips) > 1:
         yield (
