@@ -125,7 +125,7 @@ def dangling(text: str) -> set[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_what_a_remark_names_is_there(path: Path) -> None:
-    """``sft/training/attention.py`` sent its reader to a function that was renamed, five files to a page."""
+    """``sft/training/batches.py`` sent its reader to a function that was renamed, five files to a page."""
     source = path.read_text(encoding="utf-8")
     wrong = [f"{line}: {name}" for line, text in remarks(source) for name in sorted(dangling(text))]
     assert not wrong, wrong

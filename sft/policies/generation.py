@@ -23,7 +23,6 @@ from sft.policies.prefix_cache import (
     PREFILL_ROWS,
     is_recurrent,
     prefill,
-    repeated,
     rows_of,
     shared_prefix,
     shares_prefixes,
@@ -264,7 +263,7 @@ def score(
             logits = policy.model(
                 input_ids=ids.to(policy.device),
                 attention_mask=mask.to(policy.device),
-                past_key_values=repeated(policy, prefix, len(batch)) if prefix is not None else None,
+                past_key_values=rows_of(policy, prefix, [0] * len(batch)) if prefix is not None else None,
                 use_cache=prefix is not None,
             ).logits[0]
         targets = ids.roll(-1, 1)[predicted].to(policy.device)

@@ -70,7 +70,7 @@ def _prefill_at_once(
     real = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prompts], device=policy.device)
     mask = torch.cat([real.new_ones(len(prompts), shared), real], dim=1)
     positions = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
-    cache = repeated(policy, prefix, len(prompts))
+    cache = rows_of(policy, prefix, [0] * len(prompts))
     answer = policy.model(
         input_ids=ids,
         attention_mask=mask,
@@ -82,12 +82,12 @@ def _prefill_at_once(
     return answer.logits[:, -1], cache, mask
 
 
-def repeated(policy: Policy, prefix: DynamicCache | None, rows: int) -> DynamicCache:
-    """A new cache that begins with ``prefix`` (one row) in each of ``rows`` rows."""
-    cache = DynamicCache(config=policy.model.config)
-    for index, layer in enumerate(prefix.layers if prefix is not None else ()):
-        cache.update(layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1), index)
-    return cache
+def rows_of(policy: Policy, cache: DynamicCache | None, rows: Sequence[int] | torch.Tensor) -> DynamicCache:
+    """A new cache with the ``rows`` of ``cache``, to be written on apart from it; a row may be named many times."""
+    chosen = DynamicCache(config=policy.model.config)
+    for index, layer in enumerate(cache.layers if cache is not None else ()):
+        chosen.update(layer.keys[rows], layer.values[rows], index)
+    return chosen
 
 
 class ReservedLayer(DynamicLayer):
@@ -145,11 +145,3 @@ def prefill(
         for layers in zip(*(piece.layers for _, piece, _ in pieces), strict=True)
     ]
     return torch.cat([logits for logits, _, _ in pieces]), cache, mask
-
-
-def rows_of(policy: Policy, cache: DynamicCache, rows: torch.Tensor) -> DynamicCache:
-    """A new cache with those rows of ``cache`` that ``rows`` names, to be written on apart from it."""
-    chosen = DynamicCache(config=policy.model.config)
-    for index, layer in enumerate(cache.layers):
-        chosen.update(layer.keys[rows], layer.values[rows], index)
-    return chosen

@@ -199,19 +199,17 @@ def visible(text: str, *, marks: bool) -> str:
 
     ``marks`` escapes ⟦ and ⟧ too, which mark supervised tokens where there is no colour.
     """
-    return "".join(map(_visible_marks if marks else _visible, text))
 
+    def shown(character: str) -> str:
+        if character == "\n":
+            return NEWLINE
+        if marks and character in (OPEN, CLOSE):
+            return f"\\u{ord(character):04x}"
+        if character in _JOINERS or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+            return character
+        return character.encode("unicode_escape").decode("ascii")
 
-def _visible(character: str) -> str:
-    if character == "\n":
-        return NEWLINE
-    if character in _JOINERS or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
-        return character
-    return character.encode("unicode_escape").decode("ascii")
-
-
-def _visible_marks(character: str) -> str:
-    return f"\\u{ord(character):04x}" if character in (OPEN, CLOSE) else _visible(character)
+    return "".join(map(shown, text))
 
 
 def _painted(text: str, shade: str) -> str:

@@ -126,24 +126,24 @@ def prompt_strings(
 def settle(tokenizer: PreTrainedTokenizerBase, template: str) -> Frame:
     """The template as it will be used. Raises :class:`PolicyError` if it cannot be made to ask for a
     completion the way it writes one, for every shape of prompt."""
-    refuse_chance(template, _name(tokenizer))
+    drawn = [word for before, word, _ in _words(template) if (before, word) == ("|", "random") or word == "lipsum"]
+    if drawn:
+        raise _unfit(tokenizer, f"draws by chance ({drawn[0]}), so no prompt would be written twice alike")
     template = dated(template)
     first, bos = _probe(tokenizer, template, _SHAPES[0])[0], tokenizer.bos_token
     if bos and bos not in first and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]:
         template = "{{- bos_token }}" + template
     elif bos and first.startswith(bos + bos):
-        raise PolicyError(
-            f"the chat template of {_name(tokenizer)} begins with {bos} twice; "
-            "give one that writes it once with model.template"
-        )
+        raise _unfit(tokenizer, f"begins with {bos} twice", "one that writes it once")
     prompt, before, _ = _probe(tokenizer, template, _SHAPES[0])
     for candidate in _candidates(template, prompt, before):
         frame = _frame(tokenizer, candidate)
         if frame is not None:
             return frame
-    raise PolicyError(
-        f"the chat template of {_name(tokenizer)} asks for a completion with ...{prompt[-30:]!r} but writes one "
-        f"after ...{before[-30:]!r}, so no prompt can be what was trained on; give another with model.template"
+    raise _unfit(
+        tokenizer,
+        f"asks for a completion with ...{prompt[-30:]!r} but writes one after ...{before[-30:]!r}, so no prompt can be "
+        "what was trained on",
     )
 
 
@@ -173,10 +173,7 @@ def _frame(tokenizer: PreTrainedTokenizerBase, template: str) -> Frame | None:
         try:
             prompt, before, tail = _probe(tokenizer, template, shape, fold_system=fold_system)
             if re.findall("|".join(_PROBES.values()), prompt) != [m.content for m in shape]:
-                raise PolicyError(
-                    f"the chat template of {_name(tokenizer)} does not write every message exactly once, in order; "
-                    "give another with model.template"
-                )
+                raise _unfit(tokenizer, "does not write every message exactly once, in order")
         except PolicyError:
             if len(shape) <= 2:
                 raise
@@ -204,17 +201,16 @@ def _probe(
             for answer in ([], [{"role": "assistant", "content": _COMPLETION}])
         )
     except REFUSALS as error:
-        raise PolicyError(
-            f"the chat template of {_name(tokenizer)} does not render a conversation of "
-            f"{', '.join(m.role for m in shape)} ({error}); give another with model.template"
-        ) from error
+        roles = ", ".join(m.role for m in shape)
+        raise _unfit(tokenizer, f"does not render a conversation of {roles} ({error})") from error
     before, found, tail = full.partition(_COMPLETION)
     if not found or _COMPLETION in tail:
-        raise PolicyError(
-            f"the chat template of {_name(tokenizer)} does not write a completion exactly once; "
-            "give another with model.template"
-        )
+        raise _unfit(tokenizer, "does not write a completion exactly once")
     return prompt, before, tail
+
+
+def _unfit(tokenizer: PreTrainedTokenizerBase, what: str, other: str = "another") -> PolicyError:
+    return PolicyError(f"the chat template of {_name(tokenizer)} {what}; give {other} with model.template")
 
 
 def _name(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -246,17 +242,6 @@ def dated(template: str) -> str:
 def tells_the_date(template: str) -> bool:
     """Whether ``template``, as its author wrote it, asks for the present date."""
     return bool(_uses(template))
-
-
-def refuse_chance(template: str, name: str) -> None:
-    """Raise ``PolicyError`` where the template of ``name`` draws by chance: no prompt would be written twice alike."""
-    words = _words(template)
-    drawn = next((word for before, word, _ in words if (before, word) == ("|", "random") or word == "lipsum"), None)
-    if drawn is not None:
-        raise PolicyError(
-            f"the chat template of {name} draws by chance ({drawn}), so no prompt would be written twice alike; "
-            "give another with model.template"
-        )
 
 
 def _uses(template: str) -> list[str]:

@@ -1,7 +1,7 @@
 """The files of a run as they are read: of the shape they were written in, and with the content they were left with.
 
 Reading goes through :func:`rows` and :func:`value`. Both refuse, in one sentence with file and line, a value of another
-type (``shapes``), and a file that is not the one that was written: when a file is done, :func:`seal` puts its
+type (``records``), and a file that is not the one that was written: when a file is done, :func:`seal` puts its
 length and sha256 into the manifest's section ``files``. A file without a seal is read as it stands; so are
 those of runs that older releases made.
 

@@ -30,14 +30,8 @@ from sft.training.trainer import CloningTrainer
 Trained = TypeVar("Trained")
 
 #: Optimizers whose states move between a GPU's memory and the machine's -> the same without.
-_PAGED = {
-    "paged_adamw_32bit": "adamw_torch",
-    "paged_adamw_8bit": "adamw_8bit",
-    "paged_ademamix_32bit": "ademamix",
-    "paged_ademamix_8bit": "ademamix_8bit",
-    "paged_lion_32bit": "lion_32bit",
-    "paged_lion_8bit": "lion_8bit",
-}
+_PAGED = {f"paged_{name}": name for name in ("adamw_8bit", "ademamix_8bit", "lion_32bit", "lion_8bit")}
+_PAGED |= {"paged_adamw_32bit": "adamw_torch", "paged_ademamix_32bit": "ademamix"}
 
 
 def arguments_for(recipe: Recipe, folder: Path, *, bf16: bool, validation: bool = True) -> SFTConfig:
@@ -64,7 +58,12 @@ def refuse_what_the_engine_refuses(recipe: Recipe) -> None:
     """
     if recipe.adapter.method == "qlora":
         refuse_unless_quantisable()
-    _refuse_paging(recipe)
+    optim = (recipe.training.model_extra or {}).get("optim")
+    if optim in _PAGED and default_device().type == "cpu":
+        raise TrainingError(
+            f"training.optim: {optim} moves its states between a GPU's memory and the machine's, and there is no GPU "
+            f"here; write {_PAGED[optim]}"
+        )
     with tempfile.TemporaryDirectory(prefix="sft-toy-") as scratch, _as_it_was(), quiet_engine():
         arguments_for(recipe, Path(scratch), bf16=bool(recipe.training.bf16))
         _tried("adapter", lambda altered: LoraConfig(**(lora_arguments(altered) or {})), recipe)
@@ -84,15 +83,6 @@ def built(kind: Callable[..., Trained], **parts: Any) -> Trained:
             f"training: the installed trainer cannot be built from these values ({type(error).__name__}: {reason}); "
             "correct the recipe's training section"
         ) from error
-
-
-def _refuse_paging(recipe: Recipe) -> None:
-    optim = (recipe.training.model_extra or {}).get("optim")
-    if optim in _PAGED and default_device().type == "cpu":
-        raise TrainingError(
-            f"training.optim: {optim} moves its states between a GPU's memory and the machine's, and there is no GPU "
-            f"here; write {_PAGED[optim]}"
-        )
 
 
 def _fit_a_toy(recipe: Recipe, folder: Path) -> None:

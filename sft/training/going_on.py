@@ -86,7 +86,8 @@ def hold(run: Run, changes: Changes, *, allow: bool) -> list[dict[str, Any]]:
     step = step_of(latest_checkpoint(run.checkpoints_path))
     for beginning, why in _SETTLED.items() if step else ():
         for name in names:
-            if name.startswith(beginning) and not _may(name):
+            allowed = name.startswith(ALLOWED) and not name.startswith("base.architecture.")
+            if name.startswith(beginning) and not allowed:
                 raise RunError(
                     f"{run.path}: {name} cannot change at step {step}, not even with --allow-change: {why}; "
                     "put it back, or start a new run in another folder"
@@ -94,10 +95,6 @@ def hold(run: Run, changes: Changes, *, allow: bool) -> list[dict[str, Any]]:
     when = now()
     rows = [{"what": n, "from": old, "to": new, "when": when, "step": step} for n, (old, new) in changes.items()]
     return [*run.changes, *rows]
-
-
-def _may(name: str) -> bool:
-    return name.startswith(ALLOWED) and not name.startswith("base.architecture.")
 
 
 def refuse_trained_on(run: Run, before: Iterable[Demonstration], present: Splits) -> None:

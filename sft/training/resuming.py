@@ -229,14 +229,14 @@ class Resuming(SFTTrainer):
     # -- going on -----------------------------------------------------------------------------------------
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """Load them, and let the recipe's learning rate hold where ``--allow-change`` has let it be another."""
+        """Load them, and let the recipe's learning rate hold where ``--allow-change`` has let it be another.
+
+        Raises ``TrainingError`` under DeepSpeed, which keeps rates of its own.
+        """
         super()._load_optimizer_and_scheduler(checkpoint)
         self._came_from = checkpoint
-        if checkpoint is not None:
-            self._follow_recipe()
-
-    def _follow_recipe(self) -> None:
-        """Raises ``TrainingError`` under DeepSpeed, which keeps rates of its own."""
+        if checkpoint is None:
+            return
         groups, present = self.optimizer.param_groups, self.args.learning_rate
         carried = self.state.stateful_callbacks.get(CARRIED) or {}
         known = carried.get("learning_rate")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from sft.runs.machine import Machine, size
@@ -115,7 +115,7 @@ class Memory:
     @property
     def peak(self) -> int:
         """All of it."""
-        return self.weights + self.gradients + self.optimizer + self.activations + self.logits + self.rest
+        return sum(astuple(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class Time:
     @property
     def total(self) -> float:
         """All of it."""
-        return self.start + self.steps + self.validation + self.saving
+        return sum(astuple(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,8 +258,8 @@ class Plan:
             "parameters": self.model.parameters,
             "trainable_parameters": self.model.trainable,
             "memory_bytes": asdict(self.memory) | {"peak": self.memory.peak},
-            "seconds": None if self.time is None else _rounded(self.time),
-            "disk_bytes": asdict(self.disk) | {"total": self.disk.total},
+            "seconds": self.time and {key: round(value, 3) for key, value in _with_total(self.time).items()},
+            "disk_bytes": _with_total(self.disk),
             "machine": asdict(self.machine),
             "measured": self.measured,
             "fits": self.fits and self.fits_on_disk,
@@ -305,8 +305,8 @@ class Plan:
         return f"{table}\n\n{self.verdict[0].upper()}{self.verdict[1:]}.{notes}"
 
 
-def _rounded(time: Time) -> dict[str, float]:
-    return {key: round(value, 3) for key, value in (asdict(time) | {"total": time.total}).items()}
+def _with_total(part: Time | Disk) -> dict[str, Any]:
+    return asdict(part) | {"total": part.total}
 
 
 def _count(number: int, one: str, many: str) -> str:

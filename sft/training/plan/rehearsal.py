@@ -174,7 +174,7 @@ class _Rehearsal(CloningTrainer):
         """The chosen batches, once they are chosen."""
         if self._chosen is None:
             return super().get_train_dataloader()
-        return torch.utils.data.DataLoader(self._chosen, batch_size=None, collate_fn=_as_it_is)  # type: ignore[arg-type]
+        return torch.utils.data.DataLoader(self._chosen, batch_size=None, collate_fn=lambda batch: batch)  # type: ignore[arg-type]
 
     def fit_a_few(self, work: Work, training: Rows) -> Any:
         """Train on the chosen batches, look at the validation split once, write one checkpoint."""
@@ -222,14 +222,14 @@ class _Rehearsal(CloningTrainer):
         return seconds * sum(lengths) / max(1, tokens)
 
     def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """As ever, with a clock beside it."""
+        """As the trainer does it, with a clock beside it."""
         began = _now()
         loss = super().training_step(model, inputs, *args, **kwargs)
         self._pass_seconds = _now() - began
         return loss
 
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """As ever; what the forward of the longest batch keeps is added up on the way."""
+        """As the trainer does it; what the forward of the longest batch keeps is added up on the way."""
         if self.state.global_step != 1:
             return super().compute_loss(model, inputs, *args, **kwargs)
         weights = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
@@ -285,10 +285,6 @@ def chosen(batches: Sequence[Batch]) -> list[int]:
 
 
 # -- around them ------------------------------------------------------------------------------------------
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
 
 
 def _now() -> float:
