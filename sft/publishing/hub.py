@@ -34,7 +34,7 @@ from huggingface_hub.utils._validators import validate_repo_id
 from sft.errors import NoAccess, PublishError, Unavailable
 from sft.metrics.text import plain
 
-__all__ = ["PATIENCE", "Doubt", "Hub", "Patience", "RemoteFile", "State", "User", "is_loopback", "is_repository"]
+__all__ = ["PATIENCE", "Doubt", "Hub", "Patience", "RemoteFile", "State", "is_repository"]
 
 T = TypeVar("T")
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
@@ -75,15 +75,6 @@ class Doubt(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class User:
-    """Who the token belongs to, what it may do, and the organisations that they may do it for."""
-
-    name: str
-    organisations: tuple[str, ...]
-    role: str
-
-
-@dataclass(frozen=True, slots=True)
 class RemoteFile:
     """A file as the hub lists it. ``blob``: git's id; ``sha256``: of large files only."""
 
@@ -98,15 +89,9 @@ class State:
 
     name: str
     private: bool
-    branch: str
     commit: str | None
     files: Mapping[str, RemoteFile] = field(default_factory=dict)
     branch_exists: bool = True
-
-
-def is_loopback(endpoint: str) -> bool:
-    """Whether ``endpoint`` is on this machine."""
-    return (urlsplit(endpoint).hostname or "") in _LOOPBACK
 
 
 def _may_only_read(rights: Any) -> bool:
@@ -139,7 +124,7 @@ class Hub:
         parts = urlsplit(self.endpoint)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
             raise PublishError("HF_ENDPOINT: is no address of a hub; write https://HOST, without a name or a password")
-        if parts.scheme == "http" and not is_loopback(self.endpoint):
+        if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
             raise PublishError(
                 f"{self.endpoint}: http would send the token in the clear; use https, for http is for 127.0.0.1 only"
             )
@@ -195,15 +180,19 @@ class Hub:
 
     # -- reading; asked again after a doubt ----------------------------------------------------------------
 
-    def who(self) -> User:
-        """Who the token belongs to. Raises ``NoAccess`` where the hub does not accept it."""
+    def who(self) -> tuple[str, ...]:
+        """Who the token belongs to, then the organisations that they may write for.
+
+        Raises ``NoAccess`` where the hub does not accept the token, or takes it for reading only.
+        """
         found = self._ask("whoami", lambda: self._api.whoami())
         if not isinstance(found, Mapping) or "name" not in found:
             raise PublishError(f"{self.endpoint}: does not answer as a hub does; check HF_ENDPOINT")
         organisations = tuple(str(o["name"]) for o in found.get("orgs") or () if o.get("roleInOrg") != "read")
         about = (found.get("auth") or {}).get("accessToken") or {}
-        role = "read" if _may_only_read(about.get("fineGrained")) else str(about.get("role", ""))
-        return User(str(found["name"]), organisations, role)
+        if about.get("role") == "read" or _may_only_read(about.get("fineGrained")):
+            raise NoAccess(f"{self.endpoint}: the token of {found['name']} may only read; use one that may write")
+        return str(found["name"]), *organisations
 
     def look(self, repo: str, branch: str = "main") -> State | None:
         """``branch`` of ``repo`` as it is now; None where there is no such repository (or none we may see)."""
@@ -220,7 +209,7 @@ class Hub:
                 return None
             commit = str(about.sha) if about.sha else None
             files = self._tree(repo, commit) if commit else {}
-            return State(str(about.id), bool(about.private), branch, commit, files, there)
+            return State(str(about.id), bool(about.private), commit, files, there)
 
         return self._ask("the repository", ask)
 

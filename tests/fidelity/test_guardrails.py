@@ -13,7 +13,7 @@ from sft.fidelity.guardrails import VERBATIM, over_limit, written
 from sft.fidelity.scorecard import Guardrail, Scorecard
 from sft.fidelity.stored import read_scorecard
 from sft.metrics.estimate import Estimate
-from sft.publishing.card.figures import tables
+from sft.publishing.card_facts import tables
 from sft.reports.report import render
 from sft.reports.terminal import to_text
 from sft.runs.run import Run, write_json

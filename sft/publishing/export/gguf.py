@@ -10,21 +10,21 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, quantize
+from gguf import MODEL_ARCH_NAMES, GGMLQuantizationType, GGUFWriter, LlamaFileType, quantize
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from sft.errors import PolicyError
 from sft.policies.rendering import Renderer
 from sft.policies.weights import config_of, quiet_engine
-from sft.publishing.export.clone import Clone, clone_of, recipe_of
-from sft.publishing.export.gguf_models import add_settings, architecture, family_of, tensors_of
+from sft.publishing.export.gguf_models import add_settings, family_of, tensors_of
 from sft.publishing.export.gguf_tokenizers import Vocabulary, begins_itself, vocabulary_of
+from sft.publishing.export.merged import Clone, clone_of, recipe_of
 from sft.publishing.export.modelfile import modelfile_of
 from sft.recipes.sources import source_of
 from sft.runs.atomic_files import appear, making, refuse_taken, write_text
@@ -74,9 +74,7 @@ class Gguf:
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``."""
-        modelfile = None if self.modelfile is None else str(self.modelfile)
-        made = {"file": str(self.file), "outtype": self.outtype, "bytes": self.bytes, "deviation": self.deviation}
-        return made | {"modelfile": modelfile, "why_not": self.why_not}
+        return asdict(self) | {"file": str(self.file), "modelfile": self.modelfile and str(self.modelfile)}
 
 
 def export_gguf(run: Run, file: Path, outtype: str = "f16") -> Gguf:
@@ -112,7 +110,7 @@ def write_gguf(file: Path, model: PreTrainedModel, renderer: Renderer, *, name: 
     """
     file_type, matrices, *_ = OUTTYPES[outtype]
     vocabulary = vocabulary_of(renderer, int(model.get_input_embeddings().weight.shape[0]))
-    writer = GGUFWriter(file, architecture(model.config))
+    writer = GGUFWriter(file, MODEL_ARCH_NAMES[family_of(model.config).arch])
     try:
         writer.add_name(name)
         writer.add_file_type(file_type)
