@@ -64,15 +64,7 @@ def push(
 
         notes = check(staged, run)
         with hub:
-            plan = settle(
-                staged,
-                hub,
-                asked,
-                repo=repo,
-                private=private,
-                allowed=allowed,
-                notes=notes,
-            )
+            plan = settle(staged, hub, asked, repo=repo, private=private, allowed=allowed, notes=notes)
             if asked.dry_run:
                 return Pushed(plan, None, False)
             say(plan.to_text())

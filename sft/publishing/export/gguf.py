@@ -8,8 +8,7 @@ from __future__ import annotations
 import errno
 import math
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -130,22 +129,16 @@ def write_gguf(file: Path, model: PreTrainedModel, renderer: Renderer, *, name: 
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         for kind, values in made:
-            with _why_short(writer):
+            try:
                 writer.write_tensor_data(quantize(values().numpy(), kind))
+            except OSError as error:
+                if error.errno is not None or not writer.fout:
+                    raise
+                # numpy only counts what it could write; the system says why.
+                os.write(writer.fout[0].fileno(), bytes(1 << 16))  # raises, with the number
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error  # some room has come back since
     finally:
         writer.close()
-
-
-@contextmanager
-def _why_short(writer: GGUFWriter) -> Iterator[None]:
-    """Inside, a tensor that does not fit raises what the system says of it; numpy only counts what it could write."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is not None or not writer.fout:
-            raise
-        os.write(writer.fout[0].fileno(), bytes(1 << 16))  # raises, with the number
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error  # some room has come back since
 
 
 def _add_vocabulary(writer: GGUFWriter, vocabulary: Vocabulary, renderer: Renderer) -> None:
