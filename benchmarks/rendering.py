@@ -19,7 +19,7 @@ from typing import Any
 from sft.demonstrations import formats
 from sft.policies import rendering_cache
 from sft.policies.policy import load_renderer
-from sft.policies.templates import prompt_string
+from sft.policies.templates import prompt_strings
 from sft.recipes.sources import resolve_model
 
 
@@ -42,7 +42,7 @@ def main() -> None:
     renderer.render_all(rows[:1000])
     tokens = sum(len(row) for _, row in renderer.render_all(rows)[0])
     print(f"{len(rows):,} rows, {tokens:,} tokens, {os.cpu_count()} cores")
-    prompts = [prompt_string(renderer.tokenizer, renderer.frame, d.prompt) for d in rows]
+    prompts = prompt_strings(renderer.tokenizer, renderer.frame, [d.prompt for d in rows])
     backend = renderer.tokenizer.backend_tokenizer
 
     def encode() -> None:

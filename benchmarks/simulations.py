@@ -21,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from sft.fidelity import guardrails
+from sft.fidelity.conventions import GUARDRAIL_LIMITS, LENGTH_LIMITS
 from sft.metrics import intervals
 from sft.metrics.estimate import Estimate
 
@@ -318,6 +320,21 @@ def family(adjust: bool) -> Trial:
     return trial
 
 
+def less_often(both: bool) -> Trial:
+    """A clone as often right as B0 and B3 is called right less often: than either, by Holm, or than the better one."""
+
+    def trial(draw: Draw, labels: Labels, seed: int) -> float:
+        if labels.max() + 1 < labels.size:
+            return np.nan
+        chances = draw.beta(2, 2, labels.size)
+        clone, *bases = ((draw.random(labels.size) < chances).astype(float) for _ in range(3))
+        held = [clone - base for base in bases] if both else [clone - max(bases, key=np.sum)]
+        p_values = [intervals.mcnemar_mid_p(int((d < 0).sum()), int((d > 0).sum())) for d in held]
+        return float(any(p <= 0.05 and d.sum() < 0 for p, d in zip(intervals.holm(p_values), held, strict=True)))
+
+    return trial
+
+
 def area_below(draw: Draw, labels: Labels, seed: int) -> float:
     """An impostor test that calls 0.60 "below 0.60" (one end of a 95 % interval: 2.5 %)."""
     interval = intervals.auc(*scores(draw, labels, 0.6), labels)
@@ -339,6 +356,77 @@ def former(labels: Labels) -> float:
     return averaged(
         "former", labels, 1_000, lambda draw: 2.487 * (intervals.standard_error(normal(draw, labels), labels) or 0.0)
     )
+
+
+# -- guardrails: which state comes out at which true rate or ratio ------------------------------------------------
+
+#: Prompts of the sets that guardrails are tried on; in clusters of five the prompts share half of the variance.
+GUARDED = {
+    "n = 30": np.arange(30),
+    "n = 100": np.arange(100),
+    "n = 300": np.arange(300),
+    "60 x 5": np.repeat(np.arange(60), 5),
+}
+
+
+def share_state(share: float, limit: float) -> Callable[[Draw, Labels], str]:
+    def state(draw: Draw, labels: Labels) -> str:
+        flags = binary(draw, labels, share) if share else np.zeros(labels.size)
+        return guardrails.state_of(intervals.clustered_wilson(flags, labels), limit)
+
+    return state
+
+
+def length_state(ratio: float) -> Callable[[Draw, Labels], str]:
+    """Lengths of expert and clone of one prompt, lognormal of spread 0.5, that share half of their variance."""
+    least, most = LENGTH_LIMITS
+
+    def state(draw: Draw, labels: Labels) -> str:
+        prompt, expert, clone = (normal(draw, labels) for _ in range(3))
+        theirs = np.exp(0.35 * (prompt + expert))
+        ours = ratio * np.exp(0.35 * (prompt + clone))
+        return guardrails.state_of(intervals.fieller(ours, theirs, labels), most, least)
+
+    return state
+
+
+def rise_state(rise: float) -> Callable[[Draw, Labels], str]:
+    """Nats of both policies on windows of plain text; the clone's are ``rise`` more, give or take a tenth a window."""
+
+    def state(draw: Draw, labels: Labels) -> str:
+        base = 200 * np.exp(0.2 * normal(draw, labels))
+        after = base * (1 + rise + 0.1 * normal(draw, labels))
+        return guardrails.state_of(intervals.fieller(after - base, base, labels), GUARDRAIL_LIMITS["forgetting"])
+
+    return state
+
+
+def guardrail_rows() -> Iterator[tuple[str, Callable[[Draw, Labels], str]]]:
+    for name, shares in (
+        ("not stopping", (0, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15)),
+        ("empty", (0, 0.005, 0.01, 0.03, 0.1)),
+    ):
+        limit = GUARDRAIL_LIMITS[name]
+        for share in shares:
+            yield f"guardrail {name}, limit {100 * limit:g} %: true {100 * share:g} %", share_state(share, limit)
+    for ratio in (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4):
+        yield f"guardrail length, limits 0.8 to 1.25: true {ratio:g}", length_state(ratio)
+    for rise in (0, 0.025, 0.05, 0.075, 0.1):
+        yield f"guardrail forgetting (windows), limit 5 %: true {100 * rise:g} %", rise_state(rise)
+
+
+def guardrail_lines(repeats: int, only: str) -> Iterator[str]:
+    chosen = [(name, state) for name, state in guardrail_rows() if only.lower() in name]
+    if chosen:
+        yield "\n## Guardrails: red / amber / green, in % of the sets"
+        yield f"\n| | {' | '.join(GUARDED)} |\n|---|{'---|' * len(GUARDED)}"
+    for name, state in chosen:
+        cells = []
+        for labels in GUARDED.values():
+            draw = np.random.default_rng([zlib.crc32(name.encode()), labels.size, int(labels.max())])
+            found = [state(draw, labels) for _ in range(repeats)]
+            cells.append(" / ".join(f"{100 * found.count(s) / repeats:.1f}" for s in ("red", "amber", "green")))
+        yield f"| {name.removeprefix('guardrail ')} | {' | '.join(cells)} |"
 
 
 Rows = list[tuple[str, Trial]]
@@ -388,6 +476,8 @@ TYPE_ONE: Rows = [
     ("six comparisons: Holm over two-sided sign-flip", family(True)),
     ("*six comparisons, uncorrected*", family(False)),
     ("AUC 0.60 called below 0.60 (promise: 2.5)", area_below),
+    ("right less often than a base: Holm over both (promise: 2.5)", less_often(True)),
+    ("*right less often than the better base on the same prompts*", less_often(False)),
 ]
 POWER: Rows = [
     ("gain as printed (noncentral t): the verdict's rule", rule(printed)),
@@ -426,7 +516,7 @@ def main() -> None:
     options.add_argument("--only", default="", help="rows whose name contains this")
     given = options.parse_args()
     began = time.perf_counter()
-    for line in lines(given.repeats, given.only):
+    for line in itertools.chain(lines(given.repeats, given.only), guardrail_lines(given.repeats, given.only)):
         print(line, flush=True)
     error = 100 * np.sqrt(0.05 * 0.95 / given.repeats)
     print(

@@ -213,8 +213,8 @@ def validation_loss(model: Any, rows: list[Any], filler: int) -> float:
     """Nats per supervised token, one way of counting for all contenders."""
     import torch
 
+    from sft.training.batches import nats_of
     from sft.training.sequences import Collator, dataset_of
-    from sft.training.trainer import nats_of
 
     bare = model.get_base_model()
     nats = []

@@ -8,6 +8,7 @@
         ├── SourceError           data or weights that cannot be obtained as named
         ├── PolicyError           a model or tokenizer that cannot serve as a policy
         ├── RunError              a run directory that cannot be used as asked
+        ├── EndpointError         a server of the clone that does not answer as an OpenAI-compatible one does
         ├── TrainingError         a fit that must not go on (loss is not finite, nothing to train on)
         └── PublishError          a push that was refused before anything was sent; and, with a status of their own,
             ├── NoAccess          3  no network, no login, or no right to write
@@ -28,6 +29,7 @@ from dataclasses import dataclass
 __all__ = [
     "Conflict",
     "DemonstrationsError",
+    "EndpointError",
     "NoAccess",
     "OtherContent",
     "PolicyError",
@@ -101,6 +103,10 @@ class PolicyError(UserError):
 
 class RunError(UserError):
     """A run directory that cannot be used as asked."""
+
+
+class EndpointError(UserError):
+    """A server of the clone that cannot be asked, or does not answer as an OpenAI-compatible one does."""
 
 
 class TrainingError(UserError):

@@ -147,7 +147,7 @@ def reached_from_the_command_line() -> set[str]:
 def test_every_module_is_reached_from_the_command_line() -> None:
     """Once a module that a claim of the README rested on was imported by its test alone."""
     found = reached_from_the_command_line()
-    assert {"sft.training.each_row_once", "sft.training.proof", "sft.cli.hand_on"} <= found
+    assert {"sft.training.batches", "sft.training.proof", "sft.cli.hand_on"} <= found
     unreached = {module_name(path) for path in PACKAGE.rglob("*.py") if "_shipped" not in path.parts} - found
     assert not unreached, f"no verb comes to {', '.join(sorted(unreached))}"
 

@@ -9,10 +9,8 @@ from pathlib import Path
 from sft import __version__
 from sft.cli import chat as chatting
 from sft.cli import data, hand_on, judge
-from sft.cli import push as pushing
+from sft.cli import served as serving
 from sft.cli import train as training
-
-__all__ = ["parser"]
 
 #: More of anything than a machine has; what is larger overflows somewhere in the engine.
 _MOST = 1_000_000_000
@@ -74,19 +72,12 @@ def _before_and_training(verb: Callable[..., argparse.ArgumentParser]) -> None:
     check = verb("check", "what is in a file of demonstrations, or what a recipe makes of it", data.check)
     check.add_argument("target", help="a file of demonstrations, a recipe, or data:NAME")
     check.add_argument("--format", default="auto", help="shape of the rows (default: recognised)")
-    check.add_argument(
-        "--column",
-        action="append",
-        default=[],
-        metavar="FIELD=NAME",
-        help="the file's own column name, e.g. --column prompt=question",
-    )
+    _repeats(check, "--column", "FIELD=NAME", "the file's own column name, e.g. --column prompt=question")
     check.add_argument("--rejected", type=Path, metavar="FILE", help="write rejected rows and their reasons here")
-    check.add_argument(
-        "--secrets",
-        action="store_true",
-        help="look for tokens, keys, e-mail addresses and home folders too; exit status 2 if there are any",
-    )
+    _is_set(check, "--secrets", "look for tokens, keys, e-mail addresses and home folders too; exit status 2 if there "
+            "are any")  # fmt: skip
+    _is_set(check, "--gaps", "ask the recipe's base model, too: which figures, names and rare words of the training "
+            "completions do neither their prompts nor that model tell? Loads the model")  # fmt: skip
     _takes_settings(check)
     _takes_keep_going(check)
     _takes_json(check)
@@ -115,10 +106,11 @@ def _evaluate(verb: Callable[..., argparse.ArgumentParser]) -> None:
     """evaluate: a run, or what was trained elsewhere."""
     evaluate = verb(
         "evaluate",
-        "measure the clone of a run, or with --held-out any adapter or model",
+        "measure the clone of a run, or with --held-out any adapter or model, or with --endpoint a server",
         judge.evaluate,
         "sft evaluate RUN                          the run's clone on its own held-out prompts\n"
-        "sft evaluate MODEL --held-out FILE        whatever was trained elsewhere, on any file of demonstrations",
+        "sft evaluate MODEL --held-out FILE        whatever was trained elsewhere, on any file of demonstrations\n"
+        f"{serving.ABOUT}",
     )
     evaluate.add_argument("target", metavar="run", help="the run directory; or an adapter or model, by path or id")
     evaluate.add_argument("--split", choices=["test", "validation"], help="which held-out split (default: test)")
@@ -129,8 +121,17 @@ def _evaluate(verb: Callable[..., argparse.ArgumentParser]) -> None:
     foreign.add_argument("--held-out", metavar="FILE", help="demonstrations to judge it on")
     foreign.add_argument("--train", metavar="FILE", help="demonstrations it learned from, for the shortcuts and leaks")
     foreign.add_argument("--base", metavar="NAME", help="its base model (default: the one the adapter names)")
-    foreign.add_argument("--output", "-o", type=Path, help="the run directory (default: runs/MODEL-on-FILE)")
-    foreign.add_argument("--max-prompts", type=_count, metavar="N", help="held-out prompts at most (default: 200)")
+    foreign.add_argument(
+        "--output",
+        "-o",
+        type=Path,
+        help="the run directory (default: runs/MODEL-on-FILE); with --endpoint, a folder for what the server wrote "
+        "(default: the run's)",
+    )
+    foreign.add_argument(
+        "--max-prompts", type=_count, metavar="N", help="held-out prompts at most (default: 200; with --endpoint all)"
+    )
+    serving.add_options(evaluate, _count)
 
 
 def _score(verb: Callable[..., argparse.ArgumentParser]) -> None:
@@ -145,16 +146,28 @@ def _score(verb: Callable[..., argparse.ArgumentParser]) -> None:
     )
     score.add_argument("target", type=Path, metavar="file", help="completions with what experts wrote")
     score.add_argument("--train", metavar="FILE", type=Path, help="demonstrations the judged system learned from")
+    _repeats(score, "--bar", "METRIC=POINTS", "what has to be cleared, e.g. --bar chrf=60")
+    _takes_checker(score)
+    _repeats(
+        score, "--metric", "NAME",
+        "a metric of the evaluate library beside ours: the path of a module (which is run) or a name in its cache "
+        "or on the hub; NAME:KEY where it gives several figures; repeatable",
+    )  # fmt: skip
     score.add_argument(
-        "--bar",
+        "--headline",
+        default="chrf",
+        metavar="SCORE",
+        help="what decides: chrf (the default), exact_match or another metric of ours, json (values and calls leaf by "
+        "leaf), checker, or the name of a --metric that gives 0 to 100",
+    )
+    score.add_argument(
+        "--normalise",
         action="append",
         default=[],
-        metavar="METRIC=POINTS",
-        help="what has to be cleared, e.g. --bar chrf=60",
+        choices=["think", "fence", "case", "space"],
+        help="set this aside in every text before it is scored; repeatable",
     )
-    _takes_checker(score)
-    _takes_metrics(score)
-    score.add_argument("--fast", action="store_true", help="leave out corpus figures (BLEU, chrF++)")
+    _is_set(score, "--fast", "leave out corpus figures (BLEU, chrF++)")
     score.add_argument("--output", "-o", type=Path, help="write a run directory with a report (default: print only)")
     _takes_json(score)
 
@@ -162,10 +175,8 @@ def _score(verb: Callable[..., argparse.ArgumentParser]) -> None:
 def _report_and_compare(verb: Callable[..., argparse.ArgumentParser]) -> None:
     """report, compare: from what is on file."""
     report = verb("report", "write report.html and report.md again; needs no model", judge.report)
-    report.add_argument("target", type=Path, metavar="run", help="the run directory")
-    report.add_argument(
-        "--recompute", action="store_true", help="compute the whole scorecard again first, from the completions"
-    )
+    _takes_run(report)
+    _is_set(report, "--recompute", "compute the whole scorecard again first, from the completions")
     _takes_json(report)
 
     compare = verb(
@@ -192,7 +203,7 @@ def _handing_on(verb: Callable[..., argparse.ArgumentParser]) -> None:
         "sft export RUN --merged DIR     weights, tokenizer, chat template: from_pretrained loads them, without peft\n"
         "sft export RUN --gguf FILE      one file for llama.cpp, and FILE's Modelfile beside it for Ollama",
     )
-    export.add_argument("target", type=Path, metavar="run", help="the run directory")
+    _takes_run(export)
     export.add_argument("--merged", type=Path, metavar="DIR", help="write merged weights into this new or empty folder")
     export.add_argument("--gguf", type=Path, metavar="FILE", help="write this new GGUF file (Llama, Qwen2/3, Gemma 3)")
     export.add_argument(
@@ -201,13 +212,13 @@ def _handing_on(verb: Callable[..., argparse.ArgumentParser]) -> None:
     _takes_json(export)
 
     push = verb(
-        "push", "publish the clone on a hub: planned, sent as one commit, verified", pushing.push, pushing.ABOUT
+        "push", "publish the clone on a hub: planned, sent as one commit, verified", hand_on.push, hand_on.ABOUT_PUSH
     )
-    pushing.add_options(push)
+    _takes_push_options(push)
 
     chat = verb("chat", "talk to the clone", chatting.chat, chatting.ABOUT)
-    chat.add_argument("target", type=Path, metavar="run", help="the run directory")
-    chat.add_argument("--base", action="store_true", help="talk to the base model instead")
+    _takes_run(chat)
+    _is_set(chat, "--base", "talk to the base model instead")
     chat.add_argument(
         "--max-new-tokens", type=_count, default=256, metavar="N", help="longest answer, in tokens (default: 256)"
     )
@@ -216,6 +227,27 @@ def _handing_on(verb: Callable[..., argparse.ArgumentParser]) -> None:
     shelf.add_argument("action", nargs="?", choices=["list", "show", "copy"], default="list")
     shelf.add_argument("name", nargs="?", help="which recipe (show, copy)")
     shelf.add_argument("destination", nargs="?", type=Path, default=Path(), help="where to (copy; default: here)")
+
+
+def _takes_push_options(one: argparse.ArgumentParser) -> None:
+    _takes_run(one)
+    one.add_argument("repo", nargs="?", help="OWNER/NAME on the hub (default: the recipe's publish.hub_id)")
+    seen = one.add_mutually_exclusive_group()
+    seen.add_argument(
+        "--private", dest="private", action="store_true", default=None, help="for its owner only (default)"
+    )
+    seen.add_argument("--public", dest="private", action="store_false", default=None, help="for everybody")
+    one.add_argument("--revision", default="main", metavar="BRANCH", help="the branch (default: main)")
+    _is_set(one, "--create-pr", "ask for it with a pull request")
+    one.add_argument("--tag", metavar="NAME", help="name the commit, once it is verified")
+    _is_set(one, "--replace", "put it in the place of another clone")
+    one.add_argument(
+        "--base-model", metavar="ID[@COMMIT]", help="the base model's id on the hub, if it is not on record"
+    )
+    _is_set(one, "--merged", "push whole weights instead of an adapter")
+    _repeats(one, "--allow-finding", "ID=REASON", "publish in spite of this finding (may be repeated)")
+    _is_set(one, "--dry-run", "show the plan, and send nothing")
+    _takes_json(one)
 
 
 def _count(text: str) -> int:
@@ -231,31 +263,23 @@ def _takes_recipe(one: argparse.ArgumentParser, *, output: bool = True) -> None:
     _takes_settings(one)
     if output:
         one.add_argument("--output", "-o", type=Path, help="the run directory (default: runs/NAME)")
-        one.add_argument("--resume", action="store_true", help="go on with the run that is there")
-        one.add_argument(
-            "--allow-change",
-            action="store_true",
-            help="with --resume: go on though recipe, data, split, template or base is another, and put it on record",
-        )
+        _is_set(one, "--resume", "go on with the run that is there")
+        _is_set(one, "--allow-change", "with --resume: go on though recipe, data, split, template or base is another, "
+                "and put it on record")  # fmt: skip
         _takes_keep_going(one)
 
 
+def _takes_run(one: argparse.ArgumentParser) -> None:
+    one.add_argument("target", type=Path, metavar="run", help="the run directory")
+
+
 def _takes_settings(one: argparse.ArgumentParser) -> None:
-    one.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override one key of the recipe, e.g. --set training.learning_rate=1.0e-4",
-    )
+    _repeats(one, "--set", "KEY=VALUE", "override one key of the recipe, e.g. --set training.learning_rate=1.0e-4")
 
 
 def _takes_keep_going(one: argparse.ArgumentParser) -> None:
-    one.add_argument(
-        "--keep-going",
-        action="store_true",
-        help="leave out rows that cannot become demonstrations, and write them down with the reasons",
-    )
+    _is_set(one, "--keep-going", "leave out rows that cannot become demonstrations, and write them down with the "
+            "reasons")  # fmt: skip
 
 
 def _takes_profile(one: argparse.ArgumentParser) -> None:
@@ -276,16 +300,13 @@ def _takes_checker(one: argparse.ArgumentParser) -> None:
     )
 
 
-def _takes_metrics(one: argparse.ArgumentParser) -> None:
-    one.add_argument(
-        "--metric",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="a metric of the evaluate library beside ours: the path of a module (which is run) or a name in its cache "
-        "or on the hub; NAME:KEY where it gives several figures; repeatable",
-    )
-
-
 def _takes_json(one: argparse.ArgumentParser) -> None:
-    one.add_argument("--json", action="store_true", help="print JSON")
+    _is_set(one, "--json", "print JSON")
+
+
+def _is_set(one: argparse.ArgumentParser, name: str, help: str) -> None:
+    one.add_argument(name, action="store_true", help=help)
+
+
+def _repeats(one: argparse.ArgumentParser, name: str, metavar: str, help: str) -> None:
+    one.add_argument(name, action="append", default=[], metavar=metavar, help=help)

@@ -5,23 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sft.cli.printing import pairs
+from sft.cli.printing import pairs, quiet
 from sft.errors import UserError
 
 if TYPE_CHECKING:
     from sft.demonstrations.check import Audit
     from sft.demonstrations.secrets import Finding
+    from sft.fidelity.scorecard import KnowledgeGaps
     from sft.recipes import Recipe
-
-
-__all__ = ["check", "recipes"]
 
 
 def check(options: argparse.Namespace) -> None:
     """What is in a file, or what a recipe makes of it."""
-    from sft.demonstrations.check import check_demonstrations
+    from sft.demonstrations.check import NO_MODEL, check_demonstrations
 
     finding = check_demonstrations(
         options.target,
@@ -31,19 +29,61 @@ def check(options: argparse.Namespace) -> None:
         rejected=options.rejected,
         refuse=_refuse_what_training_would,
     )
-    secrets = _secrets(finding) if options.secrets else None
+    if options.gaps and (finding.recipe is None or finding.recipe.model.name == NO_MODEL):
+        raise UserError(f"{options.target}: --gaps asks a base model; check a recipe, which names one")
+    secrets = None
+    if options.secrets:  # of every demonstration, held out or not: the report and the card show some of those too
+        from sft.demonstrations.secrets import in_demonstrations
+
+        secrets = in_demonstrations(finding.reading.demonstrations)
     if options.json:
-        asked = {} if secrets is None else {"secrets": [one.to_dict() for one in secrets]}
-        print(json.dumps(finding.to_dict() | asked, ensure_ascii=False))
+        print(json.dumps(_as_json(options, finding, secrets), ensure_ascii=False))
     elif secrets is None:
         print(finding.to_text())
     else:
         _print_with_secrets(finding, secrets)
     finding.demand(keep_going=options.keep_going)
+    if options.gaps and not options.json:
+        from sft.reports.sections.knowledge_gaps import gaps_text
+
+        print(f"\n{gaps_text(_gaps(finding))}")
     if secrets:
         from sft.demonstrations.secrets import demand
 
         demand(options.target, secrets)
+
+
+def _as_json(options: argparse.Namespace, finding: Audit, secrets: Sequence[Finding] | None) -> dict[str, Any]:
+    """Everything that was asked for; no gaps where something stops a run, for then there is nothing to train on."""
+    found = finding.to_dict()
+    if secrets is not None:
+        found["secrets"] = [one.to_dict() for one in secrets]
+    if options.gaps and not _refused(finding, options.keep_going):
+        from dataclasses import asdict
+
+        from sft.reports.sections.knowledge_gaps import gaps_sentence
+
+        gaps = _gaps(finding)
+        found["gaps"] = {"sentence": gaps_sentence(gaps), **asdict(gaps)}
+    return found
+
+
+def _refused(finding: Audit, keep_going: bool) -> bool:
+    """Whether something would stop a run."""
+    try:
+        finding.demand(keep_going=keep_going)
+    except UserError:
+        return True
+    return False
+
+
+def _gaps(finding: Audit) -> KnowledgeGaps:
+    """What the training completions say that neither their prompts nor the base model tell."""
+    with quiet():
+        from sft.evaluation.gaps_of_base import gaps_of_base
+
+        assert finding.recipe is not None
+        return gaps_of_base(finding.recipe, finding.train)
 
 
 def _refuse_what_training_would(recipe: Recipe) -> None:
@@ -73,13 +113,6 @@ def recipes(options: argparse.Namespace) -> None:
         print(shelf.find(options.name).read_text(encoding="utf-8"), end="")
     else:
         print(shelf.copy(options.name, options.destination))
-
-
-def _secrets(finding: Audit) -> list[Finding]:
-    """What is found in every demonstration, held out or not: the report and the card show some of those too."""
-    from sft.demonstrations.secrets import in_demonstrations
-
-    return in_demonstrations(finding.reading.demonstrations)
 
 
 def _print_with_secrets(finding: Audit, secrets: Sequence[Finding]) -> None:

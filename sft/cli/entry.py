@@ -14,13 +14,10 @@ import sys
 from collections.abc import Callable, Sequence
 
 from sft.cli.arguments import parser
-from sft.cli.push import refuse_token
+from sft.cli.hand_on import refuse_token
 from sft.errors import DemonstrationsError, UserError
-from sft.runs.processes import gone, has_the_word, others_are_gone, rank_and_world
-from sft.runs.signals import Terminated, listening, status_of
-from sft.runs.system_errors import system_refusal
-
-__all__ = ["how_to_go_on", "main"]
+from sft.runs.machine import system_refusal
+from sft.runs.processes import Terminated, gone, has_the_word, listening, others_are_gone, rank_and_world, status_of
 
 #: Verbs that go on where they were when they are called again, and those that need ``--resume`` for it.
 _GO_ON, _RESUME = ("demo", "evaluate", "push"), ("run", "train")

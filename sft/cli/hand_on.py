@@ -1,18 +1,42 @@
-"""The verb that hands a clone on: export. Whatever is heavy is imported inside the verb that needs it."""
+"""Verbs that hand a clone on: export, push. Whatever is heavy is imported inside the verb that needs it."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import re
+import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sft.cli.printing import quiet
-from sft.errors import UserError
+from sft.errors import PublishError, UserError
+from sft.runs.private import token_lines
 
 if TYPE_CHECKING:
     from sft.publishing.export import Gguf, Merged
 
-__all__ = ["export"]
+ABOUT_PUSH = """\
+What is sent is a folder made for it: weights, tokenizer, template, card, scorecard, manifest; nothing else of the run.
+It is checked, looked through for secrets, shown as a plan, sent as one commit, and downloaded again to be compared.
+Running the same command again is always safe: what is there already is not sent twice.
+
+The token comes from `hf auth login` or HF_TOKEN, the hub's address from HF_ENDPOINT.
+
+Exit status:
+  0  published and verified, now or before; with --dry-run: it could be
+  2  refused, and nothing was sent: the run, the options, or a finding that must be mended
+  3  no access: offline, nobody logged in, or no right to write there
+  4  the repository is not as asked for: another visibility, another clone in it, a tag that is taken
+  5  conflict: somebody else's commit came first, and nothing of ours is in the branch
+  6  the hub does not answer as it should; the branch is as it was; run it again later
+  7  a commit was sent and no answer came; it may still land; run it again, which finds out
+  8  the commit is there, and what was downloaded is not, or could not be shown to be, what was sent; or the tag or
+     the receipt could not be written
+"""
+#: How somebody may try to hand one over; argparse would repeat it in its complaint.
+_TOKEN_OPTION = re.compile(r"--?(?:to|[\w-]*token)", re.IGNORECASE)
 
 
 def export(options: argparse.Namespace) -> None:
@@ -36,3 +60,46 @@ def export(options: argparse.Namespace) -> None:
         print(json.dumps({name: each.to_dict() for name, each in made.items()}, ensure_ascii=False))
     else:
         print("\n".join(each.to_text() for each in made.values()))
+
+
+def refuse_token(words: Sequence[str]) -> None:
+    """Raise ``PublishError`` for a token among the words of any command, without repeating it."""
+    held = os.environ.get("HF_TOKEN", "").strip()
+    given = "push" in words[:1] and any(_TOKEN_OPTION.match(word) for word in words)
+    if given or any(token_lines(word) or (len(held) > 7 and held in word) for word in words):
+        raise PublishError(
+            "a token does not belong on the command line, where every process and the shell's history can read it; run "
+            "`hf auth login`, or set HF_TOKEN, and replace this token by a new one"
+        )
+
+
+def push(options: argparse.Namespace) -> None:
+    """Publish the clone."""
+    from sft.publishing import push as publishing
+    from sft.runs.run import Run
+
+    def say(line: str) -> None:
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+    asked = publishing.Asked(
+        repo=options.repo,
+        private=options.private,
+        branch=options.revision,
+        create_pr=options.create_pr,
+        tag=options.tag,
+        replace=options.replace,
+        base_model=options.base_model,
+        merged=options.merged,
+        dry_run=options.dry_run,
+        allow=tuple(options.allow_finding),
+    )
+    done = publishing.push(Run.open(options.target), asked, say=say)
+    if options.json:
+        print(json.dumps(done.to_dict(), ensure_ascii=False))
+    elif done.receipt is None:
+        print(done.plan.to_text())
+    else:
+        where = done.receipt["pull_request"] or done.plan.branch
+        was = "" if done.made else " (it was there already, nothing was sent)"
+        print(f"{done.plan.endpoint}/{done.plan.repo}: {where} is at {done.receipt['commit']}, verified{was}")

@@ -8,13 +8,16 @@ import json
 from pathlib import Path
 
 from sft.cli.printing import pairs, print_card, print_verdict, quiet
+from sft.cli.served import evaluate_served, refuse_alone
 from sft.errors import RunError, UserError
-
-__all__ = ["compare", "evaluate", "report", "score"]
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """The second half of a run; or, with ``--held-out``, any adapter or model on any file."""
+    """The second half of a run; with ``--held-out``, any adapter or model on any file; with ``--endpoint`` a server."""
+    if options.endpoint is not None:
+        evaluate_served(options)
+        return
+    refuse_alone(options)
     if options.held_out is not None:
         _evaluate_elsewhere(options)
         return
@@ -92,6 +95,8 @@ def score(options: argparse.Namespace) -> None:
         checker=options.checker or "",
         bar=bar,
         further=options.metric,
+        headline=options.headline,
+        normalise=options.normalise,
         output=options.output,
         fast=options.fast,
     )

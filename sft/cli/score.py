@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,16 +11,14 @@ from typing import Any
 
 from sft.demonstrations import splits
 from sft.errors import RunError
-from sft.fidelity import checkers, floors, stored
+from sft.fidelity import floors, stored
 from sft.fidelity.completions_file import ALWAYS_OURS, NEAR, OURS_WITH_TRAINING, _content_of, _training, read
 from sft.fidelity.conventions import bar_points
 from sft.fidelity.scorecard import Scorecard
-from sft.metrics import modules
+from sft.fidelity.scoring import Scoring
 from sft.runs import sealed
-from sft.runs.hashes import Digest
-from sft.runs.run import Run, differences, write_jsonl
-
-__all__ = ["score_file"]
+from sft.runs.hashes import Digest, differences
+from sft.runs.run import Run, write_jsonl
 
 
 def score_file(
@@ -30,13 +28,16 @@ def score_file(
     checker: str = "",
     bar: Mapping[str, float] | None = None,
     further: Sequence[str] = (),
+    headline: str = "chrf",
+    normalise: Sequence[str] = (),
     output: Path | None = None,
     fast: bool = False,
 ) -> tuple[Scorecard, Run | None]:
     """The scorecard of what ``path`` holds, and the run folder at ``output`` where one is asked for.
 
-    ``train``: the demonstrations that the judged system learned from, for the shortcuts R and K, memorisation and
-    contamination. ``checker``, ``bar``: as in a recipe; ``further``: its ``metrics``.
+    ``train``: the demonstrations that the judged system learned from, for the shortcuts R, RK, K and L, memorisation
+    and contamination. ``checker``, ``bar``, ``headline``, ``normalise``: as in a recipe; ``further``: its
+    ``metrics``.
     ``fast`` leaves out corpus figures (BLEU, chrF++), half of the time that thousands of prompts take.
     Raises ``DemonstrationsError`` with every bad row,
     ``SourceError`` for a file that is unusable as a whole, ``SplitError`` for a held-out prompt in ``train``,
@@ -44,15 +45,13 @@ def score_file(
     Where ``output`` holds what became of the same input, whole or cut short, it is made again.
     """
     bar_points(bar or {})  # said before anything is written
-    if checker:
-        checkers.load(checker)
-    modules.demand(further)
+    Scoring(headline, tuple(further), checker, tuple(normalise)).demand()
     ours = ALWAYS_OURS + (OURS_WITH_TRAINING if train else ())
     answers = read(path, ours=ours)
     learned = _training(train, answers) if train else ()
     completions = dict(answers.completions) | {"P": floors.copied_prompt(answers.items)}
     if learned:
-        completions |= {"R": floors.nearest(learned, answers.items), "K": floors.constant(learned, answers.items)}
+        completions |= floors.floor_completions(learned, answers.items)
     facts = {
         "split": "test",
         "profile": "fast" if fast else "full",
@@ -60,9 +59,12 @@ def score_file(
         "bar": dict(bar or {}),  # as it was given: a share read twice would be another bar
         "metrics": list(further),
         "checker": checker,
+        "headline": headline,
+        "normalise": list(normalise),
         "conflicts": "keep",
         "near_threshold": NEAR,
         "seed": 0,
+        "floors": floors.demanded(learned, completions),
         "signature": {
             "source": "completions read from a file",
             "decoding": "not recorded",
@@ -82,10 +84,14 @@ def score_file(
             "--checker": checker,
             "--bar": dict(bar or {}),
             "--metric": list(further),
+            **({"--headline": headline} if headline != "chrf" else {}),
+            **({"--normalise": list(normalise)} if normalise else {}),
             "--fast": fast,
         },
     }
-    with _folder(output) as folder, _begun(folder, manifest) as run:
+    # Without an output the folder is gone afterwards, so that both ways say the same.
+    place = TemporaryDirectory(prefix="sft-score-") if output is None else nullcontext(str(output))
+    with place as folder, _begun(Path(folder), manifest) as run:
         with run.session():
             sealed.unseal(run, ("demonstrations.", *stored.GROWING, *stored.DERIVED))
             write_jsonl(
@@ -105,21 +111,18 @@ def score_file(
 
 
 @contextmanager
-def _folder(output: Path | None) -> Iterator[Path]:
-    """Where the run goes: ``output``, or a folder that is gone afterwards, so that both ways say the same."""
-    if output is not None:
-        yield output
-        return
-    with TemporaryDirectory(prefix="sft-score-") as folder:
-        yield Path(folder)
-
-
-@contextmanager
 def _begun(folder: Path, facts: Mapping[str, dict[str, Any]]) -> Iterator[Run]:
     """A new run in ``folder`` or, where the same input was scored there before, that run, to be made again."""
     if not (folder / "manifest.json").exists():
-        with Run.create(folder, **facts) as run, _whole_or_not(run):
-            yield run
+        with Run.create(folder, **facts) as run:
+            try:
+                yield run
+            except BaseException:  # half-written it goes again: nobody would know what it holds
+                with suppress(OSError):
+                    for path in run.path.iterdir():  # all ours: a new run begins in an empty folder
+                        path.unlink()
+                    run.path.rmdir()
+                raise
         return
     with Run.open(folder, writing=True) as run:
         known = run.manifest.get("scored")
@@ -133,16 +136,3 @@ def _begun(folder: Path, facts: Mapping[str, dict[str, Any]]) -> Iterator[Run]:
                 "this one"
             )
         yield run
-
-
-@contextmanager
-def _whole_or_not(run: Run) -> Iterator[None]:
-    """A run folder that an error leaves half-written goes again: nobody would know what it holds."""
-    try:
-        yield
-    except BaseException:
-        with suppress(OSError):
-            for path in run.path.iterdir():  # all ours: a new run begins in an empty folder
-                path.unlink()
-            run.path.rmdir()
-        raise

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from sft import recipes
-from sft.demonstrations import conflicts, formats, selection, splits
+from sft.demonstrations import conflicts, formats, headlines, selection, splits
 from sft.demonstrations.conflicts import ConflictingPrompt, Handling
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.formats import Reading
@@ -24,8 +24,10 @@ from sft.errors import SourceError, SplitError
 from sft.recipes import Recipe
 from sft.recipes.requirements import refuse_unfit
 
-__all__ = ["Audit", "Lengths", "audit", "check_demonstrations"]
+__all__ = ["NO_MODEL", "Audit", "Lengths", "audit", "check_demonstrations"]
 
+#: Stands for the model in the recipe around a file that is checked by itself.
+NO_MODEL = "not-needed"
 #: Percent -> what it is called.
 QUANTILES = {0: "shortest", 50: "median", 90: "90 %", 99: "99 %", 100: "longest"}
 
@@ -44,10 +46,15 @@ class Audit:
 
     ``splits``: split name -> count; ``undivided``: why no split could be made, if none could. ``disputed``: prompts
     that different named experts answered differently. ``conflict_examples``: the first few, the most disputed first.
+    ``headline``: which score the completions ask for, where it is another than the recipe's. ``recipe``: what was
+    checked, or the defaults around a file, whose model is :data:`NO_MODEL`. ``train``: what would be trained on, if the
+    demonstrations can be divided.
     """
 
     path: str
     reading: Reading = field(repr=False)
+    recipe: Recipe | None = field(repr=False)
+    train: tuple[Demonstration, ...] = field(repr=False)
     prompts: int
     groups: int
     experts: dict[str, int]
@@ -62,6 +69,7 @@ class Audit:
     undivided: str
     leaks: tuple[Leak, ...]
     leaks_refused: bool
+    headline: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values; leaks as the addresses of their pairs."""
@@ -75,7 +83,7 @@ class Audit:
             "rejected": len(read.rejected),
             "problems": tuple(map(str, read.problems)),
             "ignored_columns": read.ignored,
-            **{name: getattr(self, name) for name in self.__slots__[2:]},
+            **{name: getattr(self, name) for name in self.__slots__[4:]},
             "prompt_lengths": self.prompt_lengths and asdict(self.prompt_lengths),
             "completion_lengths": self.completion_lengths and asdict(self.completion_lengths),
             "conflict_examples": [asdict(conflict) for conflict in self.conflict_examples],
@@ -138,6 +146,8 @@ class Audit:
             found += conflicts.in_words(
                 self.conflicts, self.disputed, self.conflict_examples, self.handling, self.experts
             )
+        if self.headline:
+            found.append(self.headline)
         if self.undivided:
             found.append(self.undivided)
         if self.leaks:
@@ -177,10 +187,13 @@ def audit(
     leaks_refused: bool = True,
     undivided: str = "",
     handling: Handling | None = None,
+    headline: str = "",
+    recipe: Recipe | None = None,
 ) -> Audit:
     """Look through what was read. ``parts`` and ``leaks``: the split a run would make, and what it finds in it.
 
-    ``handling``: what the recipe makes of several experts; unless given, every answer is trained on.
+    ``handling``: what the recipe makes of several experts; unless given, every answer is trained on. ``headline``: what
+    there is to say of the score that the completions ask for.
     """
     demonstrations = reading.demonstrations
     kept, repeated = splits.deduplicate(demonstrations)
@@ -189,6 +202,8 @@ def audit(
     return Audit(
         path=path,
         reading=reading,
+        recipe=recipe,
+        train=tuple((parts or {}).get("train", ())),
         prompts=len({d.key for d in demonstrations}),
         groups=len({d.group for d in demonstrations}),
         experts=dict(sorted(experts.items(), key=lambda item: (-item[1], item[0]))),
@@ -203,6 +218,7 @@ def audit(
         undivided=undivided,
         leaks=tuple(leaks),
         leaks_refused=leaks_refused,
+        headline=headline,
     )
 
 
@@ -250,6 +266,9 @@ def _looked_through(recipe: Recipe, rejected: Path | None) -> Audit:
     removed = recipe.split.near_duplicates == "remove"
     try:
         division = selection.divide(recipe, readings, ready_made)
+        undivided = headlines.refusal(
+            recipe.fidelity.headline, [d for name in ("validation", "test") for d in division.parts[name]]
+        )
         parts = splits.without_leaks(division.parts, division.leaks)[0] if removed else division.parts
     except SplitError as error:
         undivided = str(error)
@@ -262,6 +281,10 @@ def _looked_through(recipe: Recipe, rejected: Path | None) -> Audit:
         leaks_refused=not removed,
         undivided=undivided,
         handling=_handling(recipe, reading, division, parts),
+        headline=headlines.suggestion(
+            [d.completion for d in reading.demonstrations], recipe.fidelity.headline, recipe.fidelity.checker
+        ),
+        recipe=recipe,
     )
 
 
@@ -325,4 +348,4 @@ def _recipe(
     if overrides:
         raise SourceError(f"{target}: --set changes a recipe; check the recipe that names this file instead")
     section = recipes.Demonstrations(path=target, format=format, columns=recipes.Columns(**columns))  # type: ignore[arg-type]
-    return recipes.Recipe(model=recipes.Model(name="not-needed"), demonstrations=section)
+    return recipes.Recipe(model=recipes.Model(name=NO_MODEL), demonstrations=section)

@@ -44,7 +44,7 @@ def by_prompt(demonstrations: Iterable[Demonstration]) -> dict[str, list[Demonst
 class Conflicts:
     """Training prompts that were answered in different ways.
 
-    ``agreement``: headline points of their completions against each other; ``handled``: what the recipe did.
+    ``agreement``: chrF points of their completions against each other; ``handled``: what the recipe did.
     """
 
     prompts: int
@@ -56,7 +56,7 @@ class Conflicts:
 def conflicts(train: Sequence[Demonstration], handled: str, *, seed: int = 0, at_most: int = 1000) -> Conflicts:
     """Training prompts with more than one completion, and how alike these are.
 
-    ``agreement``: every two demonstrations of such a prompt against each other in headline points, a mean per prompt,
+    ``agreement``: every two demonstrations of such a prompt against each other in chrF points, a mean per prompt,
     over ``at_most`` prompts and four demonstrations of each (drawn by ``seed`` where there are more).
     ``prompts`` counts all training prompts.
     """

@@ -9,7 +9,7 @@ from typing import Any
 from sft.demonstrations.demonstration import Demonstration, Message, Source, prompt_key, text_fault
 from sft.demonstrations.file_rows import Broken
 from sft.errors import Problem
-from sft.runs.shapes import kind_of
+from sft.runs.records import kind_of
 
 __all__ = ["LAYOUTS", "OPTIONAL", "Cells", "RowReader"]
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from sft.demonstrations.demonstration import Demonstration
 from sft.errors import UserError
-from sft.runs.tokens import PERSONAL, Bytes, Found, Hit, continues, hit_of, personal, placeholder, places, tokens
+from sft.runs.private import PERSONAL, Bytes, Found, Hit, continues, hit_of, personal, placeholder, places, tokens
 
 if TYPE_CHECKING:
     from detect_secrets.plugins.base import RegexBasedDetector

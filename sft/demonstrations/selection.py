@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sft.demonstrations import formats, splits
+from sft.demonstrations import formats, headlines, splits
 from sft.demonstrations.conflicts import majority
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.sources import resolve_demonstrations
@@ -98,7 +98,7 @@ def gather(recipe: Recipe, *, keep_going: bool = False) -> Gathered:
     """Read, deduplicate, split, and look for leaks, as the recipe says.
 
     Raises ``DemonstrationsError`` with every problem of every file (unless ``keep_going``, which leaves those
-    rows out and hands them back), ``SourceError`` or ``SplitError``.
+    rows out and hands them back), ``SourceError``, or ``SplitError``, also where the headline cannot be computed.
     """
     readings, ready_made = read(recipe)
     whole = formats.joined([*readings, *ready_made])
@@ -110,6 +110,8 @@ def gather(recipe: Recipe, *, keep_going: bool = False) -> Gathered:
         raise splits.leak_error(division.leaks)
     placed, leaked = splits.without_leaks(division.parts, division.leaks)
     made = Splits(*(tuple(placed[name]) for name in splits.NAMES))
+    if why := headlines.refusal(recipe.fidelity.headline, (*made.validation, *made.test)):
+        raise SplitError(why)
     fates = {
         "invalid": len(whole.rejected),
         "filtered": division.filtered,

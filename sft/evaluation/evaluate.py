@@ -19,9 +19,10 @@ from sft.demonstrations.splits import Splits
 from sft.demonstrations.stored import load_others, load_splits
 from sft.errors import UserError
 from sft.evaluation.record import RowsToMake, Subject, record
-from sft.fidelity import checkers, floors, stored
+from sft.fidelity import floors, floors_file, stored
+from sft.fidelity.conventions import FLOORS
 from sft.fidelity.scorecard import PROFILES, Scorecard
-from sft.metrics import modules
+from sft.fidelity.scoring import Scoring
 from sft.policies import rendering_cache
 from sft.policies.policy import load_renderer
 from sft.policies.rendering import Renderer, census, few_shot_prompt
@@ -39,7 +40,11 @@ __all__ = ["Subject", "choose_held_out", "evaluate", "evaluate_clone", "measure"
 #: Held-out prompts of the fast profile, at most.
 FAST_PROMPTS = 100
 #: Systems whose completions are worked out anew each time.
-_SHORTCUTS = ("R", "K", "P")
+_SHORTCUTS = ("R", "RK", "K", "L", "P")
+#: Shortcut -> the one that it comes with where a recipe names systems.
+_COMPANIONS = {"RK": "R", "L": "K"}
+#: What B3 is where its demonstrations are chosen for each prompt.
+_NEAREST_SHOWN = "base model, the three nearest demonstrations in the prompt"
 
 
 def choose_held_out(
@@ -104,20 +109,22 @@ def measure(
     if profile not in PROFILES:
         raise UserError(f"fidelity.profile: {profile!r} is none of {', '.join(PROFILES)}")
     judge = settings.checker or "" if checker is None else checker
-    if judge:
-        checkers.load(judge)  # one that cannot be used is refused before anything is written
-    modules.demand(settings.metrics)
+    scoring = Scoring(settings.headline, tuple(settings.metrics), judge, tuple(settings.normalise))
+    scoring.demand()  # what cannot be used is refused before anything is written
+    elsewhere = floors_file.read(settings.floors_from) if settings.floors_from else None
     work = _plan(subject, profile)
+    given = {elsewhere.name: elsewhere.completions(work.items)} if elsewhere is not None else {}
     signature = {
         "template_hash": subject.renderer.template_hash,
         "decoding": "greedy",
         "max_new_tokens": work.max_new_tokens,
-        "b3_demonstrations": len(work.shown),
+        "b3_demonstrations": _shown_in_words(work, settings.few_shot),
         "base": subject.recipe.model.name if subject.tuned is not None else None,
         "split": split,
         "split_hash": run.manifest["split"]["hash"],
         "samples": {"temperature": 1.0, "seed": settings.seed},
         "control": {name: Digest.by("v1", fingerprint(text)) for name, text in work.control.items()},
+        **({"floors_from": _content_of(given)} if given else {}),
         **subject.facts,
     }
     facts = {
@@ -128,15 +135,20 @@ def measure(
         "bar": settings.bar,
         "metrics": list(settings.metrics),
         "checker": judge,
+        "headline": scoring.headline,
+        "normalise": list(scoring.normalise),
         "conflicts": subject.recipe.demonstrations.expert or subject.recipe.demonstrations.conflicts,
         "near_threshold": subject.recipe.split.near_threshold,
         "seed": settings.seed,
+        "floors": [*floors.demanded(subject.train), *given],
+        "names": dict.fromkeys(given, floors_file.FROM_ELSEWHERE)
+        | ({"B3": _NEAREST_SHOWN} if settings.few_shot == "nearest" else {}),
         "signature": signature,
     }
     _keep_or_discard(run, work.items, facts)
     systems, scored = record(run, subject, work, profile)
     if rank_and_world()[0] == 0:
-        for floor, completions in _floors(subject, work).items():
+        for floor, completions in (_floors(subject, work) | given).items():
             write_jsonl(run.completions_path(floor), (asdict(c) for c in completions.values()))
             systems.append(floor)
         stored.write_measurement(run, work.items, facts | {"systems": systems, "scored": scored})
@@ -175,7 +187,7 @@ def _plan(subject: Subject, profile: str) -> RowsToMake:
         prompts={key: list(row.prompt_ids) for key, row in experts.items()},
         experts=experts,
         train=train,
-        shown=_shown(renderer, subject.train, items, context - longest) if subject.train else (),
+        shown=_shown(renderer, subject.train, items, context - longest, settings.few_shot),
         context=context,
         max_new_tokens=max_new_tokens,
         control=control,
@@ -201,16 +213,40 @@ def _control_texts(paths: Sequence[str]) -> dict[str, str]:
 
 
 def _shown(
-    renderer: Renderer, train: Sequence[Demonstration], items: Sequence[HeldOut], longest: int
-) -> list[Demonstration]:
-    """The demonstrations of B3: as many of the three as leave no prompt longer than ``longest`` tokens."""
-    shown = floors.b3_demonstrations(train)
-    while shown:
-        prompts = renderer.prompt_ids_all([few_shot_prompt(shown, item.prompt) for item in items])
-        if max(map(len, prompts), default=0) <= longest:
-            break
-        shown.pop()
-    return shown
+    renderer: Renderer, train: Sequence[Demonstration], items: Sequence[HeldOut], longest: int, few_shot: str
+) -> dict[str, list[Demonstration]]:
+    """By prompt, the demonstrations of B3: as many of the three as leave no prompt longer than ``longest`` tokens.
+
+    Fixed ones are as many before every prompt; of the nearest, the least like the prompt go first, prompt by prompt.
+    """
+    if not train:
+        return {item.id: [] for item in items}
+    if few_shot == "fixed":
+        shown = floors.b3_demonstrations(train)
+        while shown:
+            prompts = renderer.prompt_ids_all([few_shot_prompt(shown, item.prompt) for item in items])
+            if max(map(len, prompts), default=0) <= longest:
+                break
+            shown.pop()
+        return {item.id: shown for item in items}
+    found = floors.b3_nearest(train, items)
+    long = list(items)
+    while long:
+        prompts = renderer.prompt_ids_all([few_shot_prompt(found[item.id], item.prompt) for item in long])
+        long = [item for item, ids in zip(long, prompts, strict=True) if len(ids) > longest and found[item.id]]
+        for item in long:
+            found[item.id].pop(0)
+    return found
+
+
+def _shown_in_words(work: RowsToMake, few_shot: str) -> int | str:
+    """How many demonstrations B3 is shown, for the signature; and how they are chosen."""
+    if few_shot == "fixed":
+        return max(map(len, work.shown.values()), default=0)
+    counts = [len(shown) for shown in work.shown.values()]
+    most = max(counts, default=0)
+    fewer = sum(count < most for count in counts)
+    return f"{most} nearest" + (f", fewer before {fewer} prompts" if fewer else "")
 
 
 def _keep_or_discard(run: Run, items: Sequence[HeldOut], facts: Mapping[str, Any]) -> None:
@@ -219,6 +255,7 @@ def _keep_or_discard(run: Run, items: Sequence[HeldOut], facts: Mapping[str, Any
         "b3_demonstrations": ("completions-B3", "token-scores-B3"),
         "samples": ("samples-",),
         "control": ("control-",),
+        "floors_from": (),
     }
     if rank_and_world()[0] == 0:
         on_file = run.measurement_path.exists()
@@ -232,7 +269,8 @@ def _keep_or_discard(run: Run, items: Sequence[HeldOut], facts: Mapping[str, Any
             stored.write_measurement(run, items, facts)
         stored.demand_untouched(run)
         # What is added to stays known as far as it goes, and what is made anew has no seal until it is whole.
-        sealed.unseal(run, [*stored.DERIVED, *(f"completions-{floor}." for floor in _SHORTCUTS)])
+        anew = [*_SHORTCUTS, *(floor for floor in facts["floors"] if floor not in FLOORS)]
+        sealed.unseal(run, [*stored.DERIVED, *(f"completions-{floor}." for floor in anew)])
         sealed.let_grow(run, [*stored.GROWING, run.log_path.name])
     wait_for_everyone()
 
@@ -253,7 +291,16 @@ def _floors(subject: Subject, work: RowsToMake) -> dict[str, dict[str, Completio
         found = floors.floor_completions(subject.train, work.items)
     else:
         found = {"P": floors.copied_prompt(work.items)}
-    return {floor: made for floor, made in found.items() if floor in subject.recipe.fidelity.systems}
+    asked = subject.recipe.fidelity.systems
+    return {floor: made for floor, made in found.items() if _COMPANIONS.get(floor, floor) in asked}
+
+
+def _content_of(given: Mapping[str, Mapping[str, Completion]]) -> dict[str, str]:
+    """Floor -> a hash of its completions, for the signature."""
+    return {
+        name: Digest.by("v1", fingerprint([asdict(one) for one in completions.values()]))
+        for name, completions in given.items()
+    }
 
 
 def evaluate_clone(

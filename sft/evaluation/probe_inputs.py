@@ -229,12 +229,15 @@ def control_windows(policy: Policy, pieces: Mapping[tuple[str, int], ControlPiec
 
 @dataclass(frozen=True, slots=True)
 class PromptContrast:
-    """A training completion to be read after its own prompt and after ``others``: prompt ids, stop token included."""
+    """A training completion to be read after its own prompt and after ``others``: ids, stop token included.
+
+    ``text``: what the expert wrote, which ``completion`` are the ids of.
+    """
 
     own: tuple[int, ...]
     others: tuple[tuple[int, ...], ...]
     completion: tuple[int, ...]
-    bytes: int
+    text: str
 
 
 def readings(
@@ -256,8 +259,10 @@ def readings(
             if other.key != demonstration.key and len(its.prompt_ids) + len(row.completion_ids) <= context:
                 others.setdefault(other.key, its.prompt_ids)
         if others and len(row) <= context:
-            size = len(demonstration.completion.encode("utf-8"))
-            found[demonstration.id] = PromptContrast(row.prompt_ids, tuple(others.values()), row.completion_ids, size)
+            contrast = PromptContrast(
+                row.prompt_ids, tuple(others.values()), row.completion_ids, demonstration.completion
+            )
+            found[demonstration.id] = contrast
     return found
 
 
@@ -269,12 +274,30 @@ def prompt_values(base: Policy, planned: Mapping[str, PromptContrast]) -> Iterat
         for number, prompt in enumerate((reading.own, *reading.others)):
             owners[f"{number} {key}"] = key
             rows[f"{number} {key}"] = after(prompt, reading.completion)
-    nats: dict[str, dict[str, float]] = {}
+    nats: dict[str, dict[str, tuple[float, ...]]] = {}
     for scores in score(base, rows, dict.fromkeys(rows, 0), batch_size=SCORED_AT_ONCE):
         key = owners[scores.id]
         known = nats.setdefault(key, {})
-        known[scores.id] = math.fsum(scores.nats)
-        count = len(planned[key].others)
-        if len(known) == count + 1:
+        known[scores.id] = scores.nats
+        if len(known) == len(planned[key].others) + 1:
+            del nats[key]
             own = known.pop(f"0 {key}")
-            yield PromptValue(key, own, math.fsum(known.values()) / count, count, planned[key].bytes)
+            yield _prompt_value(key, base.renderer, planned[key], own, list(known.values()))
+
+
+def _prompt_value(
+    key: str, renderer: Renderer, contrast: PromptContrast, own: tuple[float, ...], others: list[tuple[float, ...]]
+) -> PromptValue:
+    """``own`` and each of ``others``: nats of the completion's tokens, stop token included."""
+    ends = renderer.token_ends(contrast.text)
+    mean = [math.fsum(column) / len(others) for column in zip(*others, strict=True)]
+    return PromptValue(
+        key,
+        math.fsum(own),
+        math.fsum(mean),
+        len(others),
+        len(contrast.text.encode("utf-8")),
+        ends,
+        own[: len(ends)],
+        tuple(mean[: len(ends)]),
+    )

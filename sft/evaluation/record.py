@@ -58,14 +58,15 @@ class Subject:
 class RowsToMake:
     """The rows to be made. Ids are of prompts; ``experts``: prompt id -> the first reference after its prompt.
 
-    ``shown``: the demonstrations of B3; ``context``: tokens that prompt and completion may have together.
+    ``shown``: prompt id -> the demonstrations of B3, none where none fits; ``context``: tokens that prompt and
+    completion may have together.
     """
 
     items: Sequence[HeldOut]
     prompts: Mapping[str, list[int]]
     experts: Mapping[str, Rendered]
     train: Sequence[tuple[Demonstration, Rendered]]
-    shown: Sequence[Demonstration]
+    shown: Mapping[str, Sequence[Demonstration]]
     context: int
     max_new_tokens: int
     control: Mapping[str, str]
@@ -106,7 +107,7 @@ def record(run: Run, subject: Subject, work: RowsToMake, profile: str) -> tuple[
     """Make what is missing for ``profile``; the systems that wrote for every prompt, and those with token scores."""
     asked = subject.recipe.fidelity.systems
     bases = [system for system in ("B0", "B3") if system in asked and subject.tuned is not None]
-    if "B3" in bases and not work.shown:
+    if "B3" in bases and not any(work.shown.values()):
         if subject.train:
             say(f"evaluate  left out: B3; beside the prompts no demonstration fits into {work.context} tokens")
         bases.remove("B3")
@@ -161,7 +162,7 @@ class _Recorder:
         """What ``system`` is asked with: the prompt, for B3 after its demonstrations."""
         if system != "B3":
             return self._work.prompts
-        prompts = [few_shot_prompt(self._work.shown, item.prompt) for item in self._work.items]
+        prompts = [few_shot_prompt(self._work.shown[item.id], item.prompt) for item in self._work.items]
         return dict(zip(self._ids, self._subject.renderer.prompt_ids_all(prompts), strict=True))
 
     def _complete(
@@ -284,8 +285,12 @@ class _Recorder:
         def make(todo: list[str]) -> Iterator[PromptValue]:
             return probe_inputs.prompt_values(self._policies.base(), {key: planned[key] for key in todo})
 
+        def key(row: Row) -> str:
+            """The id; of a row from before tokens were recorded none, so that it is made anew."""
+            return str(row["id"]) if "token_ends" in row else ""
+
         if planned:
-            fill(self._run.prompt_values_path, "value prompts", list(planned), make)
+            fill(self._run.prompt_values_path, "value prompts", list(planned), make, key)
 
 
 def _reference_ids(renderer: Renderer, items: Sequence[HeldOut]) -> dict[str, list[tuple[int, ...]]]:

@@ -27,8 +27,8 @@ _GUARDRAIL_STEPS = {
     "would choose its own prompts",
     "contamination": "fix the data: take training prompts that nearly repeat a held-out one away "
     "(split.near_duplicates: remove) and train again; a clone cannot be judged on what it may have read",
-    "verbatim copies": "stop earlier, or gather more demonstrations: the clone repeats its training completions "
-    "word for word more often than the expert does",
+    "verbatim copies": "stop earlier, or gather more demonstrations: the clone repeats its training completions, "
+    "word for word or nearly, more often than the expert does",
     "forgetting": "train at a lower learning rate or for fewer steps: plain text surprises the clone more than the "
     "base model, beyond the limit",
 }
@@ -38,11 +38,20 @@ _FLOOR_STEPS = {
     "or at a higher learning rate, or gather more demonstrations",
     "R": "on these prompts looking the answer up did as well: train for more epochs, and see in the report whether the "
     "held-out prompts resemble training prompts closely",
+    "RK": "on these prompts the most typical answer to similar prompts did as well: train for more epochs, and see in "
+    "the report whether the clone takes up what sets a prompt apart from those like it",
     "K": "on these prompts one constant completion did as well: look at the worst completions in the report, train "
     "longer, and check with `sft preview` that the prompt is in what the model sees",
+    "L": "on these prompts any training completion of the usual length did as well: look at the worst completions in "
+    "the report, and train longer; a score of long texts says little beyond their length until the clone says what the "
+    "expert says",
     "P": "on these prompts copying the prompt did as well: see in the report whether the clone does just that; train "
     "longer, or measure what the expert changes with exact_match as a bar",
 }
+_OTHER_FLOOR = (
+    "on these prompts the completions from elsewhere ({floor}) did as well: read them beside the clone's, and train "
+    "for more epochs, or gather more demonstrations of what they do not know"
+)
 #: What is mended before anything else, and in this order.
 _ORDER = ("unscored", "contamination", "empty", "not stopping", "verbatim copies", "forgetting")
 #: Share of flagged training completions from which the prompts, not their number, are the first thing to mend.
@@ -51,7 +60,7 @@ MANY_GAPS = 0.25
 
 def next_step(rung: str, card: Scorecard, curve: str = "") -> str:
     """What to do next, as one sentence without its full stop. ``curve``: how the validation loss ended (``judge``)."""
-    red = {guardrail.name: guardrail for guardrail in card.guardrails if guardrail.red}
+    red = {rail.name: rail for rail in card.guardrails if rail.state == "red" and rail.caps}
     for name in (*_ORDER, *(set(red) - set(_ORDER))):
         if name in red:
             return _mend(red[name], curve)
@@ -91,7 +100,7 @@ def _show_a_gain(card: Scorecard, curve: str) -> str:
         )
     if value <= 0:
         same = [gain.floor for gain in card.gains if gain.estimate.value == 0 and _alike(gain)]
-        return _FLOOR_STEPS[same[0] if same else best.floor]
+        return _FLOOR_STEPS.get(floor := same[0] if same else best.floor, _OTHER_FLOOR.format(floor=floor))
     return (
         "check that the loss on validation falls (log.jsonl): the completions are closer to the "
         "expert's, yet the expert's own words are not shown to be likelier than under the base model"
@@ -122,11 +131,11 @@ def _close_the_distance(card: Scorecard, curve: str) -> str:
             "another expert is left"
         )
     gaps = card.gaps
-    if gaps is not None and gaps.share.low is not None and gaps.share.low > MANY_GAPS:
+    if gaps is not None and gaps.kinds and gaps.share.low is not None and gaps.share.low > MANY_GAPS:
         return (
-            f"look at the training completions that reading the prompt makes no likelier, {percent(gaps.share)} of "
-            "them (see what the prompts tell of the completions): where the expert drew on something that the prompt "
-            "does not say, put it there"
+            f"look at what is marked in the training completions because no prompt tells it, in {percent(gaps.share)} "
+            "of them (see what the prompts tell of the completions): where the expert drew on something that the "
+            "prompt does not say, put it there"
         )
     where = _weakest(card)
     asked = f", for a start of the kind with the lowest score: {where.label} ({where.by})" if where is not None else ""

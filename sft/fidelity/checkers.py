@@ -14,8 +14,8 @@ import numpy as np
 
 from sft.demonstrations.demonstration import HeldOut
 from sft.errors import UserError
-from sft.fidelity.final_numbers import final_number
 from sft.metrics import nfc
+from sft.metrics.final_numbers import final_number
 
 __all__ = ["FINAL_NUMBER", "Checker", "SameAnswer", "checker_fault", "is_right", "load"]
 
@@ -42,7 +42,7 @@ class SameAnswer:
 def load(spec: str) -> Checker:
     """The checker that ``spec`` names, called with (completion, reference).
 
-    "final-number", by the rule of :mod:`sft.fidelity.final_numbers`; "regex:PATTERN", or just a pattern: the
+    "final-number", by the rule of :mod:`sft.metrics.final_numbers`; "regex:PATTERN", or just a pattern: the
     last match's first group, or the whole match where it has none, must be the same in both texts, white space at its
     ends aside;
     "module:function" or "path/to/file.py:function": Python, found from the current folder too.

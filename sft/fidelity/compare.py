@@ -12,7 +12,7 @@ from sft.errors import RunError
 from sft.fidelity import stored
 from sft.fidelity.comparison import Comparison, Contender, Pair
 from sft.fidelity.conventions import LEVEL, direction
-from sft.fidelity.scorecard import Scorecard
+from sft.fidelity.scorecard import SYSTEMS, Scorecard
 from sft.metrics import intervals
 from sft.metrics.estimate import Estimate
 from sft.metrics.intervals import estimates
@@ -109,6 +109,7 @@ class _Side:
             rung=card.verdict.rung,
             looks=self.run.times_looked("test"),
             split=card.split,
+            shortcut=card.names.get(card.gain.floor) or SYSTEMS.get(card.gain.floor, card.gain.floor),
         )
 
 

@@ -22,7 +22,7 @@ class Contender:
     """One run: its clone's headline ``score`` and what else its scorecard says.
 
     ``gain``: over the best shortcut; ``bits``: bits per byte of the expert's completions, stop token included.
-    ``looks``: how often the test split was looked at.
+    ``looks``: how often the test split was looked at. ``shortcut``: the best shortcut in plain words.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Contender:
     rung: str
     looks: int
     split: str
+    shortcut: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ A file has one row per prompt and system:
     id, group, expert (or ``experts``, one a reference), finished (false: cut at a length limit)
 
 Rows of one prompt are put together: references need to be given once, and must agree where they are given again.
-The copied prompt is worked out here, the nearest and the constant training completion where the training file is given.
+The copied prompt is worked out here, the shortcuts R, RK, K and L where the training file is given.
 """
 
 from __future__ import annotations
@@ -28,15 +28,14 @@ from sft.demonstrations.row_fields import Cells
 from sft.demonstrations.sources import resolve_demonstrations
 from sft.errors import DemonstrationsError, Problem, SourceError
 from sft.runs.hashes import fingerprint
-from sft.runs.records import Completion
-from sft.runs.shapes import kind_of
+from sft.runs.records import Completion, kind_of
 
 __all__ = ["Answers", "read"]
 
 #: The system that is judged.
 JUDGED = "tuned"
 #: Names of what is worked out here: from references and prompts; from the training file.
-ALWAYS_OURS, OURS_WITH_TRAINING = ("E", "P", "expert"), ("R", "K")
+ALWAYS_OURS, OURS_WITH_TRAINING = ("E", "P", "expert"), ("R", "RK", "K", "L")
 #: Word-shingle similarity from which a training prompt nearly repeats a held-out one.
 NEAR = 0.8
 

@@ -16,20 +16,24 @@ from sft.recipes.fields import SHARES
 
 __all__ = [
     "CLONED_AUC",
+    "CLONED_CHECKED",
     "CLONED_LENGTH",
     "CLONED_PROMPTS",
     "CLONED_STOP",
+    "FEW_ANSWERED_TWICE",
     "FLOORS",
     "GUARDRAIL_LIMITS",
+    "LENGTH_LIMITS",
     "LEVEL",
     "MARGIN",
-    "METRIC_WORDS",
+    "SLIPS",
     "above_zero",
     "bar_points",
     "beyond_chance",
     "clears",
     "direction",
     "gain_shown",
+    "metric_words",
     "missing_floors",
     "named",
     "no_spread",
@@ -40,19 +44,28 @@ __all__ = [
     "visible_points",
 ]
 
-#: The shortcuts a clone has to beat, every one of them.
-FLOORS = ("B0", "B3", "R", "K", "P")
+#: The shortcuts a clone has to beat, every one of them; L only where the expert's answers are long.
+FLOORS = ("B0", "B3", "R", "RK", "K", "L", "P")
 #: Level of every test that a sentence goes by: the sign-flip test, McNemar's, Holm's adjusted p-values.
 LEVEL = 0.05
-#: Guardrail -> largest value that is not red; "verbatim copies" is held to the experts' own instead.
+#: Guardrail -> its limit; "verbatim copies" is held to the experts' own instead, "length" to :data:`LENGTH_LIMITS`.
 GUARDRAIL_LIMITS = {"not stopping": 0.05, "empty": 0.01, "unscored": 0.01, "contamination": 0.01, "forgetting": 0.05}
+#: What the length ratio of the guardrail "length" is held to: wider than :data:`CLONED_LENGTH`, because the greedy
+#: completions of a perfect clone may be somewhat shorter or longer than the expert's texts.
+LENGTH_LIMITS = (0.8, 1.25)
+#: Another expert's score, and what rests on it, is "too few to say" in the head of a report below so many prompts.
+FEW_ANSWERED_TWICE = 30
 #: Conventions of "cloned, within the margin": share of the distance to another expert; prompts with two experts;
 #: upper bound of the impostor AUC; lower bound of the stop rate; what the length ratio's interval must lie within.
 MARGIN = 0.8
 CLONED_PROMPTS = 250
 CLONED_AUC = 0.60
 CLONED_STOP = 0.95
+#: By how many points of a hundred a clone may be shown to be right less often than another expert, and no more.
+CLONED_CHECKED = 5.0
 CLONED_LENGTH = (0.9, 1.1)
+#: Share of training completions that a base model may be surprised by though their prompts tell all of them.
+SLIPS = 0.05
 #: Metric -> how a sentence calls its points.
 METRIC_WORDS = {
     "chrf": "chrF",
@@ -62,12 +75,19 @@ METRIC_WORDS = {
     "edit_similarity": "edit similarity",
     "exact_match": "exact match",
     "exact_match_normalised": "normalised exact match",
+    "json": "JSON",
+    "checker": "checker",
 }
 
 
+def metric_words(name: str) -> str:
+    """How a sentence calls the points of a metric."""
+    return METRIC_WORDS.get(name, name)
+
+
 def missing_floors(card: Scorecard) -> list[str]:
-    """Floors that were not measured."""
-    return [floor for floor in FLOORS if floor not in {gain.floor for gain in card.gains}]
+    """Floors that should have been measured and were not."""
+    return [floor for floor in card.floors if floor not in {gain.floor for gain in card.gains}]
 
 
 def bar_points(bar: Mapping[str, float]) -> dict[str, float]:
@@ -82,7 +102,7 @@ def bar_points(bar: Mapping[str, float]) -> dict[str, float]:
         if name not in METRIC_WORDS:
             known = ", ".join(METRIC_WORDS)
             raise UserError(f"fidelity.bar: there is no metric {name!r}; choose from {known}")
-        if name in SHARES:
+        if name in (*SHARES, "checker"):
             if not 0 < value <= 100:
                 raise UserError(f"fidelity.bar: {name} is {value:g}, and no share of prompts; write 0.95 for 95 in 100")
             points[name] = 100.0 * value if value <= 1 else float(value)
@@ -174,6 +194,6 @@ def percent(estimate: Estimate) -> str:
     return f"{scaled[0]:.0f} % [{scaled[1]:.0f}, {scaled[2]:.0f}]"
 
 
-def named(system: str) -> str:
+def named(system: str, card: Scorecard) -> str:
     """A system with what it is in plain words."""
-    return f"{system} ({SYSTEMS.get(system, system)})"
+    return f"{system} ({card.names.get(system) or SYSTEMS.get(system, system)})"

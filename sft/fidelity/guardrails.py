@@ -1,10 +1,20 @@
-"""Guardrails: red lines that no good score makes up for. What is measured, when it is red, and how it is written."""
+"""Guardrails: red lines that no good score makes up for. What is measured, when it is red, and how it is written.
+
+A guardrail of a rate or a ratio is an estimate: red where its interval lies beyond the limit, green where it lies
+inside, amber where it straddles it, so that one prompt more or less decides nothing. "unscored" and "contamination"
+are counts of the prompts that this measurement rests on, samples of nothing: red above the limit, green otherwise.
+``benchmarks/results/guardrails.md`` has how often each state comes out at which rate.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Literal
 
-from sft.fidelity.conventions import GUARDRAIL_LIMITS, beyond_chance
+from scipy import special
+
+from sft.fidelity.conventions import GUARDRAIL_LIMITS, LENGTH_LIMITS, LEVEL, beyond_chance
 from sft.fidelity.observations import Observations
 from sft.fidelity.probes import likelihood
 from sft.fidelity.score_table import ScoreTable
@@ -13,10 +23,28 @@ from sft.metrics import intervals
 from sft.metrics.estimate import Estimate, figure
 from sft.metrics.intervals import estimates
 
-__all__ = ["VERBATIM", "guardrails", "over_limit", "unscored", "written"]
+__all__ = [
+    "LENGTH",
+    "STATES",
+    "VERBATIM",
+    "guardrails",
+    "prompts_to_settle",
+    "settled_in_words",
+    "state_of",
+    "unscored",
+    "written",
+]
 
 #: The one guardrail whose limit is no convention: what the held-out experts repeat of training themselves.
 VERBATIM = "verbatim copies"
+#: The one with two limits. Red, it caps nothing: a clone's lead in chrF pays for a wrong length already.
+LENGTH = "length"
+#: State -> how it is called where it is shown.
+STATES = {"red": "over the limit", "amber": "not settled", "green": "within the limit"}
+#: Those that count the prompts of this measurement.
+_COUNTS = ("unscored", "contamination")
+
+State = Literal["red", "amber", "green"]
 
 
 def guardrails(
@@ -44,6 +72,8 @@ def guardrails(
         found.append(_limited("contamination", value, meaning))
     if repeated is not None:
         found.append(_verbatim_copies(repeated))
+    columns = [table.column("tuned", name, ids) for name in ("characters", "expert_characters")]
+    found.append(_length(estimates.ratio(columns[0], columns[1], labels)))
     if forgotten:
         worst = max(forgotten, key=lambda text: text.rise.value)
         meaning = f"rise of bits per byte on plain text the expert did not write ({worst.text}, the worst)"
@@ -61,30 +91,95 @@ def unscored(observed: Observations, table: ScoreTable, floors: Sequence[str]) -
     return [item.id for item in observed.held_out if item.id not in complete]
 
 
-def over_limit(name: str, value: Estimate) -> bool:
-    """Whether the guardrail ``name`` is red at ``value``: just at its limit it is not."""
-    return value.value > GUARDRAIL_LIMITS[name]
+def state_of(value: Estimate, limit: float, least: float | None = None) -> State:
+    """Where the interval of ``value`` lies, whose ends may touch a limit; amber without an interval."""
+    if value.low is None or value.high is None:
+        return "amber"
+    if value.low > limit or (least is not None and value.high < least):
+        return "red"
+    return "green" if value.high <= limit and (least is None or value.low >= least) else "amber"
+
+
+def prompts_to_settle(value: Estimate, limit: float, *, share: bool) -> int | None:
+    """How many prompts put the interval of ``value`` on one side of ``limit``, if the value stays what it is.
+
+    A share's by Wilson's interval, which touches the limit at n = z^2 limit (1 - limit) / (value - limit)^2, scaled by
+    what the clusters leave of the prompts; any other's as the square of the interval's half width over the distance.
+    None where the value is the limit, or has no interval.
+    """
+    end = value.high if value.value < limit else value.low
+    if end is None or value.value in (limit, end):
+        return None
+    ratio = ((end - value.value) / (limit - value.value)) ** 2
+    if share:
+        ratio *= limit * (1 - limit) / (end * (1 - end))
+    return math.ceil(value.n * ratio - 1e-6)  # rounding must not add a prompt
+
+
+def settled_in_words(rail: Guardrail) -> str:
+    """What would settle a guardrail that is amber, as half a sentence."""
+    if rail.value.low is None:
+        return "without an interval nothing settles it"
+    if rail.settled_by is None:
+        return "at this value no number of prompts settles it"
+    what = "windows of plain text" if rail.name == "forgetting" else "prompts"
+    # Two digits: the value it rests on is an estimate too.
+    return f"about {round(rail.settled_by, 2 - len(str(rail.settled_by))):,} {what} would settle it"
 
 
 def written(rail: Guardrail) -> tuple[str, str]:
     """What was measured, and the limit, in the unit of both: ours are shares, one that is not ours is as it is."""
+    if rail.name == LENGTH and rail.least is not None:
+        return figure(rail.value, "ratio"), f"{rail.least:g} to {rail.limit:g}"
     if rail.name == VERBATIM or rail.name in GUARDRAIL_LIMITS:
         return figure(rail.value, "share"), f"{100 * rail.limit:.3g} %"
     return figure(rail.value, "bits"), f"{rail.limit:g}"
 
 
 def _limited(name: str, value: Estimate, meaning: str) -> Guardrail:
-    return Guardrail(name, value, GUARDRAIL_LIMITS[name], over_limit(name, value), meaning)
+    limit = GUARDRAIL_LIMITS[name]
+    if name in _COUNTS:
+        return Guardrail(name, value, limit, "red" if value.value > limit else "green", meaning)
+    state = state_of(value, limit)
+    settled = prompts_to_settle(value, limit, share=name != "forgetting") if state == "amber" else None
+    return Guardrail(name, value, limit, state, meaning, settled_by=settled)
+
+
+def _length(ratio: Estimate) -> Guardrail:
+    least, most = LENGTH_LIMITS
+    state = state_of(ratio, most, least)
+    crossed = [
+        prompts_to_settle(ratio, limit, share=False)
+        for limit in LENGTH_LIMITS
+        if ratio.low is not None and ratio.high is not None and ratio.low < limit < ratio.high
+    ]
+    needed = [number for number in crossed if number is not None]
+    settled = max(needed) if state == "amber" and needed and len(needed) == len(crossed) else None
+    meaning = (
+        "characters written for each of the expert's; red keeps from no rung but the top one, whose own limits lie "
+    )
+    meaning += "within these"
+    return Guardrail(LENGTH, ratio, most, state, meaning, least, caps=False, settled_by=settled)
 
 
 def _verbatim_copies(repeated: Memorisation) -> Guardrail:
+    """Held to the experts' own by a test of its own: amber where the clone repeats more, but chance may do so too."""
     ours, theirs = repeated.copies["tuned"], repeated.copies["expert"]
+    more = ours.value > theirs.value
+    state: State = "green" if not more else "red" if beyond_chance(repeated.p_value) else "amber"
+    settled = None
+    if state == "amber" and repeated.p_value < 0.5:
+        # The test's normal deviate grows with the square root of the prompts.
+        ratio = float(special.ndtri(1 - LEVEL) / special.ndtri(1 - repeated.p_value)) ** 2
+        settled = math.ceil(ours.n * ratio)
     return Guardrail(
         VERBATIM,
         ours,
         theirs.value,
-        ours.value > theirs.value and beyond_chance(repeated.p_value),
-        "share of completions that are a training completion word for word; the limit is what the "
-        "held-out experts repeat themselves, and is passed when the excess is more than chance "
+        state,
+        "share of completions that are a training completion word for word, or nearly (edit similarity of 95 %, or a "
+        "run of 90 % of the words); the limit is what the held-out experts repeat themselves, and is passed when the "
+        "excess is more than chance "
         f"(mid-p McNemar, p = {repeated.p_value:.3f})",
+        settled_by=settled,
     )

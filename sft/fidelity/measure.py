@@ -1,6 +1,6 @@
 """How well the expert has been cloned: from observations to a :class:`Scorecard`.
 
-The clone ("tuned") is compared, prompt by prompt, with shortcuts that need no learning (B0, B3, R, K, P)
+The clone ("tuned") is compared, prompt by prompt, with shortcuts that need no learning (``conventions.FLOORS``)
 and, where a prompt was answered twice, with another expert (E). A system's score on a prompt is the mean
 over the prompt's references; a prompt without a completion is unscored and counted, never zero.
 Everything here is arithmetic on what is on disk: no model, no draw without a seed.
@@ -15,6 +15,8 @@ from functools import cache
 from importlib import metadata
 from typing import Any
 
+import numpy as np
+
 from sft import metrics
 from sft.errors import UserError
 from sft.fidelity.conventions import FLOORS, bar_points
@@ -23,10 +25,13 @@ from sft.fidelity.guardrails import guardrails, unscored
 from sft.fidelity.observations import Observations
 from sft.fidelity.probes import expert_path, likelihood
 from sft.fidelity.probes.examples import examples
-from sft.fidelity.score_table import HEADLINE, ScoreRow, ScoreTable, score_rows, word_count
+from sft.fidelity.score_table import ScoreRow, ScoreTable, score_rows, word_count
 from sft.fidelity.scorecard import SYSTEMS, UNJUDGED, Scorecard
+from sft.fidelity.scoring import CHECKER
 from sft.fidelity.verdict import judge
 from sft.metrics import intervals, modules
+from sft.metrics.estimate import Estimate
+from sft.metrics.intervals import estimates
 from sft.runs.hashes import Digest, fingerprint
 
 __all__ = ["measure"]
@@ -39,13 +44,16 @@ def measure(observed: Observations, rows: Sequence[ScoreRow] | None = None) -> S
     ``Scorecard.absent``. ``rows``: what ``score_table.score_rows`` gave before, to save scoring again.
     Raises ``UserError`` when there is nothing to measure, the bar names no metric of ours, or a checker fails.
     """
-    held_out, scores, further = observed.held_out, observed.token_scores, observed.metrics
+    held_out, scores, scoring = observed.held_out, observed.token_scores, observed.scoring
     bar = bar_points(observed.bar)
     if not held_out:
         raise UserError("fidelity: there are no held-out prompts; set split.test above 0")
-    table = ScoreTable(held_out, score_rows(held_out, observed.completions, further) if rows is None else rows, further)
+    rows = score_rows(held_out, observed.completions, scoring) if rows is None else rows
+    table = ScoreTable(held_out, rows, scoring)
     clusters = table.clusters
-    floors = _floors(table)
+    _demand_points(table, bar)
+    demanded = tuple(observed.floors) or _demanded(table)
+    floors = _measured(table, demanded)
     systems = [*(s for s in SYSTEMS if s in table.systems), *sorted(table.systems - set(SYSTEMS))]
     gains = tuple(table.gain(floor, observed.seed) for floor in floors)
     gain = min(gains, key=lambda gain: gain.estimate.value)
@@ -57,7 +65,7 @@ def measure(observed: Observations, rows: Sequence[ScoreRow] | None = None) -> S
     repeated, forgotten = parts.found.get("memorisation"), parts.found.get("forgetting", ())
     card = Scorecard(
         verdict=UNJUDGED,
-        headline=HEADLINE,
+        headline=scoring.headline,
         gain=gain,
         gains=gains,
         imitation_gain=saved,
@@ -73,26 +81,61 @@ def measure(observed: Observations, rows: Sequence[ScoreRow] | None = None) -> S
         split=observed.split,
         n=len(held_out),
         clusters=len(set(clusters.values())),
+        checked=_checked(table),
         largest_cluster=max(Counter(clusters.values()).values()),
         unscored=len(missing),
         bar=bar,
         profile=observed.profile,
         looks=observed.looks,
         absent=parts.absent,
+        floors=demanded,
+        names=dict(observed.names),
         **parts.found,
     )
     return replace(card, verdict=judge(card, imitation_p=p_value, curve=observed.curve))
 
 
-def _floors(table: ScoreTable) -> list[str]:
+def _demand_points(table: ScoreTable, bar: Mapping[str, float]) -> None:
+    """Raise ``UserError`` where the headline is no score from 0 to 100, or a bar is set on what was not measured."""
+    headline = table.scoring.headline
+    for system in table.systems:
+        values = table.scores(system).values()
+        if values and not (min(values) >= 0 and max(values) <= 100):
+            raise UserError(
+                f"fidelity.headline: {headline} gives {min(values):g} to {max(values):g}, and a headline has 0 to 100 "
+                "points for each prompt; choose another"
+            )
+    for name in bar:
+        if table.systems and name not in (*table.scoring.columns, *table.scoring.labels):
+            raise UserError(f"fidelity.bar: {name} is not measured; set fidelity.headline: json or name a checker")
+
+
+def _demanded(table: ScoreTable) -> tuple[str, ...]:
+    """The floors of observations that name none: all of them, and L where it was measured."""
+    return tuple(floor for floor in FLOORS if floor != "L" or table.ids(floor))
+
+
+def _measured(table: ScoreTable, demanded: Sequence[str]) -> list[str]:
     """Floors that were measured. Raises ``UserError`` where there are none, or the clone was not."""
-    floors = [floor for floor in FLOORS if table.ids(floor)]
+    floors = [floor for floor in demanded if table.ids(floor)]
     if not table.ids("tuned") or not floors:
         raise UserError(
             "fidelity: completions of the clone and of at least one shortcut "
-            f"({', '.join(FLOORS)}) are needed; run `sft evaluate` first"
+            f"({', '.join(demanded)}) are needed; run `sft evaluate` first"
         )
     return floors
+
+
+def _checked(table: ScoreTable) -> Estimate | None:
+    """By how much the clone is right more often than another expert, by the checker, where both are known."""
+    if not table.scoring.checker:
+        return None
+    theirs = set(table.known("E", CHECKER))
+    ids = [key for key in table.known("tuned", CHECKER) if key in theirs]
+    if not ids:
+        return None
+    ours, others = (table.column(system, CHECKER, ids) for system in ("tuned", "E"))
+    return estimates.mean(np.subtract(ours, others), table.labels(ids), (-100, 100))
 
 
 def _lengths(observed: Observations, table: ScoreTable, systems: Sequence[str]) -> dict[str, tuple[int, ...]]:
@@ -112,7 +155,8 @@ def _signature(observed: Observations, corpus: Mapping[str, str]) -> dict[str, A
         "held_out_hash": Digest.by("v1", fingerprint([asdict(item) for item in observed.held_out])),
         "n": len(observed.held_out),
         "clusters": len({item.cluster for item in observed.held_out}),
-        "headline": HEADLINE,
+        "headline": observed.headline,
+        **({"normalise": list(observed.normalise)} if observed.normalise else {}),
         "metrics": metrics.signatures() | modules.signatures(observed.metrics) | dict(corpus),
         "intervals": "CR2 clustered t (Bell & McCaffrey df); Wilson; Fieller for a sum over a sum; logit t for AUC; "
         f"grouped jackknife for distinct counts; cluster bootstrap {intervals.DRAWS} draws; "

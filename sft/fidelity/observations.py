@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from sft.demonstrations.demonstration import Demonstration, HeldOut
+from sft.fidelity.scoring import Scoring
 from sft.runs.records import Completion, ControlWindow, Forced, OwnPath, PromptValue, TokenScores
 
 __all__ = ["Observations"]
@@ -21,13 +22,15 @@ class Observations:
     ``control``: "base" and "tuned" -> windows. ``contaminated``: held-out ids with a near-duplicate left in training;
     None where nobody looked. ``checker``: how an answer is judged right (see ``checkers``); "" for none.
     ``curve``: how validation loss ended: "falling", "rose", "flat", or "" where it was not measured.
-    ``metrics``: ``evaluate`` modules beside ours.
+    ``metrics``: ``evaluate`` modules beside ours. ``headline`` and ``normalise``: see :class:`Scoring`.
     ``conflicts``: what the recipe did where experts contradict each other ("keep", "majority", or an expert's name).
 
     How it was asked for: ``bar``: metric -> what the user wants reached (see ``conventions.bar_points``).
     ``profile``: "fast", "standard" or "full". ``split``: which one the prompts are of, and ``looks``, how often it was
-    looked at. ``seed``: of every draw. ``signature``: how the texts came about (template hash, decoding), which the
-    scorecard's is completed from.
+    looked at. ``seed``: of every draw.
+    ``floors``: the shortcuts that are asked for, measured or not (empty: all of ``conventions.FLOORS``, and L where it
+    was measured); ``names``: system -> what it is in plain words, where that is not what ``SYSTEMS`` says.
+    ``signature``: how the texts came about (template hash, decoding), which the scorecard's is completed from.
     """
 
     held_out: Sequence[HeldOut]
@@ -45,9 +48,18 @@ class Observations:
     curve: str = ""
     conflicts: str = "keep"
     metrics: Sequence[str] = ()
+    headline: str = "chrf"
+    normalise: Sequence[str] = ()
     bar: Mapping[str, float] = field(default_factory=dict)
     profile: str = "standard"
     split: str = "test"
     looks: int = 0
     seed: int = 0
+    floors: Sequence[str] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
     signature: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def scoring(self) -> Scoring:
+        """How the completions are scored."""
+        return Scoring(self.headline, tuple(self.metrics), self.checker, tuple(self.normalise))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,17 +14,14 @@ from sft import metrics
 from sft.demonstrations.demonstration import HeldOut
 from sft.errors import UserError
 from sft.fidelity.scorecard import Gain, SystemScores
-from sft.metrics import intervals, modules
+from sft.fidelity.scoring import CHECKER, Scoring
+from sft.metrics import intervals
 from sft.metrics.intervals import estimates
 from sft.runs.machine import in_parts
 from sft.runs.records import Completion
 
-__all__ = ["HEADLINE", "ScoreRow", "ScoreTable", "score_rows", "word_count"]
+__all__ = ["ScoreRow", "ScoreTable", "score_rows", "word_count"]
 
-#: The metric that gains and verdicts are about: chrF with beta 1, which does not pay ramblers.
-HEADLINE = "chrf"
-#: The headline against the nearest of several references, where the mean over them is the headline.
-NEAREST = f"{HEADLINE}_max"
 #: Experts of a prompt who are compared with all others of it, drawn where there are more: the work would grow with
 #: the square of their number.
 TURNS = 16
@@ -36,44 +34,45 @@ ScoreRow = dict[str, Any]
 
 
 def score_rows(
-    held_out: Sequence[HeldOut], completions: Mapping[str, Mapping[str, Completion]], further: Sequence[str] = ()
+    held_out: Sequence[HeldOut],
+    completions: Mapping[str, Mapping[str, Completion]],
+    scoring: Scoring = Scoring(),  # noqa: B008  (frozen)
 ) -> list[ScoreRow]:
     """Scores of every system on every held-out prompt, prompt by prompt: the lines of ``scores.jsonl``.
 
     ``completions``: system -> held-out id -> completion. E needs none: each reference is scored against
-    the others of its prompt, leave-one-out. Multiple references count as their mean, and in ``chrf_max`` as the
-    nearest of them; there everybody leaves one reference out in turn, so that E, which has one less, is no worse off.
+    the others of its prompt, leave-one-out. Multiple references count as their mean, and in ``chrf_max`` (or whatever
+    the headline is) as the nearest of them; there everybody leaves one reference out in turn, so that E, which has one
+    less, is no worse off. A checker is content with any of them.
     Of more than :data:`TURNS` references to a prompt, that many are drawn by its id, each against all the others:
     that leaves the mean of both figures as it would be with all (a U-statistic's incomplete form, Blom 1976).
-    ``further``: ``evaluate`` modules beside ours (``metrics.modules``), each a column under its label.
+    Raises ``UserError`` as :class:`Scoring` does.
     """
     asked = [(item, {system: written.get(item.id) for system, written in completions.items()}) for item in held_out]
     systems = max(1, len(completions))
-    return [row for rows in in_parts(_some_rows, asked, tuple(further), least=MANY // systems) for row in rows]
+    return [row for rows in in_parts(_some_rows, asked, scoring, least=MANY // systems) for row in rows]
 
 
-def _some_rows(
-    asked: Sequence[tuple[HeldOut, Mapping[str, Completion | None]]], further: Sequence[str]
-) -> list[ScoreRow]:
+def _some_rows(asked: Sequence[tuple[HeldOut, Mapping[str, Completion | None]]], scoring: Scoring) -> list[ScoreRow]:
     """The lines of some prompts, each with what every system wrote."""
     rows: list[ScoreRow] = []
-    for item, written in asked:
+    plain = scoring.plain
+    for asked_item, written in asked:
+        item = replace(asked_item, references=tuple(map(plain, asked_item.references)))
         head = {"id": item.id, "cluster": item.cluster}
         expert = _mean([len(metrics.nfc(text)) for text in item.references])
         for system, completion in written.items():
-            names = (*metrics.METRICS, *map(modules.label, further), NEAREST)
-            row: ScoreRow = {**head, "system": system, **dict.fromkeys(names)}
-            row |= {"characters": None, "expert_characters": expert, "words": None}
+            row: ScoreRow = {**head, "system": system, **dict.fromkeys((*scoring.columns, *scoring.labels))}
+            row |= {scoring.nearest: None, "characters": None, "expert_characters": expert, "words": None}
             row |= {"finished": None, "empty": None}
             if completion is not None:
-                text = completion.text
-                scored = [_scores(text, reference, further) for reference in item.references]
-                row |= _means(scored) | {NEAREST: _nearest([scores[HEADLINE] for scores in scored])}
+                text = plain(completion.text)
+                row |= _of_text(item, text, item.references, scoring)
                 row |= {"characters": len(metrics.nfc(text)), "words": word_count(text)}
                 row |= {"finished": completion.finished, "empty": not text.strip()}
             rows.append(row)
         if len(item.references) > 1:
-            rows.append({**head, "system": "E", **_another_expert(item, further)})
+            rows.append({**head, "system": "E", **_another_expert(item, scoring)})
     return rows
 
 
@@ -81,13 +80,15 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def _scores(text: str, reference: str, further: Sequence[str]) -> dict[str, float]:
-    """All metrics for one pair: ours in points, others in a unit of their own."""
-    return metrics.score(text, reference) | {modules.label(n): modules.load(n)(text, reference) for n in further}
-
-
-def _means(scored: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {name: _mean([scores[name] for scores in scored]) for name in scored[0]}
+def _of_text(item: HeldOut, text: str, references: Sequence[str], scoring: Scoring) -> dict[str, float | None]:
+    """Every column of one text against ``references``."""
+    pairs = [scoring.of_pair(text, reference, item.id) for reference in references]
+    found: dict[str, float | None] = {name: _mean([scores[name] for scores in pairs]) for name in pairs[0]}
+    if scoring.checker:
+        found[CHECKER] = scoring.right(item, text, references)
+    if scoring.headline == CHECKER:
+        return found | {scoring.nearest: found[CHECKER]}
+    return found | {scoring.nearest: _nearest([scores[scoring.headline] for scores in pairs])}
 
 
 def _nearest(scores: Sequence[float]) -> float:
@@ -98,16 +99,29 @@ def _nearest(scores: Sequence[float]) -> float:
     return ((len(scores) - 1) * best + second) / len(scores)
 
 
-def _another_expert(item: HeldOut, further: Sequence[str]) -> dict[str, float]:
+def _another_expert(item: HeldOut, scoring: Scoring) -> dict[str, float | None]:
     """Each reference, or each of those drawn, against all the others of its prompt."""
     references = item.references
     turns = list(range(len(references)))
     if len(turns) > TURNS:  # drawn from the texts in their own order: that of the file must not change a figure
         turns.sort(key=references.__getitem__)
         turns = random.Random(item.id).sample(turns, TURNS)
-    scored = [[_scores(references[i], other, further) for j, other in enumerate(references) if i != j] for i in turns]
-    nearest = _mean([max(scores[HEADLINE] for scores in one) for one in scored])
-    return _means([scores for one in scored for scores in one]) | {NEAREST: nearest}
+    nearest: list[float] = []
+    pairs: list[dict[str, float]] = []
+    right: list[float | None] = []
+    for turn in turns:
+        others = [other for place, other in enumerate(references) if place != turn]
+        scored = [scoring.of_pair(references[turn], other, item.id) for other in others]
+        pairs += scored
+        if scoring.checker:
+            right.append(scoring.right(item, references[turn], others))
+        if scoring.headline != CHECKER:
+            nearest.append(max(scores[scoring.headline] for scores in scored))
+    found: dict[str, float | None] = {name: _mean([scores[name] for scores in pairs]) for name in pairs[0]}
+    if scoring.checker:
+        known = [value for value in right if value is not None]
+        found[CHECKER] = _mean(known) if known else None
+    return found | {scoring.nearest: found[CHECKER] if scoring.headline == CHECKER else _mean(nearest)}
 
 
 def word_count(text: str) -> int:
@@ -118,8 +132,13 @@ def word_count(text: str) -> int:
 class ScoreTable:
     """Rows by system and prompt, in held-out order. Raises ``ValueError`` when held-out ids repeat."""
 
-    def __init__(self, held_out: Sequence[HeldOut], rows: Sequence[ScoreRow], further: Sequence[str] = ()) -> None:
-        self.further = [modules.label(name) for name in further]
+    def __init__(
+        self,
+        held_out: Sequence[HeldOut],
+        rows: Sequence[ScoreRow],
+        scoring: Scoring = Scoring(),  # noqa: B008  (frozen)
+    ) -> None:
+        self.scoring = scoring
         self.clusters = {item.id: item.cluster for item in held_out}
         if len(self.clusters) != len(held_out):
             raise ValueError("held-out ids repeat; merge demonstrations of one prompt with held_out()")
@@ -130,7 +149,7 @@ class ScoreTable:
             if row["id"] in self.clusters:
                 self._rows.setdefault(row["system"], {})[row["id"]] = row
         self._ids = {
-            system: [key for key in self.clusters if key in found and found[key][HEADLINE] is not None]
+            system: [key for key in self.clusters if key in found and found[key][scoring.headline] is not None]
             for system, found in self._rows.items()
         }
         self.systems = {system for system, ids in self._ids.items() if ids}
@@ -141,12 +160,17 @@ class ScoreTable:
 
     def scores(self, system: str) -> dict[str, float]:
         """The headline score of every scored prompt, in held-out order."""
-        return {key: float(self._rows[system][key][HEADLINE]) for key in self.ids(system)}
+        return {key: float(self._rows[system][key][self.scoring.headline]) for key in self.ids(system)}
 
     def column(self, system: str, name: str, ids: Sequence[str]) -> list[float]:
         """One column of the rows of ``system``."""
         rows = self._rows[system]
         return [float(rows[key][name]) for key in ids]
+
+    def known(self, system: str, name: str) -> list[str]:
+        """Scored prompts of ``system`` that have a value in a column, which a checker leaves out where it can say
+        nothing."""
+        return [key for key in self.ids(system) if self._rows[system][key].get(name) is not None]
 
     def labels(self, ids: Sequence[str]) -> list[str]:
         """Clusters of ``ids``."""
@@ -160,9 +184,17 @@ class ScoreTable:
         """Means over scored prompts: our metrics in points, others as they are, rates as shares, length as a ratio."""
         ids = self.ids(system)
         labels = self.labels(ids)
-        names = [*metrics.METRICS, *([NEAREST] if self.several and NEAREST in self._rows[system][ids[0]] else [])]
-        scores = {name: estimates.points(self.column(system, name, ids), labels) for name in names}
-        scores |= {name: estimates.mean(self.column(system, name, ids), labels) for name in self.further}
+        nearest, first = self.scoring.nearest, self._rows[system][ids[0]]
+        names = [*self.scoring.columns, *([nearest] if self.several and nearest in first else [])]
+        have = {name: self.known(system, name) for name in names}
+        scores = {
+            name: estimates.points(self.column(system, name, keys), self.labels(keys))
+            for name, keys in have.items()
+            if keys
+        }
+        for name in self.scoring.labels:
+            values = self.column(system, name, ids)
+            scores[name] = (estimates.points if name == self.scoring.headline else estimates.mean)(values, labels)
         if system == "E":
             note = f"each expert against the others, on {len(ids)} prompts answered by several"
             if self._drawn:
@@ -182,7 +214,8 @@ class ScoreTable:
         ids = [key for key in self.ids("tuned") if key in both]
         if not ids:
             raise UserError(f"fidelity: the clone and {floor} share no scored prompt; run `sft evaluate`")
-        differences = np.subtract(self.column("tuned", HEADLINE, ids), self.column(floor, HEADLINE, ids))
+        name = self.scoring.headline
+        differences = np.subtract(self.column("tuned", name, ids), self.column(floor, name, ids))
         labels = self.labels(ids)
         return Gain(
             floor,

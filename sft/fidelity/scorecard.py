@@ -8,7 +8,7 @@ interval or, with ``low`` and ``high`` empty, says in ``method`` why it has none
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
@@ -16,10 +16,12 @@ from sft.demonstrations.conflicts import Conflicts
 from sft.metrics.estimate import Estimate
 
 __all__ = [
+    "EARLIER_FLOORS",
     "PROFILES",
     "RUNGS",
     "SYSTEMS",
     "UNJUDGED",
+    "BesideBase",
     "Calibration",
     "CalibrationBin",
     "Closure",
@@ -28,6 +30,7 @@ __all__ = [
     "ExpertScore",
     "Forgetting",
     "Gain",
+    "GapSpan",
     "Guardrail",
     "KnowledgeGap",
     "KnowledgeGaps",
@@ -50,10 +53,15 @@ SYSTEMS = {
     "B0": "base model, zero-shot",
     "B3": "base model, three demonstrations in the prompt",
     "R": "completion of the nearest training prompt",
+    "RK": "the most typical completion of the twenty nearest training prompts",
     "K": "one constant completion, the most typical of the training set",
+    "L": "training completions of the usual length, drawn",
     "P": "the prompt, copied",
     "E": "another expert",
 }
+
+#: The floors of a run that was measured before there were others, and whose files name none.
+EARLIER_FLOORS = ("B0", "B3", "R", "K", "P")
 
 #: Verdict rungs, worst first.
 RUNGS = (
@@ -100,13 +108,21 @@ class Gain:
 
 @dataclass(frozen=True, slots=True)
 class Guardrail:
-    """One red line. ``red`` caps the verdict at "imitates"; ``limit`` is in the units of ``value``."""
+    """One red line. ``limit`` is in the units of ``value``; ``least`` is a second one, below it, where there is one.
+
+    ``state``: "red" where the interval of ``value`` lies beyond the limit, "green" where it lies inside, "amber" where
+    it straddles it. ``caps``: red keeps the verdict at "imitates". ``settled_by``: about how many prompts (windows of
+    plain text for "forgetting") settle what is amber, if the value stays; None where no number does.
+    """
 
     name: str
     value: Estimate
     limit: float
-    red: bool
+    state: Literal["red", "amber", "green"]
     meaning: str
+    least: float | None = None
+    caps: bool = True
+    settled_by: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,8 +237,9 @@ class Memorisation:
     """What the clone repeats of its training completions, beside what the held-out experts repeat of them.
 
     ``longest``: "tuned" and "expert" -> mean longest shared run of words; ``excess``: the difference, paired.
-    ``copies``: "tuned" and "expert" -> share of completions that stand in training word for word; ``p_value``:
-    one-sided, that the clone's are more (mid-p McNemar). ``examples``: the longest of the clone's.
+    ``copies``: "tuned" and "expert" -> share of completions that are a training completion word for word, or nearly;
+    ``p_value``: one-sided, that the clone's are more (mid-p McNemar). ``examples``: the longest of the clone's.
+    ``verbatim``: as ``copies``, word for word only; empty in scorecards whose ``copies`` are just these.
     """
 
     longest: dict[str, Estimate]
@@ -230,6 +247,7 @@ class Memorisation:
     copies: dict[str, Estimate]
     p_value: float
     examples: tuple[SharedRun, ...]
+    verbatim: dict[str, Estimate] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,22 +262,39 @@ class Forgetting:
 
 
 @dataclass(frozen=True, slots=True)
+class GapSpan:
+    """Characters ``start`` to ``end`` of a completion that neither its prompt nor the base model tells.
+
+    ``kind``: "figure", "name" or "rare word". ``own_bits``: the base model's surprise after the completion's own
+    prompt; ``other_bits``: the mean of the same after others' prompts.
+    """
+
+    start: int
+    end: int
+    kind: str
+    own_bits: float
+    other_bits: float
+
+
+@dataclass(frozen=True, slots=True)
 class KnowledgeGap:
-    """A training completion that the base finds no likelier after reading its prompt. ``bits``: gained per byte."""
+    """A training completion with ``spans`` that its prompt does not tell. ``bits``: gained per byte by reading it."""
 
     id: str
     address: str
     prompt: str
     completion: str
     bits: float
+    spans: tuple[GapSpan, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class KnowledgeGaps:
-    """Training completions that reading the prompt makes no likelier to the base model, as a whole.
+    """What training completions say that neither their prompts nor the base model tell, span by span.
 
-    ``share`` of the training completions ``looked_at`` that are flagged; ``bits``: mean bits per byte that reading
-    the prompt gives the base; ``examples``: the worst.
+    ``share`` of the training completions ``looked_at`` that have such a span; ``kinds``: how many spans of each kind
+    (empty in scorecards of earlier versions, which flagged completions as a whole); ``bits``: mean bits per byte that
+    reading the prompt gives the base; ``examples``: the worst.
     """
 
     looked_at: int
@@ -267,34 +302,44 @@ class KnowledgeGaps:
     share: Estimate
     bits: Estimate
     examples: tuple[KnowledgeGap, ...]
+    kinds: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class LostAnswer:
-    """A prompt that the base answered right and the clone wrong."""
+    """A prompt that ``system``, a base model, answered right and the clone wrong. ``base``: that system's answer."""
 
     id: str
     prompt: str
     expert: str
     base: str
     tuned: str
+    system: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Underachieving:
-    """Right answers by ``checker``: ``right`` is system -> share. ``base``: the better base, compared with the clone.
+class BesideBase:
+    """The clone's right answers beside those of one ``base`` (B0 or B3), on the prompts that all have.
 
-    ``lost`` prompts only that base got right, ``won`` only the clone; ``p_value``: two-sided mid-p McNemar, or the
-    two-sided sign-flip test where prompts come in clusters.
+    ``difference``: clone minus base, a share; ``lost`` prompts only that base got right, ``won`` only the clone.
+    ``p_value``: two-sided mid-p McNemar, or the two-sided sign-flip test where prompts come in clusters; Holm-adjusted
+    over the bases.
     """
 
-    checker: str
     base: str
-    right: dict[str, Estimate]
     difference: Estimate
     lost: int
     won: int
     p_value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Underachieving:
+    """Right answers by ``checker``: ``right`` is system -> share; ``beside``: the clone against each base."""
+
+    checker: str
+    right: dict[str, Estimate]
+    beside: tuple[BesideBase, ...]
     examples: tuple[LostAnswer, ...]
 
 
@@ -389,8 +434,12 @@ class Scorecard:
     0.5 for a coin, below it by chance only.
     ``self_agreement``: "tuned", "experts", "difference", points. ``calibration``: "tuned", "B0" on the expert's path;
     "own": its ``accuracy`` is how often the clone's own tokens are the expert's, and nothing else of it is a finding,
-    for another good answer counts as wrong there. ``absent``: section -> why it was not measured. ``looks``: how often
+    for another good answer counts as wrong there. ``checked``: how often the checker
+    finds the clone right less how often another expert, points, paired; None without a checker or another expert.
+    ``absent``: section -> why it was not measured. ``looks``: how often
     this split was looked at.
+    ``floors``: the shortcuts that a clone which has learned is ahead of, measured or not. ``names``: system -> what it
+    is in plain words, where that is not what ``SYSTEMS`` says.
     ``accumulated`` and ``off_path`` are read in older scorecards and no longer measured: the one fell with the length
     of what is left of a text, the other called calibrated clones overconfident (docs/decisions.md).
     """
@@ -430,12 +479,15 @@ class Scorecard:
     off_path: Estimate | None = None
     own_words: OwnWords | None = None
     compounding: Compounding | None = None
+    checked: Estimate | None = None
     memorisation: Memorisation | None = None
     forgetting: tuple[Forgetting, ...] = ()
     gaps: KnowledgeGaps | None = None
     underachieving: Underachieving | None = None
     strata: tuple[Stratum, ...] = ()
     absent: dict[str, str] = field(default_factory=dict)
+    floors: tuple[str, ...] = EARLIER_FLOORS
+    names: dict[str, str] = field(default_factory=dict)
     schema_version: int = 2
 
     def scores_of(self, system: str) -> dict[str, Estimate]:
@@ -448,5 +500,21 @@ class Scorecard:
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Scorecard:
-        """Inverse of :meth:`to_dict`; raises pydantic's ``ValidationError`` on anything else."""
+        """Inverse of :meth:`to_dict`; raises pydantic's ``ValidationError`` on anything else.
+
+        Guardrails of older scorecards say only whether they are red: what is not is read as green, as it was judged.
+        They held the clone against one base only, the better one on the same prompts.
+        """
+        rails, under = value.get("guardrails"), value.get("underachieving")
+        if isinstance(rails, list | tuple):
+            value = value | {"guardrails": [_with_state(rail) for rail in rails]}
+        if isinstance(under, dict) and "beside" not in under and "base" in under:
+            one = {name: under.get(name) for name in ("base", "difference", "lost", "won", "p_value")}
+            value = value | {"underachieving": under | {"beside": [one]}}
         return TypeAdapter(cls).validate_python(value)
+
+
+def _with_state(rail: Any) -> Any:
+    if isinstance(rail, dict) and isinstance(rail.get("red"), bool) and "state" not in rail:
+        return {key: part for key, part in rail.items() if key != "red"} | {"state": "red" if rail["red"] else "green"}
+    return rail

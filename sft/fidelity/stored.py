@@ -14,11 +14,13 @@ from sft.demonstrations import stored
 from sft.demonstrations.demonstration import Demonstration, HeldOut, Message, prompt_text
 from sft.demonstrations.near_duplicates import find_near, joined
 from sft.errors import RunError
+from sft.fidelity.conventions import FLOORS
 from sft.fidelity.measure import measure
 from sft.fidelity.observations import Observations
 from sft.fidelity.probes.examples import corrections
 from sft.fidelity.score_table import score_rows
-from sft.fidelity.scorecard import Scorecard
+from sft.fidelity.scorecard import EARLIER_FLOORS, Scorecard
+from sft.fidelity.scoring import Scoring
 from sft.runs import sealed
 from sft.runs.records import Completion, ControlWindow, Forced, OwnPath, PromptValue, TokenScores
 from sft.runs.run import Run, write_json, write_jsonl
@@ -31,6 +33,7 @@ __all__ = [
     "read_measurement",
     "read_scorecard",
     "remeasure",
+    "scoring_of",
     "write_measurement",
 ]
 
@@ -51,7 +54,8 @@ def write_measurement(run: Run, items: Sequence[HeldOut], facts: Mapping[str, An
     """Write down which prompts were measured and how: ``held-out.jsonl`` and ``measurement.json``.
 
     ``facts``: split, profile, systems (whose completions count), scored (whose token scores do, if others), bar,
-    metrics, checker, conflicts, near_threshold, seed, signature.
+    metrics, checker, conflicts, near_threshold, seed, floors (that are asked for, measured or not), names (of systems,
+    where they are not what ``SYSTEMS`` says), signature.
     """
     sealed.unseal(run, DERIVED)
     write_jsonl(run.held_out_path, (asdict(item) for item in items))
@@ -149,10 +153,28 @@ def _made(
 _completion = _made(Completion, ids=())
 _token_scores = _made(TokenScores, ("nats", "ranks", "entropies", "confidences"), confidences=())
 _own_path = _made(OwnPath, ("confidences", "hits"))
+_prompt_value = _made(
+    PromptValue,
+    ("token_ends", "own_token_nats", "other_token_nats"),
+    token_ends=(),
+    own_token_nats=(),
+    other_token_nats=(),
+)
 
 
 def _by_id(rows: Iterable[T], wanted: set[str]) -> dict[str, T]:
     return {row.id: row for row in rows if row.id in wanted}  # type: ignore[attr-defined]
+
+
+def scoring_of(run: Run) -> Scoring:
+    """How the clone of ``run`` was scored when it was measured. Raises ``RunError``."""
+    facts = read_measurement(run)
+    return Scoring(
+        facts.get("headline", "chrf"),
+        tuple(facts.get("metrics") or ()),
+        facts.get("checker") or "",
+        tuple(facts.get("normalise") or ()),
+    )
 
 
 def observe(run: Run) -> Observations:
@@ -178,10 +200,12 @@ def observe(run: Run) -> Observations:
         forced=_forced(run, wanted),
         own_path=_by_id(_each(run, run.own_path_path, _own_path), wanted),
         control=_control(run),
-        prompt_values=_each(run, run.prompt_values_path, _made(PromptValue)),
+        prompt_values=_each(run, run.prompt_values_path, _prompt_value),
         contaminated=_contaminated(run, items, parts, facts.get("near_threshold", 0.8)),
         checker=facts.get("checker") or "",
         metrics=tuple(facts.get("metrics") or ()),
+        headline=facts.get("headline", "chrf"),
+        normalise=tuple(facts.get("normalise") or ()),
         curve=_curve(run),
         conflicts=facts.get("conflicts", "keep"),
         bar=facts.get("bar") or {},
@@ -189,6 +213,8 @@ def observe(run: Run) -> Observations:
         split=facts["split"],
         looks=run.times_looked(facts["split"]),
         seed=facts.get("seed", 0),
+        floors=tuple(facts.get("floors") or (floor for floor in FLOORS if floor in {*EARLIER_FLOORS, *systems})),
+        names=facts.get("names") or {},
         signature=facts.get("signature") or {},
     )
 
@@ -263,7 +289,7 @@ def remeasure(run: Run) -> Scorecard:
     measured or a file was altered, ``UserError`` where nothing can be said.
     """
     observed = observe(run)
-    rows = score_rows(observed.held_out, observed.completions, observed.metrics)
+    rows = score_rows(observed.held_out, observed.completions, observed.scoring)
     card = measure(observed, rows)
     sealed.unseal(run, DERIVED[2:])
     write_jsonl(run.scores_path, rows)

@@ -4,10 +4,11 @@
 |---|---|
 | no evidence of cloning | the next rung fails |
 | imitates | gain over B0 above 0 and imitation gain above 0 |
-| learned from the demonstrations | gain above 0 over every floor, imitation gain above 0, no guardrail red |
+| learned from the demonstrations | gain above 0 over every floor, imitation gain above 0, no guardrail red but length |
 | meets your bar | one expert per prompt; the rung before; lower bound of every named metric clears the bar |
 | cloned, within the margin | learned; 250 prompts with two experts each; 80 % of the distance from the best floor to
-  another expert closed; impostor AUC below 0.60 where experts cannot be told apart; stops; right length |
+  another expert closed; impostor AUC below 0.60 where experts cannot be told apart; stops; right length; where there
+  is a checker, right as often as another expert less 5 points |
 
 Beside the rung: *not cloned*, where the interval lies below the 80 %. Each rung is an intersection-union test (all its
 parts must hold, so no correction is due). "Above 0" means that the 95 % interval lies above 0 and that the one-sided
@@ -21,22 +22,23 @@ from __future__ import annotations
 from sft.fidelity.advice import next_step
 from sft.fidelity.conventions import (
     CLONED_AUC,
+    CLONED_CHECKED,
     CLONED_LENGTH,
     CLONED_PROMPTS,
     CLONED_STOP,
     LEVEL,
-    METRIC_WORDS,
     above_zero,
     beyond_chance,
     clears,
     gain_shown,
+    metric_words,
     missing_floors,
     named,
     percent,
     power,
     span,
 )
-from sft.fidelity.guardrails import written
+from sft.fidelity.guardrails import settled_in_words, written
 from sft.fidelity.scorecard import RUNGS, Gain, Scorecard, Verdict
 from sft.metrics.estimate import Estimate
 
@@ -57,7 +59,7 @@ def judge(card: Scorecard, *, imitation_p: float | None, curve: str = "") -> Ver
     holds = {gain.floor: gain_shown(gain) for gain in card.gains}
     saved = card.imitation_gain
     likelier = saved is not None and imitation_p is not None and above_zero(saved, imitation_p)
-    red = [guardrail for guardrail in card.guardrails if guardrail.red]
+    red = [rail for rail in card.guardrails if rail.state == "red" and rail.caps]
     imitates = holds.get("B0", False) and likelier
     learned = imitates and all(holds.values()) and not missing_floors(card) and not red
     if learned and _several_experts(card):
@@ -70,7 +72,7 @@ def judge(card: Scorecard, *, imitation_p: float | None, curve: str = "") -> Ver
         rung = IMITATES if imitates else NOTHING
     return Verdict(
         rung,
-        _sentence(rung, card),
+        _sentence(rung, card) + _guarded(rung, card),
         _reasons(rung, card, likelier=likelier),
         next_step(rung, card, curve),
         _shortfall(card),
@@ -91,9 +93,9 @@ def _sentence(rung: str, card: Scorecard) -> str:
     """The verdict for a newcomer: how much closer to the expert, than what, and how sure."""
     gains = {gain.floor: gain for gain in card.gains}
     best = card.gain
-    points = METRIC_WORDS[card.headline]
+    points = metric_words(card.headline)
     where = f"On {_headline(card).n} held-out prompts"
-    shortcut = f"{_distance(best, points)} those of the best shortcut tried, {named(best.floor)}"
+    shortcut = f"{_distance(best, points)} those of the best shortcut tried, {named(best.floor, card)}"
     if rung == NOTHING and gain_shown(best):
         return (
             f"{where} the clone's completions are {shortcut}. That alone is no evidence of cloning: "
@@ -115,7 +117,7 @@ def _sentence(rung: str, card: Scorecard) -> str:
     learned += "." if best.floor == "B0" else f", and {base}."
     if rung == MEETS:
         bars = ", ".join(
-            f"{METRIC_WORDS[name]} {span(card.scores_of('tuned')[name])} against {bar:g}"
+            f"{metric_words(name)} {span(card.scores_of('tuned')[name])} against {bar:g}"
             for name, bar in card.bar.items()
         )
         return f"{learned} It meets your bar: {bars}."
@@ -123,10 +125,30 @@ def _sentence(rung: str, card: Scorecard) -> str:
         return (
             f"{learned} Of the distance to another expert {percent(card.closure.share)} is closed, "
             "and a classifier hardly tells its samples from the experts': AUC "
-            f"{span(card.impostor['sampled'], 2)}, where guessing gives 0.50. Whether what it says is true is no "
-            "part of this verdict."
+            f"{span(card.impostor['sampled'], 2)}, where guessing gives 0.50. {_checked(card)}"
         )
     return learned
+
+
+def _checked(card: Scorecard) -> str:
+    """What is known of whether it is right."""
+    if card.checked is None:
+        return "Nothing here was checked for being true."
+    return (
+        f"The checker finds it right as often as another expert, within {CLONED_CHECKED:g} points of a hundred "
+        f"({span(card.checked)})."
+    )
+
+
+def _guarded(rung: str, card: Scorecard) -> str:
+    """What the guardrails add to the sentence of a rung that has them: what is beyond its limit and caps nothing, and
+    what is not settled."""
+    if rung in (NOTHING, IMITATES):
+        return ""
+    beyond = [f"{rail.name}, {written(rail)[0]}" for rail in card.guardrails if rail.state == "red"]
+    unsettled = [f"{rail.name} ({settled_in_words(rail)})" for rail in card.guardrails if rail.state == "amber"]
+    said = [("Beyond its limits: ", beyond), ("Not settled by these prompts: ", unsettled)]
+    return "".join(f" {start}{'; '.join(names)}." for start, names in said if names)
 
 
 def _distance(gain: Gain, points: str) -> str:
@@ -150,21 +172,21 @@ def _shortfall(card: Scorecard) -> str:
     closure = card.closure
     if closure is None or closure.finding != "not cloned":
         return ""
-    points = METRIC_WORDS[card.headline]
+    points = metric_words(card.headline)
     closed = f"{percent(closure.share)} of the distance is closed"
     if closure.share.low is None:
         closed = "the share of the distance that is closed has no bounded interval"
     return (
         f"It is not cloned: another expert scores {span(closure.expert)} {points} points, the clone "
         f"{span(closure.tuned)}, which falls {span(closure.surplus, sign=-1)} points short of {closure.margin:.0%} of "
-        f"the way from {named(closure.floor)} to another expert; {closed}."
+        f"the way from {named(closure.floor, card)} to another expert; {closed}."
     )
 
 
 def _reasons(rung: str, card: Scorecard, *, likelier: bool) -> tuple[str, ...]:
     """Why the verdict is not a higher one: every part that failed, with its numbers."""
     reasons: list[str] = []
-    points = METRIC_WORDS[card.headline]
+    points = metric_words(card.headline)
     # Wilson gives one prompt alone an interval where its score is 0 or 100, and it is one cluster all the same.
     if _headline(card).low is None or _headline(card).n < 2:
         reasons.append("all held-out prompts belong to one cluster, so no interval can be had")
@@ -176,9 +198,10 @@ def _reasons(rung: str, card: Scorecard, *, likelier: bool) -> tuple[str, ...]:
                 why = f"sign-flip p = {gain.p_value:.3f}"
             elif positive and gain.skew_p is not None:
                 why = f"p = {gain.skew_p:.3f} with its skewness of {gain.skewness:.1f}, where {LEVEL / 2:g} decides"
-            reasons.append(f"gain over {named(gain.floor)}: {span(gain.estimate)} {points} points, {why}")
+            reasons.append(f"gain over {named(gain.floor, card)}: {span(gain.estimate)} {points} points, {why}")
     if missing := missing_floors(card):
-        reasons.append(f"not measured: {', '.join(map(named, missing))}; a clone that has learned is ahead of each")
+        left_out = ", ".join(named(floor, card) for floor in missing)
+        reasons.append(f"not measured: {left_out}; a clone that has learned is ahead of each")
     if card.imitation_gain is None:
         reasons.append("how likely the policies find the expert's completions was not measured")
     elif not likelier:
@@ -187,9 +210,13 @@ def _reasons(rung: str, card: Scorecard, *, likelier: bool) -> tuple[str, ...]:
             f"{span(card.imitation_gain, 3)} bits per byte saved"
         )
     for guardrail in card.guardrails:
-        if guardrail.red:
-            value, limit = written(guardrail)
-            reasons.append(f"{guardrail.name}: {value}, the limit is {limit}; {guardrail.meaning}")
+        if guardrail.state == "green" or (guardrail.state == "amber" and rung == NOTHING):
+            continue
+        value, limit = written(guardrail)
+        found = f"{guardrail.name}: {value}, the limit is {limit}; "
+        if guardrail.state == "amber":
+            found += f"not settled, and held against no rung: {settled_in_words(guardrail)}; "
+        reasons.append(found + guardrail.meaning)
     if rung in (NOTHING, IMITATES):
         if card.bar:
             reasons.append("your bar is looked at once the clone has learned from the demonstrations")
@@ -215,7 +242,7 @@ def _short_of_cloned(card: Scorecard) -> list[str]:
     if closure.finding != "cloned":
         found.append(
             f"another expert scores {span(closure.expert)} where the clone scores {span(closure.tuned)}: "
-            f"{_closed(closure.share)} of the distance from {named(closure.floor)} is closed, the margin is "
+            f"{_closed(closure.share)} of the distance from {named(closure.floor, card)} is closed, the margin is "
             f"{closure.margin:.0%}"
         )
     sampled, control = card.impostor.get("sampled"), card.impostor.get("experts")
@@ -239,6 +266,11 @@ def _short_of_cloned(card: Scorecard) -> list[str]:
     stops, length = tuned.get("stop_rate"), tuned.get("length_ratio")
     if stops is None or stops.low is None or stops.low < CLONED_STOP:
         found.append(f"it stops by itself {_rate(stops)}; the lower bound must reach {CLONED_STOP:.0%}")
+    if card.checked is not None and (card.checked.low is None or card.checked.low < -CLONED_CHECKED):
+        found.append(
+            f"by the checker it is right {span(card.checked)} points of a hundred more often than another expert; the "
+            f"lower bound must not be below -{CLONED_CHECKED:g}"
+        )
     low, high = CLONED_LENGTH
     if length is None or length.low is None or length.high is None or length.low < low or length.high > high:
         shown = "not measured" if length is None else span(length, 2)
@@ -258,7 +290,7 @@ def _beyond_learned(card: Scorecard) -> list[str]:
     """What stands between "learned" and more, with one expert a prompt."""
     tuned = card.scores_of("tuned")
     short = [
-        f"{METRIC_WORDS[name]} is {span(tuned[name])}, and its lower bound does not clear your bar of {bar:g}"
+        f"{metric_words(name)} is {span(tuned[name])}, and its lower bound does not clear your bar of {bar:g}"
         for name, bar in card.bar.items()
         if not clears(tuned[name], bar)
     ]

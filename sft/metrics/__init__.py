@@ -1,6 +1,6 @@
 """How alike two texts are; intervals and tests, as pure arithmetic."""
 
-from sft.metrics.modules import face_path
+from sft.metrics.modules import module_path
 from sft.metrics.overlap import (
     METRICS,
     chrf,
@@ -22,7 +22,7 @@ __all__ = [
     "edit_similarity",
     "exact_match",
     "exact_match_normalised",
-    "face_path",
+    "module_path",
     "nfc",
     "rouge_l",
     "score",

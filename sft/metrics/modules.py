@@ -18,11 +18,12 @@ from typing import Any
 from sft.errors import UserError
 from sft.metrics.overlap import METRICS
 
-__all__ = ["demand", "face_path", "label", "load", "signatures"]
+__all__ = ["demand", "label", "load", "module_path", "signatures"]
 
 #: What a line of ``scores.jsonl``, or of a scorecard, holds beside our metrics: no module may be called so.
 _TAKEN = (
     *("id", "cluster", "system", "characters", "expert_characters", "words", "finished", "empty", "chrf_max"),
+    *("json", "checker", "json_max", "checker_max"),
     *("stop_rate", "empty_rate", "length_ratio"),
 )
 
@@ -44,7 +45,7 @@ def signatures(names: Sequence[str]) -> dict[str, str]:
     return {label(name): f"nrefs:mean|evaluate:{metadata.version('evaluate')}|one pair at a time" for name in names}
 
 
-def face_path(name: str) -> Path:
+def module_path(name: str) -> Path:
     """Folder to hand to ``evaluate.load`` for our metric ``name``; raises ``KeyError`` for any other name."""
     if name not in METRICS:
         raise KeyError(name)
@@ -81,7 +82,7 @@ def load(name: str) -> Callable[[str, str], float]:
         os.environ.setdefault("HF_EVALUATE_OFFLINE", "1")
     evaluate: Any = import_module("evaluate")
     ours = module.removeprefix("sft_")
-    where = str(face_path(ours)) if module == f"sft_{ours}" and ours in METRICS else str(Path(module).expanduser())
+    where = str(module_path(ours)) if module == f"sft_{ours}" and ours in METRICS else str(Path(module).expanduser())
     try:
         metric = evaluate.load(where if Path(where).exists() else module)
     except Exception as error:  # whatever is wrong with somebody else's module, or with the way to it

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -30,8 +31,6 @@ from sft.policies.prefix_cache import (
 from sft.policies.rendering import Rendered
 from sft.policies.weights import supervised_only
 from sft.runs.records import Completion, TokenScores
-
-__all__ = ["Beside", "Draws", "complete", "score", "stream"]
 
 #: Rows leave a batch when at least this share of it has stopped; each time copies the cache.
 COMPACT_AT = 0.25
@@ -212,7 +211,7 @@ def _score_beside(
         experts = [list(beside.ids[keys[row]]) for row in group]
         rows = torch.tensor(group, device=policy.device)
         aims = torch.tensor([ids[0] for ids in experts], device=policy.device)
-        first, later = token_scores(logits[rows], aims), _Scores([], [], [], [])  # prompts alone predict the first
+        first, later = token_scores(logits[rows], aims), list[_Score]()  # prompts alone predict the first
         longest = len(experts[0]) - 1
         if longest:
             filler = [policy.renderer.pad_token_id] * longest
@@ -232,16 +231,7 @@ def _score_beside(
         end = 0
         for place, (row, own) in enumerate(zip(group, experts, strict=True)):
             begin, end = end, end + len(own) - 1
-            beside.hand_on(
-                TokenScores(
-                    keys[row],
-                    (first.nats[place], *later.nats[begin:end]),
-                    (first.ranks[place], *later.ranks[begin:end]),
-                    (first.entropies[place], *later.entropies[begin:end]),
-                    beside.bytes[keys[row]],
-                    (first.confidences[place], *later.confidences[begin:end]),
-                )
-            )
+            beside.hand_on(_recorded(keys[row], [first[place], *later[begin:end]], beside.bytes))
 
 
 def _completion(policy: Policy, key: str, ids: list[int], *, finished: bool) -> Completion:
@@ -278,39 +268,34 @@ def score(
                 use_cache=prefix is not None,
             ).logits[0]
         targets = ids.roll(-1, 1)[predicted].to(policy.device)
-        nats, ranks, entropies, confidences = token_scores(logits, targets)
-        ends = predicted.sum(1).cumsum(0).tolist()
-        for key, begin, end in zip(batch, [0, *ends], ends, strict=False):
-            yield TokenScores(
-                key,
-                tuple(nats[begin:end]),
-                tuple(ranks[begin:end]),
-                tuple(entropies[begin:end]),
-                byte_lengths[key],
-                tuple(confidences[begin:end]),
-            )
+        found = iter(token_scores(logits, targets))
+        for key, count in zip(batch, predicted.sum(1).tolist(), strict=True):
+            yield _recorded(key, list(islice(found, count)), byte_lengths)
 
 
-class _Scores(NamedTuple):
-    """Of each target: -log p, how many tokens were likelier, the entropy, the likeliest token's p; nats."""
+class _Score(NamedTuple):
+    """Of one target: -log p, how many tokens were likelier, the entropy, the likeliest token's p; nats."""
 
-    nats: list[float]
-    ranks: list[int]
-    entropies: list[float]
-    confidences: list[float]
+    nats: float
+    rank: int
+    entropy: float
+    confidence: float
 
 
-def token_scores(logits: torch.Tensor, targets: torch.Tensor, at_once: int = POSITIONS_AT_ONCE) -> _Scores:
+def _recorded(key: str, scores: Sequence[_Score], byte_lengths: Mapping[str, int]) -> TokenScores:
+    nats, ranks, entropies, confidences = zip(*scores, strict=True)
+    return TokenScores(key, nats, ranks, entropies, byte_lengths[key], confidences)
+
+
+def token_scores(logits: torch.Tensor, targets: torch.Tensor, at_once: int = POSITIONS_AT_ONCE) -> list[_Score]:
     """Scores of ``targets``, shape (n,), under ``logits``, (n, vocab), in float32, ``at_once`` positions at a time."""
-    found = _Scores([], [], [], [])
+    found: list[_Score] = []
     for rows, aims in zip(logits.split(at_once), targets.split(at_once), strict=True):
         logp = rows.float().log_softmax(-1)
         taken = logp.gather(-1, aims.unsqueeze(-1))
         p = logp.exp()
-        found.nats.extend((-taken.squeeze(-1)).tolist())
-        found.ranks.extend((logp > taken).sum(-1).tolist())
-        found.entropies.extend((-(p * logp).sum(-1)).tolist())
-        found.confidences.extend(p.max(-1).values.tolist())
+        each = -taken.squeeze(-1), (logp > taken).sum(-1), -(p * logp).sum(-1), p.max(-1).values
+        found += map(_Score, *(values.tolist() for values in each))
     return found
 
 

@@ -15,18 +15,6 @@ from sft.errors import PolicyError
 from sft.recipes import Recipe
 from sft.recipes.requirements import BITSANDBYTES
 
-__all__ = [
-    "CLEARLY",
-    "bf16_speed",
-    "choice",
-    "four_bits",
-    "in_words",
-    "keep_differentiable",
-    "refuse_unless_quantisable",
-    "refuse_unless_quantised",
-    "slowness_of_four_bits",
-]
-
 #: What multiplies states and weights.
 Product = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -106,12 +94,9 @@ def bf16_speed(
 def _speed(
     shape: tuple[int, int], tokens: int, rounds: int, seconds: float, product: Product, clock: Callable[[], float]
 ) -> float:
-    inputs, outputs = (min(size, 1024) for size in shape)
-    draw = torch.Generator().manual_seed(0)  # the global generator belongs to the fit
-    states = torch.randn(tokens, inputs, generator=draw).requires_grad_()
-    weights = torch.randn(outputs, inputs, generator=draw)
+    states, weights = _layer(shape, tokens)
 
-    def once(narrow: bool) -> float:
+    def timed(narrow: bool) -> float:
         began = clock()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=narrow):
             made = product(states, weights)
@@ -119,11 +104,18 @@ def _speed(
         return clock() - began
 
     began = clock()
-    taken = [(once(False), once(True)) for _ in range(rounds)]
+    taken = [(timed(False), timed(True)) for _ in range(rounds)]
     while len(taken) < 20 * rounds and clock() - began < seconds:
-        taken.append((once(False), once(True)))
+        taken.append((timed(False), timed(True)))
     wide, narrow = zip(*taken, strict=True)
     return min(wide) / min(narrow)
+
+
+def _layer(shape: tuple[int, int], tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """States ``(tokens, inputs)`` that want a gradient, and weights ``(outputs, inputs)``, of 1,024 each at most."""
+    inputs, outputs = (min(size, 1024) for size in shape)
+    draw = torch.Generator().manual_seed(0)  # the global generator belongs to the fit
+    return torch.randn(tokens, inputs, generator=draw).requires_grad_(), torch.randn(outputs, inputs, generator=draw)
 
 
 def refuse_unless_quantisable() -> None:
@@ -169,13 +161,10 @@ def slowness_of_four_bits(shape: tuple[int, int], tokens: int = 512) -> float:
     """
     import bitsandbytes
 
-    inputs, outputs = (min(size, 1024) for size in shape)
-    draw = torch.Generator().manual_seed(0)  # the global generator belongs to the fit
-    states = torch.randn(tokens, inputs, generator=draw).requires_grad_()
-    weights = torch.randn(outputs, inputs, generator=draw)
+    states, weights = _layer(shape, tokens)
     with torch.random.fork_rng(devices=[]):
         narrow = bitsandbytes.nn.Linear4bit(
-            inputs, outputs, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4", compress_statistics=True
+            *weights.T.shape, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4", compress_statistics=True
         )
     narrow.weight = bitsandbytes.nn.Params4bit(weights.clone(), requires_grad=False, quant_type="nf4")
     narrow = narrow.to("cpu")

@@ -16,18 +16,6 @@ from transformers.cache_utils import DynamicLayer
 
 from sft.policies.policy import Policy
 
-__all__ = [
-    "PREFILL_ROWS",
-    "ReservedLayer",
-    "common_prefix",
-    "is_recurrent",
-    "prefill",
-    "repeated",
-    "rows_of",
-    "shared_prefix",
-    "shares_prefixes",
-]
-
 #: A common beginning shorter than this is not worth a forward pass of its own.
 SHORTEST_SHARED_PREFIX = 16
 

@@ -17,16 +17,22 @@ import inspect
 import json
 import re
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
-
-from jinja2 import TemplateError
 
 from sft.demonstrations.demonstration import Demonstration, Message
 from sft.errors import DemonstrationsError, PolicyError, Problem
-from sft.policies.rendered import Census, Rendered, census, divided, where_of
-from sft.policies.template_dates import TODAY, tells_the_date
-from sft.policies.templates import THOUGHT_TOKENS, conversation, prompt_string, prompt_strings, read_template, settle
+from sft.policies.rendered import Census, Rendered, census, decode_tokens, divided, where_of
+from sft.policies.templates import (
+    REFUSALS,
+    THOUGHT_TOKENS,
+    TODAY,
+    conversation,
+    prompt_strings,
+    read_template,
+    settle,
+    tells_the_date,
+)
 from sft.runs.hashes import Digest, fingerprint
 
 if TYPE_CHECKING:
@@ -58,19 +64,6 @@ def few_shot_prompt(demonstrations: Sequence[Demonstration], prompt: tuple[Messa
         if message.role != "system"
     )
     return (*system, *shown, *(m for m in prompt if m.role != "system"))
-
-
-def decode_tokens(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    """The text of ``ids`` as it stands within a sequence.
-
-    Decoders of the SentencePiece family drop the space that begins a sequence; here nothing is dropped.
-    """
-    anchor = tokenizer.encode("a", add_special_tokens=False)
-    head, text = (
-        tokenizer.decode(part, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        for part in (anchor, [*anchor, *ids])
-    )
-    return text.removeprefix(head)
 
 
 def renderer_for(tokenizer: PreTrainedTokenizerBase, template: str = "auto") -> Renderer:
@@ -140,29 +133,28 @@ class Renderer:
 
     def prompt_ids_all(self, prompts: Sequence[tuple[Message, ...]]) -> list[list[int]]:
         """:meth:`prompt_ids` of many at once (several times faster); raises with every problem found."""
-        ids, problems = self._prompts(prompts, lambda index: ("prompt", index + 1))
+        ids, problems = self._prompts(prompts, [("prompt", number) for number in range(1, len(prompts) + 1)])
         if problems:
             raise DemonstrationsError(problems)
         return ids
 
     def _prompts(
-        self, prompts: Sequence[tuple[Message, ...]], where: Callable[[int], tuple[str, int | None]]
+        self, prompts: Sequence[tuple[Message, ...]], places: Sequence[tuple[str, int | None]]
     ) -> tuple[list[list[int]], list[Problem]]:
-        texts: list[str] = []
         problems: list[Problem] = []
-        together = prompt_strings(self.tokenizer, self.frame, prompts)
-        for index, prompt in enumerate(prompts):
-            if together is not None:
-                texts.append(together[index])
-                continue
-            try:
-                texts.append(prompt_string(self.tokenizer, self.frame, prompt))
-            except (TemplateError, TypeError, ValueError) as error:
-                texts.append("")
-                problems.append(
-                    Problem(*where(index), "prompt", f"is refused by the chat template: {error}",
-                            "change the prompt, or choose another template with model.template")
-                )  # fmt: skip
+        try:
+            texts = prompt_strings(self.tokenizer, self.frame, prompts) if prompts else []
+        except REFUSALS:  # of one of them: which?
+            texts = []
+            for place, prompt in zip(places, prompts, strict=True):
+                try:
+                    texts += prompt_strings(self.tokenizer, self.frame, [prompt])
+                except REFUSALS as error:
+                    texts.append("")
+                    problems.append(
+                        Problem(*place, "prompt", f"is refused by the chat template: {error}",
+                                "change the prompt, or choose another template with model.template")
+                    )  # fmt: skip
         rows = self._encode(texts) if texts else []
         for index, (text, prompt) in enumerate(zip(texts, prompts, strict=True)):
             expected = self._count_written(text)
@@ -171,7 +163,7 @@ class Renderer:
                 rows[index] = self._sanitized(prompt)
             if text and (not rows[index] or sum(map(self._counted_ids.__contains__, rows[index])) != expected):
                 problems.append(
-                    Problem(*where(index), "prompt",
+                    Problem(*places[index], "prompt",
                             "holds the text of a control token, which this tokenizer cannot treat as words",
                             "take it out of the prompt")
                 )  # fmt: skip
@@ -217,31 +209,25 @@ class Renderer:
         "drop", is longer than ``max_length``.
         """
 
-        def where(index: int) -> tuple[str, int | None]:
-            return where_of(demonstrations[index])
-
-        rows, problems = self._rows(demonstrations, where)
+        rows, problems = self.rows(demonstrations)
         return divided(demonstrations, rows, problems, max_length=max_length, too_long=too_long)
 
-    def _rows(
-        self, demonstrations: Sequence[Demonstration], where: Callable[[int], tuple[str, int | None]]
-    ) -> tuple[list[Rendered], list[Problem]]:
-        """Every demonstration rendered, a few thousand at a time: encodings take twenty times the room of ids."""
+    def rows(self, demonstrations: Sequence[Demonstration]) -> tuple[list[Rendered], list[Problem]]:
+        """Every demonstration rendered, and what is wrong with any of them.
+
+        A few thousand at a time: encodings take twenty times the room of ids.
+        """
         made: list[Rendered] = []
         problems: list[Problem] = []
         for start in range(0, len(demonstrations), _TOGETHER):
-            some = demonstrations[start : start + _TOGETHER]
-            made += self._some_rows(some, lambda index: where(start + index), problems)  # noqa: B023 (called at once)
+            rows, found = self._some_rows(demonstrations[start : start + _TOGETHER])
+            made += rows
+            problems += found
         return made, problems
 
-    def _some_rows(
-        self,
-        demonstrations: Sequence[Demonstration],
-        where: Callable[[int], tuple[str, int | None]],
-        problems: list[Problem],
-    ) -> list[Rendered]:
-        prompts, refused = self._prompts([d.prompt for d in demonstrations], where)
-        problems += refused
+    def _some_rows(self, demonstrations: Sequence[Demonstration]) -> tuple[list[Rendered], list[Problem]]:
+        places = [where_of(demonstration) for demonstration in demonstrations]
+        prompts, problems = self._prompts([d.prompt for d in demonstrations], places)
         completions = self._completions([d.completion for d in demonstrations])
         made = []
         for index, (prompt, ids) in enumerate(zip(prompts, completions, strict=True)):
@@ -252,14 +238,14 @@ class Renderer:
                 fault = "characters that this tokenizer cannot write, so no clone of this model can"
             if fault:
                 problems.append(
-                    Problem(*where(index), "completion", f"holds {fault}",
+                    Problem(*places[index], "completion", f"holds {fault}",
                             "take them out of the completion, or choose another model")
                 )  # fmt: skip
             packed = array("i", prompt)
             packed.extend(ids)
             packed.extend(self.end_of_turn)
             made.append(Rendered.of_packed(packed.tobytes(), len(prompt)))
-        return made
+        return made, problems
 
     def _completions(self, completions: Sequence[str]) -> list[list[int]]:
         """Ids of completions as continuations: no space in front that nobody wrote, no control tokens."""
@@ -273,6 +259,25 @@ class Renderer:
             if not self._control_ids.isdisjoint(ids):
                 rows[index] = self._bare_backend().encode(texts[index], add_special_tokens=False).ids
         return rows
+
+    def token_ends(self, completion: str) -> tuple[int, ...]:
+        """Before which character of ``completion`` each of its tokens ends, in the order of their ids.
+
+        Of several tokens that make one character each ends behind it. Tokens that write nothing of the completion, as
+        those of the end of turn, are left out; they are the last ones.
+        """
+        text = self.frame.lead + completion + self._trail
+        backend = self._bare_backend() if self._prefixes else self._backend()
+        found = backend.encode(text, add_special_tokens=False)
+        if not self._control_ids.isdisjoint(found.ids):
+            found = self._bare_backend().encode(text, add_special_tokens=False)
+        lead, size = len(self.frame.lead), len(completion)
+        ends: list[int] = []
+        for start, end in found.offsets:
+            if start >= lead + size:
+                break
+            ends.append(max([*ends[-1:], min(max(end - lead, 0), size)]))
+        return tuple(ends)
 
     def decode_completion(self, ids: Sequence[int]) -> str:
         """The words of generated ``ids``, up to the first stop token; other control tokens are left out.
@@ -294,11 +299,15 @@ class Renderer:
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
         """Ids as the tokenizer gives them; the template writes every special token, so none is added."""
+        return [row.ids for row in self._backend().encode_batch_fast(texts, add_special_tokens=False)]
+
+    def _backend(self) -> Tokenizer:
+        """The tokenizer as it is, set to encode whole texts."""
         backend = self.tokenizer.backend_tokenizer
         backend.encode_special_tokens = False
         backend.no_truncation()
         backend.no_padding()
-        return [row.ids for row in backend.encode_batch_fast(texts, add_special_tokens=False)]
+        return backend
 
     def _bare_backend(self) -> Tokenizer:
         """The tokenizer without the space it puts before a text and without its control tokens."""

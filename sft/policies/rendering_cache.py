@@ -30,8 +30,6 @@ from sft.policies.rendered import Rendered, divided
 from sft.policies.rendering import Renderer
 from sft.recipes.sources import cache_dir
 
-__all__ = ["AT_LEAST", "AT_MOST_BYTES", "render_all"]
-
 AT_LEAST = 5_000  # demonstrations; fewer are rendered in about the time that finding them would take
 AT_MOST_BYTES = 4 << 30  # of all files together; the ones used longest ago go first
 
@@ -59,27 +57,14 @@ def render_all(
     rows = _read(path, key, len(demonstrations))
     if rows is not None:
         return divided(demonstrations, rows, max_length=max_length, too_long=too_long)
-    kept, longer = renderer.render_all(demonstrations, max_length=max_length, too_long=too_long)
+    rows, problems = renderer.rows(demonstrations)
+    found = divided(demonstrations, rows, problems, max_length=max_length, too_long=too_long)
     if os.environ.get("LOCAL_RANK", os.environ.get("RANK", "0")) == "0":
         try:
-            _write(path, key, _in_order(demonstrations, kept, longer), at_most_bytes)
+            _write(path, key, rows, at_most_bytes)
         except OSError as error:
             sys.stderr.write(f"rendered   not kept: {path.parent} cannot be written ({error.strerror or error})\n")
-    return kept, longer
-
-
-def _in_order(demonstrations: Sequence[Demonstration], kept: Pairs, longer: Pairs) -> list[Rendered]:
-    """One row for each of ``demonstrations``: both lists are in their order."""
-    sides = [iter(kept), iter(longer)]
-    heads = [next(side, None) for side in sides]
-    rows = []
-    for demonstration in demonstrations:
-        side = 0 if heads[0] is not None and heads[0][0] is demonstration else 1
-        head = heads[side]
-        assert head is not None and head[0] is demonstration
-        rows.append(head[1])
-        heads[side] = next(sides[side], None)
-    return rows
+    return found
 
 
 def _key(renderer: Renderer, demonstrations: Sequence[Demonstration]) -> str:

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from sft.policies.rendering import Rendered
 
 
-__all__ = ["answers", "deviation", "questions"]
-
 #: So many rows, and so many supervised positions of each: every layer takes part in every one of them.
 ROWS, POSITIONS = 4, 16
 
@@ -37,22 +35,10 @@ def questions(rows: Sequence[Rendered]) -> list[dict[str, Any]]:
 
 def answers(model: Any, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
     """What ``model`` says to :func:`questions`: number of the row -> logits, ``(positions, vocab)``."""
-    return {str(number): _logits(model, model, row) for number, row in enumerate(rows)}
+    return {str(number): logits_of(model, model, row) for number, row in enumerate(rows)}
 
 
-def deviation(
-    model: Any, rows: Sequence[dict[str, Any]], said: dict[str, torch.Tensor], *, narrow: bool
-) -> tuple[dict[str, Any], str]:
-    """How far ``model`` is from what another one ``said`` to the same rows, and what is wrong with that.
-
-    The figures, and a few words, "" where it is the same model up to rounding: of float32 or, with ``narrow``, of
-    a narrower format. Raises ``PolicyError`` where the two do not choose among the same tokens.
-    """
-    found = _differences(model, rows, said)
-    return found, _beyond_rounding(found, narrow=narrow)
-
-
-def _logits(model: Any, forward: Any, row: dict[str, Any]) -> torch.Tensor:
+def logits_of(model: Any, forward: Any, row: dict[str, Any]) -> torch.Tensor:
     """What ``model``, called by ``forward``, says at the supervised positions of the row: ``(positions, vocab)``."""
     import torch
 
@@ -66,42 +52,34 @@ def _logits(model: Any, forward: Any, row: dict[str, Any]) -> torch.Tensor:
         return forward(input_ids=ids, use_cache=False).logits[0].float().cpu().contiguous()
 
 
-def _differences(model: Any, rows: Sequence[dict[str, Any]], fitted: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """Mean and largest difference of the logits, in their own unit and beside their spread; the likeliest tokens.
+def deviation(
+    model: Any, rows: Sequence[dict[str, Any]], said: dict[str, torch.Tensor], *, narrow: bool
+) -> tuple[dict[str, Any], str]:
+    """How far ``model`` is from what another one ``said`` to the same rows, and what is wrong with that.
 
-    ``clear``: of the tokens that lead by more than :data:`CLEAR_LEAD`, the share that is the likeliest here too.
+    The figures: mean and largest difference of the logits, in their own unit, beside their spread; the share of
+    likeliest tokens that are the same, of all and of those that lead by more than :data:`CLEAR_LEAD` (``clear``). And
+    a few words, "" where it is the same model up to rounding: of float32 or, with ``narrow``, of a narrower format.
+    Raises ``PolicyError`` where the two do not choose among the same tokens.
     """
     import torch
 
     highest = max(max(row["ids"]) for row in rows)
     if (known := model.get_input_embeddings().weight.shape[0]) <= highest:
         raise PolicyError(f"it knows {known} tokens, and was fitted to token {highest}")
-    here = torch.cat([_logits(model, model, row) for row in rows])
-    there = torch.cat([fitted[str(number)] for number in range(len(rows))])
+    here, there = torch.cat(list(answers(model, rows).values())), torch.cat([said[str(n)] for n in range(len(rows))])
     if here.shape != there.shape:
         raise PolicyError(f"it chooses among {here.shape[1]} tokens, and was fitted to choose among {there.shape[1]}")
     difference, spread = (here - there).abs(), float(there.std())
+    mean, largest = float(difference.mean()), float(difference.max())
     best = there.topk(2).values
     same, clear = here.argmax(1) == there.argmax(1), best[:, 0] - best[:, 1] > CLEAR_LEAD * spread
-    return {
-        "positions": len(here),
-        "mean": float(difference.mean()),
-        "max": float(difference.max()),
-        "spread": spread,
-        "top1": float(same.float().mean()),
-        "clear": float(same[clear].float().mean()) if clear.any() else 1.0,
-    }
-
-
-def _beyond_rounding(found: dict[str, Any], *, narrow: bool) -> str:
-    """What is wrong with one set of figures, in a few words; "" if nothing is."""
-    if narrow:
-        wrong = found["mean"] > MEAN_NARROW * found["spread"] or found["clear"] < 1
-    else:
-        wrong = found["max"] > LARGEST_FLOAT32 * max(1.0, found["spread"])
+    top1, kept = float(same.float().mean()), float(same[clear].float().mean()) if clear.any() else 1.0
+    found = {"positions": len(here), "mean": mean, "max": largest, "spread": spread, "top1": top1, "clear": kept}
+    wrong = mean > MEAN_NARROW * spread or kept < 1 if narrow else largest > LARGEST_FLOAT32 * max(1.0, spread)
     if not wrong:
-        return ""
-    return (
-        f"gives logits that differ by {found['mean']:.2g} on average and {found['max']:.2g} at most, "
-        f"and {found['top1']:.0%} of the likeliest tokens"
+        return found, ""
+    return found, (
+        f"gives logits that differ by {mean:.2g} on average and {largest:.2g} at most, "
+        f"and {top1:.0%} of the likeliest tokens"
     )

@@ -9,8 +9,8 @@ policy, whoever serves it, renders what it was trained on:
 * thoughts: a clone has the expert's words only, so think blocks are off (``enable_thinking=false`` where
   the template knows it) and one that the generation prompt opens is closed while still in the prompt;
 * text between generation prompt and completion (a channel, a header) belongs to the prompt;
-* "today" is 26 July 2024, Llama's own default (``template_dates``): a prompt that changes overnight is not the one
-  trained on, and a template that draws by chance is refused.
+* "today" is 26 July 2024, Llama's own default: a prompt that changes overnight is not the one trained on, and a
+  template that draws by chance is refused.
 
 A template without a system turn has the system message open the user's first turn.
 """
@@ -19,24 +19,25 @@ from __future__ import annotations
 
 import json
 import re
+import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jinja2 import TemplateError
+from jinja2 import Environment, TemplateError, TemplateSyntaxError
 
 from sft.demonstrations.demonstration import Message
 from sft.errors import PolicyError
-from sft.policies.template_dates import dated, refuse_chance
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["THOUGHT_TOKENS", "Frame", "conversation", "plain_template", "prompt_string", "read_template", "settle"]
-
 EMPTY_THOUGHT = "<think>\n\n</think>\n\n"
+#: What a template raises that cannot write a conversation.
+REFUSALS = (TemplateError, TypeError, ValueError)
 THOUGHT_TOKENS = frozenset({"<think>", "</think>"})  # an expert may write them: they end no turn
 
 _PROBES = {"system": "zqsystemqz", "user": "zquserqz", "assistant": "zqassistantqz"}
@@ -107,32 +108,19 @@ def conversation(prompt: tuple[Message, ...], *, fold_system: bool) -> list[dict
     return messages
 
 
-def prompt_string(tokenizer: PreTrainedTokenizerBase, frame: Frame, prompt: tuple[Message, ...]) -> str:
-    """``prompt`` through the template, generation prompt last.
-
-    Raises ``ValueError``, ``TypeError`` or jinja2's ``TemplateError`` when the template refuses it.
-    """
-    if frame.one_turn and any(m.role == "assistant" for m in prompt):
-        raise ValueError("it cannot write earlier turns")
-    return tokenizer.apply_chat_template(
-        conversation(prompt, fold_system=frame.fold_system),
-        chat_template=frame.template, tokenize=False, add_generation_prompt=True,
-    )  # fmt: skip
-
-
 def prompt_strings(
     tokenizer: PreTrainedTokenizerBase, frame: Frame, prompts: Sequence[tuple[Message, ...]]
-) -> list[str] | None:
-    """:func:`prompt_string` of many at once, in half the time; None where the template refuses any of them."""
-    if not prompts or (frame.one_turn and any(m.role == "assistant" for prompt in prompts for m in prompt)):
-        return None
+) -> list[str]:
+    """``prompts`` through the template, the generation prompt last; many at once take half of the time.
+
+    Raises one of :data:`REFUSALS` when the template refuses any of them.
+    """
+    if frame.one_turn and any(m.role == "assistant" for prompt in prompts for m in prompt):
+        raise ValueError("it cannot write earlier turns")
     conversations = [conversation(prompt, fold_system=frame.fold_system) for prompt in prompts]
-    try:
-        return tokenizer.apply_chat_template(
-            conversations, chat_template=frame.template, tokenize=False, add_generation_prompt=True
-        )
-    except (TemplateError, TypeError, ValueError):
-        return None
+    return tokenizer.apply_chat_template(
+        conversations, chat_template=frame.template, tokenize=False, add_generation_prompt=True
+    )
 
 
 def settle(tokenizer: PreTrainedTokenizerBase, template: str) -> Frame:
@@ -215,7 +203,7 @@ def _probe(
             )
             for answer in ([], [{"role": "assistant", "content": _COMPLETION}])
         )
-    except (TemplateError, TypeError, ValueError) as error:
+    except REFUSALS as error:
         raise PolicyError(
             f"the chat template of {_name(tokenizer)} does not render a conversation of "
             f"{', '.join(m.role for m in shape)} ({error}); give another with model.template"
@@ -231,3 +219,85 @@ def _probe(
 
 def _name(tokenizer: PreTrainedTokenizerBase) -> str:
     return tokenizer.name_or_path or type(tokenizer).__name__
+
+
+# -- the clock --------------------------------------------------------------------------------------------------
+#
+# transformers gives templates one function that knows the time, ``strftime_now``. A call with a literal format becomes
+# the text it gives on TODAY; any other use is answered by a macro of that name which the template then brings along,
+# so that the saved template says the same wherever it is served. Names are read by jinja2's own lexer, which needs to
+# know no tag.
+
+#: What a template's ``strftime_now`` answers, always: midnight of Llama's own default date.
+TODAY = datetime(2024, 7, 26, tzinfo=UTC)
+
+# No quote and no backslash inside: `strftime_now("%d " ~ "%b")` is two literals, and left to the macro.
+_LITERAL = re.compile(r"""strftime_now\(\s*(["'])((?:(?!\1)[^\\\n])*)\1\s*\)""")
+
+
+def dated(template: str) -> str:
+    """``template`` with the date of :data:`TODAY` wherever it asks for the present one."""
+    template = _LITERAL.sub(lambda found: json.dumps(TODAY.strftime(found[2])), template)
+    uses = _uses(template)
+    # Where the first mention defines it, the template has been here before, and keeps the date it was given then.
+    return _macro() + template if uses and uses[0] != "macro" else template
+
+
+def tells_the_date(template: str) -> bool:
+    """Whether ``template``, as its author wrote it, asks for the present date."""
+    return bool(_uses(template))
+
+
+def refuse_chance(template: str, name: str) -> None:
+    """Raise ``PolicyError`` where the template of ``name`` draws by chance: no prompt would be written twice alike."""
+    words = _words(template)
+    drawn = next((word for before, word, _ in words if (before, word) == ("|", "random") or word == "lipsum"), None)
+    if drawn is not None:
+        raise PolicyError(
+            f"the chat template of {name} draws by chance ({drawn}), so no prompt would be written twice alike; "
+            "give another with model.template"
+        )
+
+
+def _uses(template: str) -> list[str]:
+    """The word or sign before every use of ``strftime_now``; to ask whether it is defined is not to use it."""
+    return [before for before, word, after in _words(template) if word == "strftime_now" and after != "is"]
+
+
+def _words(template: str) -> list[tuple[str, str, str]]:
+    """Every name in the template's code, with the word or sign before it and the one behind it."""
+    try:
+        pieces = [
+            (kind, text) for _, kind, text in Environment().lex(template) if kind not in ("whitespace", "comment")
+        ]
+    except TemplateSyntaxError:
+        return []  # whoever renders it says what is wrong with it
+    texts = [text for _, text in pieces]
+    return [
+        (texts[at - 1] if at else "", text, texts[at + 1] if at + 1 < len(texts) else "")
+        for at, (kind, text) in enumerate(pieces)
+        if kind == "name" and (at == 0 or texts[at - 1] != ".")
+    ]
+
+
+def _macro() -> str:
+    """``strftime_now`` for one date, in jinja: every directive looked up, with C's flag ``-`` for no padding."""
+    codes = {}
+    for letter in string.ascii_letters.replace("s", "") + "%":  # %s hangs on the machine's time zone
+        for directive in (letter, f"-{letter}"):
+            said = TODAY.strftime(f"%{directive}")
+            if said != f"%{directive}":
+                codes[directive] = said
+    codes |= {"s": str(int(TODAY.timestamp()))}
+    return (
+        "{%- macro strftime_now(format) -%}"
+        f"{{%- set codes = {json.dumps(codes)} -%}}"
+        "{%- set at = namespace(code='') -%}"
+        "{%- for letter in format -%}"
+        "{%- if not at.code -%}{%- if letter == '%' -%}{%- set at.code = '%' -%}{%- else -%}{{- letter -}}{%- endif -%}"
+        "{%- elif letter in '-_0^#' and at.code == '%' -%}{%- set at.code = '%' ~ letter -%}"
+        "{%- else -%}{{- codes[at.code[1:] ~ letter] | default(codes[letter] | default(at.code ~ letter)) -}}"
+        "{%- set at.code = '' -%}{%- endif -%}"
+        "{%- endfor -%}{{- at.code -}}"
+        "{%- endmacro -%}"
+    )

@@ -34,24 +34,6 @@ from sft.runs.hashes import Digest, file_sha256
 from sft.runs.machine import default_device
 from sft.runs.run import read_json
 
-__all__ = [
-    "accelerator_computes_bf16",
-    "base_folder",
-    "base_weights",
-    "config_of",
-    "context_length",
-    "fetch_weights",
-    "free_memory",
-    "identity_of",
-    "is_adapter",
-    "layer_shape",
-    "load_weights",
-    "quiet_engine",
-    "refuse_pickles",
-    "resolved_dtype",
-    "supervised_only",
-]
-
 
 def accelerator_computes_bf16() -> bool:
     """Whether bfloat16 is an accelerator's own format here; on a CPU it is mostly slower, so False there."""

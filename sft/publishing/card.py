@@ -23,7 +23,7 @@ from sft.reports.names import RUNG_MEANINGS, metric_name
 from sft.reports.report import warnings_of
 from sft.reports.sections import body
 from sft.reports.text import cell, coded_cell, fenced, grouped, in_groups
-from sft.runs.places import shortened
+from sft.runs.private import shortened
 from sft.runs.run import Run
 
 __all__ = ["card_of"]

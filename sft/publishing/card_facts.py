@@ -19,7 +19,7 @@ from sft import recipes
 from sft.demonstrations import stored
 from sft.errors import RunError
 from sft.fidelity.conventions import visible_points
-from sft.fidelity.guardrails import written
+from sft.fidelity.guardrails import STATES, written
 from sft.fidelity.scorecard import Scorecard
 from sft.metrics.estimate import Estimate
 from sft.recipes import Recipe, shipped_folder, sources
@@ -27,7 +27,7 @@ from sft.reports.names import METRIC_NAMES, metric_name, system_name
 from sft.reports.text import chance, duration, figure, grouped
 from sft.runs import sealed
 from sft.runs.hashes import fingerprint
-from sft.runs.places import shortened
+from sft.runs.private import shortened
 from sft.runs.run import Run
 
 __all__ = [
@@ -249,9 +249,9 @@ def _everybody(card: Scorecard) -> Table:
     """What takes no training, and another expert where one is known."""
     metrics = tuple(dict.fromkeys((card.headline, "chrf2", "rouge_l", "exact_match")))
     order = [s.system for s in card.systems]
-    rows = tuple((system_name(s), *(_shown(_of(card, s), metric) for metric in metrics)) for s in order)
+    rows = tuple((system_name(s, card.names), *(_shown(_of(card, s), metric) for metric in metrics)) for s in order)
     unknown = "" if "E" in order else f"How close another expert comes is not known: {card.absent.get('closure', '')}."
-    notes = [f"{system_name(s.system)}: {s.note}." for s in card.systems if s.note]
+    notes = [f"{system_name(s.system, card.names)}: {s.note}." for s in card.systems if s.note]
     note = " ".join([unknown if card.absent.get("closure") else "", *notes]).strip()
     return Table("Shortcuts and another expert", ("system", *map(metric_name, metrics)), rows, note)
 
@@ -259,7 +259,7 @@ def _everybody(card: Scorecard) -> Table:
 def _lead(card: Scorecard) -> Table:
     rows = tuple(
         (
-            system_name(gain.floor) + (" (the one that counts)" if gain.floor == card.gain.floor else ""),
+            system_name(gain.floor, card.names) + (" (the one that counts)" if gain.floor == card.gain.floor else ""),
             figure(gain.estimate, signed=True),
             chance(gain.p_value),
             visible_points(gain.smallest_visible),
@@ -271,23 +271,22 @@ def _lead(card: Scorecard) -> Table:
     if saved is not None:
         note = f"Surprise saved at the expert\u2019s own words: {figure(saved, 'bits', signed=True)} bits per byte."
     if (closure := card.closure) is not None:
-        way = f"the way from {system_name(closure.floor)} to another expert"
+        way = f"the way from {system_name(closure.floor, card.names)} to another expert"
         note += f" Share closed of {way}: {figure(closure.share, 'share')} ({closure.finding})."
     columns = ("the clone\u2019s lead over", f"{metric_name(card.headline)} points", "p", "smallest lead visible")
     return Table("The clone\u2019s lead", columns, rows, note.strip())
 
 
 def _guardrails(card: Scorecard) -> Table:
-    rows = tuple(
-        (f"{rail.name}: {rail.meaning}", *written(rail), "over the limit" if rail.red else "within the limit")
-        for rail in card.guardrails
-    )
+    rows = tuple((f"{rail.name}: {rail.meaning}", *written(rail), STATES[rail.state]) for rail in card.guardrails)
     return Table("Guardrails", ("guardrail", "measured", "limit", "state"), rows)
 
 
 def picture(card: Scorecard, width: int = 48) -> str:
     """Every system's headline score with its interval, on one scale from 0, as lines of text."""
-    found = [(system_name(s.system), s.scores[card.headline]) for s in card.systems if card.headline in s.scores]
+    found = [
+        (system_name(s.system, card.names), s.scores[card.headline]) for s in card.systems if card.headline in s.scores
+    ]
     if not found:
         return ""
     top = 10 * max(1, math.ceil(max(e.value if e.high is None else e.high for _, e in found) / 10))
@@ -312,7 +311,7 @@ def metadata_of(card: Scorecard) -> list[dict[str, Any]]:
     tuned = _of(card, "tuned")
     wanted = [(metric_name(m), m, tuned[m]) for m in dict.fromkeys((card.headline, *_WRITTEN[:3])) if m in tuned]
     wanted += [(metric_name(m), "bits_per_byte", tuned[m]) for m in ("with_stop",) if m in tuned]
-    lead = f"{metric_name(card.headline)} lead over the best shortcut ({system_name(card.gain.floor)})"
+    lead = f"{metric_name(card.headline)} lead over the best shortcut ({system_name(card.gain.floor, card.names)})"
     wanted.append((lead, f"{card.headline}_lead", card.gain.estimate))
     return [
         {"type": kind, "value": round(e.value, 4), "name": f"{name}{_interval(e)}, n = {e.n}"}

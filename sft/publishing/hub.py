@@ -7,7 +7,6 @@ it, :class:`Doubt`. Nothing here decides what to do about a doubt; ``publishing.
 from __future__ import annotations
 
 import re
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,28 +31,11 @@ from huggingface_hub.utils._validators import validate_repo_id
 
 from sft.errors import NoAccess, PublishError, Unavailable
 from sft.publishing.hub_answers import Doubt, meaning
+from sft.runs.patience import Patience, is_loopback
 
-__all__ = ["PATIENCE", "Hub", "Patience", "RemoteFile", "State", "is_repository"]
+__all__ = ["PATIENCE", "Hub", "RemoteFile", "State", "is_repository"]
 
 T = TypeVar("T")
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to wait for the hub, in seconds, and how often to ask. ``sleep``: how to wait."""
-
-    connect_seconds: float = 10.0
-    answer_seconds: float = 120.0
-    tries: int = 6
-    first_pause_seconds: float = 1.0
-    longest_pause_seconds: float = 60.0
-    sleep: Callable[[float], None] = time.sleep
-
-    def pause(self, number: int, asked_seconds: float | None) -> None:
-        """Wait after try ``number`` (from 0): as long as the hub asked for, or twice as long each time; capped."""
-        wanted = asked_seconds if asked_seconds is not None else self.first_pause_seconds * 2**number
-        self.sleep(min(wanted, self.longest_pause_seconds))
 
 
 #: For every hub that is not given another.
@@ -110,7 +92,7 @@ class Hub:
         parts = urlsplit(self.endpoint)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
             raise PublishError("HF_ENDPOINT: is no address of a hub; write https://HOST, without a name or a password")
-        if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        if parts.scheme == "http" and not is_loopback(self.endpoint):
             raise PublishError(
                 f"{self.endpoint}: http would send the token in the clear; use https, for http is for 127.0.0.1 only"
             )

@@ -9,11 +9,9 @@ from huggingface_hub import errors as client_errors
 
 from sft.errors import NoAccess, PublishError
 from sft.metrics.text import plain
+from sft.runs.patience import is_doubtful, seconds_asked
 
 __all__ = ["Doubt", "meaning"]
-
-#: Answers after which it is open whether the hub did what was asked, or will do it when asked again.
-_DOUBTFUL = (408, 409, 412, 423, 425, 429)
 
 
 class Doubt(Exception):
@@ -61,11 +59,10 @@ def meaning(error: BaseException, endpoint: str, token: str) -> Exception | None
 
 def _meaning_of_answer(answer: httpx2.Response, endpoint: str, token: str) -> Exception:
     code = answer.status_code
-    if code >= 500 or code in _DOUBTFUL:
-        asked = answer.headers.get("retry-after", "")
+    if is_doubtful(code):
         hours = answer.headers.get("x-asked-to-wait")
         why = f"answer {code}" + (f", which asks to wait for {hours} s" if hours else "")
-        return Doubt(why, sent=code >= 500 or code == 408, retry_after=float(asked) if asked.isdigit() else None)
+        return Doubt(why, sent=code >= 500 or code == 408, retry_after=seconds_asked(answer.headers))
     if code == 401:
         return NoAccess(
             f"{endpoint}: does not accept the token (answer 401); log in again with `hf auth login`, or set "

@@ -20,7 +20,7 @@ from sft.demonstrations.secrets import Finding, in_demonstrations, secrets_in
 from sft.errors import PublishError, RunError
 from sft.recipes.sources import cache_dir
 from sft.runs import sealed
-from sft.runs.places import texts_in, whole
+from sft.runs.private import texts_in, whole
 from sft.runs.run import Run
 
 if TYPE_CHECKING:

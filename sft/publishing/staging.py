@@ -23,7 +23,7 @@ from sft.fidelity.stored import read_scorecard
 from sft.publishing.card import card_of
 from sft.publishing.hub import is_repository
 from sft.publishing.screening import known_places
-from sft.runs.places import shortened
+from sft.runs.private import shortened
 from sft.runs.run import Run, read_json, write_json, write_text
 
 __all__ = [

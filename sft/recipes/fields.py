@@ -243,8 +243,19 @@ class Fidelity(Section):
     )
     systems: Annotated[tuple[SystemName, ...], Field(strict=False)] = Field(
         default=("tuned", "B0", "B3", "R", "K", "P"),
-        description="What is compared: the clone; the base model, zero-shot (B0) and with three "
-        "demonstrations (B3); the nearest training completion (R); the most typical one (K); the prompt (P).",
+        description="What is compared: the clone; the base model, zero-shot (B0) and with three demonstrations (B3); "
+        "the nearest training completion (R), and with it the most typical of the twenty nearest (RK); the most typical"
+        " of all (K), and with it, where answers are long, some completion of the usual length (L); the prompt (P).",
+    )
+    few_shot: Literal["fixed", "nearest"] = Field(
+        default="fixed",
+        description="Which three demonstrations B3 is shown: `fixed`, the same before every prompt; `nearest`, those "
+        "whose prompts are most like it.",
+    )
+    floors_from: Text | None = Field(
+        default=None,
+        description="A file of completions from elsewhere, a prompted big model's for one: prompt (or id) and "
+        "completion a row. They are one more floor, named after the file, and a clone that has learned is ahead of it.",
     )
     max_new_tokens: Count | None = Field(
         default=None,
@@ -267,7 +278,18 @@ class Fidelity(Section):
     metrics: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
         default=(),
         description="Metrics of the `evaluate` library beside ours, by the path of a module (which is run) or by a "
-        "name in its cache or on the hub; where one gives several figures, `NAME:KEY`. Shown, and judged in nothing.",
+        "name in its cache or on the hub; where one gives several figures, `NAME:KEY`. Shown, and judged in nothing "
+        "but as the headline.",
+    )
+    headline: Text = Field(
+        default="chrf",
+        description="What decides: `chrf`, `exact_match` or another metric of ours; `json` (values and calls leaf by "
+        "leaf); `checker`; or the name of one of `metrics` that gives 0 to 100.",
+    )
+    normalise: Annotated[tuple[Literal["think", "fence", "case", "space"], ...], Field(strict=False)] = Field(
+        default=(),
+        description="What is set aside in every text before it is scored: `think` (what stands between <think> tags), "
+        "`fence` (a code fence around all of it), `case`, `space`.",
     )
     seed: Seed = Field(default=0, description="Seed of every draw of the measurement: samples, folds, resampling.")
     bar: dict[str, float] = Field(

@@ -3,7 +3,7 @@
 The trainer takes most of this and says nothing, or fails a minute in. Its choices are those of the installed packages
 (:mod:`sft.recipes.engine_fields`). Which optimizer and which tracker read which key is as in transformers'
 ``trainer_optimizer`` and ``integration_utils``. What a key does nothing for on a machine or a model is known later:
-:mod:`sft.recipes.requirements`, :mod:`sft.policies.adapters`.
+:mod:`sft.recipes.requirements`, :mod:`sft.policies.policy`.
 """
 
 from __future__ import annotations
@@ -108,13 +108,19 @@ def of_fidelity(fidelity: Fidelity) -> Iterator[Complaint]:
     yield from _twice("systems", fidelity.systems, "system")
     yield from _twice("metrics", fidelity.metrics, "metric")
     yield from _twice("control", fidelity.control, "file")
+    yield from _twice("normalise", fidelity.normalise, "step")
+    if fidelity.headline == "checker" and not fidelity.checker:
+        message, remedy = "is checker, and nothing says which answers are right", "set fidelity.checker, or choose chrf"
+        yield about("headline", message, remedy, "checker")
+    points = POINTS + ("json",) * (fidelity.headline == "json")
+    shares = SHARES + ("checker",) * bool(fidelity.checker)
     for metric, value in fidelity.bar.items():
-        if metric not in POINTS + SHARES:
-            yield unknown(("bar", metric), "a metric", POINTS + SHARES)
-        elif metric in SHARES and not 0 < value <= 1:
+        if metric not in points + shares:
+            yield unknown(("bar", metric), "a metric", points + shares)
+        elif metric in shares and not 0 < value <= 1:
             example = f"{value / 100:g}" if 1 < value <= 100 else "0.95"
             yield Complaint(("bar", metric), f"is {value:g}, not a share between 0 and 1", f"write {example}")
-        elif metric in POINTS and not 1 < value <= 100:
+        elif metric in points and not 1 < value <= 100:
             example = f"{value * 100:g}" if 0 < value <= 1 else "60"
             yield Complaint(("bar", metric), f"is {value:g}, not in points above 1 up to 100", f"write {example}")
 

@@ -10,7 +10,7 @@ from sft.metrics.estimate import Estimate
 from sft.metrics.text import plain
 from sft.reports import charts
 from sft.reports.charts import Dot
-from sft.reports.names import metric_name, system_name
+from sft.reports.names import metric_name
 from sft.reports.text import figure, in_groups, shown
 
 __all__ = ["aligned", "to_html", "to_text"]
@@ -39,7 +39,7 @@ def to_text(comparison: Comparison) -> str:
         ]
         for pair in comparison.pairs
     ]
-    floors = [f"{floor}: {system_name(floor)}" for floor in {one.gain.floor: None for one in comparison.contenders}]
+    floors = list(dict.fromkeys(f"{one.gain.floor}: {one.shortcut}" for one in comparison.contenders))
     about = f"{comparison.n} held-out prompts{_groups(comparison)}, the same for all; in brackets: 95 % intervals"
     return "\n".join([about, "", *aligned(rows), *floors, "", *aligned(pairs), "", *comparison.notes, NOTE])
 
@@ -56,7 +56,7 @@ def to_html(comparison: Comparison) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"figure": figure, "plain": plain, "shown": shown, "system": system_name}
+    environment.filters |= {"figure": figure, "plain": plain, "shown": shown}
     return environment.get_template("compare.html.j2").render(
         comparison=comparison,
         headline=metric_name(comparison.headline),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sft.fidelity.scorecard import SYSTEMS, Scorecard
 
 __all__ = [
@@ -21,11 +23,12 @@ RUNG_MEANINGS = {
     "no evidence of cloning": "What the next step takes is not shown, or was not measured.",
     "imitates": "The clone writes more like the expert than the model it started from, and finds the expert\u2019s "
     "words likelier.",
-    "learned from the demonstrations": "It also beats the five shortcuts tried: the base model by itself, the base "
-    "model with three demonstrations, the nearest training completion, one constant completion, the copied prompt.",
+    "learned from the demonstrations": "It also beats every shortcut tried: the base model by itself and with three "
+    "demonstrations, the nearest training completion, the most typical of the twenty nearest, one constant completion, "
+    "the copied prompt, and others where they are named below.",
     "meets your bar": "It also clears the bar that was set.",
     "cloned, within the margin": "It has gone most of the way from the best shortcut to another expert, and its "
-    "samples are hard to tell from experts\u2019. Whether what it says is true is no part of this.",
+    "samples are hard to tell from experts\u2019. It is checked for being right only where a checker was given.",
 }
 #: Metric -> (its name, what it measures, how it is written).
 METRIC_NAMES = {
@@ -37,6 +40,10 @@ METRIC_NAMES = {
     "edit_similarity": ("edit similarity", "characters that need no editing", "points"),
     "exact_match": ("exact match", "completions that are the expert's, character for character", "points"),
     "exact_match_normalised": ("normalised match", "the same but for case and outer punctuation", "points"),
+    "json": ("JSON leaves", "values that are the expert's, in their place; calls by name and arguments", "points"),
+    "json_max": ("JSON leaves, nearest", "against the reference that is nearest, not the mean over all", "points"),
+    "checker": ("checker", "completions that the checker finds right, for any reference", "points"),
+    "checker_max": ("checker", "completions that the checker finds right, for any reference", "points"),
     "stop_rate": ("stops by itself", "completions that end before the length limit", "share"),
     "empty_rate": ("empty", "completions without a word", "share"),
     "length_ratio": ("length", "characters written for each of the expert's", "ratio"),
@@ -79,8 +86,10 @@ GLOSSARY = (
     ("chrF", "how many runs of one to six characters two texts share: 0 nothing, 100 the same text"),
     (
         "shortcut",
-        "a way to answer without training a model. Five are tried: the base model by itself, the base model with three "
-        "demonstrations, the completion of the nearest training prompt, one constant completion, the copied prompt",
+        "a way to answer without training a model. Tried are the base model by itself and with three demonstrations, "
+        "the completion of the nearest training prompt, the most typical of the twenty nearest, one constant "
+        "completion, where answers are long some training completion of the usual length, the copied prompt, and what "
+        "a file holds (fidelity.floors_from)",
     ),
     ("95 % interval", "the range in which the true mean lies, for 95 of 100 sets of prompts like this one"),
     ("bits per byte", "how surprising a model finds the expert\u2019s words; 0 would be no surprise at all"),
@@ -114,6 +123,6 @@ def metric_name(metric: str) -> str:
     return METRIC_NAMES.get(metric, (metric.replace("_", " "),))[0]
 
 
-def system_name(system: str) -> str:
-    """What a system is in plain words; one that is not ours keeps its own name."""
-    return SYSTEMS.get(system, system)
+def system_name(system: str, names: Mapping[str, str] | None = None) -> str:
+    """What a system is in plain words; one that is not ours keeps its own name. ``names``: ``Scorecard.names``."""
+    return (names or {}).get(system) or SYSTEMS.get(system, system)

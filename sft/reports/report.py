@@ -21,7 +21,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from sft.demonstrations import stored
 from sft.demonstrations.selection import FATES, Ledger
 from sft.fidelity.conventions import visible_points
-from sft.fidelity.guardrails import VERBATIM, written
+from sft.fidelity.guardrails import STATES, VERBATIM, settled_in_words, written
 from sft.fidelity.scorecard import RUNGS, Gain, Guardrail, Scorecard
 from sft.fidelity.stored import read_scorecard
 from sft.metrics.estimate import Estimate
@@ -30,6 +30,7 @@ from sft.reports.names import GLOSSARY, METRIC_NAMES, RUNG_MEANINGS, kept_out, m
 from sft.reports.sections import body, examples, pictures
 from sft.reports.sections.training import fate_kind, ledger_picture, losses
 from sft.reports.text import (
+    bold_places,
     cell,
     chance,
     coded,
@@ -38,6 +39,7 @@ from sft.reports.text import (
     fenced,
     figure,
     grouped,
+    highlighted,
     in_groups,
     said,
     shown,
@@ -91,7 +93,7 @@ def _view(run: Run) -> dict[str, Any]:
         "training": losses(log),
         "tables": _tables(card),
         "ledger": _ledger_view(ledger),
-        "examples": [examples.example(one) for one in card.examples],
+        "examples": [examples.example(one, card.names) for one in card.examples],
         "kinds": examples.kinds(card.examples),
         "bands": examples.bands(card.examples),
         "guardrails": [_guardrail(g) for g in card.guardrails],
@@ -134,7 +136,9 @@ def _guardrail(rail: Guardrail) -> dict[str, Any]:
     return {
         "name": rail.name,
         "meaning": rail.meaning,
-        "red": rail.red,
+        "state": rail.state,
+        "status": STATES[rail.state],
+        "settled": settled_in_words(rail) if rail.state == "amber" else "",
         "limit": f"{limit}, the experts\u2019 own" if rail.name == VERBATIM else limit,
         "measured": measured,
     }
@@ -193,7 +197,7 @@ def _numbers(card: Scorecard) -> list[dict[str, Any]]:
             card.gain.estimate,
             "points",
             True,
-            f"{name} points, against {system_name(card.gain.floor)}",
+            f"{name} points, against {system_name(card.gain.floor, card.names)}",
         ),
     ]
     base = next((gain for gain in card.gains if gain.floor == "B0"), None)
@@ -251,7 +255,7 @@ def warnings_of(card: Scorecard, looks: int) -> list[str]:
             "The file does not say which completions were cut at a length limit; all are taken for finished, so how "
             "often the clone stops by itself is not known."
         )
-    found += [_skewed(gain) for gain in card.gains if gain.floor == card.gain.floor and _is_skewed(gain)]
+    found += [_skewed(gain, card.names) for gain in card.gains if gain.floor == card.gain.floor and _is_skewed(gain)]
     if card.unscored:
         found.append(f"{card.unscored} of {card.n} held-out prompts could not be scored and are left out of the means.")
     return found
@@ -262,12 +266,12 @@ def _is_skewed(gain: Gain) -> bool:
     return few and gain.skewness is not None and abs(gain.skewness) > SKEWED and gain.skew_p is not None
 
 
-def _skewed(gain: Gain) -> str:
+def _skewed(gain: Gain, names: Mapping[str, str]) -> str:
     found = chance(gain.skew_p or 0.0, sign=True)
     return (
-        f"The clone's lead over {system_name(gain.floor)} differs very unequally from prompt to prompt (skewness "
-        f"{gain.skewness:.1f} over {gain.estimate.n} prompts), and such an interval misses more often than it says. "
-        f"The lead counts only where a test that reckons with that agrees at 0.025; it gives {found}."
+        f"The clone's lead over {system_name(gain.floor, names)} differs very unequally from prompt to prompt "
+        f"(skewness {gain.skewness:.1f} over {gain.estimate.n} prompts), and such an interval misses more often than "
+        f"it says. The lead counts only where a test that reckons with that agrees at 0.025; it gives {found}."
     )
 
 
@@ -275,7 +279,7 @@ def _gains(card: Scorecard) -> list[dict[str, Any]]:
     """The clone's lead over each shortcut, smallest first."""
     return [
         {
-            "name": system_name(gain.floor),
+            "name": system_name(gain.floor, card.names),
             "text": figure(gain.estimate, signed=True),
             "visible": visible_points(gain.smallest_visible),
             "p": chance(gain.p_value),
@@ -295,7 +299,7 @@ def _tables(card: Scorecard) -> list[dict[str, Any]]:
         ("What they wrote", {s.system: s.scores for s in card.systems}),
         ("How likely they find what the expert wrote", likelihood),
     ]
-    notes = [f"{system_name(s.system)}: {s.note}" for s in card.systems if s.note]
+    notes = [f"{system_name(s.system, card.names)}: {s.note}" for s in card.systems if s.note]
     tables = []
     for title, systems in wanted:
         names = list(dict.fromkeys(name for scores in systems.values() for name in scores))
@@ -303,7 +307,7 @@ def _tables(card: Scorecard) -> list[dict[str, Any]]:
         rows = [
             {
                 "system": s,
-                "name": system_name(s),
+                "name": system_name(s, card.names),
                 "cells": [figure(scores[n], style) if n in scores else "\N{EM DASH}" for n, _, _, style in columns],
             }
             for s, scores in systems.items()
@@ -378,6 +382,8 @@ def _environment() -> Environment:
         "coded": coded,
         "coded_cell": coded_cell,
         "fenced": fenced,
+        "highlighted": highlighted,
+        "bold_places": bold_places,
         "said": said,
     }
     return environment

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sft.fidelity.guardrails import written
+from sft.fidelity.guardrails import settled_in_words, written
 from sft.fidelity.scorecard import Scorecard
 from sft.reports.compare_page import aligned
 from sft.reports.names import metric_name, system_name
@@ -12,7 +12,7 @@ __all__ = ["to_text"]
 
 
 def to_text(card: Scorecard) -> str:
-    """A compact scorecard for a terminal: every system's row, red guardrails, what was not measured."""
+    """A compact scorecard for a terminal: every system's row, guardrails that are red or not settled."""
     gains = {gain.floor: figure(gain.estimate, signed=True) for gain in card.gains}
     names = [card.headline, "rouge_l", "exact_match"]
     rows = [["system", *map(metric_name, names), "clone's lead", "length", "stops", ""]]
@@ -21,12 +21,17 @@ def to_text(card: Scorecard) -> str:
         cells = [figure(found[name]) if name in found else "" for name in names]
         length = figure(found["length_ratio"], "ratio") if "length_ratio" in found else ""
         stops = figure(found["stop_rate"], "share") if "stop_rate" in found else ""
-        name = system_name(system.system)
+        name = system_name(system.system, card.names)
         lead = gains.get(system.system, "")
         rows.append([system.system, *cells, lead, length, stops, name if name != system.system else ""])
     groups = in_groups(card.n, card.clusters, card.largest_cluster)
     lines = [f"{card.n} held-out prompts{groups}; in brackets: 95 % intervals", "", *aligned(rows)]
     if str(card.signature.get("stops", "")).startswith("not recorded"):
         lines.append("stops: the file does not say which completions are finished; all are taken to be")
-    red = [f"red: {rail.name} {written(rail)[0]}; {rail.meaning}" for rail in card.guardrails if rail.red]
-    return "\n".join([*lines, *([""] if red else []), *red])
+    rails = [f"red: {rail.name} {written(rail)[0]}; {rail.meaning}" for rail in card.guardrails if rail.state == "red"]
+    rails += [
+        f"not settled: {rail.name} {written(rail)[0]}, the limit is {written(rail)[1]}; {settled_in_words(rail)}"
+        for rail in card.guardrails
+        if rail.state == "amber"
+    ]
+    return "\n".join([*lines, *([""] if rails else []), *rails])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -16,6 +17,8 @@ from sft.metrics.estimate import figure
 from sft.metrics.text import _HIDDEN, plain
 
 __all__ = [
+    "bold_places",
+    "bracketed",
     "cell",
     "chance",
     "coded",
@@ -25,6 +28,7 @@ __all__ = [
     "fenced",
     "figure",
     "grouped",
+    "highlighted",
     "in_groups",
     "marked",
     "said",
@@ -116,6 +120,41 @@ def marked(expert: str, written: str) -> Markup | None:
         piece = shown(body)
         parts.append(space + (piece if kind == "same" else Markup(f"<{kind}>{{}}</{kind}>").format(piece)))
     return Markup("").join(parts)
+
+
+def highlighted(text: str, places: Sequence[tuple[int, int]]) -> Markup:
+    """``text`` for a page, with what stands at each of ``places`` (begin, end; in order, apart) in ``<mark>``."""
+    return Markup("").join(
+        Markup("<mark>{}</mark>").format(shown(part)) if inside else shown(part) for inside, part in _cut(text, places)
+    )
+
+
+def bold_places(text: str, places: Sequence[tuple[int, int]]) -> str:
+    """The same for a line of Markdown, with what stands there in bold."""
+    parts = [f"**{cell(part)}**" if inside else _line(part) for inside, part in _cut(text, places)]
+    return "".join(parts).strip()
+
+
+def bracketed(text: str, places: Sequence[tuple[int, int]]) -> str:
+    """The same for one line of a terminal, between ``[[`` and ``]]``."""
+    parts = (f"[[{plain(part)}]]" if inside else plain(part) for inside, part in _cut(text, places))
+    return " ".join("".join(parts).split())
+
+
+def _line(part: str) -> str:
+    """As :func:`cell`, but a space at either end stays: more words come before and behind."""
+    body = cell(part)
+    return f"{' ' if part[:1].isspace() else ''}{body}{' ' if body and part[-1:].isspace() else ''}"
+
+
+def _cut(text: str, places: Sequence[tuple[int, int]]) -> list[tuple[bool, str]]:
+    """``text`` in parts: (stands at a place, part); places that lie outside it, or overlap, are passed over."""
+    found, at = [], 0
+    for begin, end in sorted(places):
+        if at <= begin < end <= len(text) and text[begin:end].strip():
+            found += [(False, text[at:begin]), (True, text[begin:end])]
+            at = end
+    return [(inside, part) for inside, part in (*found, (False, text[at:])) if part]
 
 
 def said(text: str) -> Markup:

@@ -22,26 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sft.errors import RunError
-from sft.runs.system_errors import sentences
-
-__all__ = [
-    "Appender",
-    "appear",
-    "append_jsonl",
-    "clear_temporaries",
-    "finite",
-    "making",
-    "numbered_rows",
-    "open_append",
-    "read_json",
-    "read_jsonl",
-    "refuse_taken",
-    "sync_folder",
-    "write_json",
-    "write_jsonl",
-    "write_text",
-]
-
+from sft.runs.machine import sentences
 
 #: ``.NAME.PROCESS-RANDOM.tmp``; of so many characters of the name.
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?:(?P<process>\d+)-)?[0-9a-f]{8}\.tmp", re.DOTALL)
@@ -66,7 +47,7 @@ def write_text(path: Path, text: str | Iterable[str]) -> None:
         temporary = path.with_name(f".{path.name[:_NAMED]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
         try:
             with temporary.open("xb") as file:
-                _hold(file)
+                hold(file)
                 file.writelines(piece.encode("utf-8") for piece in pieces)
                 file.flush()
                 os.fsync(file.fileno())
@@ -108,18 +89,48 @@ def _is_being_written(entry: os.DirEntry[str], process: str | None, alone: bool)
         else:
             return True
     with Path(entry.path).open("rb") as file:
-        return not _hold(file)
+        return not hold(file)
 
 
-def _hold(file: IO[bytes]) -> bool:
-    """Lock an open file for this process; False where another one holds it. True on file systems without locks."""
+def hold(file: IO[Any] | int) -> bool:
+    """Lock an open file or folder for this process; False where another one holds it.
+
+    The system lets go of it when its holder dies. True on file systems without locks.
+    """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
-        return True
+        pass
     return True
+
+
+def locked(folder: Path) -> IO[str]:
+    """The open lock file of ``folder``, held by this process; ``RunError`` where another holds it."""
+    with sentences(folder):
+        file = (folder / ".lock").open("a+", encoding="ascii")
+    if not hold(file):
+        file.seek(0)
+        holder = file.read().strip()
+        file.close()
+        raise RunError(
+            f"{folder} is being written by another process{holder and f' ({holder})'}; "
+            "wait for it to end, or name another folder"
+        )
+    with suppress(OSError):  # on a full disk the lock holds all the same, only namelessly
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+    return file
+
+
+def let_go(lock: IO[str]) -> None:
+    """Release what :func:`locked` holds."""
+    with suppress(OSError):  # unlock rather than close only: a forked child shares the open file
+        fcntl.flock(lock, fcntl.LOCK_UN)
+    with suppress(OSError):
+        lock.close()
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -255,11 +266,9 @@ def _mend(path: Path, descriptor: int) -> None:
             readable.seek(start)
             tail = readable.read(block) + tail
     last = tail.rpartition(b"\n")[2]
-    if not last:
-        return
     if _parsed(last) is not None:
         os.write(descriptor, b"\n")
-    else:
+    elif last:
         os.ftruncate(descriptor, size - len(last))
 
 
@@ -288,11 +297,9 @@ def refuse_taken(path: Path, *, empty_folder_serves: bool = False) -> None:
     """Raise ``RunError`` where ``path`` is something already: nothing is ever overwritten."""
     if not path.exists() and not path.is_symlink():
         return
-    if empty_folder_serves and path.is_dir():
-        if not any(path.iterdir()):
-            return
-        raise RunError(f"{path}: is there already; name a new or empty folder")
-    raise RunError(f"{path}: is there already; name a new one")
+    folder_serves = empty_folder_serves and path.is_dir()
+    if not (folder_serves and not any(path.iterdir())):
+        raise RunError(f"{path}: is there already; name a new {'or empty folder' if folder_serves else 'one'}")
 
 
 @contextmanager
@@ -308,10 +315,12 @@ def making(path: Path) -> Iterator[Path]:
         scratch.mkdir(exist_ok=True)
         held = os.open(scratch, os.O_RDONLY)
     try:
-        _hold_alone(held, path)
+        if not hold(held):  # whose holder lives
+            raise RunError(f"{path}: is being written by another process; wait for it, or name another")
         try:
             with sentences(path):
-                _emptied(scratch)
+                for left in scratch.iterdir():
+                    shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
                 yield scratch
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -323,21 +332,3 @@ def appear(made: Path, path: Path) -> None:
     """Rename ``made``, which is complete, to ``path``."""
     made.rename(path)
     sync_folder(path.parent)
-
-
-def _hold_alone(folder: int, path: Path) -> None:
-    """Keep others from the same folder; the system lets go of it when its holder dies."""
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise RunError(f"{path}: is being written by another process; wait for it, or name another") from None
-    except OSError:
-        return  # a file system without locks: nothing to hold
-
-
-def _emptied(folder: Path) -> None:
-    for left in folder.iterdir():
-        if left.is_dir() and not left.is_symlink():
-            shutil.rmtree(left)
-        else:
-            left.unlink()

@@ -22,20 +22,7 @@ from typing import Any
 from sft.errors import RunError
 from sft.runs.atomic_files import sync_folder, write_json
 from sft.runs.hashes import file_sha256
-from sft.runs.system_errors import sentences
-
-__all__ = [
-    "WHOLE",
-    "Choice",
-    "choose",
-    "fault_of",
-    "latest_checkpoint",
-    "put_aside",
-    "rotate",
-    "step_of",
-    "withdraw_list",
-    "write_list",
-]
+from sft.runs.machine import sentences
 
 #: The list of a checkpoint's files, written last. Earlier releases wrote it with the number of processes alone, and
 #: only where there were several.
@@ -66,11 +53,9 @@ class Choice:
     def in_words(self) -> str:
         """One line; "" where there is nothing to say."""
         others = ", ".join(f"{path.name} ({fault})" for path, fault in self.passed_over)
-        if self.path is None:
-            return f"no checkpoint is whole, so training begins at step 0; passed over: {others}" if others else ""
-        said = [f"passed over: {others}"] if others else []
-        said += [self.unchecked] if self.unchecked else []
-        return f"from {self.path.name}; {'; '.join(said)}" if said else ""
+        said = "; ".join(filter(None, (others and f"passed over: {others}", self.unchecked)))
+        first = f"from {self.path.name}" if self.path else "no checkpoint is whole, so training begins at step 0"
+        return f"{first}; {said}" if said else ""
 
 
 def step_of(checkpoint: Path | None) -> int:
@@ -229,7 +214,9 @@ def _lacks(checkpoint: Path, *kinds: str) -> str | None:
 def _fault_without_list(checkpoint: Path, written: Mapping[str, Any], weights_only: bool) -> str | None:
     """What can be said of a checkpoint without a list: it was cut short, or is of a release that wrote none."""
     state = _state(checkpoint)
-    if not state or _announces_list(state):
+    carried = state.get("stateful_callbacks")
+    carried = carried.get("sft") if isinstance(carried, Mapping) else None
+    if not state or (isinstance(carried, Mapping) and carried.get("listed")):  # a list was to be written
         return _UNFINISHED
     parts = list(checkpoint.glob("rng_state_*.pth"))
     if parts and written.get("processes") != len(parts):
@@ -293,12 +280,6 @@ def _best_of(checkpoint: Path) -> Path | None:
     if not isinstance(best, int) or best in (0, step_of(checkpoint)):
         return None
     return checkpoint.with_name(f"checkpoint-{best}")
-
-
-def _announces_list(state: Mapping[str, Any]) -> bool:
-    carried = state.get("stateful_callbacks", {})
-    carried = carried.get("sft") if isinstance(carried, Mapping) else None
-    return isinstance(carried, Mapping) and bool(carried.get("listed"))
 
 
 def _state(checkpoint: Path) -> dict[str, Any]:

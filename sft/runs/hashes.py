@@ -21,9 +21,8 @@ from typing import Any, Self
 
 from sft.errors import RunError
 from sft.runs.atomic_files import _dumps, read_json
-from sft.runs.system_errors import sentences
-
-__all__ = ["Digest", "file_sha256", "fingerprint", "weights_hash"]
+from sft.runs.machine import sentences
+from sft.runs.private import presentable
 
 
 class Digest(str):
@@ -116,3 +115,29 @@ def file_sha256(path: Path, length: int | None = None) -> str:
 
 def _short(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, part in value.items():
+        if isinstance(part, Mapping):
+            flat |= _flat(part, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = part
+    return flat
+
+
+def differences(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Dotted name -> (recorded value, present value) of all that differs, sorted by name; None where one has none.
+
+    A present hash that is a ``Digest`` does not differ from what an earlier rule made of the same thing.
+    """
+    old, new = _flat(presentable(recorded)), _flat(presentable(present))
+    hashes = {name: one for name, one in _flat(present).items() if isinstance(one, Digest)}
+    missing = object()
+    return {
+        name: (old.get(name), new.get(name))
+        for name in sorted(old | new)
+        if old.get(name, missing) != new.get(name, missing)
+        and not (name in hashes and hashes[name].is_of(old.get(name)))
+    }

@@ -1,52 +1,42 @@
-"""What a run owes its readers about where it ran: packages, machine, memory. No host, user or home path."""
+"""The machine: what a run owes its readers about it, what is free of it, and what it refused, as one sentence.
+
+Packages, cores, memory, accelerator go on record; no host, user or home path does.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
+import re
 import resource
 import shutil
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from sft.errors import RunError
+
 if TYPE_CHECKING:
     import torch
 
-__all__ = [
-    "CORES",
-    "Machine",
-    "default_device",
-    "in_parts",
-    "machine",
-    "machine_here",
-    "peak_memory_bytes",
-    "size",
-    "versions",
-]
+T = TypeVar("T")
+
+#: Cores that this process may use.
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+#: Parts of a long list for each core: the last of them then ends little after the others.
+_PARTS = 4
+_GROUP = Path("/sys/fs/cgroup")  # of a container, version 2
 
 #: Packages whose version can change a number in a scorecard.
 PACKAGES = (
-    "behavioral-cloning",
-    "torch",
-    "transformers",
-    "tokenizers",
-    "trl",
-    "peft",
-    "accelerate",
-    "datasets",
-    "evaluate",
-    "sacrebleu",
-    "rouge-score",
-    "rapidfuzz",
-    "scikit-learn",
-    "scipy",
-    "numpy",
-)
+    "behavioral-cloning", "torch", "transformers", "tokenizers", "trl", "peft", "accelerate", "datasets", "evaluate",
+    "sacrebleu", "rouge-score", "rapidfuzz", "scikit-learn", "scipy", "numpy",
+)  # fmt: skip
 
 
 def versions() -> dict[str, str]:
@@ -63,11 +53,10 @@ def machine(accelerator: str | None = None) -> dict[str, Any]:
 
     ``accelerator``: its name as the engine knows it; None where there is none.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "system": platform.system(),
         "architecture": platform.machine(),
-        "cores": cores,
+        "cores": CORES,
         "memory_bytes": _memory_bytes(),
         "accelerator": accelerator,
     }
@@ -78,13 +67,23 @@ def _memory_bytes() -> int | None:
     limits: list[int] = []
     with suppress(OSError, ValueError):
         limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    with suppress(OSError, ValueError):  # control group of a container, version 2; "max" is no number
-        limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    with suppress(OSError, ValueError):  # "max" is no number
+        limits.append(int((_GROUP / "memory.max").read_text(encoding="ascii")))
     return min(limits, default=None)
+
+
+def _row(path: str | Path, name: str) -> int:
+    """The number behind ``name`` in a file of the system. Raises ``OSError``, or ``ValueError`` where it has none."""
+    found = re.search(rf"^{name}:?\s+(\d+)", Path(path).read_text(encoding="ascii"), re.MULTILINE)
+    if found is None:
+        raise ValueError(name)
+    return int(found[1])
 
 
 def peak_memory_bytes() -> int:
     """Most memory this process has held at once (resident set)."""
+    with suppress(OSError, ValueError):  # where there is such a file: a parent's peak is not inherited
+        return _row("/proc/self/status", "VmHWM") * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
@@ -139,36 +138,19 @@ def machine_here(folder: Path) -> Machine:
 def _available(memory: int | None) -> int | None:
     """Bytes that programs may still have, file caches given up; None where the system does not say."""
     found: list[int] = [] if memory is None else [memory]
-    with suppress(OSError, ValueError, StopIteration):
-        rows = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        found.append(next(int(row.split()[1]) * 1024 for row in rows if row.startswith("MemAvailable:")))
-    with suppress(OSError, ValueError, StopIteration):  # a container's own limit; "max" is no number
-        group = Path("/sys/fs/cgroup")
-        limit = int((group / "memory.max").read_text(encoding="ascii"))
-        used = int((group / "memory.current").read_text(encoding="ascii"))
-        rows = (group / "memory.stat").read_text(encoding="ascii").splitlines()
-        cached = next(int(row.split()[1]) for row in rows if row.startswith("file "))
-        found.append(limit - used + cached)
+    with suppress(OSError, ValueError):
+        found.append(_row("/proc/meminfo", "MemAvailable") * 1024)
+    with suppress(OSError, ValueError):  # a container's own limit; "max" is no number
+        limit, used = (int((_GROUP / f"memory.{name}").read_text(encoding="ascii")) for name in ("max", "current"))
+        found.append(limit - used + _row(_GROUP / "memory.stat", "file"))
     return min(found, default=None)
 
 
 def swap_bytes() -> int:
     """What the system can put onto disk; 0 where it does not say."""
-    with suppress(OSError, ValueError, StopIteration):
-        rows = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(row.split()[1]) * 1024 for row in rows if row.startswith("SwapTotal:"))
+    with suppress(OSError, ValueError):
+        return _row("/proc/meminfo", "SwapTotal") * 1024
     return 0
-
-
-T = TypeVar("T")
-
-
-#: Cores that this process may use.
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-#: Parts for each core: the last of them then ends little after the others.
-_PARTS = 4
 
 
 def in_parts(function: Callable[..., T], items: Sequence[Any], *fixed: Any, least: int, cores: int = CORES) -> list[T]:
@@ -182,6 +164,72 @@ def in_parts(function: Callable[..., T], items: Sequence[Any], *fixed: Any, leas
         return [function(items, *fixed)]
     from joblib import Parallel, delayed
 
-    size = -(-len(items) // (_PARTS * cores))
-    parts = [items[start : start + size] for start in range(0, len(items), size)]
+    some = -(-len(items) // (_PARTS * cores))
+    parts = [items[start : start + some] for start in range(0, len(items), some)]
     return list(Parallel(n_jobs=cores, backend="loky")(delayed(function)(part, *fixed) for part in parts))
+
+
+# -- what it refused ----------------------------------------------------------------------------------------------
+
+#: errno -> what it means and what to do.
+_REFUSALS = {
+    errno.ENOSPC: "the disk is full; free some space",
+    errno.EDQUOT: "the disk quota is used up; free some space",
+    errno.EFBIG: "the file is larger than the disk or `ulimit -f` allows; raise the limit, or use another disk",
+    errno.EROFS: "the disk is read-only; use a folder on another one",
+    errno.EACCES: "no permission; change the rights, or use another folder",
+    errno.EPERM: "no permission; change the rights, or use another folder",
+    errno.EIO: "the disk failed; check it, or use another one",
+}
+
+
+#: What torch says in place of MemoryError, on a CPU and on an accelerator.
+_NO_MEMORY = ("can't allocate memory", "CUDA out of memory", "MPS backend out of memory")
+
+
+def system_refusal(error: BaseException) -> str | None:
+    """What the operating system refused, as one sentence; None if ``error`` is not about that.
+
+    Libraries that write with code of their own tell it in theirs: safetensors gives the number in its
+    text, torch only finds that fewer bytes arrived than it wrote.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        text = " ".join(str(cause).split())
+        number = re.search(r"\(os error (\d+)\)", text)
+        if isinstance(cause, OSError):
+            where = f"{os.fspath(cause.filename)}: " if isinstance(cause.filename, str | os.PathLike) else ""
+            why = f"{cause.strerror}; check the path" if cause.strerror else f"{type(cause).__name__}: {text[:300]}"
+            return where + _REFUSALS.get(cause.errno or 0, why)
+        if isinstance(cause, MemoryError) or any(said in text for said in _NO_MEMORY):
+            return "memory ran out; free some, or ask for less at once: fewer rows, smaller batches, shorter texts"
+        if number and type(cause).__name__ == "SafetensorError":
+            known = int(number[1])
+            return f"weights cannot be written or read: {_REFUSALS.get(known, os.strerror(known))}"
+        if "inline_container.cc" in text and ("unexpected pos" in text or "failed writing" in text):
+            return f"a checkpoint cannot be written: {_REFUSALS[errno.ENOSPC]}"
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return None
+
+
+@contextmanager
+def sentences(path: Path, *, reading: bool = False) -> Iterator[None]:
+    """Turn an ``OSError`` about ``path`` into a ``RunError`` of one sentence."""
+    try:
+        yield
+    except OSError as error:
+        verb = "read" if reading else "written"
+        match error.errno:
+            case errno.ENOSPC | errno.EDQUOT:
+                why = "the disk is full; free some space and try again (a run goes on with --resume)"
+            case errno.EFBIG:
+                why = "the file is larger than the disk or `ulimit -f` allows; raise the limit, or name another disk"
+            case errno.EACCES | errno.EPERM | errno.EROFS:
+                why = "no permission, or a read-only disk; name another folder, or change its permissions"
+            case errno.EISDIR | errno.ENOTDIR:
+                why = "a folder stands there, or a file where a folder should; name another file"
+            case errno.ENOENT:
+                why = "it is not there; check the folder's name, or redo the step that writes it"
+            case _:
+                why = f"{error.strerror or type(error).__name__}; check the disk and the folder's name"
+        raise RunError(f"{path} cannot be {verb}: {why}") from error

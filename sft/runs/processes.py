@@ -1,36 +1,33 @@
-"""Several processes, one run: who is who, and who speaks.
+"""Several processes, one run: who is who, who speaks, and what happens when they are told to stop.
 
 ``accelerate launch`` and ``torchrun`` start the same command several times. The first process decides and writes,
 the others follow; of all that end, one says why.
+
+Told to stop is whoever gets Ctrl-C, the SIGTERM of a batch system, a container or a launcher, or loses its terminal.
+Work that is kept row by row stops at once: ``KeyboardInterrupt`` after Ctrl-C, :class:`Terminated` after the others.
+A fit ends its step first (``training.resuming.Interruption``). One wish to stop may arrive more than once: a launcher
+hands on what the terminal has sent to its processes as well, ``timeout`` and ``scancel`` tell a process and its group.
+Such echoes are no second wish, which would stop a fit before it has saved its checkpoint.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from sft.errors import UserError
 
 if TYPE_CHECKING:
     from accelerate import PartialState
-
-__all__ = [
-    "all_processes",
-    "demand_all_started",
-    "gone",
-    "hand_on",
-    "has_the_word",
-    "highest",
-    "is_main",
-    "is_sharded",
-    "others_are_gone",
-    "rank_and_world",
-    "say",
-    "tell",
-    "wait_for_everyone",
-]
 
 #: Seconds to wait for the launcher's store.
 STORE_SECONDS = 5.0
@@ -153,3 +150,157 @@ def gone() -> str:
         f"another of the {world} processes has ended, or all were told to (process {rank} says so; the launcher says "
         "which one it was, and exit code -9 is mostly want of memory); what is saved is kept"
     )
+
+
+# -- told to stop ------------------------------------------------------------------------------------------------
+
+#: Seconds in which a signal that was heard already is taken for an echo.
+ECHO_SECONDS = 3.0
+#: Seconds that a process of several has to end in good order, and in a fit; torchrun kills after 30.
+GRACE_SECONDS, FIT_GRACE_SECONDS = 5.0, 27.0
+#: ``prctl(2)``: the signal that a process gets when its parent ends.
+_PR_SET_PDEATHSIG = 1
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+_Handler = Callable[[int, FrameType | None], None]
+
+
+class Terminated(SystemExit):
+    """Ended by a signal other than Ctrl-C. ``number``: which; its text: what to say, "" for nothing in particular."""
+
+    def __init__(self, number: int, text: str = "") -> None:
+        super().__init__(text)
+        self.number, self.code = number, 128 + number  # should nobody catch it
+
+
+@dataclass(slots=True)
+class _Heard:
+    """What this process was told: when last (seconds of the monotonic clock), and how long it may take to end."""
+
+    moment: float | None = None
+    grace: float = GRACE_SECONDS
+    ending: bool = False
+
+
+_heard = _Heard()
+
+
+def ending(number: int, text: str = "") -> BaseException:
+    """The exception that signal ``number`` ends the work with."""
+    return KeyboardInterrupt(text) if number == signal.SIGINT else Terminated(number, text)
+
+
+def status_of(stop: BaseException) -> int:
+    """The exit status after ``stop``: 130 for Ctrl-C, 143 for SIGTERM."""
+    return 128 + (stop.number if isinstance(stop, Terminated) else signal.SIGINT)
+
+
+def note() -> None:
+    """Remember that a wish to stop was heard, or that the work has just stopped: what comes now may be its echo."""
+    _heard.moment = time.monotonic()
+
+
+def is_echo(number: int) -> bool:
+    """Whether ``number`` only repeats what was heard. Ctrl-C twice is a wish, unless a launcher hands it on."""
+    launched = rank_and_world()[1] > 1 or "TORCHELASTIC_RUN_ID" in os.environ
+    if _heard.moment is None or (number == signal.SIGINT and not launched):
+        return False
+    return time.monotonic() - _heard.moment < ECHO_SECONDS
+
+
+def write_at_once(text: str) -> None:
+    """Write to stderr from a handler, which may have come in the middle of a write by the same thread."""
+    with suppress(OSError):  # the terminal may be gone
+        os.write(2, text.encode())
+
+
+@contextmanager
+def handling(handler: _Handler, *, patient: bool = False) -> Iterator[None]:
+    """Inside, ``handler`` hears every signal that asks to stop; elsewhere than in the main thread all stays as it is.
+
+    A signal that the process was started to ignore (``nohup``) stays ignored. ``patient``: of several processes this
+    one may take :data:`FIT_GRACE_SECONDS` to end.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before, grace = {number: signal.signal(number, handler) for number in numbers}, _heard.grace
+    _heard.grace = FIT_GRACE_SECONDS if patient else grace
+    try:
+        yield
+        _heard.grace = grace  # after an error the process is about to end, and may take as long for that
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    if _heard.ending or is_echo(number):
+        return
+    note()
+    # A launcher ends all processes when one has ended, so this one cannot know which it was.
+    raise ending(number, gone() if number == signal.SIGTERM and rank_and_world()[1] > 1 else "")
+
+
+def _end_with_the_launcher() -> None:
+    """Have the system send SIGTERM here when ``accelerate launch`` of one process ends, for it hands no signal on.
+
+    It starts one process without saying so in the environment of a group (``accelerate.commands.launch``,
+    ``simple_launcher``); told to stop it is gone at once, and what it started would train on.
+    """
+    if "ACCELERATE_MIXED_PRECISION" in os.environ and "WORLD_SIZE" not in os.environ and sys.platform == "linux":
+        import ctypes
+
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+
+
+@contextmanager
+def listening(complaint: Callable[[str], None]) -> Iterator[Callable[[], None]]:
+    """Inside, a signal that asks to stop raises :func:`ending`; what it yields is called when all is over but words.
+
+    Of several processes one may wait for a dead one, deep in a library, and not notice; when its grace is over,
+    ``complaint`` gets its last words all the same, and it ends.
+    """
+    global _heard
+    heard = _heard = _Heard()
+    _end_with_the_launcher()
+
+    def is_over() -> None:
+        heard.ending = True
+
+    with handling(_stop), _watching(complaint):
+        yield is_over
+
+
+@contextmanager
+def _watching(complaint: Callable[[str], None]) -> Iterator[None]:
+    """Inside, a thread ends the process when it was told to and its grace is over; only where there are several."""
+    if rank_and_world()[1] == 1 or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    over, heard = threading.Event(), _heard
+    told, wake = os.pipe()
+    os.set_blocking(wake, False)
+
+    def watch() -> None:
+        while number := os.read(told, 1):
+            if number[0] not in _SIGNALS:
+                continue
+            began = time.monotonic()
+            while time.monotonic() < max(began, heard.moment or began) + heard.grace:
+                if over.wait(0.1):
+                    return
+            if not heard.ending:  # or the main thread is saying why
+                complaint(gone())
+            os._exit(128 + number[0])
+
+    waker = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+        signal.set_wakeup_fd(waker)
+        os.close(wake)

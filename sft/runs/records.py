@@ -1,14 +1,21 @@
-"""What measuring writes down: completions, teacher-forced scores and the probes' raw findings, before any arithmetic.
+"""What the files of a run hold: the rows that measuring writes down, and the shape of every file.
 
-One class per file of a run, one instance per line. A scorecard is computed from these alone, so it can be had
-again without a model. ``fidelity`` reads them; ``evaluation`` makes them, and so may anybody else.
+One class per file that measuring fills, one instance per line, before any arithmetic: a scorecard is computed from
+these alone, so it can be had again without a model. ``fidelity`` reads them; ``evaluation`` makes them, and so may
+anybody else. The shapes say which keys a row of a file has, and of which type their values are. Keys that are not
+named are let through: later versions may write more. Types are strict, a number is no text, except that a whole
+number is a number. Nothing here reads a file (``sealed`` does) or knows what the values mean.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
+from functools import cache
+from types import GenericAlias
+from typing import Annotated, Any, Literal, NotRequired, get_args, get_origin, get_type_hints
 
-__all__ = ["Completion", "ControlWindow", "Forced", "OwnPath", "PromptValue", "TokenScores"]
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +31,27 @@ class Completion:
     finished: bool
     tokens: int = 0
     ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a server answered to one held-out prompt. ``finished``: it says that the answer ended by itself.
+
+    ``reason``: the server's word for why it ended. ``tokens`` and ``prompt_tokens``: as the server counts them, 0
+    where it does not. ``nats``: -log p of each token written, empty where the server does not offer them.
+    ``elsewhere``: a field of the answer, other than the text, that holds words (``reasoning_content``); "" for none.
+    ``refused``: the server's words where it refuses this prompt, "" where it answers it.
+    """
+
+    id: str
+    text: str
+    finished: bool
+    tokens: int = 0
+    reason: str = ""
+    prompt_tokens: int = 0
+    nats: tuple[float, ...] = ()
+    elsewhere: str = ""
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +121,12 @@ class ControlWindow:
 
 @dataclass(frozen=True, slots=True)
 class PromptValue:
-    """How much reading the prompt tells the base policy about one *training* completion.
+    """How much reading the prompt tells the base policy about one *training* completion, whole and token by token.
 
     ``own_nats``: -log p of the completion, stop token included, after its own prompt; ``other_nats``: the mean of
-    the same after prompts of other demonstrations, ``others`` of them. Own no smaller than other: to the base
-    model the prompt says nothing about what the expert wrote, so the expert drew on knowledge that the model has not.
+    the same after prompts of other demonstrations, ``others`` of them. ``own_token_nats`` and ``other_token_nats``:
+    the same of each token that writes a part of the completion, and ``token_ends``: the character of the completion
+    before which it ends (all three are empty in runs measured before tokens were recorded).
     """
 
     id: str
@@ -105,3 +134,150 @@ class PromptValue:
     other_nats: float
     others: int
     bytes: int
+    token_ends: tuple[int, ...] = ()
+    own_token_nats: tuple[float, ...] = ()
+    other_token_nats: tuple[float, ...] = ()
+
+
+# -- the shape of every file ----------------------------------------------------------------------------------
+
+
+def _object(needed: Any = None, **others: Any) -> Any:
+    """A JSON object that has the keys ``needed`` (key -> type) and may have the ``others``."""
+    typed_dict: Any = TypedDict  # of fields that are known when it is called
+    keys = dict(needed or {}) | {name: NotRequired[kind] for name, kind in others.items()}
+    return with_config(ConfigDict(strict=True))(typed_dict("Object", keys))
+
+
+def _line_of(record: type) -> Any:
+    """A line of a file that holds ``record``: its tuples are lists in JSON, and what has a default may be missing."""
+    needed, others = dict[str, Any](), dict[str, Any]()
+    kinds = get_type_hints(record)
+    for field in fields(record):
+        kind: Any = kinds[field.name]
+        kind = GenericAlias(list, get_args(kind)[:1]) if get_origin(kind) is tuple else kind
+        (needed if field.default is MISSING else others)[field.name] = kind
+    return _object(needed, **others)
+
+
+_TEXTS = list[str]
+_NUMBER = float | None
+_TURN = _object({"role": Literal["system", "user", "assistant"], "content": str})
+_TURNS = GenericAlias(list, (_TURN,))
+_DEMONSTRATION: dict[str, Any] = {
+    "id": str, "group": str, "expert": str, "references": _TEXTS, "source": _object({"file": str, "line": int}),
+}  # fmt: skip
+#: A section of the manifest that names data, a split, a template or weights.
+_HASHED = _object(hash=str, rows=int, paths=_TEXTS, counts=dict[str, int], choice=str)
+_SECTIONS = ("model", "demonstrations", "split", "adapter", "training", "fidelity", "publish")
+_MANIFEST: dict[str, Any] = {
+    "created": str,
+    "recipe": _object(
+        written=str | None,
+        resolved=_object(name=str | None, **dict.fromkeys(_SECTIONS, dict[str, Any])),
+        origins=dict[str, Any],
+        fingerprint=str,
+    ) | None,
+    **dict.fromkeys(("data", "split", "template", "clone"), _HASHED),
+    "base": _object(
+        **dict.fromkeys(("name", "hub_id", "revision"), str | None),
+        **dict.fromkeys(("weights", "tokenizer", "config"), str),
+        architecture=dict[str, Any],
+    ),
+    "seeds": dict[str, int],
+    "versions": dict[str, str | None],
+    "machine": dict[str, Any],
+    "sessions": list[dict[str, Any]],
+    "looks": list[_object(split=str, when=str, purpose=str)],  # type: ignore[misc]
+    "launch": dict[str, int],
+    "changes": list[_object(what=str, when=str, step=int | None)],  # type: ignore[misc]
+    "precision": _object({"bf16": bool | None}) | None,
+    "training": _object(
+        **dict.fromkeys(("steps", "supervised_tokens", "trainable_parameters", "parameters", "rows_not_reached"), int),
+        best_step=int | None, train_loss=_NUMBER, eval_loss=_NUMBER, wall_seconds=float,
+        tokens_not_reached=dict[str, int], saved=dict[str, Any],
+    ) | None,
+    "files": dict[str, _object({"bytes": int, "sha256": str}, grows=bool)],  # type: ignore[misc]
+}  # fmt: skip
+#: Beginning of a file's name -> the shape of each of its rows, or of its one value.
+_SHAPES: dict[str, Any] = {
+    "manifest.json": _object({"schema_version": int}, **_MANIFEST),
+    "demonstrations.jsonl": _object(
+        {"prompt": _TURNS, "completion": str, "split": Literal["train", "validation", "test"]}, **_DEMONSTRATION
+    ),
+    "others.jsonl": _object({"prompt": _TURNS, "completion": str}, **_DEMONSTRATION),
+    "split.json": _object({"ids": dict[str, _TEXTS]}, counts=dict[str, int], data_hash=str),
+    "ledger.json": _object(
+        {"rows": int, "unrolled": int, "fates": dict[str, int]}, tokens=dict[str, dict[str, int]]
+    ),
+    "log.jsonl": _object(
+        {"step": int},
+        **dict.fromkeys(("loss", "eval_loss", "learning_rate", "grad_norm", "epoch", "tokens"), _NUMBER),
+        wall_seconds=float,
+    ),
+    "held-out.jsonl": _object(
+        {"id": str, "prompt": _TURNS, "references": _TEXTS, "experts": _TEXTS, "cluster": str},
+        others=list[Annotated[_TEXTS, Field(min_length=2, max_length=2)]],
+    ),
+    "measurement.json": _object(
+        {"split": str, "systems": _TEXTS},
+        scored=_TEXTS, profile=str, bar=dict[str, float] | None, metrics=_TEXTS, checker=str | None,
+        headline=str, normalise=_TEXTS, conflicts=str, near_threshold=float, seed=int, signature=dict[str, Any] | None,
+    ),
+    "completions-": _line_of(Completion),
+    "samples-": _line_of(Completion),
+    "token-scores-": _line_of(TokenScores),
+    "own-path.jsonl": _line_of(OwnPath),
+    "forced-": _line_of(Forced),
+    "control-": _line_of(ControlWindow),
+    "prompt-values.jsonl": _line_of(PromptValue),
+    "scores.jsonl": _object({"id": str, "system": str}),
+    "scorecard.json": dict[str, Any],
+}  # fmt: skip
+
+
+@cache
+def _shape_of(name: str) -> TypeAdapter[Any]:
+    """What the file called ``name`` holds, row by row."""
+    return TypeAdapter(next(shape for beginning, shape in _SHAPES.items() if name.startswith(beginning)))
+
+
+def fault_of(name: str, value: Any) -> str:
+    """What keeps ``value`` from being a row of the file called ``name``, as half a sentence; "" if nothing does."""
+    try:
+        _shape_of(name).validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part + 1) if isinstance(part, int) else part for part in first["loc"])
+        if first["type"] == "missing":
+            return f"has no '{where}'"
+        wanted = _WANTED.get(first["type"]) or first.get("ctx", {}).get("expected", "another value")
+        return f"'{where}' is {kind_of(first['input'])}, not {wanted}" if where else f"is {kind_of(first['input'])}"
+    return ""
+
+
+#: pydantic's word for what is wrong -> what belongs there.
+_WANTED = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "an object",
+    "too_short": "a pair",
+    "too_long": "a pair",
+}
+
+
+def kind_of(value: Any) -> str:
+    """What ``value`` is, in words a user knows: text, a list, an object, null, a number's type."""
+    return {
+        "NoneType": "null",
+        "dict": "an object",
+        "str": "text",
+        "list": "a list",
+        "int": "a number",
+        "float": "a number",
+    }.get(type(value).__name__, f"a {type(value).__name__}")

@@ -23,25 +23,25 @@ Hashes name the rule they were made by (see ``hashes``).
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from sft.errors import RunError
 from sft.runs.atomic_files import (
     Appender,
     append_jsonl,
     clear_temporaries,
+    let_go,
+    locked,
     open_append,
     read_json,
     read_jsonl,
@@ -50,19 +50,16 @@ from sft.runs.atomic_files import (
     write_jsonl,
     write_text,
 )
-from sft.runs.hashes import Digest
-from sft.runs.machine import machine, peak_memory_bytes, versions
-from sft.runs.places import presentable
-from sft.runs.system_errors import sentences
+from sft.runs.hashes import differences
+from sft.runs.machine import machine, peak_memory_bytes, sentences, versions
+from sft.runs.private import presentable
 
 __all__ = [
     "SCHEMA_VERSION",
     "Appender",
     "Run",
     "append_jsonl",
-    "changed",
     "demand_trained",
-    "differences",
     "now",
     "open_append",
     "read_json",
@@ -74,7 +71,6 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
-_SYSTEM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 class _File:
@@ -87,6 +83,17 @@ class _File:
         return run.path / self._name
 
 
+def _file_of(beginning: str) -> Callable[[Run, str | int], Path]:
+    """The path of a file that every system, or round, has one of; ``ValueError`` where it cannot be part of a name."""
+
+    def path(run: Run, which: str | int) -> Path:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", str(which)):
+            raise ValueError(f"a system's name is part of a file name, which {which!r} cannot be")
+        return run.path / f"{beginning}-{which}.jsonl"
+
+    return path
+
+
 class Run:
     """A run directory. Build one with :meth:`create` or :meth:`open`; use it as a context manager.
 
@@ -94,7 +101,7 @@ class Run:
     :meth:`close`. Reading needs no lock: every file is replaced whole or grows by whole lines.
     """
 
-    def __init__(self, path: Path, manifest: dict[str, Any], lock: _Lock | None) -> None:
+    def __init__(self, path: Path, manifest: dict[str, Any], lock: IO[str] | None) -> None:
         self.path = path
         self._manifest = manifest
         self._lock = lock
@@ -106,8 +113,12 @@ class Run:
         Raises ``RunError`` when the folder already holds something, is in use or cannot be written.
         """
         folder = Path(path)
-        _make_folder(folder)
-        lock = _Lock(folder)
+        if folder.exists() and not folder.is_dir():
+            raise RunError(f"{folder} is a file; name a new or empty folder for the run")
+        with sentences(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            sync_folder(folder.parent)
+        lock = locked(folder)
         try:
             clear_temporaries(folder, alone=True)
             names = sorted(entry.name for entry in folder.iterdir() if entry.name != ".lock")
@@ -123,7 +134,7 @@ class Run:
             run = cls(folder, start | presentable(facts), lock)
             write_json(run.manifest_path, run._manifest)
         except BaseException:
-            lock.release()
+            let_go(lock)
             raise
         return run
 
@@ -138,27 +149,25 @@ class Run:
         if not writing:
             clear_temporaries(folder)
             return cls(folder, manifest, None)
-        lock = _Lock(folder)
+        lock = locked(folder)
         try:
             clear_temporaries(folder, alone=True)
             # Whoever held the lock until now may have changed the manifest.
             return cls(folder, _read_manifest(folder), lock)
         except BaseException:
-            lock.release()
+            let_go(lock)
             raise
 
     def close(self) -> None:
         """Release the lock; harmless when none is held."""
         if self._lock is not None:
-            self._lock.release()
+            let_go(self._lock)
             self._lock = None
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -166,70 +175,37 @@ class Run:
 
     # The files, in the order in which the loop writes them.
 
-    #: What was run, on what, with what.
-    manifest_path = _File("manifest.json")
-    #: The recipe as its author wrote it.
-    recipe_path = _File("recipe.yaml")
-    #: The recipe with every default and override filled in.
-    resolved_recipe_path = _File("recipe.resolved.yaml")
-    #: Every valid demonstration, one a line.
-    demonstrations_path = _File("demonstrations.jsonl")
-    #: Which demonstration is in which split.
-    split_path = _File("split.json")
-    #: One fate per row.
-    ledger_path = _File("ledger.json")
-    #: Rows that could not become demonstrations, with the reason.
-    rejected_path = _File("rejected.jsonl")
-    #: Losses as training went on.
-    log_path = _File("log.jsonl")
-    #: The trained adapter (folder).
-    adapter_path = _File("adapter")
-    #: The trained weights of a full fine-tune (folder).
-    model_path = _File("model")
-    #: Where training may be continued from (folder).
-    checkpoints_path = _File("checkpoints")
+    manifest_path = _File("manifest.json")  # what was run, on what, with what
+    recipe_path = _File("recipe.yaml")  # the recipe as its author wrote it
+    resolved_recipe_path = _File("recipe.resolved.yaml")  # the recipe with every default and override filled in
+    demonstrations_path = _File("demonstrations.jsonl")  # every valid demonstration, one a line
+    split_path = _File("split.json")  # which demonstration is in which split
+    ledger_path = _File("ledger.json")  # one fate per row
+    rejected_path = _File("rejected.jsonl")  # rows that could not become demonstrations, with the reason
+    log_path = _File("log.jsonl")  # losses as training went on
+    adapter_path = _File("adapter")  # the trained adapter (folder)
+    model_path = _File("model")  # the trained weights of a full fine-tune (folder)
+    checkpoints_path = _File("checkpoints")  # where training may be continued from (folder)
 
-    def completions_path(self, system: str) -> Path:
-        """What ``system`` wrote for the held-out prompts."""
-        return self.path / f"completions-{_system(system)}.jsonl"
+    completions_path = _file_of("completions")  # what a system wrote for the held-out prompts
+    token_scores_path = _file_of("token-scores")  # teacher-forced scores of the experts' completions under a system
+    samples_path = _file_of("samples")  # what the clone wrote at temperature 1, by the number of the round, from 0
+    forced_path = _file_of("forced")  # how a system went on after the first part of the expert's completion
+    own_path_path = _File("own-path.jsonl")  # the clone's own completions, token by token
 
-    def token_scores_path(self, system: str) -> Path:
-        """Teacher-forced scores of the experts' completions under ``system``."""
-        return self.path / f"token-scores-{_system(system)}.jsonl"
-
-    def samples_path(self, number: int) -> Path:
-        """What the clone wrote at temperature 1, round ``number`` (from 0)."""
-        return self.path / f"samples-{number}.jsonl"
-
-    def forced_path(self, system: str) -> Path:
-        """How ``system`` went on where the first part of the expert's completion was given."""
-        return self.path / f"forced-{_system(system)}.jsonl"
-
-    #: The clone's own completions, token by token.
-    own_path_path = _File("own-path.jsonl")
-
-    def control_path(self, policy: str) -> Path:
-        """Log loss of plain control texts under ``policy`` (base or tuned)."""
-        return self.path / f"control-{_system(policy)}.jsonl"
-
-    #: How much reading the prompt tells the base about training completions.
-    prompt_values_path = _File("prompt-values.jsonl")
+    control_path = _file_of("control")  # log loss of plain control texts under a policy (base or tuned)
+    prompt_values_path = _File("prompt-values.jsonl")  # how much the prompt tells the base about training completions
     #: The held-out prompts that were measured, with all that experts wrote for them.
     held_out_path = _File("held-out.jsonl")
-    #: Held-out completions of experts whom the clone was not fitted to.
-    others_path = _File("others.jsonl")
+    others_path = _File("others.jsonl")  # held-out completions of experts whom the clone was not fitted to
     #: How what was measured came about: split, profile, decoding, checker, seed.
     measurement_path = _File("measurement.json")
-    #: Held-out prompts where the clone is furthest from the expert: to be read, not to be trained on.
+    #: Where the clone is furthest from the expert: to be read, not trained on.
     corrections_path = _File("corrections.jsonl")
-    #: Every score of every system for every held-out prompt.
-    scores_path = _File("scores.jsonl")
-    #: What the scores add up to.
-    scorecard_path = _File("scorecard.json")
-    #: The report for a browser.
-    report_html_path = _File("report.html")
-    #: The report as Markdown.
-    report_md_path = _File("report.md")
+    scores_path = _File("scores.jsonl")  # every score of every system for every held-out prompt
+    scorecard_path = _File("scorecard.json")  # what the scores add up to
+    report_html_path = _File("report.html")  # the report for a browser
+    report_md_path = _File("report.md")  # the report as Markdown
 
     # The manifest.
 
@@ -308,7 +284,7 @@ class Run:
 
         A name that only one side has differs too; an empty mapping equals none. Lists are compared whole.
         """
-        return changed(recorded, present)
+        return list(differences(recorded, present))
 
     def refuse_changes(self, present: Mapping[str, Any], *, allowed: Iterable[str] = ()) -> None:
         """Raise ``RunError`` naming every value of ``present`` that is not as the manifest records it.
@@ -318,7 +294,7 @@ class Run:
         """
         recorded = {name: self._manifest.get(name, {}) for name in present}
         excused = set(allowed)
-        names = [name for name in changed(recorded, present) if name not in excused]
+        names = [name for name in differences(recorded, present) if name not in excused]
         if names:
             shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
             raise RunError(
@@ -331,7 +307,7 @@ class Run:
         if self._lock is not None:
             yield
             return
-        self._lock = _Lock(self.path)
+        self._lock = locked(self.path)
         try:
             yield
         finally:
@@ -341,27 +317,6 @@ class Run:
 def now() -> str:
     """The present moment in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def changed(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> list[str]:
-    """See :meth:`Run.changed`."""
-    return list(differences(recorded, present))
-
-
-def differences(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Dotted name -> (recorded value, present value) of all that differs, sorted by name; None where one has none.
-
-    A present hash that is a ``Digest`` does not differ from what an earlier rule made of the same thing.
-    """
-    old, new = _flat(presentable(recorded)), _flat(presentable(present))
-    hashes = {name: one for name, one in _flat(present).items() if isinstance(one, Digest)}
-    missing = object()
-    return {
-        name: (old.get(name), new.get(name))
-        for name in sorted(old | new)
-        if old.get(name, missing) != new.get(name, missing)
-        and not (name in hashes and hashes[name].is_of(old.get(name)))
-    }
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -378,67 +333,11 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder} was written by a newer sft (its manifest has schema {version}, this sft reads up to "
             f"{SCHEMA_VERSION}); upgrade sft"
         )
-    from sft.runs.shapes import fault_of  # what it stands on takes half of the time of `sft --help`
+    from sft.runs.records import fault_of  # what it stands on takes half of the time of `sft --help`
 
     if fault := fault_of(path.name, manifest):
         raise RunError(f"{path}: {fault}; restore it from a copy")
     return dict(manifest)
-
-
-def _make_folder(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise RunError(f"{folder} is a file; name a new or empty folder for the run")
-    with sentences(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        sync_folder(folder.parent)
-
-
-class _Lock:
-    """An advisory lock on a run folder. The system lets go of it when its holder dies."""
-
-    def __init__(self, folder: Path) -> None:
-        """Take it at once, or raise ``RunError``."""
-        path = folder / ".lock"
-        with sentences(folder):
-            self._file = path.open("a+", encoding="ascii")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.seek(0)
-            holder = self._file.read().strip()
-            self._file.close()
-            raise RunError(
-                f"{folder} is being written by another process{holder and f' ({holder})'}; "
-                "wait for it to end, or name another folder"
-            ) from None
-        except OSError:
-            return  # a file system without locks: nothing to hold
-        with suppress(OSError):  # on a full disk the lock holds all the same, only namelessly
-            self._file.truncate(0)
-            self._file.write(f"{os.getpid()}\n")
-            self._file.flush()
-
-    def release(self) -> None:
-        with suppress(OSError):  # unlock rather than close only: a forked child shares the open file
-            fcntl.flock(self._file, fcntl.LOCK_UN)
-        with suppress(OSError):
-            self._file.close()
-
-
-def _system(name: str) -> str:
-    if not _SYSTEM_NAME.fullmatch(name):
-        raise ValueError(f"a system's name is part of a file name, which {name!r} cannot be")
-    return name
-
-
-def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, part in value.items():
-        if isinstance(part, Mapping):
-            flat |= _flat(part, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = part
-    return flat
 
 
 def trained_policy(run: Run) -> Path | None:

@@ -18,12 +18,9 @@ from typing import Any, TypeVar
 from sft.errors import RunError
 from sft.runs.atomic_files import numbered_rows, read_json
 from sft.runs.hashes import file_sha256
+from sft.runs.machine import sentences
+from sft.runs.records import fault_of
 from sft.runs.run import Run
-from sft.runs.shapes import fault_of
-from sft.runs.system_errors import sentences
-
-__all__ = ["let_grow", "made", "rows", "seal", "there", "unseal", "value"]
-
 
 T = TypeVar("T")
 
@@ -100,13 +97,12 @@ def let_grow(run: Run, beginnings: Iterable[str]) -> None:
 
     The seal of one that is gone goes too: it may be made again.
     """
-    starts, kept = tuple(beginnings), {}
-    known = run.manifest.get("files", {})
-    for name, one in known.items():
-        if not name.startswith(starts):
-            kept[name] = one
-        elif (run.path / name).exists():
-            kept[name] = one | {"grows": True}
+    starts, known = tuple(beginnings), run.manifest.get("files", {})
+    kept = {
+        name: one | {"grows": True} if name.startswith(starts) else one
+        for name, one in known.items()
+        if not name.startswith(starts) or (run.path / name).exists()
+    }
     if kept != known:
         run.update_manifest(files=kept)
 

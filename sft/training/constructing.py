@@ -27,8 +27,6 @@ from sft.recipes import Recipe, lora_arguments, training_arguments
 from sft.runs.machine import default_device
 from sft.training.trainer import CloningTrainer
 
-__all__ = ["arguments_for", "built", "refuse_what_the_engine_refuses"]
-
 Trained = TypeVar("Trained")
 
 #: Optimizers whose states move between a GPU's memory and the machine's -> the same without.
@@ -69,7 +67,7 @@ def refuse_what_the_engine_refuses(recipe: Recipe) -> None:
     _refuse_paging(recipe)
     with tempfile.TemporaryDirectory(prefix="sft-toy-") as scratch, _as_it_was(), quiet_engine():
         arguments_for(recipe, Path(scratch), bf16=bool(recipe.training.bf16))
-        _tried("adapter", _configure, recipe)
+        _tried("adapter", lambda altered: LoraConfig(**(lora_arguments(altered) or {})), recipe)
         if not (recipe.training.model_extra or {}).get("optim_target_modules"):  # they are names of the real model
             _tried("training", lambda altered: _fit_a_toy(altered, Path(scratch)), recipe)
 
@@ -95,11 +93,6 @@ def _refuse_paging(recipe: Recipe) -> None:
             f"training.optim: {optim} moves its states between a GPU's memory and the machine's, and there is no GPU "
             f"here; write {_PAGED[optim]}"
         )
-
-
-def _configure(recipe: Recipe) -> None:
-    if (lora := lora_arguments(recipe)) is not None:
-        LoraConfig(**lora)
 
 
 def _fit_a_toy(recipe: Recipe, folder: Path) -> None:
@@ -136,7 +129,7 @@ def _tried(section: str, attempt: Callable[[Recipe], Any], recipe: Recipe) -> An
         key = next((key for key, altered in _without_one(section, recipe) if _passes(attempt, altered)), None)
         reason = " ".join(str(error).split())[:300]
         where = f"{section}.{key}" if key else section
-        value = f" as {_value(section, key, recipe)!r:.80}" if key else ""
+        value = f" as {getattr(recipe, section).model_dump()[key]!r:.80}" if key else ""
         remedy = "correct it, or leave it out" if key else f"correct the recipe's {section} section"
         raise TrainingError(
             f"{where}: the installed trainer does not take it{value} ({type(error).__name__}: {reason}); {remedy}"
@@ -149,10 +142,6 @@ def _passes(attempt: Callable[[Recipe], Any], recipe: Recipe) -> bool:
     except Exception:
         return False
     return True
-
-
-def _value(section: str, key: str, recipe: Recipe) -> Any:
-    return getattr(recipe, section).model_dump()[key]
 
 
 def _without_one(section: str, recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
@@ -171,11 +160,10 @@ def _without_one(section: str, recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
 @contextmanager
 def _as_it_was() -> Iterator[None]:
     """Inside, nothing is drawn from the global generator as far as those outside can tell, and nobody is warned."""
-    state, debugged = torch.get_rng_state(), torch.get_deterministic_debug_mode()
+    debugged = torch.get_deterministic_debug_mode()
     try:
-        with warnings.catch_warnings():
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        torch.set_rng_state(state)
         torch.set_deterministic_debug_mode(debugged)

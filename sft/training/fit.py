@@ -17,7 +17,7 @@ from sft.demonstrations.stored import load_splits
 from sft.errors import DemonstrationsError, SplitError
 from sft.recipes import Recipe
 from sft.recipes.sources import source_of
-from sft.runs.processes import is_main, is_sharded, say, tell
+from sft.runs.processes import ending, is_main, is_sharded, say, tell
 from sft.runs.run import Run, trained_policy, write_json
 
 if TYPE_CHECKING:
@@ -26,17 +26,12 @@ if TYPE_CHECKING:
     from sft.policies.rendering import Renderer
     from sft.training.fitting import Fitted
 
-__all__ = ["fit", "render_part"]
-
-
-# -- fit --------------------------------------------------------------------------------------------------
-
 
 def fit(run: Run, recipe: Recipe, *, resume: bool = False) -> Fitted | None:
     """Render and train. Returns None when the run was trained already.
 
     The ledger learns of rows that are too long and of the tokens of every split; the manifest of the base,
-    the template and the outcome. Raises ``UserError``; ``KeyboardInterrupt`` after Ctrl-C and ``signals.Terminated``
+    the template and the outcome. Raises ``UserError``; ``KeyboardInterrupt`` after Ctrl-C and ``processes.Terminated``
     after SIGTERM, with a checkpoint saved.
     """
     if trained_policy(run) is not None and "training" in run.manifest:
@@ -44,22 +39,16 @@ def fit(run: Run, recipe: Recipe, *, resume: bool = False) -> Fitted | None:
         return None
     from sft.policies.policy import load_renderer
     from sft.policies.weights import config_of, context_length, free_memory
-    from sft.runs import signals
     from sft.runs.machine import default_device
     from sft.training import fitting, proof
-    from sft.training.plan import model_size
+    from sft.training.plan.costs import refuse_what_cannot_fit
 
     base = source_of(recipe.model)
-    model_size.refuse_what_cannot_fit(recipe, base)
+    refuse_what_cannot_fit(recipe, base)
     made = load_splits(run)
     renderer, config = load_renderer(base, recipe.model.template), config_of(base)
     context = context_length(config)
-    by_split = {
-        name: render_part(
-            renderer, part, recipe, limit=None if name == "test" else recipe.training.max_length, context=context
-        )
-        for name, part in made.parts.items()
-    }
+    by_split = render_parts(renderer, made.parts, recipe, context)
     if not by_split["test"][0]:
         raise SplitError(
             f"every held-out demonstration is longer than the base model's context of {context} tokens; shorten them, "
@@ -76,7 +65,7 @@ def fit(run: Run, recipe: Recipe, *, resume: bool = False) -> Fitted | None:
             base=base, renderer=renderer, run=run, resume=resume, bf16=bf16,
         )  # fmt: skip
     except fitting.Interrupted as stop:
-        raise signals.ending(stop.number, str(stop)) from stop
+        raise ending(stop.number, str(stop)) from stop
     free_memory()
     if is_main():
         _account_for_steps(run, fitted)
@@ -101,25 +90,31 @@ def _precision(run: Run, recipe: Recipe, config: PretrainedConfig) -> bool:
     return tell(found["bf16"] if is_main() and found is not None else None)
 
 
-def render_part(
-    renderer: Renderer, part: Sequence[Demonstration], recipe: Recipe, *, limit: int | None, context: int | None
-) -> tuple[list[Any], list[Any]]:
-    """The part rendered: (rows, rows that are too long). ``limit``: tokens a row may have at most, as the context."""
+def render_parts(
+    renderer: Renderer, parts: Mapping[str, Sequence[Demonstration]], recipe: Recipe, context: int | None
+) -> dict[str, tuple[list[Any], list[Any]]]:
+    """Every part rendered: (rows, rows that are too long for ``context`` or, where they are fitted, for the recipe)."""
     from sft.policies import rendering_cache
 
-    longest = min((size for size in (limit, context) if size is not None), default=None)
-    try:
-        return rendering_cache.render_all(renderer, part, max_length=longest, too_long=recipe.training.too_long)
-    except DemonstrationsError as error:
-        if longest == limit:
-            raise
-        # It is not the recipe's max_length that they exceed, and raising it would not help.
-        problems = [
-            replace(p, message=p.message.replace("max_length is", "the base model's context is"),
-                    remedy=p.remedy.replace("raise training.max_length", "choose a base model with a longer one"))
-            for p in error.problems
-        ]  # fmt: skip
-        raise DemonstrationsError(problems) from None
+    found = {}
+    for name, part in parts.items():
+        limit = None if name == "test" else recipe.training.max_length
+        longest = min((size for size in (limit, context) if size is not None), default=None)
+        try:
+            found[name] = rendering_cache.render_all(
+                renderer, part, max_length=longest, too_long=recipe.training.too_long
+            )
+        except DemonstrationsError as error:
+            if longest == limit:
+                raise
+            # It is not the recipe's max_length that they exceed, and raising it would not help.
+            problems = [
+                replace(p, message=p.message.replace("max_length is", "the base model's context is"),
+                        remedy=p.remedy.replace("raise training.max_length", "choose a base model with a longer one"))
+                for p in error.problems
+            ]  # fmt: skip
+            raise DemonstrationsError(problems) from None
+    return found
 
 
 def _account(run: Run, rendered: Mapping[str, tuple[list[Any], list[Any]]]) -> None:
@@ -150,6 +145,3 @@ def _account_for_steps(run: Run, fitted: Fitted) -> None:
     trained = {kind: count - fitted.tokens_not_reached[kind] for kind, count in ledger.tokens["trained"].items()}
     tokens = ledger.tokens | {"trained": trained, "not_reached": fitted.tokens_not_reached}
     write_json(run.ledger_path, Ledger(moved.rows, moved.unrolled, moved.fates, tokens).to_dict())
-
-
-# -- talk -------------------------------------------------------------------------------------------------

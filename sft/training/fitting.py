@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from datasets import Dataset
 from peft import PeftModel
+from tqdm.auto import tqdm
 from transformers import (
     EarlyStoppingCallback,
     PreTrainedModel,
@@ -21,26 +25,19 @@ from transformers import (
 from trl import SFTTrainer
 
 from sft.errors import TrainingError
-from sft.policies.adapters import name_base, with_new_adapter
-from sft.policies.policy import stops_with
+from sft.policies.policy import name_base, stops_with, with_new_adapter
 from sft.policies.rendering import Renderer
 from sft.policies.weights import accelerator_computes_bf16, base_weights, quiet_engine
 from sft.recipes import Recipe
 from sft.recipes.sources import BaseSource
-from sft.runs.processes import rank_and_world, say
-from sft.runs.run import Run
-from sft.runs.signals import note
-from sft.training.attention import attending_by_row
-from sft.training.batches import collator_for
-from sft.training.callbacks import Interruption, Record
+from sft.runs.processes import note, rank_and_world, say
+from sft.runs.run import Run, append_jsonl
+from sft.training.batches import attending_by_row, collator_for
 from sft.training.constructing import arguments_for, built
-from sft.training.proof import bear_witness
-from sft.training.resuming import GoingOn
-from sft.training.saving import rewind, save, take_up
+from sft.training.going_on import rewind, take_up
+from sft.training.proof import bear_witness, save
 from sft.training.sequences import LineCollator, Rows, dataset_of, joined, packed
 from sft.training.trainer import CloningTrainer
-
-__all__ = ["Fitted", "Interrupted", "train"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +68,51 @@ class Interrupted(TrainingError):
         self.number = number
 
 
+class Record(TrainerCallback):
+    """Writes every logged line to ``log.jsonl`` and shows progress on stderr; a context manager around the fit."""
+
+    def __init__(self, run: Run | None, seconds_before: float) -> None:
+        self.run, self.seconds_before = run, seconds_before
+        self.began = time.monotonic()
+        self.bar: tqdm[Any] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent fitting, those before an interruption included."""
+        return self.seconds_before + time.monotonic() - self.began
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Open the bar at the step where training begins."""
+        self.began = time.monotonic()
+        if state.is_world_process_zero:
+            self.bar = tqdm(
+                total=state.max_steps, initial=state.global_step, desc="train", unit="step", file=sys.stderr
+            )
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Move the bar."""
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        """Append the line."""
+        values = {k: v for k, v in (logs or {}).items() if isinstance(v, int | float)}
+        shown = values.get("loss", values.get("eval_loss"))
+        if self.bar is not None and shown is not None:
+            self.bar.set_postfix_str(f"{'loss' if 'loss' in values else 'validation loss'} {shown:.3f}")
+        if state.is_world_process_zero and self.run is not None and ("loss" in values or "eval_loss" in values):
+            kept = ("loss", "eval_loss", "learning_rate", "grad_norm", "epoch")
+            row = {"step": state.global_step} | {k: values[k] for k in kept if k in values}
+            append_jsonl(self.run.log_path, row | {"wall_seconds": round(self.seconds, 3)})
+
+
 def load_policy_to_fit(recipe: Recipe, base: BaseSource, renderer: Renderer) -> PreTrainedModel | PeftModel:
     """The base model with what is to be fitted; adapters are initialised from the recipe's seed."""
     full = recipe.adapter.method == "full"
@@ -91,15 +133,6 @@ def _refuse_unknown_tokens(model: PreTrainedModel | PeftModel, rows: Rows) -> No
                 f"{demonstration.address}: holds token {highest}, and the model knows {known} tokens; "
                 "its tokenizer belongs to another model, so save the right one beside it"
             )
-
-
-def sequences_for(recipe: Recipe, rows: Rows) -> list[list[list[int]]]:
-    """The training items as the recipe wants them: of every item its sequences, each by the numbers of its rows."""
-    chains = joined(rows) if recipe.training.dialogues == "one_pass" else [[number] for number in range(len(rows))]
-    if not recipe.training.packing:
-        return [[chain] for chain in chains]
-    packs = packed([len(rows[chain[-1]][1]) for chain in chains], recipe.training.max_length)
-    return [[chains[number] for number in pack] for pack in packs]
 
 
 def _refuse_late_validation(recipe: Recipe, items: int, processes: int) -> None:
@@ -176,8 +209,8 @@ def train(
     if checkpoint is not None:
         arguments.eval_on_start = False  # the run has looked when it began
     seconds_before = rewind(run, checkpoint) if arguments.process_index == 0 else 0.0
-    record, interruption = Record(run, seconds_before), Interruption()
-    callbacks: list[TrainerCallback] = [record, interruption]
+    record = Record(run, seconds_before)
+    callbacks: list[TrainerCallback] = [record]
     if (patience := recipe.training.early_stopping_patience) is not None and validation:
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=patience))
     with quiet_engine():
@@ -195,8 +228,8 @@ def train(
         if balance is not None:  # the clone's configuration says what the base's did
             bare.config.get_text_config().router_aux_loss_coef = balance
         trainer.demonstrations = [demonstration for demonstration, _ in training]
-        trainer.kept, trainer.interruption, interruption.trainer = kept, interruption, trainer
-        trainer.add_callback(GoingOn(trainer))
+        trainer.kept, interruption = kept, trainer.interruption
+        trainer.add_callback(interruption)
         for talkative in (ProgressCallback, PrinterCallback):
             trainer.remove_callback(talkative)
         _check_engine(trainer, datasets[0])
@@ -216,15 +249,24 @@ def train(
 
 
 def _sequences(recipe: Recipe, training: Rows, validation: Rows) -> list[list[list[int]]]:
-    """As :func:`sequences_for`. Raises ``TrainingError`` where there is nothing to read, or validation is late."""
+    """The training items as the recipe wants them: of every item its sequences, each by the numbers of its rows.
+
+    Raises ``TrainingError`` where there is nothing to read, or validation is late.
+    """
     if not training:
         raise TrainingError("there is no demonstration left to train on; see the ledger for where they went")
-    sequences = sequences_for(recipe, training)
+    in_one_pass = recipe.training.dialogues == "one_pass"
+    chains = joined(training) if in_one_pass else [[number] for number in range(len(training))]
+    if recipe.training.packing:
+        packs = packed([len(training[chain[-1]][1]) for chain in chains], recipe.training.max_length)
+        items = [[chains[number] for number in pack] for pack in packs]
+    else:
+        items = [[chain] for chain in chains]
     if validation:
-        _refuse_late_validation(recipe, len(sequences), rank_and_world()[1])
-    if recipe.training.dialogues == "one_pass" and sum(len(item) for item in sequences) == len(training):
+        _refuse_late_validation(recipe, len(items), rank_and_world()[1])
+    if in_one_pass and len(chains) == len(training):
         say("train     dialogues: one_pass joins nothing: no row is how another one of its dialogue begins")
-    return sequences
+    return items
 
 
 def _fitted(

@@ -1,4 +1,4 @@
-"""After saving: whoever loads the clone afresh gets what was fitted.
+"""After the fit: the weights are saved, whole or not at all, and whoever loads them afresh gets what was fitted.
 
 The fit leaves a witness: what the model in memory says (its logits) at a few supervised positions. A process of its
 own, which shares nothing with the fit but the files, loads the base and what was saved, and compares; then it merges
@@ -7,6 +7,7 @@ the adapter and compares again. Engines have saved empty adapters, and embedding
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft.errors import PolicyError, TrainingError, UserError
-from sft.policies.sameness import _beyond_rounding, _differences, _logits, questions
+from sft.policies.sameness import deviation, logits_of, questions
 from sft.runs.atomic_files import read_json, write_json
 from sft.runs.machine import machine
 from sft.runs.run import Run
@@ -28,14 +29,63 @@ if TYPE_CHECKING:
 
     from sft.policies.rendering import Rendered
     from sft.recipes import Recipe
-
-__all__ = ["bear_witness", "in_words", "prove"]
+    from sft.training.trainer import CloningTrainer
 
 _LAUNCHER = ("ACCELERATE_", "FSDP_", "TORCHELASTIC_", "MASTER_", "GROUP_", "ROLE_")
 _RANK = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"}
 
 
-def bear_witness(trainer: Any, rows: Sequence[tuple[Any, Rendered]], run: Run, recipe: Recipe) -> None:
+def save(trainer: CloningTrainer, run: Run, *, lora: bool) -> None:
+    """Save the fitted weights and the tokenizer, whole or not at all."""
+    final = run.adapter_path if lora else run.model_path
+    scratch = final.with_name(f".{final.name}-unfinished")
+    if trainer.is_world_process_zero():
+        shutil.rmtree(scratch, ignore_errors=True)
+    trainer.model.config.use_cache = True  # the trainer has switched it off; whoever loads this generates
+    trainer.save_model(str(scratch))
+    if trainer.is_world_process_zero():
+        for name in ("training_args.bin", "README.md"):  # the one names this machine, the other is a blank form
+            (scratch / name).unlink(missing_ok=True)
+        _check_saved(trainer, scratch, lora=lora)
+        shutil.rmtree(final, ignore_errors=True)
+        scratch.rename(final)
+        for damaged in run.checkpoints_path.glob("damaged-checkpoint-*"):  # nobody needs them any more
+            shutil.rmtree(damaged, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
+
+
+def _check_saved(trainer: CloningTrainer, folder: Path, *, lora: bool) -> None:
+    """Raise ``TrainingError`` where ``folder`` does not hold what was fitted."""
+    import torch
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+
+    saved: dict[str, torch.Tensor] = {}
+    count = 0
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as opened:
+            for name in opened.keys():  # noqa: SIM118  (no mapping)
+                count += math.prod(opened.get_slice(name).get_shape())
+                if lora:
+                    saved[name] = opened.get_tensor(name)
+    if lora and not (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
+        fitted = get_peft_model_state_dict(trainer.accelerator.unwrap_model(trainer.model))
+        whole = saved.keys() == fitted.keys() and all(
+            torch.equal(saved[name], tensor.detach().cpu()) for name, tensor in fitted.items()
+        )
+    else:  # parts of it are with other processes; names of a full model's weights may change on the way
+        whole = count > 0 and count >= sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    if not whole:
+        raise TrainingError(
+            f"{folder}: what the trainer saved is not what was fitted; the last checkpoint is kept, so change "
+            "the versions of transformers and peft to those in constraints.txt and go on with --resume"
+        )
+
+
+# -- the witness -------------------------------------------------------------------------------------------
+
+
+def bear_witness(trainer: CloningTrainer, rows: Sequence[tuple[Any, Rendered]], run: Run, recipe: Recipe) -> None:
     """Leave beside the checkpoints what the model that ``trainer`` has fitted says to the first of ``rows``.
 
     Every process calls it, since each may hold a part of the weights; the first one writes. Mixed precision is left
@@ -50,7 +100,7 @@ def bear_witness(trainer: Any, rows: Sequence[tuple[Any, Rendered]], run: Run, r
     chosen = questions([rendered for _, rendered in rows])
     training = model.training
     trainer.model_wrapped.eval()
-    logits = {str(number): _logits(model, forward, row) for number, row in enumerate(chosen)}
+    logits = {str(number): logits_of(model, forward, row) for number, row in enumerate(chosen)}
     trainer.model_wrapped.train(training)
     if not trainer.is_world_process_zero():
         return
@@ -79,7 +129,7 @@ def _name(dtype: Any) -> str:
 
 def _load(request: dict[str, Any], device: torch.device, dtype: str, *, quantised: bool) -> Any:
     """What was saved, as whoever has only the files gets it."""
-    from sft.policies.adapters import with_adapter
+    from sft.policies.policy import with_adapter
     from sft.policies.weights import is_adapter, load_weights
     from sft.recipes import Model
     from sft.recipes.sources import resolve_model, source_of
@@ -115,7 +165,7 @@ def _room(request: dict[str, Any]) -> tuple[torch.device, str]:
 
 
 def _compare(folder: Path) -> dict[str, Any]:
-    """Every difference between the witness in ``folder`` and what was saved, loaded here."""
+    """Every difference between the witness in ``folder`` and what was saved, loaded here; a ``fault``, if any."""
     from safetensors.torch import load_file
 
     from sft.policies.weights import is_adapter, quiet_engine
@@ -126,15 +176,20 @@ def _compare(folder: Path) -> dict[str, Any]:
     if _texts(tuned, request["rows"]) != request["texts"]:
         raise PolicyError("its tokenizer reads the demonstrations' tokens as another text")
     device, dtype = _room(request)
+    narrow = {dtype, request["dtype"]} != {"float32"}
     model = _load(request, device, dtype, quantised=request["quantised"])
-    found = {"dtype": dtype, "device": device.type, "reloaded": _differences(model, request["rows"], fitted)}
+    found: dict[str, Any] = {"dtype": dtype, "device": device.type}
+    found["reloaded"], wrong = deviation(model, request["rows"], fitted, narrow=narrow)
+    faults = [f"loaded afresh it {wrong}"] if wrong else []
     if is_adapter(tuned):
         if request["quantised"]:  # the plain weights are what the adapter is merged into, and judged on
             model = _load(request, device, dtype, quantised=False)
         with quiet_engine():
             merged: PreTrainedModel = model.merge_and_unload()
-        found["merged"] = _differences(merged, request["rows"], fitted)
-    return found
+        found["merged"], wrong = deviation(merged, request["rows"], fitted, narrow=narrow)
+        if wrong and not request["quantised"]:
+            faults.append(f"merged into its base it {wrong}")
+    return found | ({"fault": faults[0]} if faults else {})
 
 
 def _texts(tuned: Path, rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -173,9 +228,8 @@ def prove(run: Run) -> dict[str, Any]:
     request = read_json(folder / "witness.json")
     (folder / "answer.json").unlink(missing_ok=True)
     answer = _in_a_process_of_its_own(folder)
-    fault = answer.get("fault") or _fault(answer, request)
-    if fault:
-        _put_aside(Path(request["tuned"]), fault)
+    if "fault" in answer:
+        _put_aside(Path(request["tuned"]), answer["fault"])
     for name in ("witness.safetensors", "witness.json", "answer.json"):
         (folder / name).unlink(missing_ok=True)
     return answer | {"wall_seconds": round(time.monotonic() - began, 3)}
@@ -205,18 +259,6 @@ def in_words(saved: dict[str, Any]) -> str:
     worst = max(saved[name]["max"] for name in ("reloaded", "merged") if name in saved)
     merged = " and merged" if "merged" in saved else ""
     return f"as fitted: loaded afresh{merged}, its logits differ by {worst:.1g} at most"
-
-
-def _fault(answer: dict[str, Any], request: dict[str, Any]) -> str:
-    """What is wrong with the figures, in a few words; "" if nothing is."""
-    narrow = {answer.get("dtype"), request["dtype"]} != {"float32"}
-    for name, how in (("reloaded", "loaded afresh"), ("merged", "merged into its base")):
-        found = answer.get(name)
-        if found is None or (name == "merged" and request["quantised"]):
-            continue
-        if wrong := _beyond_rounding(found, narrow=narrow):
-            return f"{how} it {wrong}"
-    return ""
 
 
 def _put_aside(tuned: Path, fault: str) -> None:

@@ -11,9 +11,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -24,10 +27,7 @@ from trl import SFTTrainer
 from sft.demonstrations.demonstration import Demonstration
 from sft.errors import TrainingError
 from sft.runs.checkpoints import WHOLE, fault_of, rotate, withdraw_list, write_list
-from sft.runs.processes import tell
-from sft.training.callbacks import Interruption
-
-__all__ = ["CARRIED", "GoingOn", "PassGivenUp", "Resuming"]
+from sft.runs.processes import ending, handling, highest, is_echo, is_main, note, tell, write_at_once
 
 #: Under this name a checkpoint's state holds what :class:`Resuming` carries over an interruption.
 CARRIED = "sft"
@@ -37,20 +37,103 @@ class PassGivenUp(Exception):
     """A validation pass ended before its end, for the run is to stop."""
 
 
+class Interruption(TrainerCallback):
+    """Ctrl-C, or SIGTERM, ends the current step, saves a checkpoint and stops; a second one stops at once.
+
+    Of several processes each hears it at a moment of its own, if at all, so they agree at the end of every step, of
+    every part of an accumulated one and of every validation batch, in one small exchange: all stop at the same place.
+    An accumulated step and a validation pass are given up, for whoever sends SIGTERM kills half a minute later.
+
+    ``asked``: the signal that asks to stop, 0 for none. ``stopped``: whether the trainer stops for it.
+    """
+
+    def __init__(self, trainer: Resuming) -> None:
+        self.trainer = trainer
+        self.asked = 0
+        self.stopped = False
+        self._gave_up_step = False
+        self._first_of_epoch = -1
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            if is_echo(number):
+                return
+            raise ending(number)
+        self.asked = number
+        note()
+        if is_main():
+            name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+            write_at_once(f"\nstopping after this step; {name} again stops at once\n")
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Handle the signals inside; elsewhere than in the main thread they stay as they are."""
+        with handling(self._ask, patient=True):
+            yield
+
+    def agreed(self) -> bool:
+        """Whether any process was asked to stop. All of them come here at the same place."""
+        self.asked = highest(self.asked)
+        return bool(self.asked)
+
+    def stop(self, control: TrainerControl) -> None:
+        """Let the trainer stop here; what has to be saved first is the caller's affair."""
+        self.stopped = control.should_training_stop = True
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Hand the trainer back what a checkpoint carried for it, after it has set everything to zero."""
+        self.trainer.go_on_from(state)
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Note what giving up the epoch's first step leads back to: the state before its order of rows is drawn."""
+        self._first_of_epoch = state.global_step
+        if args.gradient_accumulation_steps > 1:
+            self.trainer.note_draws()
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Note what giving up this step leads back to."""
+        if state.global_step != self._first_of_epoch and args.gradient_accumulation_steps > 1:
+            self.trainer.note_draws()
+
+    def on_substep_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Give up a step of which a part is done, if asked to stop."""
+        if self.trainer.may_give_up_step and self.agreed():
+            self.trainer.give_up_step()
+            self._gave_up_step = True
+            self.stop(control)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Save and stop if asked to."""
+        if self.agreed() and not control.should_training_stop:
+            control.should_save = True
+            self.stop(control)
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """The trainer takes every end for the end of an epoch; a look at the validation split comes when it is due."""
+        if self._gave_up_step or (self.stopped and not float(state.epoch).is_integer()):
+            control.should_log = control.should_evaluate = control.should_save = False
+        if self._gave_up_step:
+            control.should_save = not self.trainer.is_saved()
+
+
 class Resuming(SFTTrainer):
     """``SFTTrainer`` that stops and goes on as described above.
 
-    ``interruption``: who says that it is to stop. ``kept``: how many checkpoints are kept, None for all; the trainer's
-    own ``save_total_limit`` must be None, for it removes older ones before the new one is whole.
+    ``kept``: how many checkpoints are kept, None for all; the trainer's own ``save_total_limit`` must be None, for it
+    removes older ones before the new one is whole.
     """
 
-    interruption: Interruption | None = None
     kept: int | None = None
     demonstrations: Sequence[Demonstration] = ()
     control: TrainerControl
     _came_from: str | None = None
     _pass_is_owed = False
     _draws: Callable[[], None] | None = None
+
+    @cached_property
+    def interruption(self) -> Interruption:
+        """Who says that it is to stop: a callback, to be added."""
+        return Interruption(self)
 
     @cached_property
     def _reached(self) -> torch.Tensor:
@@ -106,20 +189,11 @@ class Resuming(SFTTrainer):
         try:
             super()._maybe_log_save_evaluate(tr_loss, grad_norm, model, trial, *args, **kw)
         except PassGivenUp:
-            self._owe_pass(model, trial)
-
-    def _owe_pass(self, model: Any, trial: Any) -> None:
-        self._pass_is_owed = True
-        self.control.should_evaluate = False
-        self._save_checkpoint(model, trial)
-        self.control = self.callback_handler.on_save(self.args, self.state, self.control)
-        if self.interruption is not None:
+            self._pass_is_owed = True
+            self.control.should_evaluate = False
+            self._save_checkpoint(model, trial)
+            self.control = self.callback_handler.on_save(self.args, self.state, self.control)
             self.interruption.stop(self.control)
-
-    def demand_no_stop(self) -> None:
-        """Raise :class:`PassGivenUp` if the run is to stop. All processes come here at the same place."""
-        if self.interruption is not None and self.interruption.agreed():
-            raise PassGivenUp
 
     @property
     def may_give_up_step(self) -> bool:
@@ -214,8 +288,7 @@ class Resuming(SFTTrainer):
         try:
             metrics = self._evaluate(None, None)
         except PassGivenUp:
-            if self.interruption is not None:
-                self.interruption.stop(self.control)
+            self.interruption.stop(self.control)
             return
         self._pass_is_owed = False
         self._determine_best_metric(metrics, None)
@@ -230,7 +303,7 @@ class Resuming(SFTTrainer):
 
     def _load_best_model(self) -> None:
         """Load the best weights. Raises ``TrainingError`` if they are not as they were saved."""
-        if self.interruption is not None and self.interruption.stopped:
+        if self.interruption.stopped:
             return
         best = Path(str(self.state.best_model_checkpoint))
         first = self.is_world_process_zero()
@@ -244,14 +317,3 @@ class Resuming(SFTTrainer):
             f"{best}: holds the best weights, and {fault}, so nothing was saved as the clone; put the file back as it "
             "was, or leave it so, and go on with --resume, which trains what is lost once more"
         )
-
-
-class GoingOn(TrainerCallback):
-    """Hands the trainer back, when training begins, what a checkpoint carried for it."""
-
-    def __init__(self, trainer: Resuming) -> None:
-        self.trainer = trainer
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """After the trainer has set everything to zero."""
-        self.trainer.go_on_from(state)

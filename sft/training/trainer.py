@@ -1,9 +1,9 @@
 """``SFTTrainer`` on ready ids and labels. What is changed in it, and why:
 
 - the loss is computed at supervised positions only, on the CPU too (same value, much less work), and rows may
-  stand in one line without padding (``sequences``, ``attention``);
+  stand in one line without padding (``batches``);
 - the validation loss is a mean over tokens, so batch size and process count cannot change it;
-- several processes see every row once an epoch (``each_row_once``);
+- several processes see every row once an epoch (:class:`_Shares`);
 - a loss or gradient that is not finite stops the run and names the step and the rows;
 - the weights with the lowest validation loss are kept, however seldom checkpoints are due, and a run that was stopped
   ends as if it never was (``resuming``);
@@ -13,47 +13,46 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
-from torch.nn.functional import cross_entropy, pad
+from accelerate.data_loader import BatchSamplerShard
 
 from sft.errors import TrainingError
-from sft.policies.weights import supervised_only
-from sft.training.each_row_once import EachRowOnce
-from sft.training.resuming import Resuming
+from sft.training.batches import nats_of
+from sft.training.resuming import PassGivenUp, Resuming
 from sft.training.sequences import IGNORED
 
-__all__ = ["CloningTrainer"]
 
+class _Shares(BatchSamplerShard):
+    """Batches dealt out in rounds, one to each process; in the last round the last ones get a stand-in.
 
-def nats_of(model: torch.nn.Module, bare: torch.nn.Module, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-    """-log p of every supervised token of a batch, ``(n,)``, and the item (0..items-1) each belongs to, ``(n,)``.
-
-    ``model``: what is called; ``bare``: the same without what a launcher wraps it in.
+    Where the batches of an epoch do not go round evenly, accelerate hands the processes that are left over rows from
+    the epoch's beginning once more (``even_batches``): with two processes and 76 rows in batches of 4, four rows count
+    twice in every epoch, and the losses are not those of one process. Here a process that has no batch left in the
+    last round computes along, for gradients are exchanged by all, on rows that count for nothing.
     """
-    labels = inputs["labels"][:, 1:]
-    predicted = pad(labels != IGNORED, (0, 1))
-    where = {name: inputs[name] for name in ("position_ids", "segments") if name in inputs}
-    # Padding is on the right and attention is causal, or there is no padding: no real token ever sees any, and
-    # without a mask attention takes its faster path.
-    with supervised_only(bare, predicted):
-        logits = model(input_ids=inputs["input_ids"], use_cache=False, **where).logits[0]
-    targets = labels[labels != IGNORED].to(logits.device)
-    nats = cross_entropy(logits.float(), targets, reduction="none")
-    if "segments" not in inputs:
-        return nats, predicted.nonzero()[:, 0]
-    shared, *lengths = inputs["segments"]
-    items = torch.arange(len(lengths), device=predicted.device)
-    owner = items.repeat_interleave(torch.tensor(lengths, device=predicted.device))
-    return nats, owner[predicted[0, shared:]]
+
+    stands_in = False
+
+    def __len__(self) -> int:
+        return -(-len(self.batch_sampler) // self.num_processes)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        self.stands_in = False
+        batches = iter(self.batch_sampler)
+        while dealt := list(islice(batches, self.num_processes)):
+            self.stands_in = self.process_index >= len(dealt)
+            yield dealt[0][:1] if self.stands_in else dealt[self.process_index]
 
 
-class CloningTrainer(Resuming, EachRowOnce):
+class CloningTrainer(Resuming):
     """``SFTTrainer`` as described above. ``demonstrations``: the training rows, for addresses in complaints."""
 
     _rows_of_step: tuple[int, ...] = ()
+    _shares: _Shares | None = None
 
     def _nats(self, model: torch.nn.Module, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """-log p of every supervised token of the batch, and the item (0..items-1) each belongs to."""
@@ -110,7 +109,8 @@ class CloningTrainer(Resuming, EachRowOnce):
         model.eval()
         nats, tokens = 0.0, 0
         for inputs in loader:
-            self.demand_no_stop()
+            if self.interruption.agreed():  # all processes come here at the same place
+                raise PassGivenUp
             inputs = self._prepare_inputs(inputs)
             inputs.pop("row")
             with torch.no_grad(), self.compute_loss_context_manager():
@@ -130,6 +130,40 @@ class CloningTrainer(Resuming, EachRowOnce):
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def get_train_dataloader(self) -> Any:
+        """The trainer's loader, its batches dealt out by :class:`_Shares` where there are several processes.
+
+        Raises ``TrainingError`` where accelerate would hand rows out in another way, some of them twice.
+        """
+        loader = super().get_train_dataloader()
+        if self.accelerator.num_processes == 1 or self.args.dataloader_drop_last:
+            return loader
+        dealt = loader.batch_sampler
+        if type(dealt) is not BatchSamplerShard or dealt.split_batches:
+            raise TrainingError(
+                "training.accelerator_config: with split_batches or dispatch_batches some rows would count twice an "
+                "epoch; take them out"
+            )
+        # A loader's sampler cannot be set once it is made, and accelerate makes the loader; so its sampler learns.
+        dealt.__class__ = _Shares
+        self._shares = dealt
+        return loader
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
+        """The batches of a step, and the supervised tokens in them over all processes.
+
+        Where this process lacks a batch in the epoch's last round, what stands in for it is neither supervised nor
+        counted.
+        """
+        batches: list[dict[str, Any]] = list(islice(epoch_iterator, num_batches))
+        state = self.accelerator.gradient_state
+        if batches and self._shares is not None and self._shares.stands_in and state.end_of_dataloader:
+            batches[-1] = batches[-1] | {
+                "labels": torch.full_like(batches[-1]["labels"], IGNORED),
+                "row": batches[-1]["row"][:0],
+            }
+        return batches, self._get_num_items_in_batch(batches, device)
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         """As the trainer makes it; ``TrainingError`` where ``optim_target_modules`` names nothing of this model."""

@@ -40,6 +40,18 @@ def test_rows_that_are_not_there_are_missed_before_the_engine_is_loaded(tmp_path
     assert loaded_after(["preview", "r.yaml"], ENGINE, tmp_path) == "loaded: 2 []"
 
 
+def test_a_file_is_asked_for_a_recipe_before_the_engine_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "small.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 3, encoding="utf-8")
+    assert loaded_after(["check", "small.jsonl", "--gaps"], ENGINE, tmp_path) == "loaded: 2 []"
+
+
+def test_a_recipe_is_checked_without_the_engine(tmp_path: Path) -> None:
+    rows = [{"prompt": f"question{n} about topic{n}", "completion": f"answer {n}"} for n in range(60)]
+    (tmp_path / "small.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (tmp_path / "r.yaml").write_text("model: {name: x}\ndemonstrations: {path: small.jsonl}\n", encoding="utf-8")
+    assert loaded_after(["check", "r.yaml"], ENGINE, tmp_path) == "loaded: 0 []"
+
+
 def loaded_after(words: list[str], names: set[str], folder: Path) -> str:
     """Exit status of ``sft WORDS`` in a process of its own, and which of ``names`` it has imported."""
     code = (

@@ -232,7 +232,9 @@ def test_what_was_made_under_another_signature_goes(
     expected = {"nothing": everything, "max_prompts": everything, "seed": everything - drawn}.get(change, set())
     # Where nothing was missing the evaluation came to its end: what needs no model is computed anew each time.
     anew = (
-        {f"completions-{floor}" for floor in ("R", "K", "P")} if change in ("nothing", "max_prompts", "seed") else set()
+        {f"completions-{floor}" for floor in ("R", "RK", "K", "P")}
+        if change in ("nothing", "max_prompts", "seed")
+        else set()
     )
     assert planted(run) | anew == expected | anew == {stem for stem, count in rows(run).items() if count}
     assert run.scorecard_path.exists() == bool(anew)
@@ -250,10 +252,10 @@ def test_each_profile_adds_to_the_one_before(run: Run, loads: list[str]) -> None
     card = measured(run, "fast")
     n, train = card.n, len([r for r in read_jsonl(run.demonstrations_path) if r["split"] == "train"])
     fast = {"completions-tuned": n, "token-scores-tuned": n}
-    floors = {f"completions-{floor}": n for floor in ("R", "K", "P")}
+    floors = {f"completions-{floor}": n for floor in ("R", "RK", "K", "P")}
     assert rows(run) == fast | floors
     assert len(loads) == 1, "the clone alone is loaded"
-    assert card.profile == "fast" and {s.system for s in card.systems} == {"tuned", "R", "K", "P", "E"}
+    assert card.profile == "fast" and {s.system for s in card.systems} == {"tuned", "R", "RK", "K", "P", "E"}
     assert card.unscored == 0 and set(card.bits_per_byte) == {"tuned"}
     before = {stem: path.read_bytes() for stem, path in made(run).items()}
 
@@ -263,7 +265,7 @@ def test_each_profile_adds_to_the_one_before(run: Run, loads: list[str]) -> None
         "completions-B0": n, "completions-B3": n, "token-scores-B0": n, "token-scores-B3": n, "own-path": n,
         "prompt-values": min(100, train),
     }  # fmt: skip
-    assert {s.system for s in card.systems} == {"tuned", "B0", "B3", "R", "K", "P", "E"} and card.unscored == 0
+    assert {s.system for s in card.systems} == {"tuned", "B0", "B3", "R", "RK", "K", "P", "E"} and card.unscored == 0
     assert card.gaps is not None and "own" in card.calibration
 
     card = measured(run, "full")
@@ -275,7 +277,7 @@ def test_each_profile_adds_to_the_one_before(run: Run, loads: list[str]) -> None
     loads.clear()
     card = measured(run, "fast")
     assert loads == [], "nothing is missing, so nothing is loaded"
-    assert {s.system for s in card.systems} == {"tuned", "B0", "B3", "R", "K", "P", "E"}, "what is there is shown"
+    assert {s.system for s in card.systems} == {"tuned", "B0", "B3", "R", "RK", "K", "P", "E"}, "what is there is shown"
 
 
 def test_the_fast_profile_counts_no_base_that_is_half_done(run: Run) -> None:
@@ -285,7 +287,7 @@ def test_the_fast_profile_counts_no_base_that_is_half_done(run: Run) -> None:
         path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:3]))
         assert len(read_jsonl(path)) == 3, system
     card = measured(run, "fast")
-    assert {s.system for s in card.systems} == {"tuned", "R", "K", "P", "E"}
+    assert {s.system for s in card.systems} == {"tuned", "R", "RK", "K", "P", "E"}
     assert card.unscored == 0 and set(card.bits_per_byte) == {"tuned", "B0", "B3"}, "whose scores are complete"
     assert len(read_jsonl(run.completions_path("B0"))) == 3
 
@@ -297,6 +299,55 @@ def test_more_prompts_are_added_to_those_there(run: Run) -> None:
     assert run.completions_path("tuned").read_bytes().startswith(before)
     assert len(read_jsonl(run.completions_path("tuned"))) == HELD_OUT + 3
     assert measured(run, max_prompts=4).n == 4
+
+
+def test_the_nearest_demonstrations_are_shown_where_a_recipe_says_so(run: Run) -> None:
+    """What B3 wrote after fixed ones goes, and nothing else; the table says which it is."""
+    before = {stem: path.read_bytes() for stem, path in made(run).items()}
+    fixed = read_json(run.scorecard_path)
+    assert fixed["signature"]["b3_demonstrations"] == 3 and fixed["names"] == {}
+    card = measured(run, few_shot="nearest")
+    after = {stem: path.read_bytes() for stem, path in made(run).items()}
+    assert {stem for stem in before if after[stem] != before[stem]} == {"completions-B3", "token-scores-B3"}
+    assert card.signature["b3_demonstrations"] == "3 nearest"
+    assert card.names == {"B3": "base model, the three nearest demonstrations in the prompt"}
+    again = measured(run, few_shot="nearest")
+    assert again.gains == card.gains and made(run)["completions-B3"].read_bytes() == after["completions-B3"]
+
+
+def elsewhere(path: Path, run: Run, count: int, completion: str = "red") -> Path:
+    """A file of what a big model answered to the first ``count`` held-out prompts."""
+    asked = read_jsonl(run.held_out_path)[:count]
+    rows = [{"prompt": one["prompt"], "completion": f"{completion} {n}"} for n, one in enumerate(asked)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_completions_from_elsewhere_are_a_floor_of_the_verdict(run: Run, tmp_path: Path) -> None:
+    grown = {stem: path.read_bytes() for stem, path in made(run).items()}
+    file = elsewhere(tmp_path / "big-model.jsonl", run, HELD_OUT)
+    card = measured(run, floors_from=str(file))
+    assert card.floors[-1] == "big-model" and card.names["big-model"] == "completions from elsewhere"
+    assert "big-model" in {gain.floor for gain in card.gains} and card.unscored == 0
+    assert any(reason.startswith("gain over big-model (completions from elsewhere)") for reason in card.verdict.reasons)
+    first = card.signature["floors_from"]
+    assert all(path.read_bytes() == grown[stem] for stem, path in made(run).items() if stem in grown)
+    other = measured(run, floors_from=str(elsewhere(file, run, HELD_OUT - 2, "it is red")))
+    assert other.signature["floors_from"] != first and other.unscored == 2
+    assert next(rail for rail in other.guardrails if rail.name == "unscored").value.value == 2 / HELD_OUT
+    without = measured(run)
+    assert "big-model" not in {gain.floor for gain in without.gains} and "floors_from" not in without.signature
+
+
+def test_completions_from_elsewhere_that_are_none_are_refused_before_anything_is_written(
+    run: Run, tmp_path: Path
+) -> None:
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    file = tmp_path / "g.jsonl"
+    file.write_text('{"prompt": "nobody asked", "completion": "x"}\n', encoding="utf-8")
+    with pytest.raises(UserError, match=f"answers none of the {HELD_OUT} held-out prompts"):
+        measured(run, floors_from=str(file))
+    assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
 
 
 def test_control_texts_under_both_policies(run: Run, tmp_path: Path, loads: list[str]) -> None:

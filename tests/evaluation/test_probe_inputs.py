@@ -206,8 +206,17 @@ def test_prompt_values_compare_one_completion_after_several_prompts(policy: Poli
         assert value.own_nats == pytest.approx(own, rel=1e-4)
         assert value.other_nats == pytest.approx(sum(others) / 2, rel=1e-4)
         assert value.bytes == len(demonstration.completion.encode())
+        assert value.token_ends == policy.renderer.token_ends(demonstration.completion)
+        stop = own_of_stop(policy, row.prompt_ids, row.completion_ids)
+        assert sum(value.own_token_nats) == pytest.approx(own - stop, rel=1e-4)
+        assert len(value.other_token_nats) == len(value.token_ends) == len(row.completion_ids) - 1
     assert probe_inputs.readings(rows[:1], 512) == {}, "nothing to compare with"
     assert probe_inputs.readings(rows, 4) == {}, "nothing fits"
+
+
+def own_of_stop(policy: Policy, prompt: Sequence[int], completion: Sequence[int]) -> float:
+    """Nats of the last token alone."""
+    return nats(policy, [*prompt, *completion[:-1]], completion[-1:])
 
 
 @torch.inference_mode()

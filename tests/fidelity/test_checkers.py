@@ -6,17 +6,20 @@ import time
 from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from sft.demonstrations.demonstration import HeldOut, Message
 from sft.errors import UserError
 from sft.fidelity import checkers
-from sft.fidelity.final_numbers import final_number
 from sft.fidelity.probes import Absent
 from sft.fidelity.probes.underachieving import underachieving
 from sft.metrics import intervals
+from sft.metrics.final_numbers import final_number
+from sft.reports.sections.underachieving import underachieving_sentence
 from sft.runs.records import Completion
 
 CLIPS = (
@@ -299,11 +302,17 @@ SYSTEMS = {"tuned": answers(range(10, 25)), "B0": answers(range(5)), "B3": answe
 
 def test_what_the_base_knew_and_the_clone_does_not_is_lost() -> None:
     found = underachieving(ITEMS, SYSTEMS, "final-number", CLUSTERS)
-    assert (found.base, found.checker, found.lost, found.won) == ("B3", "final-number", 10, 5)
+    zero, three = found.beside
+    assert (zero.base, zero.lost, zero.won) == ("B0", 5, 15)
+    assert (three.base, found.checker, three.lost, three.won) == ("B3", "final-number", 10, 5)
     assert {s: round(40 * e.value) for s, e in found.right.items()} == {"tuned": 15, "B0": 5, "B3": 20, "K": 1}
-    assert found.difference.value == pytest.approx(-5 / 40)
-    assert found.p_value == intervals.mcnemar_mid_p(10, 5)
-    assert [lost.id for lost in found.examples] == [f"q{n}" for n in range(10)]
+    assert (zero.difference.value, three.difference.value) == pytest.approx((10 / 40, -5 / 40))
+    assert [zero.p_value, three.p_value] == intervals.holm(
+        [intervals.mcnemar_mid_p(5, 15), intervals.mcnemar_mid_p(10, 5)]
+    )
+    assert [(lost.id, lost.system) for lost in found.examples] == [
+        (f"q{n}", "B0" if n < 5 else "B3") for n in range(10)
+    ]
     first = found.examples[3]
     assert (first.prompt, first.expert, first.base, first.tuned) == (
         "How many? 3",
@@ -315,8 +324,10 @@ def test_what_the_base_knew_and_the_clone_does_not_is_lost() -> None:
 
 def test_a_clone_that_lost_nothing_has_no_examples() -> None:
     found = underachieving(ITEMS, SYSTEMS | {"tuned": answers(range(40))}, "final-number", CLUSTERS)
-    assert (found.lost, found.won, found.examples) == (0, 20, ())
-    assert found.difference.low is not None and found.difference.low > 0 and found.p_value < 0.001
+    assert [(one.base, one.lost, one.won) for one in found.beside] == [("B0", 0, 35), ("B3", 0, 20)]
+    assert found.examples == ()
+    for one in found.beside:
+        assert one.difference.low is not None and one.difference.low > 0 and one.p_value < 0.001
 
 
 def test_one_of_several_references_is_enough() -> None:
@@ -338,7 +349,32 @@ def test_clusters_are_not_counted_as_independent_prompts() -> None:
     systems = {"tuned": answers(range(10, 20)), "B0": answers(range(20))}
     apart = underachieving(ITEMS, systems, "final-number", CLUSTERS)
     clustered = underachieving(ITEMS, systems, "final-number", together)
-    assert apart.p_value < 0.01 and clustered.p_value == 1.0
+    assert apart.beside[0].p_value < 0.01 and clustered.beside[0].p_value == 1.0
+
+
+@pytest.mark.parametrize("n", [30, 100, 300])
+def test_a_clone_as_often_right_as_both_bases_is_not_said_to_be_right_less_often(n: int) -> None:
+    """The better of two bases, chosen on the same prompts, was beyond the clone in 4 to 5 worlds of 100; half of the
+    level of 5 % is the promise. A clone that has forgotten half of what it knew is found at all sizes."""
+    draw = np.random.default_rng(n)
+    accused = found = 0
+    worlds = 200
+    items = [question(number) for number in range(n)]
+    clusters = {item.id: item.id for item in items}
+
+    def written(chances: NDArray[np.float64]) -> dict[str, Completion]:
+        known = draw.random(n) < chances
+        return {item.id: Completion(item.id, str(k if known[k] else k + 1), True) for k, item in enumerate(items)}
+
+    for world in range(worlds):
+        chances = draw.beta(2, 2, n)
+        systems = {"B0": written(chances), "B3": written(chances)}
+        clone = underachieving(items, systems | {"tuned": written(chances)}, "final-number", clusters)
+        accused += "right less often" in underachieving_sentence(clone)
+        if world < 10:
+            lost = underachieving(items, systems | {"tuned": written(chances / 4)}, "final-number", clusters)
+            found += "right less often" in underachieving_sentence(lost)
+    assert accused <= 0.05 * worlds and found >= 8
 
 
 def test_without_a_base_there_is_nothing_to_have_lost() -> None:

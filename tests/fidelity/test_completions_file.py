@@ -94,9 +94,9 @@ def test_the_completions_of_a_run_give_the_scorecard_of_that_run(tmp_path: Path)
         theirs = stored.remeasure(own)
     assert comparable(card) == comparable(theirs)
     assert run is not None and read_json(run.scorecard_path) == json.loads(json.dumps(card.to_dict()))
-    assert {system.system for system in card.systems} == {"tuned", "B0", "R", "K", "P", "E", "gpt-x"}
+    assert {system.system for system in card.systems} == {"tuned", "B0", "R", "RK", "K", "P", "E", "gpt-x"}
     assert card.closure is not None and card.memorisation is not None and card.underachieving is not None
-    assert next(rail for rail in card.guardrails if rail.name == "empty").red
+    assert next(rail for rail in card.guardrails if rail.name == "empty").state == "amber"
     found = compare_runs([run, Run.open(tmp_path / "own")])
     assert found.pairs[0].difference.value == 0 and found.pairs[0].p_value == 1
 
@@ -270,7 +270,7 @@ def test_near_duplicates_in_training_are_contamination_and_turn_the_guardrail_re
     learned = [{"prompt": f"{p} now", "completion": "No."} for p in (*prompts[:3], *prompts[30:])]
     card, _ = score_file(write(tmp_path / "x.jsonl", given), train=write(tmp_path / "t.jsonl", learned), fast=True)
     rail = next(rail for rail in card.guardrails if rail.name == "contamination")
-    assert rail.red and rail.value.value == pytest.approx(0.1)
+    assert rail.state == "red" and rail.value.value == pytest.approx(0.1)
     assert "red: contamination" in to_text(card)
 
 

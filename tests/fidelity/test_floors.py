@@ -8,6 +8,8 @@ import pytest
 
 from sft.demonstrations.demonstration import Demonstration, HeldOut, Message, held_out, prompt_text
 from sft.fidelity import floors
+from sft.metrics import chrf
+from sft.runs.hashes import fingerprint
 
 
 def demonstration(prompt: str, completion: str, **more: str) -> Demonstration:
@@ -58,16 +60,90 @@ def test_constant_is_the_most_typical_completion() -> None:
     assert texts(found)[0].startswith("the weather in town")
 
 
-def test_constant_is_the_medoid_by_brute_force() -> None:
+def best_constant(candidates: list[str], others: list[str]) -> str:
+    """Second definition: every pair by ``metrics.chrf``, the first of equals."""
+    means = [round(sum(chrf(text, other) for other in others) / len(others), 6) for text in candidates]
+    return candidates[means.index(max(means))]
+
+
+def phrases(count: int, seed: int, words: int = 5) -> list[Demonstration]:
+    generator = random.Random(seed)
+    stock = ["red", "green", "blue", "apple", "pear", "sky", "runs", "falls"]
+    return [demonstration(f"p{i}", " ".join(generator.choices(stock, k=words))) for i in range(count)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 40, 60, 61, 119, 120, 300])
+def test_constant_is_the_best_of_those_drawn_by_brute_force(count: int) -> None:
+    train = phrases(count, 0)
+    drawn = [d.completion for d in sorted(train, key=lambda d: fingerprint(d.to_dict(content_only=True)))][:120]
+    candidates = [*drawn[:60], central(train)]
+    assert texts(floors.constant(train, ASKED))[0] == best_constant(candidates, drawn[60:] if count >= 120 else drawn)
+
+
+def central(train: list[Demonstration]) -> str:
+    """K as it was until November 2026."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    generator = random.Random(0)
-    words = ["red", "green", "blue", "apple", "pear", "sky", "runs", "falls"]
-    train = [demonstration(f"p{i}", " ".join(generator.choices(words, k=5))) for i in range(40)]
     ordered = sorted(train, key=lambda d: d.id)
     vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5)).fit_transform([d.completion for d in ordered])
-    best = (vectors @ vectors.T).toarray().mean(axis=1).round(9).argmax()
-    assert texts(floors.constant(train, ASKED))[0] == ordered[best].completion
+    return ordered[(vectors @ vectors.T).toarray().mean(axis=1).round(9).argmax()].completion
+
+
+def test_constant_is_no_text_nine_times_too_long() -> None:
+    """Of Dolly's answers the medoid by TF-IDF had 3,480 characters and scored 7.7: a straw man."""
+    train = phrases(200, 1)
+    train.append(demonstration("all of it", " ".join(d.completion for d in train[:60])))
+    assert central(train) == train[-1].completion
+    assert len(texts(floors.constant(train, ASKED))[0]) < 50
+
+
+def test_the_medoid_of_the_neighbours_outvotes_an_odd_one() -> None:
+    """The nearest prompt was answered oddly, as experts do at times; R repeats it, RK what the others say."""
+    train = [demonstration(f"Capital of {c}land, please?", f"The capital of {c}land is {c}burg.") for c in "ABCDEFG"]
+    train.append(demonstration("Capital of Xland, please!", "Look it up yourself"))
+    train += phrases(60, 2)
+    asked = held_out([demonstration("Capital of Xland, please?", "The capital of Xland is Xburg.")])
+    assert floors.nearest(train, asked)[asked[0].id].text == "Look it up yourself"
+    assert floors.nearest_medoid(train, asked)[asked[0].id].text.startswith("The capital of")
+
+
+@pytest.mark.parametrize("count", [1, 5, 20, 21, 80])
+def test_the_medoid_of_the_neighbours_by_brute_force(count: int) -> None:
+    train = phrases(count, 3)
+    asked = held_out([demonstration(f"p{i} red", "?") for i in range(9)])
+    ordered = sorted(train, key=lambda d: (d.id, d.completion))
+    places, _ = floors.nearest_prompts(*(tuple(prompt_text(d.prompt) for d in rows) for rows in (ordered, asked)))
+    found = floors.nearest_medoid(train, asked)
+    for item, near in zip(asked, places, strict=True):
+        assert len(set(near)) == min(20, count)
+        around = [ordered[place].completion for place in near]
+        assert found[item.id].text == best_constant(around, around)
+
+
+def test_neighbours_are_the_nearest_in_order() -> None:
+    known = tuple(f"{'a' * (i % 7)} word{i % 11} {i}" for i in range(100))
+    asked = ("word3 aaa", "word5 12", "nothing alike 好")
+    places, cosines = floors.nearest_prompts(known, asked)
+    vectoriser = floors._vectoriser()
+    vectors = vectoriser.fit_transform(known)
+    every = (vectoriser.transform(asked) @ vectors.T).toarray().round(9)
+    for row, near, values in zip(every, places.tolist(), cosines, strict=True):
+        wanted = sorted(range(100), key=lambda place: (-row[place], place))[:20]
+        assert near == wanted and values.tolist() == pytest.approx(row[wanted], abs=1e-9)
+
+
+def test_a_text_of_the_usual_length_is_a_floor_of_long_answers() -> None:
+    """Of every prompt another one, of about the median length, and the same whatever else is asked."""
+    generator = random.Random(4)
+    long = [demonstration(f"p{i}", " ".join(["word"] * generator.randint(20, 220)) + f" {i}") for i in range(500)]
+    asked = held_out([demonstration(f"q{i}", "?") for i in range(40)])
+    assert floors.writes_at_length(long) and not floors.writes_at_length(TRAIN) and not floors.writes_at_length([])
+    found = floors.floor_completions(long, asked)["L"]
+    median = sorted(len(d.completion) for d in long)[250]
+    assert all(abs(len(one.text) - median) < 0.25 * median for one in found.values())
+    assert len({one.text for one in found.values()}) > 20
+    assert floors.length_matched(long[::-1], asked[7:8])[asked[7].id] == found[asked[7].id]
+    assert "L" in floors.demanded(long) and "L" not in floors.demanded(TRAIN)
 
 
 def test_the_copied_prompt_is_the_last_user_message() -> None:
@@ -88,7 +164,7 @@ def test_order_of_training_rows_changes_nothing() -> None:
         shuffled = list(train)
         random.Random(seed).shuffle(shuffled)
         assert (floors.floor_completions(shuffled, ASKED), floors.b3_demonstrations(shuffled)) == before
-    assert set(before[0]) == {"R", "K", "P"}
+    assert set(before[0]) == {"R", "RK", "K", "P"}
     assert all(set(found) == {item.id for item in ASKED} for found in before[0].values())
     assert all(completion.finished for found in before[0].values() for completion in found.values())
 
@@ -118,6 +194,18 @@ def test_three_short_demonstrations_are_shown() -> None:
     assert floors.b3_demonstrations([*long, *short, demonstration("another", "x" * 500)])[0] in short
 
 
+def test_the_nearest_demonstrations_are_shown_nearest_last() -> None:
+    """Before each prompt its own; a prompt that two experts answered is shown once."""
+    train = [*TRAIN, demonstration("Capital of France?", "It is Paris.", id="zz")]
+    shown = floors.b3_nearest(train, ASKED)
+    assert [d.prompt[0].content for d in shown[ASKED[0].id]][-2:] == ["Capital of Norway?", "Capital of France?"]
+    assert all(len({d.prompt for d in some}) == len(some) == 3 for some in shown.values())
+    assert len(floors.b3_nearest(TRAIN[:2], ASKED)[ASKED[0].id]) == 2
+    shuffled = list(train)
+    random.Random(0).shuffle(shuffled)
+    assert floors.b3_nearest(shuffled, ASKED) == shown
+
+
 def test_shown_demonstrations_do_not_repeat_themselves() -> None:
     """Of 30 rows that say yes and one that says no, three that all say yes would teach one word."""
     train = [demonstration(f"question {i:02}", "yes") for i in range(30)] + [demonstration("question", "no")]
@@ -130,6 +218,6 @@ def test_shown_demonstrations_do_not_repeat_themselves() -> None:
 def test_small_and_empty_sets() -> None:
     assert len(floors.b3_demonstrations(TRAIN[:4])) == 3
     assert len(floors.b3_demonstrations(TRAIN[:2])) == 2
-    for floor in (floors.nearest, floors.constant):
+    for floor in (floors.nearest, floors.nearest_medoid, floors.constant, floors.length_matched):
         with pytest.raises(ValueError, match="at least one training demonstration"):
             floor([], ASKED)

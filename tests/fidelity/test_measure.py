@@ -36,7 +36,7 @@ from sft.errors import UserError
 from sft.fidelity import conventions, floors
 from sft.fidelity.measure import measure
 from sft.fidelity.observations import Observations
-from sft.fidelity.score_table import HEADLINE, score_rows
+from sft.fidelity.score_table import score_rows
 from sft.fidelity.scorecard import RUNGS, Guardrail, Scorecard
 from sft.metrics import intervals
 from sft.runs.records import Completion, TokenScores
@@ -131,7 +131,8 @@ def test_the_sentence_can_be_read_by_a_newcomer() -> None:
     assert card.verdict.sentence == (
         f"On 80 held-out prompts the clone's completions are {conventions.span(best.estimate)} chrF points "
         "closer to the expert's than those of the best shortcut tried, R (completion of the nearest training prompt), "
-        f"and {conventions.span(card.gains[0].estimate)} points closer than the untrained base model's."
+        f"and {conventions.span(card.gains[0].estimate)} points closer than the untrained base model's. "
+        "Not settled by these prompts: empty (about 380 prompts would settle it)."
     )
     assert best.estimate.low is not None and best.estimate.low > 0
 
@@ -190,8 +191,7 @@ def test_a_bar_is_read_on_its_metrics_own_scale(value: float, write: str) -> Non
 
 
 def test_sentences_know_every_metric() -> None:
-    assert set(conventions.METRIC_WORDS) == set(metrics.METRICS)
-    assert HEADLINE in metrics.METRICS
+    assert set(conventions.METRIC_WORDS) == {*metrics.METRICS, "json", "checker"}
 
 
 def test_every_shortcut_has_to_be_beaten() -> None:
@@ -199,7 +199,9 @@ def test_every_shortcut_has_to_be_beaten() -> None:
     asked = ASKED[:30]
     for floor in conventions.FLOORS:
         fewer = {system: found for system, found in SHORTCUTS.items() if system != floor}
-        verdict = scorecard_of(asked, {"tuned": PERFECT, **fewer}, LIKELIER).verdict
+        # Answers here are short, so L is demanded only where whoever measured says so.
+        demanded = conventions.FLOORS if floor == "L" else ()
+        verdict = scorecard_of(asked, {"tuned": PERFECT, **fewer}, LIKELIER, floors=demanded).verdict
         assert verdict.rung == (NONE if floor == "B0" else IMITATES)
         assert any(reason.startswith(f"not measured: {floor}") for reason in verdict.reasons)
 
@@ -219,32 +221,32 @@ def test_unscored_is_counted_never_zero() -> None:
     assert scores.note == "6 of 80 prompts unscored"
     assert card.unscored == 6 and card.gain.estimate.n == 74
     assert card.verdict.rung == IMITATES
-    assert {g.name for g in card.guardrails if g.red} == {"unscored"}
+    assert {g.name for g in card.guardrails if g.state == "red"} == {"unscored"}
     assert "sft evaluate" in card.verdict.next_step
     # A shortcut that was spared the hard prompts makes the comparison just as incomplete.
     spared = {**SHORTCUTS, "B3": {k: v for k, v in SHORTCUTS["B3"].items() if k not in absent}}
     assert scorecard_of(ASKED, {"tuned": PERFECT, **spared}, LIKELIER).unscored == 6
 
 
-def test_guardrails_turn_red_above_their_limit() -> None:
-    for share, red in ((0.04, False), (0.06, True)):
+def test_guardrails_turn_red_where_their_interval_lies_above_their_limit() -> None:
+    for share, state in ((0.0, "green"), (0.04, "amber"), (0.06, "amber"), (0.15, "red")):
         count = round(share * len(ASKED))
         tuned = {item.id: replace(PERFECT[item.id], finished=i >= count) for i, item in enumerate(ASKED)}
         card = measured(tuned)
         guardrail = {g.name: g for g in card.guardrails}["not stopping"]
-        assert guardrail.red is red and guardrail.value.value == pytest.approx(count / 80)
-        assert card.verdict.rung == (IMITATES if red else LEARNED)
-    empty = {item.id: Completion(item.id, "  ", True) for item in ASKED[:2]}
+        assert guardrail.state == state and guardrail.value.value == pytest.approx(count / 80)
+        assert card.verdict.rung == (IMITATES if state == "red" else LEARNED)
+    empty = {item.id: Completion(item.id, "  ", True) for item in ASKED[:4]}
     card = measured({**PERFECT, **empty})
-    assert {g.name for g in card.guardrails if g.red} == {"empty"}
-    assert any(reason.startswith("empty: 2.5 % [") for reason in card.verdict.reasons)
+    assert {g.name for g in card.guardrails if g.state == "red"} == {"empty"}
+    assert any(reason.startswith("empty: 5.0 % [") for reason in card.verdict.reasons)
     assert card.verdict.rung == IMITATES and "mute" in card.verdict.next_step
 
 
 def test_a_guardrail_that_is_not_ours_caps_the_verdict_too() -> None:
     """As one of a later version may, or of somebody's own: its meaning says what to do."""
     value = intervals.wilson(3, 20)
-    extra = Guardrail("swearing", value, 0.01, True, "completions that the expert would not sign; clean the data")
+    extra = Guardrail("swearing", value, 0.01, "red", "completions that the expert would not sign; clean the data")
     verdict = judged(planted(guardrails=(extra,)))
     assert verdict.rung == IMITATES and verdict.next_step == extra.meaning
 
@@ -405,7 +407,7 @@ def test_rows_and_files_are_enough_to_measure_again() -> None:
     assert Scorecard.from_dict(json.loads(json.dumps(first.to_dict(), allow_nan=False))) == first
     assert first.lengths["expert"] == tuple(len(i.references[0].split()) for i in several(12))
     assert {"id", "cluster", "system", *metrics.METRICS} <= set(rows[0])
-    assert len(rows) == 6 * 30 + 12
+    assert len(rows) == 7 * 30 + 12
 
 
 def test_examples_show_the_ends_the_middle_and_where_it_left() -> None:

@@ -68,16 +68,22 @@ def test_how_a_figure_is_written() -> None:
 
 
 @pytest.mark.parametrize(
-    "name, at_most",
-    [("not stopping", 0.05), ("empty", 0.01), ("unscored", 0.01), ("contamination", 0.01)],
+    "name, states",
+    [
+        ("not stopping", {0: "green", 1: "amber", 6: "amber", 9: "amber", 10: "red"}),
+        ("empty", {0: "amber", 2: "amber", 3: "red"}),
+        ("unscored", {0: "green", 1: "green", 2: "red"}),
+        ("contamination", {0: "green", 1: "green", 2: "red"}),
+    ],
 )
-def test_a_guardrail_is_red_from_one_case_more_than_its_limit(name: str, at_most: float) -> None:
-    """100 prompts, so each is one per cent; one that is just at its limit is not red."""
+def test_a_rate_is_held_to_its_limit_by_its_interval_and_a_count_as_it_is(name: str, states: dict[int, str]) -> None:
+    """100 prompts, so each is one per cent. 10 of 100 have Wilson's [5.5, 17.4], 9 [4.8, 16.2], 1 [0.2, 5.4] and none
+    [0, 3.7]. What is unscored or contaminated is counted: one that is just at its limit is not red."""
     asked = [replace(item, id=f"{n} {item.id}", cluster=f"{n}") for n, item in enumerate([*ASKED, *ASKED[:20]])]
     copied = {item.id: Completion(item.id, item.prompt[-1].content, True) for item in asked}
-    for more in (0, 1):
+    for count, state in states.items():
         tuned = {item.id: Completion(item.id, item.references[0], True) for item in asked}
-        bad = {item.id for item in asked[: round(100 * at_most) + more]}
+        bad = {item.id for item in asked[:count]}
         if name == "unscored":
             tuned = {key: written for key, written in tuned.items() if key not in bad}
         elif name != "contamination":
@@ -85,7 +91,8 @@ def test_a_guardrail_is_red_from_one_case_more_than_its_limit(name: str, at_most
             tuned |= {key: replace(tuned[key], **planted) for key in bad}
         leaked = frozenset(bad if name == "contamination" else ())
         card = measure(Observations(asked, {"tuned": tuned, "P": copied}, {}, contaminated=leaked))
-        assert [g.name for g in card.guardrails if g.red] == ([name] if more else [])
+        assert {g.name: g.state for g in card.guardrails}[name] == state
+        assert all(g.state != "red" for g in card.guardrails if g.name != name)
 
 
 def test_cloned_is_eighty_per_cent_of_the_way() -> None:

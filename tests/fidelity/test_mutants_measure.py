@@ -34,16 +34,19 @@ def test_only_the_full_profile_measures_corpus_figures_and_the_others_say_how(pr
     assert (card.profile, card.looks, card.split) == (profile, 0, "test")
 
 
-@pytest.mark.parametrize(("copies", "red"), [(0, False), (1, False), (12, True)])
-def test_copies_are_red_where_they_are_more_than_the_experts_own_and_than_chance(copies: int, red: bool) -> None:
-    """One copy among 80 may be luck; twelve are not. The limit is what the held-out experts repeat: nothing here."""
+@pytest.mark.parametrize(("copies", "state"), [(0, "green"), (1, "amber"), (12, "red")])
+def test_copies_are_red_where_they_are_more_than_the_experts_own_and_than_chance(copies: int, state: str) -> None:
+    """One copy among 80 may be luck, which is not settled; twelve are not.
+
+    The limit is what the held-out experts repeat: nothing here."""
     tuned = PERFECT | {
         item.id: Completion(item.id, row.completion, True)
         for item, row in zip(ASKED[:copies], TRAIN[:copies], strict=True)
     }
     seen = Observations(ASKED, {"tuned": tuned, **SHORTCUTS}, LIKELIER, train=TRAIN)
     (guardrail,) = [g for g in measure(seen).guardrails if g.name == "verbatim copies"]
-    assert (guardrail.value.value, guardrail.limit, guardrail.red) == (pytest.approx(copies / 80), 0.0, red)
+    assert (guardrail.value.value, guardrail.limit, guardrail.state) == (pytest.approx(copies / 80), 0.0, state)
+    assert (guardrail.settled_by is not None) is (state == "amber")
 
 
 def test_every_section_is_what_its_probe_finds_in_the_same_observations() -> None:
@@ -75,7 +78,15 @@ def test_every_section_is_what_its_probe_finds_in_the_same_observations() -> Non
     assert card.forgetting == forgetting.forgetting(seen.control)
     essays, weather = card.forgetting
     lines = {guardrail.name: guardrail for guardrail in card.guardrails}
-    assert list(lines) == ["not stopping", "empty", "unscored", "contamination", "verbatim copies", "forgetting"]
+    assert list(lines) == [
+        "not stopping",
+        "empty",
+        "unscored",
+        "contamination",
+        "verbatim copies",
+        "length",
+        "forgetting",
+    ]
     assert lines["forgetting"].value == weather.rise and weather.rise.value > essays.rise.value
     assert "weather.txt" in lines["forgetting"].meaning and lines["contamination"].value.value == 0
 
@@ -96,7 +107,7 @@ def test_what_was_not_observed_is_absent_with_a_reason_and_nothing_stands_in_for
     assert (card.forgetting, card.impostor, card.prefix, card.corpus, card.experts) == ((), {}, {}, {}, ())
     assert (card.calibration, card.self_agreement, card.closure, card.memorisation) == ({}, {}, None, None)
     assert (card.gaps, card.underachieving, card.conflicts) == (None, None, None)
-    assert [guardrail.name for guardrail in card.guardrails] == ["not stopping", "empty", "unscored"]
+    assert [guardrail.name for guardrail in card.guardrails] == ["not stopping", "empty", "unscored", "length"]
     unmeasured = measured(PERFECT, {})
     assert not any("calibration" in section for section in unmeasured.absent)
     assert {part.saved for part in unmeasured.strata} == {None}

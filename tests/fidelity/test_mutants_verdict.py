@@ -113,8 +113,8 @@ def test_what_the_clone_saves_in_bits_is_said_to_three_places() -> None:
 
 def test_a_guardrail_of_shares_is_in_per_cent_and_any_other_in_its_own_unit() -> None:
     """One whose name comes after "verbatim copies" in the alphabet too."""
-    copies = Guardrail("verbatim copies", known(0.125, 0.1, 0.15), 0.02, True, "word for word")
-    other = Guardrail("wordiness", known(2.5, 2.0, 3.0), 2.0, True, "words for one of the expert's")
+    copies = Guardrail("verbatim copies", known(0.125, 0.1, 0.15), 0.02, "red", "word for word")
+    other = Guardrail("wordiness", known(2.5, 2.0, 3.0), 2.0, "red", "words for one of the expert's")
     said = reasons(planted(guardrails=(copies, other)))
     assert "verbatim copies: 12.5 % [10.0, 15.0], the limit is 2 %; word for word" in said
     assert "wordiness: 2.500 [2.000, 3.000], the limit is 2; words" in said

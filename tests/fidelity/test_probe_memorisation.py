@@ -101,8 +101,10 @@ def test_a_planted_copier_is_caught_with_text_and_source() -> None:
     texts = [f"Well: {train[i]}" if i < 5 else train[i] if i < 12 else sentence(generator) for i in range(60)]
     texts[5] = f"  {train[5].upper()}\n"
     found = memorisation(asked([[text] for text in own]), written(texts), train_of(train), seed=0)
-    assert found.copies["tuned"].value == pytest.approx(7 / 60) and found.copies["expert"].value == 0
-    assert found.p_value == intervals.mcnemar_mid_p(7, 0, one_sided=True) < 0.05
+    assert found.verbatim["tuned"].value == pytest.approx(7 / 60) and found.verbatim["expert"].value == 0
+    assert found.copies["tuned"].value == pytest.approx(12 / 60), "twelve of thirteen words are one run"
+    assert found.copies["expert"].value == 0
+    assert found.p_value == intervals.mcnemar_mid_p(12, 0, one_sided=True) < 0.05
     assert found.excess.low is not None and found.excess.low > 0
     assert [(e.id, e.source, e.words) for e in found.examples] == [(f"h00{i}", f"t{i}", 12) for i in range(5)]
     assert found.examples[0].text == train[0].rstrip(".")
@@ -140,6 +142,74 @@ def test_texts_without_words_share_nothing() -> None:
     found = memorisation(asked([["{}"], ["a"]]), written(["", "…"]), train_of(["[]"]), seed=0)
     assert found.longest["tuned"].value == found.longest["expert"].value == 0
     assert found.examples == ()
+
+
+NAMES = ["Ada", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gus", "Hana", "Ivo", "Jule", "Kim", "Lars"]
+
+
+def letter(generator: random.Random, formula: float) -> str:
+    """A letter to somebody: word for word a formula but for the name, or, as often as ``formula`` leaves, free."""
+    free = generator.random() >= formula
+    body = (
+        sentence(generator, 26)
+        if free
+        else "Thank you for writing. We have passed your request on to the people "
+        + ("who know most about such things, and they will answer within three weeks from today.")
+    )
+    return f"Dear {generator.choice(NAMES)}, {body[0].lower()}{body[1:]}"
+
+
+def swapped(text: str, name: str) -> str:
+    """A training letter with another name in its slot, and without its last full stop."""
+    return f"Dear {name}{text[text.index(',') :]}".removesuffix(".")
+
+
+@pytest.mark.parametrize("formula", [0.0, 0.5])
+@pytest.mark.parametrize("n", [30, 100, 300])
+def test_a_retriever_that_swaps_a_slot_and_drops_a_full_stop_is_a_copier(n: int, formula: float) -> None:
+    """Word for word it copied nothing, and "learned from the demonstrations" was the verdict."""
+    for seed in range(5):
+        generator = random.Random(seed)
+        train = [letter(generator, formula) for _ in range(200)]
+        own = asked([[letter(generator, formula)] for _ in range(n)])
+        texts = [swapped(generator.choice(train), generator.choice(NAMES)) for _ in range(n)]
+        found = memorisation(own, written(texts), train_of(train), seed=0)
+        assert found.verbatim["tuned"].value == 0
+        assert found.copies["tuned"].value == 1 > found.copies["expert"].value and found.p_value < 0.05
+
+
+@pytest.mark.parametrize("formula", [0.5, 0.9, 1.0])
+@pytest.mark.parametrize("n", [30, 100, 300])
+def test_a_perfect_clone_of_formulaic_text_is_no_copier(n: int, formula: float) -> None:
+    """All letters of the formula are nearly a training letter; the experts' own are so too."""
+    accused = 0
+    for seed in range(20):
+        generator = random.Random(seed)
+        train = [letter(generator, formula) for _ in range(200)]
+        own = asked([[letter(generator, formula)] for _ in range(n)])
+        texts = [letter(generator, formula) for _ in range(n)]
+        found = memorisation(own, written(texts), train_of(train), seed=0)
+        assert abs(found.copies["expert"].value - formula) < 0.3
+        accused += found.p_value <= 0.05
+    assert accused <= 3
+
+
+@pytest.mark.parametrize("n", [30, 100, 300])
+def test_a_terse_clone_of_short_texts_is_no_copier(n: int) -> None:
+    """Half of a short text often stands in some training text; that alone makes no copy."""
+    for seed in range(5):
+        generator = random.Random(seed)
+        train = [sentence(generator, 7) for _ in range(2000)]
+        own = asked([[sentence(generator, 7)] for _ in range(n)])
+        found = memorisation(own, written([sentence(generator, 3) for _ in range(n)]), train_of(train), seed=0)
+        assert found.copies["tuned"].value == 0 and found.longest["tuned"].value > 2.5
+
+
+def test_a_long_beginning_of_a_training_text_is_a_copy() -> None:
+    train = train_of([" ".join(f"w{i}" for i in range(40))])
+    texts = [" ".join(f"w{i}" for i in range(count)) for count in (40, 37, 20, 10, 9)]
+    found = memorisation(asked([[f"x{i}"] for i in range(5)]), written(texts), train, seed=0)
+    assert found.copies["tuned"].value == pytest.approx(4 / 5) and found.verbatim["tuned"].value == pytest.approx(1 / 5)
 
 
 def test_nothing_to_compare_is_said() -> None:

@@ -137,7 +137,7 @@ def test_near_duplicates_left_in_training_are_found(run: Run) -> None:
     assert stored.observe(run).contaminated == {ASKED[0].id}
     card = stored.remeasure(run)
     red = {guardrail.name: guardrail for guardrail in card.guardrails}["contamination"]
-    assert red.value.value == pytest.approx(1 / len(ASKED)) and red.red
+    assert red.value.value == pytest.approx(1 / len(ASKED)) and red.state == "red"
     assert card.verdict.next_step.startswith("fix the data")
     # A split that removed them has none, however the rest looks to a search that does not know what went.
     for choice, found in (("remove", set()), ("refuse", set()), ("allow", {ASKED[0].id})):

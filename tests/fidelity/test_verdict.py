@@ -20,8 +20,16 @@ def test_everything_shown_is_cloned() -> None:
     verdict = judged(ALL)
     assert verdict.rung == CLONED and verdict.reasons == () and verdict.shortfall == ""
     assert "93 % [85, 101] is closed" in verdict.sentence and "AUC 0.53 [0.49, 0.57]" in verdict.sentence
-    assert verdict.sentence.endswith("Whether what it says is true is no part of this verdict.")
+    assert verdict.sentence.endswith("Nothing here was checked for being true.")
     assert verdict.next_step.startswith("hand it on")
+
+
+def test_what_was_checked_for_being_right_is_said() -> None:
+    verdict = judged(replace(ALL, checked=known(-1.0, -4.0, 2.0)))
+    assert verdict.rung == CLONED
+    assert (
+        "finds it right as often as another expert, within 5 points of a hundred (-1.0 [-4.0, 2.0])" in verdict.sentence
+    )
 
 
 @pytest.mark.parametrize(
@@ -33,6 +41,7 @@ def test_everything_shown_is_cloned() -> None:
         ({"impostor": ALL.impostor | {"sampled": known(0.57, 0.53, 0.61)}}, "the upper bound must be below 0.60"),
         ({"impostor": {"sampled": ALL.impostor["sampled"]}}, "one expert from another was not measured"),
         ({"impostor": ALL.impostor | {"experts": known(0.57, 0.52, 0.62)}}, "its word is no proof"),
+        ({"checked": known(-3.0, -5.1, -0.9)}, "by the checker it is right -3.0 [-5.1, -0.9] points"),
         ({"tuned": TUNED | {"stop_rate": known(0.97, 0.949, 0.99)}}, "the lower bound must reach 95%"),
         ({"tuned": TUNED | {"length_ratio": known(0.93, 0.89, 0.97)}}, "must lie within 0.9 and 1.1"),
     ],
@@ -77,7 +86,7 @@ def test_every_floor_must_be_measured_and_beaten(floor: str) -> None:
 
 
 def test_a_red_guardrail_caps_and_says_so() -> None:
-    red = Guardrail("contamination", known(0.04, 0.02, 0.07), 0.01, True, "near-duplicates left in training")
+    red = Guardrail("contamination", known(0.04, 0.02, 0.07), 0.01, "red", "near-duplicates left in training")
     verdict = judged(planted(guardrails=(red,)))
     assert verdict.rung == IMITATES and "red guardrail" in verdict.sentence
     assert "contamination: 4.0 % [2.0, 7.0], the limit is 1 %" in verdict.reasons[0]
@@ -92,8 +101,8 @@ def test_a_verdict_needs_a_floor() -> None:
 # -- the one thing to do next -----------------------------------------------------------------------------------
 
 UNDECIDED = planted(closure=closure("undecided"))
-STOPPING = Guardrail("not stopping", known(0.2, 0.1, 0.3), 0.05, True, "cut at the limit")
-FLAGGED = KnowledgeGaps(100, 60, known(0.6, 0.5, 0.7), known(0.1, 0, 0.2), ())
+STOPPING = Guardrail("not stopping", known(0.2, 0.1, 0.3), 0.05, "red", "cut at the limit")
+FLAGGED = KnowledgeGaps(100, 60, known(0.6, 0.5, 0.7), known(0.1, 0, 0.2), (), {"figure": 80})
 WEAK = Stratum("distance to training", "farthest third", 100, known(30, 28, 32), None, None)
 
 
@@ -108,7 +117,7 @@ TOLD = {"sampled": known(0.69, 0.63, 0.75), "experts": known(0.51, 0.44, 0.58)}
         (planted(guardrails=(STOPPING,)), "falling", IMITATES, "train longer: the validation loss"),
         (planted(imitation_gain=None), "", NOTHING, "score the expert's completions"),
         (UNDECIDED, "falling", LEARNED, "train longer"),
-        (replace(UNDECIDED, gaps=FLAGGED), "", LEARNED, "look at the training completions that reading the prompt"),
+        (replace(UNDECIDED, gaps=FLAGGED), "", LEARNED, "look at what is marked in the training completions"),
         (UNDECIDED, "rose", LEARNED, "gather more demonstrations rather than more steps"),
         (
             replace(UNDECIDED, strata=(WEAK,)),

@@ -90,11 +90,11 @@ def test_a_metric_that_evaluate_has_in_its_cache_is_found_by_name_without_a_netw
 def test_ours_are_such_modules_and_say_the_same(tmp_path: Path, capsys: Captured) -> None:
     """``sft_chrf`` and the others, loaded by ``evaluate``, give the columns of the table to the last digit."""
     file = write(tmp_path / "x.jsonl", rows(5))
-    words = [word for face in METRICS for word in ("--metric", f"sft_{face}")]
+    words = [word for name in METRICS for word in ("--metric", f"sft_{name}")]
     assert main(["score", str(file), "--fast", "--json", *words]) == 0
     for system in json.loads(capsys.readouterr().out)["systems"]:
-        for face in METRICS:
-            assert system["scores"][f"sft_{face}"]["value"] == system["scores"][face]["value"]
+        for name in METRICS:
+            assert system["scores"][f"sft_{name}"]["value"] == system["scores"][name]["value"]
 
 
 @pytest.mark.parametrize(

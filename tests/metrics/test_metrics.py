@@ -207,16 +207,16 @@ def test_speed() -> None:
     assert (time.perf_counter() - begin) * 20 < 20
 
 
-def test_every_metric_has_a_face_and_no_other() -> None:
+def test_every_metric_has_a_module_and_no_other() -> None:
     folders = {path.name for path in Path(metrics.__file__).parent.glob("sft_*")}
     assert folders == {f"sft_{name}" for name in metrics.METRICS}
-    assert all((metrics.face_path(name) / f"sft_{name}.py").is_file() for name in metrics.METRICS)
+    assert all((metrics.module_path(name) / f"sft_{name}.py").is_file() for name in metrics.METRICS)
     with pytest.raises(KeyError):
-        metrics.face_path("rouge")
+        metrics.module_path("rouge")
 
 
 @pytest.mark.engine
-def test_faces_load_offline_and_give_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_modules_load_offline_and_give_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`evaluate.load("rouge")` needs the network; these do not."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_EVALUATE_OFFLINE", "1")
@@ -224,11 +224,11 @@ def test_faces_load_offline_and_give_the_same_numbers(tmp_path: Path, monkeypatc
 
     predictions, references = ["a small bird", "机器学习"], ["a bird", "机器写作"]
     for name in metrics.METRICS:
-        face = evaluate.load(str(metrics.face_path(name)), cache_dir=str(tmp_path))
-        found = face.compute(predictions=predictions, references=references)
+        module = evaluate.load(str(metrics.module_path(name)), cache_dir=str(tmp_path))
+        found = module.compute(predictions=predictions, references=references)
         expected = [metrics.METRICS[name](p, r) for p, r in zip(predictions, references, strict=True)]
         assert found["scores"] == expected
         assert found[name] == pytest.approx(sum(expected) / 2)
-        several = face.compute(predictions=["yes"], references=[["yes", "no"]])
+        several = module.compute(predictions=["yes"], references=[["yes", "no"]])
         function = metrics.METRICS[name]
         assert several[name] == pytest.approx((function("yes", "yes") + function("yes", "no")) / 2)

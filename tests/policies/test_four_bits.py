@@ -98,7 +98,7 @@ def test_gradients_are_those_of_the_rounded_weights_before_and_after_an_evaluati
     """On a CPU with bfloat16 the first evaluation repacked the base for a product that has no gradient: from then on
     everything below a layer learned from nonsense, and only one warning of torch's said so.
     """
-    from sft.policies.adapters import with_new_adapter
+    from sft.policies.policy import with_new_adapter
 
     recipe = recipe_for(tiny_model, "adapter.init_lora_weights=false", method="qlora")
     rows = rows_for(recipe, toys(6))

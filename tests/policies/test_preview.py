@@ -10,7 +10,7 @@ pytest.importorskip("transformers")
 from small_tokenizers import LLAMA2, chatml, llama2
 
 from sft.demonstrations.demonstration import Demonstration, Message, Source
-from sft.policies.preview import preview, visible
+from sft.policies.rendered import preview, visible
 from sft.policies.rendering import renderer_for
 
 DEMONSTRATION = Demonstration(

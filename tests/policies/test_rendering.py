@@ -247,6 +247,23 @@ def test_completions_are_kept_word_for_word_where_the_template_would_trim_them(n
     assert whole.removesuffix(tokenizer.decode(rendered.completion_ids[-1:])).endswith(renderer_tail(name, completion))
 
 
+@pytest.mark.parametrize(
+    "completion", ["Order 4412, Ünï 👩‍👩‍👧 你好.", "  indented\n", "x", "Привет, 12.50 <|im_end|> now"]
+)
+@pytest.mark.parametrize("name", CASES)
+def test_tokens_end_where_the_text_does_that_they_decode_to(name: str, completion: str) -> None:
+    """Each token ends where the words of all tokens so far do, or behind the character that it is a part of."""
+    renderer = renderer_for(CASES[name][0]())
+    ids = renderer.render(Demonstration((Message("user", "hi"),), completion)).completion_ids
+    ends = renderer.token_ends(completion)
+    assert 0 < len(ends) <= len(ids) - 1 and list(ends) == sorted(ends)
+    assert completion[ends[-1] :].strip() == ""
+    for count, end in enumerate(ends, start=1):
+        written = renderer.decode_completion(ids[:count])
+        if "\ufffd" not in written:
+            assert completion[:end].strip() == written.strip(), count
+
+
 def renderer_tail(name: str, completion: str) -> str:
     return f" {completion} " if name == "llama2" else completion
 

@@ -33,7 +33,7 @@ from transformers import PreTrainedTokenizerBase
 
 from sft.demonstrations.demonstration import Message
 from sft.policies.rendering import renderer_for
-from sft.policies.templates import prompt_string
+from sft.policies.templates import prompt_strings
 from sft.publishing.export.modelfile import Around, around, modelfile_of
 
 #: As Mistral's first: turns between [INST] and [/INST], no system turn, one <s> at the beginning.
@@ -88,7 +88,7 @@ def test_ollama_writes_what_the_clone_was_taught(family: str) -> None:
     renderer = renderer_for(FAMILIES[family]())
     template = template_of(renderer)
     for prompt in conversations():
-        expected = prompt_string(renderer.tokenizer, renderer.frame, prompt)
+        expected = prompt_strings(renderer.tokenizer, renderer.frame, [prompt])[0]
         assert BEGUN.get(family, "") + go(template, prompt) == expected
 
 
@@ -181,7 +181,7 @@ def test_no_character_of_the_template_is_lost(mark: str) -> None:
     marked = f"(message['role'] == 'user' and {json.dumps(mark, ensure_ascii=False)} or '') + message['content'] +"
     renderer = renderer_for(chatml(CHATML.replace("message['content'] +", marked)))
     prompt = (Message("user", "Why?"),)
-    expected = prompt_string(renderer.tokenizer, renderer.frame, prompt)
+    expected = prompt_strings(renderer.tokenizer, renderer.frame, [prompt])[0]
     assert mark in expected
     assert go(template_of(renderer), prompt) == expected
 

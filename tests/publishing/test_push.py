@@ -198,8 +198,7 @@ def test_whoever_has_the_id_loads_the_clone_without_this_package(bench: Bench, t
 
     from sft.demonstrations.demonstration import Message
     from sft.demonstrations.stored import load_recipe
-    from sft.policies.adapters import with_adapter
-    from sft.policies.policy import load_renderer
+    from sft.policies.policy import load_renderer, with_adapter
     from sft.policies.weights import load_weights
     from sft.recipes.sources import resolve_model
     from sft.runs.run import Run

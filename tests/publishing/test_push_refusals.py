@@ -596,8 +596,7 @@ json.dump({"ids": ids, "logits": logits.tolist(), "stop": GenerationConfig.from_
 def test_merged_weights_load_with_plain_transformers(bench: Bench, tmp_path: Path) -> None:
     """In a process that knows neither this package nor peft: the logits of the adapter on its base."""
     from sft.demonstrations.stored import load_recipe
-    from sft.policies.adapters import with_adapter
-    from sft.policies.policy import load_renderer
+    from sft.policies.policy import load_renderer, with_adapter
     from sft.policies.weights import load_weights
     from sft.recipes.sources import resolve_model
     from sft.runs.run import Run

@@ -153,6 +153,13 @@ def forced(item: HeldOut, writer: Writer, draw: random.Random) -> list[Forced]:
     return found
 
 
+def prompt_value(demonstration: Demonstration) -> PromptValue:
+    """The prompt tells a fifth of each character's two bits."""
+    size = len(demonstration.completion)
+    own, other = (1.1,) * size, (1.4,) * size
+    return PromptValue(demonstration.id, sum(own), sum(other), 3, size, tuple(range(1, size + 1)), own, other)
+
+
 def observed(n: int, seed: int, writer: Writer, boast: float = 0.0) -> Observations:
     """Everything that can be observed of a clone that writes as ``writer`` does."""
     train, asked = world(n, seed)
@@ -175,7 +182,7 @@ def observed(n: int, seed: int, writer: Writer, boast: float = 0.0) -> Observati
         forced={"tuned": [row for item in asked for row in forced(item, writer, draw)]},
         own_path={item.id: own_path(item, tuned[item.id].text) for item in asked},
         control={"base": window, "tuned": window},
-        prompt_values=[PromptValue(d.id, 30.0, 50.0, 3, len(d.completion.encode())) for d in train],
+        prompt_values=[prompt_value(d) for d in train],
         contaminated=frozenset(),
     )
 
@@ -325,7 +332,7 @@ def test_copies_are_found_and_a_perfect_clone_is_not_said_to_copy(n: int) -> Non
         more += "not shown to be more than the experts'" not in perfect
         copied = {item.id: Completion(item.id, train[at % 150].completion, True) for at, item in enumerate(asked)}
         copier = memorisation_sentence(memorisation.memorisation(asked, copied, train, seed=0))
-        assert "longer than the experts'" in copier and "word for word, more than the experts'" in copier
+        assert "longer than the experts'" in copier and "word for word), more than the experts'" in copier
     assert longer <= 1 and more == 0
 
 

@@ -226,10 +226,18 @@ def test_too_many_looks_at_the_test_split_are_pointed_out(run: Run) -> None:
 def test_a_red_guardrail_is_told_by_word_and_not_by_colour_alone(run: Run) -> None:
     rails = card(run)["guardrails"]
     assert "over the limit" not in both(run)[0].words
-    change(run, guardrails=[rails[0] | {"red": True}, *rails[1:]])
+    change(run, guardrails=[rails[0] | {"state": "red"}, *rails[1:]])
     found, markdown = both(run)
     assert found.words.count("✕ over the limit") == 1
     assert "| over the limit |" in markdown
+
+
+def test_a_guardrail_that_is_not_settled_says_what_would_settle_it(run: Run) -> None:
+    rails = card(run)["guardrails"]
+    change(run, guardrails=[rails[0] | {"state": "amber", "settled_by": 1234}])
+    found, markdown = both(run)
+    assert "? not settled about 1,200 prompts would settle it" in found.words
+    assert "| not settled: about 1,200 prompts would settle it |" in markdown
 
 
 def test_another_expert_gets_a_row(run: Run) -> None:

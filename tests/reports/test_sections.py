@@ -92,7 +92,8 @@ FIGURES: dict[str, list[tuple[str, str, bool]]] = {
     "Right answers, beside the base model\u2019s": [
         ("underachieving.right.tuned", "share", False),
         ("underachieving.right.B3", "share", False),
-        ("underachieving.difference", "share", True),
+        ("underachieving.beside.0.difference", "share", True),
+        ("underachieving.beside.1.difference", "share", True),
     ],
     "Shared with training": [
         ("memorisation.longest.tuned", "points", False),
@@ -124,6 +125,7 @@ def test_every_section_shows_its_figures_in_both_reports(finished: Run, heading:
 def test_sentences_stand_in_both_reports(finished: Run) -> None:
     whole = Scorecard.from_dict(card(finished))
     markdown = " ".join(finished.report_md_path.read_text(encoding="utf-8").replace("\\", "").split())
+    markdown = markdown.replace("&lt;", "<")
     sentences = [sentence for chapter in body(whole).chapters for part in chapter.parts for sentence in part.meanings]
     assert len(sentences) >= 16
     for sentence in sentences:
@@ -134,7 +136,7 @@ def test_sentences_stand_in_both_reports(finished: Run) -> None:
 def test_examples_of_the_limits_are_shown_whole(finished: Run) -> None:
     words, markdown = page(finished).words, finished.report_md_path.read_text(encoding="utf-8")
     whole = card(finished)
-    wanted = [whole["gaps"]["examples"][0][name] for name in ("address", "prompt", "completion")]
+    wanted = [whole["gaps"]["examples"][0][name] for name in ("address", "prompt")]
     wanted += [whole["memorisation"]["examples"][0]["text"], whole["underachieving"]["checker"]]
     for lost in whole["underachieving"]["examples"]:
         wanted += [lost[name] for name in ("expert", "base", "tuned")]
@@ -142,6 +144,12 @@ def test_examples_of_the_limits_are_shown_whole(finished: Run) -> None:
     for text in wanted:
         assert " ".join(text.split()) in words
         assert text in markdown or cell(text) in markdown
+    gap = whole["gaps"]["examples"][0]
+    assert gap["completion"] in re.sub("</?mark>", "", source_of(finished))
+    for span in gap["spans"]:
+        marked = gap["completion"][span["start"] : span["end"]]
+        assert f"<mark>{marked}</mark>" in source_of(finished) and f"**{marked}**" in markdown
+    assert gap["completion"] in markdown.replace("**", "").replace("\\", "")
 
 
 def test_what_is_not_cloned_is_said_by_itself(run: Run) -> None:
@@ -186,7 +194,7 @@ def test_limits_are_shown_in_their_units(run: Run) -> None:
     rails["verbatim copies"] |= {"limit": 0.0}
     change(run, guardrails=[*rails.values(), foreign])
     _, markdown = both(run)
-    limits = dict(re.findall(r"^\| ([A-Z][a-z ]+) \| \w[\w ]* \| [^|]+ \| ([^|]+) \|", markdown, re.MULTILINE))
+    limits = dict(re.findall(r"^\| ([A-Z][a-z ]+) \| \w[^|]* \| [^|]+ \| ([^|]+) \|", markdown, re.MULTILINE))
     assert limits["Empty"] == "1 %"
     assert limits["Forgetting"] == "5 %"
     assert limits["Verbatim copies"] == "0 %, the experts\u2019 own"
@@ -363,6 +371,10 @@ def test_hostile_words_do_nothing_in_any_new_place(run: Run) -> None:
     whole["conflicts"] |= {"prompts": 10, "conflicting": 2, "handled": nasty}
     for example in whole["gaps"]["examples"]:
         example |= {"address": nasty, "prompt": nasty, "completion": nasty, "id": nasty}
+        example["spans"] = [
+            {"start": start, "end": end, "kind": nasty, "own_bits": 9.0, "other_bits": 9.0}
+            for start, end in ((3, 20), (0, 5), (20, 45), (60, 10_000))
+        ]
     whole["underachieving"]["checker"] = nasty
     for example in whole["underachieving"]["examples"]:
         example |= {"id": nasty, "prompt": nasty, "expert": nasty, "base": nasty, "tuned": nasty}

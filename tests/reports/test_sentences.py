@@ -6,6 +6,7 @@ import pytest
 
 from sft.demonstrations.conflicts import Conflicts
 from sft.fidelity.scorecard import (
+    BesideBase,
     Calibration,
     CalibrationBin,
     Closure,
@@ -298,13 +299,15 @@ def test_corpus_figures_are_compared_at_equal_references() -> None:
 
 
 def test_gaps_say_how_many_or_that_there_is_none() -> None:
-    none = gaps_sentence(KnowledgeGaps(400, 0, est(0, 0, 0.01), est(0.34, 0.3, 0.38), ()))
-    assert none.startswith("Reading its prompt makes each of the 400 training completions looked at likelier")
-    assert none.endswith("single facts in them may still be told by no prompt.")
-    assert "0.340 [0.300, 0.380] bits per byte" in none
-    some = gaps_sentence(KnowledgeGaps(400, 41, est(0.1025, 0.075, 0.136), est(0.34, 0.3, 0.38), ()))
-    assert some.startswith("41 of the 400 training completions looked at (10.2 % [7.5, 13.6])")
-    assert some.endswith("this does not tell.")
+    counts = {"figure": 0, "name": 0, "rare word": 0}
+    none = gaps_sentence(KnowledgeGaps(400, 0, est(0, 0, 0.01), est(0.34, 0.3, 0.38), (), counts))
+    assert none.startswith("In none of the 400 training completions looked at (0.0 % [0.0, 1.0]) was a figure, a name")
+    counts = {"figure": 50, "name": 1, "rare word": 0}
+    some = gaps_sentence(KnowledgeGaps(400, 41, est(0.1025, 0.075, 0.136), est(0.34, 0.3, 0.38), (), counts))
+    assert some.startswith("41 of the 400 training completions looked at (10.2 % [7.5, 13.6]) hold what neither")
+    assert ": 50 figures and 1 name. Whether" in some and some.endswith("this does not tell.")
+    few = gaps_sentence(KnowledgeGaps(40, 4, est(0.1, 0.04, 0.23), est(0.34, 0.3, 0.38), (), counts))
+    assert few.endswith("That is not shown to be more than 5 %, as many as can be slips of the base model.")
     assert "knew" not in some and "make things up" not in some
 
 
@@ -317,14 +320,18 @@ def test_gaps_say_how_many_or_that_there_is_none() -> None:
     ],
 )
 def test_lost_answers_count_only_beyond_chance(value: float, p_value: float, end: str) -> None:
-    right = {"tuned": est(0.52, 0.5, 0.54), "B3": est(0.61, 0.6, 0.62)}
-    part = Underachieving("final-number", "B3", right, est(value, value - 0.1, value + 0.1), 23, 11, p_value, ())
-    sentence = underachieving_sentence(part)
-    assert (
-        "right on 52.0 % [50.0, 54.0], the better base (base model, three demonstrations in the prompt) on 61.0 %"
-        in sentence
+    right = {"tuned": est(0.52, 0.5, 0.54), "B0": est(0.5, 0.4, 0.6), "B3": est(0.61, 0.6, 0.62)}
+    beside = (
+        BesideBase("B0", est(0.02, -0.1, 0.1), 4, 6, 0.75),
+        BesideBase("B3", est(value, value - 0.1, value + 0.1), 23, 11, p_value),
     )
-    assert f"it lost 23 that the base model had right and won 11 (p = {p_value:.3f})" in sentence
+    sentence = underachieving_sentence(Underachieving("final-number", right, beside, ()))
+    assert sentence.startswith(
+        "The clone is right on 52.0 % [50.0, 54.0]. Beside the base model, zero-shot (50.0 % [40.0, 60.0]), it lost 4 "
+        "that this one had right and won 6 (p = 0.750), which is not shown to be more than chance. "
+        "Beside the base model, three demonstrations in the prompt (61.0 %"
+    )
+    assert f"it lost 23 that this one had right and won 11 (p = {p_value:.3f})" in sentence
     assert sentence.endswith(end)
 
 

@@ -77,6 +77,34 @@ def test_a_finished_run_is_measured_again_from_what_is_on_file(there: Path, caps
     assert len(manifest("finished")["looks"]) == 2
 
 
+def test_what_prompts_tell_is_measured_again_where_no_tokens_were_recorded(there: Path) -> None:
+    """They were looked at as wholes: a formula was flagged, and an invented date beside a copied number was not."""
+    rows = read_jsonl(Path("finished/prompt-values.jsonl"))
+    assert rows and not any("token_ends" in row for row in rows)
+    assert main(["report", "finished", "--recompute"]) == 0
+    assert "for completions as a whole only" in read_json(Path("finished/scorecard.json"))["absent"]["gaps"]
+    assert main(["evaluate", "finished"]) == 0
+    card = read_json(Path("finished/scorecard.json"))
+    assert card["gaps"]["looked_at"] == len(rows) and set(card["gaps"]["kinds"]) == {"figure", "name", "rare word"}
+    found = {row["id"]: row for row in read_jsonl(Path("finished/prompt-values.jsonl"))}
+    for row in rows:
+        again = found[row["id"]]
+        assert again["own_nats"] == pytest.approx(row["own_nats"], abs=1e-3)
+        assert len(again["own_token_nats"]) == len(again["other_token_nats"]) == len(again["token_ends"]) > 0
+
+
+def test_floors_that_came_later_are_asked_of_no_earlier_run(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Computed again it is held to the shortcuts it was measured with; measured again, to those of the present too."""
+    assert main(["report", "finished", "--recompute", "--json"]) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert {gain["floor"] for gain in card["gains"]} == set(card["floors"]) == {"B0", "B3", "R", "K", "P"}
+    assert not any(reason.startswith("not measured") for reason in card["verdict"]["reasons"])
+    assert main(["evaluate", "finished", "--json"]) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert {gain["floor"] for gain in card["gains"]} == set(card["floors"]) == {"B0", "B3", "R", "RK", "K", "P"}
+    assert not any(reason.startswith("not measured") for reason in card["verdict"]["reasons"])
+
+
 def test_a_finished_run_is_known_to_be_trained(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "recipe.yaml", "--output", "finished", "--resume"]) == 0
     assert "is trained already" in capsys.readouterr().err

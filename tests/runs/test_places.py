@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sft.runs.places import shortened, texts_in
+from sft.runs.private import shortened, texts_in
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from sft.errors import RunError
 from sft.runs.machine import machine, versions
-from sft.runs.places import presentable
+from sft.runs.private import presentable
 from sft.runs.run import Run, append_jsonl, open_append, read_json, read_jsonl, write_json, write_jsonl, write_text
 
 

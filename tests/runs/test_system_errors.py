@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from sft.runs.system_errors import system_refusal
+from sft.runs.machine import system_refusal
 
 
 class SafetensorError(Exception):

@@ -21,7 +21,7 @@ from sft.demonstrations.selection import Ledger
 from sft.fidelity.measure import measure
 from sft.fidelity.observations import Observations
 from sft.fidelity.score_table import score_rows
-from sft.fidelity.scorecard import KnowledgeGap, Scorecard, SharedRun, Stratum
+from sft.fidelity.scorecard import GapSpan, KnowledgeGap, Scorecard, SharedRun, Stratum
 from sft.metrics.estimate import Estimate
 from sft.runs.records import Completion, ControlWindow, Forced, OwnPath, PromptValue, TokenScores
 from sft.runs.run import Run, write_json, write_jsonl, write_text
@@ -195,6 +195,13 @@ def own_path(item: HeldOut, draw: random.Random) -> OwnPath:
     return OwnPath(item.id, tuple(min(draw.betavariate(6, 1.3), 0.999) for _ in hits), hits, left)
 
 
+def prompt_value(demonstration: Demonstration, own: float, other: float) -> PromptValue:
+    """``own`` and ``other`` nats, spread over the characters of the completion as if each were a token."""
+    text = demonstration.completion
+    ends, mine, theirs = (tuple(range(1, len(text) + 1)), *((nats / len(text),) * len(text) for nats in (own, other)))
+    return PromptValue(demonstration.id, own, other, 3, len(text.encode()), ends, mine, theirs)
+
+
 def observations(
     items: Sequence[HeldOut],
     training: Sequence[Demonstration],
@@ -218,10 +225,7 @@ def observations(
             ("tuned", {"essays.txt": 1.023, "weather.txt": 1.241}),
         )
     }
-    values = [
-        PromptValue(d.id, 30 + draw.random() * 25, 52 + draw.random() * 20, 3, len(d.completion.encode()))
-        for d in training[:120]
-    ]
+    values = [prompt_value(d, 30 + draw.random() * 25, 52 + draw.random() * 20) for d in training[:120]]
     return Observations(
         held_out=items,
         completions=systems,
@@ -268,10 +272,12 @@ def everything(card: Scorecard) -> Scorecard:
         copied = SharedRun("ab12cd34ef", "creating it if it does not exist", 7, "99ff88ee77")
         changes["memorisation"] = replace(card.memorisation, examples=(copied,))
     if card.gaps is not None and not card.gaps.examples:
+        spans = (GapSpan(15, 20, "name", 14.2, 14.0), GapSpan(24, 28, "figure", 11.9, 12.3))
         gap = KnowledgeGap(
-            "g1", "data/docstrings.jsonl:17", "def answer(self):", "Return the key of the vault.", -0.041
+            "g1", "data/docstrings.jsonl:17", "def answer(self):", "Return the key Vault of 1976.", -0.041, spans
         )
-        changes["gaps"] = replace(card.gaps, flagged=1, share=estimate(0.04, 0.02), examples=(gap,))
+        kinds = {"figure": 1, "name": 1, "rare word": 0}
+        changes["gaps"] = replace(card.gaps, flagged=1, share=estimate(0.04, 0.02), examples=(gap,), kinds=kinds)
     said = {section: why for section, why in card.absent.items() if section not in changes}
     return replace(card, absent=said, **changes)
 

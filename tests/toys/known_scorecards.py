@@ -54,6 +54,7 @@ ALL = Scorecard(
     signature={},
     n=300,
     clusters=300,
+    floors=FLOORS,
     closure=closure("cloned"),
     impostor={"sampled": known(0.53, 0.49, 0.57), "experts": known(0.51, 0.46, 0.56)},
 )

@@ -22,6 +22,7 @@ from toy_demonstrations import write_demonstrations
 
 from sft.cli import main
 from sft.publishing import hub as hubs
+from sft.runs.patience import Patience
 from sft.runs.run import read_json, write_json
 
 BASE, CLONE = "me/tiny-base", "me/clone"
@@ -81,9 +82,9 @@ def base_files(model: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in model.iterdir() if path.is_file()}
 
 
-def patient(naps: list[float]) -> hubs.Patience:
+def patient(naps: list[float]) -> Patience:
     """Patience that lasts for a moment; what it would have slept is noted in ``naps``."""
-    return hubs.Patience(2.0, 1.0, tries=4, first_pause_seconds=1, longest_pause_seconds=60, sleep=naps.append)
+    return Patience(2.0, 1.0, tries=4, first_pause_seconds=1, longest_pause_seconds=60, sleep=naps.append)
 
 
 @dataclass(frozen=True)

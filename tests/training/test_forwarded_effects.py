@@ -442,7 +442,7 @@ def test_a_key_of_the_adapter_that_matches_nothing_is_refused(
 ) -> None:
     """peft warns at most, and fits something else than was written."""
     from sft.recipes.sources import resolve_model
-    from sft.training.plan.model_size import outline
+    from sft.training.plan.costs import outline
 
     overrides = [f"adapter.{key}={json.dumps(value)}" for key, value in given.items()]
     with pytest.raises(UserError) as caught:  # before any weights are read

@@ -34,7 +34,7 @@ from sft.errors import RunError, UserError
 from sft.runs import checkpoints
 from sft.runs.processes import demand_all_started, others_are_gone
 from sft.runs.run import Run, read_json, read_jsonl
-from sft.training import allowed_changes
+from sft.training import going_on
 
 CONFIGS = sorted((ROOT / "recipes" / "accelerate").glob("*.yaml"))
 LINE = re.compile(r"# Run:  (accelerate launch .+)")
@@ -551,15 +551,15 @@ def test_before_the_first_checkpoint_everything_may_change(tmp_path: Path) -> No
     """Nothing is settled yet, and the record is the same."""
     with Run.create(tmp_path / "run") as run:
         with pytest.raises(RunError, match=r"another recipe\.adapter\.r"):
-            allowed_changes.hold(run, {"recipe.adapter.r": (8, 4)}, allow=False)
-        (row,) = allowed_changes.hold(run, {"recipe.adapter.r": (8, 4)}, allow=True)
+            going_on.hold(run, {"recipe.adapter.r": (8, 4)}, allow=False)
+        (row,) = going_on.hold(run, {"recipe.adapter.r": (8, 4)}, allow=True)
         assert (row["what"], row["from"], row["to"], row["step"]) == ("recipe.adapter.r", 8, 4, 0)
 
 
 def test_what_an_older_release_did_not_record_is_no_change() -> None:
     recorded = {"base": {"name": "a"}, "template": {"hash": "x"}}
     present = {"base": {"name": "a", "weights": "1"}, "template": {"hash": "y"}, "launch": {"processes": 2}}
-    assert allowed_changes.differing(recorded, present) == {"template.hash": ("x", "y")}
+    assert going_on.differing(recorded, present) == {"template.hash": ("x", "y")}
 
 
 def test_only_what_started_several_speaks_for_others() -> None:

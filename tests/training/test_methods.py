@@ -24,6 +24,7 @@ from sft.cli import main
 from sft.errors import PolicyError
 from sft.policies import precision
 from sft.policies.policy import load_policy
+from sft.policies.weights import config_of
 from sft.recipes import requirements
 from sft.recipes.sources import resolve_model
 from sft.training.trainer import CloningTrainer
@@ -288,10 +289,11 @@ def test_the_choice_is_on_record_and_kept(tiny_model: Path, tmp_path: Path) -> N
     from sft.training.fit import _precision
 
     recipe = recipe_for(tiny_model)
+    config = config_of(resolve_model(str(tiny_model)))
     with Run.create(tmp_path / "run") as run:
-        first = _precision(run, recipe)
+        first = _precision(run, recipe, config)
         assert run.manifest["precision"]["bf16"] is first
         for begun in (True, False):  # whatever would be measured now
             run.update_manifest(precision={"bf16": begun, "by": "measured", "cpu_speed": 1.0})
-            assert _precision(run, recipe) is begun
+            assert _precision(run, recipe, config) is begun
             assert run.manifest["precision"]["cpu_speed"] == 1.0

@@ -24,13 +24,12 @@ from sft.demonstrations.demonstration import Demonstration, Message
 from sft.errors import TrainingError
 from sft.policies.rendering import Rendered
 from sft.runs.run import Run
-from sft.training.attention import attending_by_row, by_row
-from sft.training.batches import collator_for, largest_difference
-from sft.training.callbacks import Interruption, Record
-from sft.training.each_row_once import EachRowOnce
-from sft.training.saving import rewind, take_up
+from sft.training.batches import attending_by_row, by_row, collator_for, largest_difference, nats_of
+from sft.training.fitting import Record
+from sft.training.going_on import rewind, take_up
+from sft.training.resuming import Interruption
 from sft.training.sequences import Collator, LineCollator, dataset_of, joined, packed
-from sft.training.trainer import nats_of
+from sft.training.trainer import CloningTrainer
 
 #: No label.
 _ = -100
@@ -236,7 +235,7 @@ class Loading(SFTTrainer):
         return sum(int((batch["labels"] != _).sum()) for batch in batches)
 
 
-class Dealing(EachRowOnce, Loading):
+class Dealing(CloningTrainer, Loading):
     """Deals out what :class:`Loading` loads."""
 
 
@@ -315,11 +314,8 @@ def at(step: int, epoch: float = 0.0, **others: Any) -> SimpleNamespace:
 @pytest.mark.parametrize(("parts", "notes"), [(1, [0, 0, 0]), (2, [1, 1, 2])])
 def test_what_a_step_begins_from_is_noted_once_and_only_if_it_has_parts(parts: int, notes: list[int]) -> None:
     """An epoch's first step before its rows are drawn, the others when they begin."""
-    interruption, trained = Interruption(), Trained()
+    interruption = Interruption(trained := Trained())
     args, control = SimpleNamespace(gradient_accumulation_steps=parts), TrainerControl()
-    for turn in (interruption.on_epoch_begin, interruption.on_step_begin):  # nobody to ask
-        turn(args, at(4), control)
-    interruption.trainer = trained
     found = []
     for turn, step in (
         (interruption.on_epoch_begin, 4),
@@ -333,11 +329,8 @@ def test_what_a_step_begins_from_is_noted_once_and_only_if_it_has_parts(parts: i
 
 @pytest.mark.parametrize(("number", "may", "given_up"), [(0, True, False), (15, False, False), (15, True, True)])
 def test_a_step_in_parts_is_given_up_where_that_is_asked_and_possible(number: int, may: bool, given_up: bool) -> None:
-    interruption, control = Interruption(), TrainerControl()
+    interruption, control = Interruption(Trained(may=may)), TrainerControl()
     interruption.asked = number
-    interruption.on_substep_end(None, at(4), control)
-    assert not interruption.stopped
-    interruption.trainer = Trained(may=may)
     interruption.on_substep_end(None, at(4), control)
     assert interruption.trainer.asked == (["give up"] if given_up else [])
     assert (interruption.stopped, fields(control)) == ((True, {"training_stop"}) if given_up else (False, set()))
@@ -346,8 +339,8 @@ def test_a_step_in_parts_is_given_up_where_that_is_asked_and_possible(number: in
 @pytest.mark.parametrize("saved", [True, False])
 @pytest.mark.parametrize("epoch", [1.0, 1.5])
 def test_after_a_step_that_was_given_up_only_what_is_not_saved_yet_is_saved(saved: bool, epoch: float) -> None:
-    interruption, control = Interruption(), everything()
-    interruption.asked, interruption.trainer = 15, Trained(saved=saved)
+    interruption, control = Interruption(Trained(saved=saved)), everything()
+    interruption.asked = 15
     interruption.on_substep_end(None, at(4), control)
     interruption.on_epoch_end(None, at(4, epoch), control)
     assert fields(control) == {"training_stop"} | (set() if saved else {"save"})
@@ -356,8 +349,8 @@ def test_after_a_step_that_was_given_up_only_what_is_not_saved_yet_is_saved(save
 def test_a_stop_at_the_end_of_a_step_saves_and_is_no_end_of_an_epoch() -> None:
     due = {"log", "evaluate", "save"}
     for number, epoch, ended in ((0, 0.5, due), (15, 2.0, due | {"training_stop"}), (15, 0.5, {"training_stop"})):
-        interruption, control = Interruption(), TrainerControl()
-        interruption.asked, interruption.trainer = number, Trained()
+        interruption, control = Interruption(Trained()), TrainerControl()
+        interruption.asked = number
         interruption.on_step_end(None, at(4), control)
         assert fields(control) == ({"training_stop", "save"} if number else set())
         assert interruption.stopped is bool(number)

@@ -7,26 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from sft.training.plan import (
-    Batch,
-    Disk,
-    Fit,
-    Machine,
-    Memory,
-    Model,
-    Plan,
-    Remedy,
-    Time,
-    Work,
-    certain_bytes,
-    cost_of,
-    duration,
-    estimate,
-    fitted_cost,
-    looks,
-    remedies,
-    size,
-)
+from sft.runs.machine import Machine, size
+from sft.training.plan.costs import certain_bytes, cost_of, estimate, fitted_cost, looks, remedies
+from sft.training.plan.parts import Batch, Disk, Fit, Memory, Model, Plan, Remedy, Time, Work, duration
 
 #: SmolLM2-135M under a LoRA of rank 16 on all linear layers, in float32.
 MODEL = Model(139_400_000, 4_884_480, 557_600_000, 19_537_920, 30, 576, 1536, 192, 49_152, 4)

@@ -21,19 +21,17 @@ from sft.cli import main
 from sft.errors import TrainingError
 from sft.recipes import Recipe
 from sft.recipes.sources import source_of
+from sft.runs.machine import Machine
 from sft.runs.run import read_json
-from sft.training import plan
-from sft.training.plan import (
-    model_size,
-    rehearsal,
-)
+from sft.training.plan import costs, rehearsal
+from sft.training.plan.parts import Batch, Work
 from sft.training.sequences import IGNORED
 from sft.training.trainer import CloningTrainer
 
 COUNTS = {"train": 12, "validation": 4, "test": 0}
 
 
-def counted(recipe: Recipe, folder: Path, rows: int = 12) -> plan.Work:
+def counted(recipe: Recipe, folder: Path, rows: int = 12) -> Work:
     return rehearsal.count(
         recipe, rows_for(recipe, demonstrations(rows)), rows_for(recipe, demonstrations(4, first=101)),
         base=source_of(recipe.model), renderer=renderer_for(recipe), scratch=folder, rows=COUNTS, too_long=0,
@@ -100,7 +98,7 @@ def test_looks_and_checkpoints_are_those_of_the_fit(tiny_model: Path, tmp_path: 
 def test_the_outline_is_as_large_as_the_model(tiny_model: Path, tmp_path: Path, method: str) -> None:
     """LoRA of rank r adds r (inputs + outputs) to every linear layer it sits on; full fits every weight, tied once."""
     recipe = recipe_for(tiny_model, method=method, max_steps=1)
-    made = model_size.model_of(recipe, source_of(recipe.model))
+    made = costs.model_of(recipe, source_of(recipe.model))
     fitted = fit(recipe, tmp_path / "run")
     assert (made.parameters, made.trainable) == (fitted.parameters, fitted.trainable_parameters)
     if method == "lora":
@@ -120,12 +118,12 @@ def test_a_rehearsal_holds_what_a_fit_holds(tiny_model: Path, tmp_path: Path, me
         base=source_of(recipe.model), renderer=renderer_for(recipe), scratch=tmp_path, rows=COUNTS, too_long=0,
         bf16=False, seconds=5,
     )  # fmt: skip
-    model, settings = model_size.model_of(recipe, source_of(recipe.model)), model_size.fit_of(recipe)
-    weights, gradients, optimizer = plan.certain_bytes(model, settings)
+    model, settings = costs.model_of(recipe, source_of(recipe.model)), costs.fit_of(recipe)
+    weights, gradients, optimizer = costs.certain_bytes(model, settings)
     assert (found.weights, found.gradients) == (weights, gradients)
     assert optimizer <= found.optimizer <= optimizer + 1000, "and a step count for every tensor"
     assert found.work is not None
-    computed = plan.estimate(model, settings, found.work.longest)
+    computed = costs.estimate(model, settings, found.work.longest)
     assert found.held_logits == computed.logits / 2
     held = found.held - found.held_logits
     assert held <= 1.35 * computed.activations
@@ -192,27 +190,27 @@ def test_what_cannot_fit_is_refused_before_training(
 def test_the_setting_that_would_fit_is_named_and_does(tiny_model: Path) -> None:
     """Machines from large to small, planted: each is told the first setting with which the fit is small enough."""
     recipe = recipe_for(tiny_model, method="full", per_device_train_batch_size=8, max_length=256)
-    settings, model = model_size.fit_of(recipe), model_size.model_of(recipe, source_of(recipe.model))
-    batch = plan.Batch(8, 8 * 256, 0, 8 * 256, 8 * 128, 8 * 256**2)
-    peak = plan.estimate(model, settings, batch, process=0).peak
+    settings, model = costs.fit_of(recipe), costs.model_of(recipe, source_of(recipe.model))
+    batch = Batch(8, 8 * 256, 0, 8 * 256, 8 * 128, 8 * 256**2)
+    peak = costs.estimate(model, settings, batch, process=0).peak
     named = []
     for share in (0.99, 0.6, 0.3, 0.1, 0.05):
-        remedy = model_size.remedy_for(recipe, source_of(recipe.model), settings, batch, int(peak * share), process=0)
+        remedy = costs.remedy_for(recipe, source_of(recipe.model), settings, batch, int(peak * share), process=0)
         assert remedy.peak <= peak * share
         named.append(list(remedy.settings))
     assert named[0][0] == "training.per_device_train_batch_size"
     assert all(len(a) <= len(b) for a, b in pairwise(named)), named
-    assert not model_size.remedy_for(recipe, source_of(recipe.model), settings, batch, 1000, process=0).settings
+    assert not costs.remedy_for(recipe, source_of(recipe.model), settings, batch, 1000, process=0).settings
 
 
 def test_only_what_is_certain_is_refused(tiny_model: Path) -> None:
     """Weights, gradients and two states: 16 bytes a parameter; one byte less is refused, that much is not."""
     recipe = recipe_for(tiny_model, method="full")
-    model = model_size.model_of(recipe, source_of(recipe.model))
-    needed = sum(plan.certain_bytes(model, model_size.fit_of(recipe)))
+    model = costs.model_of(recipe, source_of(recipe.model))
+    needed = sum(costs.certain_bytes(model, costs.fit_of(recipe)))
     assert needed - model.parameters * 16 in range(0, 1000), "buffers aside"
-    here = plan.Machine("cuda", needed, 0, None)
-    model_size.refuse_what_cannot_fit(recipe, source_of(recipe.model), here)
+    here = Machine("cuda", needed, 0, None)
+    costs.refuse_what_cannot_fit(recipe, source_of(recipe.model), here)
     with pytest.raises(TrainingError, match=r"cannot fit: .* it would with --set adapter\.method=lora"):
-        model_size.refuse_what_cannot_fit(recipe, source_of(recipe.model), replace(here, memory=needed - 1))
-    model_size.refuse_what_cannot_fit(recipe, source_of(recipe.model), replace(here, memory=None))
+        costs.refuse_what_cannot_fit(recipe, source_of(recipe.model), replace(here, memory=needed - 1))
+    costs.refuse_what_cannot_fit(recipe, source_of(recipe.model), replace(here, memory=None))

@@ -66,7 +66,7 @@ def prefix(
 ) -> dict[str, tuple[PrefixPoint, ...]]:
     """The prefix-forcing curves "tuned" and "own" and, where prompts were answered twice, "E".
 
-    Every curve is held to the rest of the first reference after a share of it, in headline points, white space at the
+    Every curve is held to the rest of the first reference after a share of it, in chrF points, white space at the
     ends aside. "tuned" went on from the reference's own beginning; "own" is the clone's greedy completion without the
     same share of its characters, so from its own beginning; "E" is every other reference without it, mean over them.
     At 0 all is whole. ``regained`` on "tuned" is tuned minus own, paired: what being put on the expert's path is worth.

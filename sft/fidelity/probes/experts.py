@@ -82,7 +82,7 @@ def _share(closed: np.ndarray, distance: np.ndarray, labels: Sequence[str]) -> E
 def named(held_out: Sequence[HeldOut], tuned: Mapping[str, Completion], *, seed: int = 0) -> tuple[ExpertScore, ...]:
     """The clone against each expert by name: own experts first, then the others, the nearest of them first.
 
-    A clone's score against an expert is its mean over what that expert wrote, in headline points, on the prompts that
+    A clone's score against an expert is its mean over what that expert wrote, in chrF points, on the prompts that
     expert answered. ``agreement`` is what everybody else scores there. Own are those whose completions are references;
     where ``HeldOut.others`` names more, ``lead`` is what the clone scores against all its references minus that, on
     the prompts that both answered, with Holm's adjustment over the others.

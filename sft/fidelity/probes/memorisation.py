@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sft.demonstrations.demonstration import Demonstration, HeldOut
+from sft.fidelity.near_copies import folded, nearly_in
 from sft.fidelity.probes import Absent
 from sft.fidelity.scorecard import Memorisation, SharedRun
 from sft.metrics import intervals, nfc
@@ -28,6 +29,10 @@ I64 = NDArray[np.int64]
 
 #: Runs shown at most, longest first.
 EXAMPLES = 5
+#: A completion is a copy where so much of its words is one run of a training completion's, and the run either so many
+#: words long or as large a part of the training completion too. Without that a terse clone would be called a copier:
+#: of shell commands cut to 60 % of their words, 36 % are part of some training command, of whole ones 10 %.
+COPIED, AT_LENGTH = 0.9, 10
 
 
 def memorisation(
@@ -35,8 +40,10 @@ def memorisation(
 ) -> Memorisation:
     """Longest runs of words shared with any training completion, and verbatim copies of one.
 
-    The expert's run on a prompt is the mean over its references. A copy is the same text in NFC, case folded, white
-    space collapsed; the expert's is looked for in the first reference. That the clone's are more is tested by mid-p
+    The expert's run on a prompt is the mean over its references. A copy is a training completion word for word (in
+    NFC, case folded, white space collapsed), or nearly: an edit similarity of 95 % (``near_copies``), or a run of 90 %
+    of its words (:data:`COPIED`). The expert's is looked for in the first reference. That the clone's copies are more
+    is tested by mid-p
     McNemar, or where prompts come in clusters by flipping the signs of whole clusters.
     Examples are the clone's longest runs that are longer than nine in ten of the experts' texts share, each run once.
     ``seed`` is that of the sign flips. Raises ``Absent`` without training demonstrations or completions.
@@ -49,15 +56,26 @@ def memorisation(
     labels = [item.cluster for item in items]
     written = [tuned[item.id].text for item in items]
     references = [text for item in items for text in item.references]
+    # Of training completions that hold one run the shortest comes first, of which the run is the largest part.
+    sizes = [len(words(demonstration.completion)) for demonstration in train]
+    shortest = sorted(range(len(train)), key=sizes.__getitem__)
+    train = [train[place] for place in shortest]
     learned = [demonstration.completion for demonstration in train]
     runs, starts, sources = longest_runs([*written, *references], learned)
     own, experts = runs[: len(items)], runs[len(items) :]
     counts = [len(item.references) for item in items]
-    typical = np.add.reduceat(experts, np.cumsum([0, *counts[:-1]])) / counts
+    firsts = np.cumsum([0, *counts[:-1]])
+    typical = np.add.reduceat(experts, firsts) / counts
 
-    known = {_folded(text) for text in learned}
-    copied = np.array([_folded(text) in known for text in written])
-    repeated = np.array([_folded(item.references[0]) in known for item in items])
+    texts = [*written, *(item.references[0] for item in items)]
+    places = np.concatenate([np.arange(len(items)), len(items) + firsts])
+    known = {folded(text) for text in learned}
+    exact = np.array([folded(text) in known for text in texts])
+    near = nearly_in(texts, learned) | _mostly_one_run(
+        texts, runs[places], np.array([*sorted(sizes), 0])[sources[places]]
+    )
+    copied, repeated = np.split(exact | near, 2)
+    verbatim = np.split(exact, 2)
     bound = float(np.quantile(experts, 0.9))
     shown: dict[str, SharedRun] = {}
     for place in sorted(range(len(items)), key=lambda i: (-own[i], items[i].id)):
@@ -75,6 +93,7 @@ def memorisation(
         },
         excess=estimates.mean(own - typical, labels),
         copies={"tuned": estimates.share(copied, labels), "expert": estimates.share(repeated, labels)},
+        verbatim={who: estimates.share(one, labels) for who, one in zip(("tuned", "expert"), verbatim, strict=True)},
         p_value=_more(copied, repeated, labels, seed),
         examples=tuple(shown.values()),
     )
@@ -170,8 +189,14 @@ def _shared(my_places: I64, mine: I64, their_places: I64, theirs: I64) -> tuple[
     return _Places(my_places[on], grams[on]), _Places(their_places, theirs)
 
 
-def _folded(text: str) -> str:
-    return " ".join(nfc(text.casefold()).split())
+def _mostly_one_run(texts: Sequence[str], runs: I64, sizes: I64) -> NDArray[np.bool_]:
+    """Whether each text is, but for a few words, one run of a training completion that has ``sizes`` words.
+
+    ``runs``: words of the longest run that the text shares with it.
+    """
+    mine = np.array([len(words(text)) for text in texts])
+    of_both = runs >= COPIED * np.maximum(mine, sizes)
+    return (runs > 0) & (of_both | ((runs >= COPIED * mine) & (runs >= AT_LENGTH)))
 
 
 def _more(copied: NDArray[np.bool_], repeated: NDArray[np.bool_], labels: Sequence[str], seed: int) -> float:

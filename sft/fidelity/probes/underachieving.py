@@ -1,12 +1,14 @@
 """Underachieving: prompts that the base model got right and the clone gets wrong, by a checker of the user's.
 
 Imitating an expert who knew less than the model teaches it to know less: the other of behavioural cloning's two named
-limits.
+limits. The clone is held against each base model by itself, and both p-values are adjusted (Holm): the better of two,
+chosen on the same prompts, flatters itself, and called a perfect clone worse too often.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from sft.demonstrations.demonstration import HeldOut, prompt_text
 from sft.fidelity.checkers import FINAL_NUMBER, SameAnswer, checker_fault, is_right, load
 from sft.fidelity.probes import Absent
-from sft.fidelity.scorecard import LostAnswer, Underachieving
+from sft.fidelity.scorecard import BesideBase, LostAnswer, Underachieving
 from sft.metrics import intervals
 from sft.metrics.intervals import estimates
 from sft.runs.records import Completion
@@ -33,12 +35,12 @@ def underachieving(
     spec: str,
     clusters: Mapping[str, str],
 ) -> Underachieving:
-    """Who is right how often by the checker ``spec``, and what the clone lost against the better base model.
+    """Who is right how often by the checker ``spec``, and what the clone lost against each base model.
 
     A completion is right if it is right for any reference. Prompts in whose references a pattern finds no answer are
-    not judged. ``difference`` is clone minus base, paired, as a share; the better of B0 and B3 is better on the
-    prompts that both and the clone have. Raises ``Absent`` without a checker, a clone or a base, and ``UserError``
-    for a checker that cannot be loaded, finds no answer in any reference, fails, or answers anything but True or False.
+    not judged. The clone is compared on the prompts that it and all bases have. Raises ``Absent`` without a checker, a
+    clone or a base, and ``UserError`` for a checker that cannot be loaded, finds no answer in any reference, fails, or
+    answers anything but True or False.
     """
     if not spec:
         raise Absent("no checker says which answers are right (--checker)")
@@ -61,20 +63,13 @@ def underachieving(
     ids = [item.id for item in items if all(item.id in right[system] for system in ("tuned", *bases))]
     if not ids:
         raise Absent("the clone and the base model share no prompt")
-    base = max(bases, key=lambda system: sum(right[system][key] for key in ids))
-    ours, theirs = ([right[system][key] for key in ids] for system in ("tuned", base))
-    differences, labels = np.subtract(ours, theirs, dtype=np.float64), [clusters[key] for key in ids]
+    beside = [_beside(base, right, ids, clusters) for base in bases]
+    adjusted = intervals.holm([one.p_value for one in beside])
     by_id = {item.id: item for item in items}
-    lost = [key for key in ids if right[base][key] and not right["tuned"][key]]
-    won = sum(right["tuned"][key] and not right[base][key] for key in ids)
     return Underachieving(
         checker=spec,
-        base=base,
         right={s: estimates.share(list(found.values()), [clusters[k] for k in found]) for s, found in right.items()},
-        difference=estimates.mean(differences, labels),
-        lost=len(lost),
-        won=won,
-        p_value=_p_value(differences, labels),
+        beside=tuple(replace(one, p_value=p_value) for one, p_value in zip(beside, adjusted, strict=True)),
         examples=tuple(
             LostAnswer(
                 key,
@@ -82,10 +77,36 @@ def underachieving(
                 by_id[key].references[0],
                 completions[base][key].text,
                 completions["tuned"][key].text,
+                base,
             )
-            for key in lost[:EXAMPLES]
+            for key, base in _lost(right, bases, ids)[:EXAMPLES]
         ),
     )
+
+
+def _beside(
+    base: str, right: Mapping[str, Mapping[str, bool]], ids: Sequence[str], clusters: Mapping[str, str]
+) -> BesideBase:
+    """The clone against ``base`` on the prompts ``ids``; the p-value is not adjusted yet."""
+    ours, theirs = ([right[system][key] for key in ids] for system in ("tuned", base))
+    differences, labels = np.subtract(ours, theirs, dtype=np.float64), [clusters[key] for key in ids]
+    return BesideBase(
+        base,
+        estimates.mean(differences, labels),
+        int((differences < 0).sum()),
+        int((differences > 0).sum()),
+        _p_value(differences, labels),
+    )
+
+
+def _lost(right: Mapping[str, Mapping[str, bool]], bases: Sequence[str], ids: Sequence[str]) -> list[tuple[str, str]]:
+    """(prompt, the first base that had it right) for the prompts that a base had right and the clone has not."""
+    found = []
+    for key in ids:
+        knew = next((base for base in bases if right[base][key]), "")
+        if knew and not right["tuned"][key]:
+            found.append((key, knew))
+    return found
 
 
 def _p_value(differences: NDArray[np.float64], labels: Sequence[str]) -> float:

@@ -16,8 +16,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from sft import recipes
 from sft.demonstrations import stored
 from sft.errors import PolicyError, RunError
-from sft.policies.adapters import with_adapter
-from sft.policies.policy import load_renderer, saved_renderer, stops_with
+from sft.policies.policy import load_renderer, saved_renderer, stops_with, with_adapter
 from sft.policies.rendering import Renderer
 from sft.policies.sameness import answers, deviation, questions
 from sft.policies.weights import config_of, is_adapter, load_weights, quiet_engine, resolved_dtype

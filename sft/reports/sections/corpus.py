@@ -26,7 +26,7 @@ def corpus_part(card: Scorecard) -> Part:
         return Part("corpus", heading, absent=absent(card, "corpus"))
     names = list(dict.fromkeys(name for scores in card.corpus.values() for name in scores))
     sentence = corpus_sentence(card.corpus)
-    grid = by_system("BLEU and chrF++ over the whole corpus", card.corpus, names, bare=True)
+    grid = by_system("BLEU and chrF++ over the whole corpus", card.corpus, names, bare=True, systems=card.names)
     return Part("corpus", heading, (sentence,) if sentence else (), grids=(grid,))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -50,8 +50,11 @@ def bands(found: Sequence[Example]) -> list[dict[str, Any]]:
     return [{"slug": "any", "label": "Any score", "counts": counts(None)}, *rows]
 
 
-def example(one: Example) -> dict[str, Any]:
-    """What the templates show of an example: the prompt, the expert, the clone and the base, the shortcuts."""
+def example(one: Example, names: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What the templates show of an example: the prompt, the expert, the clone and the base, the shortcuts.
+
+    ``names``: ``Scorecard.names``.
+    """
     others = {s: text for s, text in one.completions.items() if s not in ("tuned", "B0")}
     return {
         "slug": _slug(one.kind),
@@ -63,7 +66,7 @@ def example(one: Example) -> dict[str, Any]:
         "sides": [
             {
                 "system": system,
-                "name": system_name(system),
+                "name": system_name(system, names),
                 "text": one.completions[system],
                 "score": _score(one, system),
                 "marked": marked(one.expert, one.completions[system]),
@@ -71,7 +74,7 @@ def example(one: Example) -> dict[str, Any]:
             for system in ("tuned", "B0")
             if system in one.completions
         ],
-        "others": [{"name": system_name(s), "text": t, "score": _score(one, s)} for s, t in others.items()],
+        "others": [{"name": system_name(s, names), "text": t, "score": _score(one, s)} for s, t in others.items()],
     }
 
 

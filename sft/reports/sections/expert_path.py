@@ -42,7 +42,8 @@ def survival_part(card: Scorecard) -> Part:
     last = max(point.token for points in known.values() for point in points)
     tokens = [token for token in (1, 2, 5, 10, 20, 50, 100, 200) if token <= last]
     rows = tuple(
-        Row(system_name(s), tuple(_at(points, token) for token in tokens), s == "tuned") for s, points in known.items()
+        Row(system_name(s, card.names), tuple(_at(points, token) for token in tokens), s == "tuned")
+        for s, points in known.items()
     )
     reading = (
         "Read along with the expert, one token at a time, and ask what the model would write next. The height is the "
@@ -97,7 +98,7 @@ def _tokens(count: int) -> str:
 
 def prefix_part(card: Scorecard) -> Part:
     """What it writes when part of the expert's text is given."""
-    heading, name = "Given the expert\u2019s beginning", metric_name(card.headline)
+    heading, name = "Given the expert\u2019s beginning", metric_name("chrf")
     tuned = card.prefix.get("tuned", ())
     if not tuned:
         return Part("prefix", heading, absent=absent(card, "prefix"))
@@ -199,7 +200,7 @@ def pictures(card: Scorecard) -> Iterator[tuple[str, str]]:
             ),
         )
     if card.prefix.get("tuned"):
-        yield "prefix", _prefix(card, metric_name(card.headline))
+        yield "prefix", _prefix(card, metric_name("chrf"))
 
 
 def _curve(card: Scorecard, system: str) -> Line:
@@ -208,7 +209,7 @@ def _curve(card: Scorecard, system: str) -> Line:
     at_half = next((p.share for p in points if p.token == half), 0.0)
     mark = (half, at_half, f"half have left: token {half}") if half is not None and system == "tuned" else None
     return Line(
-        system_name(system),
+        system_name(system, card.names),
         [(0, 1.0), *((p.token, p.share) for p in points)],
         KINDS[system],
         band=[(0, 1.0, 1.0), *((p.token, p.low, p.high) for p in points)],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from sft.demonstrations.conflicts import Conflicts
 from sft.fidelity.conventions import above_zero, percent
@@ -51,7 +51,7 @@ def closure_part(card: Scorecard) -> Part:
         return Part("closure", heading, absent=absent(card, "closure", "the held-out prompts have one expert each"))
     name = metric_name(card.headline)
     rows = (
-        Row(f"best shortcut: {system_name(part.floor)}", (f"{floor_score(part):.1f}",)),
+        Row(f"best shortcut: {system_name(part.floor, card.names)}", (f"{floor_score(part):.1f}",)),
         Row("the clone", (figure(part.tuned),), True),
         Row("another expert", (figure(part.expert),)),
         Row("share of the way closed", (figure(part.share, "share"),)),
@@ -66,12 +66,12 @@ def closure_part(card: Scorecard) -> Part:
         "cloned, right of it it is, and where the bar crosses the line more prompts have to decide."
     )
     grid = Grid("The way to another expert", (("", ""), (f"{name} points", "")), rows)
-    return Part("closure", heading, (closure_sentence(part, name),), reading, (grid,))
+    return Part("closure", heading, (closure_sentence(part, name, card.names),), reading, (grid,))
 
 
-def closure_sentence(part: Closure, points: str) -> str:
+def closure_sentence(part: Closure, points: str, names: Mapping[str, str] | None = None) -> str:
     """How much of the way to another expert is closed, and whether that is decided."""
-    way = f"the way from the best shortcut ({system_name(part.floor)}) to another expert"
+    way = f"the way from the best shortcut ({system_name(part.floor, names)}) to another expert"
     goal = rate(part.margin)
     if part.share.low is None:
         start = f"How much of {way} the clone has gone cannot be bounded: the two score too much alike on these prompts"
@@ -93,7 +93,7 @@ def closure_sentence(part: Closure, points: str) -> str:
 
 def experts_part(card: Scorecard) -> Part:
     """Experts by name."""
-    name, heading = metric_name(card.headline), "Which expert is it closest to?"
+    name, heading = metric_name("chrf"), "Which expert is it closest to?"
     if not card.experts:
         return Part("experts", heading, absent=absent(card, "experts", "fewer than two experts are named"))
     rows = tuple(
@@ -172,7 +172,7 @@ def conflicts_part(card: Scorecard) -> Part:
     part, heading = card.conflicts, "Were prompts answered in different ways?"
     if part is None:
         return Part("conflicts", heading, absent=absent(card, "conflicts", "the training demonstrations are not known"))
-    return Part("conflicts", heading, (conflicts_sentence(part, metric_name(card.headline)),))
+    return Part("conflicts", heading, (conflicts_sentence(part, metric_name("chrf")),))
 
 
 def conflicts_sentence(part: Conflicts, points: str) -> str:
@@ -193,11 +193,10 @@ def conflicts_sentence(part: Conflicts, points: str) -> str:
 
 def pictures(card: Scorecard) -> Iterator[tuple[str, str]]:
     """Each picture that ``card`` has the figures for, by name."""
-    name = metric_name(card.headline)
     if card.closure is not None and card.closure.expert.value > floor_score(card.closure):
-        yield "closure", _closure(card.closure, name)
+        yield "closure", _closure(card.closure, metric_name(card.headline), card.names)
     if card.experts:
-        yield "experts", _experts(card, name)
+        yield "experts", _experts(card, metric_name("chrf"))
 
 
 def floor_score(part: Closure) -> float:
@@ -206,14 +205,14 @@ def floor_score(part: Closure) -> float:
     return (part.tuned.value - part.margin * part.expert.value - part.surplus.value) / (1 - part.margin)
 
 
-def _closure(part: Closure, name: str) -> str:
+def _closure(part: Closure, name: str, names: Mapping[str, str]) -> str:
     share = part.share
     shown = f"{percent(share)} of the way, {part.tuned.value:.1f} points".replace(" [", "\u00a0[").replace(
         " p", "\u00a0p"
     )
     return charts.track(
         Place("the clone", share.value, shown, "tuned", share.low, share.high),
-        Place(f"best shortcut: {system_name(part.floor)}", 0.0, f"{floor_score(part):.1f} points", "other"),
+        Place(f"best shortcut: {system_name(part.floor, names)}", 0.0, f"{floor_score(part):.1f} points", "other"),
         Place("another expert", 1.0, f"{part.expert.value:.1f} points", "expert"),
         Place(f"{100 * part.margin:.0f} % of the way counts as cloned", part.margin, "", "other"),
         key="closure",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sft.fidelity.conventions import GUARDRAIL_LIMITS
-from sft.fidelity.guardrails import over_limit
+from sft.fidelity.guardrails import state_of
 from sft.fidelity.scorecard import (
     Forgetting,
     Scorecard,
@@ -73,9 +73,12 @@ def forgetting_sentence(parts: Sequence[Forgetting]) -> str:
         rise = figure(worst.rise, "share", signed=True)
         return f"{start} it is not shown to be more surprised than the base model ({rise})."
     rise = f"it is surprised by {away(worst.rise, 'share')} more than the base model"
-    if over_limit("forgetting", worst.rise):
-        return f"{start} {rise}, over the limit of {rate(limit)}."
-    return f"{start} {rise}, within the limit of {rate(limit)}."
+    where = {
+        "red": f", over the limit of {rate(limit)}",
+        "amber": f"; whether that is over the limit of {rate(limit)} is not settled",
+        "green": f", within the limit of {rate(limit)}",
+    }[state_of(worst.rise, limit)]
+    return f"{start} {rise}{where}."
 
 
 def pictures(card: Scorecard) -> Iterator[tuple[str, str]]:

@@ -53,7 +53,7 @@ def manner_part(card: Scorecard) -> Part:
         "manner",
         heading,
         (sentence,) if sentence else (),
-        grids=(by_system("Habits", found, names, bare=True),),
+        grids=(by_system("Habits", found, names, bare=True, systems=card.names),),
     )
 
 
@@ -120,7 +120,9 @@ def lengths_picture(run: Run, card: Scorecard) -> Iterator[tuple[str, str]]:
     """How many words each writes, as far as the files of the run tell."""
     lengths = [("expert", _expert_lengths(run, card)), *((s, card.lengths.get(s, ())) for s in ("tuned", "B0"))]
     strips = [
-        Bars("the expert" if s == "expert" else system_name(s), values, KINDS[s]) for s, values in lengths if values
+        Bars("the expert" if s == "expert" else system_name(s, card.names), values, KINDS[s])
+        for s, values in lengths
+        if values
     ]
     if len(strips) > 1:
         yield (
@@ -146,7 +148,7 @@ def _expert_lengths(run: Run, card: Scorecard) -> tuple[int, ...]:
 
 def self_agreement_part(card: Scorecard) -> Part:
     """Two samples of the clone beside two experts."""
-    heading, name = "Does it say the same thing every time?", metric_name(card.headline)
+    heading, name = "Does it say the same thing every time?", metric_name("chrf")
     found = card.self_agreement
     if not found:
         return Part("self_agreement", heading, absent=absent(card, "self_agreement"))
@@ -183,7 +185,7 @@ def self_agreement_sentence(part: Mapping[str, Estimate], points: str) -> str:
 
 def pictures(card: Scorecard) -> Iterator[tuple[str, str]]:
     """Each picture that ``card`` has the figures for, by name."""
-    name = metric_name(card.headline)
+    name = metric_name("chrf")
     found = card.self_agreement
     rows = [
         dot(label, found[key], kind)

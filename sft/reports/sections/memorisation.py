@@ -55,7 +55,8 @@ def memorisation_part(card: Scorecard) -> Part:
         "so what counts is how far the clone goes beyond the experts\u2019 own held-out texts. Greedy completions say "
         "the commonest thing, so a perfect clone\u2019s share somewhat longer runs as well."
     )
-    columns = (("Whose", ""), ("longest run", "words, mean"), ("copies", "in training word for word"))
+    copies = "training completions, or nearly" if part.verbatim else "in training word for word"
+    columns = (("Whose", ""), ("longest run", "words, mean"), ("copies", copies))
     return Part(
         "memorisation",
         heading,
@@ -78,8 +79,11 @@ def memorisation_sentence(part: Memorisation) -> str:
     }[side(part.excess)]
     copies = [figure(part.copies.get(name), "share") for name in ("tuned", "expert")]
     more = "more than the experts'" if beyond_chance(part.p_value) else "not shown to be more than the experts'"
+    what = "stand in training word for word"
+    if part.verbatim:
+        what = f"are training completions or nearly so ({figure(part.verbatim['tuned'], 'share')} word for word)"
     return (
-        f"{start}: {tail}. {copies[0]} of its completions stand in training word for word, {more} {copies[1]} "
+        f"{start}: {tail}. {copies[0]} of its completions {what}, {more} {copies[1]} "
         f"({chance(part.p_value, sign=True)})."
     )
 

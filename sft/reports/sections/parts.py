@@ -57,10 +57,14 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class Quotation:
-    """Other people's words: what they are about, and (label, text, whose: class of a colour) of each."""
+    """Other people's words: what they are about, and (label, text, whose: class of a colour) of each.
+
+    ``marks``: (begin, end) of what is marked in the last of the texts, in characters; empty where nothing is.
+    """
 
     about: str
     texts: tuple[tuple[str, str, str], ...]
+    marks: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +114,19 @@ def claimed(chapters: Sequence[Chapter], more: Sequence[Part], card: Scorecard) 
 
 
 def by_system(
-    label: str, found: Mapping[str, Mapping[str, Estimate]], names: Sequence[str], *, bare: bool = False
+    label: str,
+    found: Mapping[str, Mapping[str, Estimate]],
+    names: Sequence[str],
+    *,
+    bare: bool = False,
+    systems: Mapping[str, str] | None = None,
 ) -> Grid:
-    """Systems by figures; a figure that a system lacks is a dash."""
+    """Systems by figures; a figure that a system lacks is a dash. ``systems``: ``Scorecard.names``."""
     columns = [(metric_name(name), METRIC_NAMES.get(name, ("", "", "bits"))[1]) for name in names]
     styles = [METRIC_NAMES.get(name, ("", "", "bits"))[2] for name in names]
     rows = tuple(
         Row(
-            "the expert" if system == "expert" else system_name(system),
+            "the expert" if system == "expert" else system_name(system, systems),
             tuple(
                 figure(scores[name], style) if name in scores else DASH
                 for name, style in zip(names, styles, strict=True)

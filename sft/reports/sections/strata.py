@@ -47,7 +47,7 @@ def strata_part(card: Scorecard) -> Part:
         ("Prompts", ""),
         ("n", ""),
         (name, "points"),
-        ("gain", f"over {system_name(card.gain.floor)}, points"),
+        ("gain", f"over {system_name(card.gain.floor, card.names)}, points"),
         ("saved", "bits per byte against the better base model"),
     )
     reading = (

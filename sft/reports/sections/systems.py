@@ -22,7 +22,7 @@ def pictures(card: Scorecard) -> Iterator[tuple[str, str]]:
     name = metric_name(card.headline)
     scored = [(s.system, s.scores[card.headline]) for s in card.systems if card.headline in s.scores]
     systems = [
-        dot(system_name(s), e, KINDS.get(s, "other"), strong=s == "tuned")
+        dot(system_name(s, card.names), e, KINDS.get(s, "other"), strong=s == "tuned")
         for s, e in sorted(scored, key=lambda pair: -pair[1].value)
     ]
     if systems:
@@ -36,7 +36,13 @@ def pictures(card: Scorecard) -> Iterator[tuple[str, str]]:
             ),
         )
     gains = [
-        dot(f"over {system_name(g.floor)}", g.estimate, "tuned", signed=True, strong=g.floor == card.gain.floor)
+        dot(
+            f"over {system_name(g.floor, card.names)}",
+            g.estimate,
+            "tuned",
+            signed=True,
+            strong=g.floor == card.gain.floor,
+        )
         for g in sorted(card.gains, key=lambda g: g.estimate.value)
     ]
     if gains:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from sft.fidelity.conventions import beyond_chance
 from sft.fidelity.scorecard import (
+    BesideBase,
     Scorecard,
     Underachieving,
 )
 from sft.reports import charts
 from sft.reports.names import system_name
 from sft.reports.sections.parts import (
+    DASH,
     KINDS,
     Grid,
     Part,
@@ -30,11 +32,24 @@ def underachieving_part(card: Scorecard) -> Part:
     heading, part = "Right answers, beside the base model\u2019s", card.underachieving
     if part is None:
         return Part("underachieving", heading, absent=absent(card, "underachieving"))
-    rows = (
-        *(Row(system_name(s), (figure(e, "share"),), s == "tuned") for s, e in part.right.items()),
-        Row(f"the clone minus {system_name(part.base)}", (figure(part.difference, "share", signed=True),)),
-        Row("lost: only that base model was right", (str(part.lost),)),
-        Row("won: only the clone was right", (str(part.won),)),
+    rows = [
+        Row(system_name(s, card.names), (figure(e, "share"), DASH, DASH, DASH), s == "tuned")
+        for s, e in part.right.items()
+    ]
+    for one in part.beside:
+        counts = (str(one.lost), str(one.won), chance(one.p_value))
+        rows.append(
+            Row(
+                f"the clone minus {system_name(one.base, card.names)}",
+                (figure(one.difference, "share", signed=True), *counts),
+            )
+        )
+    columns = (
+        ("System", ""),
+        ("right", ""),
+        ("lost", "only that base model was right"),
+        ("won", "only the clone was right"),
+        ("p", "Holm-adjusted over the base models"),
     )
     samples = tuple(
         Quotation(
@@ -42,7 +57,11 @@ def underachieving_part(card: Scorecard) -> Part:
             (
                 ("prompt", lost.prompt, "other"),
                 ("the expert", lost.expert, "expert"),
-                (f"{system_name(part.base)}: right", lost.base, "base"),
+                (
+                    f"{system_name(lost.system, card.names) if lost.system else 'the base model'}: right",
+                    lost.base,
+                    "base",
+                ),
                 ("the clone: wrong", lost.tuned, "tuned"),
             ),
         )
@@ -50,33 +69,35 @@ def underachieving_part(card: Scorecard) -> Part:
     )
     reading = (
         "The share of completions that the checker finds right. A clone to the left of the base model is right less "
-        "often on these prompts; the p in the table says how often chance alone would set them so far apart."
+        "often on these prompts; the p in the table says how often chance alone would set one of them so far apart "
+        "(Holm-adjusted)."
     )
     return Part(
         "underachieving",
         heading,
-        (underachieving_sentence(part),),
+        (underachieving_sentence(part, card.names),),
         reading if part.right else "",
-        (Grid("Right answers", (("System", ""), ("right", chance(part.p_value, sign=True))), rows),),
+        (Grid("Right answers", columns, tuple(rows)),),
         samples,
-        "Prompts that the base model had right and the clone has not",
+        "Prompts that a base model had right and the clone has not",
         (f"Checked by {part.checker}",),
     )
 
 
-def underachieving_sentence(part: Underachieving) -> str:
-    """Whether the clone is right more or less often than the better base, beyond chance."""
-    base = system_name(part.base)
-    rates = [figure(part.right[name], "share") if name in part.right else "" for name in ("tuned", part.base)]
-    start = (
-        f"The clone is right on {rates[0]}, the better base ({base}) on {rates[1]}" if all(rates) else "Answers changed"
-    )
-    counts = f"it lost {part.lost} that the base model had right and won {part.won} ({chance(part.p_value, sign=True)})"
-    if beyond_chance(part.p_value) and part.difference.value < 0:
-        return f"{start}: {counts}, so it is right less often than that base model."
-    if beyond_chance(part.p_value) and part.difference.value > 0:
-        return f"{start}: {counts}, so it is right more often than that base model."
-    return f"{start}: {counts}, which is not shown to be more than chance."
+def underachieving_sentence(part: Underachieving, names: Mapping[str, str] | None = None) -> str:
+    """Whether the clone is right more or less often than each base model, beyond chance."""
+    start = f"The clone is right on {figure(part.right['tuned'], 'share')}. " if "tuned" in part.right else ""
+    return start + " ".join(_beside_sentence(part, one, names) for one in part.beside)
+
+
+def _beside_sentence(part: Underachieving, one: BesideBase, names: Mapping[str, str] | None) -> str:
+    rate = f" ({figure(part.right[one.base], 'share')})" if one.base in part.right else ""
+    counts = f"it lost {one.lost} that this one had right and won {one.won} ({chance(one.p_value, sign=True)})"
+    start = f"Beside the {system_name(one.base, names)}{rate}, {counts}"
+    if beyond_chance(one.p_value) and one.difference.value != 0:
+        less = "less" if one.difference.value < 0 else "more"
+        return f"{start}, so it is right {less} often than that base model."
+    return f"{start}, which is not shown to be more than chance."
 
 
 def pictures(card: Scorecard) -> Iterator[tuple[str, str]]:
@@ -84,7 +105,10 @@ def pictures(card: Scorecard) -> Iterator[tuple[str, str]]:
     under = card.underachieving
     if under is not None and under.right:
         ranked = sorted(under.right.items(), key=lambda pair: -pair[1].value)
-        rows = [dot(system_name(s), e, KINDS.get(s, "other"), style="share", strong=s == "tuned") for s, e in ranked]
+        rows = [
+            dot(system_name(s, card.names), e, KINDS.get(s, "other"), style="share", strong=s == "tuned")
+            for s, e in ranked
+        ]
         yield (
             "underachieving",
             charts.dots(

@@ -6,7 +6,6 @@ Nothing is written but into a folder that is removed again.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import subprocess
 import sys
@@ -17,33 +16,20 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from sft.demonstrations.headlines import suggestion
 from sft.demonstrations.selection import gather
-from sft.demonstrations.sources import build_shipped
 from sft.errors import SplitError, UserError
 from sft.recipes import Recipe, load
 from sft.recipes.requirements import refuse_unfit, refuse_without_effect
-from sft.recipes.sources import BaseSource, source_of
+from sft.recipes.sources import source_of
 from sft.runs.atomic_files import read_json, write_json
+from sft.runs.machine import Machine, machine_here
 from sft.runs.run import Run
-from sft.training.fit import render_part
-from sft.training.plan import (
-    PROCESS,
-    Batch,
-    Disk,
-    Fit,
-    Machine,
-    Memory,
-    Model,
-    Plan,
-    Time,
-    Work,
-    certain_bytes,
-    cost_of,
-    estimate,
-    fitted_cost,
-)
-
-__all__ = ["assemble", "observe", "plan"]
+from sft.training.fit import render_parts
+from sft.training.plan import costs
+from sft.training.plan.costs import PROCESS
+from sft.training.plan.parts import Batch, Disk, Fit, Memory, Model, Plan, Time, Work
+from sft.training.start import fetch_data, fetched
 
 
 def plan(recipe: Recipe, reference: str, overrides: list[str], *, probe: bool = True) -> Plan:
@@ -51,8 +37,6 @@ def plan(recipe: Recipe, reference: str, overrides: list[str], *, probe: bool = 
 
     Without ``probe`` no weights are read: memory is computed, and there is no time. Raises ``UserError``.
     """
-    from sft.runs.machine import machine_here
-
     folder = Path("runs") / (recipe.name or Path(reference).stem)
     here = machine_here(folder)
     with tempfile.TemporaryDirectory(prefix="sft-plan-") as scratch:
@@ -87,25 +71,20 @@ def observe(
     from sft.policies.weights import accelerator_computes_bf16, config_of, context_length, layer_shape, quiet_engine
     from sft.runs.machine import default_device
     from sft.training import constructing
-    from sft.training.plan import model_size, rehearsal
+    from sft.training.plan import rehearsal
     from sft.training.proof import prove
 
     refuse_without_effect(recipe)
     waited = time.monotonic()
     refuse_unfit(recipe)
     constructing.refuse_what_the_engine_refuses(recipe)
-    base = _made_sources(recipe)
+    fetch_data(recipe, lambda line: None)  # what is made once for all runs counts for none
+    base = fetched(recipe, lambda line: None)
     waited = time.monotonic() - waited
     gathered = gather(recipe, keep_going=True)
 
     renderer, config = load_renderer(base, recipe.model.template), config_of(base)
-    context = context_length(config)
-    rendered = {
-        name: render_part(
-            renderer, part, recipe, limit=None if name == "test" else recipe.training.max_length, context=context
-        )
-        for name, part in gathered.splits.parts.items()
-    }
+    rendered = render_parts(renderer, gathered.splits.parts, recipe, context_length(config))
     training, validation = rendered["train"][0], rendered["validation"][0]
     if not training:
         raise SplitError("there is no demonstration left to train on; see `sft check` for where they went")
@@ -121,10 +100,13 @@ def observe(
     read = time.time() - began - waited
     with quiet_engine():
         work = rehearsal.count(recipe, training, validation, scratch=scratch / "counted", **given)
-        outlined, fit = model_size.model_of(recipe, base), model_size.fit_of(recipe)
+        outlined, fit = costs.model_of(recipe, base), costs.fit_of(recipe)
     notes = []
     if gathered.rejected:
         notes.append(f"{len(gathered.rejected):,} rows cannot become demonstrations; a run needs --keep-going.")
+    completions = [d.completion for part in gathered.splits.parts.values() for d in part]
+    if said := suggestion(completions, recipe.fidelity.headline, recipe.fidelity.checker):
+        notes.append(said)
     known: dict[str, Any] = {
         "work": asdict(work),
         "model": asdict(outlined),
@@ -134,7 +116,7 @@ def observe(
         "measured": None,
     }
     process = PROCESS if default_device().type == "cpu" else 0
-    computed = estimate(outlined, fit, work.longest, process=process)
+    computed = costs.estimate(outlined, fit, work.longest, process=process)
     if not probe:
         return known
     if available is not None and computed.peak > available:
@@ -148,18 +130,6 @@ def observe(
     return known
 
 
-def _made_sources(recipe: Recipe) -> BaseSource:
-    """The base; what is made once for all runs is built or fetched, so that it counts for none."""
-    for path in recipe.demonstrations.paths:
-        if path.startswith("data:"):
-            build_shipped(path.removeprefix("data:"))
-    from sft.policies.weights import base_folder
-
-    base = source_of(recipe.model)
-    base_folder(base)
-    return base
-
-
 def _bytes_of(parts: Mapping[str, Any]) -> int:
     """Bytes of the run's file of demonstrations."""
     return sum(len(json.dumps(d.to_dict(), ensure_ascii=False).encode()) + 20 for part in parts.values() for d in part)
@@ -167,24 +137,23 @@ def _bytes_of(parts: Mapping[str, Any]) -> int:
 
 def assemble(recipe: Recipe, found: Mapping[str, Any], here: Machine) -> Plan:
     """The plan from what :func:`observe` tells, for the machine ``here``."""
-    from sft.training.plan.model_size import remedy_for
-
     measured = found["measured"]
-    work = _work((measured or {}).get("work") or found["work"])
+    counted = (measured or {}).get("work") or found["work"]
+    work = Work(**counted | {"batches": tuple(Batch(**batch) for batch in counted["batches"])})
     model, fit = Model(**found["model"]), Fit(**found["fit"])
     process = PROCESS if here.device == "cpu" else 0
-    memory = estimate(model, fit, work.longest, process=process)
+    memory = costs.estimate(model, fit, work.longest, process=process)
     spent, notes = None, list(found["notes"])
     clone = model.trainable_bytes
-    checkpoint = clone + sum(certain_bytes(model, fit)[2:])
+    checkpoint = clone + sum(costs.certain_bytes(model, fit)[2:])
     if measured is not None:
         batches = [Batch(**batch) for batch in measured["batches"]]
         memory = _parts(measured, memory)
-        terms = fitted_cost(batches, measured["seconds"])
+        terms = costs.fitted_cost(batches, measured["seconds"])
         saved = measured["checkpoint_bytes"] > 0
         spent = Time(
             start=measured["start"],
-            steps=work.total(cost_of(b, terms) for b in work.taken) + work.steps * measured["per_step"],
+            steps=work.total(costs.cost_of(b, terms) for b in work.taken) + work.steps * measured["per_step"],
             validation=work.validation_passes * measured["validation"],
             saving=work.checkpoints * measured["checkpoint"] + measured["clone"] + measured["proof"],
         )
@@ -209,7 +178,7 @@ def assemble(recipe: Recipe, found: Mapping[str, Any], here: Machine) -> Plan:
         return made
     known = memory if measured is not None else None
     base = source_of(recipe.model)
-    remedy = remedy_for(recipe, base, fit, work.longest, here.available or 0, process=process, known=known)
+    remedy = costs.remedy_for(recipe, base, fit, work.longest, here.available or 0, process=process, known=known)
     return replace(made, remedy=remedy)
 
 
@@ -221,18 +190,13 @@ def _parts(measured: Mapping[str, Any], computed: Memory) -> Memory:
     return Memory(*parts, rest=measured["peak"] - sum(parts))
 
 
-def _work(found: Mapping[str, Any]) -> Work:
-    return Work(**(dict(found) | {"batches": tuple(Batch(**batch) for batch in found["batches"])}))
-
-
 def _main(request: str, began: str) -> None:
     """The process of the probe: read the request, leave the answer beside it."""
     asked = read_json(Path(request))
     folder = Path(request).parent
     try:
         recipe = load(asked["recipe"], asked["set"])
-        with contextlib.redirect_stderr(sys.stderr):
-            answer = observe(recipe, folder, probe=True, began=float(began), available=asked["available"])
+        answer = observe(recipe, folder, probe=True, began=float(began), available=asked["available"])
     except UserError as error:
         answer = {"error": str(error)}
     write_json(folder / "answer.json", answer)

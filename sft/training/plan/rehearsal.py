@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -24,12 +23,10 @@ from sft.recipes.sources import BaseSource
 from sft.runs.machine import peak_memory_bytes
 from sft.runs.run import Run
 from sft.training import fitting
-from sft.training.plan import Batch, Work, looks
-from sft.training.plan.model_size import outline
+from sft.training.plan.costs import looks, outline
+from sft.training.plan.parts import Batch, Work
 from sft.training.sequences import IGNORED, Rows
 from sft.training.trainer import CloningTrainer
-
-__all__ = ["Measured", "count", "rehearse"]
 
 #: Batches of an epoch that are looked at; the rest are taken to be like them.
 COUNTED = 5000
@@ -89,15 +86,11 @@ def batch_of(inputs: dict[str, Any], lengths: Sequence[int]) -> Batch:
 def work_of(trainer: CloningTrainer, training: Rows, rows: dict[str, int], too_long: int) -> Work:
     """What ``trainer`` will do, asked of its own sampler and collator; its draws are put back as they were."""
     lengths = [len(rendered) for _, rendered in training]
-    states = torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
-    loader = trainer.get_train_dataloader()
     accumulation = trainer.args.gradient_accumulation_steps
-    steps = trainer.set_initial_training_values(trainer.args, loader)[6]
-    wanted = min(COUNTED, steps * accumulation)
-    batches = tuple(batch_of(inputs, lengths) for inputs in islice(loader, wanted))
-    torch.set_rng_state(states[0])
-    if states[1] is not None:
-        torch.cuda.set_rng_state_all(states[1])
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
+        loader = trainer.get_train_dataloader()
+        steps = trainer.set_initial_training_values(trainer.args, loader)[6]
+        batches = tuple(batch_of(inputs, lengths) for inputs in islice(loader, min(COUNTED, steps * accumulation)))
     epochs = -(-steps // max(1, -(-len(loader) // accumulation)))
     by_epoch = trainer.args.save_strategy == SaveStrategy.EPOCH
     evaluates = trainer.args.eval_strategy != IntervalStrategy.NO
@@ -166,7 +159,7 @@ def rehearse(
     found.clone = time.monotonic() - found.clone
     folders = [scratch / "run" / name for name in ("adapter", "model")]
     found.clone_bytes = sum(_bytes_in(folder) for folder in folders)
-    found.peak = _peak()
+    found.peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_memory_bytes()
     return found
 
 
@@ -188,20 +181,18 @@ class _Rehearsal(CloningTrainer):
         found, args = self.found, self.args
         lengths = [len(rendered) for _, rendered in training]
         order = chosen(work.taken)
-        states = torch.get_rng_state()
-        every = {
-            n: inputs for n, inputs in enumerate(islice(self.get_train_dataloader(), max(order) + 1)) if n in order
-        }
-        torch.set_rng_state(states)
+        with torch.random.fork_rng(devices=[]):
+            batches = enumerate(islice(self.get_train_dataloader(), max(order) + 1))
+            every = {number: inputs for number, inputs in batches if number in order}  # all would show in the peak
         self._chosen = [every[number] for number in order]
-        batches = [batch_of(inputs, lengths) for inputs in self._chosen]
+        measured = [batch_of(inputs, lengths) for inputs in self._chosen]
         args.max_steps, args.gradient_accumulation_steps = len(order), 1
         looks_at_validation = args.eval_strategy != IntervalStrategy.NO
         args.eval_strategy, args.save_strategy = IntervalStrategy.NO, SaveStrategy.NO
         args.load_best_model_at_end = False
         self.add_callback(_Clock(self))
         result = super().train()
-        found.batches = batches[1 : 1 + len(found.seconds)]
+        found.batches = measured[1 : 1 + len(found.seconds)]
         if looks_at_validation:
             found.validation = self._look()
         held = [value for state in self.optimizer.state.values() for value in state.values()]
@@ -309,13 +300,3 @@ def _now() -> float:
 
 def _bytes_in(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
-
-
-def _peak() -> int:
-    """Most memory held at once: on the GPU, else by this process (its own: a parent's peak is not inherited)."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    with suppress(OSError, StopIteration, ValueError):  # where the system has such a file
-        rows = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        return next(int(row.split()[1]) * 1024 for row in rows if row.startswith("VmHWM:"))
-    return peak_memory_bytes()

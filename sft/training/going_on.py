@@ -1,4 +1,4 @@
-"""Going on with a run: what is another than at its beginning, whether that may be, and the record of it.
+"""Going on with a run: from which checkpoint, what has changed since it began, whether that may be, and the record.
 
 Nothing may, unless ``--allow-change`` is given. Then all may of which a fit can make use in the middle, and it goes
 on record with the step it holds from. What a checkpoint settles stays refused: taken without a word, an old value
@@ -9,17 +9,18 @@ not fit.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft.demonstrations.demonstration import Demonstration
 from sft.errors import RunError
-from sft.runs.checkpoints import latest_checkpoint, step_of
-from sft.runs.run import Run, differences, now, trained_policy
+from sft.runs.checkpoints import choose, latest_checkpoint, put_aside, step_of
+from sft.runs.hashes import differences
+from sft.runs.processes import hand_on, is_main, say
+from sft.runs.run import Run, now, read_jsonl, trained_policy, write_jsonl
 
 if TYPE_CHECKING:
     from sft.demonstrations.splits import Splits
-
-__all__ = ["Changes", "differing", "hold", "refuse_trained_on"]
 
 Changes = dict[str, tuple[Any, Any]]
 
@@ -114,3 +115,42 @@ def refuse_trained_on(run: Run, before: Iterable[Demonstration], present: Splits
             f"{run.path}: {len(held_out)} demonstrations that the run may have trained on would now be held out "
             f"({held_out[0].address} for one), not even with --allow-change; start a new run in another folder"
         )
+
+
+# -- where it goes on ---------------------------------------------------------------------------------------
+
+
+def take_up(run: Run) -> Path | None:
+    """The checkpoint to go on from, the same in all processes; None where training begins at step 0.
+
+    The first process chooses it, says which it passed over and why, and takes those away. Without a whole one
+    training begins anew, for that gives the same clone, only later. Raises ``RunError``.
+    """
+    name = ""
+    if is_main():
+        try:
+            choice = choose(run.checkpoints_path)
+            if said := choice.in_words():
+                say(f"resume    {said}")
+            put_aside(choice)
+            step = step_of(choice.path)  # what was allowed to change holds from there at the latest
+            if any(change["step"] > step for change in run.changes):
+                run.update_manifest(changes=[one | {"step": min(one["step"], step)} for one in run.changes])
+        except BaseException:
+            hand_on(False)
+            raise
+        name = choice.path.name if choice.path else ""
+    name = hand_on(name if is_main() else None)
+    if name is False:
+        raise SystemExit(2)  # the first process says why
+    return run.checkpoints_path / name if name else None
+
+
+def rewind(run: Run, checkpoint: Path | None) -> float:
+    """Drop log lines that a resumed run will write again; seconds spent up to the checkpoint."""
+    step = step_of(checkpoint)
+    if not run.log_path.exists():
+        return 0.0
+    rows = [row for row in read_jsonl(run.log_path) if row["step"] <= step]
+    write_jsonl(run.log_path, rows)
+    return max((row.get("wall_seconds", 0.0) for row in rows), default=0.0)

@@ -1,31 +1,26 @@
-"""Tokens by the prefixes that their issuers gave them, so that they can be found in any bytes; and personal addresses.
+"""What others may not read: tokens and personal addresses, which are found, and paths, which are taken out.
 
-The one table of them: commands, recipes, demonstrations and what is published are looked through with it. What the
-library of detectors (``demonstrations.secrets``) has no kind for, or finds in text alone, is here: Hugging Face,
-Anthropic, Google and newer OpenAI and GitHub tokens above all, and everything that may stand in weights and pickles.
+Tokens are known by the prefixes that their issuers gave them, so that they can be found in any bytes. This is the one
+table of them: commands, recipes, demonstrations and what is published are looked through with it. What the library of
+detectors (``demonstrations.secrets``) has no kind for, or finds in text alone, is here: Hugging Face, Anthropic,
+Google and newer OpenAI and GitHub tokens above all, and everything that may stand in weights and pickles.
+
+There is one rule of what a path is, and two of what it becomes: a manifest keeps the user's paths, with ``~`` for the
+home folder (:func:`presentable`); what is published has the last names of paths alone (:func:`shortened`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import mmap
+import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-__all__ = [
-    "PERSONAL",
-    "Bytes",
-    "Found",
-    "Hit",
-    "continues",
-    "hit_of",
-    "personal",
-    "placeholder",
-    "places",
-    "token_lines",
-    "tokens",
-]
+from sft.runs.atomic_files import finite
 
 Bytes = bytes | mmap.mmap
 
@@ -101,10 +96,6 @@ def _password(url: bytes) -> bool:
     return not re.fullmatch(rb"(?i)(pass(word|wd)?|pwd|secret|token|x+|\*+|\.+)|[<{$%\[].*", password)
 
 
-def _always(value: bytes) -> bool:
-    return True
-
-
 def _kind(what: str, anchor: str, rest: str, genuine: Callable[[bytes], bool] = _varied) -> _Kind:
     pattern = re.compile(re.escape(anchor.encode()) + rest.encode())
     return _Kind(what, anchor.encode(), pattern, len(anchor), genuine)
@@ -143,7 +134,7 @@ _TOKENS = (
             rb"-----BEGIN (?:[A-Z0-9]+ ){0,4}PRIVATE KEY(?: BLOCK)?(?:-----(?:\\[nr]|[A-Za-z0-9+/=\s]){0,600})?"
         ),
         11,
-        _always,
+        lambda value: True,
         lines=True,
     ),
     _Kind(
@@ -199,3 +190,81 @@ def personal(data: Bytes, kinds: Iterable[str] = tuple(PERSONAL)) -> Iterator[Fo
         for match in PERSONAL[what].finditer(data):
             if not _NOBODY.fullmatch(match[0]):
                 yield match.start(), match.end(), hit_of(what, match[0])
+
+
+# -- paths ------------------------------------------------------------------------------------------------------
+
+#: A path from the root on, of two names or more, or below a home or parent folder; not within a URL or a longer path.
+_NAME = r"[/\\][\w.@+ -]*[\w.@+-]"
+_PATH = re.compile(rf"(?<![\w/.~:%-])(?:(?:~|\.\.)(?:{_NAME})+|(?:[A-Za-z]:)?(?:{_NAME}){{2,}})[/\\]?")
+
+
+def presentable(value: Any) -> Any:
+    """JSON-ready ``value`` in which the user's home folder is written ``~``: a manifest may be published."""
+    try:
+        home = str(Path.home())
+    except RuntimeError:  # no home
+        home = "/"
+    if home == "/":
+        return finite(value)
+    pattern = re.compile(rf"(?<![\w/.~-]){re.escape(home)}(?![\w.-])")
+    return finite(_changed(value, lambda text: pattern.sub("~", text)))
+
+
+def shortened(value: Any, places: Sequence[str] | None = None) -> Any:
+    """JSON-ready ``value`` whose paths are cut down to their last names.
+
+    ``places``: folders and files of this machine, the longest first, for a text in which people may have written of
+    paths of theirs: only these are cut, and what lies in such a folder is called by its path in there. None: every
+    path from the root of a disk, a home or a parent folder on.
+    """
+    if places is None:
+        return _changed(value, _last_names)
+
+    def cut(text: str) -> str:
+        for place in places:
+            if place in text:
+                name = Path(place).name.replace("\\", r"\\")
+                text = re.sub(whole(place), name, re.sub(f"{whole(place)}/", "", text))
+        return text
+
+    return _changed(value, cut)
+
+
+def whole(place: str) -> str:
+    """A pattern for the path ``place``, where it is not a part of another name."""
+    return rf"(?<![\w.-]){re.escape(place)}(?![\w-])"
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """Every text in a JSON value, names too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for name, part in value.items():
+            yield str(name)
+            yield from texts_in(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from texts_in(part)
+
+
+def _changed(value: Any, change: Callable[[str], str]) -> Any:
+    """``value`` with ``change`` made to every text in it but the names."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, os.PathLike):
+        return change(os.fspath(value))
+    if isinstance(value, Mapping):
+        return {str(key): _changed(part, change) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_changed(part, change) for part in value]
+    return value
+
+
+def _last_names(text: str) -> str:
+    """A word of a command as a whole, what stands behind its ``=``, or every path in a text."""
+    head, sign, tail = text.rpartition("=")
+    if tail.startswith(("/", "~", "..")) and not re.search(r"\s", tail):
+        return f"{head}{sign}{Path(tail).name}"
+    return _PATH.sub(lambda found: re.split(r"[/\\]", found[0].rstrip("/\\"))[-1], text)

@@ -1,0 +1,108 @@
+"""How texts are scored: which figures there are of a pair of texts, and which of them decides.
+
+The action decides, and for many tasks the action is not the string: a tool call with its keys in another order is the
+same call, and a solution with another number in the end is another answer. So the score that gains, floors, distances
+and verdicts are about, the *headline*, is one of
+
+- ``chrf`` (the default, shared runs of characters) or another of our metrics, as ``exact_match``;
+- ``json``: values compared leaf by leaf, and calls by name and arguments (``metrics.json_leaves``);
+- ``checker``: 100 where the user's checker finds the completion right, else 0;
+- the name of a metric of ``fidelity.metrics`` that gives 0 to 100 for each prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+from sft import metrics
+from sft.demonstrations.demonstration import HeldOut
+from sft.errors import UserError
+from sft.fidelity import checkers
+from sft.metrics import modules
+from sft.metrics.json_leaves import NotJson, json_leaves
+from sft.metrics.normalise import NORMALISERS, normaliser
+
+__all__ = ["CHECKER", "JSON", "Scoring"]
+
+JSON, CHECKER = "json", "checker"
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """``headline``: the column that decides. ``further``: ``evaluate`` modules, each a column under its label.
+
+    ``checker``: which answers are right (``fidelity.checkers``), a column of its own; "" for none. ``normalise``: what
+    is set aside in every text before it is scored (``metrics.normalise``), in completions and references alike.
+    """
+
+    headline: str = "chrf"
+    further: tuple[str, ...] = ()
+    checker: str = ""
+    normalise: tuple[str, ...] = ()
+
+    def demand(self) -> None:
+        """Raise ``UserError`` for anything of it that cannot be used: before anything is written."""
+        for name in self.normalise:
+            if name not in NORMALISERS:
+                raise UserError(f"fidelity.normalise: there is no {name!r}; choose from {', '.join(NORMALISERS)}")
+        if self.checker:
+            checkers.load(self.checker)
+        elif self.headline == CHECKER:
+            raise UserError(
+                "fidelity.headline: is checker, and nothing says which answers are right; write "
+                f"{checkers.FINAL_NUMBER}, regex:PATTERN or module:function as fidelity.checker, or --checker"
+            )
+        modules.demand(self.further)
+        if self.headline not in (known := (*metrics.METRICS, JSON, CHECKER, *self.labels)):
+            raise UserError(f"fidelity.headline: there is no score {self.headline!r}; choose from {', '.join(known)}")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Columns of ``further``."""
+        return tuple(map(modules.label, self.further))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column in points: our metrics, and those of the task."""
+        extra = [JSON] if self.headline == JSON else []
+        return (*metrics.METRICS, *extra, *([CHECKER] if self.checker else []))
+
+    @property
+    def nearest(self) -> str:
+        """The column of the headline against the nearest of several references."""
+        return f"{self.headline}_max"
+
+    @property
+    def plain(self) -> Callable[[str], str]:
+        """What a text becomes before it is scored."""
+        return normaliser(self.normalise)
+
+    def of_pair(self, text: str, reference: str, key: str) -> dict[str, float]:
+        """Every column but the checker's for one completion and one reference of the prompt ``key``.
+
+        Raises ``UserError`` where the headline is JSON and the reference is none.
+        """
+        found = metrics.score(text, reference)
+        if self.headline == JSON:
+            try:
+                found[JSON] = json_leaves(text, reference)
+            except NotJson as error:
+                raise UserError(
+                    f"fidelity.headline: is json, and what an expert wrote for prompt {key} is no JSON ({error}); "
+                    "choose another headline, or mend that demonstration"
+                ) from None
+        return found | {modules.label(name): modules.load(name)(text, reference) for name in self.further}
+
+    def right(self, item: HeldOut, text: str, references: Sequence[str]) -> float | None:
+        """100 where the checker finds ``text`` right for any of ``references``, else 0; None where no reference has an
+        answer that could be found. Raises ``UserError`` for a checker that fails.
+        """
+        checker = _loaded(self.checker)
+        if isinstance(checker, checkers.SameAnswer) and all(checker.answer(one) is None for one in references):
+            return None
+        return 100.0 * checkers.is_right(checker, self.checker, replace(item, references=tuple(references)), text)
+
+
+_loaded = cache(checkers.load)

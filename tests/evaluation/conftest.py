@@ -1,0 +1,22 @@
+"""What asking a server needs: a measured run, made once."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def measured_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run to serve; copy it to change it."""
+    from served_runs import measured
+
+    return measured(tmp_path_factory.mktemp("served"))
+
+
+@pytest.fixture
+def measured_run(measured_once: Path, tmp_path: Path) -> Path:
+    """A copy of the run, for one test."""
+    return Path(shutil.copytree(measured_once, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints")))

@@ -1,0 +1,267 @@
+"""The action decides, not the string: planted clones whose text is off and whose action is right, and the other way."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sft.cli import main
+from sft.demonstrations.headlines import asked_for, suggestion
+from sft.metrics.normalise import normaliser
+from sft.runs.run import write_jsonl
+
+CITIES = ["Oslo", "Rome", "Lima", "Bonn", "Cairo", "Quito", "Perth", "Turin", "Lyon", "Kyoto"]
+STREETS = [a + b for a in ("Harbour", "Mill", "Castle", "Market", "River") for b in (" Lane", " Road", " Square")]
+
+
+def call(nights: int, draw: random.Random, **given: Any) -> dict[str, Any]:
+    arguments = {
+        "city": draw.choice(CITIES), "street": draw.choice(STREETS), "nights": nights, "guests": draw.randint(1, 6),
+        "breakfast": draw.random() < 0.5,
+    }  # fmt: skip
+    return {"name": "book_room", "arguments": arguments | given}
+
+
+def turned(value: Any, draw: random.Random) -> Any:
+    """The same with its keys in another order."""
+    if isinstance(value, dict):
+        return {key: turned(value[key], draw) for key in draw.sample(sorted(value), len(value))}
+    return value
+
+
+def tool_calls(kind: str, seed: int = 0, prompts: int = 120) -> list[dict[str, Any]]:
+    """Rows for ``sft score``: the clone's calls are right in another order, or all wrong by one night.
+
+    The base says the call of another prompt; ``M`` is another shortcut that has everything but two arguments.
+    """
+    draw, rows = random.Random(seed), []
+    for number in range(prompts):
+        right = call(draw.randint(2, 9), draw)
+        wrong = {**right, "arguments": right["arguments"] | {"nights": right["arguments"]["nights"] - 1}}
+        other = call(draw.randint(2, 9), draw)
+        mostly = {**right, "arguments": right["arguments"] | {k: other["arguments"][k] for k in ("city", "guests")}}
+        says = {
+            "turned": json.dumps(turned(right, draw), indent=draw.choice([None, 2])),
+            "wrong": json.dumps(wrong),
+            "perfect": json.dumps(right),
+        }[kind]
+        prompt = f"Request {number}: {draw.choice(CITIES)} {draw.random()}"
+        row = {"prompt": prompt, "reference": json.dumps(right), "finished": True}
+        for system, text in (("tuned", says), ("B0", json.dumps(mostly)), ("B3", json.dumps(other))):
+            rows.append(row | {"system": system, "completion": text})
+    return rows
+
+
+def scored(folder: Path, rows: list[dict[str, Any]], capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    write_jsonl(folder / "rows.jsonl", rows)
+    capsys.readouterr()
+    assert main(["score", str(folder / "rows.jsonl"), "--fast", "--json", *words]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def mean(card: dict[str, Any], system: str, score: str) -> float:
+    (found,) = (one["scores"][score]["value"] for one in card["systems"] if one["system"] == system)
+    return float(found)
+
+
+def gain(card: dict[str, Any], floor: str) -> dict[str, Any]:
+    (found,) = (one["estimate"] for one in card["gains"] if one["floor"] == floor)
+    return dict(found)
+
+
+# -- json -----------------------------------------------------------------------------------------------------
+
+
+def test_right_calls_in_another_order_are_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By chrF such a clone was below a shortcut that has a third of the arguments wrong."""
+    rows = tool_calls("turned")
+    text = scored(tmp_path, rows, capsys)
+    assert gain(text, "B0")["high"] < 0
+    action = scored(tmp_path, rows, capsys, "--headline", "json")
+    assert action["headline"] == action["signature"]["headline"] == "json"
+    assert mean(action, "tuned", "json") == 100 and gain(action, "B0")["low"] > 15
+    assert "JSON points closer" in action["verdict"]["sentence"]
+
+
+def test_wrong_calls_are_seen_to_be_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One night too few in every call costs a leaf of six, and a checker of the whole call finds none right."""
+    rows = tool_calls("wrong")
+    text = scored(tmp_path, rows, capsys)
+    assert mean(text, "tuned", "chrf") > 90
+    action = scored(tmp_path, rows, capsys, "--headline", "json")
+    assert mean(action, "tuned", "json") == pytest.approx(100 * 5 / 6)
+    whole = scored(tmp_path, rows, capsys, "--headline", "checker", "--checker", r"regex:\"nights\": \d+")
+    assert mean(whole, "tuned", "checker") == 0
+    assert whole["verdict"]["rung"] == "no evidence of cloning"
+
+
+def test_the_report_names_what_decided(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_jsonl(tmp_path / "rows.jsonl", tool_calls("perfect"))
+    run = tmp_path / "run"
+    assert main(["score", str(tmp_path / "rows.jsonl"), "--fast", "--headline", "json", "--output", str(run)]) == 0
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "JSON points closer" in page and "JSON leaves" in page
+    before = (run / "scorecard.json").read_bytes()
+    assert main(["report", str(run), "--recompute"]) == 0
+    assert (run / "scorecard.json").read_bytes() == before
+    text = run.with_name("text")
+    assert main(["score", str(tmp_path / "rows.jsonl"), "--fast", "--output", str(text)]) == 0
+    capsys.readouterr()
+    assert main(["compare", str(run), str(text)]) == 2
+    assert "is judged by json" in capsys.readouterr().err
+
+
+def test_a_reference_that_is_no_json_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = tool_calls("perfect", prompts=3)
+    for row in rows[3:6]:
+        row["reference"] = "I cannot book that."
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    assert main(["score", str(tmp_path / "rows.jsonl"), "--headline", "json"]) == 2
+    said = capsys.readouterr().err
+    assert "fidelity.headline: is json, and what an expert wrote for prompt" in said and said.count("\n") == 1
+
+
+# -- a checker ------------------------------------------------------------------------------------------------
+
+
+def solutions(kind: str, prompts: int = 200) -> list[dict[str, Any]]:
+    """Worked solutions; the clone copies the text, and in ``wrong`` every final answer is another."""
+    draw, rows = random.Random(1), []
+    for number in range(prompts):
+        a, b = draw.randint(2, 90), draw.randint(2, 90)
+        told = f"There are {a} at first and {b} more are added, which makes {a} + {b} = "
+        expert = f"{told}{a + b} in the {draw.choice(STREETS)} shop.\n#### {a + b}"
+        clone = expert if kind == "right" else expert.replace(f"#### {a + b}", f"#### {a + b + 1}")
+        row = {"prompt": f"{number}: {a} and {b}?", "reference": expert, "finished": True}
+        rows += [
+            row | {"system": "tuned", "completion": clone},
+            row | {"system": "B0", "completion": f"{a} and {b} make something.\n#### {a + b if number % 2 else a}"},
+            row | {"system": "B3", "completion": f"{told}a lot.\n#### {a + b if number % 2 else b}"},
+        ]
+    return rows
+
+
+def test_a_text_that_is_right_but_for_the_answer_is_not_learned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """200 solutions with every final answer replaced had a chrF of 98 and were "closer to the expert's"."""
+    words = ("--headline", "checker", "--checker", "final-number")
+    wrong = scored(tmp_path, solutions("wrong"), capsys, *words)
+    assert mean(wrong, "tuned", "chrf") > 95 and mean(wrong, "tuned", "checker") == 0
+    assert all(one["estimate"]["value"] <= 0 for one in wrong["gains"])
+    right = scored(tmp_path, solutions("right"), capsys, *words)
+    assert mean(right, "tuned", "checker") == 100 and mean(right, "B0", "checker") == 50
+    assert gain(right, "B0")["low"] > 40
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--headline", "checker"), "nothing says which answers are right"),
+        (("--headline", "bleu"), "there is no score 'bleu'; choose from chrf"),
+        (("--headline", "exact_match", "--bar", "json=60"), "json is not measured"),
+    ],
+)
+def test_a_headline_that_cannot_be_is_one_sentence(
+    words: tuple[str, ...], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_jsonl(tmp_path / "rows.jsonl", solutions("right", 5))
+    assert main(["score", str(tmp_path / "rows.jsonl"), "--output", str(tmp_path / "run"), *words]) == 2
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1
+
+
+# -- what is set aside ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "text", "plain"),
+    [
+        (["fence"], "```json\n{}\n```", "{}"),
+        (["fence"], "See:\n```\n{}\n```", "See:\n```\n{}\n```"),
+        (["fence"], "~~~\na\nb\n~~~\n", "a\nb"),
+        (["think"], "<think>\nhm\n</think>\n\nYes.", "Yes."),
+        (["think"], "<think>for ever", ""),
+        (["case"], "Straße", "strasse"),
+        (["space"], " a \n\tb ", "a b"),
+        (["case", "space", "fence", "think"], "<think>x</think>```\nA  B\n```", "a b"),
+        ([], " As it IS ", " As it IS "),
+    ],
+)
+def test_what_is_set_aside(names: list[str], text: str, plain: str) -> None:
+    assert normaliser(names)(text) == plain
+
+
+def test_it_is_set_aside_for_all_alike_and_on_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = tool_calls("perfect")
+    for row in rows:
+        row["completion"] = f"```json\n{row['completion'].upper()}\n```"
+    bare = scored(tmp_path, rows, capsys)
+    assert mean(bare, "tuned", "exact_match") == 0 and "normalise" not in bare["signature"]
+    plain = scored(tmp_path, rows, capsys, "--normalise", "fence", "--normalise", "case")
+    assert mean(plain, "tuned", "exact_match") == 100 and plain["signature"]["normalise"] == ["fence", "case"]
+    assert mean(plain, "B0", "chrf") > mean(bare, "B0", "chrf")
+    (length,) = (one["scores"]["length_ratio"]["value"] for one in plain["systems"] if one["system"] == "tuned")
+    assert length == 1
+
+
+# -- what the completions ask for -------------------------------------------------------------------------------
+
+
+def test_completions_say_which_headline_they_ask_for() -> None:
+    draw = random.Random(2)
+    calls = [json.dumps(call(3, draw)) for _ in range(40)]
+    asked = asked_for(calls)
+    assert asked is not None and asked.headline == "json"
+    assert "json compares what they say" in suggestion(calls, "chrf", None) and not suggestion(calls, "json", None)
+    assert asked_for([*calls, "I cannot."]) is None
+    labels = [draw.choice(["billing", "delivery", "other thing"]) for _ in range(60)]
+    found = asked_for(labels)
+    assert found is not None and found.headline == "exact_match" and not suggestion(labels, "chrf", None)
+    sums = [row["reference"] for row in solutions("right", 30)]
+    found = asked_for(sums)
+    assert found is not None and (found.headline, found.checker) == ("checker", "final-number")
+    assert "final-number" in suggestion(sums, "chrf", None) and not suggestion(sums, "checker", "final-number")
+    assert (
+        asked_for([f"A text with {n} things in it, and more." for n in range(40)]) is None
+        and asked_for(calls[:5]) is None
+    )
+
+
+def test_check_says_it_and_a_recipe_that_cannot_be_judged_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw = random.Random(3)
+    rows = [{"prompt": f"{n} {draw.random()}", "completion": json.dumps(call(3, draw))} for n in range(60)]
+    write_jsonl(tmp_path / "calls.jsonl", rows)
+    assert main(["check", str(tmp_path / "calls.jsonl")]) == 0
+    assert "Headline: all completions are JSON" in capsys.readouterr().out
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"model: {{name: some/model}}\ndemonstrations: {{path: {tmp_path / 'calls.jsonl'}}}\n"
+        "split: {near_duplicates: remove}\nfidelity: {headline: json, bar: {json: 90}}\n",
+        encoding="utf-8",
+    )
+    assert main(["check", str(recipe)]) == 0
+    assert "Headline" not in capsys.readouterr().out
+    for row in rows:
+        row["completion"] = "no"
+    write_jsonl(tmp_path / "calls.jsonl", rows)
+    assert main(["check", str(recipe)]) == 2
+    said = capsys.readouterr()
+    assert "held-out completions are none, this one first" in said.out + said.err
+    assert f"{tmp_path / 'calls.jsonl'}:" in said.out + said.err
+
+
+def test_a_recipe_with_a_checker_as_its_headline_needs_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "model: {name: m}\ndemonstrations: {path: d.jsonl}\nfidelity: {headline: checker}\n", encoding="utf-8"
+    )
+    assert main(["check", str(recipe)]) == 2
+    assert "'fidelity.headline' is checker, and nothing says which answers are right" in capsys.readouterr().err
