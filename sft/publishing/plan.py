@@ -140,15 +140,13 @@ def settle(
 
     Raises ``NoAccess`` where the token may not write there, ``OtherContent`` where the repository is not as asked.
     """
-    user = hub.who()
-    if user.role == "read":
-        raise NoAccess(f"{hub.endpoint}: the token of {user.name} may only read; use one that may write")
+    mine = hub.who()
     state = hub.look(repo, asked.branch)
-    owner, mine = repo.partition("/")[0], (user.name, *user.organisations)
+    owner = repo.partition("/")[0]
     if state is None:
         if owner not in mine:
             raise NoAccess(
-                f"{repo}: is not there, and {user.name} cannot create it under {owner}; name one of {', '.join(mine)}"
+                f"{repo}: is not there, and {mine[0]} cannot create it under {owner}; name one of {', '.join(mine)}"
             )
         if asked.create_pr:
             raise OtherContent(
@@ -157,7 +155,7 @@ def settle(
     else:
         if owner not in mine and not asked.create_pr:
             raise NoAccess(
-                f"{repo}: belongs to {owner}, and {user.name} cannot write there; ask for it with --create-pr, or name "
+                f"{repo}: belongs to {owner}, and {mine[0]} cannot write there; ask for it with --create-pr, or name "
                 f"a repository of {' or '.join(mine)}"
             )
         _refuse_other(staged, hub, state, repo, private=private, replace=asked.replace)
@@ -176,7 +174,7 @@ def settle(
     return Plan(
         endpoint=hub.endpoint,
         repo=repo,
-        who=user.name,
+        who=mine[0],
         private=private,
         creates_repo=state is None,
         branch=asked.branch,

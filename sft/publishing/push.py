@@ -1,8 +1,7 @@
 """Publishing a clone: staged, checked, planned, sent as one commit, verified, receipted; and the same when repeated.
 
-:func:`push` is all of it. The steps, each in a module of its own: ``staging`` (with the base model that the clone
-stands on), ``checks``, ``screening`` (secrets and paths of this machine), ``plan``, ``sending`` (with its proof and
-receipt).
+:func:`push` is all of it. The steps, each in a module of its own: ``staging`` (with the base that the clone stands on),
+``checks``, ``screening`` (secrets and paths of this machine), ``plan``, ``sending`` (with its proof and receipt).
 """
 
 from __future__ import annotations
@@ -65,15 +64,7 @@ def push(
 
         notes = check(staged, run)
         with hub:
-            plan = settle(
-                staged,
-                hub,
-                asked,
-                repo=repo,
-                private=private,
-                allowed=allowed,
-                notes=notes,
-            )
+            plan = settle(staged, hub, asked, repo=repo, private=private, allowed=allowed, notes=notes)
             if asked.dry_run:
                 return Pushed(plan, None, False)
             say(plan.to_text())

@@ -50,7 +50,8 @@ def screen(staged: Staged, run: Run, token: str, allowed: Mapping[str, str]) -> 
     """
     environment = dict(os.environ) | {"HF_TOKEN": token}
     sent = [one for file in staged.files for one in _in_file(staged, file.path, run, environment)]
-    taught = _taught(run, environment)
+    # What the clone may repeat, since it was trained on it.
+    taught = [*_before_changes(run), *in_demonstrations(_as_trained_on(run), environment=environment)]
     by_id = {one.id: one for one in reversed([*sent, *taught])}
     if unknown := sorted(set(allowed) - set(by_id)):
         raise PublishError(f"--allow-finding {unknown[0]}: there is no such finding; leave it out")
@@ -90,11 +91,6 @@ def _in_file(staged: Staged, name: str, run: Run, environment: Mapping[str, str]
         if not name.endswith(".safetensors"):
             found += paths_in(name, bytes(data), known_places(run))
     return found
-
-
-def _taught(run: Run, environment: Mapping[str, str]) -> list[Finding]:
-    """What the clone may repeat, since it was trained on it."""
-    return [*_before_changes(run), *in_demonstrations(_as_trained_on(run), environment=environment)]
 
 
 def _before_changes(run: Run) -> Iterator[Finding]:
@@ -171,24 +167,36 @@ def paths_in(name: str, data: bytes, places: Iterable[str]) -> list[Finding]:
     Also any other path that is there on this machine and not on every one; in configuration (``*.json`` but
     vocabularies), any value that as a whole is a path from the root on.
     """
-    found = {}
+    found: dict[bytes, str] = {}
+    text = b"\0" not in data[:65536]
+
+    def is_new(raw: bytes) -> bool:
+        return not any(known in raw or raw in known for known in found)
+
     for place in places:
-        raw = place.encode("utf-8", "surrogateescape")
         if re.search(whole(place).encode("utf-8", "surrogateescape"), data):
-            found[raw] = "a path of this machine"
-    if b"\0" not in data[:65536]:
-        if name not in _VOCABULARY:
-            for match in _PEOPLE.finditer(data):
-                if not any(known in match[0] or match[0] in known for known in found):
-                    found[match[0]] = "a path in somebody's folder"
-            for match in _ROOTED.finditer(data):
-                if not any(known in match[0] or match[0] in known for known in found) and _is_there(match[0]):
-                    found[match[0]] = "a path of this machine"
-        if name.endswith(".json") and name not in (*_VOCABULARY, "scorecard.json"):
+            found[place.encode("utf-8", "surrogateescape")] = "a path of this machine"
+    if text and name not in _VOCABULARY:
+        for match in _PEOPLE.finditer(data):
+            if is_new(match[0]):
+                found[match[0]] = "a path in somebody's folder"
+        for match in _ROOTED.finditer(data):
+            if is_new(match[0]) and _is_there(match[0]):
+                found[match[0]] = "a path of this machine"
+        if name.endswith(".json") and name != "scorecard.json":
             for match in re.finditer(rb'": *"((?:~|[A-Za-z]:)?[/\\][^"\n]*[/\\][^"\n]*)"', data):
-                if not any(known in match[1] or match[1] in known for known in found):
+                if is_new(match[1]):
                     found[match[1]] = "a path from the root of a disk"
-    return [Finding(_id(raw), name, what, _shown(raw), _line(data, raw)) for raw, what in sorted(found.items())]
+    return [
+        Finding(
+            id=hashlib.sha256(b"path\0" + raw).hexdigest()[:12],
+            path=name,
+            what=what,
+            excerpt=_shown(raw),
+            line=1 + data[: data.find(raw)].count(b"\n") if text else None,
+        )
+        for raw, what in sorted(found.items())
+    ]
 
 
 def _is_there(raw: bytes) -> bool:
@@ -200,15 +208,7 @@ def _is_there(raw: bytes) -> bool:
     return False
 
 
-def _id(raw: bytes) -> str:
-    return hashlib.sha256(b"path\0" + raw).hexdigest()[:12]
-
-
 def _shown(raw: bytes) -> str:
     """The first name and the last: the user knows it from them, and nobody else."""
     names = [part for part in re.split(r"[/\\]+", raw.decode("utf-8", "replace")) if part]
     return f"/{names[0]}/\N{HORIZONTAL ELLIPSIS}/{names[-1]}" if len(names) > 2 else "/".join(["", *names])
-
-
-def _line(data: bytes, raw: bytes) -> int | None:
-    return 1 + data[: data.find(raw)].count(b"\n") if b"\0" not in data[:65536] else None

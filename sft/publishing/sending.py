@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from sft.errors import Conflict, OtherContent, PublishError, RunError, Unavailable, Unsettled, Unverified
-from sft.publishing.hub import Doubt, Hub, RemoteFile, State
+from sft.publishing.hub import Hub, RemoteFile, State
+from sft.publishing.hub_answers import Doubt
 from sft.publishing.plan import Plan, holds
 from sft.publishing.staging import Staged
 from sft.runs.atomic_files import read_json, write_json

@@ -164,9 +164,15 @@ def stage(run: Run, folder: Path, *, base: Base, repo: str, merged: bool) -> Sta
             _copy(run.path / name, folder / name, run)
     if not merged:
         _name_base(folder, base)
-    _write_ours(run, folder, base, repo, weights)
-    files = tuple(map(_described, sorted(folder.iterdir())))
-    return Staged(folder, weights, base, files, dict(sorted(left_out.items())))
+    _write_ours(run, folder, base, weights)
+    files = list(map(_described, folder.iterdir()))
+    checksums = {one.path: one.sha256 for one in sorted(files, key=lambda one: one.path)}
+    card = card_of(
+        run, base_model=base.id, base_revision=base.revision, repo=repo, weights=weights, checksums=checksums
+    )
+    write_text(folder / "README.md", card)
+    files = sorted([*files, _described(folder / "README.md")], key=lambda one: one.path)
+    return Staged(folder, weights, base, tuple(files), dict(sorted(left_out.items())))
 
 
 def ready(run: Run, *, merged: bool) -> Path:
@@ -174,12 +180,6 @@ def ready(run: Run, *, merged: bool) -> Path:
 
     Raises ``PublishError`` where weights are missing, pickled, or two of a kind; ``RunError`` without a scorecard.
     """
-    source = _source(run, merged=merged)
-    read_scorecard(run)
-    return source
-
-
-def _source(run: Run, *, merged: bool) -> Path:
     adapter, model = run.adapter_path, run.model_path
     configs = sorted(adapter.rglob("adapter_config.json")) if adapter.is_dir() else []
     if len(configs) > 1 or (configs and (model / "config.json").is_file()):
@@ -188,21 +188,25 @@ def _source(run: Run, *, merged: bool) -> Path:
             f"{run.path}: holds two clones, {configs[0].parent.name} and {second.relative_to(run.path)}; move the one "
             "away that is not to be published"
         )
-    if configs and configs[0].parent == adapter:
+    fitted = bool(configs) and configs[0].parent == adapter
+    if fitted:
         if not (adapter / "adapter_model.safetensors").is_file():
             pickled = next((p.name for p in adapter.glob("adapter_model*") if p.suffix in _PICKLES), None)
             why = f"holds its weights as a pickle ({pickled})" if pickled else "holds no adapter_model.safetensors"
             raise PublishError(f"{adapter}: {why}; train again, which saves safetensors")
-        return adapter
-    if (model / "config.json").is_file():
+    elif not (model / "config.json").is_file():
+        raise PublishError(
+            f"{run.path}: is not trained yet; train it with `sft train RECIPE --output {run.path} --resume`"
+        )
+    else:
         if not merged:
             raise PublishError(
                 f"{run.path}: every weight was fitted, so there is no adapter; push the whole model with --merged"
             )
         if not any(model.glob("*.safetensors")):
             raise PublishError(f"{model}: holds no weights as safetensors; train again, which saves them so")
-        return model
-    raise PublishError(f"{run.path}: is not trained yet; train it with `sft train RECIPE --output {run.path} --resume`")
+    read_scorecard(run)
+    return adapter if fitted else model
 
 
 def _wanted(source: Path, *, merged: bool) -> Iterator[str]:
@@ -258,8 +262,8 @@ def _name_base(folder: Path, base: Base) -> None:
     write_json(path, config | {"base_model_name_or_path": base.id, "revision": base.revision})
 
 
-def _write_ours(run: Run, folder: Path, base: Base, repo: str, weights: Weights) -> None:
-    """Card, scorecard, manifest, and how generation stops."""
+def _write_ours(run: Run, folder: Path, base: Base, weights: Weights) -> None:
+    """Scorecard, manifest, and how generation stops."""
     _refuse_link(run.scorecard_path, run)
     scorecard = json.loads(run.scorecard_path.read_text(encoding="utf-8"))
     write_json(folder / "scorecard.json", shortened(scorecard, known_places(run)))
@@ -269,16 +273,6 @@ def _write_ours(run: Run, folder: Path, base: Base, repo: str, weights: Weights)
     write_json(folder / "sft_manifest.json", shortened(told) | {"published": published})
     if not (folder / "generation_config.json").exists() and (stop := _stops(folder)) is not None:
         write_json(folder / "generation_config.json", stop)
-    checksums = {one.path: one.sha256 for one in map(_described, sorted(folder.iterdir()))}
-    card = card_of(
-        run,
-        base_model=base.id,
-        base_revision=base.revision,
-        repo=repo,
-        weights=weights,
-        checksums=checksums,
-    )
-    write_text(folder / "README.md", card)
 
 
 def _stops(folder: Path) -> dict[str, Any] | None:

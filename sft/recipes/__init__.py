@@ -11,8 +11,8 @@
 Nothing here imports the trainer: a recipe is checked in a fraction of a second.
 """
 
-from sft.recipes.arguments import lora_arguments, training_arguments
 from sft.recipes.fields import Adapter, Columns, Demonstrations, Fidelity, Model, Publish, Recipe, Split, Training
+from sft.recipes.forwarded import lora_arguments, training_arguments
 from sft.recipes.loading import (
     Resolved,
     as_of_now,

@@ -219,7 +219,6 @@ def test_every_problem_comes_at_once_with_file_line_field_rule_and_remedy(tmp_pa
         ":16: is cut short (the JSON ends at character 21); write the row again in full",
     ]
     assert (reading.rows, len(reading.rejected), pairs(reading)) == (15, 14, [("What is it?", "A cat.")])
-    assert reading.rejected[0].problem is reading.rejected[0].problems[0]
     with pytest.raises(DemonstrationsError, match="14 of 15 rows cannot become demonstrations"):
         reading.demand()
 
@@ -251,7 +250,7 @@ def test_rejected_rows_are_written_with_their_reasons(tmp_path: Path) -> None:
 
 def test_a_reading_that_loses_a_row_cannot_be_built() -> None:
     with pytest.raises(ValueError, match="must account for every row"):
-        Reading((), (), (), rows=1, unrolled=0)
+        Reading((), (), rows=1, unrolled=0)
 
 
 @in_one_folder
@@ -366,7 +365,7 @@ def test_a_json_array_tells_the_line_of_each_row(tmp_path: Path) -> None:
     path.write_text('[\n  {"prompt": "a",\n   "completion": "b"},\n  {"prompt": "",\n  "completion": "b"}, 7]')
     reading = read(path)
     assert [d.source and d.source.line for d in reading.demonstrations] == [2]
-    assert [(each.line, each.problem.message) for each in reading.rejected] == [
+    assert [(each.line, each.problems[0].message) for each in reading.rejected] == [
         (4, "is blank"),
         (5, "is a number, not an object with columns"),
     ]

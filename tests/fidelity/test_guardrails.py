@@ -18,7 +18,7 @@ from sft.fidelity.stored import read_scorecard
 from sft.metrics import intervals
 from sft.metrics.estimate import Estimate
 from sft.metrics.intervals import estimates
-from sft.publishing.card.figures import tables
+from sft.publishing.card_facts import tables
 from sft.reports.report import render
 from sft.reports.terminal import to_text
 from sft.runs.run import Run, write_json

@@ -57,7 +57,8 @@ def run(tmp_path: Path) -> Run:
 
 
 def card(run: Run, weights: Any = "adapter", **given: Any) -> str:
-    facts: dict[str, Any] = {"base_model": "Qwen/Qwen2.5-0.5B", "base_revision": SHA, "repo": "ann/clone"} | given
+    base = {"base_model": "Qwen/Qwen2.5-0.5B", "base_revision": SHA}
+    facts: dict[str, Any] = base | {"repo": "ann/clone", "checksums": {}} | given
     return card_of(run, weights=weights, **facts)
 
 
@@ -349,11 +350,11 @@ def test_the_loading_lines_run_without_sft_and_write_what_was_measured(tmp_path:
     run = Run.open(tmp_path / "run")
     with LoopbackHub() as hub:
         base = hub.put("org/tiny", {path.name: path.read_bytes() for path in tiny_model.iterdir()}, private=False)
-        text = card_of(run, base_model="org/tiny", base_revision=base.refs["main"], repo="ann/clone", weights="adapter")
+        sums = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in run.adapter_path.glob("*.safetensors")}
+        text = card(run, base_model="org/tiny", base_revision=base.refs["main"], checksums=sums)
         answer = loaded_by(text, run, hub, tmp_path)
     assert str(tmp_path) not in text and disagreements(text, read_scorecard(run)) == []
-    for line in re.findall(r"^([0-9a-f]{64})  (\S+)$", text, re.MULTILINE):
-        assert hashlib.sha256((run.adapter_path / line[1]).read_bytes()).hexdigest() == line[0]
+    assert {name: digest for digest, name in re.findall(r"^([0-9a-f]{64})  (\S+)$", text, re.MULTILINE)} == sums
     assert "adapter_model.safetensors" in text
     assert answer.returncode == 0, answer.stderr[-2000:]
     measured = {row["id"]: row["text"] for row in read_jsonl(run.completions_path("tuned"))}

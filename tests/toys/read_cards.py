@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from sft.fidelity.scorecard import Scorecard
-from sft.publishing.card.figures import metadata_of, picture, tables
+from sft.publishing.card_facts import metadata_of, picture, tables
 from sft.reports.text import cell
 
 #: Figures of the card, by (table, row, column), as they are written there.

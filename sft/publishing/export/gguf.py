@@ -8,23 +8,22 @@ from __future__ import annotations
 import errno
 import math
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, quantize
+from gguf import MODEL_ARCH_NAMES, GGMLQuantizationType, GGUFWriter, LlamaFileType, quantize
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from sft.errors import PolicyError
 from sft.policies.rendering import Renderer
 from sft.policies.weights import config_of, quiet_engine
-from sft.publishing.export.clone import Clone, clone_of, recipe_of
-from sft.publishing.export.gguf_models import add_settings, architecture, family_of, tensors_of
+from sft.publishing.export.gguf_models import add_settings, family_of, tensors_of
 from sft.publishing.export.gguf_tokenizers import Vocabulary, begins_itself, vocabulary_of
+from sft.publishing.export.merged import Clone, clone_of, recipe_of
 from sft.publishing.export.modelfile import modelfile_of
 from sft.recipes.sources import source_of
 from sft.runs.atomic_files import appear, making, refuse_taken, write_text
@@ -74,9 +73,7 @@ class Gguf:
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``."""
-        modelfile = None if self.modelfile is None else str(self.modelfile)
-        made = {"file": str(self.file), "outtype": self.outtype, "bytes": self.bytes, "deviation": self.deviation}
-        return made | {"modelfile": modelfile, "why_not": self.why_not}
+        return asdict(self) | {"file": str(self.file), "modelfile": self.modelfile and str(self.modelfile)}
 
 
 def export_gguf(run: Run, file: Path, outtype: str = "f16") -> Gguf:
@@ -112,7 +109,7 @@ def write_gguf(file: Path, model: PreTrainedModel, renderer: Renderer, *, name: 
     """
     file_type, matrices, *_ = OUTTYPES[outtype]
     vocabulary = vocabulary_of(renderer, int(model.get_input_embeddings().weight.shape[0]))
-    writer = GGUFWriter(file, architecture(model.config))
+    writer = GGUFWriter(file, MODEL_ARCH_NAMES[family_of(model.config).arch])
     try:
         writer.add_name(name)
         writer.add_file_type(file_type)
@@ -132,22 +129,16 @@ def write_gguf(file: Path, model: PreTrainedModel, renderer: Renderer, *, name: 
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         for kind, values in made:
-            with _why_short(writer):
+            try:
                 writer.write_tensor_data(quantize(values().numpy(), kind))
+            except OSError as error:
+                if error.errno is not None or not writer.fout:
+                    raise
+                # numpy only counts what it could write; the system says why.
+                os.write(writer.fout[0].fileno(), bytes(1 << 16))  # raises, with the number
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error  # some room has come back since
     finally:
         writer.close()
-
-
-@contextmanager
-def _why_short(writer: GGUFWriter) -> Iterator[None]:
-    """Inside, a tensor that does not fit raises what the system says of it; numpy only counts what it could write."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is not None or not writer.fout:
-            raise
-        os.write(writer.fout[0].fileno(), bytes(1 << 16))  # raises, with the number
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error  # some room has come back since
 
 
 def _add_vocabulary(writer: GGUFWriter, vocabulary: Vocabulary, renderer: Renderer) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, GGUFWriter, RopeScalingType, get_tensor_name_map
+from gguf import MODEL_ARCH, GGUFWriter, RopeScalingType, get_tensor_name_map
 
 from sft.errors import PolicyError
 
@@ -169,8 +169,3 @@ def _stretched(rope: dict[str, Any], head: int) -> torch.Tensor:
     low, high = rope["low_freq_factor"], rope["high_freq_factor"]
     kept = ((turns - low) / (high - low)).clamp(0, 1)
     return 1 / ((1 - kept) / rope["factor"] + kept)
-
-
-def architecture(config: PretrainedConfig) -> str:
-    """GGUF's name for the family."""
-    return MODEL_ARCH_NAMES[family_of(config).arch]

@@ -1,9 +1,12 @@
-"""Writing the card: metadata on top, then the body from ``card.md.j2``."""
+"""The model card of a published clone (``README.md``), from its run, without a model, a network or torch.
+
+Metadata on top, then the body from ``card.md.j2``.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +17,7 @@ from sft.demonstrations.demonstration import prompt_text
 from sft.errors import RunError
 from sft.fidelity.scorecard import Example, Scorecard
 from sft.fidelity.stored import read_held_out, read_scorecard
-from sft.publishing.card import facts, figures, metadata
+from sft.publishing import card_facts as facts
 from sft.publishing.screening import known_places
 from sft.reports.names import RUNG_MEANINGS, metric_name
 from sft.reports.report import warnings_of
@@ -38,13 +41,13 @@ def card_of(
     base_revision: str | None,
     repo: str,
     weights: Literal["adapter", "merged"],
-    checksums: Mapping[str, str] | None = None,
+    checksums: Mapping[str, str],
 ) -> str:
     """The text of ``README.md`` for the clone of ``run`` as it will stand in the hub's repository ``repo``.
 
     ``base_model``, ``base_revision``: the base's id on the hub, and the commit if it is known. ``weights``: what the
-    repository holds, an adapter or a whole model. ``checksums``: file -> sha256 of what is published; unless given,
-    of the weights, the tokenizer and the template of the run's adapter or model. No path of this machine is in it.
+    repository holds, an adapter or a whole model. ``checksums``: file -> sha256 of what is published. No path of this
+    machine is in it.
 
     Raises ``RunError`` where the run has no scorecard, or its recipe does not say who the expert is, under which
     licences clone and demonstrations are, or in which language: the sentence names the keys.
@@ -52,9 +55,6 @@ def card_of(
     card = read_scorecard(run)
     recipe, about = facts.about(run)
     folder = _weights_folder(run, weights)
-    if checksums is None:
-        # A merged model is made when it is published: of its files nothing is known here.
-        checksums = facts.checksums_of(folder) if folder is not None else {}
     method = recipe.adapter.method
     view = {
         "name": repo.rpartition("/")[2],
@@ -74,21 +74,23 @@ def card_of(
         "manifest": run.manifest,
         "settings": facts.settings(run, recipe),
         "near": recipe.split.near_duplicates,
-        "tables": figures.tables(card),
-        "picture": figures.picture(card),
+        "tables": facts.tables(card),
+        "picture": facts.picture(card),
         "groups": in_groups(card.n, card.clusters, card.largest_cluster),
         "commands": facts.command(run),
         "template": _template(folder),
         "worst": [_example(one) for one in card.examples if one.kind == "worst"][:3],
         "best": [_example(one) for one in card.examples if one.kind == "best"][:1],
         "chapters": body(card).chapters,
-        "snippet": metadata.snippet(
+        "snippet": _snippet(
             repo, base_model, base_revision, weights=weights, messages=_messages(run, card),
-            dtype=_dtype(run), max_new_tokens=_max_new_tokens(card),
+            # The number format that the clone was proven in after saving.
+            dtype=str(((run.manifest.get("training") or {}).get("saved") or {}).get("dtype") or "float32"),
+            max_new_tokens=longest if isinstance(longest := card.signature.get("max_new_tokens"), int) else 256,
         ),
         "checksums": "\n".join(f"{digest}  {name}" for name, digest in checksums.items()),
     }  # fmt: skip
-    head = metadata.metadata(card, about, base_model=base_model, repo=repo, weights=weights, method=method)
+    head = _metadata(card, about, base_model=base_model, repo=repo, weights=weights, method=method)
     text = f"---\n{head}---\n\n{_environment().get_template('card.md.j2').render(view).strip()}\n"
     return str(shortened(text, known_places(run)))
 
@@ -120,17 +122,6 @@ def _messages(run: Run, card: Scorecard) -> list[dict[str, str]]:
     return [{"role": "user", "content": prompts[0] if prompts else "..."}]
 
 
-def _dtype(run: Run) -> str:
-    """The number format that the clone was proven in after saving."""
-    saved = (run.manifest.get("training") or {}).get("saved") or {}
-    return str(saved.get("dtype") or "float32")
-
-
-def _max_new_tokens(card: Scorecard) -> int:
-    found = card.signature.get("max_new_tokens")
-    return found if isinstance(found, int) else 256
-
-
 def _example(one: Example) -> dict[str, Any]:
     """Prompt, expert, clone and base model of one example, each cut to what a card can show."""
     texts = [("Prompt", one.prompt), ("The expert", one.expert)]
@@ -152,25 +143,93 @@ def _paragraph(text: str) -> str:
     return re.sub(r"^(\d*)([-+.)])", r"\1\\\2", cell(text))
 
 
-def _code(text: str) -> str:
-    """Python as a code block. A prompt in it may hold a fence, but never at the beginning of a line."""
-    return f"```python\n{text}```"
-
-
-def _drawn(text: str) -> str:
-    """Our own picture as a code block."""
-    return f"```text\n{text}\n```"
-
-
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("sft.publishing.card", ""),
+        loader=PackageLoader("sft.publishing", ""),
         autoescape=False,  # Markdown: every value goes through a filter of ``reports.text``
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"cell": cell, "coded_cell": coded_cell, "fenced": fenced, "grouped": grouped}
-    environment.filters |= {"metric": metric_name, "code": _code, "paragraph": _paragraph, "drawn": _drawn}
+    environment.filters |= {"metric": metric_name, "paragraph": _paragraph}
     return environment
+
+
+# -- what other programs read of a card ----------------------------------------------------------------------
+
+
+def _metadata(card: Scorecard, about: facts.About, *, base_model: str, repo: str, weights: str, method: str) -> str:
+    """The YAML at the top of the card, as ``huggingface_hub.ModelCardData`` writes it and reads it back."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    data = about.datasets[0] if about.datasets else about.sets[0]
+    results = [
+        EvalResult(
+            task_type="text-generation",
+            task_name="Text generation",
+            dataset_type=data,
+            dataset_name=f"held-out demonstrations ({', '.join(about.sets)})",
+            dataset_split=card.split,
+            metric_type=one["type"],
+            metric_name=one["name"],
+            metric_value=one["value"],
+        )
+        for one in facts.metadata_of(card)
+    ]
+    relation = "adapter" if weights == "adapter" else "finetune"
+    tags = ["behavioral-cloning", "sft", "trl", "transformers", *([] if method == "full" else [method])]
+    found = ModelCardData(
+        base_model=base_model,
+        base_model_relation=relation,
+        library_name="peft" if weights == "adapter" else "transformers",
+        pipeline_tag="text-generation",
+        license=about.license,
+        language=list(about.languages),
+        datasets=list(about.datasets) or None,
+        tags=[*tags, f"base_model:{relation}:{base_model}"],
+        model_name=repo.rpartition("/")[2],
+        eval_results=results,
+    )
+    return found.to_yaml() + "\n"
+
+
+def _snippet(
+    repo: str,
+    base_model: str,
+    base_revision: str | None,
+    *,
+    weights: str,
+    messages: Sequence[Mapping[str, Any]],
+    dtype: str,
+    max_new_tokens: int,
+) -> str:
+    """Python that loads the clone from ``repo`` with transformers (and peft) alone, and writes one completion.
+
+    Greedy, and stopped as it was measured: settings for sampling that came with the base are not taken over.
+    """
+    turns = "".join(f'    {{"role": "{turn["role"]}", "content": {turn["content"]!r}}},\n' for turn in messages)
+    pinned = f', revision="{base_revision}"' if base_revision else ""
+    if weights == "adapter":
+        imports = "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM, AutoTokenizer"
+        imports += ", GenerationConfig"
+        load = (
+            f'base = AutoModelForCausalLM.from_pretrained("{base_model}"{pinned}, dtype="{dtype}")\n'
+            f'base.generation_config = GenerationConfig.from_pretrained("{repo}")  # where a turn ends\n'
+            f'model = PeftModel.from_pretrained(base, "{repo}").eval()\n'
+        )
+    else:
+        imports = "from transformers import AutoModelForCausalLM, AutoTokenizer"
+        load = f'model = AutoModelForCausalLM.from_pretrained("{repo}", dtype="{dtype}").eval()\n'
+    return (
+        f"{imports}\n\n"
+        f'tokenizer = AutoTokenizer.from_pretrained("{repo}")\n'
+        f"{load}\n"
+        f"messages = [\n{turns}]\n"
+        "prompt = tokenizer.apply_chat_template(\n"
+        '    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True\n'
+        ")\n"
+        f"written = model.generate(**prompt, max_new_tokens={max_new_tokens}, do_sample=False)\n"
+        'print(tokenizer.decode(written[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True))\n'
+    )

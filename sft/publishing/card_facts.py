@@ -1,7 +1,13 @@
-"""What a card says beside the figures, gathered from the run: who the expert is, licences, splits, settings, base."""
+"""What a card says: who the expert is, licences, splits, settings, base; and the figures, as tables and a picture.
+
+A hub shows what is in the repository and nothing drawn by a program in the page, and a picture file would need
+a browser to be made and a second look to be checked. So the picture is made of characters: it is read
+wherever the card is, and it is text that a test compares.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Mapping
@@ -12,14 +18,30 @@ from typing import Any
 from sft import recipes
 from sft.demonstrations import stored
 from sft.errors import RunError
+from sft.fidelity.conventions import visible_points
+from sft.fidelity.guardrails import STATES, written
+from sft.fidelity.scorecard import Scorecard
+from sft.metrics.estimate import Estimate
 from sft.recipes import Recipe, shipped_folder, sources
-from sft.reports.text import duration, grouped
+from sft.reports.names import METRIC_NAMES, metric_name, system_name
+from sft.reports.text import chance, duration, figure, grouped
 from sft.runs import sealed
-from sft.runs.hashes import file_sha256, fingerprint
+from sft.runs.hashes import fingerprint
 from sft.runs.private import shortened
 from sft.runs.run import Run
 
-__all__ = ["About", "about", "base_facts", "checksums_of", "command", "settings", "splits", "withheld"]
+__all__ = [
+    "About", "Table", "about", "base_facts", "command", "metadata_of", "picture", "settings", "splits", "tables",
+    "withheld",
+]  # fmt: skip
+
+
+#: Packages whose versions are told.
+_TOLD = ("python", "torch", "transformers", "peft", "trl")
+_DASH = "\N{EM DASH}"
+_WRITTEN = ("chrf", "chrf2", "rouge_l", "token_f1", "edit_similarity", "exact_match", "exact_match_normalised")
+_MANNER = ("stop_rate", "empty_rate", "length_ratio")
+_LIKELIHOOD = ("with_stop", "top1", "top5")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +79,9 @@ def about(run: Run) -> tuple[Recipe, About]:
     }
     missing = [f"publish.{key}" for key, value in known.items() if not value]
     if missing:
+        named = " and ".join(filter(None, [", ".join(missing[:-1]), missing[-1]]))
         raise RunError(
-            f"{run.path}: its recipe does not say {_listed(missing)}, without which a model card is not complete; "
+            f"{run.path}: its recipe does not say {named}, without which a model card is not complete; "
             f"write {'it' if len(missing) == 1 else 'them'} under publish in {run.resolved_recipe_path}"
         )
     ids = [path.removeprefix("hub:").partition(":")[0] for path in paths if path.startswith("hub:")]
@@ -72,10 +95,6 @@ def about(run: Run) -> tuple[Recipe, About]:
         sets=tuple(path if path.startswith(("data:", "hub:")) else Path(path).name for path in paths),
         flaws="\n\n".join(one["flaws"] for one in shipped if one.get("flaws")),
     )
-
-
-def _listed(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _joined(cards: list[dict[str, str]], row: str) -> str:
@@ -127,40 +146,29 @@ def settings(run: Run, recipe: Recipe) -> list[tuple[str, str]]:
         ]
         rows += sorted((adapter.model_extra or {}).items())
     fixed, bf16 = training.max_steps >= 0, (manifest.get("precision") or {}).get("bf16")
+    fate = "left out" if training.too_long == "drop" else "refused"
     length = f"at most {training.max_steps} steps" if fixed else f"{training.num_train_epochs:g} epochs"
+    parameters, versions = None, manifest.get("versions") or {}
+    if "trainable_parameters" in fitted:
+        parameters = f"{grouped(fitted['trainable_parameters'])} of {grouped(fitted['parameters'])}"
     rows += [
         ("learning rate", f"{training.learning_rate:g}, {training.lr_scheduler_type}"),
         ("length", f"{length}; {fitted['steps']} steps taken" if "steps" in fitted else length),
         ("demonstrations per step", launch.get("rows_per_step")),
         ("warm-up, weight decay", f"{training.warmup_steps:g}, {training.weight_decay:g}"),
         ("gradients clipped to", f"{training.max_grad_norm:g}"),
-        ("longest demonstration", f"{training.max_length} tokens; a longer one is {_fate(training.too_long)}"),
+        ("longest demonstration", f"{training.max_length} tokens; a longer one is {fate}"),
         ("packing", "yes" if training.packing else "no"),
         ("loss on", "the expert\u2019s completion and the end of its turn, nothing else"),
         ("computed in", None if bf16 is None else ("bfloat16, mixed" if bf16 else "float32")),
         ("seeds", f"split {recipe.split.seed}, training {training.seed}"),
         *sorted((training.model_extra or {}).items()),
-        ("parameters fitted", _parameters(fitted)),
+        ("parameters fitted", parameters),
         ("tokens learned from", grouped(fitted["supervised_tokens"]) if "supervised_tokens" in fitted else None),
         ("time", duration(fitted["wall_seconds"]) if "wall_seconds" in fitted else None),
-        ("with", ", ".join(f"{k} {v}" for k, v in _versions(manifest).items())),
+        ("with", ", ".join(f"{name} {version}" for name, version in versions.items() if name in _TOLD)),
     ]  # fmt: skip
     return [(name, str(value)) for name, value in rows if value not in (None, "")]
-
-
-def _fate(too_long: str) -> str:
-    return "left out" if too_long == "drop" else "refused"
-
-
-def _parameters(fitted: Mapping[str, Any]) -> str | None:
-    if "trainable_parameters" not in fitted:
-        return None
-    return f"{grouped(fitted['trainable_parameters'])} of {grouped(fitted['parameters'])}"
-
-
-def _versions(manifest: Mapping[str, Any]) -> dict[str, str]:
-    wanted = ("python", "torch", "transformers", "peft", "trl")
-    return {name: v for name, v in (manifest.get("versions") or {}).items() if name in wanted}
 
 
 def base_facts(run: Run, base_model: str) -> list[str]:
@@ -197,10 +205,121 @@ def command(run: Run) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def checksums_of(folder: Path) -> dict[str, str]:
-    """sha256 of the weights, the tokenizer and the template in ``folder``, by name: what is published as it is."""
-    found = {}
-    for path in sorted(folder.glob("*")):
-        if path.suffix in (".safetensors", ".jinja") or path.name.startswith("tokenizer"):
-            found[path.name] = file_sha256(path)
-    return found
+# -- figures --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """``columns``: the first is the rows'. Every cell is a text without markup."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+def tables(card: Scorecard) -> tuple[Table, ...]:
+    """The base model and the clone, everybody's score, the clone's lead, and the guardrails."""
+    found = (_from_base_to_clone(card), _everybody(card), _lead(card), _guardrails(card))
+    return tuple(table for table in found if table.rows)
+
+
+def _of(card: Scorecard, system: str) -> dict[str, Estimate]:
+    """Every figure of one system, by metric."""
+    return {**card.scores_of(system), **card.bits_per_byte.get(system, {}), **card.action.get(system, {})}
+
+
+def _shown(found: Mapping[str, Estimate], metric: str) -> str:
+    return figure(found[metric], METRIC_NAMES.get(metric, ("", "", "points"))[2]) if metric in found else _DASH
+
+
+def _from_base_to_clone(card: Scorecard) -> Table:
+    base, tuned = _of(card, "B0"), _of(card, "tuned")
+    order = dict.fromkeys((card.headline, *_WRITTEN, *_LIKELIHOOD, *_MANNER))
+    rows = tuple(
+        (f"{metric_name(metric)}: {METRIC_NAMES.get(metric, ('', ''))[1]}", _shown(base, metric), _shown(tuned, metric))
+        for metric in order
+        if metric in tuned
+    )
+    columns = ("measure", "base model, zero-shot", "the clone")
+    return Table("From the base model to the clone", columns, rows)
+
+
+def _everybody(card: Scorecard) -> Table:
+    """What takes no training, and another expert where one is known."""
+    metrics = tuple(dict.fromkeys((card.headline, "chrf2", "rouge_l", "exact_match")))
+    order = [s.system for s in card.systems]
+    rows = tuple((system_name(s, card.names), *(_shown(_of(card, s), metric) for metric in metrics)) for s in order)
+    unknown = "" if "E" in order else f"How close another expert comes is not known: {card.absent.get('closure', '')}."
+    notes = [f"{system_name(s.system, card.names)}: {s.note}." for s in card.systems if s.note]
+    note = " ".join([unknown if card.absent.get("closure") else "", *notes]).strip()
+    return Table("Shortcuts and another expert", ("system", *map(metric_name, metrics)), rows, note)
+
+
+def _lead(card: Scorecard) -> Table:
+    rows = tuple(
+        (
+            system_name(gain.floor, card.names) + (" (the one that counts)" if gain.floor == card.gain.floor else ""),
+            figure(gain.estimate, signed=True),
+            chance(gain.p_value),
+            visible_points(gain.smallest_visible),
+        )
+        for gain in sorted(card.gains, key=lambda gain: gain.estimate.value)
+    )
+    saved = card.imitation_gain
+    note = ""
+    if saved is not None:
+        note = f"Surprise saved at the expert\u2019s own words: {figure(saved, 'bits', signed=True)} bits per byte."
+    if (closure := card.closure) is not None:
+        way = f"the way from {system_name(closure.floor, card.names)} to another expert"
+        note += f" Share closed of {way}: {figure(closure.share, 'share')} ({closure.finding})."
+    columns = ("the clone\u2019s lead over", f"{metric_name(card.headline)} points", "p", "smallest lead visible")
+    return Table("The clone\u2019s lead", columns, rows, note.strip())
+
+
+def _guardrails(card: Scorecard) -> Table:
+    rows = tuple((f"{rail.name}: {rail.meaning}", *written(rail), STATES[rail.state]) for rail in card.guardrails)
+    return Table("Guardrails", ("guardrail", "measured", "limit", "state"), rows)
+
+
+def picture(card: Scorecard, width: int = 48) -> str:
+    """Every system's headline score with its interval, on one scale from 0, as lines of text."""
+    found = [
+        (system_name(s.system, card.names), s.scores[card.headline]) for s in card.systems if card.headline in s.scores
+    ]
+    if not found:
+        return ""
+    top = 10 * max(1, math.ceil(max(e.value if e.high is None else e.high for _, e in found) / 10))
+    names = max(len(name) for name, _ in found)
+
+    def place(value: float) -> int:
+        return round(min(max(value / top, 0), 1) * (width - 1))
+
+    lines = [f"{metric_name(card.headline)}, 0 to {top}; a dot for the mean, a bar for its 95 % interval"]
+    for name, e in sorted(found, key=lambda pair: -pair[1].value):
+        track = [" "] * width
+        if e.low is not None and e.high is not None:
+            low, high = place(e.low), place(e.high)
+            track[low : high + 1] = "\N{BOX DRAWINGS LIGHT HORIZONTAL}" * (high - low + 1)
+        track[place(e.value)] = "\N{BLACK CIRCLE}"
+        lines.append(f"{name:<{names}} |{''.join(track)}| {figure(e)}")
+    return "\n".join(lines)
+
+
+def metadata_of(card: Scorecard) -> list[dict[str, Any]]:
+    """The clone's main figures for ``model-index``: metric type, value, and a name that tells the interval and n."""
+    tuned = _of(card, "tuned")
+    wanted = [(metric_name(m), m, tuned[m]) for m in dict.fromkeys((card.headline, *_WRITTEN[:3])) if m in tuned]
+    wanted += [(metric_name(m), "bits_per_byte", tuned[m]) for m in ("with_stop",) if m in tuned]
+    lead = f"{metric_name(card.headline)} lead over the best shortcut ({system_name(card.gain.floor, card.names)})"
+    wanted.append((lead, f"{card.headline}_lead", card.gain.estimate))
+    return [
+        {"type": kind, "value": round(e.value, 4), "name": f"{name}{_interval(e)}, n = {e.n}"}
+        for name, kind, e in wanted
+    ]
+
+
+def _interval(estimate: Estimate) -> str:
+    if estimate.low is None or estimate.high is None:
+        return ""
+    return f", {100 * estimate.level:g} % interval {estimate.low:.2f} to {estimate.high:.2f}"
