@@ -18,7 +18,7 @@ from typing import Any
 from sft import recipes
 from sft.demonstrations import stored
 from sft.errors import RunError
-from sft.fidelity.conventions import visible_points
+from sft.fidelity.conventions import rests_on_few, visible_points
 from sft.fidelity.guardrails import STATES, written
 from sft.fidelity.scorecard import Scorecard
 from sft.metrics.estimate import Estimate
@@ -272,7 +272,10 @@ def _lead(card: Scorecard) -> Table:
         note = f"Surprise saved at the expert\u2019s own words: {figure(saved, 'bits', signed=True)} bits per byte."
     if (closure := card.closure) is not None:
         way = f"the way from {system_name(closure.floor, card.names)} to another expert"
-        note += f" Share closed of {way}: {figure(closure.share, 'share')} ({closure.finding})."
+        closed = f"{figure(closure.share, 'share')} ({closure.finding})"
+        if rests_on_few(closure.expert):
+            closed = f"too few to say, {closure.expert.n} prompts were answered by two experts"
+        note += f" Share closed of {way}: {closed}."
     columns = ("the clone\u2019s lead over", f"{metric_name(card.headline)} points", "p", "smallest lead visible")
     return Table("The clone\u2019s lead", columns, rows, note.strip())
 
@@ -285,7 +288,9 @@ def _guardrails(card: Scorecard) -> Table:
 def picture(card: Scorecard, width: int = 48) -> str:
     """Every system's headline score with its interval, on one scale from 0, as lines of text."""
     found = [
-        (system_name(s.system, card.names), s.scores[card.headline]) for s in card.systems if card.headline in s.scores
+        (system_name(s.system, card.names), s.scores[card.headline])
+        for s in card.systems
+        if card.headline in s.scores and not (s.system == "E" and rests_on_few(s.scores[card.headline]))
     ]
     if not found:
         return ""
