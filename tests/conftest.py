@@ -30,7 +30,8 @@ hypothesis.settings.load_profile("sft")
 #: that the last minute of the suite is not one of them on one core.
 LONGEST = (
     "test_launch.py", "test_signals.py", "test_readme.py", "test_push_faults.py", "test_forwarded_effects.py",
-    "test_four_bits.py", "test_evaluate.py", "test_resuming.py", "test_main.py", "test_training.py", "test_chat.py",
+    "test_four_bits.py", "test_served.py", "test_served_llama.py", "test_planted_words.py", "test_evaluate.py",
+    "test_resuming.py", "test_main.py", "test_training.py", "test_chat.py",
 )  # fmt: skip
 
 #: From the first import of a test file on, fixtures of all scopes included.

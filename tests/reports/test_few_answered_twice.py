@@ -16,7 +16,7 @@ from sft.fidelity.observations import Observations
 from sft.fidelity.scorecard import Scorecard, SystemScores
 from sft.fidelity.stored import read_scorecard
 from sft.metrics.estimate import Estimate
-from sft.publishing.card.figures import picture, tables
+from sft.publishing.card_facts import picture, tables
 from sft.reports.report import render
 from sft.reports.sections.experts import closure_sentence
 from sft.reports.terminal import to_text

@@ -156,7 +156,9 @@ def test_what_was_measured_is_made_again_as_the_sentence_says(
     (run / name).unlink()
     assert main(["evaluate", "finished"]) == 0
     again = read_json(run / "scorecard.json")
-    assert again["verdict"]["rung"] == card["verdict"]["rung"] and again["systems"] == card["systems"]
+    assert again["verdict"]["rung"] == card["verdict"]["rung"]
+    known = {one["system"] for one in card["systems"]}  # a shortcut that came later is measured too
+    assert [one for one in again["systems"] if one["system"] in known] == card["systems"]
     assert main(["report", "finished", "--recompute"]) == 0
 
 
