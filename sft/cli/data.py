@@ -13,7 +13,7 @@ from sft.errors import UserError
 if TYPE_CHECKING:
     from sft.demonstrations.check import Audit
     from sft.demonstrations.secrets import Finding
-    from sft.fidelity.scorecard import KnowledgeGaps
+    from sft.fidelity.findings import KnowledgeGaps
     from sft.recipes import Recipe
 
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from sft.demonstrations.demonstration import Demonstration
 from sft.errors import UserError
 from sft.evaluation import probe_inputs
+from sft.fidelity.findings import KnowledgeGaps
 from sft.fidelity.probes import Absent
 from sft.fidelity.probes.knowledge_gaps import knowledge_gaps
-from sft.fidelity.scorecard import KnowledgeGaps
 from sft.policies import rendering_cache
 from sft.policies.policy import load_policy, load_renderer
 from sft.policies.weights import config_of, context_length

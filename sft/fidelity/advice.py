@@ -15,8 +15,9 @@ from sft.fidelity.conventions import (
     rests_on_few,
     span,
 )
+from sft.fidelity.findings import Giveaway, Stratum
 from sft.fidelity.guardrails import LENGTH
-from sft.fidelity.scorecard import RUNGS, Gain, Giveaway, Guardrail, Scorecard, Stratum
+from sft.fidelity.scorecard import RUNGS, Gain, Guardrail, Scorecard
 from sft.metrics.estimate import Estimate
 
 __all__ = ["next_step"]

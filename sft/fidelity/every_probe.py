@@ -8,6 +8,7 @@ from typing import Any
 
 from sft.demonstrations import conflicts
 from sft.demonstrations.conflicts import Conflicts
+from sft.fidelity.findings import Stratum
 from sft.fidelity.observations import Observations
 from sft.fidelity.probes import (
     Absent,
@@ -27,7 +28,6 @@ from sft.fidelity.probes import (
     underachieving,
 )
 from sft.fidelity.score_table import ScoreTable
-from sft.fidelity.scorecard import Stratum
 from sft.runs.records import Completion
 
 __all__ = ["Sections", "run_probes"]

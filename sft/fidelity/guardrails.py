@@ -15,10 +15,11 @@ from typing import Literal
 from scipy import special
 
 from sft.fidelity.conventions import GUARDRAIL_LIMITS, LENGTH_LIMITS, LEVEL, beyond_chance
+from sft.fidelity.findings import Forgetting, Memorisation
 from sft.fidelity.observations import Observations
 from sft.fidelity.probes import likelihood
 from sft.fidelity.score_table import ScoreTable
-from sft.fidelity.scorecard import Forgetting, Guardrail, Memorisation
+from sft.fidelity.scorecard import Guardrail
 from sft.metrics import intervals
 from sft.metrics.estimate import Estimate, figure
 from sft.metrics.intervals import estimates

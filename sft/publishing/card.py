@@ -15,7 +15,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sft.demonstrations.demonstration import prompt_text
 from sft.errors import RunError
-from sft.fidelity.scorecard import Example, Scorecard
+from sft.fidelity.findings import Example
+from sft.fidelity.scorecard import Scorecard
 from sft.fidelity.stored import read_held_out, read_scorecard
 from sft.publishing import card_facts as facts
 from sft.publishing.screening import known_places

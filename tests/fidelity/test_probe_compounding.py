@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from sft.demonstrations.demonstration import HeldOut, Message
+from sft.fidelity.findings import Compounding
 from sft.fidelity.probes import Absent
 from sft.fidelity.probes.compounding import compounding
-from sft.fidelity.scorecard import Compounding
 from sft.runs.records import Completion
 
 STOCK = [a + b for a in "bcdfghklmnprst" for b in ("ala", "eno", "iri", "omu", "uta", "avi", "esto", "ilma")]

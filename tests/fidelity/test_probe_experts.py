@@ -12,8 +12,8 @@ from twenty_prompts import ASKED, PERFECT, SHORTCUTS, scorecard_of
 from sft import metrics
 from sft.demonstrations import conflicts
 from sft.demonstrations.demonstration import Demonstration, HeldOut, Message
+from sft.fidelity.findings import Closure, ExpertScore
 from sft.fidelity.probes import Absent, experts
-from sft.fidelity.scorecard import Closure, ExpertScore
 from sft.metrics import intervals
 from sft.runs.records import Completion
 

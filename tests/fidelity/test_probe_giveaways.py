@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from sft.demonstrations.demonstration import HeldOut, Message
+from sft.fidelity.findings import Giveaway
 from sft.fidelity.probes import impostors
 from sft.fidelity.probes.giveaways import giveaways, habits_apart
-from sft.fidelity.scorecard import Giveaway
 from sft.reports.sections.impostors import giveaways_sentence
 from sft.runs.records import Completion
 

@@ -11,10 +11,10 @@ from dataclasses import replace
 import pytest
 
 from sft.demonstrations.demonstration import Demonstration, Message, Source, folded
+from sft.fidelity.findings import KnowledgeGaps
 from sft.fidelity.probes import Absent
 from sft.fidelity.probes.knowledge_gaps import EXAMPLES, knowledge_gaps
 from sft.fidelity.probes.spans import Frequencies, spans, stands_in
-from sft.fidelity.scorecard import KnowledgeGaps
 from sft.reports.sections.knowledge_gaps import gaps_sentence
 from sft.runs.records import PromptValue
 

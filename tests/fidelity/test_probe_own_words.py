@@ -7,9 +7,9 @@ import random
 import pytest
 
 from sft.demonstrations.demonstration import HeldOut, Message
+from sft.fidelity.findings import OwnWords
 from sft.fidelity.probes import Absent
 from sft.fidelity.probes.calibration import own_words
-from sft.fidelity.scorecard import OwnWords
 from sft.runs.records import Completion
 
 WORDS = [a + b for a in "bcdfgh" for b in ("ala", "eno", "iri", "omu", "uta")]

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from sft.demonstrations.demonstration import Demonstration, HeldOut, Message
 from sft.fidelity import floors
+from sft.fidelity.findings import Stratum
 from sft.fidelity.probes import Absent, strata
-from sft.fidelity.scorecard import Stratum
 
 TOPICS = ["ledger balance", "window latch", "garden hose", "engine valve", "teapot lid", "saddle strap"]
 

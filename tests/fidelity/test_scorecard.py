@@ -9,17 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from sft.fidelity import advice, conventions
-from sft.fidelity.scorecard import (
-    RUNGS,
-    SYSTEMS,
-    Example,
-    Gain,
-    Guardrail,
-    Scorecard,
-    SurvivalPoint,
-    SystemScores,
-    Verdict,
-)
+from sft.fidelity.findings import Example, SurvivalPoint
+from sft.fidelity.scorecard import RUNGS, SYSTEMS, Gain, Guardrail, Scorecard, SystemScores, Verdict
 from sft.metrics.estimate import Estimate
 
 KNOWN = Estimate(4.9, 2.2, 7.7, 0.95, "t", 200)

@@ -10,7 +10,8 @@ from known_scorecards import ALL, TUNED, closure, judged, known, planted
 
 from sft.fidelity.advice import next_step
 from sft.fidelity.conventions import FLOORS
-from sft.fidelity.scorecard import RUNGS, Guardrail, KnowledgeGaps, Scorecard, Stratum
+from sft.fidelity.findings import KnowledgeGaps, Stratum
+from sft.fidelity.scorecard import RUNGS, Guardrail, Scorecard
 from sft.metrics.estimate import Estimate
 
 NOTHING, IMITATES, LEARNED, MEETS, CLONED = RUNGS

@@ -17,11 +17,12 @@ import pytest
 from sft.demonstrations.demonstration import Demonstration, HeldOut, Message, held_out
 from sft.fidelity import floors
 from sft.fidelity.advice import next_step
+from sft.fidelity.findings import KnowledgeGaps
 from sft.fidelity.measure import measure
 from sft.fidelity.observations import Observations
 from sft.fidelity.probes import calibration, expert_path, experts, manner, memorisation
 from sft.fidelity.score_table import score_rows
-from sft.fidelity.scorecard import KnowledgeGaps, Scorecard, Verdict
+from sft.fidelity.scorecard import Scorecard, Verdict
 from sft.metrics.estimate import Estimate
 from sft.reports.names import RUNG_MEANINGS
 from sft.reports.sections import body

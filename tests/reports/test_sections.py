@@ -12,7 +12,8 @@ import factories
 import pytest
 from report_pages import both, card, change, page, source_of
 
-from sft.fidelity.scorecard import RUNGS, Example, Scorecard
+from sft.fidelity.findings import Example
+from sft.fidelity.scorecard import RUNGS, Scorecard
 from sft.metrics.estimate import Estimate
 from sft.reports.report import render
 from sft.reports.sections import Part, body, examples

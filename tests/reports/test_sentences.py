@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sft.demonstrations.conflicts import Conflicts
-from sft.fidelity.scorecard import (
+from sft.fidelity.findings import (
     BesideBase,
     Calibration,
     CalibrationBin,

@@ -18,10 +18,11 @@ from typing import Any
 
 from sft.demonstrations.demonstration import Demonstration, HeldOut, Message, held_out
 from sft.demonstrations.selection import Ledger
+from sft.fidelity.findings import GapSpan, KnowledgeGap, SharedRun, Stratum
 from sft.fidelity.measure import measure
 from sft.fidelity.observations import Observations
 from sft.fidelity.score_table import score_rows
-from sft.fidelity.scorecard import GapSpan, KnowledgeGap, Scorecard, SharedRun, Stratum
+from sft.fidelity.scorecard import Scorecard
 from sft.metrics.estimate import Estimate
 from sft.runs.records import Completion, ControlWindow, Forced, OwnPath, PromptValue, TokenScores
 from sft.runs.run import Run, write_json, write_jsonl, write_text

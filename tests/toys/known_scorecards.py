@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from sft.fidelity.conventions import FLOORS
-from sft.fidelity.scorecard import UNJUDGED, Closure, Gain, Scorecard, SystemScores, Verdict
+from sft.fidelity.findings import Closure
+from sft.fidelity.scorecard import UNJUDGED, Gain, Scorecard, SystemScores, Verdict
 from sft.fidelity.verdict import judge
 from sft.metrics.estimate import Estimate
 

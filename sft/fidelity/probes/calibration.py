@@ -20,8 +20,8 @@ from rapidfuzz.distance import LCSseq
 
 from sft import metrics
 from sft.demonstrations.demonstration import HeldOut
+from sft.fidelity.findings import Calibration, CalibrationBin, OwnWords
 from sft.fidelity.probes import Absent, likelihood
-from sft.fidelity.scorecard import Calibration, CalibrationBin, OwnWords
 from sft.metrics import intervals
 from sft.metrics.estimate import Estimate
 from sft.metrics.intervals import estimates

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from sft import metrics
 from sft.demonstrations.demonstration import HeldOut
+from sft.fidelity.findings import Compounding
 from sft.fidelity.probes import Absent
-from sft.fidelity.scorecard import Compounding
 from sft.metrics.estimate import Estimate
 from sft.metrics.intervals import estimates
 from sft.runs.records import Completion

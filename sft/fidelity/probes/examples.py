@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from sft.demonstrations.demonstration import HeldOut, prompt_text
+from sft.fidelity.findings import Example
 from sft.fidelity.score_table import ScoreTable
-from sft.fidelity.scorecard import Example
 from sft.runs.records import Completion
 
 __all__ = ["corrections", "examples"]

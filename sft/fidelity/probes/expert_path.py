@@ -17,8 +17,8 @@ import numpy as np
 
 from sft import metrics
 from sft.demonstrations.demonstration import HeldOut
+from sft.fidelity.findings import PrefixPoint, SurvivalPoint
 from sft.fidelity.probes import Absent, likelihood
-from sft.fidelity.scorecard import PrefixPoint, SurvivalPoint
 from sft.metrics import intervals
 from sft.metrics.estimate import Estimate
 from sft.metrics.intervals import estimates

@@ -11,8 +11,8 @@ import numpy as np
 from sft import metrics
 from sft.demonstrations.demonstration import HeldOut
 from sft.fidelity.conventions import MARGIN, above_zero
+from sft.fidelity.findings import Closure, ExpertScore
 from sft.fidelity.probes import Absent
-from sft.fidelity.scorecard import Closure, ExpertScore
 from sft.metrics import intervals
 from sft.metrics.estimate import Estimate
 from sft.metrics.intervals import estimates

@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from sft.fidelity.findings import Forgetting
 from sft.fidelity.probes import Absent
-from sft.fidelity.scorecard import Forgetting
 from sft.metrics.estimate import Estimate
 from sft.metrics.intervals import estimates
 from sft.runs.records import ControlWindow

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from sft.demonstrations.demonstration import HeldOut
 from sft.fidelity.conventions import beyond_chance
+from sft.fidelity.findings import Giveaway, MarkedPair
 from sft.fidelity.probes.impostors import texts_against_experts
-from sft.fidelity.scorecard import Giveaway, MarkedPair
 from sft.metrics import intervals, nfc
 from sft.metrics.estimate import Estimate
 from sft.metrics.intervals import estimates

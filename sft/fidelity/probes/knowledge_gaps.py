@@ -21,9 +21,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sft.demonstrations.demonstration import Demonstration, folded, prompt_text
+from sft.fidelity.findings import GapSpan, KnowledgeGap, KnowledgeGaps
 from sft.fidelity.probes import Absent
 from sft.fidelity.probes.spans import KINDS, Frequencies, Span, spans, stands_in
-from sft.fidelity.scorecard import GapSpan, KnowledgeGap, KnowledgeGaps
 from sft.metrics.intervals import estimates
 from sft.runs.records import PromptValue
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sft.demonstrations.demonstration import Demonstration, HeldOut
+from sft.fidelity.findings import Memorisation, SharedRun
 from sft.fidelity.near_copies import folded, nearly_in
 from sft.fidelity.probes import Absent
-from sft.fidelity.scorecard import Memorisation, SharedRun
 from sft.metrics import intervals, nfc
 from sft.metrics.intervals import estimates
 from sft.metrics.text import words

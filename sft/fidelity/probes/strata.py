@@ -8,9 +8,9 @@ import numpy as np
 
 from sft.demonstrations.demonstration import Demonstration, HeldOut
 from sft.fidelity import floors
+from sft.fidelity.findings import Stratum
 from sft.fidelity.probes import Absent
 from sft.fidelity.score_table import word_count
-from sft.fidelity.scorecard import Stratum
 from sft.metrics.intervals import estimates
 
 __all__ = ["AT_LEAST", "strata", "thirds"]

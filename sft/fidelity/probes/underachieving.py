@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from sft.demonstrations.demonstration import HeldOut, prompt_text
 from sft.fidelity.checkers import FINAL_NUMBER, SameAnswer, checker_fault, is_right, load
+from sft.fidelity.findings import BesideBase, LostAnswer, Underachieving
 from sft.fidelity.probes import Absent
-from sft.fidelity.scorecard import BesideBase, LostAnswer, Underachieving
 from sft.metrics import intervals
 from sft.metrics.intervals import estimates
 from sft.runs.records import Completion

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sft.fidelity.scorecard import (
-    Calibration,
-    OwnWords,
-    Scorecard,
-)
+from sft.fidelity.findings import Calibration, OwnWords
+from sft.fidelity.scorecard import Scorecard
 from sft.reports import charts
 from sft.reports.charts import Panel, Series
 from sft.reports.sections.parts import (

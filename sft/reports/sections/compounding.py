@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sft.fidelity.scorecard import Compounding, Scorecard
+from sft.fidelity.findings import Compounding
+from sft.fidelity.scorecard import Scorecard
 from sft.reports import charts
 from sft.reports.charts import Line
 from sft.reports.sections.parts import KINDS, Grid, Part, Row, absent, away, hundredfold, side

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sft.fidelity.scorecard import (
-    Scorecard,
-)
+from sft.fidelity.scorecard import Scorecard
 from sft.metrics.estimate import Estimate
 from sft.reports.sections.parts import (
     Part,

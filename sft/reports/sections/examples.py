@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from sft.fidelity.findings import Example
 from sft.fidelity.probes.examples import BANDS
-from sft.fidelity.scorecard import Example
 from sft.reports.names import EXAMPLE_KINDS, system_name
 from sft.reports.text import marked
 

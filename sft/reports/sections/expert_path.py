@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from sft.fidelity.scorecard import (
-    PrefixPoint,
-    Scorecard,
-    SurvivalPoint,
-)
+from sft.fidelity.findings import PrefixPoint, SurvivalPoint
+from sft.fidelity.scorecard import Scorecard
 from sft.metrics.estimate import Estimate
 from sft.reports import charts
 from sft.reports.charts import Line

@@ -6,11 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from sft.demonstrations.conflicts import Conflicts
 from sft.fidelity.conventions import above_zero, percent, rests_on_few
-from sft.fidelity.scorecard import (
-    Closure,
-    ExpertScore,
-    Scorecard,
-)
+from sft.fidelity.findings import Closure, ExpertScore
+from sft.fidelity.scorecard import Scorecard
 from sft.reports import charts
 from sft.reports.charts import Entry, Place
 from sft.reports.names import metric_name, system_name

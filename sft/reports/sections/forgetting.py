@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sft.fidelity.conventions import GUARDRAIL_LIMITS
+from sft.fidelity.findings import Forgetting
 from sft.fidelity.guardrails import state_of
-from sft.fidelity.scorecard import (
-    Forgetting,
-    Scorecard,
-)
+from sft.fidelity.scorecard import Scorecard
 from sft.reports import charts
 from sft.reports.charts import Mark
 from sft.reports.sections.parts import (

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from sft.fidelity.conventions import CLONED_AUC
-from sft.fidelity.scorecard import (
-    Giveaway,
-    Scorecard,
-)
+from sft.fidelity.findings import Giveaway
+from sft.fidelity.scorecard import Scorecard
 from sft.metrics.estimate import Estimate
 from sft.reports import charts
 from sft.reports.charts import Mark

@@ -6,11 +6,8 @@ import math
 from collections.abc import Iterator
 
 from sft.fidelity.conventions import SLIPS
-from sft.fidelity.scorecard import (
-    KnowledgeGap,
-    KnowledgeGaps,
-    Scorecard,
-)
+from sft.fidelity.findings import KnowledgeGap, KnowledgeGaps
+from sft.fidelity.scorecard import Scorecard
 from sft.metrics.text import plain
 from sft.reports import charts
 from sft.reports.charts import Share

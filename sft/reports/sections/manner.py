@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from sft import metrics
-from sft.fidelity.scorecard import (
-    Scorecard,
-)
+from sft.fidelity.scorecard import Scorecard
 from sft.metrics.estimate import Estimate
 from sft.reports import charts
 from sft.reports.charts import Bars

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sft.fidelity.conventions import beyond_chance
-from sft.fidelity.scorecard import (
-    Memorisation,
-    Scorecard,
-)
+from sft.fidelity.findings import Memorisation
+from sft.fidelity.scorecard import Scorecard
 from sft.reports import charts
 from sft.reports.charts import Dot
 from sft.reports.sections.parts import (

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sft.fidelity.scorecard import (
-    Scorecard,
-    Stratum,
-)
+from sft.fidelity.findings import Stratum
+from sft.fidelity.scorecard import Scorecard
 from sft.reports import charts
 from sft.reports.charts import Mark
 from sft.reports.names import metric_name, system_name

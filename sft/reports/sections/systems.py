@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sft.fidelity.scorecard import (
-    Scorecard,
-)
+from sft.fidelity.scorecard import Scorecard
 from sft.reports import charts
 from sft.reports.names import metric_name, system_name
 from sft.reports.sections.parts import (

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from sft.fidelity.conventions import beyond_chance
-from sft.fidelity.scorecard import (
-    BesideBase,
-    Scorecard,
-    Underachieving,
-)
+from sft.fidelity.findings import BesideBase, Underachieving
+from sft.fidelity.scorecard import Scorecard
 from sft.reports import charts
 from sft.reports.names import system_name
 from sft.reports.sections.parts import (
