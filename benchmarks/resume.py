@@ -54,7 +54,7 @@ def main() -> None:
 def _prepare(folder: Path) -> None:
     code = (
         "import sys; from pathlib import Path; import small_tokenizers, torch\n"
-        "from transformers import LlamaConfig, LlamaForCausalLM\nfrom test_loop import write_demonstrations\n"
+        "from transformers import LlamaConfig, LlamaForCausalLM\nfrom toy_demonstrations import write_demonstrations\n"
         "folder = Path(sys.argv[1]); t = small_tokenizers.chatml(); torch.manual_seed(0)\n"
         "LlamaForCausalLM(LlamaConfig(vocab_size=len(t), hidden_size=64, intermediate_size=128, num_hidden_layers=2,\n"
         "    num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512, pad_token_id=t.pad_token_id,\n"

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from sft.demonstrations import splits
+from sft.demonstrations.demonstration import Demonstration
 from sft.errors import RunError
 from sft.fidelity import floors, stored
 from sft.fidelity.completions_file import ALWAYS_OURS, NEAR, OURS_WITH_TRAINING, _content_of, _training, read
@@ -18,6 +19,7 @@ from sft.fidelity.scorecard import Scorecard
 from sft.fidelity.scoring import Scoring
 from sft.runs import sealed
 from sft.runs.hashes import Digest, differences
+from sft.runs.records import Completion
 from sft.runs.run import Run, write_jsonl
 
 
@@ -93,12 +95,7 @@ def score_file(
     place = TemporaryDirectory(prefix="sft-score-") if output is None else nullcontext(str(output))
     with place as folder, _begun(Path(folder), manifest) as run:
         with run.session():
-            sealed.unseal(run, ("demonstrations.", *stored.GROWING, *stored.DERIVED))
-            write_jsonl(
-                run.demonstrations_path, (d.to_dict() | {"split": name} for name, part in parts.items() for d in part)
-            )
-            for system, written in completions.items():
-                write_jsonl(run.completions_path(system), map(asdict, written.values()))
+            _write(run, parts, completions)
             stored.write_measurement(run, answers.items, facts)
             if not run.looks:  # the same figures again choose nothing
                 run.look("test", "sft score")
@@ -108,6 +105,16 @@ def score_file(
 
             render(run)
     return card, None if output is None else Run.open(output)
+
+
+def _write(
+    run: Run, parts: Mapping[str, Sequence[Demonstration]], completions: Mapping[str, Mapping[str, Completion]]
+) -> None:
+    """Demonstrations and completions, in the place of what ``run`` had."""
+    sealed.unseal(run, ("demonstrations.", *stored.GROWING, *stored.DERIVED))
+    write_jsonl(run.demonstrations_path, (d.to_dict() | {"split": name} for name, part in parts.items() for d in part))
+    for system, written in completions.items():
+        write_jsonl(run.completions_path(system), map(asdict, written.values()))
 
 
 @contextmanager
