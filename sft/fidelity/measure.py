@@ -51,9 +51,9 @@ def measure(observed: Observations, rows: Sequence[ScoreRow] | None = None) -> S
     rows = score_rows(held_out, observed.completions, scoring) if rows is None else rows
     table = ScoreTable(held_out, rows, scoring)
     clusters = table.clusters
-    _demand_points(table, bar)
     demanded = tuple(observed.floors) or _demanded(table)
     floors = _measured(table, demanded)
+    _demand_points(table, bar)
     systems = [*(s for s in SYSTEMS if s in table.systems), *sorted(table.systems - set(SYSTEMS))]
     gains = tuple(table.gain(floor, observed.seed, observed.clones) for floor in floors)
     gain = min(gains, key=lambda gain: gain.estimate.value)
@@ -101,13 +101,13 @@ def _demand_points(table: ScoreTable, bar: Mapping[str, float]) -> None:
     headline = table.scoring.headline
     for system in table.systems:
         values = table.scores(system).values()
-        if values and not (min(values) >= 0 and max(values) <= 100):
+        if not (min(values) >= 0 and max(values) <= 100):
             raise UserError(
                 f"fidelity.headline: {headline} gives {min(values):g} to {max(values):g}, and a headline has 0 to 100 "
                 "points for each prompt; choose another"
             )
     for name in bar:
-        if table.systems and name not in (*table.scoring.columns, *table.scoring.labels):
+        if name not in (*table.scoring.columns, *table.scoring.labels):
             raise UserError(f"fidelity.bar: {name} is not measured; set fidelity.headline: json or name a checker")
 
 

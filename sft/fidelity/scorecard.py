@@ -90,9 +90,10 @@ class SystemScores:
 class Gain:
     """Paired difference tuned minus ``floor`` on the headline score, in points.
 
-    ``smallest_visible``: the gain this many prompts would have shown with 80 % probability by the verdict's own
-    rule; None where there are too few clusters to show any. ``skewness`` of the differences, and ``skew_p``, one-sided,
-    with it taken into account (``intervals.hall_p``); None with fewer than three clusters, and in older scorecards.
+    ``smallest_visible``: the gain whose interval this many prompts would have put above 0 with 80 % probability, by the
+    verdict's rule but for skewness; None where there are too few clusters to show any. ``skewness`` of the differences,
+    and ``skew_p``, one-sided, with it taken into account (``intervals.hall_p``); None with fewer than three clusters,
+    and in older scorecards.
     ``level``: of the verdict, above 0.95 from the second clone on that is judged on these prompts; ``low``: the bound
     at that level, None where that is the estimate's own.
     """

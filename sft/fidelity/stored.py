@@ -168,7 +168,10 @@ def _by_id(rows: Iterable[T], wanted: set[str]) -> dict[str, T]:
 
 def scoring_of(run: Run) -> Scoring:
     """How the clone of ``run`` was scored when it was measured. Raises ``RunError``."""
-    facts = read_measurement(run)
+    return _scoring(read_measurement(run))
+
+
+def _scoring(facts: Mapping[str, Any]) -> Scoring:
     return Scoring(
         facts.get("headline", "chrf"),
         tuple(facts.get("metrics") or ()),
@@ -181,6 +184,7 @@ def observe(run: Run) -> Observations:
     """Everything measured in ``run``, for the prompts of ``held-out.jsonl``. Raises ``RunError``."""
     items = read_held_out(run)
     facts = read_measurement(run)
+    scoring = _scoring(facts)
     wanted = {item.id for item in items}
     systems = facts["systems"]
     completions = {s: _by_id(_each(run, _of(run, run.completions_path, s), _completion), wanted) for s in systems}
@@ -202,10 +206,10 @@ def observe(run: Run) -> Observations:
         control=_control(run),
         prompt_values=_each(run, run.prompt_values_path, _prompt_value),
         contaminated=_contaminated(run, items, parts, facts.get("near_threshold", 0.8)),
-        checker=facts.get("checker") or "",
-        metrics=tuple(facts.get("metrics") or ()),
-        headline=facts.get("headline", "chrf"),
-        normalise=tuple(facts.get("normalise") or ()),
+        checker=scoring.checker,
+        metrics=scoring.further,
+        headline=scoring.headline,
+        normalise=scoring.normalise,
         curve=_curve(run),
         conflicts=facts.get("conflicts", "keep"),
         bar=facts.get("bar") or {},

@@ -199,6 +199,21 @@ def test_evaluate_measures_what_was_asked_for(fitted: Path, tmp_path: Path, caps
 
 
 @pytest.mark.engine
+def test_a_recipe_says_what_decides(fitted: Path, tmp_path: Path, capsys: Captured) -> None:
+    """From the recipe through training and measuring to the report, and again from what is on file."""
+    settings = ["--set", "fidelity.headline=token_f1", "--set", "fidelity.normalise=[case]"]
+    run = tmp_path / "run"
+    assert main(["run", str(fitted / "recipe.yaml"), "-o", str(run), *settings]) == 0
+    assert "token F1 points" in capsys.readouterr().out
+    card = read_json(run / "scorecard.json")
+    assert card["headline"] == card["signature"]["headline"] == "token_f1" and card["signature"]["normalise"] == [
+        "case"
+    ]
+    assert main(["report", str(run), "--recompute"]) == 0
+    assert read_json(run / "scorecard.json") == card
+
+
+@pytest.mark.engine
 def test_evaluate_judges_what_was_trained_elsewhere(
     fitted: Path, tiny_model: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from sft.cli import main
+from sft.cli.arguments import parser
 from sft.demonstrations.headlines import asked_for, suggestion
-from sft.metrics.normalise import normaliser
+from sft.metrics.normalise import NORMALISERS, normaliser
+from sft.recipes.fields import Fidelity
 from sft.runs.run import write_jsonl
 
 CITIES = ["Oslo", "Rome", "Lima", "Bonn", "Cairo", "Quito", "Perth", "Turin", "Lyon", "Kyoto"]
@@ -256,6 +258,29 @@ def test_check_says_it_and_a_recipe_that_cannot_be_judged_is_refused(
     said = capsys.readouterr()
     assert "held-out completions are none, this one first" in said.out + said.err
     assert f"{tmp_path / 'calls.jsonl'}:" in said.out + said.err
+
+
+@pytest.mark.engine
+def test_a_plan_says_it_too(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw = random.Random(4)
+    rows = [{"prompt": f"{n} {draw.random()}", "completion": json.dumps(call(3, draw))} for n in range(60)]
+    write_jsonl(tmp_path / "calls.jsonl", rows)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"model: {{name: {tiny_model}}}\ndemonstrations: {{path: {tmp_path / 'calls.jsonl'}}}\n"
+        "split: {near_duplicates: remove}\n",
+        encoding="utf-8",
+    )
+    assert main(["plan", str(recipe), "--no-probe"]) == 0
+    assert "Headline: all completions are JSON" in capsys.readouterr().out
+
+
+def test_the_steps_of_normalising_have_one_set_of_names() -> None:
+    """The recipe and the command line name them by hand, for neither may load what computes them."""
+    choices, _ = get_args(Fidelity.model_fields["normalise"].annotation)
+    assert set(get_args(choices)) == set(NORMALISERS)
+    for name in NORMALISERS:
+        assert parser().parse_args(["score", "x.jsonl", "--normalise", name]).normalise == [name]
 
 
 def test_a_recipe_with_a_checker_as_its_headline_needs_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
