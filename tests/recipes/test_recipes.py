@@ -394,6 +394,7 @@ TOKEN = "hf_" + "a" * 34
         (with_training(f"hub_token: {TOKEN}"), None),
         (with_training("hub_token: short-secret"), None),
         (with_training("api_key: short-secret"), None),
+        (with_training("wandb_token: short-secret"), None),
         (SMALL + f"# my token is {TOKEN}\n", None),
         (SMALL.replace("rows.jsonl", "https://me:short-secret@host/x.jsonl"), None),
         (SMALL.replace("some/model", "some/model\n  token: short-secret"), None),
@@ -406,6 +407,21 @@ def test_a_credential_is_refused_and_never_repeated(text: str, override: str | N
     found = " ".join(problems(text, *([override] if override else [])))
     assert "credential" in found or "access token" in found
     assert TOKEN not in found and "short-secret" not in found
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "said"),
+    [
+        ("model", "eos_token", "supervised and stopped at; see model.template"),
+        ("model", "pad_token", "padding is masked"),
+        ("training", "bos_token", "the tokenizer comes with model.name"),
+        ("model", "image_start_token", "is not a key of model"),
+    ],
+)
+def test_a_token_of_a_text_is_no_credential(section: str, key: str, said: str) -> None:
+    """``model.eos_token`` was answered with "log in, never write one down"."""
+    found = only(SMALL, f"{section}.{key}=<|im_end|>")
+    assert said in found and "credential" not in found
 
 
 def test_problems_of_file_and_overrides_are_sorted_and_addressed() -> None:
