@@ -174,10 +174,10 @@ RENAMED: Mapping[str, str] = _by_name({
 _SECRETS = ("token", "api_key", "apikey", "password", "secret", "use_auth_token", "auth_token", "access_token")
 #: What stands before ``_token`` in the names that tokenizers and processors give to tokens of a text. Whatever else
 #: stands there is taken for the issuer of a credential.
-_MARKS = frozenset(
-    "bos eos unk sep pad cls mask image img audio video boi eoi bod eod eot start begin end stop break prefix suffix "
-    "middle blank special".split()
-)
+_MARKS = frozenset((
+    "bos", "eos", "unk", "sep", "pad", "cls", "mask", "image", "img", "audio", "video", "boi", "eoi", "bod", "eod",
+    "eot", "start", "begin", "end", "stop", "break", "prefix", "suffix", "middle", "blank", "special",
+))  # fmt: skip
 
 
 def is_secret(name: str) -> bool:

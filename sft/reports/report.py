@@ -27,7 +27,8 @@ from sft.fidelity.stored import read_scorecard
 from sft.metrics.estimate import Estimate
 from sft.metrics.text import plain
 from sft.reports.names import GLOSSARY, METRIC_NAMES, RUNG_MEANINGS, kept_out, metric_name, system_name
-from sft.reports.sections import body, examples, pictures
+from sft.reports.sections import examples
+from sft.reports.sections.chapters import body, pictures
 from sft.reports.sections.training import fate_kind, ledger_picture, losses
 from sft.reports.text import (
     bold_places,

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from repository import ROOT
 
 from sft import recipes
-from sft.errors import RecipeError
+from sft.errors import RecipeError, UserError
+from sft.fidelity.conventions import bar_points
 from sft.fidelity.scorecard import SYSTEMS
 from sft.metrics import METRICS
 from sft.recipes import engine_fields, forwarded, yaml_text
@@ -340,7 +341,7 @@ def test_keys_of_the_trainer_that_cannot_be_given_so(section: str, line: str, re
         ("fidelity: {control: [a.txt, b.txt, a.txt]}", "'fidelity.control' names a file twice"),
         ("fidelity: {checker: ' '}", "must be text or empty"),
         ("fidelity: {bar: {bleu: 3}}", "'fidelity.bar.bleu' is not a metric"),
-        ("fidelity: {bar: {exact_match: 95}}", "write 0.95"),
+        ("fidelity: {bar: {exact_match: 950}}", "write 0.95"),
         ("fidelity: {bar: {chrf: 0.6}}", "write 60"),
         ("fidelity: {bar: {chrf: high}}", "'fidelity.bar.chrf' is \"high\" but must be a number"),
         ("fidelity: {max_prompts: 0}", "at least 1"),
@@ -592,6 +593,26 @@ def test_every_key_is_explained_in_the_schema() -> None:
 
 def test_names_agree_with_the_modules_that_use_them() -> None:
     assert set(recipes.POINTS + recipes.SHARES) == set(METRICS)
+
+
+@pytest.mark.parametrize(
+    ("metric", "value"),
+    zip(
+        ("chrf", "chrf", "exact_match", "exact_match", "exact_match", "checker", "json", "bleu"),
+        (60, 1, 0.95, 95, 950, 0.5, 60, 60),
+        strict=True,
+    ),
+)
+def test_a_bar_is_read_by_one_rule(metric: str, value: float) -> None:
+    """A recipe refused ``exact_match: 95``, which `sft score --bar` took for 95 in 100."""
+    text = SMALL + f"fidelity: {{bar: {{{metric}: {value}}}, checker: final-number, headline: json}}\n"
+    try:
+        points = bar_points({metric: value})
+    except UserError as error:
+        assert str(error).partition(";")[0].removeprefix(f"fidelity.bar: {metric} ") in only(text)
+    else:
+        assert points == {metric: value if value > 1 else 100 * value}
+        assert recipes.parse(text, "r.yaml")
     assert set(recipes.Fidelity().systems) == set(SYSTEMS) - {"E", "RK", "L"}, "RK comes with R, and L with K"
 
 
