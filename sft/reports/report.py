@@ -21,7 +21,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from sft.demonstrations import stored
 from sft.demonstrations.selection import FATES, Ledger
 from sft.fidelity.conventions import LEVEL, rests_on_few, visible_points
-from sft.fidelity.guardrails import STATES, VERBATIM, settled_in_words, written
+from sft.fidelity.guardrails import VERBATIM, settled_in_words, status, written
 from sft.fidelity.scorecard import RUNGS, Gain, Guardrail, Scorecard
 from sft.fidelity.stored import read_scorecard
 from sft.metrics.estimate import Estimate
@@ -138,7 +138,7 @@ def _guardrail(rail: Guardrail) -> dict[str, Any]:
         "name": rail.name,
         "meaning": rail.meaning,
         "state": rail.state,
-        "status": STATES[rail.state],
+        "status": status(rail),
         "settled": settled_in_words(rail) if rail.state == "amber" else "",
         "limit": f"{limit}, the experts\u2019 own" if rail.name == VERBATIM else limit,
         "measured": measured,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sft.fidelity.conventions import rests_on_few
-from sft.fidelity.guardrails import settled_in_words, written
+from sft.fidelity.guardrails import settled_in_words, unseen, written
 from sft.fidelity.scorecard import Scorecard
 from sft.reports.compare_page import aligned
 from sft.reports.names import metric_name, system_name
@@ -35,6 +35,6 @@ def to_text(card: Scorecard) -> str:
     rails += [
         f"not settled: {rail.name} {written(rail)[0]}, the limit is {written(rail)[1]}; {settled_in_words(rail)}"
         for rail in card.guardrails
-        if rail.state == "amber"
+        if rail.state == "amber" and not unseen(rail)
     ]
     return "\n".join([*lines, *([""] if rails else []), *rails])
