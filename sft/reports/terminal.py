@@ -29,8 +29,6 @@ def to_text(card: Scorecard) -> str:
         rows.append([system.system, *cells, lead, length, stops, name if name != system.system else ""])
     groups = in_groups(card.n, card.clusters, card.largest_cluster)
     lines = [f"{card.n} held-out prompts{groups}; in brackets: 95 % intervals", "", *aligned(rows)]
-    if str(card.signature.get("stops", "")).startswith("not recorded"):
-        lines.append("stops: the file does not say which completions are finished; all are taken to be")
     rails = [f"red: {rail.name} {written(rail)[0]}; {rail.meaning}" for rail in card.guardrails if rail.state == "red"]
     rails += [
         f"not settled: {rail.name} {written(rail)[0]}, the limit is {written(rail)[1]}; {settled_in_words(rail)}"
