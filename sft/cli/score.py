@@ -46,7 +46,7 @@ def score_file(
     ``UserError`` for a bar or checker that cannot be used, ``RunError`` for an ``output`` that holds something else.
     Where ``output`` holds what became of the same input, whole or cut short, it is made again.
     """
-    bar_points(bar or {})  # said before anything is written
+    bar_points(bar or {}, headline)  # said before anything is written
     Scoring(headline, tuple(further), checker, tuple(normalise)).demand()
     ours = ALWAYS_OURS + (OURS_WITH_TRAINING if train else ())
     answers = read(path, ours=ours)

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from sft.errors import UserError
 from sft.fidelity.scorecard import SYSTEMS, Gain, Scorecard
 from sft.metrics.estimate import Estimate
-from sft.recipes.fields import SHARES
+from sft.recipes.complaints import Complaint
+from sft.recipes.rules import points_of_bar
 
 __all__ = [
     "CLONED_AUC",
@@ -93,29 +94,17 @@ def missing_floors(card: Scorecard) -> list[str]:
     return [floor for floor in card.floors if floor not in {gain.floor for gain in card.gains}]
 
 
-def bar_points(bar: Mapping[str, float]) -> dict[str, float]:
-    """A user's bar in points, each read on its metric's own scale.
+def bar_points(bar: Mapping[str, float], headline: str = "chrf") -> dict[str, float]:
+    """A user's bar in points, each read on its metric's own scale (``rules.points_of_bar``).
 
-    Exact matches are shares: ``exact_match: 0.95``, and 95 can only be meant as the same in points. All other metrics
-    are in points, and ``chrf: 1`` is refused: whoever writes it means every point there is, or a bar that anything
-    clears. Raises ``UserError`` for that, for a metric that does not exist and for a value outside the scale.
+    Raises ``UserError`` for a metric that is neither ours nor the ``headline``, and for a value outside the scale.
     """
     points: dict[str, float] = {}
     for name, value in bar.items():
-        if name not in METRIC_WORDS:
-            known = ", ".join(METRIC_WORDS)
-            raise UserError(f"fidelity.bar: there is no metric {name!r}; choose from {known}")
-        if name in (*SHARES, "checker"):
-            if not 0 < value <= 100:
-                raise UserError(f"fidelity.bar: {name} is {value:g}, and no share of prompts; write 0.95 for 95 in 100")
-            points[name] = 100.0 * value if value <= 1 else float(value)
-        elif not 1 < value <= 100:
-            wanted = f"{100 * value:g}" if 0 < value <= 1 else "60"
-            raise UserError(
-                f"fidelity.bar: {name} is {value:g}, but it is read in points above 1 up to 100; write {name} {wanted}"
-            )
-        else:
-            points[name] = float(value)
+        found = points_of_bar(name, value, list(dict.fromkeys([*METRIC_WORDS, headline])))
+        if isinstance(found, Complaint):
+            raise UserError(f"fidelity.bar: {name} {found.message}; {found.remedy}")
+        points[name] = found
     return points
 
 

@@ -72,7 +72,7 @@ def run_probes(observed: Observations, table: ScoreTable, floor: str, base: str)
         "own_words": lambda: calibration.own_words(held_out, clone, observed.samples),
         **_calibrations(observed, table.clusters),
         "underachieving": lambda: underachieving.underachieving(
-            held_out, completions, observed.checker, table.clusters
+            held_out, completions, observed.checker, table.right(), table.clusters
         ),
     }
     absent: dict[str, str] = {}

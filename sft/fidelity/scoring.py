@@ -58,6 +58,16 @@ class Scoring:
         if self.headline not in (known := (*metrics.METRICS, JSON, CHECKER, *self.labels)):
             raise UserError(f"fidelity.headline: there is no score {self.headline!r}; choose from {', '.join(known)}")
 
+    def demand_answers(self, held_out: Sequence[HeldOut]) -> None:
+        """Raise ``UserError`` for a pattern that finds an answer in no reference, so that nothing could be right."""
+        checker = _loaded(self.checker) if self.checker else None
+        if not held_out or not isinstance(checker, checkers.SameAnswer):
+            return
+        if all(checker.answer(self.plain(text)) is None for item in held_out for text in item.references):
+            read = "" if self.checker == checkers.FINAL_NUMBER else "read as a regular expression, it "
+            what = f"{read}finds no answer in any reference, so nothing could be right; see the references"
+            raise checkers.checker_fault(self.checker, what)
+
     @property
     def labels(self) -> tuple[str, ...]:
         """Columns of ``further``."""

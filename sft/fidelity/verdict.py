@@ -39,7 +39,7 @@ from sft.fidelity.conventions import (
     rests_on_few,
     span,
 )
-from sft.fidelity.guardrails import settled_in_words, written
+from sft.fidelity.guardrails import settled_in_words, unseen, written
 from sft.fidelity.scorecard import RUNGS, Gain, Scorecard, Verdict
 from sft.metrics.estimate import Estimate
 
@@ -148,7 +148,8 @@ def _guarded(rung: str, card: Scorecard) -> str:
     if rung in (NOTHING, IMITATES):
         return ""
     beyond = [f"{rail.name}, {written(rail)[0]}" for rail in card.guardrails if rail.state == "red"]
-    unsettled = [f"{rail.name} ({settled_in_words(rail)})" for rail in card.guardrails if rail.state == "amber"]
+    amber = [rail for rail in card.guardrails if rail.state == "amber" and not unseen(rail)]
+    unsettled = [f"{rail.name} ({settled_in_words(rail)})" for rail in amber]
     said = [("Beyond its limits: ", beyond), ("Not settled by these prompts: ", unsettled)]
     return "".join(f" {start}{'; '.join(names)}." for start, names in said if names)
 
@@ -215,7 +216,7 @@ def _reasons(rung: str, card: Scorecard, *, likelier: bool) -> tuple[str, ...]:
             f"{span(card.imitation_gain, 3)} bits per byte saved"
         )
     for guardrail in card.guardrails:
-        if guardrail.state == "green" or (guardrail.state == "amber" and rung == NOTHING):
+        if guardrail.state == "green" or (guardrail.state == "amber" and (rung == NOTHING or unseen(guardrail))):
             continue
         value, limit = written(guardrail)
         found = f"{guardrail.name}: {value}, the limit is {limit}; "
