@@ -205,7 +205,9 @@ def test_no_address(address: str, measured_run: Path, evaluate: Evaluate) -> Non
     """What may be a password is not repeated, and not written down."""
     code, _, err = evaluate(address)
     refusal = (
-        "does not belong on the command line" if "@" in address else "--endpoint: is no address of a server; write"
+        "does not belong on the command line"
+        if "@" in address
+        else "--endpoint, --engine: no address of a server; write"
     )
     assert code == 2 and refusal in err and "pa55" not in err
     assert "pa55" not in (measured_run / "manifest.json").read_text(encoding="utf-8")
