@@ -208,9 +208,7 @@ def _root_of(url: str) -> str:
     except ValueError:
         sound = False
     if not sound or parts.username or parts.password or parts.query or parts.fragment:
-        raise EndpointError(
-            f"--endpoint, --engine: no address of a server; write http://HOST:PORT, and leave keys to {KEY}"
-        )
+        raise EndpointError(f"the address of the server is none; write http://HOST:PORT, and leave keys to {KEY}")
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1').rstrip('/')}"
 
 

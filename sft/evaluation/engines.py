@@ -21,7 +21,7 @@ import torch
 from sft.errors import EndpointError, UserError
 from sft.evaluation.endpoint import KEY, Endpoint, Question, ask_all
 from sft.evaluation.probe_inputs import SCORED_AT_ONCE, after
-from sft.evaluation.vllm_server import AT_ONCE, Model, started
+from sft.evaluation.vllm_server import AT_ONCE, ServedModel, started
 from sft.policies.generation import Draws, score
 from sft.policies.policy import Policy, load_policy
 from sft.policies.rendering import Renderer
@@ -31,9 +31,9 @@ from sft.recipes.sources import BaseSource
 from sft.runs.atomic_files import making
 from sft.runs.patience import Patience
 from sft.runs.processes import rank_and_world
-from sft.runs.records import Completion, Parting, Served
+from sft.runs.records import Completion, Departure, Served
 
-__all__ = ["Hand", "Weights", "Writer", "agreement", "find", "partings"]
+__all__ = ["Hand", "Weights", "Writer", "agreement", "departures", "find"]
 
 #: A parting by more nats than this is no rounding, of bfloat16 either; and a larger share of such partings than that
 #: shows that a server has other weights.
@@ -139,7 +139,7 @@ def _serving(vllm: Vllm, weights: Weights, folder: Path, longest: int) -> Iterat
             name, revision = str(tuned), None
         name = str(Path(name).resolve()) if Path(name).is_dir() else name
         dtype = str(resolved_dtype(weights.dtype)).removeprefix("torch.")
-        model = Model(name, revision, dtype, longest, source.trust_remote_code)
+        model = ServedModel(name, revision, dtype, longest, source.trust_remote_code)
         yield stack.enter_context(started(vllm, model, folder / "vllm.log"))
 
 
@@ -206,9 +206,9 @@ def _seed(key: str, draws: Draws | None) -> dict[str, int]:
 # -- whether transformers would have written the same ------------------------------------------------------------
 
 
-def partings(
+def departures(
     policy: Policy, prompts: Mapping[str, Sequence[int]], written: Mapping[str, Completion]
-) -> Iterator[Parting]:
+) -> Iterator[Departure]:
     """Where each greedy completion leaves what ``policy`` writes: at the first token that is not its likeliest."""
     stops = sorted(policy.renderer.stop_token_ids, key=lambda token: token != policy.renderer.end_of_turn[-1])
     left = dict(written)
@@ -220,18 +220,18 @@ def partings(
             if at is not None and at == len(written[found.id].ids) and number + 1 < len(stops):
                 continue  # which of the stop tokens ended it is not on file
             del left[found.id]
-            yield Parting(found.id, at, 0.0 if at is None else found.nats[at] + math.log(found.confidences[at]))
+            yield Departure(found.id, at, 0.0 if at is None else found.nats[at] + math.log(found.confidences[at]))
 
 
-def agreement(system: str, found: Sequence[Parting], name: str) -> str:
+def agreement(system: str, found: Sequence[Departure], name: str) -> str:
     """How many texts are what transformers writes, in words. Raises ``EndpointError`` where the weights are others."""
     apart = [one for one in found if one.token is not None]
     far = [one for one in apart if one.nats > ROUNDING]
     if len(far) > WRONG * len(found):
         raise EndpointError(
             f"{name}: {len(far)} of its {len(found)} texts are not what the weights of {system} write, by "
-            f"{max(one.nats for one in far):.1f} nats; they are thrown away: let it serve this run's base and clone, or "
-            "write fidelity.engine: transformers"
+            f"{max(one.nats for one in far):.1f} nats, and are thrown away; let it serve this run's base and clone, "
+            "or write fidelity.engine: transformers"
         )
     same = f"{len(found) - len(apart)} of {len(found)} texts are those that transformers writes"
     if not apart:

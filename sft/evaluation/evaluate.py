@@ -264,7 +264,7 @@ def _keep_or_discard(run: Run, items: Sequence[HeldOut], facts: Mapping[str, Any
         "samples": ("samples-",),
         "control": ("control-",),
         "floors_from": (),
-        "engine": ("completions-tuned", "completions-B", "partings-", "samples-", "forced-", "own-path"),
+        "engine": ("completions-tuned", "completions-B", "departures-", "samples-", "forced-", "own-path"),
     }
     if rank_and_world()[0] == 0:
         on_file = run.measurement_path.exists()

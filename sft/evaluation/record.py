@@ -24,7 +24,7 @@ from sft.recipes import Recipe
 from sft.recipes.sources import BaseSource
 from sft.runs import sealed
 from sft.runs.processes import say
-from sft.runs.records import Completion, ControlWindow, Forced, OwnPath, Parting, PromptValue, TokenScores
+from sft.runs.records import Completion, ControlWindow, Departure, Forced, OwnPath, PromptValue, TokenScores
 from sft.runs.run import Run
 
 __all__ = ["RowsToMake", "Subject", "record"]
@@ -248,15 +248,15 @@ class _Recorder:
     def _compare(self, system: str, written: Mapping[str, Completion], name: str) -> None:
         """Hold what a server wrote to what transformers writes. Raises ``EndpointError``; its rows are then gone."""
 
-        def make(todo: list[str]) -> Iterator[Parting]:
+        def make(todo: list[str]) -> Iterator[Departure]:
             prompts = self._prompts(system)
-            return engines.partings(self._policy(system), prompts, {key: written[key] for key in todo})
+            return engines.departures(self._policy(system), prompts, {key: written[key] for key in todo})
 
-        rows = fill(self._run.partings_path(system), f"compare {system}", self._ids, make)
+        rows = fill(self._run.departures_path(system), f"compare {system}", self._ids, make)
         try:
-            self.agreement[system] = engines.agreement(system, [Parting(**row) for row in rows], name)
+            self.agreement[system] = engines.agreement(system, [Departure(**row) for row in rows], name)
         except EndpointError:
-            stems = [f"completions-{system}.", f"partings-{system}."]
+            stems = [f"completions-{system}.", f"departures-{system}."]
             stems += ["samples-", "forced-", "own-path"] if system == "tuned" else []
             sealed.unseal(self._run, stems)
             for path in [path for stem in stems for path in self._run.path.glob(f"{stem}*jsonl")]:

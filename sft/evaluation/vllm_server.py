@@ -25,7 +25,7 @@ from sft.recipes.requirements import Vllm
 from sft.runs.patience import Patience
 from sft.runs.processes import say
 
-__all__ = ["AT_ONCE", "Model", "started"]
+__all__ = ["AT_ONCE", "ServedModel", "started"]
 
 _MODULE = "vllm.entrypoints.openai.api_server"
 #: Prompts that a server is asked at once; it puts them into batches as they come.
@@ -43,7 +43,7 @@ _ERROR = re.compile(r"(?:^|\] |\) )((?:[\w.]+\.)?\w*(?:Error|Exception|Interrupt
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class ServedModel:
     """What a server is started with: the folder or hub id of a model, its commit, and the format of its weights.
 
     ``longest``: tokens that a prompt and its completion may have together.
@@ -66,7 +66,7 @@ class Model:
 
 
 @contextmanager
-def started(vllm: Vllm, model: Model, log: Path) -> Iterator[tuple[Endpoint, str]]:
+def started(vllm: Vllm, model: ServedModel, log: Path) -> Iterator[tuple[Endpoint, str]]:
     """A server of ``model``, ready to be asked, and what it calls the model. Raises ``EndpointError``."""
     name, key, port = f"sft-{secrets.token_hex(4)}", secrets.token_hex(16), _free_port()
     words = [*model.words(), "--served-model-name", name, "--host", "127.0.0.1", "--port", str(port)]

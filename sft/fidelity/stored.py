@@ -46,7 +46,16 @@ STILL_FALLING, HAS_RISEN = 0.005, 0.02
 
 
 #: Beginnings of the names of files that a measurement adds rows to, and of those that it writes anew each time.
-GROWING = ("completions-", "token-scores-", "samples-", "forced-", "own-path", "control-", "prompt-values", "partings-")
+GROWING = (
+    "completions-",
+    "token-scores-",
+    "samples-",
+    "forced-",
+    "own-path",
+    "control-",
+    "prompt-values",
+    "departures-",
+)
 DERIVED = ("held-out.", "measurement.", "scores.", "scorecard.", "corrections.")
 
 

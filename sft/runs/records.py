@@ -57,7 +57,7 @@ class Served:
 
 
 @dataclass(frozen=True, slots=True)
-class Parting:
+class Departure:
     """Where a text that a server wrote leaves what transformers writes from the same weights; ``token`` None: nowhere.
 
     ``token``: the place, counted from 0. ``nats``: by how much transformers finds its own token likelier there.
@@ -243,7 +243,7 @@ _SHAPES: dict[str, Any] = {
     "samples-": _line_of(Completion),
     "token-scores-": _line_of(TokenScores),
     "own-path.jsonl": _line_of(OwnPath),
-    "partings-": _line_of(Parting),
+    "departures-": _line_of(Departure),
     "forced-": _line_of(Forced),
     "control-": _line_of(ControlWindow),
     "prompt-values.jsonl": _line_of(PromptValue),
