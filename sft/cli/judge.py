@@ -51,6 +51,7 @@ def evaluate(options: argparse.Namespace) -> None:
                 split=options.split or "test",
                 profile=options.profile,
                 checker=options.checker,
+                engine=(options.engine or "", options.served_model or ""),
             )
         if is_main():
             print_card(options, one, card)
@@ -73,6 +74,7 @@ def _evaluate_elsewhere(options: argparse.Namespace) -> None:
             profile=options.profile or "standard",
             checker=options.checker or "",
             max_prompts=options.max_prompts or 200,
+            engine=(options.engine or "", options.served_model or ""),
         )
     if is_main():
         print_card(options, one, card)

@@ -18,6 +18,7 @@ from sft.demonstrations.demonstration import Demonstration, HeldOut, held_out
 from sft.demonstrations.splits import Splits
 from sft.demonstrations.stored import load_others, load_splits
 from sft.errors import UserError
+from sft.evaluation import engines
 from sft.evaluation.record import RowsToMake, Subject, record
 from sft.fidelity import floors, floors_file, stored
 from sft.fidelity.conventions import FLOORS
@@ -76,6 +77,7 @@ def evaluate(
     purpose: str = "report",
     profile: str | None = None,
     checker: str | None = None,
+    engine: tuple[str, str] = ("", ""),
     others: Sequence[Demonstration] = (),
 ) -> Scorecard:
     """Measure the clone in ``tuned`` (an adapter's or a full model's folder) on the held-out prompts of ``split``.
@@ -86,7 +88,7 @@ def evaluate(
     renderer = load_renderer(base, recipe.model.template)
     facts = {"weights_hash": weights_hash(tuned)}
     subject = Subject(recipe, base, renderer, tuned, splits.train, splits.parts[split], others, facts=facts)
-    return measure(run, subject, split=split, purpose=purpose, profile=profile, checker=checker)
+    return measure(run, subject, split=split, purpose=purpose, profile=profile, checker=checker, engine=engine)
 
 
 def measure(
@@ -97,12 +99,15 @@ def measure(
     purpose: str = "report",
     profile: str | None = None,
     checker: str | None = None,
+    engine: tuple[str, str] = ("", ""),
 ) -> Scorecard:
     """Make every observation that is still missing, on all processes, and the scorecard from all of them.
 
     ``profile``: how much (``scorecards.PROFILES``), the recipe's unless given. *fast*: at most 100 prompts, only the
     clone writes. *standard*: the base writes too, and the probes that cost little. *full*: two rounds of samples
-    or more, and prefix forcing. The look at ``split`` goes into the manifest. Raises ``UserError``.
+    or more, and prefix forcing. ``engine``: who writes, "transformers", "vllm" or the address of a vLLM that runs, and
+    what that calls the clone; "" for the recipe's, and for its only one. The look at ``split`` goes into the manifest.
+    Raises ``UserError``.
     """
     settings = subject.recipe.fidelity
     profile = profile or settings.profile
@@ -112,6 +117,7 @@ def measure(
     scoring = Scoring(settings.headline, tuple(settings.metrics), judge, tuple(settings.normalise))
     scoring.demand()  # what cannot be used is refused before anything is written
     elsewhere = floors_file.read(settings.floors_from) if settings.floors_from else None
+    writer = engines.find(engine[0] or settings.engine, subject.recipe.model.dtype, engine[1])
     work = _plan(subject, profile)
     given = {elsewhere.name: elsewhere.completions(work.items)} if elsewhere is not None else {}
     signature = {
@@ -125,6 +131,7 @@ def measure(
         "samples": {"temperature": 1.0, "seed": settings.seed},
         "control": {name: Digest.by("v1", fingerprint(text)) for name, text in work.control.items()},
         **({"floors_from": _content_of(given)} if given else {}),
+        **({"engine": writer.name} if writer is not None else {}),
         **subject.facts,
     }
     facts = {
@@ -146,13 +153,13 @@ def measure(
         "signature": signature,
     }
     _keep_or_discard(run, work.items, facts)
-    systems, scored = record(run, subject, work, profile)
+    systems, scored, agreement = record(run, subject, work, profile, writer)
     if rank_and_world()[0] == 0:
         for floor, completions in (_floors(subject, work) | given).items():
             write_jsonl(run.completions_path(floor), (asdict(c) for c in completions.values()))
             systems.append(floor)
         run.look(split, purpose, str(subject.facts.get("weights_hash", "")))
-        known = {"systems": systems, "scored": scored, "clones": run.clones_judged(split)}
+        known = {"systems": systems, "scored": scored, "clones": run.clones_judged(split), "agreement": agreement}
         stored.write_measurement(run, work.items, facts | known)
         stored.remeasure(run)
     wait_for_everyone()
@@ -257,6 +264,7 @@ def _keep_or_discard(run: Run, items: Sequence[HeldOut], facts: Mapping[str, Any
         "samples": ("samples-",),
         "control": ("control-",),
         "floors_from": (),
+        "engine": ("completions-tuned", "completions-B", "departures-", "samples-", "forced-", "own-path"),
     }
     if rank_and_world()[0] == 0:
         on_file = run.measurement_path.exists()
@@ -311,11 +319,12 @@ def evaluate_clone(
     split: str = "test",
     profile: str | None = None,
     checker: str | None = None,
+    engine: tuple[str, str] = ("", ""),
     purpose: str = "report",
 ) -> Scorecard:
     """Measure the run's clone on its held-out prompts. Raises ``RunError`` when the run is not trained.
 
-    ``profile`` and ``checker``: in place of the recipe's; see :func:`measure`.
+    ``profile``, ``checker`` and ``engine``: in place of the recipe's; see :func:`measure`.
     """
     tuned = demand_trained(run)
     return evaluate(
@@ -327,5 +336,6 @@ def evaluate_clone(
         purpose=purpose,
         profile=profile,
         checker=checker,
+        engine=engine,
         others=load_others(run),
     )

@@ -56,14 +56,16 @@ def evaluate(
     checker: str = "",
     max_prompts: int | None = 200,
     template: str = "auto",
+    engine: tuple[str, str] = ("", ""),
 ) -> tuple[Run, Scorecard]:
     """Measure the clone ``target`` against the experts in the file ``held_out``, into a run folder at ``output``.
 
     ``target``: a run, the folder of an adapter or of a full model, or a hub id of either. ``base``: the base
     model, by default the one the adapter names; a full model without one is compared with no base. ``train``: the
     demonstrations it learned from, if they are known. ``template``: as ``model.template`` of a recipe, of the
-    tokenizer saved with the clone, else of the base's. Going on with an interrupted measurement needs the same
-    arguments. Raises ``UserError``: files that cannot be had, rows that are in both files, another ``output``.
+    tokenizer saved with the clone, else of the base's. ``engine``: see ``evaluate.measure``. Going on
+    with an interrupted measurement needs the same arguments. Raises ``UserError``: files that cannot be had, rows that
+    are in both files, another ``output``.
     """
     from sft.evaluation.evaluate import measure
 
@@ -71,7 +73,7 @@ def evaluate(
         _begun(target, held_out, train, base, output, max_prompts, template) as (run, subject),
         run.session() if is_main() else nullcontext(),
     ):
-        card = measure(run, subject, profile=profile, checker=checker)
+        card = measure(run, subject, profile=profile, checker=checker, engine=engine)
     return run, card
 
 

@@ -46,7 +46,16 @@ STILL_FALLING, HAS_RISEN = 0.005, 0.02
 
 
 #: Beginnings of the names of files that a measurement adds rows to, and of those that it writes anew each time.
-GROWING = ("completions-", "token-scores-", "samples-", "forced-", "own-path", "control-", "prompt-values")
+GROWING = (
+    "completions-",
+    "token-scores-",
+    "samples-",
+    "forced-",
+    "own-path",
+    "control-",
+    "prompt-values",
+    "departures-",
+)
 DERIVED = ("held-out.", "measurement.", "scores.", "scorecard.", "corrections.")
 
 
@@ -55,7 +64,7 @@ def write_measurement(run: Run, items: Sequence[HeldOut], facts: Mapping[str, An
 
     ``facts``: split, profile, systems (whose completions count), scored (whose token scores do, if others), bar,
     metrics, checker, conflicts, near_threshold, seed, floors (that are asked for, measured or not), names (of systems,
-    where they are not what ``SYSTEMS`` says), signature.
+    where they are not what ``SYSTEMS`` says), signature, agreement (of what vLLM wrote with what transformers writes).
     """
     sealed.unseal(run, DERIVED)
     write_jsonl(run.held_out_path, (asdict(item) for item in items))
@@ -220,7 +229,8 @@ def observe(run: Run) -> Observations:
         seed=facts.get("seed", 0),
         floors=tuple(facts.get("floors") or (floor for floor in FLOORS if floor in {*EARLIER_FLOORS, *systems})),
         names=facts.get("names") or {},
-        signature=facts.get("signature") or {},
+        signature=(facts.get("signature") or {})
+        | ({"agreement": agreed} if (agreed := facts.get("agreement")) else {}),
     )
 
 
