@@ -15,7 +15,7 @@ from sft.errors import DemonstrationsError, SplitError, UserError
 from sft.recipes import Recipe
 from sft.runs.hashes import fingerprint
 
-__all__ = ["FATES", "Division", "Gathered", "Ledger", "divide", "gather", "held_out_others", "read"]
+__all__ = ["FATES", "IMPORT_FATES", "Division", "Gathered", "Ledger", "divide", "gather", "held_out_others", "read"]
 
 #: fate -> what it means, in the order a report shows them.
 FATES = {
@@ -29,6 +29,22 @@ FATES = {
     "leaked": "too close to a held-out prompt, removed from training",
     "too_long": "longer than max_length; dropped rather than cut",
     "not_reached": "in the training split, but the steps ended before their turn",
+}
+#: The same of a record of an export, which `sft import` reads.
+IMPORT_FATES = {
+    "written": "became a demonstration",
+    "joined": "joined to the message before it: one turn",
+    "others": "somebody else's: what was answered, never a completion",
+    "wordless": "holds no words of anybody's: files, calls, notices, what was deleted",
+    "forwarded": "somebody else's words, passed on",
+    "draft": "never sent or published",
+    "old": "from before --since",
+    "unprompted": "the expert's, and nothing is known that it answers",
+    "short": "fewer words than --min-words",
+    "masked": "its prompt is in others' words alone, which --mask-others leaves out",
+    "personal": "refused for personal data (reasons in rejected.jsonl)",
+    "duplicate": "repeats another one word for word",
+    "invalid": "cannot be read, or cannot become a demonstration (reasons in rejected.jsonl)",
 }
 
 
@@ -47,7 +63,7 @@ class Ledger:
     tokens: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if unknown := set(self.fates) - set(FATES):
+        if unknown := set(self.fates) - set(FATES) - set(IMPORT_FATES):
             raise ValueError(f"unknown fates: {', '.join(sorted(unknown))}")
         negative = [fate for fate, count in self.fates.items() if count < 0]
         if negative or min(self.rows, self.unrolled) < 0:
