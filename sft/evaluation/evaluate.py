@@ -57,7 +57,7 @@ def choose_held_out(
     less than as many of different ones, so this is where a limited number of them gives the narrowest interval.
     ``others``: what experts wrote whom the clone was not fitted to.
     """
-    ranked = sorted(held_out(demonstrations, others), key=lambda item: fingerprint([asdict(m) for m in item.prompt]))
+    ranked = sorted(held_out(demonstrations, others), key=lambda item: fingerprint([m.to_dict() for m in item.prompt]))
     seen: Counter[str] = Counter()
     rounds = []
     for item in ranked:
@@ -187,7 +187,7 @@ def _plan(subject: Subject, profile: str) -> RowsToMake:
     # Lengths of held-out completions are known to nobody but this measurement: they serve where training is unknown.
     lengths = census(row for _, row in train or fitting).completion
     max_new_tokens = settings.max_new_tokens or 2 * lengths["99"]
-    first = [Demonstration(item.prompt, item.references[0], id=item.id) for item in items]
+    first = [item.demonstration() for item in items]
     experts = {demonstration.id: row for demonstration, row in renderer.render_all(first)[0]}
     longest = max([max_new_tokens, *(len(row.completion_ids) for row in experts.values())])
     return RowsToMake(

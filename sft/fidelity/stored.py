@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from sft.demonstrations import stored
-from sft.demonstrations.demonstration import Demonstration, HeldOut, Message, prompt_text
+from sft.demonstrations.demonstration import Demonstration, HeldOut, prompt_text
 from sft.demonstrations.near_duplicates import find_near, joined
 from sft.errors import RunError
 from sft.fidelity.conventions import FLOORS
@@ -67,7 +67,7 @@ def write_measurement(run: Run, items: Sequence[HeldOut], facts: Mapping[str, An
     where they are not what ``SYSTEMS`` says), signature, agreement (of what vLLM wrote with what transformers writes).
     """
     sealed.unseal(run, DERIVED)
-    write_jsonl(run.held_out_path, (asdict(item) for item in items))
+    write_jsonl(run.held_out_path, (item.to_dict() for item in items))
     write_json(run.measurement_path, dict(facts))
 
 
@@ -119,14 +119,7 @@ def damaged(run: Run, path: Path, what: str) -> RunError:
 def _held_out(row: Mapping[str, Any]) -> HeldOut:
     if not row["prompt"] or not row["references"] or len(row["references"]) != len(row["experts"]):
         raise ValueError("a held-out prompt has a turn or more, a reference or more, and an expert for each reference")
-    return HeldOut(
-        id=row["id"],
-        prompt=tuple(Message(turn["role"], turn["content"]) for turn in row["prompt"]),
-        references=tuple(row["references"]),
-        experts=tuple(row["experts"]),
-        cluster=row["cluster"],
-        others=tuple((expert, text) for expert, text in row.get("others", ())),
-    )
+    return HeldOut.from_dict(dict(row))
 
 
 def _each(run: Run, path: Path, make: Callable[[dict[str, Any]], T]) -> list[T]:

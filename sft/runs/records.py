@@ -176,10 +176,15 @@ def _line_of(record: type) -> Any:
 
 _TEXTS = list[str]
 _NUMBER = float | None
-_TURN = _object({"role": Literal["system", "user", "assistant"], "content": str})
+_CALLS = GenericAlias(list, (_object({"name": str, "arguments": str}),))
+_TURN = _object(
+    {"role": Literal["system", "user", "assistant", "tools", "tool", "thought"], "content": str},
+    thought=str, calls=_CALLS, name=str,
+)  # fmt: skip
 _TURNS = GenericAlias(list, (_TURN,))
 _DEMONSTRATION: dict[str, Any] = {
     "id": str, "group": str, "expert": str, "references": _TEXTS, "source": _object({"file": str, "line": int}),
+    "thought": str, "calls": _CALLS,
 }  # fmt: skip
 #: A section of the manifest that names data, a split, a template or weights.
 _HASHED = _object(hash=str, rows=int, paths=_TEXTS, counts=dict[str, int], choice=str)
@@ -232,6 +237,8 @@ _SHAPES: dict[str, Any] = {
     "held-out.jsonl": _object(
         {"id": str, "prompt": _TURNS, "references": _TEXTS, "experts": _TEXTS, "cluster": str},
         others=list[Annotated[_TEXTS, Field(min_length=2, max_length=2)]],
+        thoughts=_TEXTS,
+        calls=GenericAlias(list, (_CALLS,)),
     ),
     "measurement.json": _object(
         {"split": str, "systems": _TEXTS},
