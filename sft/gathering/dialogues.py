@@ -14,7 +14,12 @@ from sft.demonstrations.demonstration import Source
 from sft.gathering.records import ImportOptions, Said
 from sft.metrics.text import words
 
-__all__ = ["Candidate", "candidates", "left_out"]
+__all__ = ["CHAT_COMPLETION", "CHAT_GROUP", "CHAT_PROMPT", "Candidate", "candidates", "left_out"]
+
+#: What cards say of the rule.
+CHAT_PROMPT = "what others wrote since the expert's last turn, after the turns before it, {turns} turns at most"
+CHAT_COMPLETION = "the expert's turn: the messages sent within {minutes} minutes of each other, a line each"
+CHAT_GROUP = "a day of a chat, from four in the morning on"
 
 _DAY_BEGINS = timedelta(hours=4)
 

@@ -148,12 +148,13 @@ def _whose(
     """Whether a record is the expert's; what the expert is called; and the names that were meant."""
     authored = [one for one in records if not isinstance(one, Unread) and one.people and one.people[0]]
     counts = Counter(one.people[0] for one in authored if not one.fate)
-    known = {folded(name): name for one in reversed(authored) for name in one.people}
-    if options.me and (known or importer.needs_me):
+    if options.me and (authored or importer.needs_me):
+        known = {folded(name) for one in authored for name in one.people}
         if unknown := [name for name in options.me if folded(name) not in known]:
             raise UserError(f"--me {unknown[0]}: wrote nothing in {source}; {_found(counts)}")
         wanted = {folded(name) for name in options.me}
-        return (lambda one: _is_of(one, wanted)), options.expert or _called(known[folded(options.me[0])]), options.me
+        shown = next(one.people[0] for one in authored if _is_of(one, wanted))
+        return (lambda one: _is_of(one, wanted)), options.expert or _called(shown), options.me
     if options.me:
         return (lambda one: True), options.expert or _called(options.me[0]), ()
     if any(one.mine for one in authored):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO
 
 from sft.errors import SourceError
@@ -77,6 +77,19 @@ class SourceFiles:
         except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError) as error:
             remedy = "export it again" if self._archive else "check the file and its rights"
             raise SourceError(f"{self.address(name)}: cannot be read ({_reason(error)}); {remedy}") from None
+
+    @contextmanager
+    def local(self, name: str) -> Iterator[Path]:
+        """A path of ``name``, for readers of paths: of the archive's members one that is gone afterwards."""
+        if self._archive is None:
+            self.read.add(name)
+            yield self.path / name if self.path.is_dir() else self.path
+            return
+        with TemporaryDirectory() as folder, self.open(name) as packed:
+            plain = Path(folder, "member").with_suffix(Path(name).suffix)
+            with plain.open("wb") as file:
+                shutil.copyfileobj(packed, file, 1 << 20)
+            yield plain
 
     def text(self, name: str) -> str:
         """The whole of ``name``, decoded; see :func:`decoded`."""

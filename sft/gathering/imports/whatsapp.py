@@ -18,6 +18,7 @@ from itertools import pairwise
 
 from sft.demonstrations.demonstration import Source
 from sft.errors import SourceError
+from sft.gathering.dialogues import CHAT_COMPLETION, CHAT_GROUP, CHAT_PROMPT
 from sft.gathering.records import Importer, ImportOptions, Record, Said, Unread
 from sft.gathering.source_files import SourceFiles
 
@@ -209,9 +210,9 @@ def _recognises(files: SourceFiles) -> bool:
 IMPORTER = Importer(
     name="whatsapp",
     about="chats of WhatsApp, as Android and iOS export them (.txt, .zip, or a folder of them)",
-    prompt="what others wrote since the expert's last turn, with the turns before it in the same day",
-    completion="the expert's turn: the messages sent within {minutes} minutes of each other, a line each",
-    group="a day of a chat, from four in the morning on",
+    prompt=CHAT_PROMPT,
+    completion=CHAT_COMPLETION,
+    group=CHAT_GROUP,
     flaws=(
         "Stickers, pictures, voices and other files leave no words; what answers them seems to answer nothing.",
         "WhatsApp does not write down which message a reply quotes.",
