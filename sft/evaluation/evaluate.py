@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sft.demonstrations.demonstration import Demonstration, HeldOut, held_out
+from sft.demonstrations.demonstration import Demonstration, HeldOut, held_out, prompt_key
 from sft.demonstrations.splits import Splits
 from sft.demonstrations.stored import load_others, load_splits
 from sft.errors import UserError
@@ -32,6 +32,7 @@ from sft.recipes import Recipe
 from sft.recipes.sources import source_of
 from sft.runs import sealed
 from sft.runs.hashes import Digest, fingerprint, weights_hash
+from sft.runs.looks import clones_judged
 from sft.runs.processes import rank_and_world, wait_for_everyone
 from sft.runs.records import Completion
 from sft.runs.run import Run, demand_trained, write_jsonl
@@ -158,8 +159,10 @@ def measure(
         for floor, completions in (_floors(subject, work) | given).items():
             write_jsonl(run.completions_path(floor), (asdict(c) for c in completions.values()))
             systems.append(floor)
-        run.look(split, purpose, str(subject.facts.get("weights_hash", "")))
-        known = {"systems": systems, "scored": scored, "clones": run.clones_judged(split), "agreement": agreement}
+        judged = str(subject.facts.get("weights_hash", ""))
+        run.look(split, purpose, judged)
+        clones = clones_judged(run, split, judged, [prompt_key(item.prompt) for item in work.items])
+        known = {"systems": systems, "scored": scored, "clones": clones, "agreement": agreement}
         stored.write_measurement(run, work.items, facts | known)
         stored.remeasure(run)
     wait_for_everyone()

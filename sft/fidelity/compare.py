@@ -12,13 +12,14 @@ from sft.errors import RunError
 from sft.fidelity import stored
 from sft.fidelity.comparison import Comparison, Contender, Pair
 from sft.fidelity.conventions import LEVEL, direction
-from sft.fidelity.scorecard import SYSTEMS, Scorecard
+from sft.fidelity.scorecard import RUNGS, SYSTEMS, Scorecard
 from sft.metrics import intervals
 from sft.metrics.estimate import Estimate
 from sft.metrics.intervals import estimates
 from sft.metrics.text import plain
 from sft.runs import sealed
 from sft.runs.hashes import fingerprint
+from sft.runs.looks import clones_known
 from sft.runs.run import Run
 
 __all__ = ["compare_runs"]
@@ -247,7 +248,14 @@ def _differs(a: Run, b: Run) -> tuple[str, ...]:
 def _notes(sides: Sequence[_Side], pairs: Iterable[Pair], n: int) -> list[str]:
     """What a careful reader has to know besides."""
     notes = []
+    judged = set[str]().union(*(clones_known(side.run, side.card.split) for side in sides))
     for side in sides:
+        if side.card.clones < len(judged) and side.card.verdict.rung != RUNGS[0]:
+            notes.append(
+                f"{side.name}: its verdict allows for {side.card.clones} clone{'s' * (side.card.clones > 1)} on these "
+                f"prompts, and these runs know of {len(judged)}; for so many a lead over a shortcut counts only at "
+                f"{100 * (1 - LEVEL / len(judged)):.4g} %."
+            )
         missing = n - len(side.scores)
         if missing:
             notes.append(f"{side.name}: {missing} of {n} prompts are unscored and left out of its pairs.")

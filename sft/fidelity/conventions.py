@@ -27,6 +27,7 @@ __all__ = [
     "LENGTH_LIMITS",
     "LEVEL",
     "MARGIN",
+    "ROUNDING",
     "SLIPS",
     "above_zero",
     "bar_points",
@@ -42,6 +43,7 @@ __all__ = [
     "power",
     "prompts_needed",
     "rests_on_few",
+    "shown_at",
     "span",
     "visible_points",
 ]
@@ -51,7 +53,7 @@ FLOORS = ("B0", "B3", "R", "RK", "K", "L", "P")
 #: Level of every test that a sentence goes by: the sign-flip test, McNemar's, Holm's adjusted p-values.
 LEVEL = 0.05
 #: What a p-value may pass a level by in the last digits.
-_ROUNDING = 1e-12
+ROUNDING = 1e-12
 #: Guardrail -> its limit; "verbatim copies" is held to the experts' own instead, "length" to :data:`LENGTH_LIMITS`.
 GUARDRAIL_LIMITS = {"not stopping": 0.05, "empty": 0.01, "unscored": 0.01, "contamination": 0.01, "forgetting": 0.05}
 #: What the length ratio of the guardrail "length" is held to: wider than :data:`CLONED_LENGTH`, because the greedy
@@ -129,15 +131,23 @@ def above_zero(gain: Estimate, p_value: float) -> bool:
     return direction(gain, p_value) > 0
 
 
+def shown_at(level: float, found: Estimate, p_value: float, low: float | None) -> bool:
+    """As :func:`above_zero`, at the ``level`` that all clones judged on these prompts are held to.
+
+    ``low``: the bound at that level, None where it is the estimate's own.
+    """
+    low = found.low if low is None else low
+    return above_zero(found, p_value) and low is not None and low > 0 and p_value <= 1 - level + ROUNDING
+
+
 def gain_shown(gain: Gain) -> bool:
-    """Whether there is evidence of ``gain``: as :func:`above_zero`, and where its differences are skewed too.
+    """Whether there is evidence of ``gain``, where its differences are skewed too.
 
     The interval's own error is one-sided, half of what its level leaves, so that is what the skewness-corrected test is
-    held to. From the second clone on that is judged on the same prompts, all are held to the gain's own ``level``.
+    held to.
     """
-    low, alpha = gain.estimate.low if gain.low is None else gain.low, 1 - gain.level + _ROUNDING
-    beyond = above_zero(gain.estimate, gain.p_value) and low is not None and low > 0
-    return beyond and gain.p_value <= alpha and (gain.skew_p is None or gain.skew_p <= alpha / 2)
+    straight = gain.skew_p is None or gain.skew_p <= (1 - gain.level + ROUNDING) / 2
+    return straight and shown_at(gain.level, gain.estimate, gain.p_value, gain.low)
 
 
 def beyond_chance(p_value: float) -> bool:

@@ -29,10 +29,11 @@ def warnings_of(card: Scorecard, looks: int) -> list[str]:
             "checkpoint or a setting, these intervals are too good to be true; judge the final choice on fresh prompts."
         )
     if card.clones > 1:
+        level = f"{100 * (1 - LEVEL / card.clones):.4g} %"
         found.append(
             f"{card.clones} clones, this one among them, were judged on these prompts. The verdict allows for the luck "
-            f"of the best of them: a lead counts only at {100 * (1 - LEVEL / card.clones):.4g} %. The intervals shown "
-            "are of 95 %."
+            f"of the best of them: a lead, and the distance closed, count only at {level}. The intervals shown are of "
+            "95 %."
         )
     if card.profile == "fast":
         found.append(

@@ -207,7 +207,8 @@ _MANIFEST: dict[str, Any] = {
     "versions": dict[str, str | None],
     "machine": dict[str, Any],
     "sessions": list[dict[str, Any]],
-    "looks": list[_object(split=str, when=str, purpose=str)],  # type: ignore[misc]
+    "looks": list[_object(split=str, when=str, purpose=str, weights=str)],  # type: ignore[misc]
+    "held_out": dict[str, _object({"prompts": _TEXTS, "clones": _TEXTS})],  # type: ignore[misc]
     "launch": dict[str, int],
     "changes": list[_object(what=str, when=str, step=int | None)],  # type: ignore[misc]
     "precision": _object({"bf16": bool | None}) | None,
