@@ -136,10 +136,11 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 def _refuse_other_metrics(first: _Side, other: _Side) -> None:
     """Two scorecards can be compared only where their numbers came about in one way."""
-    if first.card.headline != other.card.headline:
+    ways = [_way(side.card) for side in (first, other)]
+    if ways[0] != ways[1]:
         raise RunError(
-            f"{first.run.path} is judged by {first.card.headline}, {other.run.path} by {other.card.headline}; "
-            "recompute both with `sft report RUN --recompute`"
+            f"{first.run.path} is judged by {ways[0]}, {other.run.path} by {ways[1]}; judge one as the other is, with "
+            "`sft evaluate RUN --headline SCORE --normalise STEP`, or `sft score` for completions"
         )
     known = [side.card.signature.get("metrics") for side in (first, other)]
     mine, theirs = (value if isinstance(value, dict) else {} for value in known)
@@ -151,6 +152,12 @@ def _refuse_other_metrics(first: _Side, other: _Side) -> None:
             f"{first.run.path} and {other.run.path}: {', '.join(unlike)} was not computed in the same way, so the "
             "scores cannot be compared; recompute both with `sft report RUN --recompute`"
         )
+
+
+def _way(card: Scorecard) -> str:
+    """The headline, and what is set aside before it is computed."""
+    aside = card.signature.get("normalise") or ()
+    return card.headline + (f" with {' and '.join(sorted(aside))} set aside" if aside else "")
 
 
 def _refuse_other_prompts(first: _Side, other: _Side) -> None:

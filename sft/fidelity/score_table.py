@@ -49,7 +49,7 @@ def score_rows(
     that leaves the mean of both figures as it would be with all (a U-statistic's incomplete form, Blom 1976).
     Raises ``UserError`` as :class:`Scoring` does.
     """
-    scoring.demand_answers(held_out)
+    scoring.demand_of(held_out)
     asked = [(item, {system: written.get(item.id) for system, written in completions.items()}) for item in held_out]
     systems = max(1, len(completions))
     return [row for rows in in_parts(_some_rows, asked, scoring, least=MANY // systems) for row in rows]

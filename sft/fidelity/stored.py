@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 from sft.demonstrations import stored
 from sft.demonstrations.demonstration import Demonstration, HeldOut, prompt_text
 from sft.demonstrations.near_duplicates import find_near, joined
-from sft.errors import RunError
+from sft.errors import RunError, UserError
 from sft.fidelity.conventions import FLOORS
 from sft.fidelity.measure import measure
 from sft.fidelity.observations import Observations
@@ -23,9 +24,10 @@ from sft.fidelity.scorecard import EARLIER_FLOORS, Scorecard
 from sft.fidelity.scoring import Scoring
 from sft.runs import sealed
 from sft.runs.records import Completion, ControlWindow, Forced, OwnPath, PromptValue, TokenScores
-from sft.runs.run import Run, write_json, write_jsonl
+from sft.runs.run import Run, write_json, write_jsonl, write_text
 
 __all__ = [
+    "as_before_on_refusal",
     "damaged",
     "demand_untouched",
     "observe",
@@ -76,6 +78,26 @@ def read_measurement(run: Run) -> dict[str, Any]:
     if not sealed.there(run, run.measurement_path):
         raise RunError(f"{run.path}: nothing has been measured yet; run `sft evaluate {run.path}`")
     return sealed.value(run, run.measurement_path)
+
+
+@contextmanager
+def as_before_on_refusal(run: Run) -> Iterator[None]:
+    """Inside, ``run`` is measured again; where that is refused, its scorecard stays, with all that it rests on.
+
+    Unless another signature has taken the rows away that it was computed from.
+    """
+    before = {path: path.read_bytes() for path in run.path.iterdir() if path.name.startswith(DERIVED)}
+    manifest = run.manifest
+    try:
+        yield
+    except UserError:
+        if run.scorecard_path in before and run.scorecard_path.exists():
+            for path, content in before.items():
+                write_text(path, content.decode())
+            seals = {name: one for name, one in manifest.get("files", {}).items() if name.startswith(DERIVED)}
+            known = {name: manifest[name] for name in ("looks", "held_out") if name in manifest}
+            run.update_manifest(files=run.manifest.get("files", {}) | seals, **known)
+        raise
 
 
 def demand_untouched(run: Run) -> None:

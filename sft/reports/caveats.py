@@ -35,6 +35,8 @@ def warnings_of(card: Scorecard, looks: int) -> list[str]:
             f"of the best of them: a lead, and the distance closed, count only at {level}. The intervals shown are of "
             "95 %."
         )
+    if aside := card.signature.get("normalise"):
+        found.append(f"Before anything was scored, this was set aside in every text: {', '.join(aside)}.")
     if card.profile == "fast":
         found.append(
             "Measured in the fast profile, which leaves things out; each is named in its place. Judge the clone by "

@@ -308,7 +308,7 @@ def beside(
 ) -> Underachieving:
     """What the table of scores makes of the same texts, without the columns that no checker needs."""
     scoring, right = Scoring(checker=spec), dict[str, dict[str, bool]]()
-    scoring.demand_answers(items)
+    scoring.demand_of(items)
     for system, written in systems.items():
         known = {i.id: scoring.right(i, written[i.id].text, i.references) for i in items if i.id in written}
         right[system] = {key: value == 100 for key, value in known.items() if value is not None}
