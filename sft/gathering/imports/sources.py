@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 
 from sft.errors import SourceError
-from sft.gathering.imports import discord, documents, mail, signal, slack, telegram, wechat, whatsapp, wordpress
+from sft.gathering.imports import discord, documents, mail, medium, signal, slack, telegram, wechat, whatsapp, wordpress
 from sft.gathering.records import Importer
 from sft.gathering.source_files import SourceFiles
 
@@ -14,7 +14,7 @@ __all__ = ["IMPORTERS", "importer_of"]
 IMPORTERS: dict[str, Importer] = {
     one.name: one
     for one in (
-        slack.IMPORTER, telegram.IMPORTER, discord.IMPORTER, wechat.IMPORTER, signal.IMPORTER, wordpress.IMPORTER, mail.IMPORTER, whatsapp.IMPORTER, documents.IMPORTER,
+        slack.IMPORTER, telegram.IMPORTER, discord.IMPORTER, wechat.IMPORTER, signal.IMPORTER, wordpress.IMPORTER, medium.IMPORTER, mail.IMPORTER, whatsapp.IMPORTER, documents.IMPORTER,
     )
 }  # fmt: skip
 
