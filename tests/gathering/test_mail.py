@@ -6,7 +6,8 @@ from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
-from exports import LETTERS, MAILBOXES, Import, answers, letter, letters, mbox
+from exports import Import, answers
+from exports_mail import LETTERS, MAILBOXES, letter, letters, mbox
 
 
 @pytest.mark.parametrize("form", MAILBOXES)

@@ -9,6 +9,7 @@ from sft.gathering.imports import (
     discord,
     documents,
     git,
+    helpdesk,
     mail,
     medium,
     signal,
@@ -17,7 +18,7 @@ from sft.gathering.imports import (
     wechat,
     whatsapp,
     wordpress,
-)
+)  # fmt: skip
 from sft.gathering.records import Importer
 from sft.gathering.source_files import SourceFiles
 
@@ -26,7 +27,8 @@ __all__ = ["IMPORTERS", "importer_of"]
 IMPORTERS: dict[str, Importer] = {
     one.name: one
     for one in (
-        git.IMPORTER, slack.IMPORTER, telegram.IMPORTER, discord.IMPORTER, wechat.IMPORTER, signal.IMPORTER, wordpress.IMPORTER, medium.IMPORTER, mail.IMPORTER, whatsapp.IMPORTER, documents.IMPORTER,
+        git.IMPORTER, slack.IMPORTER, telegram.IMPORTER, discord.IMPORTER, wechat.IMPORTER, signal.IMPORTER,
+        wordpress.IMPORTER, medium.IMPORTER, mail.IMPORTER, whatsapp.IMPORTER, helpdesk.IMPORTER, documents.IMPORTER,
     )
 }  # fmt: skip
 
