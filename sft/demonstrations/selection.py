@@ -39,6 +39,7 @@ IMPORT_FATES = {
     "wordless": "holds no words of anybody's: files, calls, notices, what was deleted",
     "forwarded": "somebody else's words, passed on",
     "draft": "never sent or published",
+    "automatic": "a program's words",
     "old": "from before --since",
     "unprompted": "the expert's, and nothing is known that it answers",
     "short": "fewer words than --min-words",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from shutil import rmtree
@@ -71,10 +71,11 @@ def import_writing(source: Path, output: Path, options: ImportOptions, *, overwr
     expert is, nothing is left to write, or something stands at ``output`` already.
     """
     _refuse_taken(output, overwrite)
-    files = SourceFiles(source)
-    importer = importer_of(files, options.kind)
     look = finder(options.region, options.names) if options.personal != "keep" else lambda text: []
-    records = list(importer.records(files, options))
+    with closing(SourceFiles(source)) as files:
+        importer = importer_of(files, options.kind)
+        records = list(importer.records(files, options))
+        read, sha256 = len(files.read), files.sha256()
     own, expert, names = _whose(source, records, importer, options)
     made = _Made(options, look, expert, importer.name)
     made.take(records, own)
@@ -83,8 +84,8 @@ def import_writing(source: Path, output: Path, options: ImportOptions, *, overwr
         raise UserError(_nothing(source, ledger, made.rejected))
     personal = dict(sorted(made.personal.items()))
     text = card(
-        importer, options, ledger, title=output.name, expert=expert, groups=len(made.groups), files=len(files.read),
-        sha256=files.sha256(), personal=personal, names=names,
+        importer, options, ledger, title=output.name, expert=expert, groups=len(made.groups), files=read,
+        sha256=sha256, personal=personal, names=names,
     )  # fmt: skip
     with making(output) as scratch:
         whole = scratch / "whole"

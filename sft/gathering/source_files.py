@@ -33,6 +33,7 @@ class SourceFiles:
         self.path = path
         self.read: set[str] = set()
         self._archive: zipfile.ZipFile | None = None
+        self._unpacked: tuple[str, IO[bytes]] | None = None
         if not path.exists():
             raise SourceError(f"{path}: there is no such file or folder; check the path, it is read from {Path.cwd()}")
         try:
@@ -47,6 +48,12 @@ class SourceFiles:
             raise SourceError(f"{path}: cannot be read ({_reason(error)}); check the file and its rights") from None
         if not self.names:
             raise SourceError(f"{path}: holds no files; name the export itself, a file, a folder or a zip archive")
+
+    def close(self) -> None:
+        """Let go of the archive, where it is one."""
+        for one in (self._archive, self._unpacked and self._unpacked[1]):
+            if one is not None:
+                one.close()
 
     def matching(self, *patterns: str) -> list[str]:
         """Names whose last part matches one of ``patterns`` (``*.json``), case aside; of nothing that is hidden."""
@@ -67,16 +74,25 @@ class SourceFiles:
         self.read.add(name)
         try:
             if self._archive is not None:
-                with self._archive.open(name) as packed, TemporaryFile() as plain:
-                    shutil.copyfileobj(packed, plain, 1 << 20)  # an archive cannot seek but by reading it again
-                    plain.seek(0)
-                    yield plain
+                yield self._unpack(self._archive, name)
             else:
                 with (self.path / name if self.path.is_dir() else self.path).open("rb") as file:
                     yield file
         except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError) as error:
             remedy = "export it again" if self._archive else "check the file and its rights"
             raise SourceError(f"{self.address(name)}: cannot be read ({_reason(error)}); {remedy}") from None
+
+    def _unpack(self, archive: zipfile.ZipFile, name: str) -> IO[bytes]:
+        """The member ``name`` as a file at its beginning: the last one is kept, for mail is read in pieces."""
+        if self._unpacked is None or self._unpacked[0] != name:
+            if self._unpacked is not None:
+                self._unpacked[1].close()
+            plain = TemporaryFile()  # noqa: SIM115  # closed with the next one, or with the whole
+            self._unpacked = name, plain
+            with archive.open(name) as packed:
+                shutil.copyfileobj(packed, plain, 1 << 20)
+        self._unpacked[1].seek(0)
+        return self._unpacked[1]
 
     @contextmanager
     def local(self, name: str) -> Iterator[Path]:

@@ -1,7 +1,7 @@
 """Signal: its own export (``main.jsonl``), and what signal-export and signalbackup-tools write.
 
 main.jsonl                                Signal's plaintext export: recipients, chats, messages, one a line
-NAME/data.json, NAME/chat.md              signal-export: a message a line; [2026-03-02 09:14:05] Ben: text
+data.json of a chat, or its list          signal-export: a message a line; [2026-03-02 09:14:05] Ben: text
 NAME (_id3).txt                           signalbackup-tools --exporttxt: [Mar 02, 2026 09:14:05] <Ben> text
 *.xml                                     signalbackup-tools --exportxml, as SMS Backup & Restore writes it
 """

@@ -56,7 +56,8 @@ def _message(place: Source, channel: str, message: Any, people: Mapping[str, tup
     text = _plain(text_of(message.get("text")), people)
     written = message.get("subtype") in _WRITTEN and message.get("type", "message") == "message"
     thread = text_of(message.get("thread_ts"))
-    return Said(place, channel, names, at, text, thread=thread, fate="" if written and text else "wordless")
+    fate = "automatic" if bot else "" if written and text else "wordless"
+    return Said(place, channel, names, at, text, thread=thread, fate=fate)
 
 
 def _plain(text: str, people: Mapping[str, tuple[str, ...]]) -> str:

@@ -5,7 +5,20 @@ from __future__ import annotations
 import difflib
 
 from sft.errors import SourceError
-from sft.gathering.imports import discord, signal, slack, telegram, wechat, whatsapp
+from sft.gathering.imports import (
+    discord,
+    documents,
+    git,
+    helpdesk,
+    mail,
+    medium,
+    signal,
+    slack,
+    telegram,
+    wechat,
+    whatsapp,
+    wordpress,
+)  # fmt: skip
 from sft.gathering.records import Importer
 from sft.gathering.source_files import SourceFiles
 
@@ -14,7 +27,8 @@ __all__ = ["IMPORTERS", "importer_of"]
 IMPORTERS: dict[str, Importer] = {
     one.name: one
     for one in (
-        slack.IMPORTER, telegram.IMPORTER, discord.IMPORTER, wechat.IMPORTER, signal.IMPORTER, whatsapp.IMPORTER,
+        git.IMPORTER, slack.IMPORTER, telegram.IMPORTER, discord.IMPORTER, wechat.IMPORTER, signal.IMPORTER,
+        wordpress.IMPORTER, medium.IMPORTER, mail.IMPORTER, whatsapp.IMPORTER, helpdesk.IMPORTER, documents.IMPORTER,
     )
 }  # fmt: skip
 
