@@ -183,8 +183,8 @@ def planted(file: Path, seed: int) -> None:
                 tuned = next(s["scores"][headline] for s in card["systems"] if s["system"] == "tuned")
                 gain = card["gain"]
                 print(
-                    f"| {name} | {headline} | {shown(tuned)} | {shown(gain['estimate'], sign=True)} | {gain['floor']} | "
-                    f"{card['verdict']['rung']} |",
+                    f"| {name} | {headline} | {shown(tuned)} | {shown(gain['estimate'], sign=True)} | "
+                    f"{gain['floor']} | {card['verdict']['rung']} |",
                     flush=True,
                 )
 
