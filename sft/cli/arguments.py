@@ -296,7 +296,7 @@ def _takes_checker(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "--checker",
         metavar="SPEC",
-        help="which answers are right: final-number, regex:PATTERN, module:function or file.py:function",
+        help="which answers are right: final-number, json, regex:PATTERN, module:function or file.py:function",
     )
 
 
