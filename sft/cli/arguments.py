@@ -286,7 +286,7 @@ def _takes_scoring(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "--checker",
         metavar="SPEC",
-        help="which answers are right: final-number, regex:PATTERN, module:function or file.py:function",
+        help="which answers are right: final-number, json, regex:PATTERN, module:function or file.py:function",
     )
     one.add_argument(
         "--headline",
