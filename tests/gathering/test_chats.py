@@ -48,6 +48,20 @@ def test_an_id_names_the_expert_too(tmp_path: Path, imported: Import) -> None:
         assert made["expert"] == "Ada"
 
 
+@pytest.mark.parametrize("make", [exports.telegram, exports.discord_json, exports.slack])
+def test_json_that_is_cut_short_is_read_up_to_there(make: Any, tmp_path: Path, imported: Import) -> None:
+    source = make(tmp_path)
+    file = source if source.is_file() else next(source.rglob("2026-03-14.json"))
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text[: text.index("Gern, um")], encoding="utf-8")
+    status, made, _ = imported(source, "--me", "Ada")
+    assert status == 0 and made["ledger"]["fates"]["invalid"] == 1
+    found = [pair for pair in answers(tmp_path / "out") if "@Ada see" not in pair[0]]
+    assert found == ANSWERS[:2]
+    rejected = (tmp_path / "out" / "rejected.jsonl").read_text(encoding="utf-8")
+    assert "messages that were read; export it again" in rejected
+
+
 def test_telegram_leaves_out_what_was_passed_on(tmp_path: Path, imported: Import) -> None:
     _, made, _ = imported(exports.telegram(tmp_path), "--me", "Ada")
     assert made["ledger"]["fates"]["forwarded"] == 1 and made["ledger"]["fates"]["wordless"] == 2
