@@ -26,6 +26,7 @@ __all__ = [
 BOILERPLATE_SHARE = 0.1
 BOILERPLATE_COUNT = 50
 BOILERPLATE_LEAST = 8
+PIECES = 2  # as many times rarer than boilerplate are pieces of the template
 CHUNK = 1 << 20  # characters of text hashed at once
 CHUNK_TEXTS = 1 << 15  # and no more texts than this, so that 16 bits can number them
 HASH_BITS = np.uint64(48)  # of a shingle, where the other 16 bits say which text or pair it belongs to
@@ -169,7 +170,8 @@ def template_of(texts: Sequence[str]) -> Template:
     (values, counts), (ends, times) = (
         np.unique(np.concatenate([np.empty(0, np.uint64), *found]), return_counts=True) for found in seen
     )
-    return Template(values[counts > limit], np.union1d(values[counts > limit / 2], ends[times > limit / 2]))
+    rarer = max(limit / PIECES, BOILERPLATE_LEAST)
+    return Template(values[counts > limit], np.union1d(values[counts > min(limit, rarer)], ends[times > rarer]))
 
 
 def parted(texts: Sequence[str], template: Template) -> tuple[U64, I64, U64, I64]:
