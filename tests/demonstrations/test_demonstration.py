@@ -21,8 +21,8 @@ from sft.demonstrations.demonstration import (
     prompt_key,
     prompt_text,
     text_fault,
-    without_invisible,
 )
+from sft.demonstrations.messages import without_invisible
 from sft.runs.hashes import fingerprint
 
 USER = Message("user", "What is it?")
@@ -63,7 +63,7 @@ def test_the_fault_of_a_text(value: object, fault: str) -> None:
     assert text_fault(value) == fault
 
 
-@pytest.mark.parametrize("role", ["human", "tool", "User", "", None, 3])
+@pytest.mark.parametrize("role", ["human", "observation", "User", "", None, 3])
 def test_a_role_nobody_has_is_refused(role: object) -> None:
     with pytest.raises(ValueError, match="is not one of system, user, assistant"):
         Message(role, "text")  # type: ignore[arg-type]
@@ -77,7 +77,11 @@ def test_a_role_nobody_has_is_refused(role: object) -> None:
         (say("user", "assistant"), "must end with a user turn"),
         (say("user", "user"), "a user message where the assistant's turn must stand"),
         (say("user", "system", "user"), "a system message where the assistant's turn must stand"),
-        (say("system", "system", "user"), "a system message where the assistant's turn must stand"),
+        (say("system", "system", "user"), "a system message where the user's turn must stand"),
+        (say("tool"), "a tool message where the user's turn must stand"),
+        (say("user", "tool"), "a tool message where the assistant's turn must stand"),
+        (say("user", "tools"), "a tools message where the assistant's turn must stand"),
+        (say("user", "thought", "user"), "a thought message where the assistant's turn must stand"),
         ([USER], "must be a tuple of Message"),
         ("What is it?", "must be a tuple of Message"),
         (({"role": "user", "content": "x"},), "must be a tuple of Message"),
