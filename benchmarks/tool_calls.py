@@ -5,8 +5,8 @@
 
 The prompt is an example's command as the documentation's authors wrote it, the completion the call that it stands for:
 ``{"name": "ec2.create-tags", "arguments": {"resources": ["ami-1"], ...}}``. Values of options are read as the AWS CLI
-reads them: JSON, its shorthand ``Name=a,Values=b``, whole numbers, switches, lists. ``planted`` holds 300 prompts out, of
-pages that no training row is of, and has each clone judged by both headlines with everything else alike.
+reads them: JSON, its shorthand ``Name=a,Values=b``, whole numbers, switches, lists. ``planted`` holds 300 prompts
+out, of pages that no training row is of, and has each clone judged by both headlines with everything else alike.
 """
 
 from __future__ import annotations
@@ -183,7 +183,8 @@ def planted(file: Path, seed: int) -> None:
                 tuned = next(s["scores"][headline] for s in card["systems"] if s["system"] == "tuned")
                 gain = card["gain"]
                 print(
-                    f"| {name} | {headline} | {shown(tuned)} | {shown(gain['estimate'], sign=True)} | {gain['floor']} | {card['verdict']['rung']} |",
+                    f"| {name} | {headline} | {shown(tuned)} | {shown(gain['estimate'], sign=True)} | "
+                    f"{gain['floor']} | {card['verdict']['rung']} |",
                     flush=True,
                 )
 

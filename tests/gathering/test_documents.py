@@ -113,8 +113,8 @@ def test_nothing_of_a_repository_s_settings_is_started(tmp_path: Path, imported:
     trap.write_text(f"#!/bin/sh\ntouch {tmp_path}/sprung\ncat\n", encoding="utf-8")
     trap.chmod(0o755)
     config = (
-        f'[core]\nfsmonitor = {trap}\npager = {trap}\n[diff]\nexternal = {trap}\n[diff "x"]\ntextconv = {trap}\ncommand = '
-        f"{trap}\n[log]\nshowSignature = true\n[gpg]\nprogram = {trap}\n"
+        f'[core]\nfsmonitor = {trap}\npager = {trap}\n[diff]\nexternal = {trap}\n[diff "x"]\ntextconv = {trap}\n'
+        f"command = {trap}\n[log]\nshowSignature = true\n[gpg]\nprogram = {trap}\n"
     )
     with (source / ".git" / "config").open("a", encoding="utf-8") as file:
         file.write(config)
