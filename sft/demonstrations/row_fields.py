@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sft.demonstrations.demonstration import Demonstration, Message, Source, prompt_key, text_fault
+from sft.demonstrations.demonstration import Demonstration, Message, Origin, Source, prompt_key, text_fault
 from sft.demonstrations.file_rows import Broken
 from sft.errors import Problem
 from sft.runs.records import kind_of
@@ -23,6 +23,8 @@ LAYOUTS: dict[str, tuple[str, ...]] = {
 OPTIONAL = ("system", "expert", "group", "references")
 #: A row in which it is true is not to be trained on (correction sheets, see ``probes.examples``).
 MARK = "held_out"
+#: What a gathering says of how a row came about.
+GATHERED = "gathered"
 _ROLES = {"system": "system", "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"}
 _FAULT_REMEDIES = {
     "is blank": "write one or remove the row",
@@ -144,7 +146,7 @@ class RowReader:
         self.layout = layout
         self.names = names
         own = {"alpaca": ("instruction", "input", "output", "history")}.get(layout, LAYOUTS[layout])
-        self.used = {names.get(column, column) for column in (*own, *OPTIONAL)} | {MARK}
+        self.used = {names.get(column, column) for column in (*own, *OPTIONAL)} | {MARK, GATHERED}
         self._of_pairs = layout == "prompt_completion"
         self._beside = frozenset(names[column] for column in OPTIONAL)
 
@@ -153,7 +155,7 @@ class RowReader:
 
         None for all others, which :meth:`demonstrations` looks at closely; for these it would give the same.
         """
-        if not self._of_pairs or type(row) is not dict or MARK in row:
+        if not self._of_pairs or type(row) is not dict or MARK in row or GATHERED in row:
             return None
         prompt, completion = row.get(self.names["prompt"]), row.get(self.names["completion"])
         if type(prompt) is not str or type(completion) is not str or text_fault(prompt) or text_fault(completion):
@@ -208,17 +210,28 @@ class RowReader:
         if references and len(pairs) > 1:
             message = f"cannot belong to all {len(pairs)} expert turns of a dialogue"
             fault(self.names["references"], message, "write one row per turn")
+        origin = self._origin(row.get(GATHERED), fault)
         if faults:
             return []
         source = Source(self.file, line)
         try:
             return [
-                Demonstration(prompt, completion, "", group, expert, source, references) for prompt, completion in pairs
+                Demonstration(prompt, completion, "", group, expert, source, references, origin)
+                for prompt, completion in pairs
             ]
         except ValueError as error:
             message = str(error).removeprefix("prompt ")
             fault(column, message, "put the turns in order: system, user, assistant, ..., user")
             return []
+
+    def _origin(self, gathered: Any, fault: Callable[[str, str, str], None]) -> Origin | None:
+        if not gathered:
+            return None
+        try:
+            return Origin.from_dict(gathered if isinstance(gathered, dict) else {})
+        except ValueError as error:
+            fault(GATHERED, f"is not what a gathering wrote ({error})", f"take '{GATHERED}' out of the row")
+            return None
 
     def _pair(self, values: Cells, system: str) -> list[Pair]:
         column = self.names["prompt"]

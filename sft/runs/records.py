@@ -166,6 +166,7 @@ _TURN = _object({"role": Literal["system", "user", "assistant"], "content": str}
 _TURNS = GenericAlias(list, (_TURN,))
 _DEMONSTRATION: dict[str, Any] = {
     "id": str, "group": str, "expert": str, "references": _TEXTS, "source": _object({"file": str, "line": int}),
+    "gathered": _object({"item": str, "round": int, "how": str}, drawn=str),
 }  # fmt: skip
 #: A section of the manifest that names data, a split, a template or weights.
 _HASHED = _object(hash=str, rows=int, paths=_TEXTS, counts=dict[str, int], choice=str)
