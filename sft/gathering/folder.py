@@ -2,7 +2,7 @@
 
 gathering.json        settings, rounds, versions of the guidelines, what may never be asked
 experts.json          name -> hashes of links, when added: for its owner's eyes (mode 0600), never exported
-guidelines/HASH.md    every version
+guidelines (folder)   every version, by its hash
 items.jsonl           one line an item
 clone-K.jsonl         what the clone of round K wrote for its items
 events.jsonl          what every expert did; the only truth
