@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sft.cli.gather import refresh
+from sft.cli.collect import refresh
 from sft.cli.printing import pairs, quiet
 from sft.errors import UserError
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -98,7 +97,7 @@ def rows(state: Standing, clones: Mapping[str, str], weights: Mapping[int, str])
     for answer in state.answers():
         clone = clones.get(answer.item.id) if answer.clone else None
         row: dict[str, Any] = {
-            "prompt": [asdict(turn) for turn in answer.prompt],
+            "prompt": [turn.to_dict() for turn in answer.prompt],
             "completion": answer.text,
             "expert": answer.expert,
         }

@@ -7,10 +7,10 @@ shown    "blind": written without having seen the clone's text; "drafted": the c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from sft.demonstrations.demonstration import Message, prompt_key
+from sft.demonstrations.messages import Message, order_fault, prompt_key
 from sft.runs.hashes import fingerprint
 
 __all__ = ["Item", "asked_again", "drawn_first", "item_id", "marked", "rank", "share_of", "shared"]
@@ -43,8 +43,8 @@ class Item:
         if self.drawn not in ("audit", "chosen") or self.shown not in ("blind", "drafted"):
             raise ValueError(f"an item is drawn 'audit' or 'chosen' and shown 'blind' or 'drafted', not {self.drawn!r} "
                              f"and {self.shown!r}")  # fmt: skip
-        if not self.prompt or self.prompt[-1].role != "user":
-            raise ValueError("an item's prompt must end with a user turn")
+        if fault := order_fault(self.prompt):
+            raise ValueError(f"the prompt of item {self.id} {fault}")
 
     @property
     def key(self) -> str:
@@ -55,7 +55,7 @@ class Item:
         """JSON-ready values; what is at its default is left out."""
         row = {field.name: getattr(self, field.name) for field in fields(self)}
         kept = {f.name: row[f.name] for f in fields(self) if f.name in ("id", "round") or row[f.name] != f.default}
-        return kept | {"prompt": [asdict(turn) for turn in self.prompt]}
+        return kept | {"prompt": [turn.to_dict() for turn in self.prompt]}
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Item:
@@ -63,7 +63,7 @@ class Item:
         known = {field.name for field in fields(cls)}
         values = {name: value for name, value in row.items() if name in known}
         try:
-            turns = tuple(Message(turn["role"], turn["content"]) for turn in row["prompt"])
+            turns = tuple(map(Message.from_dict, row["prompt"]))
             return cls(**(values | {"prompt": turns}))
         except (KeyError, TypeError) as error:
             raise ValueError(f"is no item ({type(error).__name__}: {error})") from None

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from sft.demonstrations.demonstration import prompt_text
+from sft.demonstrations.messages import Message, prompt_text, written_calls
 from sft.gathering.desk import JUDGEMENTS, Desk
 from sft.gathering.items import Item
 from sft.gathering.prompts import LONGEST
@@ -34,8 +34,13 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"shown": shown, "plain": plain, "duration": duration}
+    environment.filters |= {"shown": shown, "plain": plain, "duration": duration, "said": _said}
     return environment
+
+
+def _said(turn: Message) -> str:
+    """All that a turn says, calls included."""
+    return written_calls(turn.content, turn.calls)
 
 
 def _page(name: str, **view: Any) -> str:

@@ -204,9 +204,7 @@ def test_nobody_there(evaluate: Evaluate) -> None:
 def test_no_address(address: str, measured_run: Path, evaluate: Evaluate) -> None:
     """What may be a password is not repeated, and not written down."""
     code, _, err = evaluate(address)
-    refusal = (
-        "does not belong on the command line" if "@" in address else "--endpoint: is no address of a server; write"
-    )
+    refusal = "does not belong on the command line" if "@" in address else "the address of the server is none; write"
     assert code == 2 and refusal in err and "pa55" not in err
     assert "pa55" not in (measured_run / "manifest.json").read_text(encoding="utf-8")
 

@@ -230,7 +230,7 @@ def test_a_gathering_is_a_path_that_check_reads(tmp_path: Path, capsys: pytest.C
     folder = tmp_path / "g"
     with gathering(folder, 40, ("ada", "ben")) as made, served(made) as (_, who):
         for name in ("ada", "ben"):
-            for n in range(40):
+            for n in range(20):
                 who[name].answer(f"{name} says that it is answer {n}")
     (folder / "demonstrations.jsonl").unlink()  # as after a kill: it is made again from the events
     assert main(["check", str(folder)]) == 0
