@@ -32,7 +32,11 @@ from sft.fidelity.findings import (
 from sft.metrics.estimate import Estimate
 
 __all__ = [
+    "COMPLETIONS_ALONE",
     "EARLIER_FLOORS",
+    "FAILS",
+    "NO_BASE",
+    "PASSES",
     "PROFILES",
     "RUNGS",
     "SYSTEMS",
@@ -68,6 +72,11 @@ RUNGS = (
     "meets your bar",
     "cloned, within the margin",
 )
+
+#: In place of a rung where the likelihoods that every rung asks for are not there: of nobody, or of no base model.
+COMPLETIONS_ALONE, NO_BASE = "not judged: completions alone", "not judged: no base model beside it"
+#: The same where a bar decides.
+PASSES, FAILS = "passes your bar", "does not pass your bar"
 
 #: How much is measured. ``fast`` generates for no base model; ``full`` adds what costs as much again.
 PROFILES = ("fast", "standard", "full")
@@ -129,7 +138,7 @@ class Guardrail:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The answer in words: the rung reached, why not higher, and the one thing to do next.
+    """The answer in words: the rung reached, or what stands in its place; why not higher; and the one thing to do next.
 
     ``shortfall``: a sentence of its own where the clone is shown *not* to be cloned: what is missing and how much
     of the way is closed; "" otherwise.
@@ -150,7 +159,8 @@ UNJUDGED = Verdict("", "", (), "")
 class Scorecard:
     """Everything measured on one held-out set, recomputable from the observations of a run.
 
-    ``bits_per_byte``: system -> {"with_stop": ..., "without_stop": ...}. ``action``: system ->
+    ``bits_per_byte``: system -> {"with_stop": ..., "without_stop": ...}, or {"as_given": ...} where a file tells a sum
+    for each text. ``action``: system ->
     {"top1", "top5", "prob_true_act", "entropy", "neglogp"}: shares and probabilities 0 to 1, nats.
     ``lengths``: system, or "expert", -> words per completion, in held-out order. ``signature``: data hash,
     n, clusters, template hash, decoding, metric versions.

@@ -99,7 +99,7 @@ def test_wrong_calls_are_seen_to_be_wrong(tmp_path: Path, capsys: pytest.Capture
     assert mean(action, "tuned", "json") == pytest.approx(100 * 5 / 6)
     whole = scored(tmp_path, rows, capsys, "--headline", "checker", "--checker", r"regex:\"nights\": \d+")
     assert mean(whole, "tuned", "checker") == 0
-    assert whole["verdict"]["rung"] == "no evidence of cloning"
+    assert whole["verdict"]["rung"] == "not judged: completions alone" and gain(whole, "B0")["high"] < 0
 
 
 def test_the_report_names_what_decided(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
