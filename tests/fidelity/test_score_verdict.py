@@ -12,6 +12,7 @@ from typing import Any
 import factories
 import pytest
 import scored_files
+from report_pages import page
 from scored_files import Row, training, write
 
 from sft.cli import main
@@ -61,9 +62,9 @@ def test_of_training_nothing_is_said_unless_it_was_told(tmp_path: Path, capsys: 
         assert main(["score", str(file), "--output", str(tmp_path / name), *more]) == 0
         said = capsys.readouterr().out
         folder = tmp_path / name
-        said += (folder / "report.html").read_text(encoding="utf-8").partition('id="words"')[0]
-        said += (folder / "report.md").read_text(encoding="utf-8").partition("### What the words mean")[0]
-        said = said.replace("training on them voids this measurement", "").replace(str(tmp_path), "").casefold()
+        for words in (page(Run.open(folder)).words, (folder / "report.md").read_text(encoding="utf-8")):
+            said += words.partition("What the words mean")[0]
+        said = said.casefold().replace("training on them voids this measurement", "")
         told = [word for word in ("trained", "training", "learned", "never saw", "leak") if word in said]
         assert ("training" in told) is (name == "told") and (told == []) is (name == "alone"), told
         assert "how did training go" not in said and "what became of every row" not in said
@@ -105,12 +106,17 @@ def test_a_bar_on_what_a_checker_finds_right(tmp_path: Path, capsys: Captured) -
     assert scored(file, capsys, *words, "checker=0.95")["verdict"]["rung"] == FAILS
 
 
-@pytest.mark.parametrize(("likelier", "rung"), [(0.3, RUNGS[2]), (0.0, RUNGS[0])], ids=["likelier", "as likely"])
+@pytest.mark.parametrize(
+    ("likelier", "right", "rung"), [(0.3, 1, RUNGS[2]), (0.3, 0, RUNGS[1]), (0.0, 1, RUNGS[0])], ids=RUNGS[2::-1]
+)
 @pytest.mark.parametrize("per_token", [False, True], ids=["sums", "tokens"])
 def test_with_likelihoods_the_verdict_is_a_whole_one(
-    likelier: float, rung: str, per_token: bool, tmp_path: Path, capsys: Captured
+    likelier: float, right: int, rung: str, per_token: bool, tmp_path: Path, capsys: Captured
 ) -> None:
+    """A clone that is right is closer than the nearest training completion, one that is less so is not."""
     rows = systems(60, likelier=likelier, per_token=per_token)
+    for row in rows:
+        row["completion"] = row["reference"] if right and "system" not in row else row["completion"]
     train = training(tmp_path / "train.jsonl")
     card = scored(write(tmp_path / "x.jsonl", rows), capsys, "--train", str(train))
     assert card["verdict"]["rung"] == rung
