@@ -43,6 +43,7 @@ __all__ = [
     "UNJUDGED",
     "Gain",
     "Guardrail",
+    "IfNormalised",
     "Scorecard",
     "SystemScores",
     "Verdict",
@@ -151,6 +152,17 @@ class Verdict:
     shortfall: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class IfNormalised:
+    """What would be decided with further ``steps`` of ``fidelity.normalise``: ``rung``, the ``gain`` over what is then
+    the best shortcut, and the ``share`` of the distance to another expert, where there is one."""
+
+    steps: tuple[str, ...]
+    rung: str
+    gain: Gain
+    share: Estimate | None = None
+
+
 #: What stands in a scorecard until ``verdict.judge`` has read it: the verdict rests on all the rest.
 UNJUDGED = Verdict("", "", (), "")
 
@@ -182,6 +194,7 @@ class Scorecard:
     this split was looked at.
     ``floors``: the shortcuts that a clone which has learned is ahead of, measured or not. ``names``: system -> what it
     is in plain words, where that is not what ``SYSTEMS`` says.
+    ``if_normalised``: what setting something aside in every text would change, where it would change the verdict.
     ``accumulated`` and ``off_path`` are read in older scorecards and no longer measured: the one fell with the length
     of what is left of a text, the other called calibrated clones overconfident (docs/decisions.md).
     """
@@ -232,6 +245,7 @@ class Scorecard:
     absent: dict[str, str] = field(default_factory=dict)
     floors: tuple[str, ...] = EARLIER_FLOORS
     names: dict[str, str] = field(default_factory=dict)
+    if_normalised: IfNormalised | None = None
     schema_version: int = 2
 
     def scores_of(self, system: str) -> dict[str, Estimate]:

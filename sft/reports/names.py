@@ -13,6 +13,7 @@ __all__ = [
     "IMPOSTORS",
     "METRIC_NAMES",
     "RUNG_MEANINGS",
+    "STEPS",
     "kept_out",
     "metric_name",
     "system_name",
@@ -79,6 +80,13 @@ EXAMPLE_KINDS = {
     "worst": ("Worst", "the lowest scores: read these first"),
     "earliest divergence": ("Early divergence", "where the clone leaves the expert's path soonest"),
     "": ("More", "further prompts, so that there are some of every score"),
+}
+#: Step of ``fidelity.normalise`` -> what it sets aside.
+STEPS = {
+    "think": "what stands between <think> tags",
+    "fence": "a code fence around all of it",
+    "case": "case",
+    "space": "white space",
 }
 #: Whose texts the impostor test holds against an expert's -> (in words, class of the colour).
 IMPOSTORS = {
