@@ -83,8 +83,19 @@ def refuse_alone(options: argparse.Namespace) -> None:
 
 def evaluate_served(options: argparse.Namespace) -> None:
     """Ask the server, compare, print. Raises ``UserError``."""
-    for name in ("held_out", "train", "base", "split", "profile", "checker", "engine"):
-        if getattr(options, name) is not None:
+    for name in (
+        "held_out",
+        "train",
+        "base",
+        "split",
+        "profile",
+        "checker",
+        "headline",
+        "metric",
+        "normalise",
+        "engine",
+    ):
+        if getattr(options, name) not in (None, []):
             shown = f"--{options.profile}" if name == "profile" else f"--{name.replace('_', '-')}"
             raise UserError(f"{shown}: does not go with --endpoint, which asks for what the run was measured on")
     from sft.runs.processes import rank_and_world

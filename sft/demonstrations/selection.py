@@ -6,16 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sft.demonstrations import formats, headlines, splits
+from sft.demonstrations import formats, headlines, splits, thoughts
 from sft.demonstrations.conflicts import majority
 from sft.demonstrations.demonstration import Demonstration
+from sft.demonstrations.message_fields import MessageRules
 from sft.demonstrations.sources import resolve_demonstrations
 from sft.demonstrations.splits import Leak, Splits
 from sft.errors import DemonstrationsError, SplitError, UserError
 from sft.recipes import Recipe
 from sft.runs.hashes import fingerprint
 
-__all__ = ["FATES", "Division", "Gathered", "Ledger", "divide", "gather", "held_out_others", "read"]
+__all__ = ["FATES", "IMPORT_FATES", "Division", "Gathered", "Ledger", "divide", "gather", "held_out_others", "read"]
 
 #: fate -> what it means, in the order a report shows them.
 FATES = {
@@ -29,6 +30,23 @@ FATES = {
     "leaked": "too close to a held-out prompt, removed from training",
     "too_long": "longer than max_length; dropped rather than cut",
     "not_reached": "in the training split, but the steps ended before their turn",
+}
+#: The same of a record of an export, which `sft import` reads.
+IMPORT_FATES = {
+    "written": "became a demonstration",
+    "joined": "joined to the message before it: one turn",
+    "others": "somebody else's: what was answered, never a completion",
+    "wordless": "holds no words of anybody's: files, calls, notices, what was deleted",
+    "forwarded": "somebody else's words, passed on",
+    "draft": "never sent or published",
+    "automatic": "a program's words",
+    "old": "from before --since",
+    "unprompted": "the expert's, and nothing is known that it answers",
+    "short": "fewer words than --min-words",
+    "masked": "its prompt is in others' words alone, which --mask-others leaves out",
+    "personal": "refused for personal data (reasons in rejected.jsonl)",
+    "duplicate": "repeats another one word for word",
+    "invalid": "cannot be read, or cannot become a demonstration (reasons in rejected.jsonl)",
 }
 
 
@@ -47,7 +65,7 @@ class Ledger:
     tokens: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if unknown := set(self.fates) - set(FATES):
+        if unknown := set(self.fates) - set(FATES) - set(IMPORT_FATES):
             raise ValueError(f"unknown fates: {', '.join(sorted(unknown))}")
         negative = [fate for fate, count in self.fates.items() if count < 0]
         if negative or min(self.rows, self.unrolled) < 0:
@@ -84,9 +102,11 @@ class Ledger:
 class Gathered:
     """Demonstrations as they will be used, with the fate of every row that was read.
 
+    ``recipe``: the one that they were gathered by, with what it left to the data decided.
     ``others``: what named experts beside the recipe's wrote for held-out prompts; each is "filtered" in the ledger.
     """
 
+    recipe: Recipe
     splits: Splits
     ledger: Ledger
     rejected: tuple[formats.Rejected, ...]
@@ -105,6 +125,7 @@ def gather(recipe: Recipe, *, keep_going: bool = False) -> Gathered:
     if whole.rejected and not keep_going:
         refused = f"{len(whole.rejected)} of {whole.rows} rows cannot become demonstrations"
         raise DemonstrationsError(whole.problems, f"{refused}; mend them, or leave them out: --keep-going")
+    recipe, (readings, ready_made) = thoughts.settled(recipe, readings, ready_made)
     division = divide(recipe, readings, ready_made)
     if division.leaks and recipe.split.near_duplicates != "remove":
         raise splits.leak_error(division.leaks)
@@ -124,7 +145,7 @@ def gather(recipe: Recipe, *, keep_going: bool = False) -> Gathered:
     }
     ledger = Ledger(whole.rows, whole.unrolled, {fate: count for fate, count in fates.items() if count})
     others = held_out_others(division.passed_over, placed)
-    return Gathered(made, ledger, whole.rejected, tuple(division.leaks), others)
+    return Gathered(recipe, made, ledger, whole.rejected, tuple(division.leaks), others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,11 +223,14 @@ def held_out_others(
 def read(recipe: Recipe) -> tuple[list[formats.Reading], list[formats.Reading]]:
     """The readings of the recipe's files, and of its ready-made validation and test files. Raises ``SourceError``."""
     section = recipe.demonstrations
+    rules = MessageRules(section.roles, section.neighbours)
     columns = {key: name for key, name in section.columns.model_dump().items() if name is not None}
 
     def one(reference: str, *, held_out: bool = False) -> formats.Reading:
         path = resolve_demonstrations(reference)
-        return formats.read(path, format=section.format, columns=columns, name=reference, held_out=held_out)
+        return formats.read(
+            path, format=section.format, columns=columns, name=reference, held_out=held_out, rules=rules
+        )
 
     ready_made = [
         one(path, held_out=path == recipe.split.test)  # what a checkpoint is chosen on is learned from too

@@ -351,7 +351,7 @@ class _Recorder:
 
 def _reference_ids(renderer: Renderer, items: Sequence[HeldOut]) -> dict[str, list[tuple[int, ...]]]:
     """Ids of everything the experts wrote, stop token included; what this tokenizer cannot write is left out."""
-    rows = [(item.id, Demonstration(item.prompt, text)) for item in items for text in item.references]
+    rows = [(item.id, item.demonstration(place)) for item in items for place in range(len(item.references))]
 
     def rendered(some: Sequence[tuple[str, Demonstration]]) -> list[tuple[str, tuple[int, ...]]]:
         made = renderer.render_all([demonstration for _, demonstration in some])[0]

@@ -72,6 +72,11 @@ class Model(Section):
         default="auto",
         description="`auto`: the tokenizer's own chat template, else `plain`; or the path of a .jinja file.",
     )
+    template_options: dict[str, Any] = Field(
+        default={},
+        description="What the chat template is given beside the messages, by the template's own names: "
+        "`{enable_thinking: true}`. It is written into the clone's template too.",
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="Number format of the weights; `auto`: what the machine computes in."
     )
@@ -110,6 +115,23 @@ class Demonstrations(Section):
         "that most of them gave.",
     )
     duplicates: Literal["drop", "keep"] = Field(default="drop", description="What to do with exact repetitions.")
+    roles: dict[Text, Literal["system", "user", "assistant", "tool"]] = Field(
+        default={}, description="Roles of messages that files call otherwise: `{customer: user, agent: assistant}`."
+    )
+    neighbours: Literal["refuse", "join"] = Field(
+        default="refuse", description="Two turns of one role in a row: stop, or make one of them, a blank line between."
+    )
+    thoughts: Literal["off", "keep", "context"] | None = Field(
+        default=None,
+        description="Thoughts before completions (`reasoning_content`, `<think>`): `off` leaves them out, `keep` "
+        "learns them, `context` gives them with the prompt and learns what follows; empty: `keep` where every "
+        "completion has one.",
+    )
+    special_tokens: Literal["text", "tokens"] | None = Field(
+        default=None,
+        description="Completions that spell a special token of the tokenizer: `text` learns the words, `tokens` the "
+        "token itself; empty: stop.",
+    )
     limit: Count | None = Field(default=None, description="Use at most this many demonstrations, chosen by content.")
 
     @property

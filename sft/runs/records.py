@@ -176,10 +176,15 @@ def _line_of(record: type) -> Any:
 
 _TEXTS = list[str]
 _NUMBER = float | None
-_TURN = _object({"role": Literal["system", "user", "assistant"], "content": str})
+_CALLS = GenericAlias(list, (_object({"name": str, "arguments": str}),))
+_TURN = _object(
+    {"role": Literal["system", "user", "assistant", "tools", "tool", "thought"], "content": str},
+    thought=str, calls=_CALLS, name=str,
+)  # fmt: skip
 _TURNS = GenericAlias(list, (_TURN,))
 _DEMONSTRATION: dict[str, Any] = {
     "id": str, "group": str, "expert": str, "references": _TEXTS, "source": _object({"file": str, "line": int}),
+    "thought": str, "calls": _CALLS,
 }  # fmt: skip
 #: A section of the manifest that names data, a split, a template or weights.
 _HASHED = _object(hash=str, rows=int, paths=_TEXTS, counts=dict[str, int], choice=str)
@@ -202,7 +207,8 @@ _MANIFEST: dict[str, Any] = {
     "versions": dict[str, str | None],
     "machine": dict[str, Any],
     "sessions": list[dict[str, Any]],
-    "looks": list[_object(split=str, when=str, purpose=str)],  # type: ignore[misc]
+    "looks": list[_object(split=str, when=str, purpose=str, weights=str)],  # type: ignore[misc]
+    "held_out": dict[str, _object({"prompts": _TEXTS, "clones": _TEXTS})],  # type: ignore[misc]
     "launch": dict[str, int],
     "changes": list[_object(what=str, when=str, step=int | None)],  # type: ignore[misc]
     "precision": _object({"bf16": bool | None}) | None,
@@ -232,6 +238,8 @@ _SHAPES: dict[str, Any] = {
     "held-out.jsonl": _object(
         {"id": str, "prompt": _TURNS, "references": _TEXTS, "experts": _TEXTS, "cluster": str},
         others=list[Annotated[_TEXTS, Field(min_length=2, max_length=2)]],
+        thoughts=_TEXTS,
+        calls=GenericAlias(list, (_CALLS,)),
     ),
     "measurement.json": _object(
         {"split": str, "systems": _TEXTS},

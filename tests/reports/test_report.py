@@ -248,7 +248,8 @@ def test_a_red_guardrail_is_told_by_word_and_not_by_colour_alone(run: Run) -> No
 
 def test_a_guardrail_that_is_not_settled_says_what_would_settle_it(run: Run) -> None:
     rails = card(run)["guardrails"]
-    change(run, guardrails=[rails[0] | {"state": "amber", "settled_by": 1234}])
+    some = rails[0]["value"] | {"value": 0.04}
+    change(run, guardrails=[rails[0] | {"state": "amber", "settled_by": 1234, "value": some}])
     found, markdown = both(run)
     assert "? not settled about 1,200 prompts would settle it" in found.words
     assert "| not settled: about 1,200 prompts would settle it |" in markdown
