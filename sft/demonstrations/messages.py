@@ -191,7 +191,7 @@ def prompt_text(prompt: Sequence[Message]) -> str:
 
 
 def prompt_key(prompt: Sequence[Message]) -> str:
-    """Hash of the prompt's roles and :func:`folded` contents: equal for prompts that look the same.
+    """Hash of the prompt's roles and :func:`folded` words: equal for prompts that look the same.
 
     A given thought is left out, for what was asked is the same with another one.
     """
