@@ -120,7 +120,7 @@ def _asked(run: Run, settings: Settings) -> WhatIsAsked:
         item.id: Question(
             item.id,
             settings.route,
-            conversation(item.prompt, fold_system=renderer.frame.fold_system),
+            conversation(item.prompt, renderer.frame),
             own,
             prompt_strings(renderer.tokenizer, renderer.frame, [item.prompt])[0],
             most if context is None else min(most, context - len(own)),
