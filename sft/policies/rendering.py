@@ -16,16 +16,18 @@ be refused for spelling one, or be taken at their word (``special_tokens``).
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from array import array
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from sft.demonstrations.demonstration import Demonstration, Message
-from sft.demonstrations.messages import written_calls
+from sft.demonstrations.messages import Call, written_calls
 from sft.errors import DemonstrationsError, PolicyError, Problem
 from sft.policies.encoding import Encoder, Piece, any_of
 from sft.policies.rendered import Census, Rendered, census, decode_tokens, divided, where_of
+from sft.policies.template_calls import common_beginning
 from sft.policies.template_clock import TODAY, tells_the_date
 from sft.policies.templates import (
     REFUSALS,
@@ -54,6 +56,16 @@ __all__ = [
 ]
 
 _TOGETHER = 4096  # rows rendered at once
+#: A function, and a prompt in which it could be called: what a template makes of them is looked at.
+_TOOL: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "zqcallqz",
+        "description": "zqaboutqz",
+        "parameters": {"type": "object", "properties": {"zqkeyqz": {"type": "string"}}, "required": []},
+    },
+}
+_ASKED = (Message("tools", json.dumps([_TOOL])), Message("user", "zquserqz"))
 
 
 def few_shot_prompt(demonstrations: Sequence[Demonstration], prompt: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -113,27 +125,42 @@ class Renderer:
         self._added = {
             token.content: index for index, token in tokenizer.added_tokens_decoder.items() if token.content.strip()
         }
-        self._any_added = any_of(self._added)
+        self._special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
         self.today = TODAY.date().isoformat() if tells_the_date(template) else None
         self.frame = settle(tokenizer, template, options, thoughts)
         self.template = tokenizer.chat_template = self.frame.template
         self._trail, self.end_of_turn = self._end_of_turn(self.frame.tail)
         calls = self.frame.calls
-        ends = self._end_of_turn(calls.tail, last=True)[1] if calls else self.end_of_turn
+        ends = self._end_of_call(calls.tail)[1] if calls else self.end_of_turn
         self.stop_token_ids = tuple(dict.fromkeys((self.end_of_turn[-1], int(tokenizer.eos_token_id), ends[-1])))
         words = {k: str(v) for k, v in tokenizer.special_tokens_map.items() if k != "pad_token"}
         self.template_hash = Digest.by("v1", fingerprint([self.template, words]))
-        special = {t.content for t in tokenizer.added_tokens_decoder.values() if t.special}
         self._encoder = Encoder(
             tokenizer,
             {
                 content: index
                 for content, index in self._added.items()
-                if content in special
+                if index in self._special
                 or index in self.end_of_turn
                 or (content in self.frame.skeleton and content not in THOUGHT_TOKENS)
             },
         )
+
+        self._closes = self._end_of_thought()
+        self._readable: dict[tuple[bool, bool, int], bool] = {}
+
+    def _end_of_thought(self) -> str:
+        """What ends a thought, whether words or a call follow it."""
+        form, calls = self.frame.thought, self.frame.calls
+        if form is None or calls is None or not form.key:
+            return form.between.strip() if form else ""
+        answer = Message("assistant", "", "zqthoughtqz", (Call("zqcallqz", '{"zqkeyqz": "zqvalueqz"}'),))
+        try:
+            text = prompt_strings(self.tokenizer, self.frame, [_ASKED])[0]
+            *_, (rest, _) = written_answer(self.tokenizer, self.frame, _ASKED, text, answer)
+        except REFUSALS:
+            return form.between.strip()
+        return common_beginning(form.between, rest).strip() or form.between.strip()
 
     @property
     def pad_token_id(self) -> int:
@@ -278,6 +305,8 @@ class Renderer:
             fault = ""
             if self._is_plain(d) and not self._encoder.counted_ids.isdisjoint(ids):
                 fault = "the text of a control token, which this tokenizer cannot treat as words"
+            elif not set(self.stop_token_ids).isdisjoint(ids):
+                fault = "a token that ends the turn, before its end"
             elif self._encoder.unknown_id in ids:
                 fault = "characters that this tokenizer cannot write, so no clone of this model can"
             if fault:
@@ -361,9 +390,34 @@ class Renderer:
                     (self._trail, False),
                 ], self.end_of_turn
             return [(self.frame.lead, False), words, (self._trail, False)], self.end_of_turn
+        if fault := self._unreadable(d):
+            raise ValueError(fault)
         *pieces, (rest, _) = written_answer(self.tokenizer, self.frame, d.prompt, asked, d.answer)
-        trail, end = self._end_of_turn(rest, last=True)
+        trail, end = self._end_of_call(rest)
         return [*pieces, (trail, False)], end
+
+    def _unreadable(self, d: Demonstration) -> str:
+        """Why an answer of this kind could not be told apart again after the template wrote it; "" where it could.
+
+        What a model writes is compared with what the expert did, so what the template mixes up cannot be measured.
+        """
+        kind = (bool(d.thought), bool(d.completion != written_calls("", d.calls)), min(len(d.calls), 2))
+        if kind not in self._readable:
+            self._readable[kind] = self._read_back(*kind)
+        what = " and ".join(["a thought"] * kind[0] + ["words"] * kind[1] + ["a call", "calls"][kind[2] - 1 : kind[2]])
+        return "" if self._readable[kind] else f"what it writes for {what} cannot be told apart again"
+
+    def _read_back(self, thinks: bool, speaks: bool, calls: int) -> bool:
+        given = (Call("zqcallqz", '{"zqkeyqz": "zqvalueqz"}'),) * calls
+        answer = Message("assistant", "zqsaidqz" if speaks else "", "zqthoughtqz" if thinks else "", given)
+        try:
+            text = prompt_strings(self.tokenizer, self.frame, [_ASKED])[0]
+            *pieces, (rest, _) = written_answer(self.tokenizer, self.frame, _ASKED, text, answer)
+        except REFUSALS:
+            return True  # it says what is wrong with the row itself
+        trail, end = self._end_of_call(rest)
+        ids = [*self._encoder.pieces([[*pieces, (trail, False)]], meant=False)[0], *end]
+        return self.read(ids, calls=True, tools=[_TOOL]) == (answer.text, answer.thought)
 
     def token_ends(self, completion: str) -> tuple[int, ...]:
         """Before which character of ``completion`` each of its tokens ends, in the order of their ids.
@@ -414,6 +468,7 @@ class Renderer:
             return self.decode_completion(ids), ""
         text = self._decoded(ids, frozenset())
         thought, text = self._parted(text) if learned else ("", text.removeprefix(self.frame.lead))
+        text = text.removeprefix(self.frame.header)
         words, found = form.read(text, tools) if form is not None else (text, [])
         if self.special_tokens != "tokens":
             words, thought = (self._encoder.written.sub("", part) for part in (words, thought))
@@ -427,36 +482,28 @@ class Renderer:
         opened = begun != text or not form.lead
         if not opened and form.lead.strip() and text.lstrip().startswith(form.lead.strip()):
             begun, opened = text.lstrip().removeprefix(form.lead.strip()), True
-        for close in (form.between, form.between.strip(), self._closes()):
+        for close in (form.between, form.between.strip(), self._closes):
             thought, found, rest = begun.partition(close)
             if found:
-                if close == self._closes() and self.frame.calls is not None and close != form.between.strip():
-                    rest = _overlap(close, self.frame.calls.opens.lstrip()) + rest
                 return thought.strip("\n"), rest if close == form.between else rest.lstrip("\n")
         return (begun.strip("\n"), "") if opened else ("", text.removeprefix(self.frame.lead))
 
-    def _closes(self) -> str:
-        """The end of a thought, whatever follows it: up to where a header of the answer may differ."""
-        between = self.frame.thought.between.strip() if self.frame.thought else ""
-        found = [*self._any_added.finditer(between)]
-        return between[: found[-2].end()] if len(found) > 2 else between
-
     # -- template ---------------------------------------------------------------------------------------
 
-    def _end_of_turn(self, tail: str, *, last: bool = False) -> tuple[str, tuple[int, ...]]:
-        """(text before, ids of) the end of turn: the first run of added tokens after a completion, else eos.
+    def _end_of_turn(self, tail: str) -> tuple[str, tuple[int, ...]]:
+        """(text before, ids of) the end of turn: the first run of added tokens after a completion, else eos."""
+        run = re.match(rf"(\s*)((?:{any_of(self._added).pattern})+)", tail) if self._added else None
+        if run is None:
+            return "", (int(self.tokenizer.eos_token_id),)
+        return run[1], tuple(self._added[token] for token in any_of(self._added).findall(run[2]))
 
-        ``last``: the one at the end of ``tail`` instead, which may hold added tokens of its own.
-        """
-        if not self._added:
-            return tail.rstrip() if last else "", (int(self.tokenizer.eos_token_id),)
-        run = rf"((?:{self._any_added.pattern})+)"
-        found = re.search(rf"(?s)^(.*?){run}\s*$", tail) if last else re.match(rf"(\s*){run}", tail)
+    def _end_of_call(self, tail: str) -> tuple[str, tuple[int, ...]]:
+        """The same of a turn that closes calls with tokens of its own: the first run of special ones that ends it."""
+        ends = {
+            text: index for text, index in self._added.items() if index in self._special or index in self.end_of_turn
+        }
+        run = f"(?:{any_of(ends).pattern})+"
+        found = re.search(rf"(?s)^(.*?)({run})(?:\s*{run})*\s*$", tail) if ends else None
         if found is None:
-            return tail.rstrip() if last else "", (int(self.tokenizer.eos_token_id),)
-        return found[1], tuple(self._added[token] for token in self._any_added.findall(found[2]))
-
-
-def _overlap(before: str, after: str) -> str:
-    """The longest beginning of ``after`` that ``before`` ends with."""
-    return next((after[:size] for size in range(len(after), 0, -1) if before.endswith(after[:size])), "")
+            return tail.rstrip(), (int(self.tokenizer.eos_token_id),)
+        return found[1], tuple(ends[token] for token in any_of(ends).findall(found[2]))

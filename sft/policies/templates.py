@@ -31,7 +31,7 @@ from jinja2 import TemplateError
 
 from sft.demonstrations.demonstration import Message
 from sft.errors import PolicyError
-from sft.policies.template_calls import CallForm, common_beginning, learn_calls
+from sft.policies.template_calls import CallForm, learn_calls, opens_thought, without_prompt
 from sft.policies.template_clock import dated, names_in
 
 if TYPE_CHECKING:
@@ -46,8 +46,6 @@ _PROBES = {"system": "zqsystemqz", "user": "zquserqz", "assistant": "zqassistant
 _COMPLETION, _THOUGHT = "zqcompletionqz", "zqthoughtqz"
 #: Names under which templates read thoughts; "" is inside the content, in tags.
 _THOUGHT_KEYS = ("reasoning_content", "thinking", "reasoning", "")
-#: What a prompt may end with that the template does not write before every completion.
-_BLOCK = re.compile(r"\s*(<think>)?\s*(</think>)?\s*")
 _SWITCHES = ("enable_thinking", "thinking")
 _MARK = "{{#- thoughts: {} -#}}"
 _SHAPES = tuple(
@@ -82,7 +80,7 @@ class Frame:
     what stands for none. ``tail``: all it writes after a completion. ``fold_system``: it has no system turn.
     ``one_turn``: it cannot write earlier turns. ``skeleton``: everything it wrote around the probes. ``thoughts``: as
     in a recipe; ``thought``: how it writes one, None where they are off. ``calls``: how it writes a call, None where
-    it cannot.
+    it cannot. ``header``: what it writes before an answer in words and not before a call, where functions are listed.
     """
 
     template: str
@@ -94,6 +92,7 @@ class Frame:
     thoughts: str = "off"
     thought: ThoughtForm | None = None
     calls: CallForm | None = None
+    header: str = ""
 
 
 def plain_template() -> str:
@@ -109,6 +108,9 @@ def read_template(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
     if template == "plain" or (template == "auto" and not tokenizer.chat_template):
         return plain_template()
     if template == "auto":
+        several = tokenizer.chat_template
+        if isinstance(several, dict) and {"default", "tool_use"} <= several.keys():
+            return f"{{%- if tools -%}}{several['tool_use']}{{%- else -%}}{several['default']}{{%- endif -%}}"
         try:
             return tokenizer.get_chat_template()
         except ValueError as error:
@@ -209,6 +211,11 @@ def written_answer(
 
     Its end of turn is in it. Raises one of :data:`REFUSALS`.
     """
+    if answer.calls and frame.calls is not None:
+        if answer.content and not frame.calls.words:
+            raise ValueError("it writes no words before a call; leave them out, or the call")
+        if len(answer.calls) > 1 and not frame.calls.several:
+            raise ValueError("it writes one call in a turn; write the calls in turns of their own")
     words, thought = answer.content and _COMPLETION, answer.thought and _THOUGHT
     probed = replace(answer, content=words or answer.content, thought=thought)
     before = conversation(prompt, frame)
@@ -216,29 +223,26 @@ def written_answer(
     whole = tokenizer.apply_chat_template(
         [*before, turn], tools=tools_of(prompt), chat_template=frame.template, tokenize=False
     )
-    rest = after_prompt(whole, asked)
+    rest = without_prompt(whole, asked)
     if rest is None:
         raise ValueError("it writes this turn otherwise than it asks for one; list the functions as tools of the row")
     if thought and thought not in rest:
         assert frame.thought is not None
         rest = frame.thought.lead + thought + frame.thought.between + rest.removeprefix(frame.lead)
-    pieces = []
+    pieces: list[tuple[str, bool]] = []
     for probe, text in ((thought, answer.thought), (words, answer.content)):
         if not probe:
             continue
         head, found, rest = rest.partition(probe)
         if not found or probe in rest:
-            raise ValueError("it does not write the words beside a call" if answer.calls else "it leaves out words")
+            raise ValueError("it leaves out what was said, or says it twice")
+        expected = (frame.lead, frame.header, frame.thought.lead if frame.thought and thought else "")
+        if not (answer.calls or pieces or head in expected):
+            raise ValueError("it does not ask for an answer here the way it writes one")
         pieces += [(head, False), (text, True)]
     if missing := [call.name for call in answer.calls if call.name not in rest]:
         raise ValueError(f"it does not write the call of {missing[0]}")
     return [*pieces, (rest, False)]
-
-
-def after_prompt(whole: str, prompt: str) -> str | None:
-    """What follows ``prompt`` in ``whole``, where all that it has beyond their common beginning is an empty thought."""
-    shared = len(common_beginning(whole, prompt))
-    return whole[shared:] if _BLOCK.fullmatch(prompt[shared:]) else None
 
 
 def settle(
@@ -267,12 +271,12 @@ def settle(
     prompt, before, _ = _probe(tokenizer, template, _SHAPES[0])
     free = [name for name in _SWITCHES if any(name == word for _, word, _ in names) and name not in (options or {})]
     candidates = _candidates(template, prompt, before, free) if mode == "off" else _thinking(template, free)
-    for candidate in candidates:
+    for candidate, header in candidates:
         frame = _frame(tokenizer, candidate, mode)
         if frame is not None:
             if mode != "off":
                 frame = replace(frame, template=_MARK.format(mode) + frame.template)
-            return replace(frame, calls=learn_calls(tokenizer, frame.template, frame.fold_system))
+            return replace(frame, header=header, calls=learn_calls(tokenizer, frame.template, frame.lead))
     raise _unfit(
         tokenizer,
         f"asks for a completion with ...{prompt[-30:]!r} but writes one after ...{before[-30:]!r}, so no prompt can be "
@@ -308,35 +312,40 @@ def _literal(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _candidates(template: str, prompt: str, before: str, switches: Sequence[str]) -> Iterator[str]:
-    """The template as it is; with thoughts off; with its generation prompt completed."""
-    yield template
+def _candidates(template: str, prompt: str, before: str, switches: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The template as it is; with thoughts off; with its generation prompt completed; and the header it then lacks."""
+    yield template, ""
     for switch in switches:
-        yield _default(switch, False) + template
-    rest = before.removeprefix(prompt) if before.startswith(prompt) else ""
+        yield _default(switch, False) + template, ""
+    rest = without_prompt(before, prompt) or ""
     if not rest and prompt.rstrip().endswith("<think>"):
         rest = "\n</think>\n\n"
     if rest:
         literal = json.dumps(rest, ensure_ascii=False)
         # A header of an answer would keep calls from being written; a thought that is closed does not.
-        calls = " and not tools" if "</think>" not in rest and re.search(r"\btools\b", template) else ""
-        asked = f"{{%+ if add_generation_prompt{calls} %}}{{{{- {literal} }}}}{{% endif %}}"
-        yield template.removesuffix("\n") + asked
+        header = rest if "</think>" not in rest and re.search(r"\btools\b", template) else ""
+        asked = f"{{%+ if add_generation_prompt{' and not tools' * bool(header)} %}}{{{{- {literal} }}}}{{% endif %}}"
+        yield template.removesuffix("\n") + asked, header
 
 
-def _thinking(template: str, switches: Sequence[str]) -> Iterator[str]:
+def _thinking(template: str, switches: Sequence[str]) -> Iterator[tuple[str, str]]:
     """The template with thoughts on; as it is."""
     for switch in switches:
-        yield _default(switch, True) + template
-    yield template
+        yield _default(switch, True) + template, ""
+    yield template, ""
 
 
 def _frame(tokenizer: PreTrainedTokenizerBase, template: str, mode: str) -> Frame | None:
     """What ``template`` does, the same for every shape of prompt; None if it asks one way and writes another."""
     try:
-        fold_system = _PROBES["system"] not in _probe(tokenizer, template, _SHAPES[1])[0]
+        folds = [True] if _PROBES["system"] not in _probe(tokenizer, template, _SHAPES[1])[0] else [False, True]
     except PolicyError:
-        fold_system = True
+        folds = [True]
+    return next((found for fold in folds if (found := _folded(tokenizer, template, mode, fold))), None)
+
+
+def _folded(tokenizer: PreTrainedTokenizerBase, template: str, mode: str, fold_system: bool) -> Frame | None:
+    """As :func:`_frame`, with a system message in the first turn of the user, or in its own."""
     leads: set[str] = set()
     tails: set[str] = set()
     one_turn, skeleton, shapes = False, "", []
@@ -352,8 +361,8 @@ def _frame(tokenizer: PreTrainedTokenizerBase, template: str, mode: str) -> Fram
             continue
         shapes.append(shape)
         skeleton += before + tail
-        lead = after_prompt(before, prompt)
-        if lead is None or (mode == "off" and lead.strip()):
+        lead = without_prompt(before, prompt)
+        if lead is None or (mode == "off" and (lead.strip() or opens_thought(prompt))):
             return None
         leads.add(lead)
         tails.add(tail)
@@ -365,9 +374,8 @@ def _frame(tokenizer: PreTrainedTokenizerBase, template: str, mode: str) -> Fram
         if thought is None:
             return None
         skeleton += thought.lead + thought.between
-        if not any(lead.strip() for lead in leads):  # the prompt may have opened what has to be closed
-            prompt = _probe(tokenizer, template, shapes[0], fold_system=fold_system)[0]
-            leads = {thought.between} if prompt.rstrip().endswith("<think>") else leads
+        if not thought.lead:
+            leads = {thought.between}  # the prompt has opened what has to be closed
     if len(leads) > 1:
         return None
     return Frame(template, leads.pop(), tails.pop(), fold_system, one_turn, skeleton, mode, thought)
@@ -393,10 +401,15 @@ def _thought_form(
             rest = whole.removeprefix(prompt) if whole.startswith(prompt) else ""
             lead, _, behind = rest.partition(_THOUGHT)
             between, completed, _ = behind.partition(_COMPLETION)
-            found.add((lead, between) if completed and between.strip() else None)
+            whole_form = completed and between.strip() and "</think>" not in lead
+            found.add((lead, between) if whole_form else None)
         if len(found) == 1 and (one := found.pop()):
             return ThoughtForm(key, *one)
-    opened = _probe(tokenizer, template, shapes[0], fold_system=fold_system)[0]
+    opened, before, _ = _probe(tokenizer, template, shapes[0], fold_system=fold_system)
+    empty = re.fullmatch(r"(\s*<think>)(\s*)(</think>\s*)", without_prompt(before, opened) or "")
+    if empty:  # it writes an empty thought, and drops others
+        half = empty[2][: len(empty[2]) // 2]
+        return ThoughtForm("", empty[1] + half, empty[2].removeprefix(half) + empty[3])
     if opened.endswith("<think>"):
         return ThoughtForm("", "", "</think>")
     return ThoughtForm("", "" if opened.rstrip().endswith("<think>") else "<think>\n", "\n</think>\n\n")
