@@ -47,7 +47,7 @@ _TWO = Call(_NAMES[1], json.dumps(dict(zip(_KEYS, _VALUES, strict=True))))
 _ARGUMENTS = ("arguments", "parameters")
 #: What a prompt may end with that a template does not write before every completion: a thought, opened or empty.
 _BLOCK = re.compile(r"(?:</?[^<>]*(?:think|THINK|channel)[^<>]*>(?:thought)?\s*|\[/?THINK\]\s*){1,2}$")
-_EMPTY = re.compile(r"<think>\s*</think>\s*")
+_EMPTY = re.compile(r"^(<think>\s*)?(</think>\s*)?")
 
 
 @dataclass(frozen=True, slots=True)

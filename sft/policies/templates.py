@@ -226,6 +226,8 @@ def written_answer(
     rest = without_prompt(whole, asked)
     if rest is None:
         raise ValueError("it writes this turn otherwise than it asks for one; list the functions as tools of the row")
+    if not thought and frame.thought is not None and not frame.thought.lead and not rest.startswith(frame.lead):
+        rest = frame.lead + rest  # the prompt has opened a thought, and it is closed before anything else is said
     if thought and thought not in rest:
         assert frame.thought is not None
         rest = frame.thought.lead + thought + frame.thought.between + rest.removeprefix(frame.lead)
@@ -401,7 +403,8 @@ def _thought_form(
             rest = whole.removeprefix(prompt) if whole.startswith(prompt) else ""
             lead, _, behind = rest.partition(_THOUGHT)
             between, completed, _ = behind.partition(_COMPLETION)
-            whole_form = completed and between.strip() and "</think>" not in lead
+            twice = "</think>" in lead or (lead.strip() and opens_thought(prompt))
+            whole_form = completed and between.strip() and not twice
             found.add((lead, between) if whole_form else None)
         if len(found) == 1 and (one := found.pop()):
             return ThoughtForm(key, *one)
