@@ -223,7 +223,14 @@ def written_answer(
     whole = tokenizer.apply_chat_template(
         [*before, turn], tools=tools_of(prompt), chat_template=frame.template, tokenize=False
     )
+    given = frame.thought if prompt[-1].role == "thought" else None
+    if given is not None:
+        if answer.calls and not given.between.strip().startswith("</"):
+            raise ValueError("it writes a thought before a call otherwise than before words")
+        asked = asked.removesuffix(f"{given.lead}{prompt[-1].content}{given.between}")
     rest = without_prompt(whole, asked)
+    if rest is not None and given is not None:
+        rest = rest.removeprefix(f"{given.lead}{given.between}")
     if rest is None:
         raise ValueError("it writes this turn otherwise than it asks for one; list the functions as tools of the row")
     if not thought and frame.thought is not None and not frame.thought.lead and not rest.startswith(frame.lead):
@@ -278,7 +285,10 @@ def settle(
         if frame is not None:
             if mode != "off":
                 frame = replace(frame, template=_MARK.format(mode) + frame.template)
-            return replace(frame, header=header, calls=learn_calls(tokenizer, frame.template, frame.lead))
+            lead = frame.lead
+            if mode == "context" and frame.thought is not None:
+                lead = frame.thought.lead + frame.thought.between
+            return replace(frame, header=header, calls=learn_calls(tokenizer, frame.template, lead))
     raise _unfit(
         tokenizer,
         f"asks for a completion with ...{prompt[-30:]!r} but writes one after ...{before[-30:]!r}, so no prompt can be "
@@ -378,6 +388,8 @@ def _folded(tokenizer: PreTrainedTokenizerBase, template: str, mode: str, fold_s
         skeleton += thought.lead + thought.between
         if not thought.lead:
             leads = {thought.between}  # the prompt has opened what has to be closed
+    if mode == "context":
+        leads = {""}  # the thought stands in the prompt
     if len(leads) > 1:
         return None
     return Frame(template, leads.pop(), tails.pop(), fold_system, one_turn, skeleton, mode, thought)
