@@ -45,7 +45,7 @@ def measure(observed: Observations, rows: Sequence[ScoreRow] | None = None) -> S
     Raises ``UserError`` when there is nothing to measure, the bar names no metric of ours, or a checker fails.
     """
     held_out, scores, scoring = observed.held_out, observed.token_scores, observed.scoring
-    bar = bar_points(observed.bar)
+    bar = bar_points(observed.bar, scoring.headline)
     if not held_out:
         raise UserError("fidelity: there are no held-out prompts; set split.test above 0")
     rows = score_rows(held_out, observed.completions, scoring) if rows is None else rows

@@ -20,9 +20,9 @@ from sft.fidelity.scorecard import Scorecard
 from sft.fidelity.stored import read_held_out, read_scorecard
 from sft.publishing import card_facts as facts
 from sft.publishing.screening import known_places
+from sft.reports.caveats import warnings_of
 from sft.reports.names import RUNG_MEANINGS, metric_name
-from sft.reports.report import warnings_of
-from sft.reports.sections import body
+from sft.reports.sections.chapters import body
 from sft.reports.text import cell, coded_cell, fenced, grouped, in_groups
 from sft.runs.private import shortened
 from sft.runs.run import Run

@@ -284,6 +284,11 @@ class Fidelity(Section):
         description="Tokens a completion may have; empty: twice the 99th percentile of training completions.",
     )
     batch_size: Count = Field(default=16, description="Prompts completed at a time.")
+    engine: Literal["transformers", "vllm"] = Field(
+        default="transformers",
+        description="What writes for the held-out prompts: `transformers`, in this process; or `vllm`, in servers that "
+        "are started for it with this Python, or the one that SFT_VLLM_PYTHON names. Likelihoods are transformers'.",
+    )
     samples: Annotated[int, Field(ge=0, le=100)] = Field(
         default=1,
         description="Completions sampled from the clone per prompt, at temperature 1; `full` takes two at least, "
@@ -294,7 +299,8 @@ class Fidelity(Section):
     )
     checker: Text | None = Field(
         default=None,
-        description="What tells a right completion: `final-number`, `regex:PATTERN`, or `module:function` (which is "
+        description="What tells a right completion: `final-number`, `json` (every leaf of a value or call), "
+        "`regex:PATTERN`, or `module:function` (which is "
         "run), called with completion and reference.",
     )
     metrics: Annotated[tuple[Text, ...], Field(strict=False)] = Field(

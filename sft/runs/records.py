@@ -40,7 +40,8 @@ class Served:
     ``reason``: the server's word for why it ended. ``tokens`` and ``prompt_tokens``: as the server counts them, 0
     where it does not. ``nats``: -log p of each token written, empty where the server does not offer them.
     ``elsewhere``: a field of the answer, other than the text, that holds words (``reasoning_content``); "" for none.
-    ``refused``: the server's words where it refuses this prompt, "" where it answers it.
+    ``refused``: the server's words where it refuses this prompt, "" where it answers it. ``ids``: the tokens written,
+    that which ended it included, where the server was asked for them and tells.
     """
 
     id: str
@@ -52,6 +53,19 @@ class Served:
     nats: tuple[float, ...] = ()
     elsewhere: str = ""
     refused: str = ""
+    ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """Where a text that a server wrote leaves what transformers writes from the same weights; ``token`` None: nowhere.
+
+    ``token``: the place, counted from 0. ``nats``: by how much transformers finds its own token likelier there.
+    """
+
+    id: str
+    token: int | None
+    nats: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +184,7 @@ _TURN = _object(
 _TURNS = GenericAlias(list, (_TURN,))
 _DEMONSTRATION: dict[str, Any] = {
     "id": str, "group": str, "expert": str, "references": _TEXTS, "source": _object({"file": str, "line": int}),
+    "gathered": _object({"item": str, "round": int, "how": str}, drawn=str),
     "thought": str, "calls": _CALLS,
 }  # fmt: skip
 #: A section of the manifest that names data, a split, a template or weights.
@@ -193,7 +208,8 @@ _MANIFEST: dict[str, Any] = {
     "versions": dict[str, str | None],
     "machine": dict[str, Any],
     "sessions": list[dict[str, Any]],
-    "looks": list[_object(split=str, when=str, purpose=str)],  # type: ignore[misc]
+    "looks": list[_object(split=str, when=str, purpose=str, weights=str)],  # type: ignore[misc]
+    "held_out": dict[str, _object({"prompts": _TEXTS, "clones": _TEXTS})],  # type: ignore[misc]
     "launch": dict[str, int],
     "changes": list[_object(what=str, when=str, step=int | None)],  # type: ignore[misc]
     "precision": _object({"bf16": bool | None}) | None,
@@ -230,12 +246,13 @@ _SHAPES: dict[str, Any] = {
         {"split": str, "systems": _TEXTS},
         scored=_TEXTS, profile=str, bar=dict[str, float] | None, metrics=_TEXTS, checker=str | None,
         headline=str, normalise=_TEXTS, clones=int, conflicts=str, near_threshold=float, seed=int,
-        signature=dict[str, Any] | None,
+        signature=dict[str, Any] | None, agreement=dict[str, str],
     ),
     "completions-": _line_of(Completion),
     "samples-": _line_of(Completion),
     "token-scores-": _line_of(TokenScores),
     "own-path.jsonl": _line_of(OwnPath),
+    "departures-": _line_of(Departure),
     "forced-": _line_of(Forced),
     "control-": _line_of(ControlWindow),
     "prompt-values.jsonl": _line_of(PromptValue),

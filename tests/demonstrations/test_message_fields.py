@@ -208,7 +208,8 @@ def test_calls_in_every_form_that_people_bring(tmp_path: Path) -> None:
                      {"from": "gpt", "value": "say"}],
         "hermes": [{"from": "system", "value": told}, {"from": "human", "value": "ask"},
                    {"from": "gpt", "value": hermes},
-                   {"from": "tool", "value": "<tool_response>\n24 C\n</tool_response>"}, {"from": "gpt", "value": "say"}],
+                   {"from": "tool", "value": "<tool_response>\n24 C\n</tool_response>"},
+                   {"from": "gpt", "value": "say"}],
         "python": [ASK, SAY | {"content": python}, RESULT, SAY],
     }  # fmt: skip
     for name, turns in forms.items():
