@@ -113,7 +113,7 @@ def _asked(run: Run, settings: Settings) -> WhatIsAsked:
         raise RunError(f"{run.path}: is not measured to its end; run `sft evaluate {run.path}` first")
     recipe, tuned = load_recipe(run), demand_trained(run)
     base = source_of(recipe.model)
-    renderer = saved_renderer(tuned) or load_renderer(base, recipe.model.template)
+    renderer = saved_renderer(tuned, recipe) or load_renderer(base, recipe)
     context = context_length(config_of(base))
     ids = renderer.prompt_ids_all([item.prompt for item in items])
     questions = {
