@@ -10,15 +10,25 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from sft.demonstrations import splits
-from sft.demonstrations.demonstration import Demonstration
+from sft.demonstrations.demonstration import Demonstration, prompt_key
 from sft.errors import RunError
 from sft.fidelity import floors, stored
-from sft.fidelity.completions_file import ALWAYS_OURS, NEAR, OURS_WITH_TRAINING, _content_of, _training, read
+from sft.fidelity.completions_file import (
+    ALWAYS_OURS,
+    JUDGED,
+    NEAR,
+    OURS_WITH_TRAINING,
+    Answers,
+    _content_of,
+    _training,
+    read,
+)
 from sft.fidelity.conventions import bar_points
 from sft.fidelity.scorecard import Scorecard
 from sft.fidelity.scoring import Scoring
 from sft.runs import sealed
-from sft.runs.hashes import Digest, differences
+from sft.runs.hashes import Digest, differences, fingerprint
+from sft.runs.looks import clones_judged
 from sft.runs.records import Completion
 from sft.runs.run import Run, write_jsonl
 
@@ -46,7 +56,7 @@ def score_file(
     ``UserError`` for a bar or checker that cannot be used, ``RunError`` for an ``output`` that holds something else.
     Where ``output`` holds what became of the same input, whole or cut short, it is made again.
     """
-    bar_points(bar or {})  # said before anything is written
+    bar_points(bar or {}, headline)  # said before anything is written
     Scoring(headline, tuple(further), checker, tuple(normalise)).demand()
     ours = ALWAYS_OURS + (OURS_WITH_TRAINING if train else ())
     answers = read(path, ours=ours)
@@ -96,15 +106,25 @@ def score_file(
     with place as folder, _begun(Path(folder), manifest) as run:
         with run.session():
             _write(run, parts, completions)
-            stored.write_measurement(run, answers.items, facts)
+            judged = _clone_of(answers)
             if not run.looks:  # the same figures again choose nothing
-                run.look("test", "sft score")
+                run.look("test", "sft score", judged)
+            clones = clones_judged(run, "test", judged, [prompt_key(item.prompt) for item in answers.items])
+            stored.write_measurement(run, answers.items, facts | {"clones": clones})
             card = stored.remeasure(run)
         if output is not None:
             from sft.reports.report import render
 
             render(run)
     return card, None if output is None else Run.open(output)
+
+
+def _clone_of(answers: Answers) -> str:
+    """What tells one judged system from another where its weights are not known: its texts."""
+    texts = answers.completions[JUDGED]
+    return Digest.by(
+        "v1", fingerprint(sorted((prompt_key(i.prompt), texts[i.id].text) for i in answers.items if i.id in texts))
+    )
 
 
 def _write(

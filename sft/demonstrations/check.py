@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from sft import recipes
-from sft.demonstrations import conflicts, formats, headlines, selection, splits
+from sft.demonstrations import conflicts, formats, headlines, selection, splits, thoughts
 from sft.demonstrations.conflicts import ConflictingPrompt, Handling
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.formats import Reading
@@ -48,7 +48,7 @@ class Audit:
     that different named experts answered differently. ``conflict_examples``: the first few, the most disputed first.
     ``headline``: which score the completions ask for, where it is another than the recipe's. ``recipe``: what was
     checked, or the defaults around a file, whose model is :data:`NO_MODEL`. ``train``: what would be trained on, if the
-    demonstrations can be divided.
+    demonstrations can be divided. ``thinking``: completions with a thought before them.
     """
 
     path: str
@@ -70,6 +70,7 @@ class Audit:
     leaks: tuple[Leak, ...]
     leaks_refused: bool
     headline: str = ""
+    thinking: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values; leaks as the addresses of their pairs."""
@@ -83,6 +84,7 @@ class Audit:
             "rejected": len(read.rejected),
             "problems": tuple(map(str, read.problems)),
             "ignored_columns": read.ignored,
+            "notes": read.notes,
             **{name: getattr(self, name) for name in self.__slots__[4:]},
             "prompt_lengths": self.prompt_lengths and asdict(self.prompt_lengths),
             "completion_lengths": self.completion_lengths and asdict(self.completion_lengths),
@@ -119,6 +121,10 @@ class Audit:
         for name, lengths in (("prompt", self.prompt_lengths), ("completion", self.completion_lengths)):
             if lengths is not None:
                 rows += [(f"{name} words", _quantiles(lengths.words)), ("  characters", _quantiles(lengths.characters))]
+        if self.thinking:
+            mode = self.recipe.demonstrations.thoughts if self.recipe else None
+            becomes = f"; {mode}: {thoughts.MODES[mode]}" if mode else ""
+            rows.append(("thoughts", f"before {self.thinking:,} completions{becomes}"))
         if self.splits:
             rows.append(("split", ", ".join(f"{name} {count:,}" for name, count in self.splits.items())))
         width = max(len(name) for name, _ in rows)
@@ -129,7 +135,7 @@ class Audit:
         return "\n".join([*lines, *(f"\n{text}" for text in self._findings())])
 
     def _findings(self) -> list[str]:
-        found = []
+        found = list(self.reading.notes)
         if self.reading.ignored:
             found.append(
                 f"Columns that no demonstration uses: {', '.join(self.reading.ignored)}. "
@@ -189,6 +195,7 @@ def audit(
     handling: Handling | None = None,
     headline: str = "",
     recipe: Recipe | None = None,
+    thinking: int = 0,
 ) -> Audit:
     """Look through what was read. ``parts`` and ``leaks``: the split a run would make, and what it finds in it.
 
@@ -219,6 +226,7 @@ def audit(
         leaks=tuple(leaks),
         leaks_refused=leaks_refused,
         headline=headline,
+        thinking=thinking,
     )
 
 
@@ -264,13 +272,16 @@ def _looked_through(recipe: Recipe, rejected: Path | None) -> Audit:
         formats.write_rejected(rejected, reading.rejected)
     division, parts, undivided = None, None, ""
     removed = recipe.split.near_duplicates == "remove"
+    thinking = sum(bool(d.thought) for d in reading.demonstrations)
     try:
+        recipe, (readings, ready_made) = thoughts.settled(recipe, readings, ready_made)
+        reading = formats.joined([*readings, *ready_made])
         division = selection.divide(recipe, readings, ready_made)
         undivided = headlines.refusal(
             recipe.fidelity.headline, [d for name in ("validation", "test") for d in division.parts[name]]
         )
         parts = splits.without_leaks(division.parts, division.leaks)[0] if removed else division.parts
-    except SplitError as error:
+    except (SplitError, thoughts.Undecided) as error:
         undivided = str(error)
     held_out = (part for part in (recipe.split.validation, recipe.split.test) if isinstance(part, str))
     return audit(
@@ -285,6 +296,7 @@ def _looked_through(recipe: Recipe, rejected: Path | None) -> Audit:
             [d.completion for d in reading.demonstrations], recipe.fidelity.headline, recipe.fidelity.checker
         ),
         recipe=recipe,
+        thinking=thinking,
     )
 
 

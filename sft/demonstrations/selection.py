@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sft.demonstrations import formats, headlines, splits
+from sft.demonstrations import formats, headlines, splits, thoughts
 from sft.demonstrations.conflicts import majority
 from sft.demonstrations.demonstration import Demonstration
+from sft.demonstrations.message_fields import MessageRules
 from sft.demonstrations.sources import resolve_demonstrations
 from sft.demonstrations.splits import Leak, Splits
 from sft.errors import DemonstrationsError, SplitError, UserError
@@ -101,9 +102,11 @@ class Ledger:
 class Gathered:
     """Demonstrations as they will be used, with the fate of every row that was read.
 
+    ``recipe``: the one that they were gathered by, with what it left to the data decided.
     ``others``: what named experts beside the recipe's wrote for held-out prompts; each is "filtered" in the ledger.
     """
 
+    recipe: Recipe
     splits: Splits
     ledger: Ledger
     rejected: tuple[formats.Rejected, ...]
@@ -122,6 +125,7 @@ def gather(recipe: Recipe, *, keep_going: bool = False) -> Gathered:
     if whole.rejected and not keep_going:
         refused = f"{len(whole.rejected)} of {whole.rows} rows cannot become demonstrations"
         raise DemonstrationsError(whole.problems, f"{refused}; mend them, or leave them out: --keep-going")
+    recipe, (readings, ready_made) = thoughts.settled(recipe, readings, ready_made)
     division = divide(recipe, readings, ready_made)
     if division.leaks and recipe.split.near_duplicates != "remove":
         raise splits.leak_error(division.leaks)
@@ -141,7 +145,7 @@ def gather(recipe: Recipe, *, keep_going: bool = False) -> Gathered:
     }
     ledger = Ledger(whole.rows, whole.unrolled, {fate: count for fate, count in fates.items() if count})
     others = held_out_others(division.passed_over, placed)
-    return Gathered(made, ledger, whole.rejected, tuple(division.leaks), others)
+    return Gathered(recipe, made, ledger, whole.rejected, tuple(division.leaks), others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,11 +223,14 @@ def held_out_others(
 def read(recipe: Recipe) -> tuple[list[formats.Reading], list[formats.Reading]]:
     """The readings of the recipe's files, and of its ready-made validation and test files. Raises ``SourceError``."""
     section = recipe.demonstrations
+    rules = MessageRules(section.roles, section.neighbours)
     columns = {key: name for key, name in section.columns.model_dump().items() if name is not None}
 
     def one(reference: str, *, held_out: bool = False) -> formats.Reading:
         path = resolve_demonstrations(reference)
-        return formats.read(path, format=section.format, columns=columns, name=reference, held_out=held_out)
+        return formats.read(
+            path, format=section.format, columns=columns, name=reference, held_out=held_out, rules=rules
+        )
 
     ready_made = [
         one(path, held_out=path == recipe.split.test)  # what a checkpoint is chosen on is learned from too

@@ -99,7 +99,7 @@ def deduplicate(demonstrations: Sequence[Demonstration]) -> tuple[list[Demonstra
     kept: list[Demonstration] = []
     repeated: list[Demonstration] = []
     for d in demonstrations:
-        content = (d.prompt, d.completion, d.expert, d.references)
+        content = (d.prompt, d.completion, d.expert, d.references, d.thought)
         (repeated if content in seen else kept).append(d)
         seen.add(content)
     return kept, repeated

@@ -91,7 +91,7 @@ def measure_served(run: Run, folder: Path, endpoint: Endpoint, settings: Setting
         return ask_all(endpoint, model.name, [asked.questions[key] for key in todo], settings.parallel)
 
     rows = fill(folder / _ROWS, "ask the server", keys, make)
-    answers = {row["id"]: Served(**row | {"nats": tuple(row["nats"])}) for row in rows}
+    answers = {row["id"]: Served(**row | {"nats": tuple(row["nats"]), "ids": ()}) for row in rows}
     found = _compared(asked, answers, endpoint, model, settings.parallel)
     told = facts | {"owner": model.owner, "weights": model.weights, "left_out": dict(endpoint.left_out), "when": now()}
     found = replace(found, facts=told | {"end_of_turn": _end_of_turn(asked.renderer)})

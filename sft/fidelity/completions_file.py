@@ -72,7 +72,7 @@ class _Gathered:
 def _content_of(answers: Answers) -> str:
     """A hash of what the file says, whatever it is called and in whichever format."""
     written = {system: [asdict(one) for one in by_id.values()] for system, by_id in answers.completions.items()}
-    return fingerprint([[asdict(item) for item in answers.items], written])
+    return fingerprint([[item.to_dict() for item in answers.items], written])
 
 
 def _training(train: Path, answers: Answers) -> tuple[Demonstration, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cache
 from importlib import metadata
 from typing import Any
@@ -45,7 +45,7 @@ def measure(observed: Observations, rows: Sequence[ScoreRow] | None = None) -> S
     Raises ``UserError`` when there is nothing to measure, the bar names no metric of ours, or a checker fails.
     """
     held_out, scores, scoring = observed.held_out, observed.token_scores, observed.scoring
-    bar = bar_points(observed.bar)
+    bar = bar_points(observed.bar, scoring.headline)
     if not held_out:
         raise UserError("fidelity: there are no held-out prompts; set split.test above 0")
     rows = score_rows(held_out, observed.completions, scoring) if rows is None else rows
@@ -153,7 +153,7 @@ def _versions() -> dict[str, str]:
 def _signature(observed: Observations, corpus: Mapping[str, str]) -> dict[str, Any]:
     """What the numbers hang on: how the texts came about, completed with ours. ``corpus``: BLEU's and chrF++'s."""
     return {
-        "held_out_hash": Digest.by("v1", fingerprint([asdict(item) for item in observed.held_out])),
+        "held_out_hash": Digest.by("v1", fingerprint([item.to_dict() for item in observed.held_out])),
         "n": len(observed.held_out),
         "clusters": len({item.cluster for item in observed.held_out}),
         "headline": observed.headline,

@@ -58,6 +58,22 @@ class Scoring:
         if self.headline not in (known := (*metrics.METRICS, JSON, CHECKER, *self.labels)):
             raise UserError(f"fidelity.headline: there is no score {self.headline!r}; choose from {', '.join(known)}")
 
+    def demand_of(self, held_out: Sequence[HeldOut]) -> None:
+        """Raise ``UserError`` for references that cannot be scored so: that are no JSON where the headline is, or in
+        none of which the pattern of a checker finds an answer, so that nothing could be right.
+        """
+        if self.headline == JSON:
+            for item in held_out:
+                for text in item.references:
+                    self._leaves("", self.plain(text), item.id)
+        checker = _loaded(self.checker) if self.checker else None
+        if not held_out or not isinstance(checker, checkers.SameAnswer):
+            return
+        if all(checker.answer(self.plain(text)) is None for item in held_out for text in item.references):
+            read = "" if self.checker == checkers.FINAL_NUMBER else "read as a regular expression, it "
+            what = f"{read}finds no answer in any reference, so nothing could be right; see the references"
+            raise checkers.checker_fault(self.checker, what)
+
     @property
     def labels(self) -> tuple[str, ...]:
         """Columns of ``further``."""
@@ -86,14 +102,17 @@ class Scoring:
         """
         found = metrics.score(text, reference)
         if self.headline == JSON:
-            try:
-                found[JSON] = json_leaves(text, reference)
-            except NotJson as error:
-                raise UserError(
-                    f"fidelity.headline: is json, and what an expert wrote for prompt {key} is no JSON ({error}); "
-                    "choose another headline, or mend that demonstration"
-                ) from None
+            found[JSON] = self._leaves(text, reference, key)
         return found | {modules.label(name): modules.load(name)(text, reference) for name in self.further}
+
+    def _leaves(self, text: str, reference: str, key: str) -> float:
+        try:
+            return json_leaves(text, reference)
+        except NotJson as error:
+            raise UserError(
+                f"fidelity.headline: is json, and what an expert wrote for prompt {key} is no JSON ({error}); "
+                "choose another headline, or mend that demonstration"
+            ) from None
 
     def right(self, item: HeldOut, text: str, references: Sequence[str]) -> float | None:
         """100 where the checker finds ``text`` right for any of ``references``, else 0; None where no reference has an

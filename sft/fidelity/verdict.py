@@ -27,8 +27,8 @@ from sft.fidelity.conventions import (
     CLONED_PROMPTS,
     CLONED_STOP,
     LEVEL,
+    ROUNDING,
     above_zero,
-    beyond_chance,
     clears,
     gain_shown,
     metric_words,
@@ -39,7 +39,8 @@ from sft.fidelity.conventions import (
     rests_on_few,
     span,
 )
-from sft.fidelity.guardrails import settled_in_words, written
+from sft.fidelity.findings import Closure
+from sft.fidelity.guardrails import settled_in_words, unseen, written
 from sft.fidelity.scorecard import RUNGS, Gain, Scorecard, Verdict
 from sft.metrics.estimate import Estimate
 
@@ -148,7 +149,8 @@ def _guarded(rung: str, card: Scorecard) -> str:
     if rung in (NOTHING, IMITATES):
         return ""
     beyond = [f"{rail.name}, {written(rail)[0]}" for rail in card.guardrails if rail.state == "red"]
-    unsettled = [f"{rail.name} ({settled_in_words(rail)})" for rail in card.guardrails if rail.state == "amber"]
+    amber = [rail for rail in card.guardrails if rail.state == "amber" and not unseen(rail)]
+    unsettled = [f"{rail.name} ({settled_in_words(rail)})" for rail in amber]
     said = [("Beyond its limits: ", beyond), ("Not settled by these prompts: ", unsettled)]
     return "".join(f" {start}{'; '.join(names)}." for start, names in said if names)
 
@@ -196,7 +198,7 @@ def _reasons(rung: str, card: Scorecard, *, likelier: bool) -> tuple[str, ...]:
         if not gain_shown(gain):
             positive = gain.estimate.low is not None and gain.estimate.low > 0
             why = "not clearly above 0"
-            if positive and not beyond_chance(gain.p_value):
+            if positive and gain.p_value > 1 - gain.level + ROUNDING:
                 why = f"sign-flip p = {gain.p_value:.3f}"
             elif positive and gain.low is not None and gain.low <= 0:
                 why = f"its lower bound is {gain.low:.1f} at the level that {card.clones} clones on these prompts ask"
@@ -215,7 +217,7 @@ def _reasons(rung: str, card: Scorecard, *, likelier: bool) -> tuple[str, ...]:
             f"{span(card.imitation_gain, 3)} bits per byte saved"
         )
     for guardrail in card.guardrails:
-        if guardrail.state == "green" or (guardrail.state == "amber" and rung == NOTHING):
+        if guardrail.state == "green" or (guardrail.state == "amber" and (rung == NOTHING or unseen(guardrail))):
             continue
         value, limit = written(guardrail)
         found = f"{guardrail.name}: {value}, the limit is {limit}; "
@@ -253,7 +255,7 @@ def _short_of_cloned(card: Scorecard) -> list[str]:
         found.append(
             f"another expert scores {span(closure.expert)} where the clone scores {span(closure.tuned)}: "
             f"{_closed(closure.share)} of the distance from {named(closure.floor, card)} is closed, the margin is "
-            f"{closure.margin:.0%}"
+            f"{closure.margin:.0%}{_at_level(closure, card.clones)}"
         )
     sampled, control = card.impostor.get("sampled"), card.impostor.get("experts")
     if sampled is None or sampled.high is None:
@@ -286,6 +288,14 @@ def _short_of_cloned(card: Scorecard) -> list[str]:
         shown = "not measured" if length is None else span(length, 2)
         found.append(f"its length over the expert's is {shown}; the interval must lie within {low:g} and {high:g}")
     return found
+
+
+def _at_level(closure: Closure, clones: int) -> str:
+    """What is to be said where the margin is passed by the interval shown, and not by the one that decides."""
+    passed = closure.surplus.low is not None and closure.surplus.low > 0
+    if not passed or closure.low is None:
+        return ""
+    return f", and at the level that {clones} clones on these prompts ask it is not shown to be passed"
 
 
 def _closed(share: Estimate) -> str:

@@ -40,7 +40,7 @@ class Candidate:
 
 
 @dataclass(slots=True)
-class _Turn:
+class _Streak:
     own: bool
     said: list[Said] = field(default_factory=list)
 
@@ -72,18 +72,18 @@ def candidates(said: Sequence[Said], own: Callable[[Said], bool], options: Impor
         yield from (_continued if alone else _answered)(turns, f"{chat}\0{part}", options, several)
 
 
-def _turns(messages: Sequence[Said], own: Callable[[Said], bool], within: timedelta) -> list[_Turn]:
-    turns: list[_Turn] = []
+def _turns(messages: Sequence[Said], own: Callable[[Said], bool], within: timedelta) -> list[_Streak]:
+    turns: list[_Streak] = []
     for message in messages:
         mine = own(message)
         goes_on = turns and turns[-1].own == mine
         if not goes_on or (mine and message.at - turns[-1].said[-1].at > within):
-            turns.append(_Turn(mine))
+            turns.append(_Streak(mine))
         turns[-1].said.append(message)
     return turns
 
 
-def _answered(turns: Sequence[_Turn], group: str, options: ImportOptions, several: bool) -> Iterator[Candidate]:
+def _answered(turns: Sequence[_Streak], group: str, options: ImportOptions, several: bool) -> Iterator[Candidate]:
     context: list[tuple[str, str]] = []
     for turn in turns:
         if not turn.own:
@@ -100,7 +100,7 @@ def _answered(turns: Sequence[_Turn], group: str, options: ImportOptions, severa
             context.append(("assistant", completion))
 
 
-def _continued(turns: Sequence[_Turn], group: str, options: ImportOptions, several: bool) -> Iterator[Candidate]:
+def _continued(turns: Sequence[_Streak], group: str, options: ImportOptions, several: bool) -> Iterator[Candidate]:
     before: list[str] = []
     for turn in turns:
         completion = "\n".join(message.text for message in turn.said)

@@ -19,7 +19,7 @@ from sft import recipes
 from sft.demonstrations import stored
 from sft.errors import RunError
 from sft.fidelity.conventions import rests_on_few, visible_points
-from sft.fidelity.guardrails import STATES, written
+from sft.fidelity.guardrails import status, written
 from sft.fidelity.scorecard import Scorecard
 from sft.metrics.estimate import Estimate
 from sft.recipes import Recipe, shipped_folder, sources
@@ -281,7 +281,7 @@ def _lead(card: Scorecard) -> Table:
 
 
 def _guardrails(card: Scorecard) -> Table:
-    rows = tuple((f"{rail.name}: {rail.meaning}", *written(rail), STATES[rail.state]) for rail in card.guardrails)
+    rows = tuple((f"{rail.name}: {rail.meaning}", *written(rail), status(rail)) for rail in card.guardrails)
     return Table("Guardrails", ("guardrail", "measured", "limit", "state"), rows)
 
 

@@ -20,14 +20,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sft.demonstrations import stored
 from sft.demonstrations.selection import FATES, Ledger
-from sft.fidelity.conventions import LEVEL, rests_on_few, visible_points
-from sft.fidelity.guardrails import STATES, VERBATIM, settled_in_words, written
-from sft.fidelity.scorecard import RUNGS, Gain, Guardrail, Scorecard
+from sft.fidelity.conventions import rests_on_few, visible_points
+from sft.fidelity.guardrails import VERBATIM, settled_in_words, status, written
+from sft.fidelity.scorecard import RUNGS, Guardrail, Scorecard
 from sft.fidelity.stored import read_scorecard
 from sft.metrics.estimate import Estimate
 from sft.metrics.text import plain
+from sft.reports.caveats import warnings_of
 from sft.reports.names import GLOSSARY, METRIC_NAMES, RUNG_MEANINGS, kept_out, metric_name, system_name
-from sft.reports.sections import body, examples, pictures
+from sft.reports.sections import examples
+from sft.reports.sections.chapters import body, pictures
 from sft.reports.sections.training import fate_kind, ledger_picture, losses
 from sft.reports.text import (
     bold_places,
@@ -47,10 +49,7 @@ from sft.reports.text import (
 from sft.runs import sealed
 from sft.runs.run import Run, write_text
 
-__all__ = ["render", "warnings_of"]
-
-#: Skewness from which, and number of prompts up to which, a reader is told that the interval of a lead errs more often.
-SKEWED, FEW_SKEWED = 1.0, 100
+__all__ = ["render"]
 
 
 def render(run: Run) -> Path:
@@ -94,6 +93,7 @@ def _view(run: Run) -> dict[str, Any]:
         "tables": _tables(card),
         "ledger": _ledger_view(ledger),
         "examples": [examples.example(one, card.names) for one in card.examples],
+        "extent": examples.extent(card.examples, card.n),
         "kinds": examples.kinds(card.examples),
         "bands": examples.bands(card.examples),
         "guardrails": [_guardrail(g) for g in card.guardrails],
@@ -137,7 +137,7 @@ def _guardrail(rail: Guardrail) -> dict[str, Any]:
         "name": rail.name,
         "meaning": rail.meaning,
         "state": rail.state,
-        "status": STATES[rail.state],
+        "status": status(rail),
         "settled": settled_in_words(rail) if rail.state == "amber" else "",
         "limit": f"{limit}, the experts\u2019 own" if rail.name == VERBATIM else limit,
         "measured": measured,
@@ -239,55 +239,6 @@ def _halves(estimate: Estimate | None, style: str, signed: bool) -> dict[str, st
     if estimate is None:
         return {"value": "\N{EM DASH}", "between": "not measured"}
     return {"value": value, "between": f"[{interval}" if bracket else f"no interval: {estimate.method}"}
-
-
-def warnings_of(card: Scorecard, looks: int) -> list[str]:
-    """What a careful reader has to know before believing the numbers."""
-    found = []
-    if card.split != "test":
-        found.append(
-            f"Judged on the {card.split} split, not on the test split: whatever was chosen on it can flatter the clone."
-        )
-    looks = max(looks, card.looks)
-    if looks > 1:
-        found.append(
-            f"The {card.split} split has been looked at {looks} times. If anything was chosen by those looks, a "
-            "checkpoint or a setting, these intervals are too good to be true; judge the final choice on fresh prompts."
-        )
-    if card.clones > 1:
-        found.append(
-            f"{card.clones} clones, this one among them, were judged on these prompts. The verdict allows for the luck "
-            f"of the best of them: a lead counts only at {100 * (1 - LEVEL / card.clones):.4g} %. The intervals shown "
-            "are of 95 %."
-        )
-    if card.profile == "fast":
-        found.append(
-            "Measured in the fast profile, which leaves things out; each is named in its place. Judge the clone by "
-            "the standard profile."
-        )
-    if str(card.signature.get("stops", "")).startswith("not recorded"):
-        found.append(
-            "The file does not say which completions were cut at a length limit; all are taken for finished, so how "
-            "often the clone stops by itself is not known."
-        )
-    found += [_skewed(gain, card.names) for gain in card.gains if gain.floor == card.gain.floor and _is_skewed(gain)]
-    if card.unscored:
-        found.append(f"{card.unscored} of {card.n} held-out prompts could not be scored and are left out of the means.")
-    return found
-
-
-def _is_skewed(gain: Gain) -> bool:
-    few = gain.estimate.n < FEW_SKEWED
-    return few and gain.skewness is not None and abs(gain.skewness) > SKEWED and gain.skew_p is not None
-
-
-def _skewed(gain: Gain, names: Mapping[str, str]) -> str:
-    found = chance(gain.skew_p or 0.0, sign=True)
-    return (
-        f"The clone's lead over {system_name(gain.floor, names)} differs very unequally from prompt to prompt "
-        f"(skewness {gain.skewness:.1f} over {gain.estimate.n} prompts), and such an interval misses more often than "
-        f"it says. The lead counts only where a test that reckons with that agrees at 0.025; it gives {found}."
-    )
 
 
 def _gains(card: Scorecard) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,7 @@ def prepare(
     """
     recipe = resolved.recipe
     gathered = gather(recipe, keep_going=keep_going)
+    recipe, resolved = gathered.recipe, replace(resolved, recipe=gathered.recipe)
     split = splits.to_manifest(gathered.splits, seed=recipe.split.seed)
     facts: dict[str, dict[str, Any]] = {
         "recipe": {

@@ -177,10 +177,10 @@ def test_an_impossible_bar_is_refused(bar: dict[str, float]) -> None:
         measured(PERFECT, bar=bar)
 
 
-@pytest.mark.parametrize(("value", "write"), [(1, "write chrf 100"), (0.6, "write chrf 60")])
+@pytest.mark.parametrize(("value", "write"), [(1, "write 100"), (0.6, "write 60")])
 def test_a_bar_is_read_on_its_metrics_own_scale(value: float, write: str) -> None:
     """`fidelity.bar: {chrf: 1}` was judged as 100 points; now the sentence says what to write, and that is taken."""
-    with pytest.raises(UserError, match=rf"chrf is {value}, but it is read in points above 1 up to 100; {write}$"):
+    with pytest.raises(UserError, match=rf"chrf is {value}, not in points above 1 up to 100; {write}$"):
         conventions.bar_points({"chrf": value})
     assert conventions.bar_points({"chrf": float(write.split()[-1])}) == {"chrf": 100 * value}
     assert conventions.bar_points({"chrf": 1.5, "exact_match": 1, "exact_match_normalised": 0.95}) == {

@@ -25,8 +25,8 @@ from sft.fidelity.score_table import score_rows
 from sft.fidelity.scorecard import Scorecard, Verdict
 from sft.metrics.estimate import Estimate
 from sft.reports.names import RUNG_MEANINGS
-from sft.reports.sections import body
 from sft.reports.sections.calibration import on_path_sentence, own_words_sentence
+from sft.reports.sections.chapters import body
 from sft.reports.sections.expert_path import excess_sentence
 from sft.reports.sections.experts import closure_sentence, experts_sentence
 from sft.reports.sections.manner import manner_sentence

@@ -28,7 +28,7 @@ from sft.runs.run import Run
 from sft.training.fit import render_parts
 from sft.training.plan import costs
 from sft.training.plan.costs import PROCESS
-from sft.training.plan.parts import Batch, Disk, Fit, Memory, Model, Plan, Time, Work
+from sft.training.plan.parts import Batch, Disk, Fit, Memory, ModelSize, Plan, Time, Work
 from sft.training.start import fetch_data, fetched
 
 
@@ -140,7 +140,7 @@ def assemble(recipe: Recipe, found: Mapping[str, Any], here: Machine) -> Plan:
     measured = found["measured"]
     counted = (measured or {}).get("work") or found["work"]
     work = Work(**counted | {"batches": tuple(Batch(**batch) for batch in counted["batches"])})
-    model, fit = Model(**found["model"]), Fit(**found["fit"])
+    model, fit = ModelSize(**found["model"]), Fit(**found["fit"])
     process = PROCESS if here.device == "cpu" else 0
     memory = costs.estimate(model, fit, work.longest, process=process)
     spent, notes = None, list(found["notes"])
