@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sft import __version__
 from sft.cli import chat as chatting
+from sft.cli import collect as collecting
 from sft.cli import data, gather, hand_on, judge
 from sft.cli import served as serving
 from sft.cli import train as training
@@ -47,6 +48,9 @@ def parser() -> argparse.ArgumentParser:
         return one
 
     _loop(verb)
+    collecting.add_options(
+        verb("collect", "experts write demonstrations, on a page of this machine", collecting.collect, collecting.ABOUT)
+    )
     _before_and_training(verb)
     _evaluate(verb)
     _score(verb)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sft.cli.collect import refresh
 from sft.cli.printing import print_report, quiet
 from sft.errors import UserError
 
@@ -105,4 +106,6 @@ def plan(options: argparse.Namespace) -> None:
 def _resolved(options: argparse.Namespace) -> Resolved:
     from sft import recipes
 
-    return recipes.resolve(options.recipe, options.set, to_follow=True)
+    resolved = recipes.resolve(options.recipe, options.set, to_follow=True)
+    refresh(*resolved.recipe.demonstrations.paths)
+    return resolved

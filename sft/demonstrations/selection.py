@@ -27,6 +27,7 @@ FATES = {
     "filtered": "left out by the recipe (another expert, or a limit on the number of rows)",
     "duplicate": "repeats another row word for word",
     "outvoted": "other experts answered this prompt differently, and more of them agree",
+    "drafted_left_out": "begun from a clone's text, so it is held out from nothing and measures nothing",
     "leaked": "too close to a held-out prompt, removed from training",
     "too_long": "longer than max_length; dropped rather than cut",
     "not_reached": "in the training split, but the steps ended before their turn",
@@ -138,6 +139,7 @@ def gather(recipe: Recipe, *, keep_going: bool = False) -> Gathered:
         "filtered": division.filtered,
         "duplicate": division.duplicates,
         "outvoted": division.outvoted,
+        "drafted_left_out": division.drafted,
         "leaked": leaked,
         "trained": len(made.train),
         "validation": len(made.validation),
@@ -153,7 +155,8 @@ class Division:
     """Demonstrations by split, leaks not yet dealt with.
 
     ``filtered``, ``duplicates`` and ``outvoted``: how many rows were left out on the way. ``tied``: prompts whose vote
-    was. ``passed_over``: those of the filtered that named experts beside the recipe's wrote.
+    was. ``passed_over``: those of the filtered that named experts beside the recipe's wrote. ``drafted``: rows of
+    held-out prompts whose expert began from a clone's text.
     """
 
     parts: dict[str, list[Demonstration]]
@@ -163,6 +166,7 @@ class Division:
     outvoted: int = 0
     tied: int = 0
     passed_over: tuple[Demonstration, ...] = ()
+    drafted: int = 0
 
 
 def divide(recipe: Recipe, readings: Sequence[formats.Reading], ready_made: Sequence[formats.Reading]) -> Division:
@@ -200,6 +204,11 @@ def divide(recipe: Recipe, readings: Sequence[formats.Reading], ready_made: Sequ
         except SplitError as error:
             rows = f"; {duplicates} rows repeat another word for word" if duplicates else ""
             raise SplitError(f"{error}{rows}") from None
+    drafted = 0
+    for name in splits.NAMES[1:]:  # a clone is not measured against its own words
+        kept = [d for d in placed[name] if d.origin is None or not d.origin.drafted]
+        drafted += len(placed[name]) - len(kept)
+        placed[name] = kept
     if section.conflicts == "majority":  # what is held out keeps every answer: the clone is measured against them all
         for name in ("train", "validation"):
             vote = majority(placed[name])
@@ -209,7 +218,7 @@ def divide(recipe: Recipe, readings: Sequence[formats.Reading], ready_made: Sequ
     leaks = splits.find_leaks(placed, threshold=split.near_threshold)
     if split.near_duplicates == "allow":  # the same prompt on both sides is never allowed
         leaks = [leak for leak in leaks if leak.kind != "near-duplicate"]
-    return Division(placed, leaks, filtered, duplicates, outvoted, tied, tuple(passed_over))
+    return Division(placed, leaks, filtered, duplicates, outvoted, tied, tuple(passed_over), drafted)
 
 
 def held_out_others(

@@ -184,6 +184,7 @@ _TURN = _object(
 _TURNS = GenericAlias(list, (_TURN,))
 _DEMONSTRATION: dict[str, Any] = {
     "id": str, "group": str, "expert": str, "references": _TEXTS, "source": _object({"file": str, "line": int}),
+    "gathered": _object({"item": str, "round": int, "how": str}, drawn=str),
     "thought": str, "calls": _CALLS,
 }  # fmt: skip
 #: A section of the manifest that names data, a split, a template or weights.

@@ -37,8 +37,6 @@ def command(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
     there = os.environ | {"PYTHONPATH": str(ROOT)}
     line = [sys.executable, "-m", "sft", *words]
     return forked_python.run(line, cwd=folder, capture_output=True, text=True, env=there)
-        [sys.executable, "-m", "sft", *words], cwd=folder, capture_output=True, text=True, env=there
-    )
 
 
 @pytest.fixture(scope="module")
