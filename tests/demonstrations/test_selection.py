@@ -440,7 +440,7 @@ def test_check_foretells_what_becomes_of_several_experts(tmp_path: Path) -> None
     """The rows a vote leaves out, before and after it is chosen; and the answers one expert is compared with."""
     files = by_personas(tmp_path)
     keep = check_of(tmp_path, files)
-    assert (keep.conflicts, keep.disputed, keep.handling.conflicts) == (120, 120, "keep")
+    assert (keep.several.conflicts, keep.several.others, keep.handling.conflicts) == (120, 0, "keep")
     voted = resolved(tmp_path / "r.yaml", files, "demonstrations.conflicts=majority")
     outvoted = gather(voted.recipe).ledger.fates["outvoted"]
     held_out_for_the_test = len({d.prompt for d in gather(voted.recipe).splits.test})
@@ -452,7 +452,7 @@ def test_check_foretells_what_becomes_of_several_experts(tmp_path: Path) -> None
 
     one = check_of(tmp_path, files, "demonstrations.expert=eve").handling
     others = gather(resolved(tmp_path / "r.yaml", files, "demonstrations.expert=eve").recipe).others
-    assert (one.expert, one.others, one.others_prompts, one.inner) == ("eve", len(others), len(others) // 2, 0)
+    assert (one.expert, one.others, one.others_prompts) == ("eve", len(others), len(others) // 2)
 
 
 def test_check_says_how_alike_experts_are(tmp_path: Path) -> None:
