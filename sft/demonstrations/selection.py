@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sft.demonstrations import formats, headlines, splits, thoughts
+from sft.demonstrations import few_groups, formats, headlines, splits, thoughts
 from sft.demonstrations.conflicts import majority
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.message_fields import MessageRules
@@ -204,7 +204,7 @@ def divide(recipe: Recipe, readings: Sequence[formats.Reading], ready_made: Sequ
             known = ", ".join(sorted({d.expert for d in part} - {""})) or "none is named"
             raise UserError(f"demonstrations.expert: nothing was written by {section.expert!r}; experts are {known}")
         if index == 0 and not ready_made:
-            kept = splits.together(kept)
+            told_apart, kept = kept, splits.together(kept)
         if section.duplicates == "drop":
             kept, repeated = splits.deduplicate(kept)
             duplicates += len(repeated)
@@ -220,7 +220,8 @@ def divide(recipe: Recipe, readings: Sequence[formats.Reading], ready_made: Sequ
             placed = splits.assign(parts[0], validation=split.validation, test=split.test, seed=split.seed)
         except SplitError as error:
             rows = f"; {duplicates} rows repeat another word for word" if duplicates else ""
-            raise SplitError(f"{error}{rows}") from None
+            joined = len({d.group for d in told_apart}) > 2 * len({d.group for d in parts[0]})
+            raise SplitError(few_groups.joined(told_apart) if joined else f"{error}{rows}") from None
     if section.conflicts == "majority":  # what is held out keeps every answer: the clone is measured against them all
         for name in ("train", "validation"):
             vote = majority(placed[name])

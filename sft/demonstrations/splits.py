@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sft.demonstrations import few_groups
 from sft.demonstrations.demonstration import Demonstration, prompt_text
 from sft.demonstrations.near_duplicates import find_near
 from sft.errors import SplitError
@@ -69,30 +70,28 @@ class Splits:
 
 
 def assign(
-    demonstrations: Iterable[Demonstration], *, validation: float, test: float, seed: int
+    demonstrations: Sequence[Demonstration], *, validation: float, test: float, seed: int
 ) -> dict[str, list[Demonstration]]:
     """Every demonstration in the split of its group. ``validation`` and ``test``: shares of all groups.
 
     A group's split depends on its name and the seed alone, so small sets miss the shares by chance.
     Raises ``SplitError`` when a split that was asked for stays empty.
     """
+
+    def home(group: str, seed: int) -> str:
+        place = _place(group, seed)
+        return "test" if place < test else "validation" if place < test + validation else "train"
+
     parts: dict[str, list[Demonstration]] = {name: [] for name in NAMES}
     homes: dict[str, str] = {}
     for demonstration in demonstrations:
         group = demonstration.group
         if group not in homes:
-            place = _place(group, seed)
-            homes[group] = "test" if place < test else "validation" if place < test + validation else "train"
+            homes[group] = home(group, seed)
         parts[homes[group]].append(demonstration)
-    asked = {"train": 1 - validation - test, "validation": validation, "test": test}
-    empty = [name for name, share in asked.items() if share > 0 and not parts[name]]
-    if empty:
-        needed = max(30, round(3 / min(share for share in asked.values() if share > 0)))
-        raise SplitError(
-            f"{len(homes)} different prompt group{'s' if len(homes) != 1 else ''} left the {' and the '.join(empty)} "
-            f"split empty (shares {', '.join(f'{name} {share:g}' for name, share in asked.items())}); "
-            f"gather more demonstrations (about {needed} groups or more), raise the share, or try another split.seed"
-        )
+    shares = {"train": 1 - validation - test, "validation": validation, "test": test}
+    if empty := [name for name, share in shares.items() if share > 0 and not parts[name]]:
+        raise SplitError(few_groups.refusal(demonstrations, shares, empty, home))
     return parts
 
 
