@@ -55,7 +55,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is imported is no garbage: fits and evaluations collect, and spent half their time on the engine's objects."""
+    """What is imported is no garbage: what fits and evaluations collect was half the engine's own objects by time."""
     gc.collect()
     gc.freeze()
 
