@@ -55,7 +55,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is imported is no garbage: fits and evaluations collect, and spent half their time on the engine's objects."""
+    """What is imported is no garbage; every fit and evaluation looked for it there, which took half their time."""
     gc.collect()
     gc.freeze()
 
