@@ -8,7 +8,8 @@ from pathlib import Path
 
 from sft import __version__
 from sft.cli import chat as chatting
-from sft.cli import data, hand_on, judge
+from sft.cli import collect as collecting
+from sft.cli import data, gather, hand_on, judge
 from sft.cli import served as serving
 from sft.cli import train as training
 
@@ -47,6 +48,9 @@ def parser() -> argparse.ArgumentParser:
         return one
 
     _loop(verb)
+    collecting.add_options(
+        verb("collect", "experts write demonstrations, on a page of this machine", collecting.collect, collecting.ABOUT)
+    )
     _before_and_training(verb)
     _evaluate(verb)
     _score(verb)
@@ -68,7 +72,15 @@ def _loop(verb: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _before_and_training(verb: Callable[..., argparse.ArgumentParser]) -> None:
-    """check, preview, plan, train."""
+    """import, check, preview, plan, train."""
+    existing = verb(
+        "import",
+        "mail, chats and documents -> demonstrations, without a model",
+        gather.import_writing,
+        gather.ABOUT_IMPORT,
+    )
+    gather.add_options(existing, _count)
+
     check = verb("check", "what is in a file of demonstrations, or what a recipe makes of it", data.check)
     check.add_argument("target", help="a file of demonstrations, a recipe, or data:NAME")
     check.add_argument("--format", default="auto", help="shape of the rows (default: recognised)")
@@ -280,7 +292,7 @@ def _takes_scoring(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "--checker",
         metavar="SPEC",
-        help="which answers are right: final-number, regex:PATTERN, module:function or file.py:function",
+        help="which answers are right: final-number, json, regex:PATTERN, module:function or file.py:function",
     )
     one.add_argument(
         "--headline",

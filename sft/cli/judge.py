@@ -52,6 +52,7 @@ def evaluate(options: argparse.Namespace) -> None:
                 judged_by(load_recipe(one), asked),
                 split=options.split or "test",
                 profile=options.profile,
+                engine=(options.engine or "", options.served_model or ""),
                 purpose=", ".join(["report", *(f"{name} {_in_words(value)}" for name, value in asked.items())]),
             )
         if is_main():
@@ -85,6 +86,7 @@ def _evaluate_elsewhere(options: argparse.Namespace) -> None:
             output=folder,
             profile=options.profile or "standard",
             max_prompts=options.max_prompts or 200,
+            engine=(options.engine or "", options.served_model or ""),
             **_judged_by(options),
         )
     if is_main():

@@ -83,7 +83,7 @@ def _content_of(answers: Answers) -> str:
     """A hash of what the file says, whatever it is called and in whichever format."""
     written = {system: [asdict(one) for one in by_id.values()] for system, by_id in answers.completions.items()}
     scores = {system: [asdict(one) for one in by_id.values()] for system, by_id in answers.scores.items()}
-    return fingerprint([[asdict(item) for item in answers.items], written, *([scores] if scores else [])])
+    return fingerprint([[item.to_dict() for item in answers.items], written, *([scores] if scores else [])])
 
 
 def _training(train: Path, answers: Answers) -> tuple[Demonstration, ...]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cache
 from importlib import metadata
 from typing import Any
@@ -189,7 +189,7 @@ def _versions() -> dict[str, str]:
 def _signature(observed: Observations, corpus: Mapping[str, str]) -> dict[str, Any]:
     """What the numbers hang on: how the texts came about, completed with ours. ``corpus``: BLEU's and chrF++'s."""
     return {
-        "held_out_hash": Digest.by("v1", fingerprint([asdict(item) for item in observed.held_out])),
+        "held_out_hash": Digest.by("v1", fingerprint([item.to_dict() for item in observed.held_out])),
         "n": len(observed.held_out),
         "clusters": len({item.cluster for item in observed.held_out}),
         "headline": observed.headline,

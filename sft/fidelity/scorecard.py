@@ -8,6 +8,7 @@ interval or, with ``low`` and ``high`` empty, says in ``method`` why it has none
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
@@ -269,7 +270,12 @@ class Scorecard:
         if isinstance(under, dict) and "beside" not in under and "base" in under:
             one = {name: under.get(name) for name in ("base", "difference", "lost", "won", "p_value")}
             value = value | {"underachieving": under | {"beside": [one]}}
-        return TypeAdapter(cls).validate_python(value)
+        return _reader().validate_python(value)
+
+
+@cache  # making one takes longer than reading ten scorecards
+def _reader() -> TypeAdapter[Scorecard]:
+    return TypeAdapter(Scorecard)
 
 
 def _with_state(rail: Any) -> Any:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from sft.demonstrations import stored
-from sft.demonstrations.demonstration import Demonstration, HeldOut, Message, prompt_text
+from sft.demonstrations.demonstration import Demonstration, HeldOut, prompt_text
 from sft.demonstrations.near_duplicates import find_near, joined
 from sft.errors import RunError, UserError
 from sft.fidelity.conventions import FLOORS
@@ -48,7 +48,16 @@ STILL_FALLING, HAS_RISEN = 0.005, 0.02
 
 
 #: Beginnings of the names of files that a measurement adds rows to, and of those that it writes anew each time.
-GROWING = ("completions-", "token-scores-", "samples-", "forced-", "own-path", "control-", "prompt-values")
+GROWING = (
+    "completions-",
+    "token-scores-",
+    "samples-",
+    "forced-",
+    "own-path",
+    "control-",
+    "prompt-values",
+    "departures-",
+)
 DERIVED = ("held-out.", "measurement.", "scores.", "scorecard.", "corrections.")
 
 
@@ -57,10 +66,10 @@ def write_measurement(run: Run, items: Sequence[HeldOut], facts: Mapping[str, An
 
     ``facts``: split, profile, systems (whose completions count), scored (whose token scores do, if others), bar,
     metrics, checker, conflicts, near_threshold, seed, floors (that are asked for, measured or not), names (of systems,
-    where they are not what ``SYSTEMS`` says), signature.
+    where they are not what ``SYSTEMS`` says), signature, agreement (of what vLLM wrote with what transformers writes).
     """
     sealed.unseal(run, DERIVED)
-    write_jsonl(run.held_out_path, (asdict(item) for item in items))
+    write_jsonl(run.held_out_path, (item.to_dict() for item in items))
     write_json(run.measurement_path, dict(facts))
 
 
@@ -132,14 +141,7 @@ def damaged(run: Run, path: Path, what: str) -> RunError:
 def _held_out(row: Mapping[str, Any]) -> HeldOut:
     if not row["prompt"] or not row["references"] or len(row["references"]) != len(row["experts"]):
         raise ValueError("a held-out prompt has a turn or more, a reference or more, and an expert for each reference")
-    return HeldOut(
-        id=row["id"],
-        prompt=tuple(Message(turn["role"], turn["content"]) for turn in row["prompt"]),
-        references=tuple(row["references"]),
-        experts=tuple(row["experts"]),
-        cluster=row["cluster"],
-        others=tuple((expert, text) for expert, text in row.get("others", ())),
-    )
+    return HeldOut.from_dict(dict(row))
 
 
 def _each(run: Run, path: Path, make: Callable[[dict[str, Any]], T]) -> list[T]:
@@ -242,7 +244,8 @@ def observe(run: Run) -> Observations:
         seed=facts.get("seed", 0),
         floors=tuple(facts.get("floors") or (floor for floor in FLOORS if floor in {*EARLIER_FLOORS, *systems})),
         names=facts.get("names") or {},
-        signature=facts.get("signature") or {},
+        signature=(facts.get("signature") or {})
+        | ({"agreement": agreed} if (agreed := facts.get("agreement")) else {}),
     )
 
 

@@ -118,7 +118,7 @@ def _messages(run: Run, card: Scorecard) -> list[dict[str, str]]:
     """A prompt to try the clone with: the shortest of the held-out ones."""
     if run.held_out_path.exists() and (items := read_held_out(run)):
         shortest = min((item.prompt for item in items), key=lambda prompt: (len(text := prompt_text(prompt)), text))
-        return [{"role": turn.role, "content": turn.content} for turn in shortest]
+        return [turn.to_dict() for turn in shortest]
     prompts = sorted((one.prompt for one in card.examples), key=lambda text: (len(text), text))
     return [{"role": "user", "content": prompts[0] if prompts else "..."}]
 

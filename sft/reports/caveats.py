@@ -50,6 +50,12 @@ def warnings_of(card: Scorecard, looks: int) -> list[str]:
             "The file does not say which completions were cut at a length limit; all are taken for finished, so how "
             "often the clone stops by itself is not known."
         )
+    if any("the others part" in words for words in card.signature.get("agreement", {}).values()):
+        found.append(
+            f"The texts were written by {card.signature.get('engine')}. "
+            + "; ".join(f"{system}: {words}" for system, words in card.signature["agreement"].items())
+            + "."
+        )
     found += [_skewed(gain, card.names) for gain in card.gains if gain.floor == card.gain.floor and _is_skewed(gain)]
     if card.unscored:
         found.append(f"{card.unscored} of {card.n} held-out prompts could not be scored and are left out of the means.")

@@ -97,6 +97,7 @@ def _view(run: Run) -> dict[str, Any]:
         "tables": _tables(card),
         "ledger": _ledger_view(ledger),
         "examples": [examples.example(one, card.names) for one in card.examples],
+        "extent": examples.extent(card.examples, card.n),
         "kinds": examples.kinds(card.examples),
         "bands": examples.bands(card.examples),
         "guardrails": [_guardrail(g) for g in card.guardrails],

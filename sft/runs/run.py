@@ -191,6 +191,7 @@ class Run:
     completions_path = _file_of("completions")  # what a system wrote for the held-out prompts
     token_scores_path = _file_of("token-scores")  # teacher-forced scores of the experts' completions under a system
     samples_path = _file_of("samples")  # what the clone wrote at temperature 1, by the number of the round, from 0
+    departures_path = _file_of("departures")  # where what a server wrote for a system leaves what transformers writes
     forced_path = _file_of("forced")  # how a system went on after the first part of the expert's completion
     own_path_path = _File("own-path.jsonl")  # the clone's own completions, token by token
 

@@ -6,17 +6,18 @@ import json
 import os
 import random
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import forked_python
 import pytest
 import torch
 from repository import ROOT
 from transformers import AutoModelForCausalLM
+from vllm_stand_in import by_heart, python_with_vllm
 
 from sft.cli import main
 from sft.demonstrations.demonstration import Demonstration, Message, Source
@@ -24,6 +25,8 @@ from sft.demonstrations.stored import load_recipe, load_splits
 from sft.errors import UserError
 from sft.evaluation.evaluate import choose_held_out, evaluate
 from sft.fidelity.scorecard import Scorecard
+from sft.policies.policy import load_policy
+from sft.recipes.sources import source_of
 from sft.runs.run import Run, demand_trained, read_json, read_jsonl
 
 pytestmark = pytest.mark.engine
@@ -461,7 +464,7 @@ def test_two_processes_measure_as_one_does(run: Run) -> None:
     unmeasured(run)
     run.close()
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    answer = subprocess.run(
+    answer = forked_python.run(
         [*launcher, "-m", "sft", "evaluate", str(run.path), "--json"],
         capture_output=True,
         text=True,
@@ -516,3 +519,23 @@ def test_no_prompt_outgrows_the_context(
     assert 0 < longest <= context
     assert ("left out: B3" in capsys.readouterr().err) == (shown == 0)
     assert run.completions_path("B3").exists() == (shown > 0)
+
+
+# -- another engine ---------------------------------------------------------------------------------------------
+
+
+def test_vllm_is_given_the_clone_merged(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Into the very weights that are measured here, so that no kind of adapter is one that vLLM does not know."""
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    told = {"answers": by_heart(run), "fault": "", "heard": str(tmp_path / "heard"), "copy": str(tmp_path / "copy")}
+    (tmp_path / "told.json").write_text(json.dumps(told), encoding="utf-8")
+    monkeypatch.setenv("VLLM_STAND_IN", str(tmp_path / "told.json"))
+    monkeypatch.setenv("SFT_VLLM_PYTHON", str(python_with_vllm(tmp_path / "vllm")))
+    before = contents(run)
+    assert main(["evaluate", str(run), "--engine", "vllm"]) == 0
+    assert contents(run) == before
+    opened = Run.open(run)
+    clone = load_policy(source_of(load_recipe(opened).model), tuned=demand_trained(opened))
+    served = AutoModelForCausalLM.from_pretrained(tmp_path / "copy").state_dict()
+    assert all(torch.equal(weights, served[name]) for name, weights in clone.model.state_dict().items())
+    assert not [path.name for path in run.iterdir() if "merged" in path.name]
