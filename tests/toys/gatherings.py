@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +17,10 @@ from sft.gathering.desk import Desk
 from sft.gathering.folder import Gathering
 from sft.gathering.items import Item, item_id
 from sft.gathering.server import Page, running
+from sft.runs.atomic_files import write_jsonl
+
+#: The beginning of what a clone wrote.
+CLONE = "ZEBRA-CROSSING is what the clone wrote for this item, and it is long enough to go on from."
 
 
 def asked(count: int, *, round: int = 0, **more: Any) -> list[Item]:
@@ -107,3 +114,26 @@ def texts(folder: Path) -> dict[str, str]:
         json.loads(line) for line in (folder / "demonstrations.jsonl").read_text(encoding="utf-8").split("\n") if line
     ]
     return {row["gathered"]["item"]: row["completion"] for row in rows}
+
+
+def corrected(folder: Path, *, shown: str, count: int = 3, **setup: Any) -> Gathering:
+    """A gathering with items of round 1 for which a clone wrote."""
+    items = asked(count, round=1, shown=shown)
+    made = gathering(folder, items, **setup)
+    write_jsonl(made.clone_path(1), ({"id": one.id, "text": f"{CLONE} {n}", "finished": True}
+                                     for n, one in enumerate(items)))  # fmt: skip
+    return made
+
+
+def started(folder: Path, *words: str) -> tuple[subprocess.Popen[str], dict[str, str]]:
+    """``sft collect`` in a process of its own, and the links that it printed."""
+    command = [sys.executable, "-m", "sft", "collect", str(folder), "--no-open", *words]
+    one = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1)
+    links: dict[str, str] = {}
+    assert one.stdout is not None
+    for line in one.stdout:
+        if found := re.match(r"(\w+): (http://\S+)", line):
+            links[found[1]] = found[2]
+        if "owner" in links:
+            return one, links
+    raise AssertionError(one.communicate()[1])
