@@ -54,7 +54,8 @@ class Rejected:
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What reading gave. ``rows``: non-blank rows read; ``unrolled``: demonstrations beyond one per row,
-    from dialogues with several expert turns; ``ignored``: columns that no demonstration uses.
+    from dialogues with several expert turns; ``ignored``: columns that no demonstration uses; ``notes``: what was told
+    from a file rather than from its name, a sentence each.
     """
 
     demonstrations: tuple[Demonstration, ...]
@@ -63,6 +64,7 @@ class Reading:
     unrolled: int
     format: str = "auto"
     ignored: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.rows - len(self.rejected) + self.unrolled != len(self.demonstrations):
@@ -91,11 +93,13 @@ def read(
     columns: Mapping[str, str] | None = None,
     name: str | None = None,
     held_out: bool = False,
+    encoding: str = "",
 ) -> Reading:
     """Read one file. ``columns`` maps prompt, completion, system, expert, group, references to its columns.
 
     ``name``: what addresses call the file, where it is not the path (a shipped set, a hub id). ``held_out``: nobody
     is to be trained on it, so rows that say of themselves that they are held out are welcome; elsewhere each is bad.
+    ``encoding``: how a text file is written that is not UTF-8.
 
     Raises ``SourceError`` (one sentence) for a file that is unusable as a whole: missing, empty, not UTF-8,
     of an unknown kind, or without the columns that ``format`` needs in any row.
@@ -103,7 +107,8 @@ def read(
     """
     name = os.fspath(path) if name is None else name
     names = _named(name, format, columns or {})
-    rows = rows_of(Path(path))
+    notes: list[str] = []
+    rows = rows_of(Path(path), encoding, notes)
     if columns and {"prompt", "completion"} & set(columns):
         format = "columns"
     layouts = {"columns": ["prompt_completion"], "auto": list(LAYOUTS)}.get(format, [format])
@@ -140,6 +145,7 @@ def read(
         unrolled=unrolled,
         format=layout,
         ignored=tuple(column for column in seen if column not in reader.used),
+        notes=tuple(f"{name}: {note}." for note in notes),
     )
 
 
@@ -152,6 +158,7 @@ def joined(readings: Sequence[Reading]) -> Reading:
         unrolled=sum(r.unrolled for r in readings),
         format=", ".join(dict.fromkeys(r.format for r in readings)),
         ignored=tuple(dict.fromkeys(chain.from_iterable(r.ignored for r in readings))),
+        notes=tuple(chain.from_iterable(r.notes for r in readings)),
     )
 
 
@@ -248,8 +255,6 @@ def _closest(column: str, columns: Sequence[str], taken: Sequence[str]) -> list[
 
 def _how_to_name(layouts: Sequence[str], found: Iterable[str]) -> str:
     columns = list(found)
-    if len(columns) == 1 and ";" in columns[0]:
-        return "the fields look separated by ';', write them separated by ','"
     if layouts[0] != "prompt_completion":
         return f"format '{layouts[0]}' needs {' and '.join(LAYOUTS[layouts[0]])}"
     guess = {

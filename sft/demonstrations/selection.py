@@ -206,7 +206,14 @@ def read(recipe: Recipe) -> tuple[list[formats.Reading], list[formats.Reading]]:
 
     def one(reference: str, *, held_out: bool = False) -> formats.Reading:
         path = resolve_demonstrations(reference)
-        return formats.read(path, format=section.format, columns=columns, name=reference, held_out=held_out)
+        return formats.read(
+            path,
+            format=section.format,
+            columns=columns,
+            name=reference,
+            held_out=held_out,
+            encoding=section.encoding or "",
+        )
 
     ready_made = [
         one(path, held_out=path == recipe.split.test)  # what a checkpoint is chosen on is learned from too
