@@ -3,6 +3,7 @@
     python benchmarks/scoring.py                   # 10,000 prompts, 3 systems, 5,000 training rows
     python benchmarks/scoring.py --fast            # without the corpus figures
     python benchmarks/scoring.py --recompute       # then `sft report RUN --recompute`, everything again from the run
+    python benchmarks/scoring.py --prompts 50000 --page     # then report.html in Chromium: how large, how long to open
 
 Functions of the standard library are prompts, the first sentences of their docstrings completions, varied by a seeded
 draw until there are enough; modules are groups. A clone gets most words right, one base rambles, one answers another
@@ -24,6 +25,10 @@ import sysconfig
 import tempfile
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "toys"))
+
+from browser import browser, installed
 
 Shown = tuple[str, str, str]
 
@@ -109,34 +114,62 @@ def timed(*arguments: str) -> float:
     return time.perf_counter() - began
 
 
+#: In milliseconds from the click: when the page is read, and when its load event is over; and how much is in it.
+OPENED = """(() => { const t = performance.getEntriesByType('navigation')[0];
+return [t.domContentLoadedEventEnd, t.loadEventEnd, document.querySelectorAll('*').length,
+document.querySelectorAll('article.example').length]; })()"""
+
+
+def opened(page: Path, profile: Path) -> str:
+    """How large ``page`` is, and how long Chromium takes to open it, the quickest and the slowest of three times."""
+    times = []
+    with browser(installed(), profile) as window:
+        for _ in range(3):
+            window.show(page, 1280, dark=False)
+            times.append(window.tell(OPENED))
+    loaded = sorted(row[1] for row in times)
+    return (
+        f"{page.name}: {page.stat().st_size / 1e6:.2f} MB, {times[0][2]:,} elements, {times[0][3]} examples; "
+        f"load event after {loaded[0]:.0f} to {loaded[-1]:.0f} ms"
+    )
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--prompts", type=int, default=10_000)
     options.add_argument("--training", type=int, default=5_000)
     options.add_argument("--fast", action="store_true")
     options.add_argument("--recompute", action="store_true")
+    options.add_argument("--page", action="store_true")
     options.add_argument("--keep", type=Path, help="a folder for the files, to look at or to profile")
     given = options.parse_args()
+    if given.page and not installed():
+        sys.exit("no Chromium is installed here (apt-get install chromium)")
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         file, training = write(folder, given.prompts, given.training)
         more = ["--fast"] if given.fast else []
         run = folder / "run"
-        if given.recompute:
+        kept = given.recompute or given.page
+        if kept:
             more += ["--output", str(run)]
-        what = "sft score" + (" --fast" if given.fast else "") + (" --output RUN" if given.recompute else "")
+        what = "sft score" + (" --fast" if given.fast else "") + (" --output RUN" if kept else "")
         seconds = {what: timed("score", str(file), "--train", str(training), *more)}
         if given.recompute:
             seconds["sft report RUN --recompute"] = timed("report", str(run), "--recompute")
         size = file.stat().st_size
-    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        page = opened(run / "report.html", folder / "profile") if given.page else ""
+    memory = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     print(
         f"{given.prompts:,} prompts, 3 systems beside R, RK, K and P; {given.training:,} training rows; "
         f"{size / 1e6:.0f} MB"
     )
     for name, value in seconds.items():
         print(f"{name}: {value:.1f} s")
+    print(f"{used.ru_utime + used.ru_stime:.1f} s of processors")
+    print(page, end="\n" if page else "")
     print(f"peak memory {memory / 1e6:.0f} MB; Python {sys.version.split()[0]}, {os.cpu_count()} cores")
 
 

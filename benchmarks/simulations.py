@@ -23,6 +23,7 @@ from scipy import special
 
 from sft.fidelity import guardrails
 from sft.fidelity.conventions import GUARDRAIL_LIMITS, LENGTH_LIMITS
+from sft.fidelity.scorecard import Guardrail
 from sft.metrics import intervals
 from sft.metrics.estimate import Estimate
 
@@ -372,7 +373,9 @@ GUARDED = {
 def share_state(share: float, limit: float) -> Callable[[Draw, Labels], str]:
     def state(draw: Draw, labels: Labels) -> str:
         flags = binary(draw, labels, share) if share else np.zeros(labels.size)
-        return guardrails.state_of(intervals.clustered_wilson(flags, labels), limit)
+        found = intervals.clustered_wilson(flags, labels)
+        rail = Guardrail("empty", found, limit, guardrails.state_of(found, limit), "")
+        return "none seen" if guardrails.unseen(rail) else rail.state
 
     return state
 
@@ -404,7 +407,7 @@ def rise_state(rise: float) -> Callable[[Draw, Labels], str]:
 def guardrail_rows() -> Iterator[tuple[str, Callable[[Draw, Labels], str]]]:
     for name, shares in (
         ("not stopping", (0, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15)),
-        ("empty", (0, 0.005, 0.01, 0.03, 0.1)),
+        ("empty", (0, 0.001, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1)),
     ):
         limit = GUARDRAIL_LIMITS[name]
         for share in shares:
@@ -415,17 +418,20 @@ def guardrail_rows() -> Iterator[tuple[str, Callable[[Draw, Labels], str]]]:
         yield f"guardrail forgetting (windows), limit 5 %: true {100 * rise:g} %", rise_state(rise)
 
 
+STATES = ("red", "amber", "none seen", "green")
+
+
 def guardrail_lines(repeats: int, only: str) -> Iterator[str]:
     chosen = [(name, state) for name, state in guardrail_rows() if only.lower() in name]
     if chosen:
-        yield "\n## Guardrails: red / amber / green, in % of the sets"
+        yield "\n## Guardrails: red / amber / none seen / green, in % of the sets"
         yield f"\n| | {' | '.join(GUARDED)} |\n|---|{'---|' * len(GUARDED)}"
     for name, state in chosen:
         cells = []
         for labels in GUARDED.values():
             draw = np.random.default_rng([zlib.crc32(name.encode()), labels.size, int(labels.max())])
             found = [state(draw, labels) for _ in range(repeats)]
-            cells.append(" / ".join(f"{100 * found.count(s) / repeats:.1f}" for s in ("red", "amber", "green")))
+            cells.append(" / ".join(f"{100 * found.count(s) / repeats:.1f}" for s in STATES))
         yield f"| {name.removeprefix('guardrail ')} | {' | '.join(cells)} |"
 
 

@@ -66,15 +66,15 @@ def test_no_file_lies_deeper_than_a_room_in_a_room() -> None:
 
 def test_an_init_holds_no_code() -> None:
     """What a room does is in files with names; its ``__init__`` says what it is for, and may hand names on."""
-    with_code = set()
+    with_code = list[str]()
     for path in PACKAGE.rglob("*/__init__.py"):
         docstring, *rest = ast.parse(path.read_text(encoding="utf-8")).body
         names = [node for node in rest if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"]
         if not isinstance(docstring, ast.Expr) or any(
             not isinstance(node, ast.ImportFrom) and node not in names for node in rest
         ):
-            with_code.add(path.parent.relative_to(PACKAGE).as_posix())
-    assert with_code <= {"fidelity/probes", "reports/sections"}
+            with_code.append(path.parent.relative_to(PACKAGE).as_posix())
+    assert not with_code
 
 
 def test_only_training_imports_the_trainer() -> None:
@@ -231,13 +231,6 @@ def test_the_guard_sees_every_way_of_assigning(tmp_path: Path) -> None:
     assert found == ["one", "two", "three", "TABLE", "five", "six", "seven", "eight", "nine", "ten", "f.ELEVEN"]
 
 
-#: Names that two classes still share, and why: each is one less once the room of one of them is settled.
-SHARED = {
-    "Model": "the section of a recipe, and the size of a model in the plan of a fit",
-    "Plan": "of a fit, and of a push",
-}
-
-
 def test_a_class_name_means_one_thing() -> None:
     """A reader who meets a name has met it: no two classes of the package are called the same."""
     found: dict[str, list[str]] = {}
@@ -245,5 +238,4 @@ def test_a_class_name_means_one_thing() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ClassDef):
                 found.setdefault(node.name, []).append(path.relative_to(PACKAGE).as_posix())
-    twice = {name: places for name, places in found.items() if len(places) > 1}
-    assert set(twice) == set(SHARED), twice
+    assert not {name: places for name, places in found.items() if len(places) > 1}

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from sft import __version__
 from sft.cli import chat as chatting
-from sft.cli import data, hand_on, judge
+from sft.cli import collect as collecting
+from sft.cli import data, gather, hand_on, judge
 from sft.cli import served as serving
 from sft.cli import train as training
 
@@ -47,6 +48,9 @@ def parser() -> argparse.ArgumentParser:
         return one
 
     _loop(verb)
+    collecting.add_options(
+        verb("collect", "experts write demonstrations, on a page of this machine", collecting.collect, collecting.ABOUT)
+    )
     _before_and_training(verb)
     _evaluate(verb)
     _score(verb)
@@ -68,7 +72,15 @@ def _loop(verb: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _before_and_training(verb: Callable[..., argparse.ArgumentParser]) -> None:
-    """check, preview, plan, train."""
+    """import, check, preview, plan, train."""
+    existing = verb(
+        "import",
+        "mail, chats and documents -> demonstrations, without a model",
+        gather.import_writing,
+        gather.ABOUT_IMPORT,
+    )
+    gather.add_options(existing, _count)
+
     check = verb("check", "what is in a file of demonstrations, or what a recipe makes of it", data.check)
     check.add_argument("target", help="a file of demonstrations, a recipe, or data:NAME")
     check.add_argument("--format", default="auto", help="shape of the rows (default: recognised)")
@@ -116,7 +128,7 @@ def _evaluate(verb: Callable[..., argparse.ArgumentParser]) -> None:
     evaluate.add_argument("target", metavar="run", help="the run directory; or an adapter or model, by path or id")
     evaluate.add_argument("--split", choices=["test", "validation"], help="which held-out split (default: test)")
     _takes_profile(evaluate)
-    _takes_checker(evaluate)
+    _takes_scoring(evaluate)
     _takes_json(evaluate)
     foreign = evaluate.add_argument_group("what was trained elsewhere")
     foreign.add_argument("--held-out", metavar="FILE", help="demonstrations to judge it on")
@@ -143,31 +155,14 @@ def _score(verb: Callable[..., argparse.ArgumentParser]) -> None:
         judge.score,
         "A row of FILE (jsonl, json, csv, tsv, parquet) has prompt, completion, and reference or references; and, if\n"
         "you like, id, group, expert or experts, finished (false: cut at a length limit), and system: tuned is judged\n"
-        "(the default), B0 and B3 are the base model without and with demonstrations, other names stand beside them.",
+        "(the default), B0 and B3 are the base model without and with demonstrations, other names stand beside them.\n"
+        "Where a server tells how likely a system finds what the expert wrote: nats, -log p of a reference (a sum, or\n"
+        "one a token), and bytes, its length in UTF-8. With those of tuned and B0 there is a whole verdict.",
     )
     score.add_argument("target", type=Path, metavar="file", help="completions with what experts wrote")
     score.add_argument("--train", metavar="FILE", type=Path, help="demonstrations the judged system learned from")
     _repeats(score, "--bar", "METRIC=POINTS", "what has to be cleared, e.g. --bar chrf=60")
-    _takes_checker(score)
-    _repeats(
-        score, "--metric", "NAME",
-        "a metric of the evaluate library beside ours: the path of a module (which is run) or a name in its cache "
-        "or on the hub; NAME:KEY where it gives several figures; repeatable",
-    )  # fmt: skip
-    score.add_argument(
-        "--headline",
-        default="chrf",
-        metavar="SCORE",
-        help="what decides: chrf (the default), exact_match or another metric of ours, json (values and calls leaf by "
-        "leaf), checker, or the name of a --metric that gives 0 to 100",
-    )
-    score.add_argument(
-        "--normalise",
-        action="append",
-        default=[],
-        choices=["think", "fence", "case", "space"],
-        help="set this aside in every text before it is scored; repeatable",
-    )
+    _takes_scoring(score)
     _is_set(score, "--fast", "leave out corpus figures (BLEU, chrF++)")
     score.add_argument("--output", "-o", type=Path, help="write a run directory with a report (default: print only)")
     _takes_json(score)
@@ -293,11 +288,30 @@ def _takes_profile(one: argparse.ArgumentParser) -> None:
         choice.add_argument(f"--{name}", dest="profile", action="store_const", const=name, help=about)
 
 
-def _takes_checker(one: argparse.ArgumentParser) -> None:
+def _takes_scoring(one: argparse.ArgumentParser) -> None:
+    """Which action counts as the expert's; what is not given is as the recipe says, where there is one."""
     one.add_argument(
         "--checker",
         metavar="SPEC",
-        help="which answers are right: final-number, regex:PATTERN, module:function or file.py:function",
+        help="which answers are right: final-number, json, regex:PATTERN, module:function or file.py:function",
+    )
+    one.add_argument(
+        "--headline",
+        metavar="SCORE",
+        help="what decides: chrf, exact_match or another metric of ours, json (values and calls leaf by leaf), "
+        "checker, or the name of a --metric that gives 0 to 100 (default: the recipe's, else chrf)",
+    )
+    _repeats(
+        one, "--metric", "NAME",
+        "a metric of the evaluate library beside ours: the path of a module (which is run) or a name in its cache "
+        "or on the hub; NAME:KEY where it gives several figures; repeatable",
+    )  # fmt: skip
+    one.add_argument(
+        "--normalise",
+        action="append",
+        default=[],
+        choices=["think", "fence", "case", "space"],
+        help="set this aside in every text before it is scored; repeatable",
     )
 
 

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 from pathlib import Path
+from typing import Any
 
 from sft.cli.printing import pairs, print_card, print_verdict, quiet
 from sft.cli.served import evaluate_served, refuse_alone
@@ -42,18 +43,31 @@ def evaluate(options: argparse.Namespace) -> None:
                 f"{one.path}: was not made by a recipe, so there is nothing to measure again; "
                 f"compute its scorecard again with `sft report {one.path} --recompute`"
             )
-        from sft.evaluation.evaluate import evaluate_clone
+        from sft.evaluation.evaluate import evaluate_clone, judged_by
 
+        asked = _judged_by(options)
         with one.session() if is_main() else contextlib.nullcontext():
             card = evaluate_clone(
                 one,
-                load_recipe(one),
+                judged_by(load_recipe(one), asked),
                 split=options.split or "test",
                 profile=options.profile,
-                checker=options.checker,
+                engine=(options.engine or "", options.served_model or ""),
+                purpose=", ".join(["report", *(f"{name} {_in_words(value)}" for name, value in asked.items())]),
             )
         if is_main():
             print_card(options, one, card)
+
+
+def _judged_by(options: argparse.Namespace) -> dict[str, Any]:
+    """What the command line says of how it is judged, as settings of ``fidelity``."""
+    asked: dict[str, Any] = {"checker": options.checker, "headline": options.headline}
+    asked |= {"normalise": tuple(options.normalise), "metrics": tuple(options.metric)}
+    return {name: value for name, value in asked.items() if value}
+
+
+def _in_words(value: str | tuple[str, ...]) -> str:
+    return value if isinstance(value, str) else " ".join(value)
 
 
 def _evaluate_elsewhere(options: argparse.Namespace) -> None:
@@ -71,8 +85,9 @@ def _evaluate_elsewhere(options: argparse.Namespace) -> None:
             base=options.base,
             output=folder,
             profile=options.profile or "standard",
-            checker=options.checker or "",
             max_prompts=options.max_prompts or 200,
+            engine=(options.engine or "", options.served_model or ""),
+            **_judged_by(options),
         )
     if is_main():
         print_card(options, one, card)
@@ -95,7 +110,7 @@ def score(options: argparse.Namespace) -> None:
         checker=options.checker or "",
         bar=bar,
         further=options.metric,
-        headline=options.headline,
+        headline=options.headline or "chrf",
         normalise=options.normalise,
         output=options.output,
         fast=options.fast,

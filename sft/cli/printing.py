@@ -45,7 +45,9 @@ def print_report(one: Run, card: Scorecard) -> None:
 
 
 def print_verdict(card: Scorecard) -> None:
-    """The rung, its reasons, and what to do next."""
+    """The rung, its reasons, what to do next, and what to know before believing it."""
+    from sft.reports.caveats import warnings_of
+
     verdict = card.verdict
     print(f"\nVerdict: {verdict.rung}\n")
     print(verdict.sentence)
@@ -53,17 +55,10 @@ def print_verdict(card: Scorecard) -> None:
         print(verdict.shortfall)
     for reason in verdict.reasons:
         print(f"  - {reason}")
-    if card.looks > 1:
-        print(
-            f"  - the {card.split} split has been looked at {card.looks} times: if anything was chosen by those looks, "
-            "these figures are too good to be true"
-        )
-    if card.clones > 1:
-        from sft.fidelity.conventions import LEVEL
-
-        level = 100 * (1 - LEVEL / card.clones)
-        print(f"  - {card.clones} clones were judged on these prompts, so a lead counts only at {level:.4g} %")
-    print(f"Next: {verdict.next_step}\n")
+    print(f"Next: {verdict.next_step}")
+    for warning in warnings_of(card, card.looks):
+        print(f"Note: {warning}")
+    print()
 
 
 @contextlib.contextmanager

@@ -10,16 +10,27 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from sft.demonstrations import splits
-from sft.demonstrations.demonstration import Demonstration
+from sft.demonstrations.demonstration import Demonstration, prompt_key
 from sft.errors import RunError
 from sft.fidelity import floors, stored
-from sft.fidelity.completions_file import ALWAYS_OURS, NEAR, OURS_WITH_TRAINING, _content_of, _training, read
+from sft.fidelity.completions_file import (
+    ALWAYS_OURS,
+    FROM_A_FILE,
+    JUDGED,
+    NEAR,
+    OURS_WITH_TRAINING,
+    Answers,
+    _content_of,
+    _training,
+    read,
+)
 from sft.fidelity.conventions import bar_points
 from sft.fidelity.scorecard import Scorecard
 from sft.fidelity.scoring import Scoring
 from sft.runs import sealed
-from sft.runs.hashes import Digest, differences
-from sft.runs.records import Completion
+from sft.runs.hashes import Digest, differences, fingerprint
+from sft.runs.looks import clones_judged
+from sft.runs.records import Completion, TokenScores
 from sft.runs.run import Run, write_jsonl
 
 
@@ -46,7 +57,7 @@ def score_file(
     ``UserError`` for a bar or checker that cannot be used, ``RunError`` for an ``output`` that holds something else.
     Where ``output`` holds what became of the same input, whole or cut short, it is made again.
     """
-    bar_points(bar or {})  # said before anything is written
+    bar_points(bar or {}, headline)  # said before anything is written
     Scoring(headline, tuple(further), checker, tuple(normalise)).demand()
     ours = ALWAYS_OURS + (OURS_WITH_TRAINING if train else ())
     answers = read(path, ours=ours)
@@ -58,6 +69,7 @@ def score_file(
         "split": "test",
         "profile": "fast" if fast else "full",
         "systems": list(completions),
+        "scored": list(answers.scores),
         "bar": dict(bar or {}),  # as it was given: a share read twice would be another bar
         "metrics": list(further),
         "checker": checker,
@@ -68,7 +80,7 @@ def score_file(
         "seed": 0,
         "floors": floors.demanded(learned, completions),
         "signature": {
-            "source": "completions read from a file",
+            "source": FROM_A_FILE,
             "decoding": "not recorded",
             "stops": "as the file says" if answers.stops_known else "not recorded; taken as finished",
         },
@@ -95,10 +107,12 @@ def score_file(
     place = TemporaryDirectory(prefix="sft-score-") if output is None else nullcontext(str(output))
     with place as folder, _begun(Path(folder), manifest) as run:
         with run.session():
-            _write(run, parts, completions)
-            stored.write_measurement(run, answers.items, facts)
+            _write(run, parts, completions, answers.scores)
+            judged = _clone_of(answers)
             if not run.looks:  # the same figures again choose nothing
-                run.look("test", "sft score")
+                run.look("test", "sft score", judged)
+            clones = clones_judged(run, "test", judged, [prompt_key(item.prompt) for item in answers.items])
+            stored.write_measurement(run, answers.items, facts | {"clones": clones})
             card = stored.remeasure(run)
         if output is not None:
             from sft.reports.report import render
@@ -107,14 +121,27 @@ def score_file(
     return card, None if output is None else Run.open(output)
 
 
+def _clone_of(answers: Answers) -> str:
+    """What tells one judged system from another where its weights are not known: its texts."""
+    texts = answers.completions[JUDGED]
+    return Digest.by(
+        "v1", fingerprint(sorted((prompt_key(i.prompt), texts[i.id].text) for i in answers.items if i.id in texts))
+    )
+
+
 def _write(
-    run: Run, parts: Mapping[str, Sequence[Demonstration]], completions: Mapping[str, Mapping[str, Completion]]
+    run: Run,
+    parts: Mapping[str, Sequence[Demonstration]],
+    completions: Mapping[str, Mapping[str, Completion]],
+    scores: Mapping[str, Mapping[str, TokenScores]],
 ) -> None:
-    """Demonstrations and completions, in the place of what ``run`` had."""
+    """Demonstrations, completions and how likely the expert's were found, in the place of what ``run`` had."""
     sealed.unseal(run, ("demonstrations.", *stored.GROWING, *stored.DERIVED))
     write_jsonl(run.demonstrations_path, (d.to_dict() | {"split": name} for name, part in parts.items() for d in part))
     for system, written in completions.items():
         write_jsonl(run.completions_path(system), map(asdict, written.values()))
+    for system, found in scores.items():
+        write_jsonl(run.token_scores_path(system), map(asdict, found.values()))
 
 
 @contextmanager

@@ -32,6 +32,13 @@ def add_options(parser: argparse.ArgumentParser, count: Callable[[str], int]) ->
     served.add_argument("--endpoint", metavar="URL", help="http://HOST:PORT of an OpenAI-compatible server")
     served.add_argument("--served-model", metavar="NAME", help="its model (default: the only one that it lists)")
     served.add_argument(
+        "--engine",
+        type=_engine,
+        metavar="ENGINE",
+        help="measure the run with what ENGINE writes: transformers; vllm, a server that is started for it with this "
+        "Python, or the one that SFT_VLLM_PYTHON names; or http://HOST:PORT of a vLLM that serves base and clone",
+    )
+    served.add_argument(
         "--route",
         choices=["chat", "completions"],
         help="chat: the server renders the messages (default); completions: it gets the run's rendered prompt",
@@ -50,6 +57,12 @@ def add_options(parser: argparse.ArgumentParser, count: Callable[[str], int]) ->
     )
 
 
+def _engine(text: str) -> str:
+    if text not in ("transformers", "vllm") and not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is none; write transformers, vllm or http://HOST:PORT")
+    return text
+
+
 def _seconds(text: str) -> float:
     try:
         value = float(text)
@@ -62,15 +75,27 @@ def _seconds(text: str) -> float:
 
 def refuse_alone(options: argparse.Namespace) -> None:
     """Raise ``UserError`` for an option that says something about a server where none is named."""
+    runs_already = (options.engine or "").startswith("http")
     for name in _OURS:
-        if getattr(options, name) is not None:
+        if getattr(options, name) is not None and not (name == "served_model" and runs_already):
             raise UserError(f"--{name.replace('_', '-')}: goes with --endpoint URL, the server of the clone")
 
 
 def evaluate_served(options: argparse.Namespace) -> None:
     """Ask the server, compare, print. Raises ``UserError``."""
-    for name in ("held_out", "train", "base", "split", "profile", "checker"):
-        if getattr(options, name) is not None:
+    for name in (
+        "held_out",
+        "train",
+        "base",
+        "split",
+        "profile",
+        "checker",
+        "headline",
+        "metric",
+        "normalise",
+        "engine",
+    ):
+        if getattr(options, name) not in (None, []):
             shown = f"--{options.profile}" if name == "profile" else f"--{name.replace('_', '-')}"
             raise UserError(f"{shown}: does not go with --endpoint, which asks for what the run was measured on")
     from sft.runs.processes import rank_and_world

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sft.cli.collect import refresh
 from sft.cli.printing import print_report, quiet
 from sft.errors import UserError
 
@@ -30,7 +31,7 @@ def run(options: argparse.Namespace) -> None:
     """Check, split, train, evaluate, report."""
     from sft.runs.processes import is_main
 
-    with _fitted(options) as (one, recipe, _):
+    with _fitted(options, measured=True) as (one, recipe, _):
         from sft.evaluation.evaluate import evaluate_clone
 
         card = evaluate_clone(one, recipe, profile=options.profile)
@@ -49,9 +50,13 @@ def train(options: argparse.Namespace) -> None:
 
 
 @contextmanager
-def _fitted(options: argparse.Namespace) -> Iterator[tuple[Run, Recipe, Fitted | None]]:
-    """The run that the options begin or go on with, its recipe, and its fit; None where it was trained already."""
-    from sft.runs.processes import say
+def _fitted(options: argparse.Namespace, *, measured: bool = False) -> Iterator[tuple[Run, Recipe, Fitted | None]]:
+    """The run that the options begin or go on with, its recipe, and its fit; None where it was trained already.
+
+    ``measured``: what could not measure it afterwards is refused before it is fitted.
+    """
+    from sft.demonstrations.thoughts import as_begun
+    from sft.runs.processes import rank_and_world, say
     from sft.training.fit import fit
     from sft.training.start import begin
 
@@ -60,9 +65,15 @@ def _fitted(options: argparse.Namespace) -> Iterator[tuple[Run, Recipe, Fitted |
         say(resolved.to_text())
     if options.allow_change and not options.resume:
         raise UserError("--allow-change: goes with --resume, for a new run has nothing to change from")
+    if measured and resolved.recipe.fidelity.engine == "vllm" and rank_and_world()[1] > 1:
+        raise UserError(
+            "fidelity.engine: is vllm, which one process asks; launch `sft train` with several, and then run `sft "
+            "evaluate` alone"
+        )
     recipe, asked = resolved.recipe, {name: getattr(options, name) for name in ("resume", "keep_going", "allow_change")}
     folder = options.output or Path("runs") / (recipe.name or Path(options.recipe).stem)
     with quiet(), begin(resolved, folder, **asked) as one:
+        recipe = as_begun(one, recipe)
         yield one, recipe, fit(one, recipe, resume=options.resume)
 
 
@@ -77,8 +88,7 @@ def preview(options: argparse.Namespace) -> None:
         from sft.policies.rendered import preview as drawn
         from sft.recipes.sources import source_of
 
-        model = resolved.recipe.model
-        renderer = load_renderer(source_of(model), model.template)
+        renderer = load_renderer(source_of(gathered.recipe.model), gathered.recipe)
         rows = renderer.render_all(gathered.splits.train[: options.rows])[0]
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     print(drawn(rows, renderer.tokenizer, color=color))
@@ -97,4 +107,6 @@ def plan(options: argparse.Namespace) -> None:
 def _resolved(options: argparse.Namespace) -> Resolved:
     from sft import recipes
 
-    return recipes.resolve(options.recipe, options.set, to_follow=True)
+    resolved = recipes.resolve(options.recipe, options.set, to_follow=True)
+    refresh(*resolved.recipe.demonstrations.paths)
+    return resolved

@@ -27,6 +27,7 @@ from typing import Any
 
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.file_rows import Broken, rows_of
+from sft.demonstrations.message_fields import MessageRules
 from sft.demonstrations.row_fields import LAYOUTS, OPTIONAL, RowReader
 from sft.errors import DemonstrationsError, Problem, SourceError
 from sft.runs.atomic_files import write_text
@@ -54,8 +55,8 @@ class Rejected:
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What reading gave. ``rows``: non-blank rows read; ``unrolled``: demonstrations beyond one per row,
-    from dialogues with several expert turns; ``ignored``: columns that no demonstration uses; ``notes``: what was told
-    from a file rather than from its name, a sentence each.
+    from dialogues with several expert turns; ``ignored``: columns that no demonstration uses; ``notes``: sentences on
+    what was told from a file rather than from its name, and on what messages say and nobody reads.
     """
 
     demonstrations: tuple[Demonstration, ...]
@@ -94,12 +95,13 @@ def read(
     name: str | None = None,
     held_out: bool = False,
     encoding: str = "",
+    rules: MessageRules | None = None,
 ) -> Reading:
     """Read one file. ``columns`` maps prompt, completion, system, expert, group, references to its columns.
 
     ``name``: what addresses call the file, where it is not the path (a shipped set, a hub id). ``held_out``: nobody
     is to be trained on it, so rows that say of themselves that they are held out are welcome; elsewhere each is bad.
-    ``encoding``: how a text file is written that is not UTF-8.
+    ``encoding``: how a text file is written that is not UTF-8. ``rules``: what the recipe says of messages.
 
     Raises ``SourceError`` (one sentence) for a file that is unusable as a whole: missing, empty, not UTF-8,
     of an unknown kind, or without the columns that ``format`` needs in any row.
@@ -114,7 +116,7 @@ def read(
     layouts = {"columns": ["prompt_completion"], "auto": list(LAYOUTS)}.get(format, [format])
     layout, found, rows = _recognise(name, rows, layouts, names)
     asked = [names[key] for key in OPTIONAL if columns and key in columns]
-    reader = RowReader(name, layout, names, held_out=held_out)
+    reader = RowReader(name, layout, names, held_out=held_out, rules=rules)
     demonstrations: list[Demonstration] = []
     rejected: list[Rejected] = []
     seen: dict[str, None] = dict.fromkeys(found)
@@ -145,7 +147,7 @@ def read(
         unrolled=unrolled,
         format=layout,
         ignored=tuple(column for column in seen if column not in reader.used),
-        notes=tuple(f"{name}: {note}." for note in notes),
+        notes=(*(f"{name}: {note}." for note in notes), *reader.reader.notes()),
     )
 
 
@@ -158,7 +160,7 @@ def joined(readings: Sequence[Reading]) -> Reading:
         unrolled=sum(r.unrolled for r in readings),
         format=", ".join(dict.fromkeys(r.format for r in readings)),
         ignored=tuple(dict.fromkeys(chain.from_iterable(r.ignored for r in readings))),
-        notes=tuple(chain.from_iterable(r.notes for r in readings)),
+        notes=tuple(dict.fromkeys(chain.from_iterable(r.notes for r in readings))),
     )
 
 

@@ -3,21 +3,26 @@
 *Near* means that the Jaccard similarity of the two texts' word 3-shingles reaches a threshold. A text of
 one or two words is one shingle, so short texts are near only when their words are the same.
 
-- **Words.** After NFKC and case folding: runs of letters, digits and marks. Scripts written without spaces
-  (Chinese, Japanese, Thai, ...), emoji, and signs that change a meaning (``+ - * / = < > ^ % #``) count one
-  character as one word, so that "2 + 3" is not "2 - 3". Apostrophes vanish; a hyphen inside a word parts it.
+- **Words.** Without what nobody sees, after NFKC and case folding: runs of letters, digits and marks. Scripts
+  written without spaces (Chinese, Japanese, Thai, ...), emoji, and signs that change a meaning
+  (``+ - * / = < > ^ % #``) count one character as one word, so that "2 + 3" is not "2 - 3". Apostrophes vanish; a
+  hyphen inside a word parts it.
 - **Boilerplate.** A shingle in more than a tenth of the texts (and more than 50 of them, or more than half
   of a set smaller than 100; fewer than 8 texts have none) is a template's, not a text's: it is left out of the
   comparison, unless nothing else is left. Otherwise a long instruction shared by all prompts would make
   every prompt the near-duplicate of every other.
+- **Slots.** ``alarm[yes]`` and ``alarm[no]``, each in half of the texts, are boilerplate too, and yet a difference. So
+  where each of two texts has pieces of the template (shingles, or the last words, half as frequent as boilerplate)
+  that the other has not, those count among what only one of them has. Where but one of two texts has some,
+  they count for nothing: a typing error, a word put in or a missing instruction makes no other question.
 - **Finding.** 64 minimum hashes per text (Broder 1997) are cut into bands (Leskovec, Rajaraman & Ullman,
   *Mining of Massive Datasets*, ch. 3) wide enough to find at least 98 % of the pairs at the threshold and
   more of those above it. Every candidate's similarity is then worked out from the shingles, so a pair that
   is reported is near (shingles are compared by 48-bit hash).
 - **No quadratic case.** In one band a text meets at most 32 others: those of its bucket that agree with it
-  furthest into the next band. By their hashes the two likeliest are compared exactly, and after 8 exact
-  comparisons in vain a text is let go. Work is linear in the number of texts, whatever they say.
-  The price: in a family of hundreds of half-alike texts a pair may, rarely, be missed.
+  furthest into the next band, and in how they fill the template. By their hashes the two likeliest are compared
+  exactly, and after 8 exact comparisons in vain a text is let go. Work is linear in the number of texts, whatever
+  they say. The price: in a family of hundreds of half-alike texts a pair may, rarely, be missed.
 
 Hashes are fixed: the same texts give the same answer in every process.
 """
@@ -35,7 +40,7 @@ from numpy.typing import NDArray
 
 from sft.demonstrations import shingles
 from sft.demonstrations.demonstration import HeldOut, folded, prompt_text
-from sft.demonstrations.shingles import HASH_BITS, I64, U64
+from sft.demonstrations.shingles import HASH_BITS, I64, U64, Boilerplate
 
 __all__ = ["Near", "families", "find_near", "joined"]
 
@@ -79,12 +84,12 @@ def find_near(
         for rows, near in _candidates(left, right, band, left.filled[open_]):
             if texts is others:
                 rows, near = rows[rows != near], near[rows != near]
-            rows, near = _likeliest(rows, near, _agreement(left.marks[rows], right.marks[near]), threshold)
+            rows, near = _likeliest(rows, near, _estimated(left, right, rows, near), threshold)
             pairs = rows * len(others) + near
             new = ~shingles.among(pairs, compared)
             looked_at.append(pairs[new])
             rows, near = rows[new], near[new]
-            exact = _jaccard(texts, others, rows, near, boilerplate)
+            exact = _similarity(texts, others, rows, near, boilerplate)
             order = np.lexsort((-near, exact))  # ascending, so that the last of a row to be written is its best
             rows, near, exact = rows[order], near[order], exact[order]
             better = exact > similarity[rows]
@@ -139,17 +144,25 @@ def _rows_per_band(threshold: float) -> int:
 
 
 class _Signatures:
-    """``bands``: (n, bands) 32-bit bucket names; ``marks``: (n, 64) low bytes of the minimum hashes;
-    ``filled``: the texts that have a word at all.
+    """``bands``: (n, bands) 32-bit bucket names; ``marks``: (n, 64) low bytes of the minimum hashes; ``filled``: the
+    texts that have a word at all; ``sizes``: how many telling shingles a text has. Of its pieces of the template
+    ``pieces``: (n, 4) a bit for each; ``filling``: (n, bands) low bytes of their minimum hashes.
     """
 
-    def __init__(self, texts: Sequence[str], boilerplate: U64, rows: int) -> None:
+    def __init__(self, texts: Sequence[str], boilerplate: Boilerplate, rows: int) -> None:
         self.bands = np.zeros((len(texts), HASHES // rows), dtype=np.uint32)
         self.marks = np.zeros((len(texts), HASHES), dtype=np.uint8)
+        self.sizes = np.zeros(len(texts), dtype=np.int32)
+        self.pieces = np.zeros((len(texts), 4), dtype=np.uint64)
+        self.filling = np.zeros(self.bands.shape, dtype=np.uint8)
 
         def sign(first: int, chunk: Sequence[str]) -> I64:
-            values, counts = shingles.telling(chunk, boilerplate)
+            values, counts, pieces, owned = shingles.parted(chunk, boilerplate)
             here = np.flatnonzero(counts)
+            self.sizes[first + here] = counts[here]
+            some = first + np.flatnonzero(owned)
+            self.pieces[some] = _bits(pieces, owned[owned > 0])
+            self.filling[some] = _minima(pieces, owned[owned > 0], HASHES // rows).astype(np.uint8)
             minima = _minima(values, counts[here])
             self.marks[first + here] = minima.astype(np.uint8)
             for band in range(self.bands.shape[1]):
@@ -166,16 +179,24 @@ class _Signatures:
 _MULTIPLIERS = shingles.mixed(np.arange(1, HASHES + 1, dtype=np.uint64) * np.uint64(shingles.BASE)) | np.uint64(1)
 
 
-def _minima(values: U64, counts: I64) -> NDArray[np.uint32]:
-    """MinHash by multiply-shift of the mixed shingles: (n, 64) for ``n`` texts of ``counts`` > 0 shingles."""
-    minima = np.empty((len(counts), HASHES), dtype=np.uint32)
+def _minima(values: U64, counts: I64, hashes: int = HASHES) -> NDArray[np.uint32]:
+    """MinHash by multiply-shift of the mixed shingles: (n, hashes) for ``n`` texts of ``counts`` > 0 shingles."""
+    minima = np.empty((len(counts), hashes), dtype=np.uint32)
     if not len(counts):
         return minima
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    for place, multiplier in enumerate(_MULTIPLIERS):
+    for place, multiplier in enumerate(_MULTIPLIERS[:hashes]):
         hashed = ((values * multiplier) >> np.uint64(32)).astype(np.uint32)
         minima[:, place] = np.minimum.reduceat(hashed, starts)
     return minima
+
+
+def _bits(values: U64, counts: I64) -> U64:
+    """For ``n`` texts of ``counts`` > 0 hashes each, 256 bits in which those of its hashes are set: (n, 4)."""
+    bits = np.zeros((len(values), 4), dtype=np.uint64)
+    place = (values >> np.uint64(62)).astype(np.int64)
+    bits[np.arange(len(values)), place] = np.uint64(1) << ((values >> np.uint64(56)) & np.uint64(63))
+    return np.bitwise_or.reduceat(bits, np.cumsum(counts) - counts, axis=0) if len(counts) else bits
 
 
 def _bucket(minima: NDArray[np.uint32]) -> NDArray[np.uint32]:
@@ -190,8 +211,9 @@ def _candidates(left: _Signatures, right: _Signatures, band: int, rows: I64) -> 
     following = (band + 1) % left.bands.shape[1]
 
     def names(side: _Signatures, chosen: I64) -> U64:
-        high, low = side.bands[chosen, band].astype(np.uint64), side.bands[chosen, following].astype(np.uint64)
-        return (high << np.uint64(32)) | low
+        high, low = (side.bands[chosen, each].astype(np.uint64) for each in (band, following))
+        one, other = (side.filling[chosen, each].astype(np.uint64) for each in (band, following))
+        return (high << np.uint64(32)) | (low >> np.uint64(16) << np.uint64(16)) | (one << np.uint64(8)) | other
 
     known = names(right, right.filled)
     order = np.argsort(known, kind="stable")
@@ -216,28 +238,38 @@ def _candidates(left: _Signatures, right: _Signatures, band: int, rows: I64) -> 
         yield np.repeat(rows[part], each), others[np.repeat(low[part], each) + offset]
 
 
-def _agreement(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> I64:
-    """How many of the 64 marks agree, row by row: eight bytes are added at a time."""
-    eights = (left == right).view(np.uint64)
-    total = (eights.sum(axis=1) * np.uint64(0x0101010101010101)) >> np.uint64(56)
-    return total.astype(np.int64)
+def _estimated(left: _Signatures, right: _Signatures, rows: I64, near: I64) -> NDArray[np.float64]:
+    """Roughly the similarity of the pairs, of 64: how many marks agree, less what they differ in as their template is
+    filled in.
+    """
+    eights = (left.marks[rows] == right.marks[near]).view(np.uint64)  # eight bytes are added at a time
+    agreement = (eights.sum(axis=1) * np.uint64(0x0101010101010101)) >> np.uint64(56)
+    mine, theirs = left.pieces[rows], right.pieces[near]
+    different = _different(*(np.bitwise_count(own).sum(axis=1) for own in (mine & ~theirs, theirs & ~mine)))
+    size = np.maximum(left.sizes[rows], right.sizes[near])
+    return np.asarray(agreement * (size / np.maximum(size + different, 1)))
 
 
-def _likeliest(rows: I64, near: I64, agreement: I64, threshold: float) -> tuple[I64, I64]:
+def _different(mine: NDArray, theirs: NDArray) -> NDArray:
+    """What counts of the pieces that only one of two texts has: all of them where each has some, and none elsewhere."""
+    return np.where((mine > 0) & (theirs > 0), mine + theirs, 0)
+
+
+def _likeliest(rows: I64, near: I64, estimated: NDArray[np.float64], threshold: float) -> tuple[I64, I64]:
     """The pairs worth an exact look: within three standard errors of the threshold, and a row's best two."""
-    likely = agreement >= HASHES * threshold - 3 * np.sqrt(HASHES * threshold * (1 - threshold))
-    rows, near, agreement = rows[likely], near[likely], agreement[likely]
-    order = np.argsort(rows * (HASHES + 1) + HASHES - agreement, kind="stable")
+    likely = estimated >= HASHES * threshold - 3 * np.sqrt(HASHES * threshold * (1 - threshold))
+    rows, near, estimated = rows[likely], near[likely], estimated[likely]
+    order = np.argsort(rows * 1024 - np.rint(estimated * 8).astype(np.int64), kind="stable")
     rows, near = rows[order], near[order]
     kept = np.ones(len(rows), dtype=bool)
     kept[2:] = rows[2:] != rows[:-2]
     return rows[kept], near[kept]
 
 
-def _jaccard(
-    texts: Sequence[str], others: Sequence[str], rows: I64, near: I64, boilerplate: U64
+def _similarity(
+    texts: Sequence[str], others: Sequence[str], rows: I64, near: I64, boilerplate: Boilerplate
 ) -> NDArray[np.float64]:
-    """Exact Jaccard similarity of the pairs ``(texts[rows[i]], others[near[i]])``: (n,)."""
+    """Exact similarity of the pairs ``(texts[rows[i]], others[near[i]])``: (n,)."""
     result = np.zeros(len(rows))
     sizes = np.fromiter((len(texts[r]) + len(others[o]) for r, o in zip(rows, near, strict=True)), np.int64, len(rows))
     block = np.maximum(np.cumsum(sizes) // (4 * shingles.CHUNK), np.arange(len(rows)) >> 14)
@@ -248,16 +280,23 @@ def _jaccard(
         mine, row_at = np.unique(rows[here], return_inverse=True)
         theirs, near_at = np.unique(near[here], return_inverse=True)
         chosen = [*(texts[each] for each in mine), *(others[each] for each in theirs)]
-        values, text_of = shingles.distinct(*shingles.telling(chosen, boilerplate))
-        count = np.bincount(text_of, minlength=len(chosen))
-        pairs = [_spread(side, count) for side in (row_at, near_at + len(mine))]
-        tagged = np.concatenate([(pair.astype(np.uint64) << HASH_BITS) | values[place] for pair, place in pairs])
-        tagged.sort()
-        twice = tagged[1:][tagged[1:] == tagged[:-1]] >> HASH_BITS  # once from each side
-        shared = np.bincount(twice.astype(np.int64), minlength=len(here))
-        total = count[row_at] + count[near_at + len(mine)]
-        result[here] = shared / np.maximum(total - shared, 1)
+        telling, counts, pieces, owned = shingles.parted(chosen, boilerplate)
+        shared, one, other = _compared(telling, counts, row_at, near_at + len(mine))
+        different = _different(*_compared(pieces, owned, row_at, near_at + len(mine))[1:])
+        result[here] = shared / np.maximum(shared + one + other + different, 1)
     return result
+
+
+def _compared(values: U64, counts: I64, one: I64, other: I64) -> tuple[I64, I64, I64]:
+    """How many different hashes texts ``one[i]`` and ``other[i]`` both have, and how many only the one or the other."""
+    values, text_of = shingles.distinct(values, counts)
+    counts = np.bincount(text_of, minlength=len(counts))
+    pairs = [_spread(side, counts) for side in (one, other)]
+    tagged = np.concatenate([(pair.astype(np.uint64) << HASH_BITS) | values[place] for pair, place in pairs])
+    tagged.sort()
+    twice = tagged[1:][tagged[1:] == tagged[:-1]] >> HASH_BITS  # once from each side
+    shared = np.bincount(twice.astype(np.int64), minlength=len(one))
+    return shared, counts[one] - shared, counts[other] - shared
 
 
 def _spread(side: I64, count: I64) -> tuple[I64, I64]:

@@ -6,8 +6,11 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sft.demonstrations.demonstration import Demonstration, Message, Source, prompt_key, text_fault
+from sft.demonstrations.demonstration import Demonstration, Message, Origin, Source, text_fault
 from sft.demonstrations.file_rows import Broken
+from sft.demonstrations.message_fields import MessageReader, MessageRules
+from sft.demonstrations.messages import opening, out_of_order, prompt_key
+from sft.demonstrations.thoughts import UnclosedThought, parted
 from sft.errors import Problem
 from sft.runs.records import kind_of
 
@@ -23,26 +26,33 @@ LAYOUTS: dict[str, tuple[str, ...]] = {
 OPTIONAL = ("system", "expert", "group", "references")
 #: A row in which it is true is not to be trained on (correction sheets, see ``probes.examples``).
 MARK = "held_out"
-_ROLES = {"system": "system", "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"}
+#: What a gathering says of how a row came about.
+GATHERED = "gathered"
+#: Columns of functions that could be called, and columns that no text can stand for.
+_TOOLS, _MEDIA = ("tools", "functions"), ("images", "image", "videos", "audios", "audio")
 _FAULT_REMEDIES = {
     "is blank": "write one or remove the row",
     "holds a lone": "replace the broken character (half of an emoji)",
     "must be text": "write it as text",
 }
+_UNPLAIN = frozenset((*_TOOLS, *_MEDIA))
 
 
-#: A prompt, and what the expert wrote.
-Pair = tuple[tuple[Message, ...], str]
+#: A prompt, and what the expert wrote, as the turn that it is.
+Pair = tuple[tuple[Message, ...], Message]
 
 
 class Cells:
     """The cells of ``row``; every complaint goes to ``fault(field, message, remedy)``, and none raises."""
 
-    __slots__ = ("fault", "row")
+    __slots__ = ("fault", "reader", "row")
 
-    def __init__(self, row: dict[str, Any], fault: Callable[[str, str, str], None]) -> None:
+    def __init__(
+        self, row: dict[str, Any], fault: Callable[[str, str, str], None], reader: MessageReader | None = None
+    ) -> None:
         self.row = row
         self.fault = fault
+        self.reader = reader or MessageReader()
 
     def text(self, column: str) -> str:
         """The cell as text; complains if it is missing or no text."""
@@ -79,37 +89,34 @@ class Cells:
         user = Message("user", text)
         return (Message("system", system), user) if system else (user,)
 
-    def messages(self, column: str, system: str) -> tuple[Message, ...]:
-        """A list of ``{role, content}`` or ``{from, value}``; empty after a complaint."""
+    def tools(self) -> tuple[Message, ...]:
+        """The functions that the row lists beside its text, as a turn; none where it lists none."""
+        given = next((self.row[name] for name in _TOOLS if self.row.get(name)), None)
+        return tuple(self.reader.tools("tools", given, self.fault))
+
+    def messages(self, column: str, system: str, *, tools: bool = True) -> tuple[Message, ...]:
+        """A list of ``{role, content}`` or ``{from, value}``, after the row's ``tools``; empty after a complaint."""
         value = self.row.get(column)
         if not isinstance(value, list) or not value:
             what = "is missing" if column not in self.row else "is empty" if value == [] else None
             message = what or f"must be a list of messages, not {kind_of(value)}"
             self.fault(column, message, "write [{role, content}, ...]")
             return ()
-        read = [self._message(f"{column}[{place}]", each) for place, each in enumerate(value, 1)]
-        turns = [turn for turn in read if turn is not None]
-        if system and turns and turns[0].role == "system":
-            self.fault(column, "starts with a system message beside the system column", "keep one of them")
-            return ()
-        if len(turns) < len(read):
-            return ()
-        return (Message("system", system), *turns) if system else tuple(turns)
+        listed = self.tools() if tools else ()
+        return tuple(self.reader.messages(column, value, self.fault, system=system, tools=listed))
 
-    def _message(self, where: str, value: Any) -> Message | None:
-        if not isinstance(value, dict):
-            self.fault(where, f"is {kind_of(value)}, not a message", "write {role, content}")
+    def spoken(self, column: str) -> Message | None:
+        """The cell as what an expert wrote, a thought that it begins with apart; None after a complaint."""
+        text = self.text(column)
+        try:
+            thought, rest = parted(text)
+        except UnclosedThought:
+            self.fault(column, "opens a thought with <think> and never closes it", "close it with </think>")
             return None
-        spoken, said = ("role", "content") if "role" in value or "content" in value else ("from", "value")
-        if value.get("tool_calls"):
-            self.fault(where, "calls tools, which a demonstration cannot say", "write the call as text")
+        if text and text_fault(rest):
+            self.fault(column, "is blank after its thought", "write what was said after it")
             return None
-        role = value.get(spoken)
-        mapped = _ROLES.get(role) if isinstance(role, str) else None
-        if mapped is None:
-            self.fault(where, f"has the unknown role {role!r}", f"use one of {', '.join(_ROLES)}")
-        content = self._sound(f"{where}.{said}", value.get(said))
-        return Message(mapped, content) if mapped and content else None
+        return Message("assistant", rest, thought) if text else None
 
     def _sound(self, field: str, value: Any, where: str = "") -> str:
         """``value``, where it is text of a demonstration; else "", after a complaint."""
@@ -138,13 +145,18 @@ def _json_list(text: str) -> list[Any] | None:
 class RowReader:
     """Builds the demonstrations of one row after another of one file."""
 
-    def __init__(self, file: str, layout: str, names: Mapping[str, str], *, held_out: bool) -> None:
+    def __init__(
+        self, file: str, layout: str, names: Mapping[str, str], *, held_out: bool, rules: MessageRules | None = None
+    ) -> None:
         self.file = file
         self.held_out = held_out
         self.layout = layout
         self.names = names
         own = {"alpaca": ("instruction", "input", "output", "history")}.get(layout, LAYOUTS[layout])
-        self.used = {names.get(column, column) for column in (*own, *OPTIONAL)} | {MARK}
+        self.used = {names.get(column, column) for column in (*own, *OPTIONAL)} | {MARK, GATHERED}
+        if layout != "alpaca":
+            self.used |= {*_TOOLS}
+        self.reader = MessageReader(rules, drops_nulls=file.startswith("hub:") or file.lower().endswith(".parquet"))
         self._of_pairs = layout == "prompt_completion"
         self._beside = frozenset(names[column] for column in OPTIONAL)
 
@@ -153,10 +165,12 @@ class RowReader:
 
         None for all others, which :meth:`demonstrations` looks at closely; for these it would give the same.
         """
-        if not self._of_pairs or type(row) is not dict or MARK in row:
+        if not self._of_pairs or type(row) is not dict or MARK in row or GATHERED in row:
             return None
         prompt, completion = row.get(self.names["prompt"]), row.get(self.names["completion"])
         if type(prompt) is not str or type(completion) is not str or text_fault(prompt) or text_fault(completion):
+            return None
+        if "think>" in completion or not _UNPLAIN.isdisjoint(row):
             return None
         system = group = expert = ""
         if not self._beside.isdisjoint(row):
@@ -192,7 +206,11 @@ class RowReader:
                 f"same, take '{MARK}' out of the row and judge the clone on other prompts",
             )
             return []
-        values = Cells(row, fault)
+        values = Cells(row, fault, self.reader)
+        for media in _MEDIA:
+            if row.get(media) and not isinstance(row[media], str):
+                remedy = "describe it in words, or leave the row out: demonstrations are text"
+                fault(media, "is no text, and what was said about it cannot be learned without it", remedy)
         system = values.optional(self.names["system"])
         expert = values.optional(self.names["expert"], scalar=True)
         group = values.optional(self.names["group"], scalar=True)
@@ -203,38 +221,56 @@ class RowReader:
         elif self.layout == "alpaca":
             pairs = self._alpaca(values, system)
         else:
-            pairs, opener = self._dialogue(values, column, system)
-            group = group or opener
+            pairs = self._dialogue(values, column, system)
+        if pairs and (self.layout in ("messages", "sharegpt") or (pairs[0][0][:1] and pairs[0][0][0].role == "tools")):
+            # What is asked is the same under other tools, and may not stand on both sides of a split.
+            group = group or prompt_key(opening(pairs[0][0]))
         if references and len(pairs) > 1:
             message = f"cannot belong to all {len(pairs)} expert turns of a dialogue"
             fault(self.names["references"], message, "write one row per turn")
+        origin = self._origin(row.get(GATHERED), fault)
         if faults:
             return []
         source = Source(self.file, line)
         try:
             return [
-                Demonstration(prompt, completion, "", group, expert, source, references) for prompt, completion in pairs
+                Demonstration(
+                    prompt, turn.text, "", group, expert, source, references, turn.thought, turn.calls, origin
+                )
+                for prompt, turn in pairs
             ]
         except ValueError as error:
             message = str(error).removeprefix("prompt ")
             fault(column, message, "put the turns in order: system, user, assistant, ..., user")
             return []
 
+    def _origin(self, gathered: Any, fault: Callable[[str, str, str], None]) -> Origin | None:
+        if not gathered:
+            return None
+        try:
+            return Origin.from_dict(gathered if isinstance(gathered, dict) else {})
+        except ValueError as error:
+            fault(GATHERED, f"is not what a gathering wrote ({error})", f"take '{GATHERED}' out of the row")
+            return None
+
     def _pair(self, values: Cells, system: str) -> list[Pair]:
-        column = self.names["prompt"]
+        column, written = self.names["prompt"], self.names["completion"]
         if isinstance(values.row.get(column), list):
             prompt = values.messages(column, system)
         else:
-            prompt = values.plain(values.text(column), system)
-        column = self.names["completion"]
-        if not isinstance(values.row.get(column), list):
-            return [(prompt, values.text(column))]
-        written = values.messages(column, "")
-        if [message.role for message in written] != ["assistant"]:
-            if written:
-                values.fault(column, "must be text or one assistant message", "write what the expert wrote")
-            return []
-        return [(prompt, written[0].content)]
+            prompt = (*values.tools(), *values.plain(values.text(column), system))
+        if isinstance(values.row.get(written), list):
+            turns = values.messages(written, "", tools=False)
+            if not turns or not prompt:
+                return []
+            if turns[0].role != "assistant":
+                values.fault(
+                    written, "must be text or begin with an assistant's message", "write what the expert wrote"
+                )
+                return []
+            return self._expert_turns(values, written, (*prompt, *turns), len(prompt))
+        turn = values.spoken(written)
+        return [(prompt, turn)] if turn else []
 
     def _alpaca(self, values: Cells, system: str) -> list[Pair]:
         instruction = values.text("instruction")
@@ -242,26 +278,37 @@ class RowReader:
         if values.row.get("history"):
             values.fault("history", "holds earlier turns, which Alpaca rows cannot say", "write the row as messages")
         prompt = values.plain(f"{instruction}\n\n{given}" if given and instruction else instruction, system)
-        return [(prompt, values.text("output"))]
+        turn = values.spoken("output")
+        return [(prompt, turn)] if turn else []
 
-    def _dialogue(self, values: Cells, column: str, system: str) -> tuple[list[Pair], str]:
-        """One (prompt, completion) per expert turn, and the group: the key of the dialogue's opening."""
+    def _dialogue(self, values: Cells, column: str, system: str) -> list[Pair]:
+        """One (prompt, answer) per expert turn that may be learned."""
         dialogue = values.messages(column, system)
         if not dialogue:
-            return [], ""
-        start = 1 if dialogue[0].role == "system" else 0
-        for place, message in enumerate(dialogue[start:]):
-            if message.role != ("assistant" if place % 2 else "user"):
-                values.fault(
-                    column,
-                    f"message {start + place + 1} is the {message.role}'s, where the "
-                    f"{'assistant' if place % 2 else 'user'}'s must stand",
-                    "let user and assistant take turns, the user first, a system message before them",
-                )
-                return [], ""
-        if len(dialogue) - start < 2 or dialogue[-1].role != "assistant":
-            remedy = "add what the expert wrote, or cut the last turn"
-            values.fault(column, "does not end with an expert's turn", remedy)
-            return [], ""
-        opener = prompt_key(dialogue[: start + 1])
-        return [(dialogue[:at], dialogue[at].content) for at in range(start + 1, len(dialogue), 2)], opener
+            return []
+        if found := out_of_order(dialogue):
+            place, expected = found
+            values.fault(
+                column,
+                f"message {place + 1} is the {dialogue[place].role}'s, where the {expected}'s must stand",
+                "let user and assistant take turns, a system message before them; of several turns in a row, "
+                "demonstrations.neighbours: join makes one",
+            )
+            return []
+        return self._expert_turns(values, column, dialogue)
+
+    def _expert_turns(self, values: Cells, column: str, turns: tuple[Message, ...], start: int = 0) -> list[Pair]:
+        """Every expert's turn from ``start`` on, after what was said before it; a greeting is no answer to anything."""
+        if turns[-1].role != "assistant":
+            values.fault(
+                column, "does not end with an expert's turn", "add what the expert wrote, or cut the last turn"
+            )
+            return []
+        places = [place for place in range(start, len(turns)) if turns[place].role == "assistant"]
+        answers = [place for place in places if any(turn.role in ("user", "tool") for turn in turns[:place])]
+        learned = [place for place in answers if turns[place].supervised]
+        if not answers:
+            values.fault(column, "does not end with an expert's turn that answers somebody", "add what was asked")
+        elif not learned:
+            values.fault(column, "marks every expert's turn as none to learn", "remove the row, or mark one with 1")
+        return [(turns[:place], turns[place]) for place in learned]

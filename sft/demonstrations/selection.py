@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sft.demonstrations import formats, headlines, splits
+from sft.demonstrations import few_groups, formats, headlines, splits, thoughts
 from sft.demonstrations.conflicts import majority
 from sft.demonstrations.demonstration import Demonstration
+from sft.demonstrations.message_fields import MessageRules
 from sft.demonstrations.sources import resolve_demonstrations
 from sft.demonstrations.splits import Leak, Splits
 from sft.errors import DemonstrationsError, SplitError, UserError
 from sft.recipes import Recipe
 from sft.runs.hashes import fingerprint
 
-__all__ = ["FATES", "Division", "Gathered", "Ledger", "divide", "gather", "held_out_others", "read"]
+__all__ = ["FATES", "IMPORT_FATES", "Division", "Gathered", "Ledger", "divide", "gather", "held_out_others", "read"]
 
 #: fate -> what it means, in the order a report shows them.
 FATES = {
@@ -26,9 +28,27 @@ FATES = {
     "filtered": "left out by the recipe (another expert, or a limit on the number of rows)",
     "duplicate": "repeats another row word for word",
     "outvoted": "other experts answered this prompt differently, and more of them agree",
+    "drafted_left_out": "begun from a clone's text, so it is held out from nothing and measures nothing",
     "leaked": "too close to a held-out prompt, removed from training",
     "too_long": "longer than max_length; dropped rather than cut",
     "not_reached": "in the training split, but the steps ended before their turn",
+}
+#: The same of a record of an export, which `sft import` reads.
+IMPORT_FATES = {
+    "written": "became a demonstration",
+    "joined": "joined to the message before it: one turn",
+    "others": "somebody else's: what was answered, never a completion",
+    "wordless": "holds no words of anybody's: files, calls, notices, what was deleted",
+    "forwarded": "somebody else's words, passed on",
+    "draft": "never sent or published",
+    "automatic": "a program's words",
+    "old": "from before --since",
+    "unprompted": "the expert's, and nothing is known that it answers",
+    "short": "fewer words than --min-words",
+    "masked": "its prompt is in others' words alone, which --mask-others leaves out",
+    "personal": "refused for personal data (reasons in rejected.jsonl)",
+    "duplicate": "repeats another one word for word",
+    "invalid": "cannot be read, or cannot become a demonstration (reasons in rejected.jsonl)",
 }
 
 
@@ -47,7 +67,7 @@ class Ledger:
     tokens: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if unknown := set(self.fates) - set(FATES):
+        if unknown := set(self.fates) - set(FATES) - set(IMPORT_FATES):
             raise ValueError(f"unknown fates: {', '.join(sorted(unknown))}")
         negative = [fate for fate, count in self.fates.items() if count < 0]
         if negative or min(self.rows, self.unrolled) < 0:
@@ -84,9 +104,11 @@ class Ledger:
 class Gathered:
     """Demonstrations as they will be used, with the fate of every row that was read.
 
+    ``recipe``: the one that they were gathered by, with what it left to the data decided.
     ``others``: what named experts beside the recipe's wrote for held-out prompts; each is "filtered" in the ledger.
     """
 
+    recipe: Recipe
     splits: Splits
     ledger: Ledger
     rejected: tuple[formats.Rejected, ...]
@@ -94,8 +116,11 @@ class Gathered:
     others: tuple[Demonstration, ...] = ()
 
 
-def gather(recipe: Recipe, *, keep_going: bool = False) -> Gathered:
+def gather(recipe: Recipe, *, keep_going: bool = False, before: tuple[Splits, Ledger] | None = None) -> Gathered:
     """Read, deduplicate, split, and look for leaks, as the recipe says.
+
+    ``before``: what an earlier rule of splitting made of this recipe; where it was made of the same rows, they stay as
+    it placed them.
 
     Raises ``DemonstrationsError`` with every problem of every file (unless ``keep_going``, which leaves those
     rows out and hands them back), ``SourceError``, or ``SplitError``, also where the headline cannot be computed.
@@ -105,26 +130,45 @@ def gather(recipe: Recipe, *, keep_going: bool = False) -> Gathered:
     if whole.rejected and not keep_going:
         refused = f"{len(whole.rejected)} of {whole.rows} rows cannot become demonstrations"
         raise DemonstrationsError(whole.problems, f"{refused}; mend them, or leave them out: --keep-going")
-    division = divide(recipe, readings, ready_made)
-    if division.leaks and recipe.split.near_duplicates != "remove":
-        raise splits.leak_error(division.leaks)
-    placed, leaked = splits.without_leaks(division.parts, division.leaks)
-    made = Splits(*(tuple(placed[name]) for name in splits.NAMES))
+    recipe, (readings, ready_made) = thoughts.settled(recipe, readings, ready_made)
+    leaks: list[Leak] = []
+    if before is not None and _of_the_same_rows(whole, *before):
+        made = before[0]
+        fates = {fate: count for fate, count in before[1].fates.items() if fate in _LEFT_OUT}
+    else:
+        division = divide(recipe, readings, ready_made)
+        leaks = division.leaks
+        if leaks and recipe.split.near_duplicates != "remove":
+            raise splits.leak_error(leaks)
+        placed, leaked = splits.without_leaks(division.parts, leaks)
+        made = Splits(**{name: tuple(placed[name]) for name in splits.NAMES}, rule=splits.RULE)
+        counts = (division.filtered, division.duplicates, division.outvoted, division.drafted, leaked)
+        fates = dict(zip(_LEFT_OUT, counts, strict=True))
     if why := headlines.refusal(recipe.fidelity.headline, (*made.validation, *made.test)):
         raise SplitError(why)
-    fates = {
-        "invalid": len(whole.rejected),
-        "filtered": division.filtered,
-        "duplicate": division.duplicates,
-        "outvoted": division.outvoted,
-        "leaked": leaked,
-        "trained": len(made.train),
-        "validation": len(made.validation),
-        "test": len(made.test),
-    }
+    fates = {"invalid": len(whole.rejected), **fates}
+    fates |= {"trained": len(made.train), "validation": len(made.validation), "test": len(made.test)}
     ledger = Ledger(whole.rows, whole.unrolled, {fate: count for fate, count in fates.items() if count})
-    others = held_out_others(division.passed_over, placed)
-    return Gathered(made, ledger, whole.rejected, tuple(division.leaks), others)
+    passed_over = _passed_over(recipe, [*readings, *ready_made])
+    return Gathered(recipe, made, ledger, whole.rejected, tuple(leaks), held_out_others(passed_over, made.parts))
+
+
+_LEFT_OUT = ("filtered", "duplicate", "outvoted", "drafted_left_out", "leaked")
+
+
+def _of_the_same_rows(whole: formats.Reading, made: Splits, ledger: Ledger) -> bool:
+    """Whether ``made`` and what was left out beside it are all that was read: none is gone, none has come."""
+    counts = (whole.rows, whole.unrolled, len(whole.rejected))
+    if counts != (ledger.rows, ledger.unrolled, ledger.fates.get("invalid", 0)):
+        return False
+    kept = Counter(d.content_hash for part in made.parts.values() for d in part)
+    return kept <= Counter(d.content_hash for d in whole.demonstrations)
+
+
+def _passed_over(recipe: Recipe, readings: Iterable[formats.Reading]) -> list[Demonstration]:
+    """What named experts beside the one that the recipe names wrote."""
+    expert = recipe.demonstrations.expert
+    return [d for each in readings for d in each.demonstrations if expert is not None and d.expert not in ("", expert)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +176,8 @@ class Division:
     """Demonstrations by split, leaks not yet dealt with.
 
     ``filtered``, ``duplicates`` and ``outvoted``: how many rows were left out on the way. ``tied``: prompts whose vote
-    was. ``passed_over``: those of the filtered that named experts beside the recipe's wrote.
+    was. ``passed_over``: those of the filtered that named experts beside the recipe's wrote. ``drafted``: rows of
+    held-out prompts whose expert began from a clone's text.
     """
 
     parts: dict[str, list[Demonstration]]
@@ -142,6 +187,7 @@ class Division:
     outvoted: int = 0
     tied: int = 0
     passed_over: tuple[Demonstration, ...] = ()
+    drafted: int = 0
 
 
 def divide(recipe: Recipe, readings: Sequence[formats.Reading], ready_made: Sequence[formats.Reading]) -> Division:
@@ -153,9 +199,7 @@ def divide(recipe: Recipe, readings: Sequence[formats.Reading], ready_made: Sequ
     section, split = recipe.demonstrations, recipe.split
     parts = [[d for reading in readings for d in reading.demonstrations]]
     parts += [list(reading.demonstrations) for reading in ready_made]
-    passed_over = [
-        d for part in parts for d in part if section.expert is not None and d.expert not in ("", section.expert)
-    ]
+    passed_over = _passed_over(recipe, [*readings, *ready_made])
     filtered = duplicates = outvoted = tied = 0
     for index, part in enumerate(parts):
         kept = [d for d in part if section.expert in (None, d.expert)]
@@ -163,6 +207,8 @@ def divide(recipe: Recipe, readings: Sequence[formats.Reading], ready_made: Sequ
         if section.expert is not None and not kept:
             known = ", ".join(sorted({d.expert for d in part} - {""})) or "none is named"
             raise UserError(f"demonstrations.expert: nothing was written by {section.expert!r}; experts are {known}")
+        if index == 0 and not ready_made:
+            told_apart, kept = kept, splits.together(kept)
         if section.duplicates == "drop":
             kept, repeated = splits.deduplicate(kept)
             duplicates += len(repeated)
@@ -178,7 +224,13 @@ def divide(recipe: Recipe, readings: Sequence[formats.Reading], ready_made: Sequ
             placed = splits.assign(parts[0], validation=split.validation, test=split.test, seed=split.seed)
         except SplitError as error:
             rows = f"; {duplicates} rows repeat another word for word" if duplicates else ""
-            raise SplitError(f"{error}{rows}") from None
+            joined = len({d.group for d in told_apart}) > 2 * len({d.group for d in parts[0]})
+            raise SplitError(few_groups.joined(told_apart) if joined else f"{error}{rows}") from None
+    drafted = 0
+    for name in splits.NAMES[1:]:  # a clone is not measured against its own words
+        kept = [d for d in placed[name] if d.origin is None or not d.origin.drafted]
+        drafted += len(placed[name]) - len(kept)
+        placed[name] = kept
     if section.conflicts == "majority":  # what is held out keeps every answer: the clone is measured against them all
         for name in ("train", "validation"):
             vote = majority(placed[name])
@@ -188,7 +240,7 @@ def divide(recipe: Recipe, readings: Sequence[formats.Reading], ready_made: Sequ
     leaks = splits.find_leaks(placed, threshold=split.near_threshold)
     if split.near_duplicates == "allow":  # the same prompt on both sides is never allowed
         leaks = [leak for leak in leaks if leak.kind != "near-duplicate"]
-    return Division(placed, leaks, filtered, duplicates, outvoted, tied, tuple(passed_over))
+    return Division(placed, leaks, filtered, duplicates, outvoted, tied, tuple(passed_over), drafted)
 
 
 def held_out_others(
@@ -202,6 +254,7 @@ def held_out_others(
 def read(recipe: Recipe) -> tuple[list[formats.Reading], list[formats.Reading]]:
     """The readings of the recipe's files, and of its ready-made validation and test files. Raises ``SourceError``."""
     section = recipe.demonstrations
+    rules = MessageRules(section.roles, section.neighbours)
     columns = {key: name for key, name in section.columns.model_dump().items() if name is not None}
 
     def one(reference: str, *, held_out: bool = False) -> formats.Reading:
@@ -213,6 +266,7 @@ def read(recipe: Recipe) -> tuple[list[formats.Reading], list[formats.Reading]]:
             name=reference,
             held_out=held_out,
             encoding=section.encoding or "",
+            rules=rules,
         )
 
     ready_made = [

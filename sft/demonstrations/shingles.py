@@ -10,19 +10,23 @@ import string
 import unicodedata
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sft.demonstrations.messages import without_invisible
+
 __all__ = [
-    "BASE", "BOILERPLATE_LEAST", "CHUNK", "CHUNK_TEXTS", "HASH_BITS", "I64", "U64", "among", "boilerplate_of", "chunks",
-    "distinct", "mixed", "telling",
+    "BASE", "BOILERPLATE_LEAST", "CHUNK", "CHUNK_TEXTS", "HASH_BITS", "I64", "U64", "Boilerplate", "among",
+    "boilerplate_of", "chunks", "distinct", "mixed", "parted",
 ]  # fmt: skip
 
 BOILERPLATE_SHARE = 0.1
 BOILERPLATE_COUNT = 50
 BOILERPLATE_LEAST = 8
+PIECES = 2  # as many times rarer than boilerplate are pieces of the template
 CHUNK = 1 << 20  # characters of text hashed at once
 CHUNK_TEXTS = 1 << 15  # and no more texts than this, so that 16 bits can number them
 HASH_BITS = np.uint64(48)  # of a shingle, where the other 16 bits say which text or pair it belongs to
@@ -33,6 +37,8 @@ I64 = NDArray[np.int64]
 
 _SIGNS = "+-*/=<>^%#"
 _APOSTROPHES = str.maketrans("", "", "'\u2019\u02bc")
+#: Of ASCII, what is left out where it stands: the apostrophe, and what nobody sees.
+_UNREAD = bytes(code for code in range(128) if chr(code) == "'" or not without_invisible(chr(code)))
 #: Scripts that put no space between words: one character is taken for one word.
 _UNSPACED = (
     (0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x3400, 0x9FFF), (0xF900, 0xFAFF),
@@ -46,6 +52,7 @@ _CLASS[[ord(c) for c in _SIGNS]] = _SIGN
 BASE = 0x9E3779B97F4A7C15 | 1
 _INVERSE = pow(BASE, -1, 1 << 64)
 _PLACES = np.array([0xD6E8FEB86659FD93, 0xA0761D6478BD642F, 0xE7037ED1A0B428DB], dtype=np.uint64)
+_END = np.uint64(0x8EBC6AF09C88C6E3)  # stands for the word behind the last
 
 
 class _Table(dict[int, str]):
@@ -69,8 +76,8 @@ _TABLE = _Table()
 
 def _folded(text: str) -> bytes:
     if text.isascii():
-        return text.lower().replace("'", "").encode("ascii")
-    text = unicodedata.normalize("NFKC", text).casefold().translate(_APOSTROPHES)
+        return text.lower().encode("ascii").translate(None, _UNREAD)
+    text = unicodedata.normalize("NFKC", without_invisible(text)).casefold().translate(_APOSTROPHES)
     return text.translate(_TABLE).encode("utf-8")
 
 
@@ -116,29 +123,68 @@ def _words(folded: Sequence[bytes]) -> tuple[U64, I64]:
     return hashes, np.diff(before_end, prepend=0)
 
 
-def _shingles(texts: Sequence[str]) -> tuple[U64, I64]:
-    """Hashes of every text's word 3-shingles, repeats included, and how many each text has: (s,), (n,)."""
+def _shingles(texts: Sequence[str]) -> tuple[U64, I64, NDArray[np.bool_]]:
+    """Of the 3-shingles that begin at the words of all texts the hash, the text, and whether it is whole: (w,) each.
+
+    Those that reach beyond the end of a text, which counts as a word, are none of its shingles, unless the text has but
+    one or two words.
+    """
     hashes, counts = _words([_folded(text) for text in texts])
     text_of = np.repeat(np.arange(len(texts)), counts)
     left = np.repeat(np.cumsum(counts), counts) - np.arange(len(hashes))  # words from here to the text's end
     shingles = hashes * _PLACES[0]
     for place in (1, 2):
         further = np.concatenate([hashes[place:], np.zeros(min(place, len(hashes)), np.uint64)])
-        shingles += np.where(left > place, further * _PLACES[place], np.uint64(0))
-    shingles = mixed(shingles)
+        shingles += np.where(left > place, further, _END) * _PLACES[place]
     whole = (left >= 3) | ((counts[text_of] < 3) & (left == counts[text_of]))
-    return shingles[whole], np.bincount(text_of[whole], minlength=len(texts))
+    return mixed(shingles), text_of, whole
 
 
-def telling(texts: Sequence[str], boilerplate: U64) -> tuple[U64, I64]:
-    """:func:`_shingles` without boilerplate, except for texts of which nothing would be left."""
-    values, counts = _shingles(texts)
-    if not len(boilerplate):
-        return values, counts
-    text_of = np.repeat(np.arange(len(texts)), counts)
-    telling = ~among(values >> (np.uint64(64) - HASH_BITS), boilerplate)
-    telling |= np.bincount(text_of[telling], minlength=len(texts))[text_of] == 0
-    return values[telling], np.bincount(text_of[telling], minlength=len(texts))
+def _short(values: U64) -> U64:
+    return values >> (np.uint64(64) - HASH_BITS)
+
+
+@dataclass(frozen=True, slots=True)
+class Boilerplate:
+    """What many texts of a set say: sorted 48-bit hashes of shingles.
+
+    ``shingles``: they say nothing of a text. ``pieces``: those and shingles half as frequent, ends of texts among
+    them, by which it is seen that two texts fill a template in different ways.
+    """
+
+    shingles: U64
+    pieces: U64
+
+
+def boilerplate_of(texts: Sequence[str]) -> Boilerplate:
+    """The template of a set of ``texts`` (counted in a sample drawn by content); empty for a handful."""
+    if len(texts) > _SAMPLE:
+        marks = np.fromiter((zlib.crc32(t.encode("utf-8")) for t in texts), dtype=np.uint32, count=len(texts))
+        texts = [texts[place] for place in np.argsort(marks, kind="stable")[:_SAMPLE]]
+    limit = max(min(BOILERPLATE_COUNT, len(texts) / 2), BOILERPLATE_SHARE * len(texts))
+    seen: tuple[list[U64], list[U64]] = ([], [])
+    for chunk in chunks(texts if len(texts) >= BOILERPLATE_LEAST else []):
+        values, text_of, whole = _shingles(chunk)
+        for found, some in zip(seen, (whole, ~whole), strict=True):
+            found.append(distinct(values[some], np.bincount(text_of[some], minlength=len(chunk)))[0])
+    (values, counts), (ends, times) = (
+        np.unique(np.concatenate([np.empty(0, np.uint64), *found]), return_counts=True) for found in seen
+    )
+    rarer = max(limit / PIECES, BOILERPLATE_LEAST)
+    return Boilerplate(values[counts > limit], np.union1d(values[counts > min(limit, rarer)], ends[times > rarer]))
+
+
+def parted(texts: Sequence[str], boilerplate: Boilerplate) -> tuple[U64, I64, U64, I64]:
+    """The telling shingles of many texts, and how many each text has; and the same of their pieces of the template.
+
+    Telling is what is no boilerplate; where nothing else is left of a text, all of it.
+    """
+    values, text_of, whole = _shingles(texts)
+    pieces, telling = among(_short(values), boilerplate.pieces), whole.copy()
+    telling[pieces] &= ~among(_short(values[pieces]), boilerplate.shingles)
+    telling |= whole & (np.bincount(text_of[telling], minlength=len(texts))[text_of] == 0)
+    one, other = (np.bincount(text_of[some], minlength=len(texts)) for some in (telling, pieces))
+    return values[telling], one, values[pieces], other
 
 
 def among(values: NDArray, ascending: NDArray) -> NDArray[np.bool_]:
@@ -152,25 +198,12 @@ def among(values: NDArray, ascending: NDArray) -> NDArray[np.bool_]:
 def distinct(values: U64, counts: I64) -> tuple[U64, I64]:
     """Each text's shingles once, as 48-bit hashes, and the text each belongs to, sorted by text."""
     text_of = np.repeat(np.arange(len(counts), dtype=np.uint64), counts)
-    tagged = (text_of << HASH_BITS) | (values >> (np.uint64(64) - HASH_BITS))
+    tagged = (text_of << HASH_BITS) | _short(values)
     tagged.sort()
     new = np.ones(len(tagged), dtype=bool)
     new[1:] = tagged[1:] != tagged[:-1]
     tagged = tagged[new]
     return tagged & ((np.uint64(1) << HASH_BITS) - np.uint64(1)), (tagged >> HASH_BITS).astype(np.int64)
-
-
-def boilerplate_of(texts: Sequence[str]) -> U64:
-    """Sorted hashes of the shingles that belong to a template (counted in a sample drawn by content)."""
-    if len(texts) > _SAMPLE:
-        marks = np.fromiter((zlib.crc32(t.encode("utf-8")) for t in texts), dtype=np.uint32, count=len(texts))
-        texts = [texts[place] for place in np.argsort(marks, kind="stable")[:_SAMPLE]]
-    if len(texts) < BOILERPLATE_LEAST:
-        return np.empty(0, dtype=np.uint64)
-    limit = max(min(BOILERPLATE_COUNT, len(texts) / 2), BOILERPLATE_SHARE * len(texts))
-    seen = [distinct(*_shingles(chunk))[0] for chunk in chunks(texts)]
-    values, counts = np.unique(np.concatenate(seen), return_counts=True)
-    return values[counts > limit]
 
 
 def chunks(texts: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -141,4 +141,4 @@ def _fits_cp1252(path: Path) -> bool:
                 chunk.decode("cp1252")
             except UnicodeDecodeError:
                 return False
-    return 3 * high <= letters
+    return 2 * high <= letters

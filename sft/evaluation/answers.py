@@ -32,12 +32,14 @@ class TryAgain(Exception):
 class ListedModel:
     """A model as the server lists it. ``owner``: its word for itself ("llamacpp", "vllm", "library" for Ollama).
 
-    ``weights``: what it tells of their format, such as "Q4_0, 4.5 bits each"; "" where it tells nothing.
+    ``weights``: what it tells of their format, such as "Q4_0, 4.5 bits each"; "" where it tells nothing. ``parent``: of
+    an adapter, the base that it is put on.
     """
 
     name: str
     owner: str = ""
     weights: str = ""
+    parent: str = ""
 
 
 def said(text: str) -> str:
@@ -65,7 +67,7 @@ def _model(row: Mapping[str, Any]) -> ListedModel:
     told = [str(meta["ftype"])] if meta.get("ftype") else []
     if isinstance(size, int) and isinstance(count, int) and count > 0:
         told.append(f"{8 * size / count:.1f} bits each")
-    return ListedModel(str(row["id"]), str(row.get("owned_by") or ""), ", ".join(told))
+    return ListedModel(str(row["id"]), str(row.get("owned_by") or ""), ", ".join(told), str(row.get("parent") or ""))
 
 
 def served(key: str, answer: Mapping[str, Any]) -> Served:
@@ -83,7 +85,9 @@ def served(key: str, answer: Mapping[str, Any]) -> Served:
     written, read = (count if isinstance(count, int) else 0 for count in counts)
     reason = str(choice.get("finish_reason") or "")
     body = text if isinstance(text, str) else ""
-    return Served(key, body, reason in _BY_ITSELF, written, reason, read, _nats(choice), elsewhere)
+    ids = choice.get("token_ids")
+    known = tuple(ids) if isinstance(ids, list) and all(type(one) is int for one in ids) else ()
+    return Served(key, body, reason in _BY_ITSELF, written, reason, read, _nats(choice), elsewhere, ids=known)
 
 
 def _nats(choice: Mapping[str, Any]) -> tuple[float, ...]:

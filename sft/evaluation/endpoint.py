@@ -10,7 +10,7 @@ import json
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -34,7 +34,8 @@ AGAIN = "run the same command again: it goes on where it was"
 class Question:
     """One prompt for one route. ``messages`` for the chat route; ``ids`` and ``text``: the same, rendered by the run.
 
-    ``max_tokens`` and ``temperature``: None is not sent.
+    ``max_tokens`` and ``temperature``: None is not sent. ``further``: settings of one kind of server, which has to take
+    all of them; they come before ours.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Question:
     text: str
     max_tokens: int | None
     temperature: float | None = 0.0
+    further: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Endpoint:
@@ -65,6 +67,7 @@ class Endpoint:
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=httpx2.Timeout(self.patience.answer_seconds, connect=self.patience.connect_seconds),
             limits=httpx2.Limits(max_connections=None),
+            trust_env=not is_loopback(self.root),  # a proxy would look for it on its own machine
         )
 
     def __repr__(self) -> str:
@@ -85,6 +88,13 @@ class Endpoint:
         except Refused:
             return []
 
+    def version(self) -> str:
+        """Of vLLM, which alone tells it there; "" for another kind of server. Raises ``EndpointError``."""
+        try:
+            return self._asked("GET", "/version", None, lambda found: str(found.get("version") or ""))
+        except Refused:
+            return ""
+
     def ask(self, model: str, question: Question) -> Served:
         """The answer; a refusal of this very prompt is an answer too. Raises ``EndpointError``."""
         while True:
@@ -93,15 +103,15 @@ class Endpoint:
                 path = "/v1/chat/completions" if question.route == "chat" else "/v1/completions"
                 return self._asked("POST", path, body, lambda found: served(question.id, found))
             except Refused as refusal:
-                if not self._does_without(body, str(refusal)):
+                if question.further or not self._does_without(body, str(refusal)):
                     return Served(question.id, "", False, reason="refused", refused=str(refusal))
 
     def prompt_of(self, model: str, messages: Sequence[Mapping[str, str]]) -> str | list[int] | None:
         """What the server renders ``messages`` to: text (llama.cpp), ids (vLLM); None where it does not tell."""
-        for path, field in (("/apply-template", "prompt"), ("/tokenize", "tokens")) if self._tells else ():
+        for path, place in (("/apply-template", "prompt"), ("/tokenize", "tokens")) if self._tells else ():
             body = {"model": model, "messages": list(messages)}
             try:
-                found = self._once("POST", path, body).get(field)
+                found = self._once("POST", path, body).get(place)
             except (Refused, EndpointError, TryAgain):
                 continue
             if isinstance(found, str) or (isinstance(found, list) and found and all(type(x) is int for x in found)):
@@ -122,7 +132,7 @@ class Endpoint:
             body[name] = question.max_tokens
         if "logprobs" not in self.left_out:
             body["logprobs"] = True if question.route == "chat" else 1
-        return body
+        return body | dict(question.further)
 
     def _does_without(self, body: Mapping[str, Any], said: str) -> bool:
         """Whether a setting of ``body`` that the refusal ``said`` is about can be left out, which it is from now on."""
@@ -173,9 +183,9 @@ class Endpoint:
             )
         if 300 <= code < 400:
             raise EndpointError(f"{self.root}: sends {path} elsewhere (answer {code}); name that address")
-        if code == 404 and path != "/v1/models":
+        if code == 404 and path not in ("/v1/models", "/version"):
             raise EndpointError(
-                f"{self.root}: refuses {path} (answer 404{said(text)}); check --endpoint, --served-model and --route"
+                f"{self.root}: refuses {path} (answer 404{said(text)}); check the address, --served-model and --route"
             )
         if code >= 400:
             raise Refused(f"answer {code}{said(text)}")
@@ -198,7 +208,7 @@ def _root_of(url: str) -> str:
     except ValueError:
         sound = False
     if not sound or parts.username or parts.password or parts.query or parts.fragment:
-        raise EndpointError(f"--endpoint: is no address of a server; write http://HOST:PORT, and leave keys to {KEY}")
+        raise EndpointError(f"the address of the server is none; write http://HOST:PORT, and leave keys to {KEY}")
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1').rstrip('/')}"
 
 

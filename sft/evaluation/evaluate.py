@@ -10,14 +10,16 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sft.demonstrations.demonstration import Demonstration, HeldOut, held_out
+from sft.demonstrations.demonstration import Demonstration, HeldOut, held_out, prompt_key
 from sft.demonstrations.splits import Splits
 from sft.demonstrations.stored import load_others, load_splits
 from sft.errors import UserError
+from sft.evaluation import engines
 from sft.evaluation.record import RowsToMake, Subject, record
 from sft.fidelity import floors, floors_file, stored
 from sft.fidelity.conventions import FLOORS
@@ -31,11 +33,12 @@ from sft.recipes import Recipe
 from sft.recipes.sources import source_of
 from sft.runs import sealed
 from sft.runs.hashes import Digest, fingerprint, weights_hash
+from sft.runs.looks import clones_judged
 from sft.runs.processes import rank_and_world, wait_for_everyone
 from sft.runs.records import Completion
 from sft.runs.run import Run, demand_trained, write_jsonl
 
-__all__ = ["Subject", "choose_held_out", "evaluate", "evaluate_clone", "measure"]
+__all__ = ["Subject", "choose_held_out", "evaluate", "evaluate_clone", "judged_by", "measure"]
 
 #: Held-out prompts of the fast profile, at most.
 FAST_PROMPTS = 100
@@ -56,7 +59,7 @@ def choose_held_out(
     less than as many of different ones, so this is where a limited number of them gives the narrowest interval.
     ``others``: what experts wrote whom the clone was not fitted to.
     """
-    ranked = sorted(held_out(demonstrations, others), key=lambda item: fingerprint([asdict(m) for m in item.prompt]))
+    ranked = sorted(held_out(demonstrations, others), key=lambda item: fingerprint([m.to_dict() for m in item.prompt]))
     seen: Counter[str] = Counter()
     rounds = []
     for item in ranked:
@@ -64,6 +67,11 @@ def choose_held_out(
         seen[item.cluster] += 1
     order = sorted(range(len(ranked)), key=lambda place: (rounds[place], place))
     return [ranked[place] for place in order[:limit]]
+
+
+def judged_by(recipe: Recipe, fidelity: Mapping[str, Any]) -> Recipe:
+    """``recipe`` with other settings of ``fidelity``; what cannot be used of them :func:`measure` refuses."""
+    return recipe.model_copy(update={"fidelity": recipe.fidelity.model_copy(update=dict(fidelity))})
 
 
 def evaluate(
@@ -75,7 +83,7 @@ def evaluate(
     split: str = "test",
     purpose: str = "report",
     profile: str | None = None,
-    checker: str | None = None,
+    engine: tuple[str, str] = ("", ""),
     others: Sequence[Demonstration] = (),
 ) -> Scorecard:
     """Measure the clone in ``tuned`` (an adapter's or a full model's folder) on the held-out prompts of ``split``.
@@ -83,10 +91,10 @@ def evaluate(
     See :func:`measure`. Raises ``UserError``.
     """
     base = source_of(recipe.model)
-    renderer = load_renderer(base, recipe.model.template)
+    renderer = load_renderer(base, recipe)
     facts = {"weights_hash": weights_hash(tuned)}
     subject = Subject(recipe, base, renderer, tuned, splits.train, splits.parts[split], others, facts=facts)
-    return measure(run, subject, split=split, purpose=purpose, profile=profile, checker=checker)
+    return measure(run, subject, split=split, purpose=purpose, profile=profile, engine=engine)
 
 
 def measure(
@@ -96,23 +104,26 @@ def measure(
     split: str = "test",
     purpose: str = "report",
     profile: str | None = None,
-    checker: str | None = None,
+    engine: tuple[str, str] = ("", ""),
 ) -> Scorecard:
     """Make every observation that is still missing, on all processes, and the scorecard from all of them.
 
     ``profile``: how much (``scorecards.PROFILES``), the recipe's unless given. *fast*: at most 100 prompts, only the
     clone writes. *standard*: the base writes too, and the probes that cost little. *full*: two rounds of samples
-    or more, and prefix forcing. The look at ``split`` goes into the manifest. Raises ``UserError``.
+    or more, and prefix forcing. ``engine``: who writes, "transformers", "vllm" or the address of a vLLM that runs, and
+    what that calls the clone; "" for the recipe's, and for its only one. The look at ``split`` goes into the manifest.
+    Raises ``UserError``.
     """
     settings = subject.recipe.fidelity
     profile = profile or settings.profile
     if profile not in PROFILES:
         raise UserError(f"fidelity.profile: {profile!r} is none of {', '.join(PROFILES)}")
-    judge = settings.checker or "" if checker is None else checker
-    scoring = Scoring(settings.headline, tuple(settings.metrics), judge, tuple(settings.normalise))
+    scoring = Scoring(settings.headline, tuple(settings.metrics), settings.checker or "", tuple(settings.normalise))
     scoring.demand()  # what cannot be used is refused before anything is written
     elsewhere = floors_file.read(settings.floors_from) if settings.floors_from else None
+    writer = engines.find(engine[0] or settings.engine, subject.recipe.model.dtype, engine[1])
     work = _plan(subject, profile)
+    scoring.demand_of(work.items)
     given = {elsewhere.name: elsewhere.completions(work.items)} if elsewhere is not None else {}
     signature = {
         "template_hash": subject.renderer.template_hash,
@@ -125,6 +136,7 @@ def measure(
         "samples": {"temperature": 1.0, "seed": settings.seed},
         "control": {name: Digest.by("v1", fingerprint(text)) for name, text in work.control.items()},
         **({"floors_from": _content_of(given)} if given else {}),
+        **({"engine": writer.name} if writer is not None else {}),
         **subject.facts,
     }
     facts = {
@@ -134,7 +146,7 @@ def measure(
         "scored": [],  # whose token scores do
         "bar": settings.bar,
         "metrics": list(settings.metrics),
-        "checker": judge,
+        "checker": scoring.checker,
         "headline": scoring.headline,
         "normalise": list(scoring.normalise),
         "conflicts": subject.recipe.demonstrations.expert or subject.recipe.demonstrations.conflicts,
@@ -145,16 +157,20 @@ def measure(
         | ({"B3": _NEAREST_SHOWN} if settings.few_shot == "nearest" else {}),
         "signature": signature,
     }
-    _keep_or_discard(run, work.items, facts)
-    systems, scored = record(run, subject, work, profile)
-    if rank_and_world()[0] == 0:
-        for floor, completions in (_floors(subject, work) | given).items():
-            write_jsonl(run.completions_path(floor), (asdict(c) for c in completions.values()))
-            systems.append(floor)
-        run.look(split, purpose, str(subject.facts.get("weights_hash", "")))
-        known = {"systems": systems, "scored": scored, "clones": run.clones_judged(split)}
-        stored.write_measurement(run, work.items, facts | known)
-        stored.remeasure(run)
+    first = rank_and_world()[0] == 0
+    with stored.as_before_on_refusal(run) if first else nullcontext():
+        _keep_or_discard(run, work.items, facts)
+        systems, scored, agreement = record(run, subject, work, profile, writer)
+        if first:
+            made = _floors(subject, work) | given
+            for floor, completions in made.items():
+                write_jsonl(run.completions_path(floor), (asdict(c) for c in completions.values()))
+            judged = str(subject.facts.get("weights_hash", ""))
+            run.look(split, purpose, judged)
+            clones = clones_judged(run, split, judged, [prompt_key(item.prompt) for item in work.items])
+            facts |= {"systems": [*systems, *made], "scored": scored, "clones": clones, "agreement": agreement}
+            stored.write_measurement(run, work.items, facts)
+            stored.remeasure(run)
     wait_for_everyone()
     return stored.read_scorecard(Run.open(run.path))
 
@@ -180,7 +196,7 @@ def _plan(subject: Subject, profile: str) -> RowsToMake:
     # Lengths of held-out completions are known to nobody but this measurement: they serve where training is unknown.
     lengths = census(row for _, row in train or fitting).completion
     max_new_tokens = settings.max_new_tokens or 2 * lengths["99"]
-    first = [Demonstration(item.prompt, item.references[0], id=item.id) for item in items]
+    first = [item.demonstration() for item in items]
     experts = {demonstration.id: row for demonstration, row in renderer.render_all(first)[0]}
     longest = max([max_new_tokens, *(len(row.completion_ids) for row in experts.values())])
     return RowsToMake(
@@ -257,6 +273,7 @@ def _keep_or_discard(run: Run, items: Sequence[HeldOut], facts: Mapping[str, Any
         "samples": ("samples-",),
         "control": ("control-",),
         "floors_from": (),
+        "engine": ("completions-tuned", "completions-B", "departures-", "samples-", "forced-", "own-path"),
     }
     if rank_and_world()[0] == 0:
         on_file = run.measurement_path.exists()
@@ -310,12 +327,13 @@ def evaluate_clone(
     *,
     split: str = "test",
     profile: str | None = None,
-    checker: str | None = None,
+    engine: tuple[str, str] = ("", ""),
     purpose: str = "report",
 ) -> Scorecard:
     """Measure the run's clone on its held-out prompts. Raises ``RunError`` when the run is not trained.
 
-    ``profile`` and ``checker``: in place of the recipe's; see :func:`measure`.
+    ``recipe``: the run's, or one that is :func:`judged_by` other settings. ``profile``, ``engine``: see
+    :func:`measure`.
     """
     tuned = demand_trained(run)
     return evaluate(
@@ -326,6 +344,6 @@ def evaluate_clone(
         split=split,
         purpose=purpose,
         profile=profile,
-        checker=checker,
+        engine=engine,
         others=load_others(run),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,25 +53,29 @@ def evaluate(
     base: str | None = None,
     output: Path,
     profile: str = "standard",
-    checker: str = "",
     max_prompts: int | None = 200,
     template: str = "auto",
+    engine: tuple[str, str] = ("", ""),
+    **fidelity: Any,
 ) -> tuple[Run, Scorecard]:
     """Measure the clone ``target`` against the experts in the file ``held_out``, into a run folder at ``output``.
 
     ``target``: a run, the folder of an adapter or of a full model, or a hub id of either. ``base``: the base
     model, by default the one the adapter names; a full model without one is compared with no base. ``train``: the
     demonstrations it learned from, if they are known. ``template``: as ``model.template`` of a recipe, of the
-    tokenizer saved with the clone, else of the base's. Going on with an interrupted measurement needs the same
-    arguments. Raises ``UserError``: files that cannot be had, rows that are in both files, another ``output``.
+    tokenizer saved with the clone, else of the base's. ``engine``: see ``evaluate.measure``. ``fidelity``: settings
+    of that section of a recipe. Going on
+    with an interrupted measurement needs the same arguments. Raises ``UserError``: files that cannot be had, rows that
+    are in both files, another ``output``.
     """
-    from sft.evaluation.evaluate import measure
+    from sft.evaluation.evaluate import judged_by, measure
 
     with (
         _begun(target, held_out, train, base, output, max_prompts, template) as (run, subject),
         run.session() if is_main() else nullcontext(),
     ):
-        card = measure(run, subject, profile=profile, checker=checker)
+        subject = replace(subject, recipe=judged_by(subject.recipe, fidelity))
+        card = measure(run, subject, profile=profile, engine=engine)
     return run, card
 
 
@@ -96,7 +100,8 @@ def _begun(
         if is_main():
             splits.refuse_learned(learned, experts, train or "")
         clone = _find(target, base)
-        recipe = _recipe(clone, train or held_out, template, max_prompts)
+        thinks = any(d.thought for d in (*experts, *learned))
+        recipe = _recipe(clone, train or held_out, template, max_prompts, thinks=thinks)
         based_on, renderer = _engine(clone, recipe, target)
         facts = {"target": target, "weights_hash": clone.digest}
         subject = Subject(recipe, based_on, renderer, clone.tuned, learned, experts, facts=facts)
@@ -233,12 +238,11 @@ def _engine(clone: _Clone, recipe: Recipe, target: str) -> tuple[sources.BaseSou
     """The base, and the renderer of the clone's own tokenizer, as it was trained with, else of the base's."""
     from sft.policies.policy import load_renderer, saved_renderer
 
-    template = recipe.model.template
-    renderer = saved_renderer(clone.folder, template)
+    renderer = saved_renderer(clone.folder, recipe)
     try:
         # Read in any case: a base that is not there must be told of before anything is made.
         base = sources.source_of(recipe.model)
-        of_base = load_renderer(base, template)
+        of_base = load_renderer(base, recipe)
     except UserError as error:
         if clone.tuned is None:
             raise
@@ -251,12 +255,14 @@ def _engine(clone: _Clone, recipe: Recipe, target: str) -> tuple[sources.BaseSou
     return base, renderer or of_base
 
 
-def _recipe(clone: _Clone, demonstrations: str, template: str, max_prompts: int | None) -> Recipe:
+def _recipe(clone: _Clone, demonstrations: str, template: str, max_prompts: int | None, *, thinks: bool) -> Recipe:
     """The settings of a run that was not made by a recipe: all at their defaults."""
     return recipes.Recipe.model_validate(
         {
             "model": {"name": clone.model, "revision": clone.revision, "template": template},
-            "demonstrations": {"path": demonstrations},
+            # What special tokens mean that somebody spelled was settled when the clone was trained: it read words.
+            "demonstrations": {"path": demonstrations, "special_tokens": "text"}
+            | ({"thoughts": "keep"} if thinks else {}),
             "fidelity": {"max_prompts": max_prompts},
         }
     )

@@ -1,20 +1,20 @@
 """Letting the policies act and writing down what they do: every file of a run that a model is needed for.
 
 The base's work comes first, because the clone takes its weights over. Each file is made row by row
-(``shared_rows``).
+(``shared_rows``). Where vLLM writes, all of that comes before anything is loaded here: the two share one memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sft.demonstrations.demonstration import Demonstration, HeldOut
-from sft.errors import DemonstrationsError, UserError
-from sft.evaluation import probe_inputs
+from sft.errors import DemonstrationsError, EndpointError, UserError
+from sft.evaluation import engines, probe_inputs
 from sft.evaluation.shared_rows import Row, fill, missing, open_own, settle
 from sft.policies.generation import Beside, Draws, complete, score
 from sft.policies.policy import Policy, cloned, load_policy
@@ -22,8 +22,9 @@ from sft.policies.rendering import Rendered, Renderer, few_shot_prompt
 from sft.policies.weights import free_memory, is_adapter
 from sft.recipes import Recipe
 from sft.recipes.sources import BaseSource
+from sft.runs import sealed
 from sft.runs.processes import say
-from sft.runs.records import Completion, ControlWindow, Forced, OwnPath, PromptValue, TokenScores
+from sft.runs.records import Completion, ControlWindow, Departure, Forced, OwnPath, PromptValue, TokenScores
 from sft.runs.run import Run
 
 __all__ = ["RowsToMake", "Subject", "record"]
@@ -103,16 +104,23 @@ class _Policies:
         return load_policy(one.base, one.renderer, dtype=one.recipe.model.dtype, tuned=tuned)
 
 
-def record(run: Run, subject: Subject, work: RowsToMake, profile: str) -> tuple[list[str], list[str]]:
-    """Make what is missing for ``profile``; the systems that wrote for every prompt, and those with token scores."""
+def record(
+    run: Run, subject: Subject, work: RowsToMake, profile: str, writer: engines.Writer | None = None
+) -> tuple[list[str], list[str], dict[str, str]]:
+    """Make what is missing for ``profile``; the systems that wrote for every prompt, and those with token scores.
+
+    ``writer``: writes in place of the policies, and by system it is said how far that agrees with what they write.
+    """
     asked = subject.recipe.fidelity.systems
     bases = [system for system in ("B0", "B3") if system in asked and subject.tuned is not None]
     if "B3" in bases and not any(work.shown.values()):
         if subject.train:
             say(f"evaluate  left out: B3; beside the prompts no demonstration fits into {work.context} tokens")
         bases.remove("B3")
-    rest = profile != "fast"
-    recorder = _Recorder(run, subject, work)
+    rest, rounds = profile != "fast", _rounds(subject, work, profile)
+    recorder = _Recorder(run, subject, work, writer)
+    if writer is not None:
+        recorder.let_write(writer, bases if rest else [], rounds, profile == "full")
     wrote, scored = [], []
     for system in bases:
         on_file = not recorder.unwritten(system)
@@ -132,11 +140,11 @@ def record(run: Run, subject: Subject, work: RowsToMake, profile: str) -> tuple[
         recorder.own_paths(completions)
         if subject.tuned is not None:
             recorder.control("tuned")
-    for number in range(_rounds(subject, work, profile)):
+    for number in range(rounds):
         recorder.sample(number)
     if profile == "full":
         recorder.force()
-    return ["tuned", *wrote], ["tuned", *scored]
+    return ["tuned", *wrote], ["tuned", *scored], recorder.agreement
 
 
 def _rounds(subject: Subject, work: RowsToMake, profile: str) -> int:
@@ -150,10 +158,12 @@ def _rounds(subject: Subject, work: RowsToMake, profile: str) -> int:
 class _Recorder:
     """Makes the files of one measurement, one method a file; what is on file is not made again."""
 
-    def __init__(self, run: Run, subject: Subject, work: RowsToMake) -> None:
-        self._run, self._subject, self._work = run, subject, work
+    def __init__(self, run: Run, subject: Subject, work: RowsToMake, writer: engines.Writer | None) -> None:
+        self._run, self._subject, self._work, self._writer = run, subject, work, writer
         self._policies = _Policies(subject)
+        self._hand: engines.Hand | None = None
         self._ids = list(work.prompts)
+        self.agreement: dict[str, str] = {}
 
     def _policy(self, system: str) -> Policy:
         return self._policies.tuned() if system == "tuned" else self._policies.base()
@@ -167,7 +177,7 @@ class _Recorder:
 
     def _complete(
         self,
-        policy: Policy,
+        system: str,
         prompts: Mapping[str, Sequence[int]],
         draws: Draws | None = None,
         beside: Beside | None = None,
@@ -175,6 +185,10 @@ class _Recorder:
         """Where the context ends, fewer new tokens than ``max_new_tokens``."""
         work = self._work
         room = {key: min(work.max_new_tokens, work.context - len(ids)) for key, ids in prompts.items()}
+        if self._hand is not None:
+            yield from self._hand.complete(prompts, room, draws)
+            return
+        policy = self._policy(system)
         size = self._subject.recipe.fidelity.batch_size
         for most in sorted(set(room.values()), reverse=True):
             alike = {key: ids for key, ids in prompts.items() if room[key] == most}
@@ -190,7 +204,7 @@ class _Recorder:
 
     def write(self, system: str) -> dict[str, Completion]:
         """Greedy completions; teacher-forced scores come with them as far as the policy's kind allows."""
-        if not self.unwritten(system):
+        if not self.unwritten(system) and self._writer is None:
             say(f"evaluate  reused: what {system} wrote for {len(self._ids)} prompts")
         scores = self._run.token_scores_path(system)
         settle(scores)
@@ -202,10 +216,53 @@ class _Recorder:
             with open_own(scores) as file:
                 beside = Beside(ids, self._sizes(), lambda found: file.append(asdict(found)))
                 asked = {key: prompts[key] for key in todo}
-                yield from self._complete(self._policy(system), asked, beside=beside)
+                yield from self._complete(system, asked, beside=beside)
 
         rows = fill(self._run.completions_path(system), f"write {system}", self._ids, make)
-        return {row["id"]: Completion(**row | {"ids": tuple(row["ids"])}) for row in rows}
+        written = {row["id"]: Completion(**row | {"ids": tuple(row["ids"])}) for row in rows}
+        if self._writer is not None and self._hand is None and self._writer.serves(system):
+            self._compare(system, written, self._writer.name)
+        return written
+
+    def let_write(self, writer: engines.Writer, bases: Sequence[str], rounds: int, forcing: bool) -> None:
+        """Have ``writer`` write all that is missing of ``bases``, the clone, its samples and what it is forced to."""
+        one, work = self._subject, self._work
+        tuned = engines.Weights(one.base, one.tuned, one.recipe.model.dtype, one.renderer)
+        prompts = [len(ids) for system in ("tuned", *bases) for ids in self._prompts(system).values()]
+        given = max(len(row.completion_ids) for row in work.experts.values()) if forcing else 0
+        longest = min(max(prompts) + given + work.max_new_tokens, work.context)
+        for who in ("base", "tuned"):
+            weights = tuned if who == "tuned" else replace(tuned, tuned=None)
+            hand = writer.hand(who, weights, self._run.path, longest)
+            if hand is None:
+                continue
+            with hand as self._hand:
+                for system in bases if who == "base" else ["tuned"]:
+                    self.write(system)
+                for number in range(rounds if who == "tuned" else 0):
+                    self.sample(number)
+                if forcing and who == "tuned":
+                    self.force()
+            self._hand = None
+
+    def _compare(self, system: str, written: Mapping[str, Completion], name: str) -> None:
+        """Hold what a server wrote to what transformers writes. Raises ``EndpointError``; its rows are then gone."""
+
+        def make(todo: list[str]) -> Iterator[Departure]:
+            prompts = self._prompts(system)
+            return engines.departures(self._policy(system), prompts, {key: written[key] for key in todo})
+
+        rows = fill(self._run.departures_path(system), f"compare {system}", self._ids, make)
+        try:
+            self.agreement[system] = engines.agreement(system, [Departure(**row) for row in rows], name)
+        except EndpointError:
+            stems = [f"completions-{system}.", f"departures-{system}."]
+            stems += ["samples-", "forced-", "own-path"] if system == "tuned" else []
+            sealed.unseal(self._run, stems)
+            for path in [path for stem in stems for path in self._run.path.glob(f"{stem}*jsonl")]:
+                path.unlink()
+            raise
+        say(f"evaluate  {name}: {self.agreement[system]} ({system})")
 
     def score(self, system: str) -> None:
         """Teacher-forced scores of the first reference, where they did not come with the completions."""
@@ -226,7 +283,7 @@ class _Recorder:
         draws = (self._subject.recipe.fidelity.seed, number)
 
         def make(todo: list[str]) -> Iterator[Completion]:
-            return self._complete(self._policies.tuned(), {key: self._work.prompts[key] for key in todo}, draws)
+            return self._complete("tuned", {key: self._work.prompts[key] for key in todo}, draws)
 
         fill(self._run.samples_path(number), f"sample {number + 1}", self._ids, make)
 
@@ -252,8 +309,7 @@ class _Recorder:
                 (key, share): probe_inputs.cut(renderer, texts[key], self._work.experts[key].completion_ids, share)
                 for key, share in todo
             }
-            policy = self._policies.tuned()
-            return probe_inputs.forced(renderer, self._work.prompts, cuts, lambda given: self._complete(policy, given))
+            return probe_inputs.forced(renderer, self._work.prompts, cuts, lambda given: self._complete("tuned", given))
 
         keys = [(key, share) for share in probe_inputs.SHARES for key in self._ids]
         fill(self._run.forced_path("tuned"), "force tuned", keys, make, lambda row: (row["id"], row["share"]))
@@ -295,7 +351,7 @@ class _Recorder:
 
 def _reference_ids(renderer: Renderer, items: Sequence[HeldOut]) -> dict[str, list[tuple[int, ...]]]:
     """Ids of everything the experts wrote, stop token included; what this tokenizer cannot write is left out."""
-    rows = [(item.id, Demonstration(item.prompt, text)) for item in items for text in item.references]
+    rows = [(item.id, item.demonstration(place)) for item in items for place in range(len(item.references))]
 
     def rendered(some: Sequence[tuple[str, Demonstration]]) -> list[tuple[str, tuple[int, ...]]]:
         made = renderer.render_all([demonstration for _, demonstration in some])[0]

@@ -91,7 +91,7 @@ def measure_served(run: Run, folder: Path, endpoint: Endpoint, settings: Setting
         return ask_all(endpoint, model.name, [asked.questions[key] for key in todo], settings.parallel)
 
     rows = fill(folder / _ROWS, "ask the server", keys, make)
-    answers = {row["id"]: Served(**row | {"nats": tuple(row["nats"])}) for row in rows}
+    answers = {row["id"]: Served(**row | {"nats": tuple(row["nats"]), "ids": ()}) for row in rows}
     found = _compared(asked, answers, endpoint, model, settings.parallel)
     told = facts | {"owner": model.owner, "weights": model.weights, "left_out": dict(endpoint.left_out), "when": now()}
     found = replace(found, facts=told | {"end_of_turn": _end_of_turn(asked.renderer)})
@@ -113,14 +113,14 @@ def _asked(run: Run, settings: Settings) -> WhatIsAsked:
         raise RunError(f"{run.path}: is not measured to its end; run `sft evaluate {run.path}` first")
     recipe, tuned = load_recipe(run), demand_trained(run)
     base = source_of(recipe.model)
-    renderer = saved_renderer(tuned) or load_renderer(base, recipe.model.template)
+    renderer = saved_renderer(tuned, recipe) or load_renderer(base, recipe)
     context = context_length(config_of(base))
     ids = renderer.prompt_ids_all([item.prompt for item in items])
     questions = {
         item.id: Question(
             item.id,
             settings.route,
-            conversation(item.prompt, fold_system=renderer.frame.fold_system),
+            conversation(item.prompt, renderer.frame),
             own,
             prompt_strings(renderer.tokenizer, renderer.frame, [item.prompt])[0],
             most if context is None else min(most, context - len(own)),

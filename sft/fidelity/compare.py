@@ -12,13 +12,14 @@ from sft.errors import RunError
 from sft.fidelity import stored
 from sft.fidelity.comparison import Comparison, Contender, Pair
 from sft.fidelity.conventions import LEVEL, direction
-from sft.fidelity.scorecard import SYSTEMS, Scorecard
+from sft.fidelity.scorecard import RUNGS, SYSTEMS, Scorecard
 from sft.metrics import intervals
 from sft.metrics.estimate import Estimate
 from sft.metrics.intervals import estimates
 from sft.metrics.text import plain
 from sft.runs import sealed
 from sft.runs.hashes import fingerprint
+from sft.runs.looks import clones_known
 from sft.runs.run import Run
 
 __all__ = ["compare_runs"]
@@ -104,7 +105,7 @@ class _Side:
             path=str(self.run.path),
             score=tuned[card.headline],
             gain=card.gain,
-            bits=card.bits_per_byte.get("tuned", {}).get("with_stop"),
+            bits=next(iter(card.bits_per_byte.get("tuned", {}).values()), None),
             stop_rate=tuned.get("stop_rate"),
             rung=card.verdict.rung,
             looks=self.run.times_looked("test"),
@@ -135,10 +136,11 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 def _refuse_other_metrics(first: _Side, other: _Side) -> None:
     """Two scorecards can be compared only where their numbers came about in one way."""
-    if first.card.headline != other.card.headline:
+    ways = [_way(side.card) for side in (first, other)]
+    if ways[0] != ways[1]:
         raise RunError(
-            f"{first.run.path} is judged by {first.card.headline}, {other.run.path} by {other.card.headline}; "
-            "recompute both with `sft report RUN --recompute`"
+            f"{first.run.path} is judged by {ways[0]}, {other.run.path} by {ways[1]}; judge one as the other is, with "
+            "`sft evaluate RUN --headline SCORE --normalise STEP`, or `sft score` for completions"
         )
     known = [side.card.signature.get("metrics") for side in (first, other)]
     mine, theirs = (value if isinstance(value, dict) else {} for value in known)
@@ -150,6 +152,12 @@ def _refuse_other_metrics(first: _Side, other: _Side) -> None:
             f"{first.run.path} and {other.run.path}: {', '.join(unlike)} was not computed in the same way, so the "
             "scores cannot be compared; recompute both with `sft report RUN --recompute`"
         )
+
+
+def _way(card: Scorecard) -> str:
+    """The headline, and what is set aside before it is computed."""
+    aside = card.signature.get("normalise") or ()
+    return card.headline + (f" with {' and '.join(sorted(aside))} set aside" if aside else "")
 
 
 def _refuse_other_prompts(first: _Side, other: _Side) -> None:
@@ -220,7 +228,8 @@ def _bits_apart(a: _Side, b: _Side, clusters: Mapping[Prompt, str]) -> Estimate 
         for prompt in clusters
         if prompt in a.spent and prompt in b.spent and a.items[prompt].references[0] == b.items[prompt].references[0]
     ]
-    if not both:
+    kinds = [side.card.bits_per_byte.get("tuned", {}).keys() for side in (a, b)]
+    if not both or kinds[0] != kinds[1]:  # with the stop token, or as somebody else summed them up
         return None
     apart = [a.spent[prompt][0] - b.spent[prompt][0] for prompt in both]
     sizes = [a.spent[prompt][1] for prompt in both]
@@ -247,7 +256,14 @@ def _differs(a: Run, b: Run) -> tuple[str, ...]:
 def _notes(sides: Sequence[_Side], pairs: Iterable[Pair], n: int) -> list[str]:
     """What a careful reader has to know besides."""
     notes = []
+    judged = set[str]().union(*(clones_known(side.run, side.card.split) for side in sides))
     for side in sides:
+        if side.card.clones < len(judged) and side.card.verdict.rung != RUNGS[0]:
+            notes.append(
+                f"{side.name}: its verdict allows for {side.card.clones} clone{'s' * (side.card.clones > 1)} on these "
+                f"prompts, and these runs know of {len(judged)}; for so many a lead over a shortcut counts only at "
+                f"{100 * (1 - LEVEL / len(judged)):.4g} %."
+            )
         missing = n - len(side.scores)
         if missing:
             notes.append(f"{side.name}: {missing} of {n} prompts are unscored and left out of its pairs.")

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from sft.errors import UserError
 from sft.fidelity.scorecard import SYSTEMS, Gain, Scorecard
 from sft.metrics.estimate import Estimate
-from sft.recipes.fields import SHARES
+from sft.recipes.complaints import Complaint
+from sft.recipes.rules import points_of_bar
 
 __all__ = [
     "CLONED_AUC",
@@ -26,6 +27,7 @@ __all__ = [
     "LENGTH_LIMITS",
     "LEVEL",
     "MARGIN",
+    "ROUNDING",
     "SLIPS",
     "above_zero",
     "bar_points",
@@ -41,6 +43,7 @@ __all__ = [
     "power",
     "prompts_needed",
     "rests_on_few",
+    "shown_at",
     "span",
     "visible_points",
 ]
@@ -50,7 +53,7 @@ FLOORS = ("B0", "B3", "R", "RK", "K", "L", "P")
 #: Level of every test that a sentence goes by: the sign-flip test, McNemar's, Holm's adjusted p-values.
 LEVEL = 0.05
 #: What a p-value may pass a level by in the last digits.
-_ROUNDING = 1e-12
+ROUNDING = 1e-12
 #: Guardrail -> its limit; "verbatim copies" is held to the experts' own instead, "length" to :data:`LENGTH_LIMITS`.
 GUARDRAIL_LIMITS = {"not stopping": 0.05, "empty": 0.01, "unscored": 0.01, "contamination": 0.01, "forgetting": 0.05}
 #: What the length ratio of the guardrail "length" is held to: wider than :data:`CLONED_LENGTH`, because the greedy
@@ -93,29 +96,17 @@ def missing_floors(card: Scorecard) -> list[str]:
     return [floor for floor in card.floors if floor not in {gain.floor for gain in card.gains}]
 
 
-def bar_points(bar: Mapping[str, float]) -> dict[str, float]:
-    """A user's bar in points, each read on its metric's own scale.
+def bar_points(bar: Mapping[str, float], headline: str = "chrf") -> dict[str, float]:
+    """A user's bar in points, each read on its metric's own scale (``rules.points_of_bar``).
 
-    Exact matches are shares: ``exact_match: 0.95``, and 95 can only be meant as the same in points. All other metrics
-    are in points, and ``chrf: 1`` is refused: whoever writes it means every point there is, or a bar that anything
-    clears. Raises ``UserError`` for that, for a metric that does not exist and for a value outside the scale.
+    Raises ``UserError`` for a metric that is neither ours nor the ``headline``, and for a value outside the scale.
     """
     points: dict[str, float] = {}
     for name, value in bar.items():
-        if name not in METRIC_WORDS:
-            known = ", ".join(METRIC_WORDS)
-            raise UserError(f"fidelity.bar: there is no metric {name!r}; choose from {known}")
-        if name in (*SHARES, "checker"):
-            if not 0 < value <= 100:
-                raise UserError(f"fidelity.bar: {name} is {value:g}, and no share of prompts; write 0.95 for 95 in 100")
-            points[name] = 100.0 * value if value <= 1 else float(value)
-        elif not 1 < value <= 100:
-            wanted = f"{100 * value:g}" if 0 < value <= 1 else "60"
-            raise UserError(
-                f"fidelity.bar: {name} is {value:g}, but it is read in points above 1 up to 100; write {name} {wanted}"
-            )
-        else:
-            points[name] = float(value)
+        found = points_of_bar(name, value, list(dict.fromkeys([*METRIC_WORDS, headline])))
+        if isinstance(found, Complaint):
+            raise UserError(f"fidelity.bar: {name} {found.message}; {found.remedy}")
+        points[name] = found
     return points
 
 
@@ -140,15 +131,23 @@ def above_zero(gain: Estimate, p_value: float) -> bool:
     return direction(gain, p_value) > 0
 
 
+def shown_at(level: float, found: Estimate, p_value: float, low: float | None) -> bool:
+    """As :func:`above_zero`, at the ``level`` that all clones judged on these prompts are held to.
+
+    ``low``: the bound at that level, None where it is the estimate's own.
+    """
+    low = found.low if low is None else low
+    return above_zero(found, p_value) and low is not None and low > 0 and p_value <= 1 - level + ROUNDING
+
+
 def gain_shown(gain: Gain) -> bool:
-    """Whether there is evidence of ``gain``: as :func:`above_zero`, and where its differences are skewed too.
+    """Whether there is evidence of ``gain``, where its differences are skewed too.
 
     The interval's own error is one-sided, half of what its level leaves, so that is what the skewness-corrected test is
-    held to. From the second clone on that is judged on the same prompts, all are held to the gain's own ``level``.
+    held to.
     """
-    low, alpha = gain.estimate.low if gain.low is None else gain.low, 1 - gain.level + _ROUNDING
-    beyond = above_zero(gain.estimate, gain.p_value) and low is not None and low > 0
-    return beyond and gain.p_value <= alpha and (gain.skew_p is None or gain.skew_p <= alpha / 2)
+    straight = gain.skew_p is None or gain.skew_p <= (1 - gain.level + ROUNDING) / 2
+    return straight and shown_at(gain.level, gain.estimate, gain.p_value, gain.low)
 
 
 def beyond_chance(p_value: float) -> bool:

@@ -54,7 +54,9 @@ def run_probes(observed: Observations, table: ScoreTable, floor: str, base: str)
     written = {system: by_id for system, by_id in completions.items() if by_id and system != "E"}
     found: dict[str, Any] = {}
     probes: dict[str, Callable[[], Any]] = {
-        "closure": lambda: experts.closure(ours, least, theirs, table.clusters, floor_name=floor, seed=seed),
+        "closure": lambda: experts.closure(
+            ours, least, theirs, table.clusters, floor_name=floor, clones=observed.clones, seed=seed
+        ),
         "memorisation": lambda: memorisation.memorisation(held_out, clone, observed.train, seed=seed),
         "forgetting": lambda: forgetting.forgetting(observed.control),
         "impostor": lambda: impostors.impostors(held_out, _suspects(observed), seed=seed),
@@ -72,7 +74,7 @@ def run_probes(observed: Observations, table: ScoreTable, floor: str, base: str)
         "own_words": lambda: calibration.own_words(held_out, clone, observed.samples),
         **_calibrations(observed, table.clusters),
         "underachieving": lambda: underachieving.underachieving(
-            held_out, completions, observed.checker, table.clusters
+            held_out, completions, observed.checker, table.right(), table.clusters
         ),
     }
     absent: dict[str, str] = {}

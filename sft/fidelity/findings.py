@@ -43,6 +43,7 @@ class Closure:
     the distance is closed. ``share``: the share closed (Fieller); its bounds are None where no bounded interval
     exists. ``finding``: "cloned", "not cloned" or "undecided", by the interval of ``surplus`` (a share that no
     interval bounds can still be decided). ``expert``: mean score of another expert on the same prompts.
+    ``level``, ``low``: as of a ``Gain``, what "cloned" is held to from the second clone on.
     """
 
     floor: str
@@ -53,6 +54,8 @@ class Closure:
     expert: Estimate
     p_value: float
     finding: str
+    level: float = 0.95
+    low: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

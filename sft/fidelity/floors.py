@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
 
@@ -233,7 +232,7 @@ def length_matched(train: Sequence[Demonstration], held_out: Sequence[HeldOut]) 
     alike = sorted(drawn, key=lambda d: abs(len(d.completion) - median))[:ALIKE_IN_LENGTH]
     found: dict[str, Completion] = {}
     for item in held_out:
-        place = int(fingerprint([asdict(message) for message in item.prompt]), 16) % len(alike)
+        place = int(fingerprint([message.to_dict() for message in item.prompt]), 16) % len(alike)
         found[item.id] = Completion(item.id, alike[place].completion, finished=True)
     return found
 

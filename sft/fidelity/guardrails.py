@@ -26,13 +26,14 @@ from sft.metrics.intervals import estimates
 
 __all__ = [
     "LENGTH",
-    "STATES",
     "VERBATIM",
     "guardrails",
     "prompts_to_settle",
     "settled_in_words",
     "state_of",
+    "status",
     "unscored",
+    "unseen",
     "written",
 ]
 
@@ -41,9 +42,9 @@ VERBATIM = "verbatim copies"
 #: The one with two limits. Red, it caps nothing: a clone's lead in chrF pays for a wrong length already.
 LENGTH = "length"
 #: State -> how it is called where it is shown.
-STATES = {"red": "over the limit", "amber": "not settled", "green": "within the limit"}
-#: Those that count the prompts of this measurement.
-_COUNTS = ("unscored", "contamination")
+_STATES = {"red": "over the limit", "amber": "not settled", "green": "within the limit"}
+#: Those that count the prompts of this measurement, and those that a rate is estimated for.
+_COUNTS, _RATES = ("unscored", "contamination"), ("not stopping", "empty")
 
 State = Literal["red", "amber", "green"]
 
@@ -117,15 +118,35 @@ def prompts_to_settle(value: Estimate, limit: float, *, share: bool) -> int | No
     return math.ceil(value.n * ratio - 1e-6)  # rounding must not add a prompt
 
 
+def unseen(rail: Guardrail) -> bool:
+    """Whether nothing was seen of the fault, on too few prompts to show that its rate is within the limit.
+
+    Nothing speaks against such a clone, so no sentence of the verdict does; its row says what these prompts can tell.
+    """
+    return rail.state == "amber" and rail.name in _RATES and rail.value.value == 0
+
+
+def status(rail: Guardrail) -> str:
+    """How the state of a guardrail is called where it is shown."""
+    return "none seen" if unseen(rail) else _STATES[rail.state]
+
+
 def settled_in_words(rail: Guardrail) -> str:
     """What would settle a guardrail that is amber, as half a sentence."""
+    if unseen(rail) and rail.settled_by is not None and rail.value.high is not None:
+        most, enough = 100 * rail.value.high, _rounded(rail.settled_by)
+        return f"up to {most:.1f} % could be hidden here; about {enough} prompts without one rule it out"
     if rail.value.low is None:
         return "without an interval nothing settles it"
     if rail.settled_by is None:
         return "at this value no number of prompts settles it"
     what = "windows of plain text" if rail.name == "forgetting" else "prompts"
-    # Two digits: the value it rests on is an estimate too.
-    return f"about {round(rail.settled_by, 2 - len(str(rail.settled_by))):,} {what} would settle it"
+    return f"about {_rounded(rail.settled_by)} {what} would settle it"
+
+
+def _rounded(number: int) -> str:
+    """Two digits: the value it rests on is an estimate too."""
+    return f"{round(number, 2 - len(str(number))):,}"
 
 
 def written(rail: Guardrail) -> tuple[str, str]:

@@ -49,6 +49,7 @@ def score_rows(
     that leaves the mean of both figures as it would be with all (a U-statistic's incomplete form, Blom 1976).
     Raises ``UserError`` as :class:`Scoring` does.
     """
+    scoring.demand_of(held_out)
     asked = [(item, {system: written.get(item.id) for system, written in completions.items()}) for item in held_out]
     systems = max(1, len(completions))
     return [row for rows in in_parts(_some_rows, asked, scoring, least=MANY // systems) for row in rows]
@@ -172,6 +173,15 @@ class ScoreTable:
         """Scored prompts of ``system`` that have a value in a column, which a checker leaves out where it can say
         nothing."""
         return [key for key in self.ids(system) if self._rows[system][key].get(name) is not None]
+
+    def right(self) -> dict[str, dict[str, bool]]:
+        """Which completions of each system the checker found right, where it could say anything."""
+        known = {system: self.known(system, CHECKER) for system in self.systems - {"E"}}
+        return {
+            system: {key: self._rows[system][key][CHECKER] == 100 for key in keys}
+            for system, keys in known.items()
+            if keys
+        }
 
     def labels(self, ids: Sequence[str]) -> list[str]:
         """Clusters of ``ids``."""

@@ -12,7 +12,7 @@ and verdicts are about, the *headline*, is one of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -35,12 +35,23 @@ class Scoring:
 
     ``checker``: which answers are right (``fidelity.checkers``), a column of its own; "" for none. ``normalise``: what
     is set aside in every text before it is scored (``metrics.normalise``), in completions and references alike.
+    ``only``: the metrics of ours that are computed; all, where it names none.
     """
 
     headline: str = "chrf"
     further: tuple[str, ...] = ()
     checker: str = ""
     normalise: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+
+    def lean(self, steps: tuple[str, ...], bar: Iterable[str]) -> Scoring:
+        """With further ``steps`` set aside, and nothing computed that no verdict with this ``bar`` goes by."""
+        needed = {self.headline, *bar}
+        further = tuple(name for name in self.further if modules.label(name) in needed)
+        checker = self.checker if CHECKER in needed else ""
+        ours = tuple(name for name in metrics.METRICS if name in needed)
+        # None of ours would mean all of them: the one that costs least.
+        return Scoring(self.headline, further, checker, (*self.normalise, *steps), ours or ("exact_match",))
 
     def demand(self) -> None:
         """Raise ``UserError`` for anything of it that cannot be used: before anything is written."""
@@ -58,6 +69,22 @@ class Scoring:
         if self.headline not in (known := (*metrics.METRICS, JSON, CHECKER, *self.labels)):
             raise UserError(f"fidelity.headline: there is no score {self.headline!r}; choose from {', '.join(known)}")
 
+    def demand_of(self, held_out: Sequence[HeldOut]) -> None:
+        """Raise ``UserError`` for references that cannot be scored so: that are no JSON where the headline is, or in
+        none of which the pattern of a checker finds an answer, so that nothing could be right.
+        """
+        if self.headline == JSON:
+            for item in held_out:
+                for text in item.references:
+                    self._leaves("", self.plain(text), item.id)
+        checker = _loaded(self.checker) if self.checker else None
+        if not held_out or not isinstance(checker, checkers.SameAnswer):
+            return
+        if all(checker.answer(self.plain(text)) is None for item in held_out for text in item.references):
+            read = "" if self.checker == checkers.FINAL_NUMBER else "read as a regular expression, it "
+            what = f"{read}finds no answer in any reference, so nothing could be right; see the references"
+            raise checkers.checker_fault(self.checker, what)
+
     @property
     def labels(self) -> tuple[str, ...]:
         """Columns of ``further``."""
@@ -67,7 +94,7 @@ class Scoring:
     def columns(self) -> tuple[str, ...]:
         """Every column in points: our metrics, and those of the task."""
         extra = [JSON] if self.headline == JSON else []
-        return (*metrics.METRICS, *extra, *([CHECKER] if self.checker else []))
+        return (*(self.only or metrics.METRICS), *extra, *([CHECKER] if self.checker else []))
 
     @property
     def nearest(self) -> str:
@@ -84,16 +111,19 @@ class Scoring:
 
         Raises ``UserError`` where the headline is JSON and the reference is none.
         """
-        found = metrics.score(text, reference)
+        found = metrics.score(text, reference, self.only or metrics.METRICS)
         if self.headline == JSON:
-            try:
-                found[JSON] = json_leaves(text, reference)
-            except NotJson as error:
-                raise UserError(
-                    f"fidelity.headline: is json, and what an expert wrote for prompt {key} is no JSON ({error}); "
-                    "choose another headline, or mend that demonstration"
-                ) from None
+            found[JSON] = self._leaves(text, reference, key)
         return found | {modules.label(name): modules.load(name)(text, reference) for name in self.further}
+
+    def _leaves(self, text: str, reference: str, key: str) -> float:
+        try:
+            return json_leaves(text, reference)
+        except NotJson as error:
+            raise UserError(
+                f"fidelity.headline: is json, and what an expert wrote for prompt {key} is no JSON ({error}); "
+                "choose another headline, or mend that demonstration"
+            ) from None
 
     def right(self, item: HeldOut, text: str, references: Sequence[str]) -> float | None:
         """100 where the checker finds ``text`` right for any of ``references``, else 0; None where no reference has an

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from sft.demonstrations import stored
-from sft.demonstrations.demonstration import Demonstration, HeldOut, Message, prompt_text
+from sft.demonstrations.demonstration import Demonstration, HeldOut, prompt_text
 from sft.demonstrations.near_duplicates import find_near, joined
-from sft.errors import RunError
+from sft.errors import RunError, UserError
 from sft.fidelity.conventions import FLOORS
 from sft.fidelity.measure import measure
 from sft.fidelity.observations import Observations
@@ -23,9 +24,10 @@ from sft.fidelity.scorecard import EARLIER_FLOORS, Scorecard
 from sft.fidelity.scoring import Scoring
 from sft.runs import sealed
 from sft.runs.records import Completion, ControlWindow, Forced, OwnPath, PromptValue, TokenScores
-from sft.runs.run import Run, write_json, write_jsonl
+from sft.runs.run import Run, write_json, write_jsonl, write_text
 
 __all__ = [
+    "as_before_on_refusal",
     "damaged",
     "demand_untouched",
     "observe",
@@ -46,7 +48,16 @@ STILL_FALLING, HAS_RISEN = 0.005, 0.02
 
 
 #: Beginnings of the names of files that a measurement adds rows to, and of those that it writes anew each time.
-GROWING = ("completions-", "token-scores-", "samples-", "forced-", "own-path", "control-", "prompt-values")
+GROWING = (
+    "completions-",
+    "token-scores-",
+    "samples-",
+    "forced-",
+    "own-path",
+    "control-",
+    "prompt-values",
+    "departures-",
+)
 DERIVED = ("held-out.", "measurement.", "scores.", "scorecard.", "corrections.")
 
 
@@ -55,10 +66,10 @@ def write_measurement(run: Run, items: Sequence[HeldOut], facts: Mapping[str, An
 
     ``facts``: split, profile, systems (whose completions count), scored (whose token scores do, if others), bar,
     metrics, checker, conflicts, near_threshold, seed, floors (that are asked for, measured or not), names (of systems,
-    where they are not what ``SYSTEMS`` says), signature.
+    where they are not what ``SYSTEMS`` says), signature, agreement (of what vLLM wrote with what transformers writes).
     """
     sealed.unseal(run, DERIVED)
-    write_jsonl(run.held_out_path, (asdict(item) for item in items))
+    write_jsonl(run.held_out_path, (item.to_dict() for item in items))
     write_json(run.measurement_path, dict(facts))
 
 
@@ -67,6 +78,26 @@ def read_measurement(run: Run) -> dict[str, Any]:
     if not sealed.there(run, run.measurement_path):
         raise RunError(f"{run.path}: nothing has been measured yet; run `sft evaluate {run.path}`")
     return sealed.value(run, run.measurement_path)
+
+
+@contextmanager
+def as_before_on_refusal(run: Run) -> Iterator[None]:
+    """Inside, ``run`` is measured again; where that is refused, its scorecard stays, with all that it rests on.
+
+    Unless another signature has taken the rows away that it was computed from.
+    """
+    before = {path: path.read_bytes() for path in run.path.iterdir() if path.name.startswith(DERIVED)}
+    manifest = run.manifest
+    try:
+        yield
+    except UserError:
+        if run.scorecard_path in before and run.scorecard_path.exists():
+            for path, content in before.items():
+                write_text(path, content.decode())
+            seals = {name: one for name, one in manifest.get("files", {}).items() if name.startswith(DERIVED)}
+            known = {name: manifest[name] for name in ("looks", "held_out") if name in manifest}
+            run.update_manifest(files=run.manifest.get("files", {}) | seals, **known)
+        raise
 
 
 def demand_untouched(run: Run) -> None:
@@ -110,14 +141,7 @@ def damaged(run: Run, path: Path, what: str) -> RunError:
 def _held_out(row: Mapping[str, Any]) -> HeldOut:
     if not row["prompt"] or not row["references"] or len(row["references"]) != len(row["experts"]):
         raise ValueError("a held-out prompt has a turn or more, a reference or more, and an expert for each reference")
-    return HeldOut(
-        id=row["id"],
-        prompt=tuple(Message(turn["role"], turn["content"]) for turn in row["prompt"]),
-        references=tuple(row["references"]),
-        experts=tuple(row["experts"]),
-        cluster=row["cluster"],
-        others=tuple((expert, text) for expert, text in row.get("others", ())),
-    )
+    return HeldOut.from_dict(dict(row))
 
 
 def _each(run: Run, path: Path, make: Callable[[dict[str, Any]], T]) -> list[T]:
@@ -220,7 +244,8 @@ def observe(run: Run) -> Observations:
         seed=facts.get("seed", 0),
         floors=tuple(facts.get("floors") or (floor for floor in FLOORS if floor in {*EARLIER_FLOORS, *systems})),
         names=facts.get("names") or {},
-        signature=facts.get("signature") or {},
+        signature=(facts.get("signature") or {})
+        | ({"agreement": agreed} if (agreed := facts.get("agreement")) else {}),
     )
 
 

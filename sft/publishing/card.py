@@ -20,9 +20,9 @@ from sft.fidelity.scorecard import Scorecard
 from sft.fidelity.stored import read_held_out, read_scorecard
 from sft.publishing import card_facts as facts
 from sft.publishing.screening import known_places
+from sft.reports.caveats import warnings_of
 from sft.reports.names import RUNG_MEANINGS, metric_name
-from sft.reports.report import warnings_of
-from sft.reports.sections import body
+from sft.reports.sections.chapters import body
 from sft.reports.text import cell, coded_cell, fenced, grouped, in_groups
 from sft.runs.private import shortened
 from sft.runs.run import Run
@@ -118,7 +118,7 @@ def _messages(run: Run, card: Scorecard) -> list[dict[str, str]]:
     """A prompt to try the clone with: the shortest of the held-out ones."""
     if run.held_out_path.exists() and (items := read_held_out(run)):
         shortest = min((item.prompt for item in items), key=lambda prompt: (len(text := prompt_text(prompt)), text))
-        return [{"role": turn.role, "content": turn.content} for turn in shortest]
+        return [turn.to_dict() for turn in shortest]
     prompts = sorted((one.prompt for one in card.examples), key=lambda text: (len(text), text))
     return [{"role": "user", "content": prompts[0] if prompts else "..."}]
 

@@ -19,7 +19,7 @@ from sft import recipes
 from sft.demonstrations import stored
 from sft.errors import RunError
 from sft.fidelity.conventions import rests_on_few, visible_points
-from sft.fidelity.guardrails import STATES, written
+from sft.fidelity.guardrails import status, written
 from sft.fidelity.scorecard import Scorecard
 from sft.metrics.estimate import Estimate
 from sft.recipes import Recipe, shipped_folder, sources
@@ -41,7 +41,7 @@ _TOLD = ("python", "torch", "transformers", "peft", "trl")
 _DASH = "\N{EM DASH}"
 _WRITTEN = ("chrf", "chrf2", "rouge_l", "token_f1", "edit_similarity", "exact_match", "exact_match_normalised")
 _MANNER = ("stop_rate", "empty_rate", "length_ratio")
-_LIKELIHOOD = ("with_stop", "top1", "top5")
+_LIKELIHOOD = ("with_stop", "as_given", "top1", "top5")
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +281,7 @@ def _lead(card: Scorecard) -> Table:
 
 
 def _guardrails(card: Scorecard) -> Table:
-    rows = tuple((f"{rail.name}: {rail.meaning}", *written(rail), STATES[rail.state]) for rail in card.guardrails)
+    rows = tuple((f"{rail.name}: {rail.meaning}", *written(rail), status(rail)) for rail in card.guardrails)
     return Table("Guardrails", ("guardrail", "measured", "limit", "state"), rows)
 
 
@@ -315,7 +315,7 @@ def metadata_of(card: Scorecard) -> list[dict[str, Any]]:
     """The clone's main figures for ``model-index``: metric type, value, and a name that tells the interval and n."""
     tuned = _of(card, "tuned")
     wanted = [(metric_name(m), m, tuned[m]) for m in dict.fromkeys((card.headline, *_WRITTEN[:3])) if m in tuned]
-    wanted += [(metric_name(m), "bits_per_byte", tuned[m]) for m in ("with_stop",) if m in tuned]
+    wanted += [(metric_name(m), "bits_per_byte", tuned[m]) for m in ("with_stop", "as_given") if m in tuned]
     lead = f"{metric_name(card.headline)} lead over the best shortcut ({system_name(card.gain.floor, card.names)})"
     wanted.append((lead, f"{card.headline}_lead", card.gain.estimate))
     return [

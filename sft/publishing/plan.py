@@ -14,7 +14,7 @@ from sft.metrics.text import plain
 from sft.publishing.hub import Hub, RemoteFile, State
 from sft.publishing.staging import PUBLISHABLE, Staged, StagedFile, resolved_recipe
 
-__all__ = ["Asked", "Plan", "PlannedFile", "holds", "settle"]
+__all__ = ["Asked", "PlannedFile", "PushPlan", "holds", "settle"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class PlannedFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PushPlan:
     """A push. ``parent``: the commit it goes on top of; None where there is none yet.
 
     ``removed``: files of the clone's kind on the branch that it no longer has; ``kept``: others, left as they are.
@@ -135,7 +135,7 @@ def settle(
     private: bool,
     allowed: Mapping[str, str],
     notes: Sequence[str],
-) -> Plan:
+) -> PushPlan:
     """Ask the hub what there is, and settle what a push to ``repo`` would do; nothing is written.
 
     Raises ``NoAccess`` where the token may not write there, ``OtherContent`` where the repository is not as asked.
@@ -171,7 +171,7 @@ def settle(
             raise OtherContent(
                 f"{repo}: has a tag {asked.tag} already, at {at[:12]}; choose another, for tags do not move"
             )
-    return Plan(
+    return PushPlan(
         endpoint=hub.endpoint,
         repo=repo,
         who=mine[0],

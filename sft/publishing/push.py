@@ -15,7 +15,7 @@ from typing import Any
 
 from sft.errors import OtherContent, PublishError, RunError, Unverified
 from sft.publishing.hub import Hub, is_repository
-from sft.publishing.plan import Asked, Plan, settle
+from sft.publishing.plan import Asked, PushPlan, settle
 from sft.publishing.screening import reasons, screen
 from sft.publishing.sending import Sent, earlier_pushes, send, tag, verify, write_receipt
 from sft.publishing.staging import Staged, base_of, ready, resolved_recipe, stage
@@ -33,7 +33,7 @@ _NAME = re.compile(
 class Pushed:
     """The outcome. ``receipt``: as in ``push.json``; None after a dry run. ``made``: whether it took a commit."""
 
-    plan: Plan
+    plan: PushPlan
     receipt: Mapping[str, Any] | None
     made: bool
 
@@ -71,7 +71,7 @@ def push(
             return _carried_out(run, plan, staged, hub, say)
 
 
-def _carried_out(run: Run, plan: Plan, staged: Staged, hub: Hub, say: Callable[[str], None]) -> Pushed:
+def _carried_out(run: Run, plan: PushPlan, staged: Staged, hub: Hub, say: Callable[[str], None]) -> Pushed:
     if plan.nothing_to_send and plan.parent is not None:
         sent = Sent(plan.parent, None, False)
     else:

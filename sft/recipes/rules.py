@@ -8,7 +8,7 @@ The trainer takes most of this and says nothing, or fails a minute in. Its choic
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sft.recipes import engine_fields, forwarded
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "POINTS", "SHARES", "is_encoding", "of_adapter", "of_demonstrations", "of_fidelity", "of_model", "of_split",
-    "of_training",
+    "of_training", "points_of_bar",
 ]  # fmt: skip
 
 #: Metrics a bar may be set on: in points above 1 up to 100 (1 would be taken for a share), or as a share up to 1.
@@ -124,17 +124,26 @@ def of_fidelity(fidelity: Fidelity) -> Iterator[Complaint]:
     if fidelity.headline == "checker" and not fidelity.checker:
         message, remedy = "is checker, and nothing says which answers are right", "set fidelity.checker, or choose chrf"
         yield about("headline", message, remedy, "checker")
-    points = POINTS + ("json",) * (fidelity.headline == "json")
-    shares = SHARES + ("checker",) * bool(fidelity.checker)
+    known = list(dict.fromkeys((*POINTS, *SHARES, fidelity.headline, *(["checker"] if fidelity.checker else []))))
     for metric, value in fidelity.bar.items():
-        if metric not in points + shares:
-            yield unknown(("bar", metric), "a metric", points + shares)
-        elif metric in shares and not 0 < value <= 1:
-            example = f"{value / 100:g}" if 1 < value <= 100 else "0.95"
-            yield Complaint(("bar", metric), f"is {value:g}, not a share between 0 and 1", f"write {example}")
-        elif metric in points and not 1 < value <= 100:
-            example = f"{value * 100:g}" if 0 < value <= 1 else "60"
-            yield Complaint(("bar", metric), f"is {value:g}, not in points above 1 up to 100", f"write {example}")
+        if isinstance(found := points_of_bar(metric, value, known), Complaint):
+            yield found
+
+
+def points_of_bar(metric: str, value: float, known: Sequence[str]) -> float | Complaint:
+    """A user's bar on ``metric`` in points, or what is wrong with it; ``known``: metrics that a bar may be set on.
+
+    What counts prompts is a share, ``exact_match: 0.95``, and 95 can only be meant as the same in points. All others
+    are in points above 1: who writes ``chrf: 1`` means every point there is, or a bar that anything clears.
+    """
+    if metric not in known:
+        return unknown(("bar", metric), "a metric", known)
+    if metric in (*SHARES, "checker") and 0 < value <= 1:
+        return 100.0 * value
+    if 1 < value <= 100:
+        return float(value)
+    example = f"{value * 100:g}" if 0 < value <= 1 else "0.95" if metric in (*SHARES, "checker") else "60"
+    return Complaint(("bar", metric), f"is {value:g}, not in points above 1 up to 100", f"write {example}")
 
 
 def _twice(key: str, names: tuple[str, ...], what: str) -> Iterator[Complaint]:

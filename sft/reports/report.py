@@ -20,14 +20,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sft.demonstrations import stored
 from sft.demonstrations.selection import FATES, Ledger
-from sft.fidelity.conventions import LEVEL, rests_on_few, visible_points
-from sft.fidelity.guardrails import STATES, VERBATIM, settled_in_words, written
-from sft.fidelity.scorecard import RUNGS, Gain, Guardrail, Scorecard
+from sft.fidelity.completions_file import FROM_A_FILE
+from sft.fidelity.conventions import rests_on_few, visible_points
+from sft.fidelity.guardrails import VERBATIM, settled_in_words, status, written
+from sft.fidelity.scorecard import RUNGS, Guardrail, Scorecard
 from sft.fidelity.stored import read_scorecard
 from sft.metrics.estimate import Estimate
 from sft.metrics.text import plain
+from sft.reports.caveats import warnings_of
 from sft.reports.names import GLOSSARY, METRIC_NAMES, RUNG_MEANINGS, kept_out, metric_name, system_name
-from sft.reports.sections import body, examples, pictures
+from sft.reports.sections import examples
+from sft.reports.sections.chapters import body, pictures
 from sft.reports.sections.training import fate_kind, ledger_picture, losses
 from sft.reports.text import (
     bold_places,
@@ -47,10 +50,7 @@ from sft.reports.text import (
 from sft.runs import sealed
 from sft.runs.run import Run, write_text
 
-__all__ = ["render", "warnings_of"]
-
-#: Skewness from which, and number of prompts up to which, a reader is told that the interval of a lead errs more often.
-SKEWED, FEW_SKEWED = 1.0, 100
+__all__ = ["render"]
 
 
 def render(run: Run) -> Path:
@@ -81,11 +81,14 @@ def _view(run: Run) -> dict[str, Any]:
         "date": str(sessions[-1].get("ended", "") if sessions else manifest.get("created", ""))[:10],
         "card": card,
         "rungs": _rungs(card),
+        "meaning": "" if card.verdict.rung in RUNGS else RUNG_MEANINGS.get(card.verdict.rung, ""),
+        "reasons_are": "Why not more" if card.verdict.rung in RUNGS[:-1] else "What else to know",
         "facts": _facts(manifest, card, ledger, sessions),
         "numbers": _numbers(card),
         "warnings": warnings_of(card, run.times_looked(card.split)),
         "headline": metric_name(card.headline),
         "kept_out": kept_out(card),
+        "made_here": card.signature.get("source") != FROM_A_FILE,
         "gains": _gains(card),
         "body": body(card),
         "glossary": GLOSSARY,
@@ -94,6 +97,7 @@ def _view(run: Run) -> dict[str, Any]:
         "tables": _tables(card),
         "ledger": _ledger_view(ledger),
         "examples": [examples.example(one, card.names) for one in card.examples],
+        "extent": examples.extent(card.examples, card.n),
         "kinds": examples.kinds(card.examples),
         "bands": examples.bands(card.examples),
         "guardrails": [_guardrail(g) for g in card.guardrails],
@@ -115,8 +119,10 @@ def _view(run: Run) -> dict[str, Any]:
 
 
 def _rungs(card: Scorecard) -> list[dict[str, Any]]:
-    """The ladder. A bar is meant for one expert a prompt: the rung "cloned" does not stand on it."""
-    reached = RUNGS.index(card.verdict.rung) if card.verdict.rung in RUNGS else -1
+    """The ladder, where the verdict stands on it. A bar is meant for one expert a prompt: "cloned" does not ask it."""
+    if card.verdict.rung not in RUNGS:
+        return []
+    reached = RUNGS.index(card.verdict.rung)
     skipped = RUNGS.index("meets your bar") if reached == len(RUNGS) - 1 else -1
     return [
         {
@@ -137,7 +143,7 @@ def _guardrail(rail: Guardrail) -> dict[str, Any]:
         "name": rail.name,
         "meaning": rail.meaning,
         "state": rail.state,
-        "status": STATES[rail.state],
+        "status": status(rail),
         "settled": settled_in_words(rail) if rail.state == "amber" else "",
         "limit": f"{limit}, the experts\u2019 own" if rail.name == VERBATIM else limit,
         "measured": measured,
@@ -175,8 +181,9 @@ def _facts(
     facts = [
         ("Base model", plain(str(base))),
         ("Trained on", f"{grouped(ledger.fates.get('trained', 0))} demonstrations" if ledger else "not recorded"),
-        ("Judged on", f"{grouped(card.n)} held-out prompts{groups}"),
     ]
+    facts = [] if card.signature.get("source") == FROM_A_FILE else facts
+    facts.append(("Judged on", f"{grouped(card.n)} held-out prompts{groups}"))
     if changes := [row for row in manifest.get("changes", []) if isinstance(row, dict)]:
         said = (f"{c.get('what')} from {c.get('from')} to {c.get('to')} at step {c.get('step')}" for c in changes)
         facts.append(("Changed on the way", plain("; ".join(said))))
@@ -208,7 +215,7 @@ def _numbers(card: Scorecard) -> list[dict[str, Any]]:
                 base.estimate,
                 "points",
                 True,
-                f"{name} points, against the same model before training",
+                f"{name} points, against the base model by itself",
             )
         )
     if card.closure is not None and not rests_on_few(card.closure.expert):
@@ -239,55 +246,6 @@ def _halves(estimate: Estimate | None, style: str, signed: bool) -> dict[str, st
     if estimate is None:
         return {"value": "\N{EM DASH}", "between": "not measured"}
     return {"value": value, "between": f"[{interval}" if bracket else f"no interval: {estimate.method}"}
-
-
-def warnings_of(card: Scorecard, looks: int) -> list[str]:
-    """What a careful reader has to know before believing the numbers."""
-    found = []
-    if card.split != "test":
-        found.append(
-            f"Judged on the {card.split} split, not on the test split: whatever was chosen on it can flatter the clone."
-        )
-    looks = max(looks, card.looks)
-    if looks > 1:
-        found.append(
-            f"The {card.split} split has been looked at {looks} times. If anything was chosen by those looks, a "
-            "checkpoint or a setting, these intervals are too good to be true; judge the final choice on fresh prompts."
-        )
-    if card.clones > 1:
-        found.append(
-            f"{card.clones} clones, this one among them, were judged on these prompts. The verdict allows for the luck "
-            f"of the best of them: a lead counts only at {100 * (1 - LEVEL / card.clones):.4g} %. The intervals shown "
-            "are of 95 %."
-        )
-    if card.profile == "fast":
-        found.append(
-            "Measured in the fast profile, which leaves things out; each is named in its place. Judge the clone by "
-            "the standard profile."
-        )
-    if str(card.signature.get("stops", "")).startswith("not recorded"):
-        found.append(
-            "The file does not say which completions were cut at a length limit; all are taken for finished, so how "
-            "often the clone stops by itself is not known."
-        )
-    found += [_skewed(gain, card.names) for gain in card.gains if gain.floor == card.gain.floor and _is_skewed(gain)]
-    if card.unscored:
-        found.append(f"{card.unscored} of {card.n} held-out prompts could not be scored and are left out of the means.")
-    return found
-
-
-def _is_skewed(gain: Gain) -> bool:
-    few = gain.estimate.n < FEW_SKEWED
-    return few and gain.skewness is not None and abs(gain.skewness) > SKEWED and gain.skew_p is not None
-
-
-def _skewed(gain: Gain, names: Mapping[str, str]) -> str:
-    found = chance(gain.skew_p or 0.0, sign=True)
-    return (
-        f"The clone's lead over {system_name(gain.floor, names)} differs very unequally from prompt to prompt "
-        f"(skewness {gain.skewness:.1f} over {gain.estimate.n} prompts), and such an interval misses more often than "
-        f"it says. The lead counts only where a test that reckons with that agrees at 0.025; it gives {found}."
-    )
 
 
 def _gains(card: Scorecard) -> list[dict[str, Any]]:

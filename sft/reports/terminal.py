@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sft.fidelity.conventions import rests_on_few
-from sft.fidelity.guardrails import settled_in_words, written
+from sft.fidelity.guardrails import settled_in_words, unseen, written
 from sft.fidelity.scorecard import Scorecard
 from sft.reports.compare_page import aligned
 from sft.reports.names import metric_name, system_name
@@ -29,12 +29,10 @@ def to_text(card: Scorecard) -> str:
         rows.append([system.system, *cells, lead, length, stops, name if name != system.system else ""])
     groups = in_groups(card.n, card.clusters, card.largest_cluster)
     lines = [f"{card.n} held-out prompts{groups}; in brackets: 95 % intervals", "", *aligned(rows)]
-    if str(card.signature.get("stops", "")).startswith("not recorded"):
-        lines.append("stops: the file does not say which completions are finished; all are taken to be")
     rails = [f"red: {rail.name} {written(rail)[0]}; {rail.meaning}" for rail in card.guardrails if rail.state == "red"]
     rails += [
         f"not settled: {rail.name} {written(rail)[0]}, the limit is {written(rail)[1]}; {settled_in_words(rail)}"
         for rail in card.guardrails
-        if rail.state == "amber"
+        if rail.state == "amber" and not unseen(rail)
     ]
     return "\n".join([*lines, *([""] if rails else []), *rails])

@@ -40,7 +40,8 @@ class Served:
     ``reason``: the server's word for why it ended. ``tokens`` and ``prompt_tokens``: as the server counts them, 0
     where it does not. ``nats``: -log p of each token written, empty where the server does not offer them.
     ``elsewhere``: a field of the answer, other than the text, that holds words (``reasoning_content``); "" for none.
-    ``refused``: the server's words where it refuses this prompt, "" where it answers it.
+    ``refused``: the server's words where it refuses this prompt, "" where it answers it. ``ids``: the tokens written,
+    that which ended it included, where the server was asked for them and tells.
     """
 
     id: str
@@ -52,6 +53,19 @@ class Served:
     nats: tuple[float, ...] = ()
     elsewhere: str = ""
     refused: str = ""
+    ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """Where a text that a server wrote leaves what transformers writes from the same weights; ``token`` None: nowhere.
+
+    ``token``: the place, counted from 0. ``nats``: by how much transformers finds its own token likelier there.
+    """
+
+    id: str
+    token: int | None
+    nats: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +77,7 @@ class TokenScores:
     ``entropies``: of the policy's next-token distribution, nats; ``confidences``: probability of the token the
     policy found likeliest (empty in runs measured before it was recorded).
     ``bytes``: UTF-8 length of the completion.
+    Where no policy of ours scored it (``sft score``), ``nats`` is one sum, and the rest is empty.
     """
 
     id: str
@@ -162,10 +177,16 @@ def _line_of(record: type) -> Any:
 
 _TEXTS = list[str]
 _NUMBER = float | None
-_TURN = _object({"role": Literal["system", "user", "assistant"], "content": str})
+_CALLS = GenericAlias(list, (_object({"name": str, "arguments": str}),))
+_TURN = _object(
+    {"role": Literal["system", "user", "assistant", "tools", "tool", "thought"], "content": str},
+    thought=str, calls=_CALLS, name=str,
+)  # fmt: skip
 _TURNS = GenericAlias(list, (_TURN,))
 _DEMONSTRATION: dict[str, Any] = {
     "id": str, "group": str, "expert": str, "references": _TEXTS, "source": _object({"file": str, "line": int}),
+    "gathered": _object({"item": str, "round": int, "how": str}, drawn=str),
+    "thought": str, "calls": _CALLS,
 }  # fmt: skip
 #: A section of the manifest that names data, a split, a template or weights.
 _HASHED = _object(hash=str, rows=int, paths=_TEXTS, counts=dict[str, int], choice=str)
@@ -188,7 +209,8 @@ _MANIFEST: dict[str, Any] = {
     "versions": dict[str, str | None],
     "machine": dict[str, Any],
     "sessions": list[dict[str, Any]],
-    "looks": list[_object(split=str, when=str, purpose=str)],  # type: ignore[misc]
+    "looks": list[_object(split=str, when=str, purpose=str, weights=str)],  # type: ignore[misc]
+    "held_out": dict[str, _object({"prompts": _TEXTS, "clones": _TEXTS})],  # type: ignore[misc]
     "launch": dict[str, int],
     "changes": list[_object(what=str, when=str, step=int | None)],  # type: ignore[misc]
     "precision": _object({"bf16": bool | None}) | None,
@@ -218,17 +240,20 @@ _SHAPES: dict[str, Any] = {
     "held-out.jsonl": _object(
         {"id": str, "prompt": _TURNS, "references": _TEXTS, "experts": _TEXTS, "cluster": str},
         others=list[Annotated[_TEXTS, Field(min_length=2, max_length=2)]],
+        thoughts=_TEXTS,
+        calls=GenericAlias(list, (_CALLS,)),
     ),
     "measurement.json": _object(
         {"split": str, "systems": _TEXTS},
         scored=_TEXTS, profile=str, bar=dict[str, float] | None, metrics=_TEXTS, checker=str | None,
         headline=str, normalise=_TEXTS, clones=int, conflicts=str, near_threshold=float, seed=int,
-        signature=dict[str, Any] | None,
+        signature=dict[str, Any] | None, agreement=dict[str, str],
     ),
     "completions-": _line_of(Completion),
     "samples-": _line_of(Completion),
     "token-scores-": _line_of(TokenScores),
     "own-path.jsonl": _line_of(OwnPath),
+    "departures-": _line_of(Departure),
     "forced-": _line_of(Forced),
     "control-": _line_of(ControlWindow),
     "prompt-values.jsonl": _line_of(PromptValue),

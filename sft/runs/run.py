@@ -14,6 +14,7 @@ The manifest's sections, each written by whoever knows it first:
     versions, machine                  packages; cores, memory, accelerator (no host, user or home path)
     sessions                           [{command, started, ended, wall_seconds, peak_memory_bytes, outcome}]
     looks                              [{split, when, purpose}]: how often the test split was looked at
+    held_out                           {split: {prompts, clones}}: who was judged on the same prompts (see ``looks``)
     launch                             number of processes, and training rows per optimizer step
     changes                            [{what, from, to, when, step}]: what --allow-change let be another
     files                              {name: {bytes, sha256}}: what files were left with (see ``records``)
@@ -190,6 +191,7 @@ class Run:
     completions_path = _file_of("completions")  # what a system wrote for the held-out prompts
     token_scores_path = _file_of("token-scores")  # teacher-forced scores of the experts' completions under a system
     samples_path = _file_of("samples")  # what the clone wrote at temperature 1, by the number of the round, from 0
+    departures_path = _file_of("departures")  # where what a server wrote for a system leaves what transformers writes
     forced_path = _file_of("forced")  # how a system went on after the first part of the expert's completion
     own_path_path = _File("own-path.jsonl")  # the clone's own completions, token by token
 
@@ -254,26 +256,6 @@ class Run:
             known = _read_manifest(self.path).get("looks", [])
             look = {"split": split, "when": now(), "purpose": purpose} | ({"weights": weights} if weights else {})
             self.update_manifest(looks=[*known, look])
-
-    def clones_judged(self, split: str) -> int:
-        """How many different clones were judged on this very ``split``: of this run, and of the runs beside it.
-
-        Whoever picks the best of several picks its luck too. Runs in the same folder count where their ``split.json``
-        has the same hash; the same weights looked at again choose nothing. At least 1.
-        """
-        own = self.manifest.get("split")
-        known = own.get("hash") if isinstance(own, dict) else None
-        seen: set[str] = set()
-        for folder in sorted(self.path.resolve().parent.iterdir())[:_BESIDE] if known else ():
-            try:
-                manifest = _read_manifest(folder) if (folder / "manifest.json").is_file() else {}
-            except (RunError, OSError):
-                continue  # what is damaged there is no matter of this run
-            other = manifest.get("split")
-            if isinstance(other, dict) and other.get("hash") == known:
-                looks = [look for look in manifest.get("looks", ()) if isinstance(look, dict)]
-                seen |= {look.get("weights") or folder.name for look in looks if look.get("split") == split}
-        return max(1, len(seen))
 
     @contextmanager
     def session(self, command: Sequence[str] | None = None) -> Iterator[None]:
@@ -341,10 +323,6 @@ class Run:
 def now() -> str:
     """The present moment in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-#: Folders beside a run that are looked through for runs of the same split.
-_BESIDE = 1_000
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

@@ -191,7 +191,7 @@ def test_evaluate_measures_what_was_asked_for(fitted: Path, tmp_path: Path, caps
     assert main(["evaluate", run, "--fast"]) == 0
     assert "looked at" not in capsys.readouterr().out
     assert main(["evaluate", run, "--fast"]) == 0
-    assert "the test split has been looked at 2 times" in capsys.readouterr().out
+    assert "Note: The test split has been looked at 2 times." in capsys.readouterr().out
     assert main(["evaluate", run, "--full", "--checker", "regex:(red|blue)", "--split", "validation", "--json"]) == 0
     card = json.loads(capsys.readouterr().out)
     assert (card["split"], card["profile"], card["looks"]) == ("validation", "full", 1)

@@ -9,6 +9,7 @@ import unicodedata
 from dataclasses import replace
 
 import pytest
+import regex
 from hypothesis import assume, given, settings
 from strategies import demonstrations, few_texts, nonsense, prompts, texts
 
@@ -21,6 +22,7 @@ from sft.demonstrations.demonstration import (
     prompt_text,
     text_fault,
 )
+from sft.demonstrations.messages import without_invisible
 from sft.runs.hashes import fingerprint
 
 USER = Message("user", "What is it?")
@@ -61,7 +63,7 @@ def test_the_fault_of_a_text(value: object, fault: str) -> None:
     assert text_fault(value) == fault
 
 
-@pytest.mark.parametrize("role", ["human", "tool", "User", "", None, 3])
+@pytest.mark.parametrize("role", ["human", "observation", "User", "", None, 3])
 def test_a_role_nobody_has_is_refused(role: object) -> None:
     with pytest.raises(ValueError, match="is not one of system, user, assistant"):
         Message(role, "text")  # type: ignore[arg-type]
@@ -75,7 +77,11 @@ def test_a_role_nobody_has_is_refused(role: object) -> None:
         (say("user", "assistant"), "must end with a user turn"),
         (say("user", "user"), "a user message where the assistant's turn must stand"),
         (say("user", "system", "user"), "a system message where the assistant's turn must stand"),
-        (say("system", "system", "user"), "a system message where the assistant's turn must stand"),
+        (say("system", "system", "user"), "a system message where the user's turn must stand"),
+        (say("tool"), "a tool message where the user's turn must stand"),
+        (say("user", "tool"), "a tool message where the assistant's turn must stand"),
+        (say("user", "tools"), "a tools message where the assistant's turn must stand"),
+        (say("user", "thought", "user"), "a thought message where the assistant's turn must stand"),
         ([USER], "must be a tuple of Message"),
         ("What is it?", "must be a tuple of Message"),
         (({"role": "user", "content": "x"},), "must be a tuple of Message"),
@@ -130,10 +136,32 @@ def test_ids_and_keys_are_fingerprints_of_plain_json(demonstration: Demonstratio
         demonstration.prompt, demonstration.completion, expert=demonstration.expert, references=demonstration.references
     )
     assert unnamed.id == fingerprint(demonstration.to_dict(content_only=True))
-    folded = [
-        (m.role, " ".join(unicodedata.normalize("NFKC", m.content).casefold().split())) for m in demonstration.prompt
-    ]
+    seen = [(m.role, _UNSEEN.sub("", m.content)) for m in demonstration.prompt]
+    folded = [(role, " ".join(unicodedata.normalize("NFKC", text).casefold().split())) for role, text in seen]
     assert unnamed.key == unnamed.group == fingerprint(folded)
+
+
+#: What Unicode says is not drawn, by another library's tables; but for marks of shorthand and music.
+_UNSEEN = regex.compile(
+    r"(?V1)[[\p{Default_Ignorable_Code_Point}\p{Cc}\uFFF9-\uFFFB]--[\s\x1C-\x1F\U0001BCA0-\U0001BCA3\U0001D173-\U0001D17A]]"
+)
+
+
+def test_what_nobody_sees_is_what_unicode_says_is_not_drawn() -> None:
+    every = "".join(chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000)
+    assert set(without_invisible(every)) ^ set(_UNSEEN.sub("", every)) == set()
+
+
+def test_prompts_that_look_the_same_have_one_key_and_keep_their_text() -> None:
+    """Soft hyphen, zero-width space, joiner and no-break, direction marks, variation selectors, tags, a control."""
+    plain = "Where is the caf\u00e9\u2764 in Haag?"
+    marks = "\xad \u200b \u200c \u2060 \ufeff \u200e \u200f \u2067\u2069 \ufe0f \U000e0101 \U000e0041 \x08 \u034f"
+    for mark in marks.split(" "):
+        for text in (mark + plain, plain + mark, plain.replace("Haag", f"Ha{mark}ag"), f"Where {mark} is" + plain[8:]):
+            prompt = (Message("user", text),)
+            assert prompt_key(prompt) == prompt_key((Message("user", plain),)), ascii(text)
+            assert Demonstration(prompt, text).completion == text
+    assert prompt_key((Message("user", "cafe\u200d\u0301"),)) == prompt_key((Message("user", "caf\u00e9"),))
 
 
 @given(prompts())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 import sys
@@ -120,7 +121,7 @@ def test_families_of_alike_texts_cost_linear_time() -> None:
     def counting(frame: FrameType, event: str, _: object) -> None:
         """Counts the pairs that are compared exactly, from outside."""
         nonlocal looked_at
-        if event == "call" and frame.f_code.co_name == "_jaccard":
+        if event == "call" and frame.f_code.co_name == "_similarity":
             looked_at += len(frame.f_locals["rows"])
 
     sys.setprofile(counting)
@@ -168,3 +169,89 @@ def test_a_long_instruction_shared_by_all_is_a_template_in_small_sets_too(count:
 def test_a_pair_is_no_template() -> None:
     sentence = "write a short and friendly note to the neighbours about the party on friday night"
     assert len(find_near([sentence + " please"], [sentence], 0.8)) == 1
+
+
+# -- invisible characters, and slots -----------------------------------------------------------------------------
+
+MARKS = ["\xad", "\u200b", "\u200d", "\u200f", "\u2060", "\ufeff", "\ufe0f", "\U000e0100", "\u2066\u2069"]
+
+
+def sprinkled(text: str, rng: random.Random) -> str:
+    """The same to the eye: a few marks that nobody sees, within words and between them."""
+    for _ in range(rng.randint(1, 6)):
+        place = rng.randint(0, len(text))
+        text = text[:place] + rng.choice(MARKS) + text[place:]
+    return text
+
+
+def test_what_nobody_sees_is_no_difference() -> None:
+    """Between 189 and 215 of 586 prompts that look the same stood on both sides, unnoticed."""
+    rng = random.Random(5)
+    texts = [" ".join(rng.choices([f"wörd{n}" if n % 2 else f"word{n}" for n in range(2000)], k=9)) for _ in range(600)]
+    found = find_near([sprinkled(text, rng) for text in texts], texts, 0.8)
+    assert [(near.row, near.other, near.similarity) for near in found] == [(n, n, 1.0) for n in range(600)]
+
+
+def slots(count: int, order: list[int], values: dict[str, list[str]], unique: str) -> list[str]:
+    """Prompts that fill one template: in each something of its own, and every value of every slot, in ``order``."""
+    names = list(values)
+    texts = []
+    for number in range(count):
+        for mixed in itertools.product(*values.values()):
+            parts = [
+                unique.format(n=number, m=number * 7 % 97),
+                *(f"{k}[{v}]" for k, v in zip(names, mixed, strict=True)),
+            ]
+            texts.append(", ".join(parts[place] for place in order))
+    return texts
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))), ids=str)
+def test_a_slot_that_is_filled_in_another_way_makes_another_prompt(order: tuple[int, ...]) -> None:
+    """``alarm[yes]`` and ``alarm[no]`` were 100 % alike: both values are so frequent that they were a template's.
+
+    Wherever the slot stands, and beside real near-duplicates of these very prompts, which are still found.
+    """
+    rng = random.Random(0)
+    values = {"kind": ["lamp"], "alarm": ["yes", "no"], "side of the house": ["north", "south west"]}
+    texts = slots(60, list(order), values, "device[unit {n} of row {m} upstairs]")
+    rng.shuffle(texts)
+    train, test = texts[:180], texts[180:]
+    assert find_near(train, test, 0.8, corpus=texts) == []
+    planted = [text.upper() + " please" for text in test[:20]] + ["Hello, " + text for text in test[20:40]]
+    found = find_near(train + planted, test, 0.8)
+    assert [(near.row, near.other) for near in found] == [(180 + place, place) for place in range(40)]
+
+
+def test_a_value_that_only_one_prompt_names_is_a_difference_where_its_absence_is_a_form_too() -> None:
+    forms = ["{} is dark", "{} is dark, and the door is open", "{} is dark, and the window is shut"]
+    rooms = [f"the chamber numbered {n} in the {n * 7 % 97} th tower" for n in range(60)]
+    texts = [form.format(room) for room in rooms for form in forms]
+    assert find_near(texts[0::3] + texts[1::3], texts[2::3], 0.8, corpus=texts) == []
+    assert find_near(texts[0::3], texts[1::3], 0.8, corpus=texts) == []
+
+
+def test_an_instruction_that_only_one_prompt_has_hides_no_leak() -> None:
+    """Half of the prompts have a system message, the others have none; the same question stands on both sides."""
+    rng = random.Random(2)
+    instruction = "You are a helpful assistant who answers every question about words in one friendly sentence."
+    asked = [" ".join(rng.choices([f"word{n}" for n in range(3000)], k=12)) for _ in range(300)]
+    train = [f"{instruction}\n\n{text}" for text in asked[:200]] + asked[200:]
+    found = find_near(train, asked[:200], 0.8)
+    assert all(near.row == near.other for near in found) and len(found) >= 0.98 * 200
+
+
+def test_a_leak_is_found_in_a_crowd_that_fills_one_template() -> None:
+    """Hundreds of prompts differ in slots alone; the one that is repeated must be met among them all."""
+    rng = random.Random(4)
+    values = {"kind": ["lamp", "fan", "heater"], "alarm": ["yes", "no"], "side": ["north", "south", "east", "west"]}
+    values |= {"mode": ["auto", "manual", "off"], "door": ["open", "shut"], "floor": ["one", "two", "three"]}
+    texts = slots(15, [0, 1, 2, 3, 4, 5, 6], values, "device[unit {n} of row {m}]")
+    rng.shuffle(texts)
+    test = texts[:4000]
+    chosen = rng.sample(range(4000), 100)
+    planted = ['"' + test[place] + '"' for place in chosen[:50]] + [test[place] + " please" for place in chosen[50:]]
+    found = {near.row: near.other for near in find_near([*texts[4000:], *planted], test, 0.8)}
+    rest = len(texts) - 4000
+    assert sum(found.get(rest + k) == place for k, place in enumerate(chosen)) >= 95
+    assert sum(row < rest for row in found) <= 2

@@ -6,17 +6,18 @@ import json
 import os
 import random
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import forked_python
 import pytest
 import torch
 from repository import ROOT
 from transformers import AutoModelForCausalLM
+from vllm_stand_in import by_heart, python_with_vllm
 
 from sft.cli import main
 from sft.demonstrations.demonstration import Demonstration, Message, Source
@@ -24,6 +25,8 @@ from sft.demonstrations.stored import load_recipe, load_splits
 from sft.errors import UserError
 from sft.evaluation.evaluate import choose_held_out, evaluate
 from sft.fidelity.scorecard import Scorecard
+from sft.policies.policy import load_policy
+from sft.recipes.sources import source_of
 from sft.runs.run import Run, demand_trained, read_json, read_jsonl
 
 pytestmark = pytest.mark.engine
@@ -396,6 +399,58 @@ def numbers(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
         yield where, value
 
 
+def test_another_headline_for_a_finished_run_needs_no_other_recipe(
+    run: Run, trained: Path, loads: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is recomputed from what is on file, is a look, and is what report and comparison go by from then on."""
+    run.close()
+    written = {path.name: path.read_bytes() for path in run.path.glob("recipe*")}
+    words = [str(run.path), "--headline", "exact_match", "--normalise", "case", "--normalise", "space"]
+    capsys.readouterr()
+    assert main(["evaluate", *words, "--json"]) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert (card["headline"], card["signature"]["normalise"], card["looks"]) == ("exact_match", ["case", "space"], 2)
+    assert card["clones"] == 1, "the same weights, looked at again, choose nothing"
+    assert {path.name: path.read_bytes() for path in run.path.glob("recipe*")} == written and not loads
+    assert Run.open(run.path).looks[1]["purpose"] == "report, headline exact_match, normalise case space"
+    page = run.path / "report.md"
+    assert main(["report", str(run.path), "--recompute"]) == 0 and read_json(run.scorecard_path) == card
+    said = page.read_text(encoding="utf-8")
+    assert "exact match points" in said and "set aside in every text: case, space." in said
+    capsys.readouterr()
+    assert main(["compare", str(run.path), str(trained), "--output", str(run.path.parent / "c.html")]) == 2
+    err = capsys.readouterr().err
+    assert "is judged by exact_match with case and space set aside" in err and "by chrf;" in err
+    shutil.copytree(trained, run.path.parent / "other")
+    assert main(["evaluate", str(run.path.parent / "other"), *words[1:]]) == 0
+    assert main(["compare", str(run.path), str(run.path.parent / "other"), "-o", str(run.path.parent / "c.html")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--headline", "json"), "fidelity.headline: is json, and what an expert wrote for prompt"),
+        (("--headline", "rouge"), "there is no score 'rouge'; choose from chrf"),
+        (("--headline", "checker"), "nothing says which answers are right"),
+        (("--checker", "CHECKS:late"), "failed on prompt"),
+        (("--checker", "regex:(\\d+)$"), "finds no answer in any reference"),
+    ],
+)
+def test_a_headline_that_cannot_be_leaves_the_run_as_it_was(
+    run: Run, tmp_path: Path, words: tuple[str, str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run.close()
+    (tmp_path / "checks.py").write_text("def late(c, r):\n    return 1 / 0\n", encoding="utf-8")
+    before = {path.name: path.read_bytes() for path in run.path.glob("*.json*") if path != run.manifest_path}
+    known = run.manifest
+    word = words[1].replace("CHECKS", str(tmp_path / "checks.py"))
+    assert main(["evaluate", str(run.path), words[0], word]) == 2
+    assert said in capsys.readouterr().err
+    after = {path.name: path.read_bytes() for path in run.path.glob("*.json*") if path != run.manifest_path}
+    assert after == before and Run.open(run.path).looks == tuple(known["looks"])
+    assert main(["report", str(run.path)]) == 0
+
+
 def test_a_checker_that_cannot_be_used_is_refused_before_anything_is_written(run: Run) -> None:
     before = {path.name: path.read_bytes() for path in run.path.glob("*.json*")}
     with pytest.raises(UserError, match="no_such_module"):
@@ -409,7 +464,7 @@ def test_two_processes_measure_as_one_does(run: Run) -> None:
     unmeasured(run)
     run.close()
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    answer = subprocess.run(
+    answer = forked_python.run(
         [*launcher, "-m", "sft", "evaluate", str(run.path), "--json"],
         capture_output=True,
         text=True,
@@ -464,3 +519,23 @@ def test_no_prompt_outgrows_the_context(
     assert 0 < longest <= context
     assert ("left out: B3" in capsys.readouterr().err) == (shown == 0)
     assert run.completions_path("B3").exists() == (shown > 0)
+
+
+# -- another engine ---------------------------------------------------------------------------------------------
+
+
+def test_vllm_is_given_the_clone_merged(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Into the very weights that are measured here, so that no kind of adapter is one that vLLM does not know."""
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    told = {"answers": by_heart(run), "fault": "", "heard": str(tmp_path / "heard"), "copy": str(tmp_path / "copy")}
+    (tmp_path / "told.json").write_text(json.dumps(told), encoding="utf-8")
+    monkeypatch.setenv("VLLM_STAND_IN", str(tmp_path / "told.json"))
+    monkeypatch.setenv("SFT_VLLM_PYTHON", str(python_with_vllm(tmp_path / "vllm")))
+    before = contents(run)
+    assert main(["evaluate", str(run), "--engine", "vllm"]) == 0
+    assert contents(run) == before
+    opened = Run.open(run)
+    clone = load_policy(source_of(load_recipe(opened).model), tuned=demand_trained(opened))
+    served = AutoModelForCausalLM.from_pretrained(tmp_path / "copy").state_dict()
+    assert all(torch.equal(weights, served[name]) for name, weights in clone.model.state_dict().items())
+    assert not [path.name for path in run.iterdir() if "merged" in path.name]

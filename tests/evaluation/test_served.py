@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked_python
 import pytest
 from loopback_server import LoopbackServer, answered, cut, slow, status
 from repository import ROOT
@@ -204,9 +205,7 @@ def test_nobody_there(evaluate: Evaluate) -> None:
 def test_no_address(address: str, measured_run: Path, evaluate: Evaluate) -> None:
     """What may be a password is not repeated, and not written down."""
     code, _, err = evaluate(address)
-    refusal = (
-        "does not belong on the command line" if "@" in address else "--endpoint: is no address of a server; write"
-    )
+    refusal = "does not belong on the command line" if "@" in address else "the address of the server is none; write"
     assert code == 2 and refusal in err and "pa55" not in err
     assert "pa55" not in (measured_run / "manifest.json").read_text(encoding="utf-8")
 
@@ -380,7 +379,7 @@ def test_a_signal_keeps_what_was_answered(
     with LoopbackServer(heart) as server:
         server.fault(slow(30), after=9)
         words = ["evaluate", str(measured_run), "--endpoint", server.address]
-        process = subprocess.Popen(
+        process = forked_python.Popen(
             [sys.executable, "-m", "sft", *words], env=environment | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE,
             stdout=subprocess.PIPE, text=True,
         )  # fmt: skip

@@ -1,6 +1,7 @@
-"""``sft evaluate RUN --endpoint URL`` against vLLM on a CPU; ``make test-served`` installs it, in its own environment.
+"""``sft evaluate RUN --endpoint URL`` and ``--engine vllm`` with vLLM on a CPU, which ``make test-served`` installs.
+own environment.
 
-A server starts in about a minute, so there are four.
+A server starts in about a minute, so there are eleven.
 """
 
 from __future__ import annotations
@@ -28,11 +29,12 @@ VLLM = ROOT / ".venv-served" / "bin" / "python"
 if not (ROOT / ".venv-served" / "installed").exists():
     pytest.skip("vLLM is not here; `make test-served` installs it", allow_module_level=True)
 
+from exported_runs import trained
 from served_runs import END, measured
 from toy_launches import free_port
 
 from sft.cli import main
-from sft.runs.run import read_jsonl
+from sft.runs.run import read_json, read_jsonl
 
 HELPFUL = (
     "{{ '<|im_start|>system\nYou are a helpful assistant." + END + "\n' }}{% for message in messages %}{{ "
@@ -137,3 +139,83 @@ def test_a_missing_stop_token(run: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert set(found["causes"]) <= {"stop"} and re.search(
         rf'does not stop at {re.escape(END)}\n    mend: send "stop"', out
     )
+
+
+# -- vLLM writes ------------------------------------------------------------------------------------------------
+
+SAME = "23 of 23 texts are those that transformers writes"
+Rows = dict[str, dict[str, dict[str, Any]]]
+
+
+def written(run: Path) -> Rows:
+    """System -> prompt id -> what it wrote, token by token."""
+    systems = [path.stem.partition("-")[2] for path in run.glob("completions-*.jsonl")]
+    wrote = {system: read_jsonl(run / f"completions-{system}.jsonl") for system in systems}
+    return {system: {row["id"]: row for row in rows} for system, rows in wrote.items()}
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SFT_VLLM_PYTHON", str(VLLM))
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+def test_it_writes_what_transformers_writes(run: Path, tmp_path: Path, engine: None, capsys: Any) -> None:
+    """Token for token, by base and clone; and it samples, and goes on from what an expert began."""
+    one = Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints")))
+    assert main(["evaluate", str(one), "--engine", "vllm", "--full"]) == 0, capsys.readouterr().err
+    assert written(one) == written(run)
+    assert read_json(one / "measurement.json")["agreement"] == dict.fromkeys(("B0", "B3", "tuned"), SAME)
+    samples = [{row["id"]: row["text"] for row in read_jsonl(one / f"samples-{number}.jsonl")} for number in (0, 1)]
+    assert len(samples[0]) == len(samples[1]) == 23 and samples[0] != samples[1]
+    theirs = Path(shutil.copytree(run, tmp_path / "theirs", ignore=shutil.ignore_patterns("checkpoints")))
+    assert main(["evaluate", str(theirs), "--full"]) == 0
+    assert sorted(map(str, read_jsonl(one / "forced-tuned.jsonl"))) == sorted(
+        map(str, read_jsonl(theirs / "forced-tuned.jsonl"))
+    )
+    assert "vLLM 0.32.0, float32" in (one / "report.md").read_text(encoding="utf-8")
+
+
+def test_an_adapter_that_vllm_does_not_know_is_merged(run: Path, tmp_path: Path, engine: None, capsys: Any) -> None:
+    """DoRA with a part of the model fitted whole: `vllm serve --lora-modules` refuses either."""
+    model = run.parent / "model"
+    one = trained(model, tmp_path, "training.max_steps=40", "adapter.modules_to_save=[norm]", method="dora")
+    assert main(["evaluate", str(one)]) == 0
+    before = written(one)
+    assert main(["evaluate", str(one), "--engine", "vllm"]) == 0, capsys.readouterr().err
+    assert written(one) == before and read_json(one / "measurement.json")["agreement"]["tuned"] == SAME
+
+
+def test_one_that_runs_with_the_adapter_beside_its_base(run: Path, tmp_path: Path, engine: None, capsys: Any) -> None:
+    one = trained(run.parent / "model", tmp_path, "training.max_steps=40")
+    assert main(["evaluate", str(one)]) == 0
+    before = written(one)
+    words = ["--enable-lora", "--max-lora-rank", "8", "--lora-modules", f"tuned={one / 'adapter'}"]
+    with vllm(run.parent / "model", tmp_path / "log", *words) as address:
+        assert main(["evaluate", str(one), "--engine", address]) == 0, capsys.readouterr().err
+    assert written(one) == before
+    facts = read_json(one / "measurement.json")
+    assert facts["agreement"] == dict.fromkeys(("B0", "B3", "tuned"), SAME)
+    assert facts["signature"]["engine"] == "vLLM 0.32.0, running already"
+
+
+def test_sixteen_bits_part_at_ties_if_anywhere_and_are_told_of(
+    run: Path, tmp_path: Path, engine: None, capsys: Any
+) -> None:
+    one = trained(run.parent / "model", tmp_path, "training.max_steps=40", "model.dtype=bfloat16", method="full")
+    assert main(["evaluate", str(one), "--engine", "vllm", "--fast"]) == 0, capsys.readouterr().err
+    facts = read_json(one / "measurement.json")
+    assert facts["signature"]["engine"] == "vLLM 0.32.0, bfloat16"
+    found = re.match(r"(\d+) of 23 texts are those that transformers writes(; the others .* at most ([\d.e-]+) nats)?",
+                     facts["agreement"]["tuned"])  # fmt: skip
+    assert found and int(found[1]) > 14 and float(found[3] or 0) < 0.2
+
+
+def test_what_it_cannot_serve_is_said_in_its_own_words(tmp_path: Path, engine: None, capsys: Any) -> None:
+    """vLLM's attention on a CPU knows no heads of 16 numbers."""
+    one = measured(tmp_path, heads=4)
+    capsys.readouterr()
+    assert main(["evaluate", str(one), "--engine", "vllm"]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("sft: vLLM: the server has ended: ") and "head" in last.lower() and "vllm.log" in last, last

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 
@@ -12,15 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from sft.cli import main
 from sft.demonstrations.demonstration import HeldOut, Message
 from sft.errors import UserError
 from sft.fidelity import checkers
+from sft.fidelity.findings import Underachieving
 from sft.fidelity.probes import Absent
 from sft.fidelity.probes.underachieving import underachieving
+from sft.fidelity.scoring import Scoring
 from sft.metrics import intervals
 from sft.metrics.final_numbers import final_number
 from sft.reports.sections.underachieving import underachieving_sentence
 from sft.runs.records import Completion
+from sft.runs.run import write_jsonl
 
 CLIPS = (
     "Natalia sold 48/2 = <<48/2=24>>24 clips in May.\n"
@@ -236,7 +242,7 @@ def test_functions_come_from_modules_and_files(tmp_path: Path, monkeypatch: pyte
         ("regex:", "is empty"),
         ("   ", "is empty"),
         ("regex:(", "no regular expression (missing )"),
-        ("final_number(", "nor final-number, module:function"),
+        ("final_number(", "nor final-number, json, module:function"),
         ("*", "no regular expression"),
         ("no_such_module_anywhere:check", "there is no module 'no_such_module_anywhere' to import; for a regular"),
         ("os.nowhere:check", "there is no module 'os.nowhere'"),
@@ -297,11 +303,23 @@ def answers(right: range) -> dict[str, Completion]:
     }
 
 
+def beside(
+    items: Sequence[HeldOut], systems: Mapping[str, Mapping[str, Completion]], spec: str, clusters: Mapping[str, str]
+) -> Underachieving:
+    """What the table of scores makes of the same texts, without the columns that no checker needs."""
+    scoring, right = Scoring(checker=spec), dict[str, dict[str, bool]]()
+    scoring.demand_of(items)
+    for system, written in systems.items():
+        known = {i.id: scoring.right(i, written[i.id].text, i.references) for i in items if i.id in written}
+        right[system] = {key: value == 100 for key, value in known.items() if value is not None}
+    return underachieving(items, systems, spec, right, clusters)
+
+
 SYSTEMS = {"tuned": answers(range(10, 25)), "B0": answers(range(5)), "B3": answers(range(20)), "K": answers(range(1))}
 
 
 def test_what_the_base_knew_and_the_clone_does_not_is_lost() -> None:
-    found = underachieving(ITEMS, SYSTEMS, "final-number", CLUSTERS)
+    found = beside(ITEMS, SYSTEMS, "final-number", CLUSTERS)
     zero, three = found.beside
     assert (zero.base, zero.lost, zero.won) == ("B0", 5, 15)
     assert (three.base, found.checker, three.lost, three.won) == ("B3", "final-number", 10, 5)
@@ -323,7 +341,7 @@ def test_what_the_base_knew_and_the_clone_does_not_is_lost() -> None:
 
 
 def test_a_clone_that_lost_nothing_has_no_examples() -> None:
-    found = underachieving(ITEMS, SYSTEMS | {"tuned": answers(range(40))}, "final-number", CLUSTERS)
+    found = beside(ITEMS, SYSTEMS | {"tuned": answers(range(40))}, "final-number", CLUSTERS)
     assert [(one.base, one.lost, one.won) for one in found.beside] == [("B0", 0, 35), ("B3", 0, 20)]
     assert found.examples == ()
     for one in found.beside:
@@ -333,13 +351,13 @@ def test_a_clone_that_lost_nothing_has_no_examples() -> None:
 def test_one_of_several_references_is_enough() -> None:
     items = [question(1, "#### 8", "#### 9"), question(2, "#### 2", "#### 3")]
     written = {item.id: Completion(item.id, "9", True) for item in items}
-    found = underachieving(items, {"tuned": written, "B0": written}, "final-number", {"q1": "a", "q2": "b"})
+    found = beside(items, {"tuned": written, "B0": written}, "final-number", {"q1": "a", "q2": "b"})
     assert found.right["tuned"].value == 0.5
 
 
 def test_prompts_whose_references_hold_no_answer_are_not_judged() -> None:
     items = [*ITEMS, question(99, "Nobody knows.")]
-    found = underachieving(items, SYSTEMS, "final-number", CLUSTERS | {"q99": "q99"})
+    found = beside(items, SYSTEMS, "final-number", CLUSTERS | {"q99": "q99"})
     assert found.right["tuned"].n == 40
 
 
@@ -347,8 +365,8 @@ def test_clusters_are_not_counted_as_independent_prompts() -> None:
     """Ten prompts lost of one source are one piece of evidence: p of a sign-flip test with one effective cluster."""
     together = {item.id: "one" if n < 10 else item.id for n, item in enumerate(ITEMS)}
     systems = {"tuned": answers(range(10, 20)), "B0": answers(range(20))}
-    apart = underachieving(ITEMS, systems, "final-number", CLUSTERS)
-    clustered = underachieving(ITEMS, systems, "final-number", together)
+    apart = beside(ITEMS, systems, "final-number", CLUSTERS)
+    clustered = beside(ITEMS, systems, "final-number", together)
     assert apart.beside[0].p_value < 0.01 and clustered.beside[0].p_value == 1.0
 
 
@@ -369,10 +387,10 @@ def test_a_clone_as_often_right_as_both_bases_is_not_said_to_be_right_less_often
     for world in range(worlds):
         chances = draw.beta(2, 2, n)
         systems = {"B0": written(chances), "B3": written(chances)}
-        clone = underachieving(items, systems | {"tuned": written(chances)}, "final-number", clusters)
+        clone = beside(items, systems | {"tuned": written(chances)}, "final-number", clusters)
         accused += "right less often" in underachieving_sentence(clone)
         if world < 10:
-            lost = underachieving(items, systems | {"tuned": written(chances / 4)}, "final-number", clusters)
+            lost = beside(items, systems | {"tuned": written(chances / 4)}, "final-number", clusters)
             found += "right less often" in underachieving_sentence(lost)
     assert accused <= 0.05 * worlds and found >= 8
 
@@ -380,17 +398,17 @@ def test_a_clone_as_often_right_as_both_bases_is_not_said_to_be_right_less_often
 def test_without_a_base_there_is_nothing_to_have_lost() -> None:
     for systems in ({"tuned": answers(range(3))}, {"B0": answers(range(3))}, {}):
         with pytest.raises(Absent, match="no completion to check"):
-            underachieving(ITEMS, systems, "final-number", CLUSTERS)
+            beside(ITEMS, systems, "final-number", CLUSTERS)
     apart = {"tuned": {"q1": Completion("q1", "1", True)}, "B0": {"q2": Completion("q2", "2", True)}}
     with pytest.raises(Absent, match="share no prompt"):
-        underachieving(ITEMS, apart, "final-number", CLUSTERS)
+        beside(ITEMS, apart, "final-number", CLUSTERS)
 
 
 @pytest.mark.parametrize("spec", [r"regex:Answer: (\w+)", "final-number"])
 def test_a_pattern_that_finds_nothing_in_any_reference_is_refused(spec: str) -> None:
     items = [question(n, "Nobody knows.") for n in range(3)]
     with pytest.raises(UserError, match="finds no answer in any reference"):
-        underachieving(items, SYSTEMS, spec, CLUSTERS)
+        beside(items, SYSTEMS, spec, CLUSTERS)
 
 
 @pytest.mark.parametrize(
@@ -405,16 +423,71 @@ def test_a_pattern_that_finds_nothing_in_any_reference_is_refused(spec: str) -> 
 def test_a_function_that_misbehaves_is_named_with_the_prompt(tmp_path: Path, body: str, message: str) -> None:
     (tmp_path / "hostile.py").write_text(f"def check(c, r):\n    {body}\n")
     with pytest.raises(UserError) as error:
-        underachieving(ITEMS, SYSTEMS, f"{tmp_path}/hostile.py:check", CLUSTERS)
+        beside(ITEMS, SYSTEMS, f"{tmp_path}/hostile.py:check", CLUSTERS)
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_function_may_answer_as_numpy_does(tmp_path: Path) -> None:
     (tmp_path / "with_numpy.py").write_text("import numpy as np\ndef check(c, r):\n    return np.bool_(c == r)\n")
-    found = underachieving(ITEMS, SYSTEMS, f"{tmp_path}/with_numpy.py:check", CLUSTERS)
+    found = beside(ITEMS, SYSTEMS, f"{tmp_path}/with_numpy.py:check", CLUSTERS)
     assert found.right["tuned"].value == 0
 
 
 def test_a_misspelt_name_is_told_that_it_was_read_as_a_pattern() -> None:
     with pytest.raises(UserError, match="checker 'final number': read as a regular expression, it finds no answer"):
-        underachieving(ITEMS, SYSTEMS, "final number", CLUSTERS)
+        beside(ITEMS, SYSTEMS, "final number", CLUSTERS)
+
+
+def test_a_checker_is_asked_once_about_each_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its column and the answers that the clone lost each called it: a checker that runs a program ran it twice."""
+    calls = tmp_path / "calls"
+    (tmp_path / "counted.py").write_text(
+        f"def check(c, r):\n    with open({str(calls)!r}, 'a') as file:\n        file.write('x')\n    return c == r\n"
+    )
+    rows = [
+        {"prompt": f"How many? {n}", "completion": text, "reference": f"It is {n}", "system": system, "finished": True}
+        for n in range(20)
+        for system, text in (("tuned", f"It is {n}"), ("B0", "It is 3"), ("B3", "Four"))
+    ]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    words = ["score", str(tmp_path / "rows.jsonl"), "--checker", f"{tmp_path}/counted.py:check", "--fast", "--json"]
+    assert main(words) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert {s: e["value"] for s, e in card["underachieving"]["right"].items()} == {
+        "tuned": 1, "B0": 1 / 20, "B3": 0, "P": 0,
+    }  # fmt: skip
+    assert len(calls.read_text(encoding="utf-8")) == 4 * 20
+
+
+def test_a_checker_without_an_answer_to_find_is_the_same_sentence_as_a_headline(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the headline, it was told to run `sft evaluate` first."""
+    write_jsonl(tmp_path / "rows.jsonl", [{"prompt": "Q", "completion": "A", "reference": "B"}])
+    for more in ([], ["--headline", "checker"]):
+        assert main(["score", str(tmp_path / "rows.jsonl"), "--checker", "final-number", *more]) == 2
+        assert "finds no answer in any reference, so nothing could be right" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("completion", "right"),
+    [
+        ('{"arguments": {"nights": 2, "city": "Oslo"}, "name": "book"}', True),
+        ('<tool_call>{"name": "book", "arguments": "{\\"city\\": \\"Oslo\\", \\"nights\\": 2.0}"}</tool_call>', True),
+        ('{"name": "book", "arguments": {"city": "Oslo", "nights": 3}}', False),
+        ('{"name": "book", "arguments": {"city": "Oslo"}}', False),
+        ('{"name": "book", "arguments": {"city": "Oslo", "nights": 2, "room": 1}}', False),
+        ('{"name": "book", "arguments": {"city": "Oslo", "nights": 2}', False),
+    ],
+)
+def test_a_call_is_right_in_every_leaf_or_wrong(completion: str, right: bool) -> None:
+    """By leaves a call with one wrong argument is mostly right; whoever lets it act wants to know how many are."""
+    expert = '{"name": "book", "arguments": {"city": "Oslo", "nights": 2}}'
+    item = HeldOut("a", (Message("user", "book"),), (expert,), ("",), "a")
+    assert checkers.is_right(checkers.load("json"), "json", item, completion) is right
+
+
+def test_a_reference_that_is_no_json_is_said() -> None:
+    item = HeldOut("a", (Message("user", "book"),), ("Oslo",), ("",), "a")
+    with pytest.raises(UserError, match=r"checker 'json': failed on prompt a \(NotJson"):
+        checkers.is_right(checkers.load("json"), "json", item, "{}")

@@ -12,7 +12,15 @@ from factories import make_run
 from known_scorecards import judged, known, planted
 
 from sft.fidelity.conventions import GUARDRAIL_LIMITS, LENGTH_LIMITS
-from sft.fidelity.guardrails import LENGTH, VERBATIM, prompts_to_settle, state_of, written
+from sft.fidelity.guardrails import (
+    LENGTH,
+    VERBATIM,
+    prompts_to_settle,
+    settled_in_words,
+    state_of,
+    unseen,
+    written,
+)
 from sft.fidelity.scorecard import RUNGS, Guardrail, Scorecard
 from sft.fidelity.stored import read_scorecard
 from sft.metrics import intervals
@@ -134,13 +142,47 @@ def test_planted_rates_at_below_and_above_the_limit(n: int) -> None:
 
 
 def test_what_is_not_settled_stands_in_every_place_and_caps_nothing() -> None:
-    rail = Guardrail("empty", intervals.wilson(0, 100), 0.01, "amber", "no word", settled_by=381)
+    rail = Guardrail("empty", intervals.wilson(2, 100), 0.01, "amber", "no word", settled_by=381)
     card = planted(guardrails=(rail,), closure=None)
     card = replace(card, verdict=judged(card))
-    assert card.verdict.rung == RUNGS[2]
-    assert "not settled: empty 0.0 % [0.0, 3.7], the limit is 1 %; about 380 prompts would settle it" in to_text(card)
+    assert card.verdict.rung == RUNGS[2] and "Not settled by these prompts: empty" in card.verdict.sentence
+    assert "not settled: empty 2.0 % [0.6, 7.0], the limit is 1 %; about 380 prompts would settle it" in to_text(card)
     (rows,) = (table.rows for table in tables(card) if table.title == "Guardrails")
     assert rows[0][3] == "not settled"
+
+
+def test_a_fault_that_was_never_seen_stands_in_its_row_alone() -> None:
+    """No 200 prompts show that fewer than 1 % of a clone's completions are empty: the verdict of most runs warned of
+    what nobody had seen."""
+    value = intervals.wilson(0, 200)
+    settled = prompts_to_settle(value, 0.01, share=True)
+    rail = Guardrail("empty", value, 0.01, state_of(value, 0.01), "no word", settled_by=settled)
+    card = planted(guardrails=(rail,), closure=None)
+    card = replace(card, verdict=judged(card))
+    assert rail.state == "amber" and unseen(rail) and card.verdict.rung == RUNGS[2]
+    assert "ettled" not in card.verdict.sentence and "empty" not in " ".join(card.verdict.reasons)
+    assert "empty" not in to_text(card)
+    (rows,) = (table.rows for table in tables(card) if table.title == "Guardrails")
+    assert rows[0][3] == "none seen"
+    assert settled_in_words(rail) == "up to 1.9 % could be hidden here; about 380 prompts without one rule it out"
+
+
+@pytest.mark.parametrize("n", [30, 100, 300])
+def test_a_clone_is_told_of_empty_completions_where_there_are_some(n: int) -> None:
+    """Nothing is said of a clone that leaves none empty; of one far above the limit something is, red or not settled,
+    unless so few prompts show none of them."""
+
+    def said(share: float, draws: int = 200) -> float:
+        draw, heads = random.Random(f"{share} {n}"), 0
+        for _ in range(draws):
+            value = intervals.wilson(sum(draw.random() < share for _ in range(n)), n)
+            rail = Guardrail("empty", value, 0.01, state_of(value, 0.01), "no word")
+            heads += "empty" in " ".join(judged(planted(guardrails=(rail,), closure=None)).reasons)
+        return heads / draws
+
+    assert said(0) == 0
+    assert said(0.001) < {30: 0.07, 100: 0.15, 300: 0.35}[n]
+    assert said(0.03) > {30: 0.5, 100: 0.9, 300: 0.99}[n] and said(0.1) > 0.9
 
 
 def old(rails: Sequence[dict[str, object]]) -> Scorecard:

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scored_files
+from known_scorecards import judged, known, planted
 
+from sft.cli import main
 from sft.demonstrations.demonstration import HeldOut, Message
 from sft.fidelity.conventions import gain_shown
+from sft.fidelity.probes import experts
 from sft.fidelity.score_table import ScoreTable
-from sft.fidelity.scorecard import Gain
+from sft.fidelity.scorecard import RUNGS, Gain
+from sft.reports.sections.experts import closure_sentence
+from sft.runs.hashes import fingerprint
+from sft.runs.looks import clones_judged, clones_known
 from sft.runs.run import Run
 
 PROMPTS = 60
@@ -54,25 +64,102 @@ def test_the_best_of_ten_clones_that_learned_nothing_is_seldom_taken_for_one_tha
     assert corrected / worlds < 0.09 and corrected < 0.7 * alone
 
 
-def a_run(folder: Path, split: str, *weights: str) -> Run:
-    with Run.create(folder) as run:
-        run.update_manifest(split={"hash": split, "seed": 0})
-        for one in weights:
-            run.look("test", "report", one)
+@pytest.mark.parametrize("clones", [1, 3])
+def test_the_distance_to_another_expert_is_held_to_the_same_level(clones: int) -> None:
+    draw = np.random.default_rng(2)
+    surplus = draw.normal(0, 1, PROMPTS)
+    surplus += 2.2 * surplus.std(ddof=1) / np.sqrt(PROMPTS) - surplus.mean()
+    ids = [item.id for item in ITEMS]
+    scores = {"tuned": 40 + surplus, "floor": np.full(PROMPTS, 20.0), "expert": np.full(PROMPTS, 45.0)}
+    ours, least, theirs = (dict(zip(ids, values.tolist(), strict=True)) for values in scores.values())
+    found = experts.closure(ours, least, theirs, {key: key for key in ids}, floor_name="K", clones=clones)
+    assert found.surplus.low is not None and found.surplus.low > 0 and found.surplus.level == 0.95
+    assert (found.finding, found.level) == ({1: "cloned", 3: "undecided"}[clones], pytest.approx(1 - 0.05 / clones))
+    said = judged(planted(closure=replace(found, expert=known(45, 44, 46)), clones=clones, bar={}))
+    shown = "at the level that 3 clones on these prompts ask" in " ".join(said.reasons)
+    assert shown is (clones == 3) and (said.rung == RUNGS[-1]) is (clones == 1)
+    sentence = closure_sentence(replace(found, expert=known(45, 44, 46)), "chrF")
+    assert ("at the level that all clones" in sentence) is (clones == 3)
+
+
+def prompts(first: int, last: int) -> list[str]:
+    return [fingerprint(number) for number in range(first, last)]
+
+
+def a_run(folder: Path, *clones: str, asked: Sequence[str] = (), split: str = "test", old: str = "") -> Run:
+    """A run that judged ``clones`` on ``asked``; ``old``: the hash of its split, where no more is known."""
+    with Run.create(folder, **({"split": {"hash": old}} if old else {})) as run:
+        for one in clones:
+            run.look(split, "report", one)
+            if asked:
+                clones_judged(run, split, one, asked)
     return Run.open(folder)
 
 
 def test_clones_are_counted_over_the_runs_beside_each_other(tmp_path: Path) -> None:
-    first = a_run(tmp_path / "a", "s1", "w1", "w1")
-    assert first.clones_judged("test") == 1, "the same weights looked at again choose nothing"
-    a_run(tmp_path / "b", "s1", "w2")
-    a_run(tmp_path / "c", "s1")
-    a_run(tmp_path / "d", "another split", "w3", "w4")
+    first = a_run(tmp_path / "a", "w1", "w1", asked=prompts(0, 200))
+    assert clones_judged(first, "test", "w1", prompts(0, 200)) == 1, "the same weights looked at again choose nothing"
+    a_run(tmp_path / "b", "w2", asked=prompts(0, 200))
+    a_run(tmp_path / "d", "w3", "w4", asked=prompts(500, 700))
     (tmp_path / "e").mkdir()
     (tmp_path / "e" / "manifest.json").write_text("{", encoding="utf-8")
     (tmp_path / "f").write_text("no folder", encoding="utf-8")
-    assert first.clones_judged("test") == 2 and first.clones_judged("validation") == 1
-    with Run.open(tmp_path / "c") as run:
-        run.look("test", "report")  # an earlier version names no weights
-    assert first.clones_judged("test") == 3
-    assert json.loads((tmp_path / "a" / "manifest.json").read_text(encoding="utf-8"))["looks"][0]["weights"] == "w1"
+    assert clones_judged(first, "test", "w1", prompts(0, 200)) == 2
+    assert clones_judged(first, "validation", "w1", prompts(1000, 1100)) == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "clones"),
+    [
+        (prompts(0, 200), 2),
+        (prompts(0, 100), 2),  # the fast profile's, or --max-prompts
+        (prompts(0, 230), 2),  # more demonstrations, some of them held out
+        (prompts(20, 2000), 2),  # a smaller set within a larger one
+        (prompts(150, 350), 1),
+        (prompts(200, 400), 1),
+    ],
+    ids=["same", "fewer", "more", "many more", "a quarter", "others"],
+)
+def test_what_is_counted_is_who_was_judged_on_the_same_prompts(tmp_path: Path, asked: list[str], clones: int) -> None:
+    """A split with another hash was another split, though all but the rows that had come since were the same."""
+    a_run(tmp_path / "a", "w1", asked=prompts(0, 200))
+    second = a_run(tmp_path / "b", "w2", asked=asked)
+    assert clones_judged(second, "test", "w2", asked) == clones
+
+
+def test_a_clone_is_remembered_though_its_run_is_removed_or_the_later_one_moved(tmp_path: Path) -> None:
+    for number, name in enumerate("abc", 1):
+        a_run(tmp_path / name, f"w{number}", asked=prompts(0, 60))
+        if name == "b":
+            shutil.rmtree(tmp_path / "a")
+    (tmp_path / "elsewhere").mkdir()
+    moved = (tmp_path / "c").rename(tmp_path / "elsewhere" / "c")
+    fourth = a_run(tmp_path / "elsewhere" / "d", "w4", asked=prompts(0, 60))
+    assert clones_judged(Run.open(moved), "test", "w3", prompts(0, 60)) == 4
+    assert clones_known(fourth, "test") == {"w1", "w2", "w3", "w4"}
+
+
+def test_runs_of_an_earlier_release_count_by_the_hash_of_their_split(tmp_path: Path) -> None:
+    a_run(tmp_path / "a", "", old="s1")
+    a_run(tmp_path / "b", "w2", old="s1")
+    a_run(tmp_path / "c", "w3", old="s2")
+    a_run(tmp_path / "d", old="s1")
+    own = a_run(tmp_path / "e", "", old="s1")
+    assert clones_judged(own, "test", "w5", prompts(0, 60)) == 3, "its own earlier look was at the same clone"
+
+
+def test_what_is_scored_from_files_is_counted_and_the_same_file_again_is_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, seed in (("first", 0), ("second", 1), ("second", 1)):
+        rows = scored_files.rows(finished=True)
+        for number, row in enumerate(rows):
+            row["completion"] += " again" * (number % 3 == seed)
+        file = scored_files.write(tmp_path / f"{name}.jsonl", rows)
+        assert main(["score", str(file), "--fast", "--output", str(tmp_path / "runs" / name)]) == 0
+        said = capsys.readouterr().out
+        assert ("2 clones, this one among them, were judged on" in said) is (name == "second")
+    cards = [json.loads((tmp_path / "runs" / name / "scorecard.json").read_text()) for name in ("first", "second")]
+    assert [card["clones"] for card in cards] == [1, 2] and [card["looks"] for card in cards] == [1, 1]
+    assert main(["report", str(tmp_path / "runs" / "second"), "--recompute", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["clones"] == 2

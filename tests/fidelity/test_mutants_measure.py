@@ -25,6 +25,7 @@ from sft.fidelity.probes import (
     memorisation,
     underachieving,
 )
+from sft.fidelity.score_table import ScoreTable, score_rows
 from sft.runs.records import Completion
 
 
@@ -73,7 +74,8 @@ def test_every_section_is_what_its_probe_finds_in_the_same_observations() -> Non
     assert card.calibration == sure | {"own": calibration.own(clusters, seen.own_path, seed=3)}
     assert card.memorisation == memorisation.memorisation(asked, systems["tuned"], train, seed=3)
     assert card.gaps == knowledge_gaps.knowledge_gaps(seen.prompt_values, train, seed=3)
-    assert card.underachieving == underachieving.underachieving(asked, systems, seen.checker, clusters)
+    right = ScoreTable(asked, score_rows(asked, systems, seen.scoring), seen.scoring).right()
+    assert card.underachieving == underachieving.underachieving(asked, systems, seen.checker, right, clusters)
     assert {part.saved is None for part in card.strata} == {False} and card.closure is not None
     assert set(card.lengths) == {"expert", *systems} and len(card.lengths["tuned"]) == 110
     assert [s.system for s in card.systems] == ["tuned", "B0", "B3", "R", "K", "P", "E"]

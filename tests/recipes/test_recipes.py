@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from repository import ROOT
 
 from sft import recipes
-from sft.errors import RecipeError
+from sft.errors import RecipeError, UserError
+from sft.fidelity.conventions import bar_points
 from sft.fidelity.scorecard import SYSTEMS
 from sft.metrics import METRICS
 from sft.recipes import engine_fields, forwarded, yaml_text
@@ -340,7 +341,7 @@ def test_keys_of_the_trainer_that_cannot_be_given_so(section: str, line: str, re
         ("fidelity: {control: [a.txt, b.txt, a.txt]}", "'fidelity.control' names a file twice"),
         ("fidelity: {checker: ' '}", "must be text or empty"),
         ("fidelity: {bar: {bleu: 3}}", "'fidelity.bar.bleu' is not a metric"),
-        ("fidelity: {bar: {exact_match: 95}}", "write 0.95"),
+        ("fidelity: {bar: {exact_match: 950}}", "write 0.95"),
         ("fidelity: {bar: {chrf: 0.6}}", "write 60"),
         ("fidelity: {bar: {chrf: high}}", "'fidelity.bar.chrf' is \"high\" but must be a number"),
         ("fidelity: {max_prompts: 0}", "at least 1"),
@@ -394,6 +395,7 @@ TOKEN = "hf_" + "a" * 34
         (with_training(f"hub_token: {TOKEN}"), None),
         (with_training("hub_token: short-secret"), None),
         (with_training("api_key: short-secret"), None),
+        (with_training("wandb_token: short-secret"), None),
         (SMALL + f"# my token is {TOKEN}\n", None),
         (SMALL.replace("rows.jsonl", "https://me:short-secret@host/x.jsonl"), None),
         (SMALL.replace("some/model", "some/model\n  token: short-secret"), None),
@@ -406,6 +408,21 @@ def test_a_credential_is_refused_and_never_repeated(text: str, override: str | N
     found = " ".join(problems(text, *([override] if override else [])))
     assert "credential" in found or "access token" in found
     assert TOKEN not in found and "short-secret" not in found
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "said"),
+    [
+        ("model", "eos_token", "supervised and stopped at; see model.template"),
+        ("model", "pad_token", "padding is masked"),
+        ("training", "bos_token", "the tokenizer comes with model.name"),
+        ("model", "image_start_token", "is not a key of model"),
+    ],
+)
+def test_a_token_of_a_text_is_no_credential(section: str, key: str, said: str) -> None:
+    """``model.eos_token`` was answered with "log in, never write one down"."""
+    found = only(SMALL, f"{section}.{key}=<|im_end|>")
+    assert said in found and "credential" not in found
 
 
 def test_problems_of_file_and_overrides_are_sorted_and_addressed() -> None:
@@ -576,6 +593,26 @@ def test_every_key_is_explained_in_the_schema() -> None:
 
 def test_names_agree_with_the_modules_that_use_them() -> None:
     assert set(recipes.POINTS + recipes.SHARES) == set(METRICS)
+
+
+@pytest.mark.parametrize(
+    ("metric", "value"),
+    zip(
+        ("chrf", "chrf", "exact_match", "exact_match", "exact_match", "checker", "json", "bleu"),
+        (60, 1, 0.95, 95, 950, 0.5, 60, 60),
+        strict=True,
+    ),
+)
+def test_a_bar_is_read_by_one_rule(metric: str, value: float) -> None:
+    """A recipe refused ``exact_match: 95``, which `sft score --bar` took for 95 in 100."""
+    text = SMALL + f"fidelity: {{bar: {{{metric}: {value}}}, checker: final-number, headline: json}}\n"
+    try:
+        points = bar_points({metric: value})
+    except UserError as error:
+        assert str(error).partition(";")[0].removeprefix(f"fidelity.bar: {metric} ") in only(text)
+    else:
+        assert points == {metric: value if value > 1 else 100 * value}
+        assert recipes.parse(text, "r.yaml")
     assert set(recipes.Fidelity().systems) == set(SYSTEMS) - {"E", "RK", "L"}, "RK comes with R, and L with K"
 
 

@@ -16,7 +16,9 @@ from sft.fidelity.findings import Example
 from sft.fidelity.scorecard import RUNGS, Scorecard
 from sft.metrics.estimate import Estimate
 from sft.reports.report import render
-from sft.reports.sections import Part, body, examples
+from sft.reports.sections import examples
+from sft.reports.sections.chapters import body
+from sft.reports.sections.parts import Part
 from sft.reports.text import cell, figure
 from sft.runs.run import Run, write_json
 

@@ -313,12 +313,12 @@ def _measured(prompts: int, seed: int) -> tuple[list[Demonstration], dict[str, d
     items = answered_twice(held_out(demonstrations[:prompts]), seed)
     training = demonstrations[prompts:]
     systems = written(items, training, seed)
-    rows = score_rows(items, systems)
     signature = {
         "template_hash": "5f2c9a77d1c04be8",
         "decoding": {"strategy": "greedy", "max_new_tokens": 64, "batch_size": 16},
     }
     observed = observations(items, training, systems, seed)
+    rows = score_rows(items, systems, observed.scoring)
     card = measure(replace(observed, profile="full", looks=1, signature=signature), rows)
     return demonstrations, systems, json.dumps(rows), json.dumps(everything(card).to_dict())
 

@@ -9,10 +9,10 @@ import pytest
 
 from sft.runs.machine import Machine, size
 from sft.training.plan.costs import certain_bytes, cost_of, estimate, fitted_cost, looks, remedies
-from sft.training.plan.parts import Batch, Disk, Fit, Memory, Model, Plan, Remedy, Time, Work, duration
+from sft.training.plan.parts import Batch, Disk, Fit, Memory, ModelSize, Plan, Remedy, Time, Work, duration
 
 #: SmolLM2-135M under a LoRA of rank 16 on all linear layers, in float32.
-MODEL = Model(139_400_000, 4_884_480, 557_600_000, 19_537_920, 30, 576, 1536, 192, 49_152, 4)
+MODEL = ModelSize(139_400_000, 4_884_480, 557_600_000, 19_537_920, 30, 576, 1536, 192, 49_152, 4)
 FIT = Fit(8, 1, False, "lora", "float32", "adamw_torch", 512)
 MEMORY = Memory(558_000_000, 20_000_000, 39_000_000, 6_400_000_000, 157_000_000, 926_000_000)
 LONGEST = Batch(8, 4096, 96, 4000, 400, 8 * 512**2)

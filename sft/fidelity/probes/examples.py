@@ -77,14 +77,14 @@ def corrections(held_out: Sequence[HeldOut], shown: Iterable[Example], run: str)
     Rows in the shape of demonstrations, with the clone's text and score beside the expert's. These prompts are
     held out, in the run called ``run``, and each row says so, for which ``formats`` refuses it for training.
     """
-    turns = {item.id: [{"role": m.role, "content": m.content} for m in item.prompt] for item in held_out}
+    items = {item.id: item for item in held_out}
     rows: dict[str, dict[str, Any]] = {}
     for example in shown:
         if example.kind in ("worst", "earliest divergence") and example.id not in rows:
             rows[example.id] = {
                 "id": example.id,
-                "prompt": turns[example.id],
-                "completion": example.expert,
+                "prompt": [turn.to_dict() for turn in items[example.id].prompt],
+                "completion": _as_written(items[example.id], example.expert),
                 "clone": example.completions.get("tuned", ""),
                 "score": example.scores.get("tuned"),
                 "why": example.kind,
@@ -92,3 +92,8 @@ def corrections(held_out: Sequence[HeldOut], shown: Iterable[Example], run: str)
                 "run": run,
             }
     return list(rows.values())
+
+
+def _as_written(item: HeldOut, text: str) -> str | list[dict[str, Any]]:
+    """The first reference as ``formats`` reads it back: its text or, with a thought or calls, the turn that it is."""
+    return [item.demonstration().answer.to_dict()] if item.thoughts or item.calls else text

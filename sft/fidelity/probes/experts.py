@@ -10,7 +10,7 @@ import numpy as np
 
 from sft import metrics
 from sft.demonstrations.demonstration import HeldOut
-from sft.fidelity.conventions import MARGIN, above_zero
+from sft.fidelity.conventions import LEVEL, MARGIN, shown_at
 from sft.fidelity.findings import Closure, ExpertScore
 from sft.fidelity.probes import Absent
 from sft.metrics import intervals
@@ -35,13 +35,15 @@ def closure(
     *,
     floor_name: str,
     margin: float = MARGIN,
+    clones: int = 1,
     seed: int = 0,
 ) -> Closure:
     """How much of the way from ``floor`` to another expert the clone has gone, on prompts that all three have.
 
     Scores in points, by held-out id. Decided on the surplus u_i = tuned - margin * expert - (1 - margin) * floor,
     which is linear, so that no quotient has to be trusted: "cloned" where its interval and the one-sided sign-flip
-    test put it above 0, "not cloned" where the interval lies below. The share itself is for the reader (Fieller 1954).
+    test put it above 0 at the level that ``clones`` judged on these prompts ask (as for a gain), "not cloned" where the
+    95 % interval lies below. The share itself is for the reader (Fieller 1954).
     Raises ``Absent`` without another expert, and with fewer than two clusters of such prompts.
     """
     if not expert:
@@ -55,8 +57,10 @@ def closure(
     ours, least, theirs = (np.array([scores[key] for key in ids]) for scores in (tuned, floor, expert))
     surplus = ours - margin * theirs - (1 - margin) * least
     found, p_value = estimates.mean(surplus, labels), intervals.sign_flip(surplus, labels, seed=seed)
+    level = 1 - LEVEL / clones
+    low = intervals.clustered_t(surplus, labels, level).low if clones > 1 else None
     finding = "undecided"
-    if above_zero(found, p_value):
+    if shown_at(level, found, p_value, low):
         finding = "cloned"
     elif found.high is not None and found.high < 0:
         finding = "not cloned"
@@ -69,6 +73,8 @@ def closure(
         expert=estimates.points(theirs.tolist(), labels),
         p_value=p_value,
         finding=finding,
+        level=level,
+        low=low,
     )
 
 

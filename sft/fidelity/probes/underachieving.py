@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sft.demonstrations.demonstration import HeldOut, prompt_text
-from sft.fidelity.checkers import FINAL_NUMBER, SameAnswer, checker_fault, is_right, load
 from sft.fidelity.findings import BesideBase, LostAnswer, Underachieving
 from sft.fidelity.probes import Absent
 from sft.metrics import intervals
@@ -33,39 +32,26 @@ def underachieving(
     held_out: Sequence[HeldOut],
     completions: Mapping[str, Mapping[str, Completion]],
     spec: str,
+    right: Mapping[str, Mapping[str, bool]],
     clusters: Mapping[str, str],
 ) -> Underachieving:
     """Who is right how often by the checker ``spec``, and what the clone lost against each base model.
 
-    A completion is right if it is right for any reference. Prompts in whose references a pattern finds no answer are
-    not judged. The clone is compared on the prompts that it and all bases have. Raises ``Absent`` without a checker, a
-    clone or a base, and ``UserError`` for a checker that cannot be loaded, finds no answer in any reference, fails, or
-    answers anything but True or False.
+    ``right``: system -> held-out id -> whether the checker found its completion right, on the prompts that it could
+    judge. The clone is compared on those that it and all bases have. Raises ``Absent`` without a checker, a clone or a
+    base.
     """
     if not spec:
         raise Absent("no checker says which answers are right (--checker)")
-    checker = load(spec)
-    items = list(held_out)
-    if isinstance(checker, SameAnswer):
-        items = [item for item in items if any(checker.answer(text) is not None for text in item.references)]
-        if held_out and not items:
-            read = "" if spec == FINAL_NUMBER else "read as a regular expression, it "
-            what = f"{read}finds no answer in any reference, so nothing could be right; see the references"
-            raise checker_fault(spec, what)
-    right: dict[str, dict[str, bool]] = {}
-    for system, written in completions.items():
-        judged = {item.id: is_right(checker, spec, item, written[item.id].text) for item in items if item.id in written}
-        if judged and system != "E":
-            right[system] = judged
     bases = [system for system in _BASES if system in right]
     if "tuned" not in right or not bases:
         raise Absent("the clone or the base model has no completion to check")
-    ids = [item.id for item in items if all(item.id in right[system] for system in ("tuned", *bases))]
+    ids = [item.id for item in held_out if all(item.id in right[system] for system in ("tuned", *bases))]
     if not ids:
         raise Absent("the clone and the base model share no prompt")
     beside = [_beside(base, right, ids, clusters) for base in bases]
     adjusted = intervals.holm([one.p_value for one in beside])
-    by_id = {item.id: item for item in items}
+    by_id = {item.id: item for item in held_out}
     return Underachieving(
         checker=spec,
         right={s: estimates.share(list(found.values()), [clusters[k] for k in found]) for s, found in right.items()},

@@ -85,8 +85,10 @@ def closure_sentence(part: Closure, points: str, names: Mapping[str, str] | None
         return start + f"it is shown to be past the {goal} that count as cloned."
     if part.finding == "not cloned":
         return start + f"{away(part.surplus)} {points} points are missing to the {goal} that count as cloned."
+    passed = part.low is not None and part.surplus.low is not None and part.surplus.low > 0
+    level = " at the level that all clones judged on them ask" if passed else ""
     return start + (
-        f"whether it has reached the {goal} that count as cloned, these prompts cannot tell "
+        f"whether it has reached the {goal} that count as cloned, these prompts cannot tell{level} "
         f"({figure(part.surplus, signed=True)} {points} points from there)."
     )
 

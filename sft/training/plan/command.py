@@ -28,7 +28,7 @@ from sft.runs.run import Run
 from sft.training.fit import render_parts
 from sft.training.plan import costs
 from sft.training.plan.costs import PROCESS
-from sft.training.plan.parts import Batch, Disk, Fit, Memory, Model, Plan, Time, Work
+from sft.training.plan.parts import Batch, Disk, Fit, Memory, ModelSize, Plan, Time, Work
 from sft.training.start import fetch_data, fetched
 
 
@@ -82,8 +82,9 @@ def observe(
     base = fetched(recipe, lambda line: None)
     waited = time.monotonic() - waited
     gathered = gather(recipe, keep_going=True)
+    recipe = gathered.recipe
 
-    renderer, config = load_renderer(base, recipe.model.template), config_of(base)
+    renderer, config = load_renderer(base, recipe), config_of(base)
     rendered = render_parts(renderer, gathered.splits.parts, recipe, context_length(config))
     training, validation = rendered["train"][0], rendered["validation"][0]
     if not training:
@@ -140,7 +141,7 @@ def assemble(recipe: Recipe, found: Mapping[str, Any], here: Machine) -> Plan:
     measured = found["measured"]
     counted = (measured or {}).get("work") or found["work"]
     work = Work(**counted | {"batches": tuple(Batch(**batch) for batch in counted["batches"])})
-    model, fit = Model(**found["model"]), Fit(**found["fit"])
+    model, fit = ModelSize(**found["model"]), Fit(**found["fit"])
     process = PROCESS if here.device == "cpu" else 0
     memory = costs.estimate(model, fit, work.longest, process=process)
     spent, notes = None, list(found["notes"])

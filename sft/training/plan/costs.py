@@ -18,7 +18,7 @@ from sft.recipes import Recipe
 from sft.recipes.sources import BaseSource
 from sft.runs.machine import Machine, machine_here, size, swap_bytes
 from sft.runs.processes import is_sharded
-from sft.training.plan.parts import Batch, Fit, Memory, Model, Remedy
+from sft.training.plan.parts import Batch, Fit, Memory, ModelSize, Remedy
 
 #: Bytes of optimizer state per fitted parameter, by ``optim``; what is not named here counts as nothing.
 _STATES = {"adamw": 8, "adamw_torch": 8, "adamw_torch_fused": 8, "adamw_8bit": 2, "adamw_bnb_8bit": 2, "sgd": 0}
@@ -54,7 +54,7 @@ def outline(recipe: Recipe, base: BaseSource) -> PreTrainedModel | PeftModel:
         return with_new_adapter(model, recipe, init_lora_weights=True)
 
 
-def model_of(recipe: Recipe, base: BaseSource) -> Model:
+def model_of(recipe: Recipe, base: BaseSource) -> ModelSize:
     """The shape and the sizes of what ``recipe`` fits to ``base``."""
     made = outline(recipe, base)
     config = made.config.get_text_config()
@@ -70,7 +70,7 @@ def model_of(recipe: Recipe, base: BaseSource) -> Model:
     head = getattr(config, "head_dim", None) or width // heads
     narrow = recipe.training.bf16 if recipe.training.bf16 is not None else accelerator_computes_bf16()
     wide_layer = getattr(config, "intermediate_size", None)
-    return Model(
+    return ModelSize(
         parameters=sum(p.numel() for p in parameters),
         trainable=sum(p.numel() for p in fitted),
         weight_bytes=weights,
@@ -87,12 +87,12 @@ def model_of(recipe: Recipe, base: BaseSource) -> Model:
 # -- memory -------------------------------------------------------------------------------------------------
 
 
-def certain_bytes(model: Model, fit: Fit) -> tuple[int, int, int]:
+def certain_bytes(model: ModelSize, fit: Fit) -> tuple[int, int, int]:
     """(weights, gradients, optimizer states): what any fit of ``model`` holds, however short its batches are."""
     return model.weight_bytes, model.trainable_bytes, model.trainable * _STATES.get(fit.optim, 0)
 
 
-def estimate(model: Model, fit: Fit, batch: Batch, *, process: int = PROCESS) -> Memory:
+def estimate(model: ModelSize, fit: Fit, batch: Batch, *, process: int = PROCESS) -> Memory:
     """The memory of a fit whose longest batch is ``batch``; ``process``: what is held beside the model, 0 on a GPU.
 
     What one position keeps in one layer of a Llama-shaped model (checked against what autograd holds, in the tests):
@@ -150,9 +150,9 @@ def remedy_for(
     ``batch``: the longest one now; ``process`` as for :func:`estimate`. ``known``: its memory as it was measured;
     activations are scaled by it.
     """
-    models: dict[tuple[str, str], Model] = {}
+    models: dict[tuple[str, str], ModelSize] = {}
 
-    def model(step: Fit) -> Model:
+    def model(step: Fit) -> ModelSize:
         key = (step.method, step.dtype)
         if key not in models:
             models[key] = model_of(_changed(recipe, step), base)

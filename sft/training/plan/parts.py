@@ -21,7 +21,7 @@ from sft.runs.machine import Machine, size
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class ModelSize:
     """What is known of the model to be fitted before its weights are read.
 
     ``weight_bytes``: parameters and buffers; ``width``, ``wide``, ``keys``: of hidden states, of the feed-forward
@@ -197,7 +197,7 @@ class Plan:
 
     name: str
     work: Work
-    model: Model
+    model: ModelSize
     fit: Fit
     memory: Memory
     time: Time | None

@@ -1,0 +1,107 @@
+"""Thoughts beside completions: where a text begins with one, and what a recipe makes of those that were found."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from sft.demonstrations.demonstration import Demonstration, Message
+from sft.errors import UserError
+
+if TYPE_CHECKING:
+    from sft.demonstrations.formats import Reading
+    from sft.recipes import Recipe
+    from sft.runs.run import Run
+
+__all__ = ["MODES", "UnclosedThought", "Undecided", "as_begun", "parted", "settled"]
+
+#: ``demonstrations.thoughts`` -> what becomes of a thought.
+MODES = {"off": "left out", "keep": "learned with what follows", "context": "given with the prompt, and not learned"}
+_OPENED = re.compile(r"\s*<(think|thinking)>(.*?)</\1>\s*", re.DOTALL)
+_CLOSED = "\n</think>\n"
+
+
+class UnclosedThought(ValueError):
+    """A text that opens a thought and never closes it."""
+
+
+class Undecided(UserError):
+    """Only some completions have thoughts, and the recipe does not say what becomes of them."""
+
+
+def parted(text: str) -> tuple[str, str]:
+    """(thought, rest) of ``text``: what stands in the tags that it begins with, or before a line that closes one.
+
+    The text of a model whose prompt opens the thought has the closing tag alone. Raises :class:`UnclosedThought`.
+    """
+    if "think" not in text:
+        return "", text
+    found = _OPENED.match(text)
+    if found:
+        return found[2].strip("\n"), text[found.end() :]
+    if text.lstrip().startswith(("<think>", "<thinking>")):
+        raise UnclosedThought
+    before, closed, after = text.partition(_CLOSED)
+    return (before.strip("\n"), after.lstrip()) if closed and before.strip() else ("", text)
+
+
+def settled(recipe: Recipe, *parts: Sequence[Reading]) -> tuple[Recipe, tuple[list[Reading], ...]]:
+    """The recipe with its ``thoughts`` decided by what was read, and what was read with that done to it.
+
+    Without a word in the recipe thoughts are kept where every completion has one. Raises :class:`Undecided` where only
+    some have.
+    """
+    mode = recipe.demonstrations.thoughts
+    everything = [d for part in parts for reading in part for d in reading.demonstrations]
+    count = sum(bool(d.thought) for d in everything)
+    if mode == "context" and count < len(everything):
+        raise Undecided(
+            f"demonstrations.thoughts: is context, and {len(everything) - count:,} of {len(everything):,} completions "
+            "have no thought that could be given; leave those rows out, or choose keep or off"
+        )
+    if mode is None and 0 < count < len(everything):
+        what = ", ".join(f"{name} ({meaning})" for name, meaning in MODES.items())
+        raise Undecided(
+            f"demonstrations.thoughts: {count:,} of {len(everything):,} completions have a thought before them, and "
+            f"the others none; say what becomes of thoughts: {what}"
+        )
+    if mode is None and count:
+        mode = "keep"
+        recipe = _with_mode(recipe, mode)
+    if mode == "keep" or not (count or any(_thinks(d) for d in everything)):
+        return recipe, tuple(list(part) for part in parts)
+    done = [
+        [replace(reading, demonstrations=tuple(_without(d, mode) for d in reading.demonstrations)) for reading in part]
+        for part in parts
+    ]
+    return recipe, tuple(done)
+
+
+def as_begun(run: Run, recipe: Recipe) -> Recipe:
+    """The recipe with what was decided of thoughts when ``run`` began."""
+    resolved = (run.manifest.get("recipe") or {}).get("resolved") or {}
+    mode = (resolved.get("demonstrations") or {}).get("thoughts")
+    return recipe if mode is None else _with_mode(recipe, mode)
+
+
+def _with_mode(recipe: Recipe, mode: str) -> Recipe:
+    section = recipe.demonstrations.model_copy(update={"thoughts": mode})
+    return recipe.model_copy(update={"demonstrations": section})
+
+
+def _thinks(demonstration: Demonstration) -> bool:
+    return any(turn.thought for turn in demonstration.prompt)
+
+
+def _without(demonstration: Demonstration, mode: str | None) -> Demonstration:
+    """The demonstration with its thought out of the completion: gone, or at the end of the prompt."""
+    if not demonstration.thought and (mode == "context" or not _thinks(demonstration)):
+        return demonstration
+    prompt = demonstration.prompt
+    if mode == "context":
+        prompt = (*prompt, Message("thought", demonstration.thought))
+    else:
+        prompt = tuple(replace(turn, thought="") if turn.thought else turn for turn in prompt)
+    return replace(demonstration, id="", prompt=prompt, thought="")

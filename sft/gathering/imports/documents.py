@@ -1,0 +1,90 @@
+"""Documents: a folder of Markdown, HTML or plain text, or one of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from sft.demonstrations.demonstration import Source
+from sft.gathering.imports.html_text import markdown, soup_of
+from sft.gathering.imports.parsing import moment, text_of
+from sft.gathering.imports.passages import DOCUMENT_COMPLETION, DOCUMENT_GROUP, DOCUMENT_PROMPT, pieces
+from sft.gathering.records import Importer, ImportOptions, Record, Unread, Written
+from sft.gathering.source_files import SourceFiles
+
+_MARKDOWN, _PAGES, _PLAIN = ("*.md", "*.markdown", "*.mdx"), ("*.html", "*.htm", "*.xhtml"), ("*.txt", "*.text")
+_FRONT = re.compile(r"\A---[ \t]*\r?\n(.*?)\r?\n(?:---|\.\.\.)[ \t]*(?:\r?\n|\Z)", re.DOTALL)
+
+
+def _records(files: SourceFiles, options: ImportOptions) -> Iterator[Record]:
+    for name in files.matching(*_MARKDOWN, *_PAGES, *_PLAIN):
+        place = Source(files.address(name), 1)
+        text = files.text(name)
+        if "\0" in text[:4096]:
+            yield Unread(place, "is no text", "take it out of the folder")
+            continue
+        try:
+            yield (
+                _page(place, name, text, options)
+                if name in files.matching(*_PAGES)
+                else _text(place, name, text, options)
+            )
+        except RecursionError:
+            yield Unread(place, "is nested too deep to be read", "save it as plain text", text[:2000])
+
+
+def _text(place: Source, name: str, text: str, options: ImportOptions) -> Written:
+    front: dict[str, Any] = {}
+    if found := _FRONT.match(text):
+        front, text = _front(found[1]), text[found.end() :]
+    fate = "draft" if front.get("draft") is True else "" if text.strip() else "wordless"
+    author = front.get("author") or front.get("authors")
+    people = tuple(text_of(one) for one in (author if isinstance(author, list) else [author]) if text_of(one))
+    found_pieces = pieces(text, options.rule, title=text_of(front.get("title")))
+    return Written(place, people, moment(str(front.get("date", ""))), name, () if fate else found_pieces, fate=fate)
+
+
+def _front(text: str) -> dict[str, Any]:
+    """What stands above the text between two lines of dashes (Jekyll, Hugo, Obsidian); nothing where it is no YAML."""
+    try:
+        found = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _page(place: Source, name: str, text: str, options: ImportOptions) -> Written:
+    soup = soup_of(text)
+    title = soup.title.get_text().strip() if soup.title else ""
+    body = soup.find("article") or soup.find("main") or soup.body or soup
+    for frame in body.find_all(["nav", "header", "footer", "aside"]) if body.name in ("body", "[document]") else ():
+        frame.decompose()
+    written = markdown(body)
+    first = written.partition("\n")[0]
+    if first.startswith("# ") and title.startswith(
+        first[2:].strip()
+    ):  # "The mill - my pages": the page's own is shorter
+        title = first[2:].strip()
+    return Written(
+        place, (), None, name, pieces(written, options.rule, title=title), fate="" if written else "wordless"
+    )
+
+
+IMPORTER = Importer(
+    name="documents",
+    about="documents (Markdown, HTML and plain text)",
+    prompt=DOCUMENT_PROMPT,
+    completion=DOCUMENT_COMPLETION,
+    group=DOCUMENT_GROUP,
+    flaws=(
+        "All documents without an author are taken for the expert's.",
+        "A title says little of what is written below it: no clone can know the rest.",
+        "Pictures leave no words; links, lists and tables stand as Markdown.",
+    ),
+    recognises=lambda files: bool(files.matching(*_MARKDOWN, *_PAGES, *_PLAIN)),
+    records=_records,
+    needs_me=False,
+)

@@ -1,0 +1,167 @@
+"""Documents, blogs, a git history and a help desk's table: each by its rule."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import exports_documents as exports
+import pytest
+from exports import Import, answers, zipped
+from exports_documents import PAGE, SECTIONS
+
+
+def test_sections_answer_their_headings(tmp_path: Path, imported: Import) -> None:
+    status, made, _ = imported(exports.documents(tmp_path))
+    assert status == 0 and made["kind"] == "documents" and made["expert"] == "Ada"
+    beginning = ("Das Rad dreht sich.", "Es dreht sich langsam.\n\nEs klappert.")
+    assert answers(tmp_path / "out") == [*SECTIONS, beginning], "the page in HTML has the same sections"
+    assert made["ledger"]["fates"] == {"written": 4, "wordless": 1, "draft": 1, "duplicate": 3}
+    assert made["ledger"]["rows"] == 5 and made["ledger"]["unrolled"] == 4
+
+
+def test_what_an_import_wrote_is_not_imported(tmp_path: Path, imported: Import) -> None:
+    folder = exports.documents(tmp_path)
+    first = imported(folder, output=folder / "imported" / "notes")
+    second = imported(folder, "--overwrite", output=folder / "imported" / "notes")
+    assert first[0] == second[0] == 0 and first[1] == second[1]
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("title", [("The mill", PAGE.partition("\n\n")[2].strip())]),
+        ("beginning", [("It stands by the brook.", PAGE.partition("brook.\n\n")[2].strip())]),
+        ("heading", SECTIONS),
+    ],
+)
+def test_the_rule_can_be_chosen(rule: str, expected: list[tuple[str, str]], tmp_path: Path, imported: Import) -> None:
+    (tmp_path / "mill.md").write_text(PAGE, encoding="utf-8")
+    assert imported(tmp_path / "mill.md", "--rule", rule)[0] == 0
+    assert answers(tmp_path / "out") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("The mill\n========\n\nBy the brook.", [("The mill", "By the brook.")]),
+        ("# The mill\r\n\r\nBy the brook.\r\n", [("The mill", "By the brook.")]),
+        ("One line alone", []),
+        ("# A heading alone", []),
+        ("A list:\n\n- a\n- b\n---\n", [("A list:", "- a\n- b\n---")]),
+        ("# 磨坊\n\n在小溪边。", [("磨坊", "在小溪边。")]),
+    ],
+)
+def test_what_is_a_title(text: str, expected: list[tuple[str, str]], tmp_path: Path, imported: Import) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.md").write_bytes(text.encode("utf-8"))
+    (tmp_path / "notes" / "b.md").write_text("# Z\n\nlast", encoding="utf-8")
+    imported(tmp_path / "notes")
+    assert answers(tmp_path / "out") == [*expected, ("Z", "last")]
+
+
+def test_posts_of_wordpress_are_of_their_authors(tmp_path: Path, imported: Import) -> None:
+    source = exports.wordpress(tmp_path)
+    status, _, complaint = imported(source)
+    assert status == 2 and "found were 'Ada' (2), 'Ben' (1)" in complaint
+    status, made, _ = imported(source, "--me", "Ada")
+    assert status == 0 and made["kind"] == "wordpress"
+    assert answers(tmp_path / "out") == [
+        ("The wheel", "It turns **slowly**."), ("Das Mehl", "Grain & flour.\n\nTwo lines\nof it."),
+    ]  # fmt: skip
+    assert made["ledger"]["fates"] == {"written": 2, "others": 1, "wordless": 1, "draft": 1}
+    assert imported(source, "--me", "ada", "--since", "2026-03-02", "--overwrite")[1]["ledger"]["fates"]["old"] == 1
+
+
+def test_a_site_that_is_cut_short_keeps_what_came_before(tmp_path: Path, imported: Import) -> None:
+    source = exports.wordpress(tmp_path)
+    data = source.read_bytes()
+    source.write_bytes(data[: data.index(b"Das Mehl")])
+    _, made, _ = imported(source, "--me", "Ada")
+    assert made["ledger"]["fates"] == {"written": 1, "invalid": 1}
+    (line,) = (tmp_path / "out" / "rejected.jsonl").read_text(encoding="utf-8").splitlines()
+    assert "is not XML from here on" in json.loads(line)["reasons"][0] and json.loads(line)["line"] == 2
+
+
+def test_entities_that_grow_are_refused(tmp_path: Path, imported: Import) -> None:
+    """A billion laughs: an entity of ten entities of ten entities."""
+    source = exports.wordpress(tmp_path)
+    bomb = '<!DOCTYPE rss [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]>\n<rss'
+    source.write_text(source.read_text(encoding="utf-8").replace("<rss", bomb, 1), encoding="utf-8")
+    status, _, complaint = imported(source, "--me", "Ada")
+    assert status == 2 and complaint.count("\n") == 1
+
+
+@pytest.mark.parametrize("archive", [False, True])
+def test_posts_of_medium(archive: bool, tmp_path: Path, imported: Import) -> None:
+    source = exports.medium(tmp_path)
+    status, made, _ = imported(zipped(source) if archive else source)
+    assert status == 0 and made["kind"] == "medium" and made["expert"] == "Ada"
+    assert answers(tmp_path / "out") == [("The wheel", "It turns **slowly**.")]
+    assert made["ledger"]["fates"] == {"written": 1, "draft": 1}
+
+
+def test_commits_answer_their_changes(tmp_path: Path, imported: Import) -> None:
+    source = exports.repository(tmp_path)
+    status, _, complaint = imported(source)
+    assert status == 2 and "found were 'Ada' (3), 'Ben' (1)" in complaint
+    status, made, _ = imported(source, "--me", "ada@toys.test")
+    assert status == 0 and made["kind"] == "git" and made["expert"] == "Ada"
+    first, second = answers(tmp_path / "out")
+    assert first[1] == "Add the wheel\n\nIt is of oak." and first[0].endswith("+++ b/wheel.txt\n@@ -0,0 +1 @@\n+oak")
+    assert second[1] == "Iron rims: Räder halten länger" and "\n oak\n+iron" in second[0]
+    assert made["ledger"]["fates"] == {"written": 2, "others": 1, "unprompted": 1}
+    assert made["groups"] == 1, "one file"
+
+
+def test_nothing_of_a_repository_s_settings_is_started(tmp_path: Path, imported: Import) -> None:
+    source = exports.repository(tmp_path)
+    trap = tmp_path / "trap"
+    trap.write_text(f"#!/bin/sh\ntouch {tmp_path}/sprung\ncat\n", encoding="utf-8")
+    trap.chmod(0o755)
+    config = (
+        f'[core]\nfsmonitor = {trap}\npager = {trap}\n[diff]\nexternal = {trap}\n[diff "x"]\ntextconv = {trap}\n'
+        f"command = {trap}\n[log]\nshowSignature = true\n[gpg]\nprogram = {trap}\n"
+    )
+    with (source / ".git" / "config").open("a", encoding="utf-8") as file:
+        file.write(config)
+    (source / ".git" / "info").mkdir(exist_ok=True)
+    (source / ".git" / "info" / "attributes").write_text("*.txt diff=x\n", encoding="utf-8")
+    assert imported(source, "--me", "Ada")[0] == 0
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_folder_without_commits_is_refused(tmp_path: Path, imported: Import) -> None:
+    (tmp_path / "none" / ".git").mkdir(parents=True)
+    (tmp_path / "none" / ".git" / "HEAD").write_text("ref: refs/heads/main\n", encoding="utf-8")
+    status, _, complaint = imported(tmp_path / "none")
+    assert status == 2 and "git cannot read its history" in complaint and complaint.count("\n") == 1
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t"])
+def test_answers_of_a_help_desk(delimiter: str, tmp_path: Path, imported: Import) -> None:
+    source = exports.helpdesk(tmp_path, delimiter)
+    status, made, _ = imported(source, "--me", "Ada")
+    assert status == 0 and made["kind"] == "helpdesk"
+    assert answers(tmp_path / "out") == [
+        ("Wheel\n\nWhy does it **stop**?", "It is dry."), ("Wann mahlt ihr?\nMorgen?", "Morgen um neun."),
+    ]  # fmt: skip
+    assert made["ledger"]["fates"] == {"written": 2, "others": 1, "wordless": 1}
+
+
+def test_columns_are_asked_for_with_those_found(tmp_path: Path, imported: Import) -> None:
+    """And the remedy is followed."""
+    path = tmp_path / "faq.csv"
+    path.write_text("Kunde schrieb,Wir schrieben\nWann?,Morgen.\nWo?,Hier.\n", encoding="utf-8")
+    status, _, complaint = imported(path, "--from", "helpdesk")
+    assert (
+        status == 2
+        and "(columns found: 'Kunde schrieb', 'Wir schrieben'); name it with --column question=NAME" in complaint
+    )
+    words = ["--from", "helpdesk", "--column", "question=Kunde schrieb", "--column", "answer=Wir schrieben"]
+    assert imported(path, *words)[0] == 0
+    assert answers(tmp_path / "out") == [("Wann?", "Morgen."), ("Wo?", "Hier.")]
+    status, _, complaint = imported(path, "--from", "helpdesk", "--column", "antwort=x")
+    assert status == 2 or "antwort" in complaint
+    status, _, complaint = imported(path, *words, "--mask-others", "--overwrite")
+    assert status == 2 and "its prompt is in others' words alone" in complaint

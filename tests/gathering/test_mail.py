@@ -1,0 +1,148 @@
+"""Mailboxes in every form; and quotations and signatures as mail programs of many languages write them."""
+
+from __future__ import annotations
+
+from email.message import EmailMessage
+from pathlib import Path
+
+import pytest
+from exports import Import, answers
+from exports_mail import LETTERS, MAILBOXES, letter, letters, mbox
+
+
+@pytest.mark.parametrize("form", MAILBOXES)
+def test_a_mailbox_comes_out_the_same_in_every_form(form: str, tmp_path: Path, imported: Import) -> None:
+    """``From my side`` begins a line of a text, after an empty one too: Python's reader cuts the mail there."""
+    status, made, complaint = imported(MAILBOXES[form](tmp_path), "--me", "ada@lovelace.org")
+    assert status == 0, complaint
+    assert made["kind"] == "mail" and made["expert"] == "ada"
+    assert sorted(answers(tmp_path / "out")) == sorted(LETTERS)
+    assert made["ledger"]["fates"] == {"written": 2, "others": 1, "automatic": 1}
+    assert made["groups"] == 1, "one thread"
+
+
+def test_senders_are_listed_where_nobody_says_who_the_expert_is(tmp_path: Path, imported: Import) -> None:
+    path = mbox(tmp_path)
+    status, _, complaint = imported(path)
+    assert status == 2 and "found were 'ada@lovelace.org' (2), 'ben@nevis.org' (1)" in complaint
+    assert imported(path, "--me", "Ada Lovelace")[0] == 0, "a name does as well"
+    assert answers(tmp_path / "out") == LETTERS
+
+
+def test_a_mailbox_of_sent_mail_alone_answers_what_it_quotes(tmp_path: Path, imported: Import) -> None:
+    """What PanzaMail reads: one sender, so that nobody need be named."""
+    status, made, _ = imported(mbox(tmp_path, [letters()[0], letters()[2]]))
+    assert status == 0 and made["expert"] == "ada"
+    assert answers(tmp_path / "out") == [LETTERS[0], ("Shall we meet on Friday?\nBen", LETTERS[1][1])]
+
+
+#: Language and program -> what stands below an answer.
+BELOW = {
+    "gmail en": "On Mon, Mar 2, 2026 at 9:14 AM Ben <ben@nevis.org> wrote:\n\n> Friday?\n",
+    "gmail en, broken": "On Mon, Mar 2, 2026 at 9:14 AM Ben Some Body <\nben@nevis.org> wrote:\n\n> Friday?\n",
+    "gmail de": "Am Mo., 2. März 2026 um 09:14 Uhr schrieb Ben <ben@nevis.org>:\n\n> Friday?\n",
+    "gmail fr": "Le lun. 2 mars 2026 à 09:14, Ben <ben@nevis.org> a écrit :\n\n> Friday?\n",
+    "gmail es": "El lun, 2 mar 2026 a las 9:14, Ben (<ben@nevis.org>) escribió:\n\n> Friday?\n",
+    "gmail it": "Il giorno lun 2 mar 2026 alle ore 09:14 Ben <ben@nevis.org> ha scritto:\n\n> Friday?\n",
+    "gmail nl": "Op ma 2 mrt 2026 om 09:14 schreef Ben <ben@nevis.org>:\n\n> Friday?\n",
+    "gmail pt": "Em seg., 2 de mar. de 2026 às 09:14, Ben <ben@nevis.org> escreveu:\n\n> Friday?\n",
+    "gmail pl": "pon., 2 mar 2026 o 09:14 Ben <ben@nevis.org> napisał(a):\n\n> Friday?\n",
+    "gmail sv": "Den mån 2 mars 2026 kl 09:14 skrev Ben <ben@nevis.org>:\n\n> Friday?\n",
+    "gmail ru": "пн, 2 мар. 2026 г. в 09:14, Ben <ben@nevis.org>:\n\n> Friday?\n",
+    "gmail ja": "2026年3月2日(月) 9:14 Ben <ben@nevis.org>:\n\n> Friday?\n",
+    "gmail zh": "Ben <ben@nevis.org> 于2026年3月2日周一 09:14写道：\n\n> Friday?\n",
+    "thunderbird de": "Am 02.03.26 um 09:14 schrieb Ben:\n> Friday?\n",
+    "iphone": "Sent from my iPhone\n\n> On 2 Mar 2026, at 09:14, Ben <ben@nevis.org> wrote:\n> \n> Friday?\n",
+    "outlook en": "From: Ben <ben@nevis.org>\nSent: Mon, March 2, 2026 9:14 AM\nTo: Ada\nSubject: Friday\n\nFriday?\n",
+    "outlook de": "Von: Ben <ben@nevis.org>\nGesendet: Mo., 2. März 2026 09:14\nAn: Ada\nBetreff: Friday\n\nFriday?\n",
+    "outlook fr": "De : Ben <ben@nevis.org>\nEnvoyé : lundi 2 mars 2026 09:14\nÀ : Ada\nObjet : Friday\n\nFriday?\n",
+    "original message": "-----Original Message-----\nFrom: Ben\nSent: Monday\nTo: Ada\nSubject: Friday\n\nFriday?\n",
+    "two levels": "On Mon, Mar 2, 2026 at 9:14 AM Ben <ben@nevis.org> wrote:\n\n> Friday?\n>\n> > When do we meet?\n",
+}
+#: What the expert may have written that looks like something else.
+OWN_WORDS = (
+    "Fine.\n\nWe need:\n\n- milk\n- bread\n\nand nothing else.",
+    "Try:\n\n    x = 1\n    y = 2\n\nok?",
+    "Thanks!\n\nSee you on 2 March 2026 at 9:14.\n\nBest regards,\nAda",
+    "Well - I think so.\n- Ada",
+)
+
+
+@pytest.mark.parametrize("program", BELOW)
+def test_quotations_and_signatures_are_not_the_expert_s_words(program: str, tmp_path: Path, imported: Import) -> None:
+    mails = [
+        letter("Ada", f"{text}\n\n{BELOW[program]}\n", id=str(number), answers=f"gone-{number}", subject="Re: Friday")
+        for number, text in enumerate(OWN_WORDS)
+    ]
+    imported(mbox(tmp_path, mails))
+    found = answers(tmp_path / "out")
+    assert [text for _, text in found] == list(OWN_WORDS)
+    assert {prompt for prompt, _ in found} == {"Friday?"}
+
+
+def test_words_between_quoted_lines_are_kept(tmp_path: Path, imported: Import) -> None:
+    text = "> Friday?\nYes.\n\n> At nine?\nTen is better.\n\n-- \nAda\n"
+    imported(mbox(tmp_path, [letter("Ada", text, id="1", answers="0", subject="Re: Friday")]))
+    assert answers(tmp_path / "out") == [("Friday?\nAt nine?", "Yes.\n\nTen is better.")]
+
+
+def test_an_answer_to_nothing_that_is_known_is_left_out_and_counted(tmp_path: Path, imported: Import) -> None:
+    mails = [*letters(), letter("Ada", "Yes, as you say.", id="9", answers="gone", subject="Re: x")]
+    passed_on = "---------- Forwarded message ---------\nFrom: Ben <b@c.org>\nDate: Mon\nSubject: x\n\nA joke"
+    mails.append(letter("Ada", passed_on, id="10", subject="Fwd: x"))
+    mails += [letters()[2], letter("Ada", "", id="11", subject="empty")]
+    _, made, _ = imported(mbox(tmp_path, mails), "--me", "ada@lovelace.org")
+    counts = {"written": 2, "others": 1, "automatic": 1, "unprompted": 1, "forwarded": 1, "duplicate": 1, "wordless": 1}
+    assert made["ledger"]["fates"] == counts
+
+
+def test_html_is_read_where_there_is_no_plain_text(tmp_path: Path, imported: Import) -> None:
+    mail = letter("Ada", "", id="1", answers="0", subject="Re: Friday")
+    mail.clear_content()
+    mail.set_content(
+        "<html><head><style>p {}</style></head><body><div>Friday is <b>fine</b>.</div><ul><li>milk</li></ul>"
+        '<div class="gmail_signature">Ada Lovelace</div><div class="gmail_quote"><div class="gmail_attr">On Mon, Ben '
+        "wrote:</div><blockquote>Friday?<blockquote>earlier</blockquote></blockquote></div></body></html>",
+        subtype="html",
+    )
+    imported(mbox(tmp_path, [mail]))
+    ((prompt, completion),) = answers(tmp_path / "out")
+    assert completion == "Friday is **fine**.\n\n- milk" and prompt == "Friday?"
+
+
+@pytest.mark.parametrize(
+    ("charset", "encoding"), [("iso-8859-1", "8bit"), ("utf-8", "base64"), ("gb18030", "base64"), ("koi8-r", "8bit")]
+)
+def test_charsets_are_read(charset: str, encoding: str, tmp_path: Path, imported: Import) -> None:
+    text = {"iso-8859-1": "Grüße aus Köln.", "gb18030": "周五见。", "koi8-r": "До пятницы."}.get(charset, "naïve 📐 é")
+    mail = EmailMessage()
+    mail["From"], mail["Subject"], mail["Message-ID"] = "Ada <ada@lovelace.org>", f"Über {text}", "<1@toys>"
+    mail.set_content(text, charset=charset, cte=encoding)
+    imported(mbox(tmp_path, [mail]))
+    assert answers(tmp_path / "out") == [(f"Über {text}", text)]
+
+
+def test_a_charset_that_is_none_loses_no_letter(tmp_path: Path, imported: Import) -> None:
+    head = b"From: Ada <ada@lovelace.org>\nSubject: =?x-unknown?Q?Plan?=\nContent-Type: text/plain; charset=x-none\n\n"
+    (tmp_path / "mails").mkdir()
+    (tmp_path / "mails" / "1.eml").write_bytes(head + "Grüße".encode("cp1252"))
+    imported(tmp_path / "mails")
+    assert answers(tmp_path / "out")[0][1] == "Grüße"
+
+
+def test_lines_that_were_broken_to_fit_are_whole_again(tmp_path: Path, imported: Import) -> None:
+    mail = letter("Ada", "A long line that goes \non here.\nA new one.\n\n-- \nAda\n", id="1")
+    mail.set_param("format", "flowed")
+    imported(mbox(tmp_path, [mail]))
+    assert answers(tmp_path / "out") == [("Friday", "A long line that goes on here.\nA new one.")]
+
+
+def test_drafts_and_mails_without_a_sender_are_counted(tmp_path: Path, imported: Import) -> None:
+    nobody = EmailMessage()
+    nobody["Subject"] = "x"
+    nobody.set_content("text")
+    mails = [*letters(), letter("Ada", "Not sent.", id="7", X_Gmail_Labels="Drafts,Unread"), nobody]
+    _, made, _ = imported(mbox(tmp_path, mails), "--me", "ada@lovelace.org")
+    assert made["ledger"]["fates"]["draft"] == 1 and made["ledger"]["fates"]["invalid"] == 1
+    rejected = (tmp_path / "out" / "rejected.jsonl").read_text(encoding="utf-8")
+    assert "has no sender; export the mailbox again" in rejected
