@@ -85,6 +85,7 @@ def _before_and_training(verb: Callable[..., argparse.ArgumentParser]) -> None:
     check.add_argument("target", help="a file of demonstrations, a recipe, or data:NAME")
     check.add_argument("--format", default="auto", help="shape of the rows (default: recognised)")
     _repeats(check, "--column", "FIELD=NAME", "the file's own column name, e.g. --column prompt=question")
+    check.add_argument("--encoding", metavar="NAME", help="of text files that are not UTF-8, e.g. cp1252 or utf-16")
     check.add_argument("--rejected", type=Path, metavar="FILE", help="write rejected rows and their reasons here")
     _is_set(check, "--secrets", "look for tokens, keys, e-mail addresses and home folders too; exit status 2 if there "
             "are any")  # fmt: skip

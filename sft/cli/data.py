@@ -27,6 +27,7 @@ def check(options: argparse.Namespace) -> None:
         options.target,
         format=options.format,
         columns=pairs(options.column, "--column", "FIELD=NAME", "--column prompt=question"),
+        encoding=options.encoding,
         overrides=options.set,
         rejected=options.rejected,
         refuse=_refuse_what_training_would,

@@ -252,6 +252,7 @@ def check_demonstrations(
     format: str = "auto",
     columns: Mapping[str, str] | None = None,
     overrides: Sequence[str] = (),
+    encoding: str | None = None,
     rejected: Path | None = None,
     refuse: Callable[[Recipe], None] = refuse_unfit,
 ) -> Audit:
@@ -261,7 +262,7 @@ def check_demonstrations(
     demonstrations are written, with the reasons. ``refuse``: raises what training would say of a recipe.
     Raises ``SourceError`` or ``RecipeError``.
     """
-    recipe = _recipe(target, format, columns or {}, overrides, refuse)
+    recipe = _recipe(target, format, columns or {}, encoding, overrides, refuse)
     with formats.no_collection():
         return _looked_through(recipe, rejected)
 
@@ -343,14 +344,15 @@ def _recipe(
     target: str,
     format: str,
     columns: Mapping[str, str],
+    encoding: str | None,
     overrides: Sequence[str],
     refuse: Callable[[Recipe], None],
 ) -> Recipe:
     """The recipe named, or the defaults around one file."""
     shipped = {name for name, _, _ in recipes.shipped()}
     if target.endswith((".yaml", ".yml")) or (target in shipped and not Path(target).exists()):
-        if columns or format != "auto":
-            raise SourceError(f"{target}: is a recipe; set demonstrations.format and demonstrations.columns in it")
+        if columns or encoding or format != "auto":
+            raise SourceError(f"{target}: is a recipe; set format, columns and encoding under demonstrations in it")
         recipe = recipes.resolve(target, overrides, to_follow=True).recipe
         refuse(recipe)
         return recipe
@@ -361,5 +363,8 @@ def _recipe(
         raise SourceError(f"--column {sorted(strangers)[0]}: is no field of a demonstration; fields are {known}")
     if overrides:
         raise SourceError(f"{target}: --set changes a recipe; check the recipe that names this file instead")
-    section = recipes.Demonstrations(path=target, format=format, columns=recipes.Columns(**columns))  # type: ignore[arg-type]
+    if encoding and not recipes.is_encoding(encoding):
+        raise SourceError(f"--encoding {encoding}: is no encoding of text; give one such as cp1252 or utf-16")
+    named = recipes.Columns(**columns)
+    section = recipes.Demonstrations(path=target, format=format, columns=named, encoding=encoding)  # type: ignore[arg-type]
     return recipes.Recipe(model=recipes.Model(name=NO_MODEL), demonstrations=section)

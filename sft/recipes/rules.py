@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from sft.recipes.fields import Adapter, Demonstrations, Fidelity, Model, Split, Training
 
 __all__ = [
-    "POINTS", "SHARES", "of_adapter", "of_demonstrations", "of_fidelity", "of_model", "of_split", "of_training",
-    "points_of_bar",
+    "POINTS", "SHARES", "is_encoding", "of_adapter", "of_demonstrations", "of_fidelity", "of_model", "of_split",
+    "of_training", "points_of_bar",
 ]  # fmt: skip
 
 #: Metrics a bar may be set on: in points above 1 up to 100 (1 would be taken for a share), or as a share up to 1.
@@ -77,8 +77,19 @@ def of_demonstrations(section: Demonstrations) -> Iterator[Complaint]:
     if section.format == "columns" and not {"prompt", "completion"} <= section.columns.model_fields_set:
         remedy = "give demonstrations.columns.prompt and demonstrations.columns.completion"
         yield about("format", "is columns, but their names are missing", remedy, "columns")
+    if section.encoding is not None and not is_encoding(section.encoding):
+        yield about("encoding", f"is {section.encoding!r}, no encoding of text", "write one such as cp1252 or utf-16")
     if section.expert is not None and section.conflicts != "keep":
         yield idle("conflicts", "with demonstrations.expert, whom nobody outvotes", "expert")
+
+
+def is_encoding(name: str) -> bool:
+    """Whether Python knows text in the encoding ``name``."""
+    try:
+        "".encode(name)
+    except (LookupError, ValueError):
+        return False
+    return True
 
 
 def of_split(split: Split) -> Iterator[Complaint]:
