@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from sft.demonstrations.row_fields import Cells
 from sft.demonstrations.sources import resolve_demonstrations
 from sft.errors import DemonstrationsError, Problem, SourceError
 from sft.runs.hashes import fingerprint
-from sft.runs.records import Completion, kind_of
+from sft.runs.records import Completion, as_row, kind_of
 
 __all__ = ["Answers", "read"]
 
@@ -71,7 +71,7 @@ class _Gathered:
 
 def _content_of(answers: Answers) -> str:
     """A hash of what the file says, whatever it is called and in whichever format."""
-    written = {system: [asdict(one) for one in by_id.values()] for system, by_id in answers.completions.items()}
+    written = {system: [as_row(one) for one in by_id.values()] for system, by_id in answers.completions.items()}
     return fingerprint([[item.to_dict() for item in answers.items], written])
 
 
