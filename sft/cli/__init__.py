@@ -1,4 +1,4 @@
-"""The verbs by subject: data, train, judge, hand on."""
+"""The verbs by subject: data, train, judge, hand on, gather."""
 
 from sft.cli.arguments import parser
 from sft.cli.entry import how_to_go_on, main

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sft.cli.collect import refresh
 from sft.cli.printing import pairs, quiet
 from sft.errors import UserError
 
@@ -22,6 +23,7 @@ def check(options: argparse.Namespace) -> None:
     """What is in a file, or what a recipe makes of it."""
     from sft.demonstrations.check import NO_MODEL, check_demonstrations
 
+    refresh(options.target)
     finding = check_demonstrations(
         options.target,
         format=options.format,
@@ -91,6 +93,7 @@ def _refuse_what_training_would(recipe: Recipe) -> None:
     """Raise what ``sft train`` would say of the recipe; the trainer is asked only about what it alone knows."""
     from sft.recipes.requirements import refuse_unfit
 
+    refresh(*recipe.demonstrations.paths)
     refuse_unfit(recipe)
     if recipe.training.model_extra or recipe.adapter.model_extra or recipe.adapter.method == "qlora":
         from sft.training.constructing import refuse_what_the_engine_refuses

@@ -7,8 +7,8 @@ A demonstration is a (state, action) pair of behavioural cloning: the ``prompt``
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sft.demonstrations.messages import (
@@ -26,10 +26,12 @@ from sft.demonstrations.messages import (
 from sft.runs.hashes import _CANONICAL, _digest
 
 __all__ = [
-    "ROLES", "Call", "Demonstration", "HeldOut", "Message", "Source", "folded", "held_out", "prompt_key",
-    "prompt_text", "text_fault",
+    "HOWS", "ROLES", "Call", "Demonstration", "HeldOut", "Message", "Origin", "Source", "folded", "held_out",
+    "prompt_key", "prompt_text", "text_fault",
 ]  # fmt: skip
 
+#: How an answer that was gathered came about; all but "blind" began from a clone's text.
+HOWS = ("blind", "accepted", "edited", "rewritten", "continued")
 _quoted = json.encoder.encode_basestring
 _new, _set = object.__new__, object.__setattr__
 #: What a message holds that is nothing but words of somebody.
@@ -45,6 +47,34 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """How a demonstration was gathered: ``item`` and ``round`` of the gathering, ``how`` (:data:`HOWS`), and whether
+    the item was ``drawn`` at random ("audit") or "chosen". Raises ``ValueError`` for anything else.
+    """
+
+    item: str
+    round: int
+    how: str
+    drawn: str = "audit"
+
+    def __post_init__(self) -> None:
+        if self.how not in HOWS:
+            raise ValueError(f"gathered.how must be one of {', '.join(HOWS)}, not {self.how!r}")
+        if type(self.round) is not int or self.round < 0 or not isinstance(self.item, str):
+            raise ValueError("gathered must name an item and a round from 0 on")
+
+    @property
+    def drafted(self) -> bool:
+        """Whether the expert began from a clone's text, so that it can be no measure of the clone."""
+        return self.how != "blind"
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> Origin:
+        """From the ``gathered`` of a row, whatever else it says. Raises ``ValueError``."""
+        return cls(row.get("item", ""), row.get("round", 0), row.get("how", ""), row.get("drawn", "audit"))
+
+
+@dataclass(frozen=True, slots=True)
 class Demonstration:
     """What one expert wrote for one prompt.
 
@@ -53,7 +83,8 @@ class Demonstration:
     ``completion``: what the expert wrote, never blank. ``references``: further completions by other
     experts for the same prompt (measured against, not trained on). ``group``: what must stay in one
     split; the prompt itself unless given. ``id``: hash of the content unless given.
-    ``thought``: what the expert thought before writing it, to be learned too. ``calls``: the functions it calls;
+    ``origin``: how it was gathered. ``thought``: what the expert thought before writing it, to be learned too.
+    ``calls``: the functions it calls;
     ``completion`` ends with them, as :func:`~sft.demonstrations.messages.written_calls` writes them.
     ``key``: :func:`prompt_key` of the prompt, worked out here once; equal for equal prompts.
 
@@ -69,6 +100,7 @@ class Demonstration:
     references: tuple[str, ...] = ()
     thought: str = ""
     calls: tuple[Call, ...] = ()
+    origin: Origin | None = None
     key: str = field(init=False, repr=False, compare=False, default="")
 
     def __post_init__(self) -> None:
@@ -119,6 +151,7 @@ class Demonstration:
         _set(made, "references", ())
         _set(made, "thought", "")
         _set(made, "calls", ())
+        _set(made, "origin", None)
         made._settle()
         return made
 
@@ -150,7 +183,7 @@ class Demonstration:
         return f'{{"completion":{_quoted(self.completion)}{expert},"prompt":[{turns}]{references}}}'
 
     def to_dict(self, *, content_only: bool = False) -> dict[str, Any]:
-        """The demonstration as JSON-ready values; ``content_only`` leaves out id, group and source."""
+        """The demonstration as JSON-ready values; ``content_only`` leaves out id, group, source and origin."""
         content: dict[str, Any] = {
             "prompt": [turn.to_dict() for turn in self.prompt],
             "completion": self.completion,
@@ -168,6 +201,8 @@ class Demonstration:
         content |= {"id": self.id, "group": self.group}
         if self.source is not None:
             content["source"] = {"file": self.source.file, "line": self.source.line}
+        if self.origin is not None:
+            content["gathered"] = asdict(self.origin)
         return content
 
     @classmethod
@@ -184,6 +219,7 @@ class Demonstration:
             references=tuple(row.get("references", ())),
             thought=row.get("thought", ""),
             calls=tuple(map(Call.from_dict, row.get("calls", ()))),
+            origin=Origin.from_dict(row["gathered"]) if row.get("gathered") else None,
         )
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sft.demonstrations.demonstration import Demonstration, Message, Source, text_fault
+from sft.demonstrations.demonstration import Demonstration, Message, Origin, Source, text_fault
 from sft.demonstrations.file_rows import Broken
 from sft.demonstrations.message_fields import MessageReader, MessageRules
 from sft.demonstrations.messages import opening, out_of_order, prompt_key
@@ -26,6 +26,8 @@ LAYOUTS: dict[str, tuple[str, ...]] = {
 OPTIONAL = ("system", "expert", "group", "references")
 #: A row in which it is true is not to be trained on (correction sheets, see ``probes.examples``).
 MARK = "held_out"
+#: What a gathering says of how a row came about.
+GATHERED = "gathered"
 #: Columns of functions that could be called, and columns that no text can stand for.
 _TOOLS, _MEDIA = ("tools", "functions"), ("images", "image", "videos", "audios", "audio")
 _FAULT_REMEDIES = {
@@ -151,7 +153,7 @@ class RowReader:
         self.layout = layout
         self.names = names
         own = {"alpaca": ("instruction", "input", "output", "history")}.get(layout, LAYOUTS[layout])
-        self.used = {names.get(column, column) for column in (*own, *OPTIONAL)} | {MARK}
+        self.used = {names.get(column, column) for column in (*own, *OPTIONAL)} | {MARK, GATHERED}
         if layout != "alpaca":
             self.used |= {*_TOOLS}
         self.reader = MessageReader(rules, drops_nulls=file.startswith("hub:") or file.lower().endswith(".parquet"))
@@ -163,7 +165,7 @@ class RowReader:
 
         None for all others, which :meth:`demonstrations` looks at closely; for these it would give the same.
         """
-        if not self._of_pairs or type(row) is not dict or MARK in row:
+        if not self._of_pairs or type(row) is not dict or MARK in row or GATHERED in row:
             return None
         prompt, completion = row.get(self.names["prompt"]), row.get(self.names["completion"])
         if type(prompt) is not str or type(completion) is not str or text_fault(prompt) or text_fault(completion):
@@ -226,18 +228,30 @@ class RowReader:
         if references and len(pairs) > 1:
             message = f"cannot belong to all {len(pairs)} expert turns of a dialogue"
             fault(self.names["references"], message, "write one row per turn")
+        origin = self._origin(row.get(GATHERED), fault)
         if faults:
             return []
         source = Source(self.file, line)
         try:
             return [
-                Demonstration(prompt, turn.text, "", group, expert, source, references, turn.thought, turn.calls)
+                Demonstration(
+                    prompt, turn.text, "", group, expert, source, references, turn.thought, turn.calls, origin
+                )
                 for prompt, turn in pairs
             ]
         except ValueError as error:
             message = str(error).removeprefix("prompt ")
             fault(column, message, "put the turns in order: system, user, assistant, ..., user")
             return []
+
+    def _origin(self, gathered: Any, fault: Callable[[str, str, str], None]) -> Origin | None:
+        if not gathered:
+            return None
+        try:
+            return Origin.from_dict(gathered if isinstance(gathered, dict) else {})
+        except ValueError as error:
+            fault(GATHERED, f"is not what a gathering wrote ({error})", f"take '{GATHERED}' out of the row")
+            return None
 
     def _pair(self, values: Cells, system: str) -> list[Pair]:
         column, written = self.names["prompt"], self.names["completion"]

@@ -28,6 +28,7 @@ FATES = {
     "filtered": "left out by the recipe (another expert, or a limit on the number of rows)",
     "duplicate": "repeats another row word for word",
     "outvoted": "other experts answered this prompt differently, and more of them agree",
+    "drafted_left_out": "begun from a clone's text, so it is held out from nothing and measures nothing",
     "leaked": "too close to a held-out prompt, removed from training",
     "too_long": "longer than max_length; dropped rather than cut",
     "not_reached": "in the training split, but the steps ended before their turn",
@@ -141,7 +142,8 @@ def gather(recipe: Recipe, *, keep_going: bool = False, before: tuple[Splits, Le
             raise splits.leak_error(leaks)
         placed, leaked = splits.without_leaks(division.parts, leaks)
         made = Splits(**{name: tuple(placed[name]) for name in splits.NAMES}, rule=splits.RULE)
-        fates = dict(zip(_LEFT_OUT, (division.filtered, division.duplicates, division.outvoted, leaked), strict=True))
+        counts = (division.filtered, division.duplicates, division.outvoted, division.drafted, leaked)
+        fates = dict(zip(_LEFT_OUT, counts, strict=True))
     if why := headlines.refusal(recipe.fidelity.headline, (*made.validation, *made.test)):
         raise SplitError(why)
     fates = {"invalid": len(whole.rejected), **fates}
@@ -151,7 +153,7 @@ def gather(recipe: Recipe, *, keep_going: bool = False, before: tuple[Splits, Le
     return Gathered(recipe, made, ledger, whole.rejected, tuple(leaks), held_out_others(passed_over, made.parts))
 
 
-_LEFT_OUT = ("filtered", "duplicate", "outvoted", "leaked")
+_LEFT_OUT = ("filtered", "duplicate", "outvoted", "drafted_left_out", "leaked")
 
 
 def _of_the_same_rows(whole: formats.Reading, made: Splits, ledger: Ledger) -> bool:
@@ -174,7 +176,8 @@ class Division:
     """Demonstrations by split, leaks not yet dealt with.
 
     ``filtered``, ``duplicates`` and ``outvoted``: how many rows were left out on the way. ``tied``: prompts whose vote
-    was. ``passed_over``: those of the filtered that named experts beside the recipe's wrote.
+    was. ``passed_over``: those of the filtered that named experts beside the recipe's wrote. ``drafted``: rows of
+    held-out prompts whose expert began from a clone's text.
     """
 
     parts: dict[str, list[Demonstration]]
@@ -184,6 +187,7 @@ class Division:
     outvoted: int = 0
     tied: int = 0
     passed_over: tuple[Demonstration, ...] = ()
+    drafted: int = 0
 
 
 def divide(recipe: Recipe, readings: Sequence[formats.Reading], ready_made: Sequence[formats.Reading]) -> Division:
@@ -222,6 +226,11 @@ def divide(recipe: Recipe, readings: Sequence[formats.Reading], ready_made: Sequ
             rows = f"; {duplicates} rows repeat another word for word" if duplicates else ""
             joined = len({d.group for d in told_apart}) > 2 * len({d.group for d in parts[0]})
             raise SplitError(few_groups.joined(told_apart) if joined else f"{error}{rows}") from None
+    drafted = 0
+    for name in splits.NAMES[1:]:  # a clone is not measured against its own words
+        kept = [d for d in placed[name] if d.origin is None or not d.origin.drafted]
+        drafted += len(placed[name]) - len(kept)
+        placed[name] = kept
     if section.conflicts == "majority":  # what is held out keeps every answer: the clone is measured against them all
         for name in ("train", "validation"):
             vote = majority(placed[name])
@@ -231,7 +240,7 @@ def divide(recipe: Recipe, readings: Sequence[formats.Reading], ready_made: Sequ
     leaks = splits.find_leaks(placed, threshold=split.near_threshold)
     if split.near_duplicates == "allow":  # the same prompt on both sides is never allowed
         leaks = [leak for leak in leaks if leak.kind != "near-duplicate"]
-    return Division(placed, leaks, filtered, duplicates, outvoted, tied, tuple(passed_over))
+    return Division(placed, leaks, filtered, duplicates, outvoted, tied, tuple(passed_over), drafted)
 
 
 def held_out_others(

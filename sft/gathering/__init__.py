@@ -1,1 +1,1 @@
-"""From what somebody has written already to demonstrations: mail, chats and documents are imported, without a model."""
+"""From an expert's behaviour to demonstrations: import of existing writing, the page to write on, correction rounds."""

@@ -159,11 +159,11 @@ class Appender:
         self.path = path
         self._descriptor = descriptor
 
-    def append(self, row: Mapping[str, Any], *, sync: bool = False) -> None:
-        """Append one row and flush it; ``sync`` waits until the disk has it. Raises ``RunError``."""
+    def append(self, *rows: Mapping[str, Any], sync: bool = False) -> None:
+        """Append rows, all or none, and flush them; ``sync`` waits until the disk has them. Raises ``RunError``."""
         with sentences(self.path):
             end = os.fstat(self._descriptor).st_size
-            remaining = memoryview(_line(row).encode("utf-8"))
+            remaining = memoryview("".join(map(_line, rows)).encode("utf-8"))
             try:
                 while remaining:
                     remaining = remaining[os.write(self._descriptor, remaining) :]

@@ -77,6 +77,7 @@ class TokenScores:
     ``entropies``: of the policy's next-token distribution, nats; ``confidences``: probability of the token the
     policy found likeliest (empty in runs measured before it was recorded).
     ``bytes``: UTF-8 length of the completion.
+    Where no policy of ours scored it (``sft score``), ``nats`` is one sum, and the rest is empty.
     """
 
     id: str
@@ -184,6 +185,7 @@ _TURN = _object(
 _TURNS = GenericAlias(list, (_TURN,))
 _DEMONSTRATION: dict[str, Any] = {
     "id": str, "group": str, "expert": str, "references": _TEXTS, "source": _object({"file": str, "line": int}),
+    "gathered": _object({"item": str, "round": int, "how": str}, drawn=str),
     "thought": str, "calls": _CALLS,
 }  # fmt: skip
 #: A section of the manifest that names data, a split, a template or weights.

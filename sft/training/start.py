@@ -17,6 +17,7 @@ from sft.demonstrations.selection import Gathered, Ledger, gather
 from sft.demonstrations.sources import build_shipped
 from sft.demonstrations.splits import Splits
 from sft.demonstrations.stored import gathered_before, load_splits
+from sft.demonstrations.thoughts import as_begun
 from sft.recipes import Recipe, Resolved
 from sft.recipes.requirements import refuse_unfit, refuse_without_effect
 from sft.recipes.sources import BaseSource, source_of
@@ -102,8 +103,9 @@ def _hold_engine(run: Run, recipe: Recipe, base: BaseSource, *, allow_change: bo
     from sft.policies.policy import load_renderer
     from sft.policies.weights import identity_of
 
+    recipe = as_begun(run, recipe)
     world, training = rank_and_world()[1], recipe.training
-    renderer = load_renderer(base, recipe.model.template)
+    renderer = load_renderer(base, recipe)
     rows = training.per_device_train_batch_size * training.gradient_accumulation_steps * world
     facts = {
         "base": identity_of(base),

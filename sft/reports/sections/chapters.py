@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from markupsafe import Markup
 
 from sft.fidelity.scorecard import Scorecard
+from sft.reports.names import training_told
 from sft.reports.sections import (
     calibration,
     compounding,
@@ -31,6 +32,10 @@ from sft.runs.run import Run
 __all__ = ["DRAWN", "Body", "body", "pictures"]
 
 
+#: Sections about training, which are left out where nobody has said anything of it.
+OF_TRAINING = ("conflicts", "gaps", "memorisation", "forgetting")
+
+
 @dataclass(frozen=True, slots=True)
 class Body:
     """``beside``: parts that belong to the first chapter, which compares all systems. ``chapters``: the rest.
@@ -51,9 +56,15 @@ def body(card: Scorecard) -> Body:
         _path_chapter(card),
         _manner_chapter(card),
         _limits_chapter(card),
-        _costs_chapter(card),
+        *((_costs_chapter(card),) if training_told(card) else ()),
     )
-    return Body(beside, chapters, tuple(claimed(chapters, beside, card)))
+    unplaced = claimed(chapters, beside, card)
+    if not training_told(card):
+        chapters = tuple(
+            replace(one, parts=tuple(p for p in one.parts if p.key not in OF_TRAINING)) for one in chapters
+        )
+        unplaced = [pair for pair in unplaced if pair[0] not in OF_TRAINING]
+    return Body(beside, chapters, tuple(unplaced))
 
 
 def _others_chapter(card: Scorecard) -> Chapter:

@@ -1,0 +1,220 @@
+"""Verbs with an expert in the loop: collect. What is heavy is imported inside the verb that needs it."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import sys
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sft.errors import UserError
+
+if TYPE_CHECKING:
+    from sft.gathering.folder import Gathering
+
+ABOUT = """\
+sft collect prompts.jsonl --into gathered/mine --expert ada --expert ben    a link for each, and the page opens
+sft collect gathered/mine                                                   the page again; every text is there
+sft collect gathered/mine --check                                           progress, agreement, answers to look at
+sft run recipe.yaml --set demonstrations.path=gathered/mine                 a gathering is a path that recipes read
+
+Nothing leaves this machine. Every text is on the disk before the page says "saved"; Ctrl-C ends the page."""
+
+
+def add_options(one: argparse.ArgumentParser) -> None:
+    """The options of ``sft collect``."""
+    one.add_argument("target", type=Path, help="a file of prompts (completions are not needed), or a gathering")
+    one.add_argument("--into", type=Path, metavar="DIR", help="the gathering (default: gathered/NAME-OF-THE-FILE)")
+    add_people(one)
+    made = one.add_argument_group("a new gathering")
+    made.add_argument("--answers", type=int, default=1, metavar="N", help="experts who answer each item (default: 1)")
+    made.add_argument("--overlap", type=_share, default=0.1, metavar="SHARE",
+                      help="share of the items that every expert answers (default: 0.1)")  # fmt: skip
+    made.add_argument("--again", type=_share, default=0.0, metavar="SHARE",
+                      help="share of the items that are asked a second time at the end (default: 0)")  # fmt: skip
+    made.add_argument("--dialogues", action="store_true", help="experts may write the user's next turn after an answer")
+    made.add_argument("--own-prompts", action="store_true", help="experts may write prompts of their own, too")
+    made.add_argument("--order", choices=["random", "file"], default="random", help="how items come (default: random)")
+    read = one.add_argument_group("a gathering that is there; nothing is served")
+    read.add_argument("--check", action="store_true", help="how far it is, agreement, answers to look at")
+    read.add_argument("--json", action="store_true", help="with --check: print JSON")
+    read.add_argument("--export", type=Path, metavar="FILE", help="write the demonstrations elsewhere, with any of:")
+    read.add_argument("--majority", action="store_true", help="of each prompt what most experts agree on")
+    read.add_argument("--blind-only", action="store_true", help="only what was written without the clone's text")
+    read.add_argument("--compact", action="store_true", help="drop drafts that a later text replaced")
+    read.add_argument("--repair", action="store_true", help="write a damaged events.jsonl without the bad lines")
+
+
+def add_people(one: argparse.ArgumentParser) -> None:
+    """Who writes, by which guidelines, and where the page is served."""
+    one.add_argument("--expert", action="append", default=[], metavar="NAME", help="who writes; repeatable")
+    one.add_argument("--guidelines", type=Path, metavar="FILE", help="shown beside the prompt; every version is kept")
+    one.add_argument("--seed", type=int, default=0, help="of every draw (default: 0)")
+    page = one.add_argument_group("the page")
+    page.add_argument("--port", type=int, metavar="N", help="default: one of the folder's own")
+    page.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, this machine only")
+    page.add_argument("--no-open", action="store_false", dest="open", help="print the links, and open no browser")
+
+
+def refresh(*paths: str) -> None:
+    """Of those of ``paths`` that are gatherings, bring the demonstrations up to date with what was submitted."""
+    for path in paths:
+        if (Path(path) / "gathering.json").is_file():
+            from sft.gathering import export
+
+            export.refresh(Path(path))
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no share from 0 to 1; give one, such as 0.1")
+    return value
+
+
+def collect(options: argparse.Namespace) -> None:
+    """Experts write demonstrations on a page of this machine."""
+    from sft.gathering.folder import Gathering, is_gathering
+
+    there = is_gathering(options.target) or options.target.is_dir()
+    for name in ("check", "export", "compact", "repair"):
+        if getattr(options, name):
+            if not there:
+                raise UserError(f"--{name}: is for a gathering that is there, and {options.target} is none")
+            _read(options, name)
+            return
+    guidelines = "" if options.guidelines is None else _guidelines(options.guidelines)
+    folder = options.target if there else options.into or Path("gathered") / options.target.stem
+    if there and options.into is not None:
+        raise UserError(f"--into: {options.target} is a gathering already; leave --into out, or name a file of prompts")
+    gathering = Gathering.open(folder, writing=True) if there else _made(options, folder)
+    with gathering:
+        serve(options, gathering, guidelines)
+
+
+def _made(options: argparse.Namespace, folder: Path) -> Gathering:
+    """The gathering of a file of prompts, made or added to."""
+    from sft.gathering.folder import Gathering, is_gathering, refuse_names
+    from sft.gathering.items import asked_again, shared
+    from sft.gathering.prompts import read_prompts, screened
+
+    experts = options.expert or [_asked_name()]
+    refuse_names(experts)
+    items, repeated = read_prompts(options.target)
+    if is_gathering(folder):
+        gathering = Gathering.open(folder, writing=True)
+    else:
+        if not 1 <= options.answers <= len(experts):
+            raise UserError(f"--answers {options.answers}: {len(experts)} experts are named; name as many: --expert")
+        names = ("seed", "answers", "overlap", "order", "dialogues", "own_prompts")
+        gathering = Gathering.create(folder, **{name: getattr(options, name) for name in names})
+    keys = gathering.held_out()
+    asked = screened(items, keys)
+    if not asked.items:
+        gathering.close()
+        raise UserError(f"{options.target}: {asked.in_words(keys)}; name other prompts")
+    one = gathering.settings
+    marked = shared(asked.items, one.overlap, one.seed)
+    new = gathering.add([*marked, *asked_again(marked, options.again, one.seed)])
+    for line in (
+        f"{folder}: {len(new)} items" + (f"; {repeated} rows repeat another's prompt" if repeated else ""),
+        asked.in_words(keys),
+    ):
+        if line:
+            print(line)
+    return gathering
+
+
+def _asked_name() -> str:
+    """Who writes, where nobody was named."""
+    try:
+        known = getpass.getuser()
+    except (KeyError, OSError):
+        known = "expert"
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return known
+    return input(f"Who writes? [{known}] ").strip() or known
+
+
+def serve(options: argparse.Namespace, gathering: Gathering, guidelines: str = "") -> None:
+    """Print the links, open the page, and wait until Ctrl-C or until the owner closes the round.
+
+    ``guidelines``: a version to put in force; "" leaves what there is.
+    """
+    from sft.gathering.desk import Desk
+    from sft.gathering.folder import refuse_names
+    from sft.gathering.server import running
+
+    refuse_names(options.expert)
+    if guidelines:
+        gathering.set_guidelines(guidelines)
+    names = dict.fromkeys([*(name for name in gathering.experts() if name), *options.expert])
+    names = names or {_asked_name(): None}
+    tokens = {name: gathering.invite(name) for name in [*names, ""]}
+    if options.host not in ("127.0.0.1", "::1", "localhost"):
+        print(f"The page is served on {options.host} without encryption: who can read the network can read all of it.")
+    desk = Desk(gathering)
+    try:
+        with running(desk, host=options.host, port=options.port) as served:
+            links = {name or "owner": served.link(token) for name, token in tokens.items()}
+            for name, link in links.items():
+                print(f"{name}: {link}", flush=True)
+            if options.open and not webbrowser.open(next(iter(links.values()))):
+                print("No browser could be opened; open the link above.", flush=True)
+            served.over.wait()
+    finally:
+        for line in _progress(gathering):
+            print(line, flush=True)
+
+
+def _guidelines(path: Path) -> str:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"--guidelines {path}: cannot be read ({error.strerror}); name a text file") from None
+    except UnicodeDecodeError:
+        raise UserError(f"--guidelines {path}: is not UTF-8 text; save it as UTF-8") from None
+    if not text.strip():
+        raise UserError(f"--guidelines {path}: is empty; write what the experts should keep to, or leave it out")
+    return text
+
+
+def _progress(gathering: Gathering) -> Sequence[str]:
+    from sft.gathering.figures import figures
+
+    lines = figures(gathering.state()).to_lines()[:2]
+    again = f"go on with: sft collect {gathering.path}"
+    return ["", *lines, f"{gathering.demonstrations_path} holds the answers; {again}"]
+
+
+def _read(options: argparse.Namespace, what: str) -> None:
+    """What needs no page."""
+    from sft.gathering import export, folder, upkeep
+    from sft.gathering.figures import figures
+
+    if what == "repair":
+        print(upkeep.repair(options.target))
+        return
+    if what == "compact":
+        print(upkeep.compact(options.target))
+        return
+    gathering = folder.Gathering.open(options.target)
+    state = gathering.state()
+    export.write(gathering, state)
+    if what == "export":
+        expert = options.expert[0] if options.expert else None
+        print(upkeep.write_elsewhere(gathering, options.export, expert=expert, blind_only=options.blind_only,
+                                     vote=options.majority))  # fmt: skip
+        return
+    found = figures(state, gathering.held_out())
+    if options.json:
+        print(json.dumps(found.to_dict(), ensure_ascii=False))
+    else:
+        print("\n".join([str(gathering.path), *(f"  {line}" for line in found.to_lines())]))

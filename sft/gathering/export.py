@@ -1,0 +1,165 @@
+"""The answers as demonstrations, each with how it came about, which is computed from the texts and never asked.
+
+blind      written without having seen the clone's text
+accepted   the clone's text as it stands
+continued  the clone's text up to a point, then other words
+edited     half of its characters or more are the clone's
+rewritten  fewer
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from rapidfuzz.distance import Levenshtein
+
+from sft import metrics
+from sft.demonstrations.conflicts import majority
+from sft.demonstrations.demonstration import Demonstration
+from sft.gathering.folder import Gathering, is_gathering
+from sft.gathering.state import Standing
+from sft.metrics.text import unspaced
+from sft.runs.atomic_files import write_text
+
+__all__ = ["EDITED", "KEPT", "distance", "how", "kept_prefix", "refresh", "rows", "write"]
+
+#: Character similarity (points) from which a text is the clone's, edited.
+EDITED = 50.0
+#: Characters of the clone's beginning that stand, at least, where a text continues it.
+KEPT = 20
+#: Words of a text up to which TER looks for words that only moved; beyond it takes minutes.
+MOST_WORDS = 1_000
+
+
+@lru_cache(maxsize=4096)
+def how(clone: str | None, text: str) -> str:
+    """How ``text`` came about; ``clone``: what was shown, None where nothing was."""
+    if clone is None:
+        return "blind"
+    first, second = _plain(clone), _plain(text)
+    if first == second:
+        return "accepted"
+    if _continues(first, second):
+        return "continued"
+    return "edited" if metrics.edit_similarity(text, clone) >= EDITED else "rewritten"
+
+
+def _continues(clone: str, text: str) -> bool:
+    """Whether ``text`` goes on from a beginning of ``clone`` in words of its own: of the rest, less than half stays."""
+    kept = _shared(clone, text)
+    if kept < KEPT:
+        return False
+    rest, own = clone[kept:], text[kept:]
+    return bool(own) and (not rest or metrics.edit_similarity(own, rest) < EDITED)
+
+
+def _shared(one: str, other: str) -> int:
+    """Characters that both begin with."""
+    apart = (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    return next(apart, min(len(one), len(other)))
+
+
+def kept_prefix(clone: str | None, text: str) -> int:
+    """Characters of the clone's beginning that stand at the beginning of ``text``."""
+    return 0 if clone is None else _shared(_plain(clone), _plain(text))
+
+
+@lru_cache(maxsize=4096)
+def distance(clone: str, text: str) -> tuple[float, float]:
+    """sacreBLEU's TER of the clone's text against the final one: (edits, words of the final text).
+
+    Scripts without spaces are cut into characters. Above :data:`MOST_WORDS` words no shifts are looked for.
+    """
+    if max(len(clone.split()), len(text.split())) > MOST_WORDS:
+        return float(Levenshtein.distance(clone.split(), text.split())), float(len(text.split()))
+    from sacrebleu.metrics.ter import TER
+
+    asian = any(map(unspaced, clone + text))
+    score = TER(normalized=asian, asian_support=asian).sentence_score(clone, [text])
+    return float(score.num_edits), float(score.ref_length)
+
+
+def _plain(text: str) -> str:
+    """As a page hands it on: one kind of line end, composed letters."""
+    return metrics.nfc(text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def rows(state: Standing, clones: Mapping[str, str], weights: Mapping[int, str]) -> list[dict[str, Any]]:
+    """Every answer that counts as a row that ``formats`` reads, in the order of the items.
+
+    ``clones``: item -> what the clone wrote; ``weights``: round -> the hash of the clone it corrects.
+    """
+    found = []
+    for answer in state.answers():
+        clone = clones.get(answer.item.id) if answer.clone else None
+        row: dict[str, Any] = {
+            "prompt": [turn.to_dict() for turn in answer.prompt],
+            "completion": answer.text,
+            "expert": answer.expert,
+        }
+        if answer.item.group:
+            row["group"] = answer.item.group
+        row["gathered"] = {
+            "item": answer.item.id,
+            "round": answer.item.round,
+            "how": how(clone, answer.text),
+            "drawn": answer.item.drawn,
+            "seconds": answer.seconds,
+            "pasted": answer.pasted,
+            "guidelines": answer.guidelines,
+            "event": answer.n,
+        }
+        if clone is not None:
+            edits, words = distance(clone, answer.text)
+            row["gathered"] |= {
+                "edits": {"ter": round(edits / max(1.0, words), 4), "characters": changed(clone, answer.text)},
+                "kept_prefix": kept_prefix(clone, answer.text),
+                "clone_hash": answer.clone,
+            }
+        if answer.item.round:
+            row["gathered"]["weights_hash"] = weights.get(answer.item.round, "")
+        found.append(row)
+    return found
+
+
+def changed(clone: str, text: str) -> int:
+    """Characters that were changed, put in or taken out (Levenshtein)."""
+    return int(Levenshtein.distance(_plain(clone), _plain(text)))
+
+
+def write(gathering: Gathering, state: Standing) -> int:
+    """Write ``demonstrations.jsonl`` from ``state`` where it is another; how many rows it has."""
+    weights = {row["number"]: row.get("weights_hash", "") for row in gathering.settings.rounds}
+    made = rows(state, gathering.clone_texts(), weights)
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in made)
+    path = gathering.demonstrations_path
+    if not path.exists() or path.read_bytes() != text.encode("utf-8"):
+        write_text(path, text)
+    return len(made)
+
+
+def refresh(path: Path) -> None:
+    """Bring the demonstrations of the gathering at ``path`` up to date; nothing where ``path`` is none."""
+    if is_gathering(path):
+        gathering = Gathering.open(path)
+        write(gathering, gathering.state())
+
+
+def chosen(
+    found: Iterable[Mapping[str, Any]], *, expert: str | None = None, blind_only: bool = False, vote: bool = False
+) -> list[Mapping[str, Any]]:
+    """Of the rows those of one expert, those written blind, or of each prompt those that most experts agree on."""
+    kept = [
+        row
+        for row in found
+        if expert in (None, row["expert"]) and (not blind_only or row["gathered"]["how"] == "blind")
+    ]
+    if not vote:
+        return kept
+    made = [Demonstration.from_dict(dict(row) | {"id": str(place)}) for place, row in enumerate(kept)]
+    standing = {int(one.id) for one in majority(made).kept}
+    return [row for place, row in enumerate(kept) if place in standing]

@@ -1,0 +1,139 @@
+"""Gatherings for tests, and experts without a browser: the same requests that the page sends."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from sft.gathering.desk import Desk
+from sft.gathering.folder import Gathering
+from sft.gathering.items import Item, item_id
+from sft.gathering.server import Page, running
+from sft.runs.atomic_files import write_jsonl
+
+#: The beginning of what a clone wrote.
+CLONE = "ZEBRA-CROSSING is what the clone wrote for this item, and it is long enough to go on from."
+
+
+def asked(count: int, *, round: int = 0, **more: Any) -> list[Item]:
+    """``count`` items, each a question of its own."""
+    from sft.demonstrations.demonstration import Message
+
+    prompts = [(Message("user", f"What does function number {n} do, and why?"),) for n in range(count)]
+    return [Item(item_id(prompt, round), prompt, round=round, **more) for prompt in prompts]
+
+
+def gathering(
+    folder: Path, items: Sequence[Item] | int = 6, experts: Sequence[str] = ("ada",), **setup: Any
+) -> Gathering:
+    """A new gathering, held for writing, with ``experts`` and their items."""
+    made = Gathering.create(folder, **setup)
+    made.add(asked(items) if isinstance(items, int) else items)
+    for name in experts:
+        made.invite(name)
+    return made
+
+
+class Client:
+    """Somebody with a link, or without one: requests as the page makes them. ``seen``: every byte that came back."""
+
+    def __init__(self, address: str, token: str = "") -> None:
+        self.address, self.host = address, urlsplit(address).netloc
+        self._connection = http.client.HTTPConnection(self.host, timeout=30)
+        self.cookie = ""
+        self.seen = b""
+        if token:
+            status, _, headers = self.ask("GET", f"/enter/{token}")
+            assert status == 200, status
+            self.cookie = headers["set-cookie"].partition(";")[0]
+
+    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, str, dict[str, str]]:
+        """Status, text and headers; ``headers`` are in addition, "" takes one away."""
+        given = {"Cookie": self.cookie, "Host": self.host} | ({"Origin": self.address} if method == "POST" else {})
+        given |= {"Content-Type": "application/json"} if body is not None else {}
+        given |= {name.replace("_", "-"): value for name, value in headers.items()}
+        self._connection.request(method, path, body, {name: value for name, value in given.items() if value})
+        answer = self._connection.getresponse()
+        raw = answer.read()
+        self.seen += raw
+        return answer.status, raw.decode(), {name.lower(): value for name, value in answer.getheaders()}
+
+    def close(self) -> None:
+        """Leave."""
+        self._connection.close()
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and page."""
+        status, text, _ = self.ask("GET", path)
+        return status, text
+
+    def next(self) -> str:
+        """The item that comes next; "" where nothing is left."""
+        status, _, headers = self.ask("GET", "/")
+        return headers["location"].rpartition("/")[2] if status == 303 else ""
+
+    def do(self, kind: str, where: str = "/do", **body: Any) -> tuple[int, dict[str, Any]]:
+        """Status and answer of one action."""
+        status, text, _ = self.ask("POST", where, json.dumps({"kind": kind, "window": "w1", **body}).encode())
+        return status, json.loads(text)
+
+    def answer(self, text: str, item: str = "", **body: Any) -> str:
+        """Open the next item (or ``item``), submit ``text``; the item."""
+        item = item or self.next()
+        assert self.get(f"/item/{item}")[0] == 200
+        status, answer = self.do("submitted", item=item, text=text, rev=0, **body)
+        assert status == 200, answer
+        return item
+
+
+@contextmanager
+def served(made: Gathering, **where: Any) -> Iterator[tuple[Page, dict[str, Client]]]:
+    """Inside, the page of ``made`` is served; a client for every expert, and for the "owner"."""
+    names = [name for name in made.experts() if name]
+    tokens = {name or "owner": made.invite(name) for name in (*names, "")}
+    with running(Desk(made), **where) as page:
+        clients = {name: Client(page.address, token) for name, token in tokens.items()}
+        try:
+            yield page, clients
+        finally:
+            for one in clients.values():
+                one.close()
+
+
+def texts(folder: Path) -> dict[str, str]:
+    """Item -> what its demonstration says, of a gathering with one expert."""
+    rows = [
+        json.loads(line) for line in (folder / "demonstrations.jsonl").read_text(encoding="utf-8").split("\n") if line
+    ]
+    return {row["gathered"]["item"]: row["completion"] for row in rows}
+
+
+def corrected(folder: Path, *, shown: str, count: int = 3, **setup: Any) -> Gathering:
+    """A gathering with items of round 1 for which a clone wrote."""
+    items = asked(count, round=1, shown=shown)
+    made = gathering(folder, items, **setup)
+    write_jsonl(made.clone_path(1), ({"id": one.id, "text": f"{CLONE} {n}", "finished": True}
+                                     for n, one in enumerate(items)))  # fmt: skip
+    return made
+
+
+def started(folder: Path, *words: str) -> tuple[subprocess.Popen[str], dict[str, str]]:
+    """``sft collect`` in a process of its own, and the links that it printed."""
+    command = [sys.executable, "-m", "sft", "collect", str(folder), "--no-open", *words]
+    one = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1)
+    links: dict[str, str] = {}
+    assert one.stdout is not None
+    for line in one.stdout:
+        if found := re.match(r"(\w+): (http://\S+)", line):
+            links[found[1]] = found[2]
+        if "owner" in links:
+            return one, links
+    raise AssertionError(one.communicate()[1])
