@@ -246,7 +246,8 @@ def test_check_prints_json_and_nothing_else(recipe: Path, capsys: Captured) -> N
 
 
 def test_leaks_are_refused_by_check_and_run_alike(tmp_path: Path, recipe: Path, capsys: Captured) -> None:
-    (tmp_path / "x.jsonl").write_text(GOOD + GOOD.replace(" is red", " is red now"), encoding="utf-8")
+    again = "".join(line(number).replace(" is red", f" is red {number}") for number in range(100))
+    (tmp_path / "x.jsonl").write_text(GOOD + again, encoding="utf-8")
     settings = ["--set", "split.near_threshold=0.6"]
     assert main(["check", str(recipe), *settings]) == 2
     assert "would give held-out prompts away" in refused(capsys)

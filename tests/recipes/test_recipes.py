@@ -597,10 +597,12 @@ def test_names_agree_with_the_modules_that_use_them() -> None:
 
 @pytest.mark.parametrize(
     ("metric", "value"),
-    zip(
-        ("chrf", "chrf", "exact_match", "exact_match", "exact_match", "checker", "json", "bleu"),
-        (60, 1, 0.95, 95, 950, 0.5, 60, 60),
-        strict=True,
+    list(
+        zip(
+            ("chrf", "chrf", "exact_match", "exact_match", "exact_match", "checker", "json", "bleu"),
+            (60, 1, 0.95, 95, 950, 0.5, 60, 60),
+            strict=True,
+        )
     ),
 )
 def test_a_bar_is_read_by_one_rule(metric: str, value: float) -> None:
