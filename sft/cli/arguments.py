@@ -219,10 +219,18 @@ def _handing_on(verb: Callable[..., argparse.ArgumentParser]) -> None:
         "--max-new-tokens", type=_count, default=256, metavar="N", help="longest answer, in tokens (default: 256)"
     )
 
-    shelf = verb("recipes", "list the shipped recipes, show one, or copy one", data.recipes)
-    shelf.add_argument("action", nargs="?", choices=["list", "show", "copy"], default="list")
-    shelf.add_argument("name", nargs="?", help="which recipe (show, copy)")
-    shelf.add_argument("destination", nargs="?", type=Path, default=Path(), help="where to (copy; default: here)")
+    shelf = verb(
+        "recipes",
+        "list the shipped recipes, show or copy one, or make one of another trainer's configuration",
+        data.recipes,
+    )
+    shelf.add_argument("action", nargs="?", choices=["list", "show", "copy", "import"], default="list")
+    shelf.add_argument(
+        "name", nargs="?", help="which recipe (show, copy); the configuration of Axolotl, LLaMA-Factory or TRL (import)"
+    )
+    shelf.add_argument(
+        "destination", nargs="?", type=Path, default=Path(), help="where to (copy, import; default: here)"
+    )
 
 
 def _takes_push_options(one: argparse.ArgumentParser) -> None:
