@@ -22,6 +22,7 @@ from sft.demonstrations import stored
 from sft.demonstrations.selection import FATES, Ledger
 from sft.fidelity.conventions import rests_on_few, visible_points
 from sft.fidelity.guardrails import VERBATIM, settled_in_words, status, written
+from sft.fidelity.rounds import read_rounds
 from sft.fidelity.scorecard import RUNGS, Guardrail, Scorecard
 from sft.fidelity.stored import read_scorecard
 from sft.metrics.estimate import Estimate
@@ -70,7 +71,7 @@ def render(run: Run) -> Path:
 
 
 def _view(run: Run) -> dict[str, Any]:
-    card = read_scorecard(run)
+    card, found = read_scorecard(run), read_rounds(run)
     manifest = run.manifest
     ledger = _ledger(run)
     log = sealed.rows(run, run.log_path) if sealed.there(run, run.log_path) else []
@@ -86,9 +87,9 @@ def _view(run: Run) -> dict[str, Any]:
         "headline": metric_name(card.headline),
         "kept_out": kept_out(card),
         "gains": _gains(card),
-        "body": body(card),
+        "body": body(card, found),
         "glossary": GLOSSARY,
-        "pictures": pictures(run, card, log),
+        "pictures": pictures(run, card, log, found),
         "training": losses(log),
         "tables": _tables(card),
         "ledger": _ledger_view(ledger),

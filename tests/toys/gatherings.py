@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,8 +64,17 @@ class Client:
         given = {"Cookie": self.cookie, "Host": self.host} | ({"Origin": self.address} if method == "POST" else {})
         given |= {"Content-Type": "application/json"} if body is not None else {}
         given |= {name.replace("_", "-"): value for name, value in headers.items()}
-        self._connection.request(method, path, body, {name: value for name, value in given.items() if value})
-        answer = self._connection.getresponse()
+        headers = {name: value for name, value in given.items() if value}
+        try:
+            self._connection.request(method, path, body, headers)
+            answer = self._connection.getresponse()
+        except (
+            BrokenPipeError,
+            http.client.RemoteDisconnected,
+        ):  # the server hung up meanwhile
+            self._connection.close()
+            self._connection.request(method, path, body, headers)
+            answer = self._connection.getresponse()
         raw = answer.read()
         self.seen += raw
         return answer.status, raw.decode(), {name.lower(): value for name, value in answer.getheaders()}
@@ -137,3 +150,46 @@ def started(folder: Path, *words: str) -> tuple[subprocess.Popen[str], dict[str,
         if "owner" in links:
             return one, links
     raise AssertionError(one.communicate()[1])
+
+
+def attended(words: Sequence[str], behave: Callable[[dict[str, Client]], None], capsys: Any) -> tuple[int, str]:
+    """Run ``sft WORDS``, which opens a page, while experts ``behave`` in a thread; then the owner closes the round.
+
+    The exit status, and what was printed.
+    """
+    from sft.cli import main
+
+    said, failed = [""], list[BaseException]()
+
+    def attend() -> None:
+        try:
+            end = time.monotonic() + 120
+            while "owner: " not in said[0] or not said[0].endswith("\n"):
+                assert time.monotonic() < end and not over.is_set(), said[0]
+                time.sleep(0.05)
+                said[0] += capsys.readouterr().out
+            links = dict(re.findall(r"(?m)^(\w+): (http://\S+)$", said[0]))
+            clients = {
+                name: Client(link.partition("/enter/")[0], link.rpartition("/")[2]) for name, link in links.items()
+            }
+            try:
+                behave(clients)
+            finally:
+                clients["owner"].do("closed", "/owner/do")
+                for one in clients.values():
+                    one.close()
+        except BaseException as error:
+            failed.append(error)
+            os.kill(os.getpid(), signal.SIGINT)  # the page would wait for ever
+
+    over = threading.Event()
+    thread = threading.Thread(target=attend)
+    thread.start()
+    try:
+        status = main([*words, "--no-open"])
+    finally:
+        over.set()
+        thread.join()
+    if failed:
+        raise failed[0]
+    return status, said[0] + capsys.readouterr().out
