@@ -85,7 +85,7 @@ def main() -> None:
     run = Run.open(given.run)
     recipe = load_recipe(run)
     base, tuned = source_of(recipe.model), trained_policy(run) if given.policy == "clone" else None
-    renderer = load_renderer(base, recipe.model.template)
+    renderer = load_renderer(base, recipe)
     policy = load_policy(base, renderer, dtype=recipe.model.dtype, tuned=tuned)
     items = read_held_out(run)[: given.prompts]
     ids = policy.renderer.prompt_ids_all([item.prompt for item in items])

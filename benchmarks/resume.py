@@ -68,7 +68,7 @@ def _prepare(folder: Path) -> None:
 def _row(folder: Path, processes: int) -> str:
     import torch
     from safetensors.torch import load_file
-    from toy_launches import passes
+    from toy_launches import launch, passes
 
     draw = random.Random(processes)
     # A death after the last step would come while the clone is saved, and no step would be taken again.
@@ -81,13 +81,7 @@ def _row(folder: Path, processes: int) -> str:
         return {"words": told, "watch": str(run.with_suffix(".watch")), "processes": processes, "kill": doom}
 
     plan = [train(untouched), *(train(killed, *["--resume"] * (n > 0), die=die) for n, die in enumerate(deaths))]
-    program = [
-        sys.executable,
-        str(ROOT / "tests" / "toys" / "toy_launches.py"),
-        json.dumps([*plan, train(killed, "--resume")]),
-    ]
-    answer = subprocess.run(program, check=True, env=_environment(), capture_output=True, text=True)
-    results = json.loads(answer.stdout)
+    results = [launch(**one) for one in [*plan, train(killed, "--resume")]]
     codes = sorted({tuple(sorted(result["codes"])) for result in results[1:-1]})
     assert results[0]["codes"] == results[-1]["codes"] == [0] * processes, results[-1]["said"]
     whole = passes(untouched.with_suffix(".watch"))

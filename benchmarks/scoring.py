@@ -3,7 +3,7 @@
     python benchmarks/scoring.py                   # 10,000 prompts, 3 systems, 5,000 training rows
     python benchmarks/scoring.py --fast            # without the corpus figures
     python benchmarks/scoring.py --recompute       # then `sft report RUN --recompute`, everything again from the run
-    python benchmarks/scoring.py --prompts 50000 --page  # then report.html in Chromium: size, and time to load
+    python benchmarks/scoring.py --prompts 50000 --page     # then report.html in Chromium: how large, how long to open
 
 Functions of the standard library are prompts, the first sentences of their docstrings completions, varied by a seeded
 draw until there are enough; modules are groups. A clone gets most words right, one base rambles, one answers another
@@ -129,8 +129,8 @@ def opened(page: Path, profile: Path) -> str:
             times.append(window.tell(OPENED))
     loaded = sorted(row[1] for row in times)
     return (
-        f"{page.name}: {page.stat().st_size / 1e6:.2f} MB, {times[0][2]:,} elements, {times[0][3]} examples; load "
-        f"event after {loaded[0]:.0f} to {loaded[-1]:.0f} ms"
+        f"{page.name}: {page.stat().st_size / 1e6:.2f} MB, {times[0][2]:,} elements, {times[0][3]} examples; "
+        f"load event after {loaded[0]:.0f} to {loaded[-1]:.0f} ms"
     )
 
 

@@ -5,8 +5,9 @@
 
 The prompt is an example's command as the documentation's authors wrote it, the completion the call that it stands for:
 ``{"name": "ec2.create-tags", "arguments": {"resources": ["ami-1"], ...}}``. Values of options are read as the AWS CLI
-reads them: JSON, its shorthand ``Name=a,Values=b``, whole numbers, switches, lists. ``planted`` holds 300 prompts
-out, of pages that no training row is of, and has each clone judged by both headlines with everything else alike.
+reads them: JSON, its shorthand ``Name=a,Values=b``, whole numbers, switches, lists. ``planted`` holds 300 prompts out,
+of pages that no training row is of, and has each clone judged by both headlines with everything else alike; how many
+calls are right in every leaf is the checker ``json``'s word.
 """
 
 from __future__ import annotations
@@ -150,8 +151,7 @@ CLONES: dict[str, Callable[[Call, random.Random], str]] = {
 
 def planted(file: Path, seed: int) -> None:
     """A Markdown table: every clone by both headlines."""
-    rows = read_jsonl(file)
-    draw = random.Random(seed)
+    rows, draw = read_jsonl(file), random.Random(seed)
     pages = sorted({row["group"] for row in rows})
     draw.shuffle(pages)
     order = {page: place for place, page in enumerate(pages)}
@@ -159,50 +159,42 @@ def planted(file: Path, seed: int) -> None:
     asked = rows[:HELD_OUT]
     learned = [row for row in rows[HELD_OUT:] if row["group"] != asked[-1]["group"]][:TRAINING]
     print(f"{len(asked)} held-out prompts, {len(learned)} training rows, seed {seed}\n")
-    print("| clone | headline | its score | over the best shortcut | best shortcut | verdict |")
+    print("| clone | calls right | chrF | over the best shortcut | json | over the best shortcut |")
     print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        (folder / "training.jsonl").write_text("".join(json.dumps(row) + "\n" for row in learned), encoding="utf-8")
+        completions, training = Path(temporary) / "clone.jsonl", Path(temporary) / "training.jsonl"
+        lines(training, learned)
         for name, clone in CLONES.items():
-            made = []
-            for row in asked:
-                text = clone(json.loads(row["completion"]), draw)
-                made.append(
-                    {
-                        "prompt": row["prompt"],
-                        "reference": row["completion"],
-                        "group": row["group"],
-                        "completion": text,
-                        "finished": True,
-                    }
-                )
-            (folder / "clone.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made), encoding="utf-8")
+            texts = [clone(json.loads(row["completion"]), draw) for row in asked]
+            made = [
+                {"prompt": row["prompt"], "reference": row["completion"], "group": row["group"], "completion": text}
+                for row, text in zip(asked, texts, strict=True)
+            ]
+            lines(completions, [row | {"finished": True} for row in made])
+            cells = []
             for headline in ("chrf", "json"):
-                card = scored(folder, headline)
-                tuned = next(s["scores"][headline] for s in card["systems"] if s["system"] == "tuned")
+                card = scored(completions, training, headline)
+                found = next(system["scores"] for system in card["systems"] if system["system"] == "tuned")
                 gain = card["gain"]
-                print(
-                    f"| {name} | {headline} | {shown(tuned)} | {shown(gain['estimate'], sign=True)} | "
-                    f"{gain['floor']} | {card['verdict']['rung']} |",
-                    flush=True,
-                )
+                cells += [shown(found[headline]), f"{shown(gain['estimate'], sign=True)} ({gain['floor']})"]
+            right = 100 * found["checker"]["value"] if found["checker"]["value"] <= 1 else found["checker"]["value"]
+            print(f"| {name} | {right:.0f} % | {' | '.join(cells)} |", flush=True)
 
 
-def scored(folder: Path, headline: str) -> dict[str, Any]:
-    words = [
-        sys.executable,
-        "-m",
-        "sft",
-        "score",
-        str(folder / "clone.jsonl"),
-        "--train",
-        str(folder / "training.jsonl"),
-    ]
-    answer = subprocess.run([*words, "--headline", headline, "--fast", "--json"], capture_output=True, text=True)
+def lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+def scored(completions: Path, training: Path, headline: str) -> dict[str, Any]:
+    """The scorecard of `sft score`."""
+    words = ["score", str(completions), "--train", str(training), "--headline", headline, "--checker", "json"]
+    answer = subprocess.run(
+        [sys.executable, "-m", "sft", *words, "--fast", "--json"], capture_output=True, text=True, check=False
+    )
     if answer.returncode:
         sys.exit(answer.stderr)
-    return json.loads(answer.stdout)
+    found: dict[str, Any] = json.loads(answer.stdout)
+    return found
 
 
 def shown(found: dict[str, Any], sign: bool = False) -> str:

@@ -61,7 +61,7 @@ def demonstrations(steps: int, order: str) -> tuple[Any, Any, list[Any], list[An
     ]
     recipe = recipes.resolve("demo", overrides).recipe
     parts = gather(recipe).splits
-    renderer = load_renderer(source_of(recipe.model), recipe.model.template)
+    renderer = load_renderer(source_of(recipe.model), recipe)
     rendered = [
         renderer.render_all(part, max_length=recipe.training.max_length, too_long="drop")[0]
         for part in (parts.train, parts.validation)

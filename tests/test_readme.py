@@ -17,6 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked_python
 import pytest
 from loopback_hub import LoopbackHub
 from repository import ROOT
@@ -110,7 +111,7 @@ fidelity: {{profile: fast, max_prompts: 2, max_new_tokens: 4}}
 
 def begun(words: list[str], folder: Path, **environment: str) -> subprocess.Popen[str]:
     """``python -m WORDS`` in ``folder``, without a GPU."""
-    return subprocess.Popen(
+    return forked_python.Popen(
         [sys.executable, "-m", *words],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""} | environment,
@@ -176,6 +177,7 @@ def test_a_run_sends_nothing_anywhere(tiny_model: Path, tmp_path: Path) -> None:
     """TRL told the hub of every fit: the model's family, the GPU, how many processes. Nobody had asked the user.
 
     The user's own environment, in which the client is neither offline nor told to be silent: the hub is asked nothing.
+    A start as it really is, and the proof's too; nor does bitsandbytes, where it is installed, say what it lacks.
     """
     write_demonstrations(tmp_path / "demonstrations.jsonl", 60)
     (tmp_path / "recipe.yaml").write_text(TINY.format(model=tiny_model), encoding="utf-8")
@@ -190,7 +192,7 @@ def test_a_run_sends_nothing_anywhere(tiny_model: Path, tmp_path: Path) -> None:
             text=True,
             timeout=900,
         )
-    assert process.returncode == 0, process.stderr
+    assert process.returncode == 0 and "kernels" not in process.stderr, process.stderr
     assert not hub.requests
 
 

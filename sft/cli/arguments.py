@@ -159,7 +159,9 @@ def _score(verb: Callable[..., argparse.ArgumentParser]) -> None:
         judge.score,
         "A row of FILE (jsonl, json, csv, tsv, parquet) has prompt, completion, and reference or references; and, if\n"
         "you like, id, group, expert or experts, finished (false: cut at a length limit), and system: tuned is judged\n"
-        "(the default), B0 and B3 are the base model without and with demonstrations, other names stand beside them.",
+        "(the default), B0 and B3 are the base model without and with demonstrations, other names stand beside them.\n"
+        "Where a server tells how likely a system finds what the expert wrote: nats, -log p of a reference (a sum, or\n"
+        "one a token), and bytes, its length in UTF-8. With those of tuned and B0 there is a whole verdict.",
     )
     score.add_argument("target", type=Path, metavar="file", help="completions with what experts wrote")
     score.add_argument("--train", metavar="FILE", type=Path, help="demonstrations the judged system learned from")
@@ -300,7 +302,7 @@ def _takes_scoring(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "--checker",
         metavar="SPEC",
-        help="which answers are right: final-number, regex:PATTERN, module:function or file.py:function",
+        help="which answers are right: final-number, json, regex:PATTERN, module:function or file.py:function",
     )
     one.add_argument(
         "--headline",

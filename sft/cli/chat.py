@@ -117,16 +117,17 @@ def _converse(run: Run, *, base: bool, max_new_tokens: int) -> Conversation:
 
     tuned = None if base else demand_trained(run)
     system, why_none = _system_of(load_splits(run).train)
-    model = load_recipe(run).model
+    recipe = load_recipe(run)
+    model = recipe.model
     base_model = source_of(model)
-    renderer = load_renderer(base_model, model.template)
+    renderer = load_renderer(base_model, recipe)
     policy = load_policy(base_model, renderer, dtype=model.dtype, tuned=tuned)
     return Conversation(policy, max_new_tokens, system, why_none)
 
 
 def _system_of(demonstrations: Sequence[Demonstration]) -> tuple[str, str]:
     """The system message that all have, and otherwise why there is none."""
-    found = {d.prompt[0].content if d.prompt[0].role == "system" else "" for d in demonstrations}
+    found = {next((turn.content for turn in d.prompt if turn.role == "system"), "") for d in demonstrations}
     if len(found) < 2:
         return next(iter(found), ""), ""
     without = "some have none" if "" in found else "no two alike" if len(found) == len(demonstrations) else "several"

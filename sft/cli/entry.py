@@ -50,7 +50,7 @@ def _carried_out(options: argparse.Namespace, words: Sequence[str], is_over: Cal
         complaint, status = _shortened(error, options), error.exit_status
     except (KeyboardInterrupt, Terminated) as stop:
         is_over()
-        kept = "stopped" if options.verb in (*_ONLY_PRINT, "check") else "stopped; what was done is kept"
+        kept = "stopped" if options.verb in (*_ONLY_PRINT, "check", "import") else "stopped; what was done is kept"
         complaint, status = f"{str(stop) or kept}{how_to_go_on(options, words)}", status_of(stop)
         above = "\n"  # behind the ^C, or a progress bar, whichever process it is of
     except BrokenPipeError:  # whoever read our output has left before its end, as `head` does

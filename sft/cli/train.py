@@ -55,6 +55,7 @@ def _fitted(options: argparse.Namespace, *, measured: bool = False) -> Iterator[
 
     ``measured``: what could not measure it afterwards is refused before it is fitted.
     """
+    from sft.demonstrations.thoughts import as_begun
     from sft.runs.processes import rank_and_world, say
     from sft.training.fit import fit
     from sft.training.start import begin
@@ -72,6 +73,7 @@ def _fitted(options: argparse.Namespace, *, measured: bool = False) -> Iterator[
     recipe, asked = resolved.recipe, {name: getattr(options, name) for name in ("resume", "keep_going", "allow_change")}
     folder = options.output or Path("runs") / (recipe.name or Path(options.recipe).stem)
     with quiet(), begin(resolved, folder, **asked) as one:
+        recipe = as_begun(one, recipe)
         yield one, recipe, fit(one, recipe, resume=options.resume)
 
 
@@ -86,8 +88,7 @@ def preview(options: argparse.Namespace) -> None:
         from sft.policies.rendered import preview as drawn
         from sft.recipes.sources import source_of
 
-        model = resolved.recipe.model
-        renderer = load_renderer(source_of(model), model.template)
+        renderer = load_renderer(source_of(gathered.recipe.model), gathered.recipe)
         rows = renderer.render_all(gathered.splits.train[: options.rows])[0]
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     print(drawn(rows, renderer.tokenizer, color=color))

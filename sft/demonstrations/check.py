@@ -16,7 +16,8 @@ import numpy as np
 
 from sft import recipes
 from sft.demonstrations import conflicts, formats, headlines, selection, splits, thoughts
-from sft.demonstrations.conflicts import ConflictingPrompt, Handling
+from sft.demonstrations.both_sides import OnBothSides
+from sft.demonstrations.conflicts import Handling, SeveralAnswers
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.formats import Reading
 from sft.demonstrations.splits import Leak
@@ -44,8 +45,9 @@ class Lengths:
 class Audit:
     """What was read, and the findings. ``duplicates``: rows that repeat another word for word.
 
-    ``splits``: split name -> count; ``undivided``: why no split could be made, if none could. ``disputed``: prompts
-    that different named experts answered differently. ``conflict_examples``: the first few, the most disputed first.
+    ``splits``: split name -> count; ``undivided``: why no split could be made, if none could. ``several``: prompts
+    with different completions. ``both_sides``: completions that stand in
+    training and are held out too.
     ``headline``: which score the completions ask for, where it is another than the recipe's. ``recipe``: what was
     checked, or the defaults around a file, whose model is :data:`NO_MODEL`. ``train``: what would be trained on, if the
     demonstrations can be divided. ``thinking``: completions with a thought before them.
@@ -61,10 +63,9 @@ class Audit:
     prompt_lengths: Lengths | None
     completion_lengths: Lengths | None
     duplicates: int
-    conflicts: int
-    disputed: int
-    conflict_examples: tuple[ConflictingPrompt, ...]
+    several: SeveralAnswers
     handling: Handling
+    both_sides: OnBothSides | None
     splits: dict[str, int]
     undivided: str
     leaks: tuple[Leak, ...]
@@ -88,8 +89,10 @@ class Audit:
             **{name: getattr(self, name) for name in self.__slots__[4:]},
             "prompt_lengths": self.prompt_lengths and asdict(self.prompt_lengths),
             "completion_lengths": self.completion_lengths and asdict(self.completion_lengths),
-            "conflict_examples": [asdict(conflict) for conflict in self.conflict_examples],
+            "several": asdict(self.several),
+            "conflicts": self.several.conflicts,
             "handling": asdict(self.handling),
+            "both_sides": self.both_sides and self.both_sides.to_dict(),
             "leaks": [
                 {
                     "source": leak.source.address,
@@ -148,10 +151,7 @@ class Audit:
                 f"{self.duplicates:,} {rows} another word for word; a run leaves repetitions out unless "
                 "demonstrations.duplicates is keep."
             )
-        if self.conflicts:
-            found += conflicts.in_words(
-                self.conflicts, self.disputed, self.conflict_examples, self.handling, self.experts
-            )
+        found += self.several.in_words(self.handling, self.experts)
         if self.headline:
             found.append(self.headline)
         if self.undivided:
@@ -165,8 +165,11 @@ class Audit:
                 f"{len(self.leaks):,} {rows} would give held-out prompts away. {fate} "
                 f"(split.near_duplicates).{shown}{more}"
             )
-        mixed = self.handling.inner if self.handling.expert is not None else self.conflicts
-        if self.reading.demonstrations and not (self.duplicates or mixed or self.leaks or self.undivided):
+        if self.both_sides is not None and self.both_sides.count:
+            found.append(str(self.both_sides))
+        mixed = self.handling.expert is None and self.several.conflicts
+        shared = self.both_sides is not None and self.both_sides.count
+        if self.reading.demonstrations and not (self.duplicates or mixed or self.leaks or self.undivided or shared):
             found.append("Nothing to mend." if not self.reading.rejected else "Nothing else to mend.")
         return found
 
@@ -204,7 +207,6 @@ def audit(
     """
     demonstrations = reading.demonstrations
     kept, repeated = splits.deduplicate(demonstrations)
-    disputed = conflicts.conflicting(kept)
     experts = Counter(d.expert for d in demonstrations)
     return Audit(
         path=path,
@@ -217,10 +219,9 @@ def audit(
         prompt_lengths=_lengths([m.content for m in d.prompt] for d in demonstrations),
         completion_lengths=_lengths([d.completion] for d in demonstrations),
         duplicates=len(repeated),
-        conflicts=len(disputed),
-        disputed=sum(conflict.experts > 1 for conflict in disputed),
-        conflict_examples=tuple({c.completions: c for c in reversed(disputed)}.values())[:-4:-1],
+        several=conflicts.SeveralAnswers.among(kept),
         handling=handling or Handling(),
+        both_sides=OnBothSides.among(splits.without_leaks(parts, leaks)[0]) if parts else None,
         splits={name: len(part) for name, part in (parts or {}).items()},
         undivided=undivided,
         leaks=tuple(leaks),
@@ -313,12 +314,13 @@ def _handling(
     if not disputed:
         return Handling(section.conflicts, section.expert)
     rows, _ = splits.deduplicate([d for d in reading.demonstrations if d.key in disputed])
-    agreement = replace(conflicts.conflicts(rows, section.conflicts), prompts=len(prompts))
+    between = {key for key in disputed if len({d.expert for d in prompts[key]} - {""}) > 1}
+    agreement = conflicts.conflicts([d for d in rows if d.key in between], section.conflicts)
+    agreement = replace(agreement, prompts=len(prompts))
     if section.expert is not None:
         others = selection.held_out_others(division.passed_over, parts) if division and parts else ()
         return Handling(
             expert=section.expert,
-            inner=len(conflicts.conflicting(d for d in rows if d.expert == section.expert)),
             others=len(others),
             others_prompts=len({d.prompt for d in others}),
             agreement=agreement,

@@ -21,14 +21,13 @@ from sft.demonstrations.messages import (
     prompt_text,
     refuse_text,
     text_fault,
-    without_invisible,
     written_calls,
 )
 from sft.runs.hashes import _CANONICAL, _digest
 
 __all__ = [
     "HOWS", "ROLES", "Call", "Demonstration", "HeldOut", "Message", "Origin", "Source", "folded", "held_out",
-    "prompt_key", "prompt_text", "text_fault", "without_invisible",
+    "prompt_key", "prompt_text", "text_fault",
 ]  # fmt: skip
 
 #: How an answer that was gathered came about; all but "blind" began from a clone's text.

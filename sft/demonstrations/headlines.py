@@ -76,7 +76,7 @@ def suggestion(completions: Sequence[str], headline: str, checker: str | None) -
     if asked.headline == "json":
         return (
             f"Headline: {asked.why}, and {headline} compares how they are written; fidelity.headline: json compares "
-            "what they say, leaf by leaf."
+            "what they say, leaf by leaf, and fidelity.checker: json counts those that are right in every leaf."
         )
     return (
         f"Headline: {asked.why}, and {headline} hardly sees whether it is the right one; if it is the answer, set "

@@ -24,6 +24,7 @@ __all__ = [
 ROLES = ("system", "user", "assistant", "tools", "tool", "thought")
 _UNSEEN = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
 _quoted = json.encoder.encode_basestring
+_sorted = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
 #: Role of a turn -> the roles that may stand before it; "" is the beginning, tools and system message aside.
 _BEFORE = {"user": ("", "assistant", "tool"), "assistant": ("", "user", "tool"), "tool": ("assistant", "tool")}
 #: Beside the words of a prompt, or before them: no part of what is asked.
@@ -87,9 +88,13 @@ class Call:
 def written_calls(content: str, calls: Sequence[Call]) -> str:
     """``content`` and ``calls`` as one text, each call as Hermes writes it: what is compared, shown and searched.
 
-    The model is trained on the calls as its own template writes them; this form is that of no template.
+    Arguments stand in the order of their names, which means nothing. The model is trained on the calls as its own
+    template writes them; this form is that of no template.
     """
-    blocks = [f'<tool_call>\n{{"name": {_quoted(c.name)}, "arguments": {c.arguments}}}\n</tool_call>' for c in calls]
+    blocks = [
+        f'<tool_call>\n{{"name": {_quoted(call.name)}, "arguments": {_sorted(call.values)}}}\n</tool_call>'
+        for call in calls
+    ]
     return "\n".join([content] * bool(content) + blocks)
 
 
@@ -191,7 +196,7 @@ def prompt_text(prompt: Sequence[Message]) -> str:
 
 
 def prompt_key(prompt: Sequence[Message]) -> str:
-    """Hash of the prompt's roles and :func:`folded` contents: equal for prompts that look the same.
+    """Hash of the prompt's roles and :func:`folded` words: equal for prompts that look the same.
 
     A given thought is left out, for what was asked is the same with another one.
     """

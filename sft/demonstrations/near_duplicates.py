@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 
 from sft.demonstrations import shingles
 from sft.demonstrations.demonstration import HeldOut, folded, prompt_text
-from sft.demonstrations.shingles import HASH_BITS, I64, U64, Template
+from sft.demonstrations.shingles import HASH_BITS, I64, U64, Boilerplate
 
 __all__ = ["Near", "families", "find_near", "joined"]
 
@@ -73,8 +73,8 @@ def find_near(
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"a similarity threshold lies above 0 and at most at 1, not at {threshold}")
-    template = shingles.template_of([*texts, *others] if corpus is None else corpus)
-    left, right = (_Signatures(each, template, _rows_per_band(threshold)) for each in (texts, others))
+    boilerplate = shingles.boilerplate_of([*texts, *others] if corpus is None else corpus)
+    left, right = (_Signatures(each, boilerplate, _rows_per_band(threshold)) for each in (texts, others))
     best = np.full(len(texts), -1, dtype=np.int64)
     similarity, tried = np.zeros(len(texts)), np.zeros(len(texts), dtype=np.int64)
     compared: I64 = np.empty(0, dtype=np.int64)
@@ -89,7 +89,7 @@ def find_near(
             new = ~shingles.among(pairs, compared)
             looked_at.append(pairs[new])
             rows, near = rows[new], near[new]
-            exact = _similarity(texts, others, rows, near, template)
+            exact = _similarity(texts, others, rows, near, boilerplate)
             order = np.lexsort((-near, exact))  # ascending, so that the last of a row to be written is its best
             rows, near, exact = rows[order], near[order], exact[order]
             better = exact > similarity[rows]
@@ -149,7 +149,7 @@ class _Signatures:
     ``pieces``: (n, 4) a bit for each; ``filling``: (n, bands) low bytes of their minimum hashes.
     """
 
-    def __init__(self, texts: Sequence[str], template: Template, rows: int) -> None:
+    def __init__(self, texts: Sequence[str], boilerplate: Boilerplate, rows: int) -> None:
         self.bands = np.zeros((len(texts), HASHES // rows), dtype=np.uint32)
         self.marks = np.zeros((len(texts), HASHES), dtype=np.uint8)
         self.sizes = np.zeros(len(texts), dtype=np.int32)
@@ -157,7 +157,7 @@ class _Signatures:
         self.filling = np.zeros(self.bands.shape, dtype=np.uint8)
 
         def sign(first: int, chunk: Sequence[str]) -> I64:
-            values, counts, pieces, owned = shingles.parted(chunk, template)
+            values, counts, pieces, owned = shingles.parted(chunk, boilerplate)
             here = np.flatnonzero(counts)
             self.sizes[first + here] = counts[here]
             some = first + np.flatnonzero(owned)
@@ -267,7 +267,7 @@ def _likeliest(rows: I64, near: I64, estimated: NDArray[np.float64], threshold: 
 
 
 def _similarity(
-    texts: Sequence[str], others: Sequence[str], rows: I64, near: I64, template: Template
+    texts: Sequence[str], others: Sequence[str], rows: I64, near: I64, boilerplate: Boilerplate
 ) -> NDArray[np.float64]:
     """Exact similarity of the pairs ``(texts[rows[i]], others[near[i]])``: (n,)."""
     result = np.zeros(len(rows))
@@ -280,7 +280,7 @@ def _similarity(
         mine, row_at = np.unique(rows[here], return_inverse=True)
         theirs, near_at = np.unique(near[here], return_inverse=True)
         chosen = [*(texts[each] for each in mine), *(others[each] for each in theirs)]
-        telling, counts, pieces, owned = shingles.parted(chosen, template)
+        telling, counts, pieces, owned = shingles.parted(chosen, boilerplate)
         shared, one, other = _compared(telling, counts, row_at, near_at + len(mine))
         different = _different(*_compared(pieces, owned, row_at, near_at + len(mine))[1:])
         result[here] = shared / np.maximum(shared + one + other + different, 1)

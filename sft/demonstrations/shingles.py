@@ -16,16 +16,17 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from sft.demonstrations.demonstration import without_invisible
+from sft.demonstrations.messages import without_invisible
 
 __all__ = [
-    "BASE", "BOILERPLATE_LEAST", "CHUNK", "CHUNK_TEXTS", "HASH_BITS", "I64", "U64", "Template", "among", "chunks",
-    "distinct", "mixed", "parted", "template_of",
+    "BASE", "BOILERPLATE_LEAST", "CHUNK", "CHUNK_TEXTS", "HASH_BITS", "I64", "U64", "Boilerplate", "among",
+    "boilerplate_of", "chunks", "distinct", "mixed", "parted",
 ]  # fmt: skip
 
 BOILERPLATE_SHARE = 0.1
 BOILERPLATE_COUNT = 50
 BOILERPLATE_LEAST = 8
+PIECES = 2  # as many times rarer than boilerplate are pieces of the template
 CHUNK = 1 << 20  # characters of text hashed at once
 CHUNK_TEXTS = 1 << 15  # and no more texts than this, so that 16 bits can number them
 HASH_BITS = np.uint64(48)  # of a shingle, where the other 16 bits say which text or pair it belongs to
@@ -144,18 +145,18 @@ def _short(values: U64) -> U64:
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
+class Boilerplate:
     """What many texts of a set say: sorted 48-bit hashes of shingles.
 
-    ``boilerplate``: they say nothing of a text. ``pieces``: those and shingles half as frequent, ends of texts among
+    ``shingles``: they say nothing of a text. ``pieces``: those and shingles half as frequent, ends of texts among
     them, by which it is seen that two texts fill a template in different ways.
     """
 
-    boilerplate: U64
+    shingles: U64
     pieces: U64
 
 
-def template_of(texts: Sequence[str]) -> Template:
+def boilerplate_of(texts: Sequence[str]) -> Boilerplate:
     """The template of a set of ``texts`` (counted in a sample drawn by content); empty for a handful."""
     if len(texts) > _SAMPLE:
         marks = np.fromiter((zlib.crc32(t.encode("utf-8")) for t in texts), dtype=np.uint32, count=len(texts))
@@ -169,17 +170,18 @@ def template_of(texts: Sequence[str]) -> Template:
     (values, counts), (ends, times) = (
         np.unique(np.concatenate([np.empty(0, np.uint64), *found]), return_counts=True) for found in seen
     )
-    return Template(values[counts > limit], np.union1d(values[counts > limit / 2], ends[times > limit / 2]))
+    rarer = max(limit / PIECES, BOILERPLATE_LEAST)
+    return Boilerplate(values[counts > limit], np.union1d(values[counts > min(limit, rarer)], ends[times > rarer]))
 
 
-def parted(texts: Sequence[str], template: Template) -> tuple[U64, I64, U64, I64]:
+def parted(texts: Sequence[str], boilerplate: Boilerplate) -> tuple[U64, I64, U64, I64]:
     """The telling shingles of many texts, and how many each text has; and the same of their pieces of the template.
 
     Telling is what is no boilerplate; where nothing else is left of a text, all of it.
     """
     values, text_of, whole = _shingles(texts)
-    pieces, telling = among(_short(values), template.pieces), whole.copy()
-    telling[pieces] &= ~among(_short(values[pieces]), template.boilerplate)
+    pieces, telling = among(_short(values), boilerplate.pieces), whole.copy()
+    telling[pieces] &= ~among(_short(values[pieces]), boilerplate.shingles)
     telling |= whole & (np.bincount(text_of[telling], minlength=len(texts))[text_of] == 0)
     one, other = (np.bincount(text_of[some], minlength=len(texts)) for some in (telling, pieces))
     return values[telling], one, values[pieces], other

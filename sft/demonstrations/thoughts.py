@@ -13,8 +13,9 @@ from sft.errors import UserError
 if TYPE_CHECKING:
     from sft.demonstrations.formats import Reading
     from sft.recipes import Recipe
+    from sft.runs.run import Run
 
-__all__ = ["MODES", "UnclosedThought", "Undecided", "parted", "settled"]
+__all__ = ["MODES", "UnclosedThought", "Undecided", "as_begun", "parted", "settled"]
 
 #: ``demonstrations.thoughts`` -> what becomes of a thought.
 MODES = {"off": "left out", "keep": "learned with what follows", "context": "given with the prompt, and not learned"}
@@ -55,6 +56,11 @@ def settled(recipe: Recipe, *parts: Sequence[Reading]) -> tuple[Recipe, tuple[li
     mode = recipe.demonstrations.thoughts
     everything = [d for part in parts for reading in part for d in reading.demonstrations]
     count = sum(bool(d.thought) for d in everything)
+    if mode == "context" and count < len(everything):
+        raise Undecided(
+            f"demonstrations.thoughts: is context, and {len(everything) - count:,} of {len(everything):,} completions "
+            "have no thought that could be given; leave those rows out, or choose keep or off"
+        )
     if mode is None and 0 < count < len(everything):
         what = ", ".join(f"{name} ({meaning})" for name, meaning in MODES.items())
         raise Undecided(
@@ -63,8 +69,7 @@ def settled(recipe: Recipe, *parts: Sequence[Reading]) -> tuple[Recipe, tuple[li
         )
     if mode is None and count:
         mode = "keep"
-        section = recipe.demonstrations.model_copy(update={"thoughts": mode})
-        recipe = recipe.model_copy(update={"demonstrations": section})
+        recipe = _with_mode(recipe, mode)
     if mode == "keep" or not (count or any(_thinks(d) for d in everything)):
         return recipe, tuple(list(part) for part in parts)
     done = [
@@ -72,6 +77,18 @@ def settled(recipe: Recipe, *parts: Sequence[Reading]) -> tuple[Recipe, tuple[li
         for part in parts
     ]
     return recipe, tuple(done)
+
+
+def as_begun(run: Run, recipe: Recipe) -> Recipe:
+    """The recipe with what was decided of thoughts when ``run`` began."""
+    resolved = (run.manifest.get("recipe") or {}).get("resolved") or {}
+    mode = (resolved.get("demonstrations") or {}).get("thoughts")
+    return recipe if mode is None else _with_mode(recipe, mode)
+
+
+def _with_mode(recipe: Recipe, mode: str) -> Recipe:
+    section = recipe.demonstrations.model_copy(update={"thoughts": mode})
+    return recipe.model_copy(update={"demonstrations": section})
 
 
 def _thinks(demonstration: Demonstration) -> bool:

@@ -91,7 +91,7 @@ def evaluate(
     See :func:`measure`. Raises ``UserError``.
     """
     base = source_of(recipe.model)
-    renderer = load_renderer(base, recipe.model.template)
+    renderer = load_renderer(base, recipe)
     facts = {"weights_hash": weights_hash(tuned)}
     subject = Subject(recipe, base, renderer, tuned, splits.train, splits.parts[split], others, facts=facts)
     return measure(run, subject, split=split, purpose=purpose, profile=profile, engine=engine)

@@ -100,7 +100,8 @@ def _begun(
         if is_main():
             splits.refuse_learned(learned, experts, train or "")
         clone = _find(target, base)
-        recipe = _recipe(clone, train or held_out, template, max_prompts)
+        thinks = any(d.thought for d in (*experts, *learned))
+        recipe = _recipe(clone, train or held_out, template, max_prompts, thinks=thinks)
         based_on, renderer = _engine(clone, recipe, target)
         facts = {"target": target, "weights_hash": clone.digest}
         subject = Subject(recipe, based_on, renderer, clone.tuned, learned, experts, facts=facts)
@@ -237,12 +238,11 @@ def _engine(clone: _Clone, recipe: Recipe, target: str) -> tuple[sources.BaseSou
     """The base, and the renderer of the clone's own tokenizer, as it was trained with, else of the base's."""
     from sft.policies.policy import load_renderer, saved_renderer
 
-    template = recipe.model.template
-    renderer = saved_renderer(clone.folder, template)
+    renderer = saved_renderer(clone.folder, recipe)
     try:
         # Read in any case: a base that is not there must be told of before anything is made.
         base = sources.source_of(recipe.model)
-        of_base = load_renderer(base, template)
+        of_base = load_renderer(base, recipe)
     except UserError as error:
         if clone.tuned is None:
             raise
@@ -255,12 +255,14 @@ def _engine(clone: _Clone, recipe: Recipe, target: str) -> tuple[sources.BaseSou
     return base, renderer or of_base
 
 
-def _recipe(clone: _Clone, demonstrations: str, template: str, max_prompts: int | None) -> Recipe:
+def _recipe(clone: _Clone, demonstrations: str, template: str, max_prompts: int | None, *, thinks: bool) -> Recipe:
     """The settings of a run that was not made by a recipe: all at their defaults."""
     return recipes.Recipe.model_validate(
         {
             "model": {"name": clone.model, "revision": clone.revision, "template": template},
-            "demonstrations": {"path": demonstrations},
+            # What special tokens mean that somebody spelled was settled when the clone was trained: it read words.
+            "demonstrations": {"path": demonstrations, "special_tokens": "text"}
+            | ({"thoughts": "keep"} if thinks else {}),
             "fidelity": {"max_prompts": max_prompts},
         }
     )

@@ -28,7 +28,7 @@ def gaps_of_base(recipe: Recipe, train: Sequence[Demonstration]) -> KnowledgeGap
     from tqdm import tqdm
 
     base = source_of(recipe.model)
-    renderer = load_renderer(base, recipe.model.template)
+    renderer = load_renderer(base, recipe)
     rendered = rendering_cache.render_all(renderer, train)[0]
     planned = probe_inputs.readings(rendered, context_length(config_of(base)) or sys.maxsize)
     policy = load_policy(base, renderer, dtype=recipe.model.dtype) if planned else None

@@ -113,14 +113,14 @@ def _asked(run: Run, settings: Settings) -> WhatIsAsked:
         raise RunError(f"{run.path}: is not measured to its end; run `sft evaluate {run.path}` first")
     recipe, tuned = load_recipe(run), demand_trained(run)
     base = source_of(recipe.model)
-    renderer = saved_renderer(tuned) or load_renderer(base, recipe.model.template)
+    renderer = saved_renderer(tuned, recipe) or load_renderer(base, recipe)
     context = context_length(config_of(base))
     ids = renderer.prompt_ids_all([item.prompt for item in items])
     questions = {
         item.id: Question(
             item.id,
             settings.route,
-            conversation(item.prompt, fold_system=renderer.frame.fold_system),
+            conversation(item.prompt, renderer.frame),
             own,
             prompt_strings(renderer.tokenizer, renderer.frame, [item.prompt])[0],
             most if context is None else min(most, context - len(own)),

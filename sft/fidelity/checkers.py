@@ -16,13 +16,14 @@ from sft.demonstrations.demonstration import HeldOut
 from sft.errors import UserError
 from sft.metrics import nfc
 from sft.metrics.final_numbers import final_number
+from sft.metrics.json_leaves import json_leaves
 
-__all__ = ["FINAL_NUMBER", "Checker", "SameAnswer", "checker_fault", "is_right", "load"]
+__all__ = ["FINAL_NUMBER", "JSON", "Checker", "SameAnswer", "checker_fault", "is_right", "load"]
 
 #: Called with (completion, reference): is the completion right?
 Checker = Callable[[str, str], bool]
 
-FINAL_NUMBER = "final-number"
+FINAL_NUMBER, JSON = "final-number", "json"
 
 _IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
@@ -42,14 +43,17 @@ class SameAnswer:
 def load(spec: str) -> Checker:
     """The checker that ``spec`` names, called with (completion, reference).
 
-    "final-number", by the rule of :mod:`sft.metrics.final_numbers`; "regex:PATTERN", or just a pattern: the
-    last match's first group, or the whole match where it has none, must be the same in both texts, white space at its
-    ends aside;
+    "final-number", by the rule of :mod:`sft.metrics.final_numbers`; "json", where all leaves agree by that of
+    :mod:`sft.metrics.json_leaves`, so that a call with one wrong argument is a wrong one; "regex:PATTERN", or just a
+    pattern: the last match's first group, or the whole match where it has none, must be the same in both texts, white
+    space at its ends aside;
     "module:function" or "path/to/file.py:function": Python, found from the current folder too.
     Raises ``UserError`` for what is none of these.
     """
     if spec == FINAL_NUMBER:
         return SameAnswer(final_number)
+    if spec == JSON:
+        return lambda completion, reference: json_leaves(completion, reference) == 100.0
     if spec.startswith("regex:"):
         return _pattern(spec, spec.removeprefix("regex:"))
     where, _, name = spec.rpartition(":")
@@ -67,13 +71,15 @@ def checker_fault(spec: str, what: str) -> UserError:
 
 def _pattern(spec: str, pattern: str) -> Checker:
     if not pattern.strip():
-        raise checker_fault(spec, f"is empty; give {FINAL_NUMBER}, regex:PATTERN, module:function or file.py:function")
+        raise checker_fault(
+            spec, f"is empty; give {FINAL_NUMBER}, {JSON}, regex:PATTERN, module:function or file.py:function"
+        )
     try:
         compiled = re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
         raise checker_fault(
             spec,
-            f"is no regular expression ({error}), nor {FINAL_NUMBER}, module:function or file.py:function",
+            f"is no regular expression ({error}), nor {FINAL_NUMBER}, {JSON}, module:function or file.py:function",
         ) from None
 
     def answer(text: str) -> str | None:

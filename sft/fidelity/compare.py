@@ -111,7 +111,7 @@ class Side:
             path=str(self.run.path),
             score=tuned[card.headline],
             gain=card.gain,
-            bits=card.bits_per_byte.get("tuned", {}).get("with_stop"),
+            bits=next(iter(card.bits_per_byte.get("tuned", {}).values()), None),
             stop_rate=tuned.get("stop_rate"),
             rung=card.verdict.rung,
             looks=self.run.times_looked("test"),
@@ -234,7 +234,8 @@ def _bits_apart(a: Side, b: Side, clusters: Mapping[Prompt, str]) -> Estimate | 
         for prompt in clusters
         if prompt in a.spent and prompt in b.spent and a.items[prompt].references[0] == b.items[prompt].references[0]
     ]
-    if not both:
+    kinds = [side.card.bits_per_byte.get("tuned", {}).keys() for side in (a, b)]
+    if not both or kinds[0] != kinds[1]:  # with the stop token, or as somebody else summed them up
         return None
     apart = [a.spent[prompt][0] - b.spent[prompt][0] for prompt in both]
     sizes = [a.spent[prompt][1] for prompt in both]

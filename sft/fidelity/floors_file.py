@@ -48,7 +48,7 @@ class Elsewhere:
         """
         found: dict[str, Completion] = {}
         for item in items:
-            spoken = tuple(message for message in item.prompt if message.role != "system")
+            spoken = tuple(turn for turn in item.prompt if turn.role not in ("tools", "system", "thought"))
             one = self.by_prompt.get(item.prompt) or self.by_prompt.get(spoken) or self.by_id.get(item.id)
             if one is not None:
                 found[item.id] = Completion(item.id, one[0], one[1])

@@ -12,7 +12,7 @@ and verdicts are about, the *headline*, is one of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -35,12 +35,23 @@ class Scoring:
 
     ``checker``: which answers are right (``fidelity.checkers``), a column of its own; "" for none. ``normalise``: what
     is set aside in every text before it is scored (``metrics.normalise``), in completions and references alike.
+    ``only``: the metrics of ours that are computed; all, where it names none.
     """
 
     headline: str = "chrf"
     further: tuple[str, ...] = ()
     checker: str = ""
     normalise: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+
+    def lean(self, steps: tuple[str, ...], bar: Iterable[str]) -> Scoring:
+        """With further ``steps`` set aside, and nothing computed that no verdict with this ``bar`` goes by."""
+        needed = {self.headline, *bar}
+        further = tuple(name for name in self.further if modules.label(name) in needed)
+        checker = self.checker if CHECKER in needed else ""
+        ours = tuple(name for name in metrics.METRICS if name in needed)
+        # None of ours would mean all of them: the one that costs least.
+        return Scoring(self.headline, further, checker, (*self.normalise, *steps), ours or ("exact_match",))
 
     def demand(self) -> None:
         """Raise ``UserError`` for anything of it that cannot be used: before anything is written."""
@@ -83,7 +94,7 @@ class Scoring:
     def columns(self) -> tuple[str, ...]:
         """Every column in points: our metrics, and those of the task."""
         extra = [JSON] if self.headline == JSON else []
-        return (*metrics.METRICS, *extra, *([CHECKER] if self.checker else []))
+        return (*(self.only or metrics.METRICS), *extra, *([CHECKER] if self.checker else []))
 
     @property
     def nearest(self) -> str:
@@ -100,7 +111,7 @@ class Scoring:
 
         Raises ``UserError`` where the headline is JSON and the reference is none.
         """
-        found = metrics.score(text, reference)
+        found = metrics.score(text, reference, self.only or metrics.METRICS)
         if self.headline == JSON:
             found[JSON] = self._leaves(text, reference, key)
         return found | {modules.label(name): modules.load(name)(text, reference) for name in self.further}

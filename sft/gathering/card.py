@@ -28,8 +28,12 @@ def card(
     sha256: str,
     personal: Mapping[str, int],
     names: Sequence[str],
+    repeated: int,
 ) -> str:
-    """Markdown. ``personal``: mask -> how often; ``names``: how the expert is called in the source, if known."""
+    """Markdown. ``personal``: mask -> how often. ``names``: how the expert is called in the source, if known.
+
+    ``repeated``: rows whose prompt another one has.
+    """
     rows = ledger.fates.get("written", 0)
     rule = {"minutes": options.join_minutes, "turns": options.turns}
     masked = "; the words of others are left out of it, and counted" if options.mask_others else ""
@@ -50,7 +54,7 @@ def card(
     lines += [f"| {count:,} | {IMPORT_FATES[fate]} |" for fate, count in ledger.fates.items()]
     if ledger.unrolled:
         lines += ["", f"{counted(ledger.unrolled, 'row')} more than records: one record gave several."]
-    lines += ["", "## Known flaws", "", *(f"- {flaw}" for flaw in _flaws(importer, options))]
+    lines += ["", "## Known flaws", "", *(f"- {flaw}" for flaw in _flaws(importer, options, repeated))]
     return "\n".join(lines) + "\n"
 
 
@@ -93,8 +97,13 @@ def _gathered(options: ImportOptions, names: Sequence[str], personal: Mapping[st
     return [*lines, f"Personal data in prompts and completions is {done}: {found}."]
 
 
-def _flaws(importer: Importer, options: ImportOptions) -> list[str]:
+def _flaws(importer: Importer, options: ImportOptions, repeated: int) -> list[str]:
     flaws = list(importer.flaws)
+    if repeated:
+        flaws.append(
+            f"{counted(repeated, 'prompt')} of other rows again, such as a greeting: `split.near_duplicates: remove` "
+            "in a recipe leaves those out of training that are held out too."
+        )
     if options.personal != "keep" and not options.region:
         flaws.append("Telephone numbers without a + were not looked for: no country was named (--region).")
     if options.personal != "keep" and not options.names:

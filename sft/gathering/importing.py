@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -36,7 +37,10 @@ _FILES = {"demonstrations.jsonl", "README.md", "ledger.json", "rejected.jsonl"}
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What was written. ``personal``: what stands for personal data in the rows -> how often."""
+    """What was written. ``personal``: what stands for personal data in the rows -> how often.
+
+    ``repeated``: rows whose prompt an earlier one has.
+    """
 
     path: Path
     kind: str
@@ -44,6 +48,7 @@ class Imported:
     groups: int
     ledger: Ledger
     personal: dict[str, int]
+    repeated: int
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
@@ -60,6 +65,8 @@ class Imported:
         ]
         if self.personal:
             lines.append("Personal data: " + ", ".join(f"{count:,} {mask}" for mask, count in self.personal.items()))
+        if self.repeated:
+            lines.append(f"Prompts repeat: {self.repeated:,}; a recipe needs split.near_duplicates: remove")
         file = self.path / "demonstrations.jsonl"
         return "\n".join([*lines, f"What it is made of: {self.path / 'README.md'}. Next: sft check {file} --secrets"])
 
@@ -72,6 +79,7 @@ def import_writing(source: Path, output: Path, options: ImportOptions, *, overwr
     """
     _refuse_taken(output, overwrite)
     look = finder(options.region, options.names) if options.personal != "keep" else lambda text: []
+    look = lru_cache(4096)(look)  # a turn stands in the prompts of several that follow
     with closing(SourceFiles(source)) as files:
         importer = importer_of(files, options.kind)
         records = list(importer.records(files, options))
@@ -83,9 +91,10 @@ def import_writing(source: Path, output: Path, options: ImportOptions, *, overwr
     if not made.rows:
         raise UserError(_nothing(source, ledger, made.rejected))
     personal = dict(sorted(made.personal.items()))
+    repeated = len(made.rows) - len(made.prompts)
     text = card(
         importer, options, ledger, title=output.name, expert=expert, groups=len(made.groups), files=read,
-        sha256=sha256, personal=personal, names=names,
+        sha256=sha256, personal=personal, names=names, repeated=repeated,
     )  # fmt: skip
     with making(output) as scratch:
         whole = scratch / "whole"
@@ -96,7 +105,7 @@ def import_writing(source: Path, output: Path, options: ImportOptions, *, overwr
         if made.rejected:
             write_rejected(whole / "rejected.jsonl", made.rejected)
         _put(whole, output)
-    return Imported(output, importer.name, expert, len(made.groups), ledger, personal)
+    return Imported(output, importer.name, expert, len(made.groups), ledger, personal, repeated)
 
 
 def _nothing(source: Path, ledger: Ledger, rejected: Sequence[Rejected]) -> str:
@@ -206,6 +215,7 @@ class _Made:
     personal: Counter[str] = field(default_factory=Counter)
     fates: Counter[str] = field(default_factory=Counter)
     seen: set[str] = field(default_factory=set)
+    prompts: set[str] = field(default_factory=set)
 
     def ledger(self, records: int) -> Ledger:
         """The account; raises ``ValueError`` where a record has no fate or two."""
@@ -261,7 +271,7 @@ class _Made:
             row = {"prompt": list(each.turns), "completion": each.completion}
             self._reject(each.place, f"holds personal data ({what})", "mask it: --personal mask", row, "")
             return "personal"
-        group = fingerprint([self.kind, each.group])[:16]
+        group = fingerprint([self.kind, each.group.encode("utf-8", "backslashreplace").decode("utf-8")])[:16]
         try:
             made = Demonstration(
                 tuple(Message(role, text) for (role, _), text in zip(each.turns, turns, strict=True)),
@@ -277,6 +287,7 @@ class _Made:
             return "duplicate"
         self.seen.add(made.id)
         self.groups.add(group)
+        self.prompts.add(made.key)
         self.personal.update(found)
         self.rows.append(_row(made))
         return "written"

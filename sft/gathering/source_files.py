@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
@@ -78,7 +79,7 @@ class SourceFiles:
             else:
                 with (self.path / name if self.path.is_dir() else self.path).open("rb") as file:
                     yield file
-        except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+        except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error) as error:
             remedy = "export it again" if self._archive else "check the file and its rights"
             raise SourceError(f"{self.address(name)}: cannot be read ({_reason(error)}); {remedy}") from None
 
@@ -87,10 +88,10 @@ class SourceFiles:
         if self._unpacked is None or self._unpacked[0] != name:
             if self._unpacked is not None:
                 self._unpacked[1].close()
-            plain = TemporaryFile()  # noqa: SIM115  # closed with the next one, or with the whole
-            self._unpacked = name, plain
+            self._unpacked = "", TemporaryFile()  # noqa: SIM115  # closed with the next one, or with the whole
             with archive.open(name) as packed:
-                shutil.copyfileobj(packed, plain, 1 << 20)
+                shutil.copyfileobj(packed, self._unpacked[1], 1 << 20)
+            self._unpacked = name, self._unpacked[1]
         self._unpacked[1].seek(0)
         return self._unpacked[1]
 
@@ -145,7 +146,9 @@ def decoded(data: bytes) -> str:
 
 def _walked(folder: Path) -> Iterator[str]:
     for place, folders, files in os.walk(folder):  # links to folders are not followed: they may lead round
-        folders.sort()
+        if {"demonstrations.jsonl", "ledger.json"} <= set(files):  # an import or a run, not what it was made of
+            folders.clear()
+            continue
         for name in files:
             yield Path(place, name).relative_to(folder).as_posix()
 

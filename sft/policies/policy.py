@@ -44,20 +44,38 @@ class Policy:
         return self.model.device
 
 
-def load_renderer(base: BaseSource, template: str = "auto") -> Renderer:
-    """The renderer alone, from the tokenizer of ``base``; no weights are read. Raises ``PolicyError``."""
-    return renderer_for(_tokenizer(base), template)
+def load_renderer(base: BaseSource, recipe: Recipe | None = None) -> Renderer:
+    """The renderer alone, from the tokenizer of ``base``; no weights are read. Raises ``PolicyError``.
+
+    ``recipe``: which template, its options, and what becomes of thoughts and of special tokens.
+    """
+    if recipe is None:
+        return renderer_for(_tokenizer(base))
+    model, section = recipe.model, recipe.demonstrations
+    return renderer_for(
+        _tokenizer(base),
+        model.template,
+        options=model.template_options,
+        thoughts=section.thoughts,
+        special_tokens=section.special_tokens or "refuse",
+    )
 
 
-def saved_renderer(folder: Path, template: str = "auto") -> Renderer | None:
+def saved_renderer(folder: Path, recipe: Recipe | None = None) -> Renderer | None:
     """The renderer of the tokenizer that was saved beside an adapter's or model's weights in ``folder``.
 
-    None where there is no tokenizer, or none with a chat template and ``template`` is "auto": the base's then serves.
+    None where there is no tokenizer, or none with a chat template and the recipe names none: the base's then serves.
+    A saved template is settled already, so of ``recipe`` only another template and the special tokens count.
     """
+    template = recipe.model.template if recipe is not None else "auto"
     if not _holds_tokenizer(folder):
         return None
     tokenizer = _tokenizer(BaseSource(str(folder), None, None))
-    return renderer_for(tokenizer, template) if tokenizer.chat_template or template != "auto" else None
+    if not tokenizer.chat_template and template == "auto":
+        return None
+    spelled = (recipe.demonstrations.special_tokens or "refuse") if recipe is not None else "text"
+    options = recipe.model.template_options if recipe is not None and template != "auto" else None
+    return renderer_for(tokenizer, template, options=options, special_tokens=spelled)
 
 
 def _holds_tokenizer(folder: Path) -> bool:

@@ -75,14 +75,23 @@ def _key(renderer: Renderer, demonstrations: Sequence[Demonstration]) -> str:
     added = {index: repr(token) for index, token in renderer.tokenizer.added_tokens_decoder.items()}
     digest = hashlib.blake2b(digest_size=16)
     facts: list[Any] = [version("tokenizers"), version("transformers"), version("jinja2"), sys.byteorder]
-    facts += [renderer.template, renderer.template_hash, list(renderer.end_of_turn), added]
+    facts += [renderer.template, renderer.template_hash, list(renderer.end_of_turn), renderer.special_tokens, added]
     digest.update(json.dumps(facts).encode())
-    for module in ("rendering.py", "templates.py"):  # a number to be raised by hand would be forgotten
+    for module in (
+        "rendering.py",
+        "templates.py",
+        "template_calls.py",
+        "template_clock.py",
+        "encoding.py",
+    ):  # a number to be raised by hand would be forgotten
         digest.update(files("sft.policies").joinpath(module).read_bytes())
     digest.update(backend.to_str().encode())
     for start in range(0, len(demonstrations), 1024):
         some = demonstrations[start : start + 1024]
-        texts = [[*((m.role, m.content) for m in d.prompt), d.completion] for d in some]
+        texts = [
+            [[turn.to_dict() for turn in d.prompt], d.completion, d.thought, [call.to_dict() for call in d.calls]]
+            for d in some
+        ]
         digest.update(json.dumps(texts, ensure_ascii=False).encode())
     return digest.hexdigest()
 

@@ -6,8 +6,9 @@ policy, whoever serves it, renders what it was trained on:
 
 * no template: the plain one (``chat_templates/plain.jinja``) is used;
 * a tokenizer that wants a beginning-of-sequence token, a template that writes none: it is written once;
-* thoughts: a clone has the expert's words only, so think blocks are off (``enable_thinking=false`` where
-  the template knows it) and one that the generation prompt opens is closed while still in the prompt;
+* the recipe's ``template_options`` are the values that the template takes unless it is given others;
+* thoughts off: think blocks are off (``enable_thinking=false`` where the template knows it) and one that the
+  generation prompt opens is closed while still in the prompt. Thoughts learned or given: think blocks are on;
 * text between generation prompt and completion (a channel, a header) belongs to the prompt;
 * "today" is 26 July 2024, Llama's own default: a prompt that changes overnight is not the one trained on, and a
   template that draws by chance is refused.
@@ -19,18 +20,19 @@ from __future__ import annotations
 
 import json
 import re
-import string
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, TemplateError, TemplateSyntaxError
+from jinja2 import TemplateError
 
 from sft.demonstrations.demonstration import Message
 from sft.errors import PolicyError
+from sft.policies.template_calls import CallForm, learn_calls, opens_thought, without_prompt
+from sft.policies.template_clock import dated, names_in
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -41,7 +43,11 @@ REFUSALS = (TemplateError, TypeError, ValueError)
 THOUGHT_TOKENS = frozenset({"<think>", "</think>"})  # an expert may write them: they end no turn
 
 _PROBES = {"system": "zqsystemqz", "user": "zquserqz", "assistant": "zqassistantqz"}
-_COMPLETION = "zqcompletionqz"
+_COMPLETION, _THOUGHT = "zqcompletionqz", "zqthoughtqz"
+#: Names under which templates read thoughts; "" is inside the content, in tags.
+_THOUGHT_KEYS = ("reasoning_content", "thinking", "reasoning", "")
+_SWITCHES = ("enable_thinking", "thinking")
+_MARK = "{{#- thoughts: {} -#}}"
 _SHAPES = tuple(
     tuple(Message(role, _PROBES[role]) for role in roles)
     for roles in (
@@ -54,12 +60,27 @@ _SHAPES = tuple(
 
 
 @dataclass(frozen=True, slots=True)
+class ThoughtForm:
+    """How a template writes a thought: ``lead``, the thought, ``between``, the completion.
+
+    ``key``: of the message that it reads it from; "" where it stands in the content. Earlier turns' are handed over
+    likewise, and the template decides what to show of them.
+    """
+
+    key: str
+    lead: str
+    between: str
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """A settled template and what it was seen to do.
 
-    ``lead``: white space it writes between generation prompt and completion. ``tail``: all it writes after
-    a completion. ``fold_system``: it has no system turn. ``one_turn``: it cannot write earlier turns.
-    ``skeleton``: everything it wrote around the probes.
+    ``lead``: what it writes between generation prompt and completion: white space or, where thoughts are learned,
+    what stands for none. ``tail``: all it writes after a completion. ``fold_system``: it has no system turn.
+    ``one_turn``: it cannot write earlier turns. ``skeleton``: everything it wrote around the probes. ``thoughts``: as
+    in a recipe; ``thought``: how it writes one, None where they are off. ``calls``: how it writes a call, None where
+    it cannot. ``header``: what it writes before an answer in words and not before a call, where functions are listed.
     """
 
     template: str
@@ -68,6 +89,10 @@ class Frame:
     fold_system: bool
     one_turn: bool
     skeleton: str
+    thoughts: str = "off"
+    thought: ThoughtForm | None = None
+    calls: CallForm | None = None
+    header: str = ""
 
 
 def plain_template() -> str:
@@ -83,6 +108,9 @@ def read_template(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
     if template == "plain" or (template == "auto" and not tokenizer.chat_template):
         return plain_template()
     if template == "auto":
+        several = tokenizer.chat_template
+        if isinstance(several, dict) and {"default", "tool_use"} <= several.keys():
+            return f"{{%- if tools -%}}{several['tool_use']}{{%- else -%}}{several['default']}{{%- endif -%}}"
         try:
             return tokenizer.get_chat_template()
         except ValueError as error:
@@ -99,13 +127,46 @@ def read_template(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
         ) from error
 
 
-def conversation(prompt: tuple[Message, ...], *, fold_system: bool) -> list[dict[str, str]]:
-    """``prompt`` as transformers wants it; ``fold_system`` puts the system message into the first user turn."""
-    messages = [{"role": m.role, "content": m.content} for m in prompt]
-    if fold_system and prompt[0].role == "system":
-        messages[1]["content"] = f"{messages[0]['content']}\n\n{messages[1]['content']}"
-        del messages[0]
-    return messages
+def conversation(prompt: tuple[Message, ...], frame: Frame) -> list[dict[str, Any]]:
+    """``prompt`` as transformers wants it, tools and a given thought apart.
+
+    Where the template has no system turn the system message stands in the first turn of the user.
+    """
+    made: list[dict[str, Any]] = []
+    awaited: list[str] = []
+    for turn in prompt:
+        if turn.role in ("tools", "thought"):
+            continue
+        if turn.role == "tool":
+            one = {"role": "tool", "content": turn.content, "name": turn.name}
+            made.append(one | ({"tool_call_id": awaited.pop(0)} if awaited else {}))
+            continue
+        made.append(as_turn(turn, frame, sum(len(one.get("tool_calls", ())) for one in made)))
+        awaited = [call["id"] for call in made[-1].get("tool_calls", ())]
+    if frame.fold_system and made[0]["role"] == "system":
+        first = next((one for one in made if one["role"] == "user"), None)
+        if first is not None:
+            first["content"] = f"{made[0]['content']}\n\n{first['content']}"
+            del made[0]
+    return made
+
+
+def as_turn(turn: Message, frame: Frame, called: int = 0) -> dict[str, Any]:
+    """``turn`` as a message of transformers. ``called``: how many calls were made before it, for their ids."""
+    made: dict[str, Any] = {"role": turn.role, "content": turn.content}
+    if turn.thought and frame.thought is not None:
+        if frame.thought.key:
+            made[frame.thought.key] = turn.thought
+        else:
+            made["content"] = f"{frame.thought.lead}{turn.thought}{frame.thought.between}{turn.content}"
+    if turn.calls and frame.calls is not None:
+        made["tool_calls"] = [frame.calls.handed(call, called + number) for number, call in enumerate(turn.calls)]
+    return made
+
+
+def tools_of(prompt: Sequence[Message]) -> list[dict[str, Any]] | None:
+    """The functions that a prompt lists; None where it lists none."""
+    return json.loads(prompt[0].content) if prompt[0].role == "tools" else None
 
 
 def prompt_strings(
@@ -117,29 +178,117 @@ def prompt_strings(
     """
     if frame.one_turn and any(m.role == "assistant" for prompt in prompts for m in prompt):
         raise ValueError("it cannot write earlier turns")
-    conversations = [conversation(prompt, fold_system=frame.fold_system) for prompt in prompts]
+    together: dict[str, list[int]] = {}
+    for number, prompt in enumerate(prompts):
+        together.setdefault(prompt[0].content if prompt[0].role == "tools" else "", []).append(number)
+    made = [""] * len(prompts)
+    for tools, numbers in together.items():
+        conversations = [conversation(prompts[number], frame) for number in numbers]
+        for number, text in zip(
+            numbers,
+            _applied(tokenizer, frame.template, conversations, json.loads(tools) if tools else None),
+            strict=True,
+        ):
+            given = prompts[number][-1]
+            if given.role == "thought" and frame.thought is not None:
+                text += f"{frame.thought.lead}{given.content}{frame.thought.between}"
+            made[number] = text
+    return made
+
+
+def _applied(
+    tokenizer: PreTrainedTokenizerBase, template: str, conversations: list[list[dict[str, Any]]], tools: Any = None
+) -> list[str]:
     return tokenizer.apply_chat_template(
-        conversations, chat_template=frame.template, tokenize=False, add_generation_prompt=True
+        conversations, tools=tools, chat_template=template, tokenize=False, add_generation_prompt=True
     )
 
 
-def settle(tokenizer: PreTrainedTokenizerBase, template: str) -> Frame:
+def written_answer(
+    tokenizer: PreTrainedTokenizerBase, frame: Frame, prompt: tuple[Message, ...], asked: str, answer: Message
+) -> list[tuple[str, bool]]:
+    """What the template writes after the prompt ``asked`` for ``answer``: (text, whether they are the expert's words).
+
+    Its end of turn is in it. Raises one of :data:`REFUSALS`.
+    """
+    if answer.calls and frame.calls is not None:
+        if answer.content and not frame.calls.words:
+            raise ValueError("it writes no words before a call; leave them out, or the call")
+        if len(answer.calls) > 1 and not frame.calls.several:
+            raise ValueError("it writes one call in a turn; write the calls in turns of their own")
+    words, thought = answer.content and _COMPLETION, answer.thought and _THOUGHT
+    probed = replace(answer, content=words or answer.content, thought=thought)
+    before = conversation(prompt, frame)
+    turn = as_turn(probed, frame, sum(len(one.get("tool_calls", ())) for one in before))
+    whole = tokenizer.apply_chat_template(
+        [*before, turn], tools=tools_of(prompt), chat_template=frame.template, tokenize=False
+    )
+    given = frame.thought if prompt[-1].role == "thought" else None
+    if given is not None:
+        if answer.calls and not given.between.strip().startswith("</"):
+            raise ValueError("it writes a thought before a call otherwise than before words")
+        asked = asked.removesuffix(f"{given.lead}{prompt[-1].content}{given.between}")
+    rest = without_prompt(whole, asked)
+    if rest is not None and given is not None:
+        rest = rest.removeprefix(f"{given.lead}{given.between}")
+    if rest is None:
+        raise ValueError("it writes this turn otherwise than it asks for one; list the functions as tools of the row")
+    if not thought and frame.thought is not None and not frame.thought.lead and not rest.startswith(frame.lead):
+        rest = frame.lead + rest  # the prompt has opened a thought, and it is closed before anything else is said
+    if thought and thought not in rest:
+        assert frame.thought is not None
+        rest = frame.thought.lead + thought + frame.thought.between + rest.removeprefix(frame.lead)
+    pieces: list[tuple[str, bool]] = []
+    for probe, text in ((thought, answer.thought), (words, answer.content)):
+        if not probe:
+            continue
+        head, found, rest = rest.partition(probe)
+        if not found or probe in rest:
+            raise ValueError("it leaves out what was said, or says it twice")
+        expected = (frame.lead, frame.header, frame.thought.lead if frame.thought and thought else "")
+        if not (answer.calls or pieces or head in expected):
+            raise ValueError("it does not ask for an answer here the way it writes one")
+        pieces += [(head, False), (text, True)]
+    if missing := [call.name for call in answer.calls if call.name not in rest]:
+        raise ValueError(f"it does not write the call of {missing[0]}")
+    return [*pieces, (rest, False)]
+
+
+def settle(
+    tokenizer: PreTrainedTokenizerBase,
+    template: str,
+    options: Mapping[str, Any] | None = None,
+    thoughts: str | None = None,
+) -> Frame:
     """The template as it will be used. Raises :class:`PolicyError` if it cannot be made to ask for a
-    completion the way it writes one, for every shape of prompt."""
-    drawn = [word for before, word, _ in _words(template) if (before, word) == ("|", "random") or word == "lipsum"]
+    completion the way it writes one, for every shape of prompt.
+
+    ``thoughts``: as in a recipe; None is what a settled template says of itself, and otherwise off.
+    """
+    mode = thoughts or next((mode for mode in ("keep", "context") if template.startswith(_MARK.format(mode))), "off")
+    template = template.removeprefix(_MARK.format(mode))
+    names = names_in(template)
+    drawn = [word for before, word, _ in names if (before, word) == ("|", "random") or word == "lipsum"]
     if drawn:
         raise _unfit(tokenizer, f"draws by chance ({drawn[0]}), so no prompt would be written twice alike")
-    template = dated(template)
+    template = dated(_with_options(tokenizer, template, options or {}))
     first, bos = _probe(tokenizer, template, _SHAPES[0])[0], tokenizer.bos_token
     if bos and bos not in first and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]:
         template = "{{- bos_token }}" + template
     elif bos and first.startswith(bos + bos):
         raise _unfit(tokenizer, f"begins with {bos} twice", "one that writes it once")
     prompt, before, _ = _probe(tokenizer, template, _SHAPES[0])
-    for candidate in _candidates(template, prompt, before):
-        frame = _frame(tokenizer, candidate)
+    free = [name for name in _SWITCHES if any(name == word for _, word, _ in names) and name not in (options or {})]
+    candidates = _candidates(template, prompt, before, free) if mode == "off" else _thinking(template, free)
+    for candidate, header in candidates:
+        frame = _frame(tokenizer, candidate, mode)
         if frame is not None:
-            return frame
+            if mode != "off":
+                frame = replace(frame, template=_MARK.format(mode) + frame.template)
+            lead = frame.lead
+            if mode == "context" and frame.thought is not None:
+                lead = frame.thought.lead + frame.thought.between
+            return replace(frame, header=header, calls=learn_calls(tokenizer, frame.template, lead))
     raise _unfit(
         tokenizer,
         f"asks for a completion with ...{prompt[-30:]!r} but writes one after ...{before[-30:]!r}, so no prompt can be "
@@ -147,28 +296,71 @@ def settle(tokenizer: PreTrainedTokenizerBase, template: str) -> Frame:
     )
 
 
-def _candidates(template: str, prompt: str, before: str) -> Iterator[str]:
-    """The template as it is; with thoughts off; with its generation prompt completed."""
-    yield template
-    for switch in ("enable_thinking", "thinking"):
-        if re.search(rf"\b{switch}\b", template):
-            yield f"{{%- set {switch} = {switch} | default(false) -%}}{template}"
-    rest = before.removeprefix(prompt) if before.startswith(prompt) else ""
+def _with_options(tokenizer: PreTrainedTokenizerBase, template: str, options: Mapping[str, Any]) -> str:
+    """The template with ``options`` as what it takes unless it is given others. Raises :class:`PolicyError`."""
+    known = sorted({word for _, word, _ in names_in(template)})
+    for name in options:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else "; remove it"
+            raise PolicyError(
+                f"model.template_options: {name!r} is nothing that the chat template of {_name(tokenizer)} reads{hint}"
+            )
+    return "".join(_default(name, value) for name, value in options.items()) + template
+
+
+def _default(name: str, value: Any) -> str:
+    return f"{{%- set {name} = {name} | default({_literal(value)}) -%}}"
+
+
+def _literal(value: Any) -> str:
+    """``value`` in jinja's notation."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(str(key))}: {_literal(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_literal, value)) + "]"
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "true", False: "false"}[value]
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _candidates(template: str, prompt: str, before: str, switches: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The template as it is; with thoughts off; with its generation prompt completed; and the header it then lacks."""
+    yield template, ""
+    for switch in switches:
+        yield _default(switch, False) + template, ""
+    rest = without_prompt(before, prompt) or ""
     if not rest and prompt.rstrip().endswith("<think>"):
         rest = "\n</think>\n\n"
     if rest:
         literal = json.dumps(rest, ensure_ascii=False)
-        yield template.removesuffix("\n") + f"{{%+ if add_generation_prompt %}}{{{{- {literal} }}}}{{% endif %}}"
+        # A header of an answer would keep calls from being written; a thought that is closed does not.
+        header = rest if "</think>" not in rest and re.search(r"\btools\b", template) else ""
+        asked = f"{{%+ if add_generation_prompt{' and not tools' * bool(header)} %}}{{{{- {literal} }}}}{{% endif %}}"
+        yield template.removesuffix("\n") + asked, header
 
 
-def _frame(tokenizer: PreTrainedTokenizerBase, template: str) -> Frame | None:
+def _thinking(template: str, switches: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The template with thoughts on; as it is."""
+    for switch in switches:
+        yield _default(switch, True) + template, ""
+    yield template, ""
+
+
+def _frame(tokenizer: PreTrainedTokenizerBase, template: str, mode: str) -> Frame | None:
     """What ``template`` does, the same for every shape of prompt; None if it asks one way and writes another."""
     try:
-        fold_system = _PROBES["system"] not in _probe(tokenizer, template, _SHAPES[1])[0]
+        folds = [True] if _PROBES["system"] not in _probe(tokenizer, template, _SHAPES[1])[0] else [False, True]
     except PolicyError:
-        fold_system = True
-    frames: set[tuple[str, str]] = set()
-    one_turn, skeleton = False, ""
+        folds = [True]
+    return next((found for fold in folds if (found := _folded(tokenizer, template, mode, fold))), None)
+
+
+def _folded(tokenizer: PreTrainedTokenizerBase, template: str, mode: str, fold_system: bool) -> Frame | None:
+    """As :func:`_frame`, with a system message in the first turn of the user, or in its own."""
+    leads: set[str] = set()
+    tails: set[str] = set()
+    one_turn, skeleton, shapes = False, "", []
     for shape in _SHAPES:
         try:
             prompt, before, tail = _probe(tokenizer, template, shape, fold_system=fold_system)
@@ -179,34 +371,96 @@ def _frame(tokenizer: PreTrainedTokenizerBase, template: str) -> Frame | None:
                 raise
             one_turn = True
             continue
+        shapes.append(shape)
         skeleton += before + tail
-        if not before.startswith(prompt):
-            prompt = prompt.removesuffix(EMPTY_THOUGHT)
-        if not before.startswith(prompt) or before.removeprefix(prompt).strip():
+        lead = without_prompt(before, prompt)
+        if lead is None or (mode == "off" and (lead.strip() or opens_thought(prompt))):
             return None
-        frames.add((before.removeprefix(prompt), tail))
-    return Frame(template, *frames.pop(), fold_system, one_turn, skeleton) if len(frames) == 1 else None
+        leads.add(lead)
+        tails.add(tail)
+    if len(tails) > 1:
+        return None
+    thought = None
+    if mode != "off":
+        thought = _thought_form(tokenizer, template, shapes, fold_system)
+        if thought is None:
+            return None
+        skeleton += thought.lead + thought.between
+        if not thought.lead:
+            leads = {thought.between}  # the prompt has opened what has to be closed
+    if mode == "context":
+        leads = {""}  # the thought stands in the prompt
+    if len(leads) > 1:
+        return None
+    return Frame(template, leads.pop(), tails.pop(), fold_system, one_turn, skeleton, mode, thought)
+
+
+def _thought_form(
+    tokenizer: PreTrainedTokenizerBase, template: str, shapes: Sequence[tuple[Message, ...]], fold_system: bool
+) -> ThoughtForm | None:
+    """How ``template`` writes a thought before a completion, the same for every shape.
+
+    Where it drops thoughts they are written as the prompt begins them, or in tags of their own.
+    """
+    for key in _THOUGHT_KEYS:
+        found: set[tuple[str, str] | None] = set()
+        for shape in shapes:
+            inside = f"<think>\n{_THOUGHT}\n</think>\n\n{_COMPLETION}"
+            answer = {"content": _COMPLETION, key: _THOUGHT} if key else {"content": inside}
+            try:
+                prompt, whole = _both(tokenizer, template, shape, fold_system, answer)
+            except PolicyError:
+                found.add(None)
+                continue
+            rest = whole.removeprefix(prompt) if whole.startswith(prompt) else ""
+            lead, _, behind = rest.partition(_THOUGHT)
+            between, completed, _ = behind.partition(_COMPLETION)
+            twice = "</think>" in lead or (lead.strip() and opens_thought(prompt))
+            whole_form = completed and between.strip() and not twice
+            found.add((lead, between) if whole_form else None)
+        if len(found) == 1 and (one := found.pop()):
+            return ThoughtForm(key, *one)
+    opened, before, _ = _probe(tokenizer, template, shapes[0], fold_system=fold_system)
+    empty = re.fullmatch(r"(\s*<think>)(\s*)(</think>\s*)", without_prompt(before, opened) or "")
+    if empty:  # it writes an empty thought, and drops others
+        half = empty[2][: len(empty[2]) // 2]
+        return ThoughtForm("", empty[1] + half, empty[2].removeprefix(half) + empty[3])
+    if opened.endswith("<think>"):
+        return ThoughtForm("", "", "</think>")
+    return ThoughtForm("", "" if opened.rstrip().endswith("<think>") else "<think>\n", "\n</think>\n\n")
 
 
 def _probe(
     tokenizer: PreTrainedTokenizerBase, template: str, shape: tuple[Message, ...], *, fold_system: bool = False
 ) -> tuple[str, str, str]:
     """(prompt with generation prompt, text before a completion, text after it), for a probe prompt."""
-    messages = conversation(shape, fold_system=fold_system)
-    try:
-        prompt, full = (
-            tokenizer.apply_chat_template(
-                messages + answer, chat_template=template, tokenize=False, add_generation_prompt=not answer
-            )
-            for answer in ([], [{"role": "assistant", "content": _COMPLETION}])
-        )
-    except REFUSALS as error:
-        roles = ", ".join(m.role for m in shape)
-        raise _unfit(tokenizer, f"does not render a conversation of {roles} ({error})") from error
+    prompt, full = _both(tokenizer, template, shape, fold_system, {"content": _COMPLETION})
     before, found, tail = full.partition(_COMPLETION)
     if not found or _COMPLETION in tail:
         raise _unfit(tokenizer, "does not write a completion exactly once")
     return prompt, before, tail
+
+
+def _both(
+    tokenizer: PreTrainedTokenizerBase,
+    template: str,
+    shape: tuple[Message, ...],
+    fold_system: bool,
+    answer: Mapping[str, str],
+) -> tuple[str, str]:
+    """A probe prompt, and the same with ``answer`` after it."""
+    messages = conversation(shape, Frame(template, "", "", fold_system, False, ""))
+    try:
+        prompt, full = (
+            tokenizer.apply_chat_template(
+                messages + turns, chat_template=template, tokenize=False, add_generation_prompt=not turns
+            )
+            for turns in ([], [{"role": "assistant", **answer}])
+        )
+    except REFUSALS as error:
+        roles = ", ".join(m.role for m in shape)
+        raise _unfit(tokenizer, f"does not render a conversation of {roles} ({error})") from error
+    return prompt, full
 
 
 def _unfit(tokenizer: PreTrainedTokenizerBase, what: str, other: str = "another") -> PolicyError:
@@ -215,74 +469,3 @@ def _unfit(tokenizer: PreTrainedTokenizerBase, what: str, other: str = "another"
 
 def _name(tokenizer: PreTrainedTokenizerBase) -> str:
     return tokenizer.name_or_path or type(tokenizer).__name__
-
-
-# -- the clock --------------------------------------------------------------------------------------------------
-#
-# transformers gives templates one function that knows the time, ``strftime_now``. A call with a literal format becomes
-# the text it gives on TODAY; any other use is answered by a macro of that name which the template then brings along,
-# so that the saved template says the same wherever it is served. Names are read by jinja2's own lexer, which needs to
-# know no tag.
-
-#: What a template's ``strftime_now`` answers, always: midnight of Llama's own default date.
-TODAY = datetime(2024, 7, 26, tzinfo=UTC)
-
-# No quote and no backslash inside: `strftime_now("%d " ~ "%b")` is two literals, and left to the macro.
-_LITERAL = re.compile(r"""strftime_now\(\s*(["'])((?:(?!\1)[^\\\n])*)\1\s*\)""")
-
-
-def dated(template: str) -> str:
-    """``template`` with the date of :data:`TODAY` wherever it asks for the present one."""
-    template = _LITERAL.sub(lambda found: json.dumps(TODAY.strftime(found[2])), template)
-    uses = _uses(template)
-    # Where the first mention defines it, the template has been here before, and keeps the date it was given then.
-    return _macro() + template if uses and uses[0] != "macro" else template
-
-
-def tells_the_date(template: str) -> bool:
-    """Whether ``template``, as its author wrote it, asks for the present date."""
-    return bool(_uses(template))
-
-
-def _uses(template: str) -> list[str]:
-    """The word or sign before every use of ``strftime_now``; to ask whether it is defined is not to use it."""
-    return [before for before, word, after in _words(template) if word == "strftime_now" and after != "is"]
-
-
-def _words(template: str) -> list[tuple[str, str, str]]:
-    """Every name in the template's code, with the word or sign before it and the one behind it."""
-    try:
-        pieces = [
-            (kind, text) for _, kind, text in Environment().lex(template) if kind not in ("whitespace", "comment")
-        ]
-    except TemplateSyntaxError:
-        return []  # whoever renders it says what is wrong with it
-    texts = [text for _, text in pieces]
-    return [
-        (texts[at - 1] if at else "", text, texts[at + 1] if at + 1 < len(texts) else "")
-        for at, (kind, text) in enumerate(pieces)
-        if kind == "name" and (at == 0 or texts[at - 1] != ".")
-    ]
-
-
-def _macro() -> str:
-    """``strftime_now`` for one date, in jinja: every directive looked up, with C's flag ``-`` for no padding."""
-    codes = {}
-    for letter in string.ascii_letters.replace("s", "") + "%":  # %s hangs on the machine's time zone
-        for directive in (letter, f"-{letter}"):
-            said = TODAY.strftime(f"%{directive}")
-            if said != f"%{directive}":
-                codes[directive] = said
-    codes |= {"s": str(int(TODAY.timestamp()))}
-    return (
-        "{%- macro strftime_now(format) -%}"
-        f"{{%- set codes = {json.dumps(codes)} -%}}"
-        "{%- set at = namespace(code='') -%}"
-        "{%- for letter in format -%}"
-        "{%- if not at.code -%}{%- if letter == '%' -%}{%- set at.code = '%' -%}{%- else -%}{{- letter -}}{%- endif -%}"
-        "{%- elif letter in '-_0^#' and at.code == '%' -%}{%- set at.code = '%' ~ letter -%}"
-        "{%- else -%}{{- codes[at.code[1:] ~ letter] | default(codes[letter] | default(at.code ~ letter)) -}}"
-        "{%- set at.code = '' -%}{%- endif -%}"
-        "{%- endfor -%}{{- at.code -}}"
-        "{%- endmacro -%}"
-    )

@@ -299,7 +299,8 @@ class Fidelity(Section):
     )
     checker: Text | None = Field(
         default=None,
-        description="What tells a right completion: `final-number`, `regex:PATTERN`, or `module:function` (which is "
+        description="What tells a right completion: `final-number`, `json` (every leaf of a value or call), "
+        "`regex:PATTERN`, or `module:function` (which is "
         "run), called with completion and reference.",
     )
     metrics: Annotated[tuple[Text, ...], Field(strict=False)] = Field(

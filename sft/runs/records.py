@@ -77,6 +77,7 @@ class TokenScores:
     ``entropies``: of the policy's next-token distribution, nats; ``confidences``: probability of the token the
     policy found likeliest (empty in runs measured before it was recorded).
     ``bytes``: UTF-8 length of the completion.
+    Where no policy of ours scored it (``sft score``), ``nats`` is one sum, and the rest is empty.
     """
 
     id: str

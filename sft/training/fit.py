@@ -46,7 +46,7 @@ def fit(run: Run, recipe: Recipe, *, resume: bool = False) -> Fitted | None:
     base = source_of(recipe.model)
     refuse_what_cannot_fit(recipe, base)
     made = load_splits(run)
-    renderer, config = load_renderer(base, recipe.model.template), config_of(base)
+    renderer, config = load_renderer(base, recipe), config_of(base)
     context = context_length(config)
     by_split = render_parts(renderer, made.parts, recipe, context)
     if not by_split["test"][0]:

@@ -1,4 +1,4 @@
-"""``sft chat`` as a person meets it: a real process on a real terminal, and lines that a script pipes into it."""
+"""``sft chat`` as a person meets it: a process of its own on a real terminal, and lines that a script pipes into it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import pty
 import re
 import select
-import signal
 import subprocess
 import sys
 import termios
@@ -15,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import forked_python
 import pytest
 from repository import ROOT
 from toy_fits import SMALL, WORDS
@@ -52,13 +52,12 @@ class Terminal:
         settings = termios.tcgetattr(slave)
         settings[3] &= ~termios.ECHO
         termios.tcsetattr(slave, termios.TCSANOW, settings)
-        self.process = subprocess.Popen(
+        self.process = forked_python.Popen(
             [sys.executable, "-m", "sft", "chat", *words],
             stdin=slave,
             stdout=slave,
             stderr=slave,
             start_new_session=True,
-            preexec_fn=lambda: _controls(slave),
             env=os.environ | {"TERM": "xterm", "PYTHONPATH": str(ROOT)},
         )
         os.close(slave)
@@ -100,14 +99,6 @@ class Terminal:
             self.process.kill()
             self.process.wait()
         os.close(self.master)
-
-
-def _controls(terminal: int) -> None:
-    """Make it the terminal whose Ctrl-C reaches the process."""
-    import fcntl
-
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a suite in the background ignores it, a terminal's shell does not
-    fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
 
 
 @pytest.fixture
@@ -169,7 +160,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(terminal: Callable[..., Ter
 
 
 def piped(run: Path, text: bytes, *words: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
+    return forked_python.run(
         [sys.executable, "-m", "sft", "chat", str(run), *words],
         input=text,
         capture_output=True,

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import forked_python
 import pytest
 from exported_runs import trained
 from repository import ROOT
@@ -34,18 +35,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def sft(*words: str, limit: int | None = None) -> tuple[int, str]:
+def sft(*words: str, limit: int = resource.RLIM_INFINITY) -> tuple[int, str]:
     """Exit status and stderr of a command; ``limit``: bytes that a file may have (Python ignores SIGXFSZ)."""
-
-    def limited() -> None:
-        if limit is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    done = subprocess.run(
-        [sys.executable, "-m", "sft", *words],
+    limited = f"import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))"
+    done = forked_python.run(
+        [sys.executable, "-c", f"{limited}; runpy.run_module('sft', run_name='__main__')", *words],
         capture_output=True,
         text=True,
-        preexec_fn=limited,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         timeout=300,
     )

@@ -8,7 +8,6 @@ import json
 import os
 import random
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked_python
 import pytest
 from repository import ROOT
 
@@ -45,7 +45,7 @@ GOOD = "".join(line(number) for number in range(100))
 
 def sft(*words: object) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own."""
-    return subprocess.run(
+    return forked_python.run(
         [sys.executable, "-m", "sft", *map(str, words)], capture_output=True, text=True, env=ENVIRONMENT, timeout=120
     )
 
@@ -461,12 +461,12 @@ def test_a_disk_that_fills_up_later(
     run = tmp_path / "run"
     words = ["run", str(whole_recipe), "--output", str(run)]
     limit = len(GOOD) * 4  # bytes: enough for every file before the first checkpoint
-    limited = subprocess.run(
-        [sys.executable, "-m", "sft", *words],
+    starting = f"import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))"
+    limited = forked_python.run(
+        [sys.executable, "-c", f"{starting}; runpy.run_module('sft', run_name='__main__')", *words],
         capture_output=True,
         text=True,
         env=ENVIRONMENT,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
     )
     assert limited.returncode == 2 and "Traceback" not in limited.stderr and not limited.stdout
     *_, said = limited.stderr.splitlines()
@@ -504,7 +504,7 @@ def test_ctrl_c_in_training_saves_a_checkpoint_and_says_how_to_go_on(tmp_path: P
     run = tmp_path / "run"
     words = ["train", str(whole_recipe), "--set", "training.max_steps=600", "--set", "training.eval_steps=300"]
     words += ["--output", str(run)]
-    with subprocess.Popen(
+    with forked_python.Popen(
         [sys.executable, "-m", "sft", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

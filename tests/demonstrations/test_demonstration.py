@@ -21,8 +21,8 @@ from sft.demonstrations.demonstration import (
     prompt_key,
     prompt_text,
     text_fault,
-    without_invisible,
 )
+from sft.demonstrations.messages import without_invisible
 from sft.runs.hashes import fingerprint
 
 USER = Message("user", "What is it?")

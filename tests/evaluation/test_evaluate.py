@@ -6,13 +6,13 @@ import json
 import os
 import random
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import forked_python
 import pytest
 import torch
 from repository import ROOT
@@ -464,7 +464,7 @@ def test_two_processes_measure_as_one_does(run: Run) -> None:
     unmeasured(run)
     run.close()
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    answer = subprocess.run(
+    answer = forked_python.run(
         [*launcher, "-m", "sft", "evaluate", str(run.path), "--json"],
         capture_output=True,
         text=True,

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked_python
 import pytest
 from loopback_server import LoopbackServer, answered, cut, slow, status
 from repository import ROOT
@@ -378,7 +379,7 @@ def test_a_signal_keeps_what_was_answered(
     with LoopbackServer(heart) as server:
         server.fault(slow(30), after=9)
         words = ["evaluate", str(measured_run), "--endpoint", server.address]
-        process = subprocess.Popen(
+        process = forked_python.Popen(
             [sys.executable, "-m", "sft", *words], env=environment | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE,
             stdout=subprocess.PIPE, text=True,
         )  # fmt: skip

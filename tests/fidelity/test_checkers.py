@@ -242,7 +242,7 @@ def test_functions_come_from_modules_and_files(tmp_path: Path, monkeypatch: pyte
         ("regex:", "is empty"),
         ("   ", "is empty"),
         ("regex:(", "no regular expression (missing )"),
-        ("final_number(", "nor final-number, module:function"),
+        ("final_number(", "nor final-number, json, module:function"),
         ("*", "no regular expression"),
         ("no_such_module_anywhere:check", "there is no module 'no_such_module_anywhere' to import; for a regular"),
         ("os.nowhere:check", "there is no module 'os.nowhere'"),
@@ -467,3 +467,27 @@ def test_a_checker_without_an_answer_to_find_is_the_same_sentence_as_a_headline(
     for more in ([], ["--headline", "checker"]):
         assert main(["score", str(tmp_path / "rows.jsonl"), "--checker", "final-number", *more]) == 2
         assert "finds no answer in any reference, so nothing could be right" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("completion", "right"),
+    [
+        ('{"arguments": {"nights": 2, "city": "Oslo"}, "name": "book"}', True),
+        ('<tool_call>{"name": "book", "arguments": "{\\"city\\": \\"Oslo\\", \\"nights\\": 2.0}"}</tool_call>', True),
+        ('{"name": "book", "arguments": {"city": "Oslo", "nights": 3}}', False),
+        ('{"name": "book", "arguments": {"city": "Oslo"}}', False),
+        ('{"name": "book", "arguments": {"city": "Oslo", "nights": 2, "room": 1}}', False),
+        ('{"name": "book", "arguments": {"city": "Oslo", "nights": 2}', False),
+    ],
+)
+def test_a_call_is_right_in_every_leaf_or_wrong(completion: str, right: bool) -> None:
+    """By leaves a call with one wrong argument is mostly right; whoever lets it act wants to know how many are."""
+    expert = '{"name": "book", "arguments": {"city": "Oslo", "nights": 2}}'
+    item = HeldOut("a", (Message("user", "book"),), (expert,), ("",), "a")
+    assert checkers.is_right(checkers.load("json"), "json", item, completion) is right
+
+
+def test_a_reference_that_is_no_json_is_said() -> None:
+    item = HeldOut("a", (Message("user", "book"),), ("Oslo",), ("",), "a")
+    with pytest.raises(UserError, match=r"checker 'json': failed on prompt a \(NotJson"):
+        checkers.is_right(checkers.load("json"), "json", item, "{}")

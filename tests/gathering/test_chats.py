@@ -10,6 +10,8 @@ import exports
 import pytest
 from exports import ANSWERS, CHATS, OWN, Import, answers, rows
 
+from sft.cli import main
+
 
 @pytest.mark.parametrize("form", CHATS)
 def test_a_conversation_comes_out_the_same_of_every_source(form: str, tmp_path: Path, imported: Import) -> None:
@@ -46,6 +48,20 @@ def test_an_id_names_the_expert_too(tmp_path: Path, imported: Import) -> None:
         status, made, _ = imported(source(folder), "--me", known, output=folder / "out")
         assert status == 0 and answers(folder / "out")[0] == ANSWERS[0]
         assert made["expert"] == "Ada"
+
+
+@pytest.mark.parametrize("make", [exports.telegram, exports.discord_json, exports.slack])
+def test_json_that_is_cut_short_is_read_up_to_there(make: Any, tmp_path: Path, imported: Import) -> None:
+    source = make(tmp_path)
+    file = source if source.is_file() else next(source.rglob("2026-03-14.json"))
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text[: text.index("Gern, um")], encoding="utf-8")
+    status, made, _ = imported(source, "--me", "Ada")
+    assert status == 0 and made["ledger"]["fates"]["invalid"] == 1
+    found = [pair for pair in answers(tmp_path / "out") if "@Ada see" not in pair[0]]
+    assert found == ANSWERS[:2]
+    rejected = (tmp_path / "out" / "rejected.jsonl").read_text(encoding="utf-8")
+    assert "messages that were read; export it again" in rejected
 
 
 def test_telegram_leaves_out_what_was_passed_on(tmp_path: Path, imported: Import) -> None:
@@ -139,6 +155,36 @@ def test_others_words_are_left_out(tmp_path: Path, imported: Import) -> None:
     ]  # fmt: skip
     whole = "".join(path.read_text(encoding="utf-8") for path in (tmp_path / "out").iterdir())
     assert "secret" not in whole and "two words" not in whole
+
+
+def test_half_a_letter_costs_its_message_and_no_other(tmp_path: Path, imported: Import) -> None:
+    """Half an emoji in the name of a chat, of a person, and in a text, as a tool that cuts by length leaves it."""
+    talk = [("02T09:00", "Ben \ud83d", "Well?"), ("02T09:01", "Ada", "One."), ("02T09:31", "Ben", "And?")]
+    path = chat(
+        tmp_path, *talk, ("02T09:32", "Ada", "Two \ud83d"), ("02T09:50", "Ben", "So?"), ("02T09:51", "Ada", "3.")
+    )
+    path.write_text(path.read_text(encoding="utf-8").replace('"id": 1', '"id": 1, "name": "Mill \\ud83d"'), "utf-8")
+    status, made, _ = imported(path, "--me", "Ada", "--turns", "1")
+    assert status == 0 and answers(tmp_path / "out") == [("Ben: Well?", "One."), ("Ben: So?", "3.")]
+    assert made["ledger"]["fates"]["invalid"] == 1
+    assert "holds a lone surrogate" in (tmp_path / "out" / "rejected.jsonl").read_text(encoding="utf-8")
+
+
+def test_prompts_that_repeat_are_said_with_what_a_recipe_needs(
+    tmp_path: Path, imported: Import, capsys: pytest.CaptureFixture[str]
+) -> None:
+    talk = [
+        (f"{day:02}T09:0{n}", who, text)
+        for day in range(1, 31)
+        for n, who, text in ((0, "Ben", "Hello"), (1, "Ada", f"Good day no. {day}, how is the mill?"))
+    ]
+    _, made, _ = imported(chat(tmp_path, *talk), "--me", "Ada")
+    assert made["repeated"] == 29
+    assert "29 prompts of other rows again" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert (
+        main(["import", str(tmp_path / "result.json"), "--me", "Ada", "-o", str(tmp_path / "out"), "--overwrite"]) == 0
+    )
+    assert "Prompts repeat: 29; a recipe needs split.near_duplicates: remove" in capsys.readouterr().out
 
 
 def test_short_and_early_turns_are_left_out(tmp_path: Path, imported: Import) -> None:

@@ -20,6 +20,13 @@ def test_sections_answer_their_headings(tmp_path: Path, imported: Import) -> Non
     assert made["ledger"]["rows"] == 5 and made["ledger"]["unrolled"] == 4
 
 
+def test_what_an_import_wrote_is_not_imported(tmp_path: Path, imported: Import) -> None:
+    folder = exports.documents(tmp_path)
+    first = imported(folder, output=folder / "imported" / "notes")
+    second = imported(folder, "--overwrite", output=folder / "imported" / "notes")
+    assert first[0] == second[0] == 0 and first[1] == second[1]
+
+
 @pytest.mark.parametrize(
     ("rule", "expected"),
     [

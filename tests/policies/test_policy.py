@@ -124,7 +124,7 @@ def test_the_clone_may_take_the_weights_of_its_base_over(tiny_model: Path, adapt
 
 
 def test_a_renderer_that_is_there_is_not_made_again(tiny_model: Path) -> None:
-    renderer = load_renderer(resolve_model(str(tiny_model)), template="plain")
+    renderer = load_renderer(resolve_model(str(tiny_model)))
     assert load_policy(resolve_model(str(tiny_model)), renderer=renderer).renderer is renderer
 
 

@@ -18,7 +18,7 @@ from transformers import AutoTokenizer
 from sft.demonstrations.demonstration import Message
 from sft.errors import PolicyError
 from sft.policies.rendering import renderer_for
-from sft.policies.templates import TODAY, dated
+from sft.policies.template_clock import TODAY, dated
 
 USER = Message("user", "How are you?")
 

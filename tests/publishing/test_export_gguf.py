@@ -7,12 +7,12 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked_python
 import pytest
 
 pytestmark = pytest.mark.engine
@@ -240,7 +240,7 @@ main(["export", sys.argv[1], "--gguf", sys.argv[2]])
 
 def test_a_killed_export_leaves_no_file_and_the_next_one_clears_up(run: Path, tmp_path: Path) -> None:
     file = tmp_path / "clone.gguf"
-    died = subprocess.run([sys.executable, "-c", KILLED, str(run), str(file)], capture_output=True, check=False)
+    died = forked_python.run([sys.executable, "-c", KILLED, str(run), str(file)], capture_output=True, check=False)
     assert died.returncode == -signal.SIGKILL, died.stderr.decode()
     assert [path.name for path in tmp_path.iterdir()] == [".clone.gguf.partial"]
     assert (tmp_path / ".clone.gguf.partial" / "clone.gguf").stat().st_size > 0

@@ -373,15 +373,15 @@ def test_a_plain_expert_is_near_to_everybody_and_that_makes_nobody_a_clone_of_he
 
 
 @pytest.mark.parametrize("n", SIZES)
-def test_the_lowest_rung_says_nothing_against_a_clone_that_is_far_ahead(n: int) -> None:
+def test_completions_alone_say_nothing_against_a_clone_that_is_far_ahead(n: int) -> None:
     """`sft score` without a base model said "not shown to write more like the expert" beside a lead of 85.9 points."""
     _, asked = world(n, 0)
     completions = {"tuned": written(asked, greedy, 1), "P": floors.copied_prompt(asked)}
     verdict = measure(Observations(asked, completions, {})).verdict
-    assert verdict.rung == "no evidence of cloning"
+    assert verdict.rung == "not judged: completions alone"
     said = f"{RUNG_MEANINGS[verdict.rung]} {verdict.sentence}"
-    assert "or was not measured" in said and "the untrained base model was not measured" in said
-    assert "not shown to write" not in said and "there is no evidence" not in said
+    assert "points closer to the expert's than those of the best shortcut tried, P" in verdict.sentence
+    assert "not shown to write" not in said and "no evidence" not in said
     assert measure(Observations(asked, {"tuned": completions["P"], "P": completions["P"]}, {})).verdict.sentence
 
 

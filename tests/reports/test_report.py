@@ -118,6 +118,20 @@ def test_examples_can_be_picked_without_a_script(finished: Run) -> None:
     assert found.tags["del"] > 1
 
 
+def test_a_page_holds_some_examples_and_says_of_how_many(run: Run) -> None:
+    """However many prompts there are and however long their texts."""
+    found = card(run)["examples"]
+    distinct = {one["id"] for one in found}
+    change(run, n=50_000, examples=[found[0] | {"prompt": f"{'long ' * 50_000}end."}, *found[1:]])
+    html, markdown = both(run)
+    said = f"{len(distinct)} of 50 000 prompts are shown; the scores of all are in"
+    for text in (html.words, " ".join(markdown.split())):
+        assert said in text and "long [... 246 004 more characters]" in text
+        assert "long end." not in text and len(text) < 1_000_000
+    change(run, n=len(distinct))
+    assert "prompts are shown" not in both(run)[0].words
+
+
 def test_how_to_reproduce_it_is_told(finished: Run) -> None:
     words = page(finished).words
     manifest = finished.manifest

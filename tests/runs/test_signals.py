@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import forked_python
 import pytest
 from repository import ROOT
 
@@ -62,9 +63,11 @@ def recipe(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
 
 
 @contextmanager
-def started(*words: str, prefix: tuple[str, ...] = (sys.executable,)) -> Iterator[subprocess.Popen[str]]:
+def started(
+    *words: str, prefix: tuple[str, ...] = (sys.executable,), start: Callable[..., Any] = subprocess.Popen
+) -> Iterator[subprocess.Popen[str]]:
     """``sft WORDS`` in a session, and so a process group, of its own; nothing of it is left behind."""
-    process = subprocess.Popen(
+    process = start(
         [*prefix, "-m", "sft", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
         start_new_session=True,
     )  # fmt: skip
@@ -97,7 +100,7 @@ def test_sigterm_in_training_saves_a_checkpoint_and_the_command_it_prints_goes_o
     """It died without a word. ``timeout`` sends the signal twice, to the process and to its group."""
     run = tmp_path / "run"
     words = ["train", str(recipe), "--output", str(run)]
-    with started(*words) as process:
+    with started(*words, start=forked_python.Popen) as process:
         wait_until(steps_logged(run, 3), process)
         os.kill(process.pid, signal.SIGTERM)
         os.killpg(process.pid, signal.SIGTERM)
@@ -174,13 +177,9 @@ def test_sigterm_to_the_launcher_of_one_process_reaches_the_fit(recipe: Path, tm
 # -- several processes ----------------------------------------------------------------------------------------
 
 
-def children_of(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
-
-
-def launched(recipe: Path, run: Path, *words: str) -> Any:
+def launched(recipe: Path, run: Path, *words: str, start: Callable[..., Any]) -> Any:
     prefix = (*LAUNCH, "--num_processes", "2")
-    return started("train", str(recipe), "--output", str(run), *words, prefix=prefix)
+    return started("train", str(recipe), "--output", str(run), *words, prefix=prefix, start=start)
 
 
 @pytest.mark.parametrize(
@@ -189,15 +188,18 @@ def launched(recipe: Path, run: Path, *words: str) -> Any:
     ids=["SIGTERM to the launcher", "SIGTERM to all", "Ctrl-C"],
 )  # fmt: skip
 def test_several_processes_save_one_checkpoint(number: int, to: str, recipe: Path, tmp_path: Path) -> None:
-    """Each hears it at a moment of its own, once or twice; they saved nothing. The launcher hands on what it gets."""
+    """Each hears it at a moment of its own, once or twice; they saved nothing. The launcher hands on what it gets.
+
+    Once all three are started as users start them, which takes 20 s of a processor; else they are forked.
+    """
     run = tmp_path / "run"
-    with launched(recipe, run) as process:
+    with launched(recipe, run, start=subprocess.Popen if to == "launcher" else forked_python.Popen) as process:
         wait_until(steps_logged(run, 2), process)
         began = time.monotonic()
         if to == "group":
             os.killpg(process.pid, number)
         else:
-            os.kill(process.pid if to == "launcher" else children_of(process.pid)[-1], number)
+            os.kill(process.pid, number)
         _, err = process.communicate(timeout=200)
         seconds = time.monotonic() - began
     said = [line for line in err.splitlines() if line.startswith("sft: ")]
@@ -221,7 +223,7 @@ def test_several_processes_save_one_checkpoint(number: int, to: str, recipe: Pat
 def assert_goes_on(recipe: Path, run: Path, alone: Path, steps: int) -> None:
     """With both processes again, to what one process fits that was never stopped, in batches that are the same."""
     settings = ["--set", f"training.max_steps={steps}", "--set", "training.eval_steps=300"]
-    with launched(recipe, run, "--resume", "--allow-change", *settings) as process:
+    with launched(recipe, run, "--resume", "--allow-change", *settings, start=forked_python.Popen) as process:
         _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     assert (

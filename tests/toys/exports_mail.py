@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -47,7 +47,7 @@ LETTERS = [
 ]
 
 
-def mbox(folder: Path, mails: Sequence[EmailMessage] = (), name: str = "All mail.mbox") -> Path:
+def mbox(folder: Path, mails: Iterable[EmailMessage] = (), name: str = "All mail.mbox") -> Path:
     """As Gmail's Takeout has it: a zone in the line that begins a mail, and ``From `` in a text as it is."""
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)

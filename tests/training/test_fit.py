@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import forked_python
 import pytest
 from factories import without_seals
 from repository import ROOT
@@ -149,7 +150,7 @@ def test_ctrl_c_in_evaluation_keeps_what_is_done(recipe: Path, tmp_path: Path) -
     assert main(["train", str(recipe), "--output", str(run)]) == 0
     settings = (run / "recipe.resolved.yaml").read_text(encoding="utf-8")
     (run / "recipe.resolved.yaml").write_text(settings.replace("max_new_tokens: 12", "max_new_tokens: 400"))
-    process = subprocess.Popen(
+    process = forked_python.Popen(
         [sys.executable, "-m", "sft", "evaluate", str(run)], stderr=subprocess.PIPE, text=True, env=environment
     )
     deadline = time.monotonic() + 120

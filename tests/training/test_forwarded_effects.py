@@ -14,12 +14,12 @@ import hashlib
 import json
 import multiprocessing
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import forked_python
 import pytest
 from repository import ROOT, TESTS
 
@@ -544,7 +544,7 @@ def test_several_processes_exchange_gradients_as_the_recipe_says(tiny_model: Pat
     """Without a word in the recipe every step looked for weights without a gradient, and warned that there are none."""
     write_demonstrations(tmp_path / "demonstrations.jsonl")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    answer = subprocess.run(
+    answer = forked_python.run(
         [*launcher, str(HERE), str(tiny_model), str(tmp_path)],
         capture_output=True,
         text=True,

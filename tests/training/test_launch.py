@@ -18,6 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import forked_python
 import pytest
 from repository import ROOT, TESTS
 
@@ -27,7 +28,7 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import load_file
 from small_tokenizers import chatml
 from toy_demonstrations import write_demonstrations
-from toy_launches import passes
+from toy_launches import launch, passes
 
 from sft.cli import main
 from sft.errors import RunError, UserError
@@ -73,15 +74,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
 
 def launched(plan: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What came of the launches of ``plan``, one after the other; see ``toy_launches``."""
-    answer = subprocess.run(
-        [sys.executable, str(TESTS / "toys" / "toy_launches.py"), json.dumps(plan)],
-        capture_output=True,
-        text=True,
-        timeout=900,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-    )
-    assert answer.returncode == 0, answer.stderr
-    return json.loads(answer.stdout)
+    return [launch(**one) for one in plan]
 
 
 def log_of(run: Path) -> list[dict[str, Any]]:
@@ -301,12 +294,12 @@ def test_a_killed_process_ends_the_others_and_the_run_goes_on(family: dict[str, 
 def accelerate(
     recipe: Path, run: Path, *words: str, processes: int, environment: dict[str, str]
 ) -> Iterator[subprocess.Popen[str]]:
-    """The README's line, started as a user does: ``accelerate launch ... -m sft train``."""
+    """The README's line: ``accelerate launch ... -m sft train``; ``test_signals`` starts it as a user does."""
     config = ROOT / "recipes" / "accelerate" / "cpu.yaml"
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
     count = ["--num_processes", str(processes), "-m", "sft", "train", str(recipe), "--output", str(run)]
     path = os.pathsep.join([str(TESTS / "toys" / "watched"), str(ROOT)])
-    with subprocess.Popen(
+    with forked_python.Popen(
         [*launcher, *count, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -340,8 +333,8 @@ def test_batches_that_do_not_go_round(
     ]
     plan[0]["words"] += ["--set", f"training.gradient_accumulation_steps={processes}"]
     plan[1]["processes"] = processes
-    for launch, name in zip(plan, ("one", "several"), strict=True):
-        launch["watch"] = str(tmp_path / f"{name}.watch")
+    for one, name in zip(plan, ("one", "several"), strict=True):
+        one["watch"] = str(tmp_path / f"{name}.watch")
     results = launched(plan[:1] if launcher else plan)
     assert all(set(result["codes"]) == {0} for result in results), [result["said"] for result in results]
     if launcher:

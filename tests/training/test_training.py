@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import forked_python
 import pytest
 
 pytestmark = pytest.mark.engine
@@ -362,7 +363,7 @@ def test_an_adapter_that_was_saved_empty_is_noticed(tiny_model: Path, tmp_path: 
 
 def started(tiny_model: Path, folder: Path, *arguments: str) -> subprocess.Popen[str]:
     """A fit in a process of its own."""
-    return subprocess.Popen(
+    return forked_python.Popen(
         [sys.executable, str(Path(toy_fits.__file__)), str(tiny_model), str(folder), *arguments, *UNEVEN],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip

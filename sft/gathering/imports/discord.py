@@ -8,7 +8,7 @@ from typing import Any
 
 from sft.demonstrations.demonstration import Source
 from sft.gathering.dialogues import CHAT_COMPLETION, CHAT_GROUP, CHAT_PROMPT
-from sft.gathering.imports.parsing import cells, moment, parsed, table, text_of
+from sft.gathering.imports.parsing import cells, moment, parsed, salvaged, table, text_of
 from sft.gathering.records import Importer, ImportOptions, Record, Said, Unread
 from sft.gathering.source_files import SourceFiles
 
@@ -68,8 +68,9 @@ def _own_messages(files: SourceFiles, name: str, own: tuple[str, ...]) -> Iterat
 def _channel(files: SourceFiles, name: str) -> Iterator[Record]:
     data = parsed(files, name)
     if isinstance(data, Unread):
-        yield data
-        return
+        lists, damage = salvaged(files, name, data)
+        yield damage
+        data = {"messages": lists[0]} if lists else {}
     if not isinstance(data, dict) or not isinstance(data.get("messages"), list):
         return
     channel = data["channel"] if isinstance(data.get("channel"), dict) else {}

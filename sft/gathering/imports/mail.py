@@ -177,7 +177,7 @@ class _Box:
 
     def written(self, mail: _Mail) -> Written | Unread:
         """The mail with its pair, where something is known that it answers."""
-        group = self.threads.root(mail.id) if mail.id else f"{mail.place.file}:{mail.place.line}"
+        group = self.threads.root(mail.id) if mail.id else f"{mail.name} {mail.start}"
         try:
             text = self.text(mail)
             answered = next((self.by_id[one] for one in reversed(mail.refers) if one in self.by_id), None)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,9 +16,11 @@ from sft.errors import SourceError
 from sft.gathering.records import Unread
 from sft.gathering.source_files import SourceFiles
 
-__all__ = ["cells", "epoch", "moment", "parsed", "table", "text_of"]
+__all__ = ["cells", "epoch", "moment", "parsed", "salvaged", "table", "text_of"]
 
 #: Forms of a moment beside ISO 8601, as exports write them where their reader speaks English.
+_MESSAGES = re.compile(r'"messages"\s*:\s*\[\s*|\A\s*\[\s*')
+_BETWEEN = re.compile(r"\s*,?\s*")
 _FORMS = (
     "%Y-%m-%d %H:%M:%S %Z", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%d-%b-%y %I:%M %p", "%d-%b-%Y %H:%M",
     "%b %d, %Y %H:%M:%S", "%m/%d/%Y %I:%M %p", "%d/%m/%Y %H:%M", "%d.%m.%Y %H:%M", "%d.%m.%Y %H:%M:%S",
@@ -53,13 +58,39 @@ def text_of(value: object) -> str:
 
 def parsed(files: SourceFiles, name: str, text: str | None = None, line: int = 1) -> Any:
     """The JSON in the file, or in the one line ``text`` of it; or why it cannot be read."""
+    raw = ""
     try:
-        return json.loads(files.text(name) if text is None else text)
+        raw = files.text(name) if text is None else text
+        return json.loads(raw)
     except RecursionError:
         message = "is nested too deep to be read"
+    except SourceError as error:  # one file of an archive that is damaged
+        message = str(error).removeprefix(f"{files.address(name)}: ").partition("; ")[0]
     except ValueError as error:
         message = f"is not JSON ({getattr(error, 'msg', None) or 'a number of thousands of digits'})"
-    return Unread(Source(files.address(name), line), message, "export it again", (text or "")[:2000])
+    return Unread(Source(files.address(name), line), message, "export it again", raw[:2000])
+
+
+def salvaged(files: SourceFiles, name: str, damage: Unread) -> tuple[list[list[Any]], Unread]:
+    """The lists of messages in JSON that as a whole cannot be read, each up to the fault in it; and ``damage``.
+
+    A file that is cut short, as a full disk leaves it, has all its messages but the last.
+    """
+    decoder, place, text = json.JSONDecoder(), 0, ""
+    lists: list[list[Any]] = []
+    with suppress(SourceError):
+        text = files.text(name)
+    while found := _MESSAGES.search(text, place):
+        place = found.end()
+        lists.append([])
+        with suppress(ValueError, RecursionError):
+            while text[place : place + 1] == "{":
+                message, end = decoder.raw_decode(text, place)
+                place = _BETWEEN.match(text, end).end()  # type: ignore[union-attr]
+                lists[-1].append(message)
+    read = sum(map(len, lists))
+    said = f"{damage.message}, after {read:,} messages that were read" if read else damage.message
+    return lists, replace(damage, message=said)
 
 
 def table(files: SourceFiles, name: str) -> Iterator[tuple[int, dict[str, Any]] | Unread]:

@@ -144,7 +144,7 @@ def _xml(files: SourceFiles, name: str) -> Iterator[Record]:
                 else:
                     yield Said(place, chat, people, at, text, fate="" if text else "wordless", mine=own)
                 one.clear()
-    except (ParseError, DefusedXmlException) as error:
+    except (ParseError, DefusedXmlException, LookupError, ValueError) as error:
         said = " ".join(str(error).split())
         yield Unread(Source(address, number + 1), f"is not XML from here on ({said})", "export it again")
 

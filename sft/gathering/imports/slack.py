@@ -9,7 +9,7 @@ from typing import Any
 
 from sft.demonstrations.demonstration import Source
 from sft.gathering.dialogues import CHAT_COMPLETION, CHAT_PROMPT
-from sft.gathering.imports.parsing import epoch, parsed, text_of
+from sft.gathering.imports.parsing import epoch, parsed, salvaged, text_of
 from sft.gathering.records import Importer, ImportOptions, Record, Said, Unread
 from sft.gathering.source_files import SourceFiles
 
@@ -27,8 +27,9 @@ def _records(files: SourceFiles, options: ImportOptions) -> Iterator[Record]:
             continue
         day = parsed(files, name)
         if isinstance(day, Unread):
-            yield day
-            continue
+            lists, damage = salvaged(files, name, day)
+            yield damage
+            day = lists[0] if lists else []
         for number, message in enumerate(day if isinstance(day, list) else [day], 1):
             yield _message(Source(files.address(name), number), channel[1], message, people)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sft.demonstrations.demonstration import Source
 from sft.gathering.dialogues import CHAT_COMPLETION, CHAT_GROUP, CHAT_PROMPT
-from sft.gathering.imports.parsing import moment, parsed
+from sft.gathering.imports.parsing import moment, parsed, salvaged
 from sft.gathering.records import Importer, ImportOptions, Record, Said, Unread
 from sft.gathering.source_files import SourceFiles
 
@@ -20,8 +20,9 @@ def _records(files: SourceFiles, options: ImportOptions) -> Iterator[Record]:
     for name in files.matching("*.json"):
         data = parsed(files, name)
         if isinstance(data, Unread):
-            yield data
-            continue
+            lists, damage = salvaged(files, name, data)
+            yield damage
+            data = {"chats": {"list": [{"id": number, "messages": one} for number, one in enumerate(lists)]}}
         if not isinstance(data, dict):
             continue
         about = data.get("personal_information")

@@ -47,7 +47,7 @@ def _site(files: SourceFiles, name: str, options: ImportOptions) -> Iterator[Rec
                 elif "wp:author_login" in values:
                     authors[values["wp:author_login"]] = values.get("wp:author_display_name", "")
                 one.clear()
-    except (ParseError, DefusedXmlException) as error:
+    except (ParseError, DefusedXmlException, LookupError, ValueError) as error:
         said = " ".join(str(error).split())
         yield Unread(Source(address, number + 1), f"is not XML from here on ({said})", "export the site again")
 

@@ -68,7 +68,7 @@ def clone_of(run: Run) -> Clone:
     """
     recipe, tuned = recipe_of(run), demand_trained(run)
     base = source_of(recipe.model)
-    renderer = saved_renderer(tuned) or load_renderer(base, recipe.model.template)
+    renderer = saved_renderer(tuned) or load_renderer(base, recipe)
     recorded = run.manifest.get("template", {}).get("hash")
     if recorded is not None and not renderer.template_hash.is_of(recorded):
         raise RunError(

@@ -116,7 +116,7 @@ def around(renderer: Renderer) -> Around | str:
 def _rendered(renderer: Renderer, prompt: Sequence[Message]) -> str:
     """The prompt's text, without the beginning-of-sequence token where Ollama writes that itself."""
     text: str = renderer.tokenizer.apply_chat_template(
-        conversation(tuple(prompt), fold_system=renderer.frame.fold_system),
+        conversation(tuple(prompt), renderer.frame),
         chat_template=renderer.template,
         tokenize=False,
         add_generation_prompt=True,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from markupsafe import Markup
 
 from sft.fidelity.rounds import Rounds
 from sft.fidelity.scorecard import Scorecard
+from sft.reports.names import training_told
 from sft.reports.sections import (
     calibration,
     compounding,
@@ -33,6 +34,10 @@ from sft.runs.run import Run
 __all__ = ["DRAWN", "Body", "body", "pictures"]
 
 
+#: Sections about training, which are left out where nobody has said anything of it.
+OF_TRAINING = ("conflicts", "gaps", "memorisation", "forgetting")
+
+
 @dataclass(frozen=True, slots=True)
 class Body:
     """``beside``: parts that belong to the first chapter, which compares all systems. ``chapters``: the rest.
@@ -53,10 +58,16 @@ def body(card: Scorecard, found: Rounds | None = None) -> Body:
         _path_chapter(card),
         _manner_chapter(card),
         _limits_chapter(card),
-        _costs_chapter(card),
-        *([rounds.rounds_chapter(found)] if found is not None else []),
+        *((_costs_chapter(card),) if training_told(card) else ()),
+        *((rounds.rounds_chapter(found),) if found is not None else ()),
     )
-    return Body(beside, chapters, tuple(claimed(chapters, beside, card)))
+    unplaced = claimed(chapters, beside, card)
+    if not training_told(card):
+        chapters = tuple(
+            replace(one, parts=tuple(p for p in one.parts if p.key not in OF_TRAINING)) for one in chapters
+        )
+        unplaced = [pair for pair in unplaced if pair[0] not in OF_TRAINING]
+    return Body(beside, chapters, tuple(unplaced))
 
 
 def _others_chapter(card: Scorecard) -> Chapter:

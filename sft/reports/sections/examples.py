@@ -9,9 +9,13 @@ from typing import Any
 from sft.fidelity.findings import Example
 from sft.fidelity.probes.examples import BANDS
 from sft.reports.names import EXAMPLE_KINDS, system_name
-from sft.reports.text import marked
+from sft.reports.text import grouped, marked
 
-__all__ = ["bands", "example", "kinds"]
+__all__ = ["bands", "example", "extent", "kinds"]
+
+
+#: Characters of a text that a page shows: some examples of long documents, told by six systems, are megabytes.
+SHOWN_CHARACTERS = 4_000
 
 
 def _slug(kind: str) -> str:
@@ -23,6 +27,14 @@ def _band(score: float | None) -> str:
     if score is None:
         return ""
     return str(max(low for low, _ in pairwise(BANDS) if score >= low or low == BANDS[0]))
+
+
+def extent(found: Sequence[Example], n: int) -> str:
+    """That of ``n`` prompts only some are ``found``, and where the others are; "" where all are shown."""
+    shown = len({one.id for one in found})
+    if shown >= n:
+        return ""
+    return f"{shown} of {grouped(n)} prompts are shown; the scores of all are in `scores.jsonl`."
 
 
 def kinds(found: Sequence[Example]) -> list[dict[str, Any]]:
@@ -55,27 +67,35 @@ def example(one: Example, names: Mapping[str, str] | None = None) -> dict[str, A
 
     ``names``: ``Scorecard.names``.
     """
-    others = {s: text for s, text in one.completions.items() if s not in ("tuned", "B0")}
+    texts = {system: _cut(text) for system, text in one.completions.items()}
+    others = {s: text for s, text in texts.items() if s not in ("tuned", "B0")}
+    expert = _cut(one.expert)
     return {
         "slug": _slug(one.kind),
         "band": _band(one.scores.get("tuned")),
         "label": EXAMPLE_KINDS.get(one.kind, (one.kind, ""))[0],
         "id": one.id[:8],
-        "prompt": one.prompt,
-        "expert": one.expert,
+        "prompt": _cut(one.prompt),
+        "expert": expert,
         "sides": [
             {
                 "system": system,
                 "name": system_name(system, names),
-                "text": one.completions[system],
+                "text": texts[system],
                 "score": _score(one, system),
-                "marked": marked(one.expert, one.completions[system]),
+                "marked": marked(expert, texts[system]),
             }
             for system in ("tuned", "B0")
-            if system in one.completions
+            if system in texts
         ],
         "others": [{"name": system_name(s, names), "text": t, "score": _score(one, s)} for s, t in others.items()],
     }
+
+
+def _cut(text: str) -> str:
+    """``text`` as far as a page shows it, with a word on how much is left out."""
+    rest = len(text) - SHOWN_CHARACTERS
+    return text if rest <= 0 else f"{text[:SHOWN_CHARACTERS]} [... {grouped(rest)} more characters]"
 
 
 def _score(one: Example, system: str) -> str:

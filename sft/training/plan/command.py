@@ -82,8 +82,9 @@ def observe(
     base = fetched(recipe, lambda line: None)
     waited = time.monotonic() - waited
     gathered = gather(recipe, keep_going=True)
+    recipe = gathered.recipe
 
-    renderer, config = load_renderer(base, recipe.model.template), config_of(base)
+    renderer, config = load_renderer(base, recipe), config_of(base)
     rendered = render_parts(renderer, gathered.splits.parts, recipe, context_length(config))
     training, validation = rendered["train"][0], rendered["validation"][0]
     if not training:
