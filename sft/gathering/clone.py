@@ -30,7 +30,7 @@ from sft.runs.hashes import weights_hash
 from sft.runs.records import Completion
 from sft.runs.run import Run, demand_trained
 
-__all__ = ["Clone", "Expected"]
+__all__ = ["CloneAtWork", "Expected", "dialogues_of", "replayed"]
 
 #: Validation prompts that the clone writes for, to see what editing its texts would cost.
 VALIDATION = 60
@@ -48,7 +48,7 @@ class Expected:
 
 
 @dataclass(slots=True)
-class Clone:
+class CloneAtWork:
     """The clone of a run, loaded when it is first asked. Raises ``RunError`` for one that is not trained, or is another
     than the one that was measured.
     """
@@ -69,7 +69,7 @@ class Clone:
                 f"{self.run.path}: its weights are not those that were measured; measure them first: "
                 f"sft evaluate {self.run.path}"
             )
-        renderer = load_renderer(source_of(self.recipe.model), self.recipe.model.template)
+        renderer = load_renderer(source_of(self.recipe.model), self.recipe)
         template = self.run.manifest.get("template", {}).get("hash")
         if template is not None and template != renderer.template_hash:
             raise RunError(
@@ -82,7 +82,7 @@ class Clone:
         """The model, in memory from the first question on."""
         if self._policy is None:
             base = source_of(self.recipe.model)
-            renderer = load_renderer(base, self.recipe.model.template)
+            renderer = load_renderer(base, self.recipe)
             self._policy = load_policy(base, renderer, dtype=self.recipe.model.dtype, tuned=self.folder)
         return self._policy
 
@@ -153,7 +153,7 @@ def dialogues_of(train: Sequence[Demonstration]) -> dict[str, tuple[Message, ...
 
 
 def replayed(
-    clone: Clone, path: Path, dialogues: Mapping[str, tuple[Message, ...]], items: Mapping[str, Item]
+    clone: CloneAtWork, path: Path, dialogues: Mapping[str, tuple[Message, ...]], items: Mapping[str, Item]
 ) -> list[Item]:
     """An item for each turn of each dialogue: the user's turns as they were, the clone's own ones in between.
 

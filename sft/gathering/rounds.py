@@ -83,9 +83,9 @@ def ask(
     ``pool``: a file of prompts; None replays the user's turns of the training dialogues. An interrupted round goes on
     where it was. Raises ``UserError``.
     """
-    from sft.gathering.clone import Clone
+    from sft.gathering.clone import CloneAtWork
 
-    clone, splits, number = Clone(run, recipe), load_splits(run), round_of(run) + 1
+    clone, splits, number = CloneAtWork(run, recipe), load_splits(run), round_of(run) + 1
     gathering.freeze(held_out_keys(run, recipe, splits))
     known = next_round(gathering, run)
     if known is not None and known["weights_hash"] != clone.weights:
