@@ -68,6 +68,7 @@ def _loop(verb: Callable[..., argparse.ArgumentParser]) -> None:
     """demo, run: the whole loop."""
     demo = verb("demo", "the whole loop on real demonstrations, with nothing to prepare", training.demo)
     demo.add_argument("--output", "-o", type=Path, default=Path("runs/demo"), help="the run directory")
+    _is_set(demo, "--rounds", "and two rounds of correction by scripted experts, beside a control, in runs/demo-rounds")
     _takes_settings(demo)
     _takes_profile(demo)
 

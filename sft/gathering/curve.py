@@ -77,6 +77,7 @@ def rounds_of(chain: Sequence[Run], plain: Sequence[Run] = ()) -> Rounds:
             _asked(gathering, state, chain[-1], number, answers, clones) for number, answers in by_round.items()
         ),
         anchoring=_anchoring([one for some in by_round.values() for one in some], clones),
+        anchored=_by_expert([one for some in by_round.values() for one in some], clones),
         helps=_helps(arms[-1], last, clusters) if last is not None else None,
         helps_seeds=(len(arms[-1].runs), len(last.runs)) if last is not None else (len(arms[-1].runs), 0),
         smallest=intervals.smallest_visible_gain(differences, list(clusters.values()), two_sided=True),
@@ -256,6 +257,12 @@ def _anchoring(answers: Sequence[Answer], clones: Mapping[str, str]) -> Anchorin
         sum(len(one.values) for one, _ in strata),
         sum(len(other.values) for _, other in strata),
     )
+
+
+def _by_expert(answers: Sequence[Answer], clones: Mapping[str, str]) -> dict[str, Anchoring]:
+    """Expert -> anchoring, of those who have it with an interval."""
+    found = {name: _anchoring([a for a in answers if a.expert == name], clones) for name in {a.expert for a in answers}}
+    return {name: one for name, one in sorted(found.items()) if one is not None and one.difference.low is not None}
 
 
 def _examples(

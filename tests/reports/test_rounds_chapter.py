@@ -27,7 +27,7 @@ ASKED = RoundAsked(1, 100, 100, 50.0, {"edited": 70, "blind": 30}, {"trained": 1
 def planted(**changes: object) -> Rounds:
     known = Rounds(
         "chrf", (point(0, None, None), point(1, about(4, 2), 0.001, 100)), (), (ASKED,),
-        Anchoring(about(1, 4), 6.0, 70, 30), None, (1, 0), 3.0, 2, {"ada": (100, 50.0)}, about(55, 5), 1, False, (),
+        Anchoring(about(1, 4), 6.0, 70, 30), {}, None, (1, 0), 3.0, 2, {"ada": (100, 50.0)}, about(55, 5), 1, False, (),
     )  # fmt: skip
     return replace(known, **changes)  # type: ignore[arg-type]
 

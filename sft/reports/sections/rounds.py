@@ -11,7 +11,7 @@ from sft.metrics.text import plain
 from sft.reports import charts
 from sft.reports.charts import Line
 from sft.reports.names import metric_name
-from sft.reports.sections.parts import DASH, Chapter, Grid, Part, Quotation, Row, away, side
+from sft.reports.sections.parts import DASH, Chapter, Grid, Part, Quotation, Row, away, listed, side
 from sft.reports.text import chance, figure
 
 __all__ = ["SEEDS", "advice", "curve_sentences", "pictures", "rounds_chapter", "to_text"]
@@ -208,7 +208,18 @@ def _anchoring_part(rounds: Rounds) -> Part:
         )
     else:
         said = f"It is not shown that the clone's words stand because they were there ({about})."
-    return Part("anchoring", "Did the clone's words stand because they were there?", (said + seen,))
+    return Part("anchoring", "Did the clone's words stand because they were there?", (said + seen, *_by_expert(rounds)))
+
+
+def _by_expert(rounds: Rounds) -> tuple[str, ...]:
+    """Experts whose own drafted answers are nearer to the clone's text, where several wrote."""
+    if len(rounds.anchored) < 2:
+        return ()
+    level = len(rounds.anchored)
+    found = [name for name, one in rounds.anchored.items() if side(one.difference) > 0]
+    told = ", ".join(f"{plain(name)} {figure(one.difference, signed=True)}" for name, one in rounds.anchored.items())
+    who = f"Let the clone's words stand: {listed([plain(name) for name in found])}. " if found else ""
+    return (f"{who}By expert ({level} asked): {told}.",)
 
 
 # -- people, and what next -----------------------------------------------------------------------------------
