@@ -219,6 +219,8 @@ _MANIFEST: dict[str, Any] = {
     "looks": list[_object(split=str, when=str, purpose=str, weights=str)],  # type: ignore[misc]
     "held_out": dict[str, _object({"prompts": _TEXTS, "clones": _TEXTS})],  # type: ignore[misc]
     "launch": dict[str, int],
+    "round": int,
+    "parent": _object({"run": str}, gathering=str, arm=str, seed=int, new_rows=int),
     "changes": list[_object(what=str, when=str, step=int | None)],  # type: ignore[misc]
     "precision": _object({"bf16": bool | None}) | None,
     "training": _object(
