@@ -189,12 +189,15 @@ def _follows(number: int, text: str, tape: _Tape, grammar: Grammar) -> Iterator[
     if text[opening : opening + 1] != '"':
         return  # it opens none
     place = best = 0
+    # Columns told from lines with a further quote: a delimiter there is none of prose.
+    beside = columns if _TO_CLOSING.match(text[opening + 1 :]) else 1
     while columns < grammar.width and (line := tape.peek(place)) is not None:
-        here = grammar.columns(line.rstrip("\r\n"))
-        if opening == 0:  # the first column's cell ends in a line that has all others, or begins another such cell
-            columns = grammar.width if grammar.opens(line) else here
-        else:
+        here, opens = grammar.columns(line.rstrip("\r\n")), grammar.opens(line)
+        if opening > 0:
             columns += here - 1
+        else:  # the first column's cell ends in a line that has all others, or begins another such cell
+            beside += here - 1 if opens is False else 0
+            columns = grammar.width if opens else max(here, beside)
         best = place = place + 1
     best = max(best, _run(text, opening, place, tape, grammar))
     for _ in range(best):
