@@ -14,7 +14,7 @@ from typing import Any
 
 from sft.demonstrations.demonstration import Demonstration
 
-__all__ = ["Mark", "TemplateMarks"]
+__all__ = ["TemplateMark", "TemplateMarks"]
 
 #: What no expert writes but about templates.
 _CERTAIN = re.compile(
@@ -39,7 +39,7 @@ _LIKE_A_MARK = re.compile(r"[#*=~|-]{2,}|[<\[({|#*]+/?[A-Za-z_ ]+[>\])}|#*]+|[#*
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class TemplateMark:
     """``text`` stands in ``count`` of the ``where`` ("prompts" or "completions"), first at the address ``first``."""
 
     text: str
@@ -52,7 +52,7 @@ class Mark:
 class TemplateMarks:
     """``marks``: the most frequent first. ``ending``: the word that ends nearly every completion, or ""."""
 
-    marks: tuple[Mark, ...]
+    marks: tuple[TemplateMark, ...]
     ending: str = ""
 
     @classmethod
@@ -76,7 +76,7 @@ class TemplateMarks:
                         first.setdefault((mark, where), d.address)
             scale = len(demonstrations) / len(looked_at)
             counts.update({key: round(n * scale) for key, n in some.items() if n >= _PERHAPS_SHARE * len(looked_at)})
-        marks = [Mark(*key, count, first[key]) for key, count in counts.most_common()]
+        marks = [TemplateMark(*key, count, first[key]) for key, count in counts.most_common()]
         return cls(tuple(marks), _ending([d.completion for d in looked_at]))
 
     def to_dict(self) -> dict[str, Any]:
