@@ -66,6 +66,7 @@ def test_the_commands_work_in_the_order_shown(
 ) -> None:
     """As a new user would: his file, a copied recipe with his model in it, then every line of the block."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.executable", forked_python.executable())
     write_demonstrations(tmp_path / "demonstrations.jsonl")
     write_demonstrations(tmp_path / "held-out.jsonl", 12, seed=1)
     row = json.dumps({"prompt": "Say red", "completion": "red", "reference": "Red."})

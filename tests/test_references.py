@@ -48,42 +48,31 @@ ABSENT = {
 
 
 @cache
-def known() -> frozenset[str]:
-    """Every name in our code: what it defines, imports, calls, and the words of its short texts (keys, options)."""
-    names: set[str] = set()
+def names() -> tuple[frozenset[str], frozenset[str]]:
+    """Every name in our code (what it defines, imports, calls, and the words of its short texts: keys, options), and
+    of those what it defines: modules, classes, functions, and names that are assigned to.
+    """
+    known, defined = set[str](), set[str]()
     for path in FILES:
-        names |= {path.stem, path.parent.name}
+        known |= {path.stem, path.parent.name}
+        defined |= {path.stem, path.parent.name}
         if path == Path(__file__):  # which names what is not there
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:
                 case ast.FunctionDef() | ast.ClassDef() | ast.AsyncFunctionDef():
-                    names.add(node.name)
+                    defined.add(node.name)
                 case ast.arg() | ast.keyword():
-                    names.add(node.arg or "")
+                    known.add(node.arg or "")
                 case ast.Name():
-                    names.add(node.id)
+                    (defined if isinstance(node.ctx, ast.Store) else known).add(node.id)
                 case ast.Attribute():
-                    names.add(node.attr)
+                    known.add(node.attr)
                 case ast.alias():
-                    names.update(node.name.split("."))
+                    known.update(node.name.split("."))
                 case ast.Constant(value=str(text)) if not re.search(r"\s", text):
-                    names.update(re.split(r"\W+", text))
-    return frozenset(names)
-
-
-@cache
-def defined() -> frozenset[str]:
-    """What our code defines: modules, classes, functions, and names that are assigned to."""
-    names: set[str] = set(sys.stdlib_module_names)
-    for path in FILES:
-        names |= {path.stem, path.parent.name}
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
-                names.add(node.name)
-            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                names.add(node.id)
-    return frozenset(names)
+                    known.update(re.split(r"\W+", text))
+    return frozenset(known | defined), frozenset(defined | set(sys.stdlib_module_names))
 
 
 @cache
@@ -111,14 +100,14 @@ def remarks(source: str) -> Iterator[tuple[int, str]]:
 
 def dangling(text: str) -> set[str]:
     """What ``text`` names and nobody has."""
-    found = {name for name in _ROLE.findall(text) if name.split(".")[-1] not in defined()}
-    found |= {name for name in _TEST.findall(text) if name not in known()}
+    found = {name for name in _ROLE.findall(text) if name.split(".")[-1] not in names()[1]}
+    found |= {name for name in _TEST.findall(text) if name not in names()[0]}
     found |= {name for name in _FILE.findall(text) if name not in shipped() and name not in ABSENT}
     for double, single in _QUOTED.findall(text):
         name = double or single
         if _NAME.fullmatch(name) and not _FILE.fullmatch(name):
             last = name.removesuffix("()").split(".")[-1]
-            if last not in known() and name not in OTHERS:
+            if last not in names()[0] and name not in OTHERS:
                 found.add(name)
     return found
 

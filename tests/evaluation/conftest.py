@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def measured_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run to serve; copy it to change it."""
+    """A run to serve, made once for all processes of the suite; copy it to change it."""
+    from made_once import made_once
     from served_runs import measured
 
-    return measured(tmp_path_factory.mktemp("served"))
+    return made_once(tmp_path_factory, "served", measured) / "run"
 
 
 @pytest.fixture

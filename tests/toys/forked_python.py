@@ -91,6 +91,11 @@ def run(
 _running: dict[str, Any] = {}
 
 
+def executable() -> str:
+    """A file to put into the place of ``sys.executable``: what is started with it is forked."""
+    return str(Path(server()).with_name("python")) if LINUX else sys.executable
+
+
 def server() -> str:
     """The address of this process's server. It ends with this process, however that ends."""
     if not _running:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +15,7 @@ import forked_python
 import huggingface_hub
 import pytest
 from loopback_hub import OTHER_TOKEN, READ_TOKEN, TOKEN, LoopbackHub
+from made_once import made_once
 from repository import ROOT
 from toy_demonstrations import write_demonstrations
 
@@ -59,21 +58,13 @@ publish:
 
 def fitted_run(model: Path, temporary: pytest.TempPathFactory) -> Path:
     """A run as ``sft run`` leaves it; made once for all processes of the suite. Copy it to change it."""
-    shared = temporary.getbasetemp()
-    folder = (shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared) / "fitted-for-pushing"
-    folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "run" / "report.html").exists():
-            _fit(model, folder)
-    return folder / "run"
+    return made_once(temporary, "fitted-for-pushing", lambda folder: _fit(model, folder)) / "run"
 
 
 def _fit(model: Path, folder: Path) -> None:
     data = write_demonstrations(folder / "demonstrations.jsonl", 80)
     recipe = folder / "colours.yaml"
     recipe.write_text(RECIPE.format(model=model, data=data), encoding="utf-8")
-    shutil.rmtree(folder / "run", ignore_errors=True)
     assert main(["run", str(recipe), "--output", str(folder / "run")]) == 0
 
 

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import forked_python
 import pytest
 
 pytestmark = pytest.mark.engine
@@ -149,6 +150,7 @@ def test_plan_prints_a_table_or_json_and_writes_nothing(
         encoding="utf-8",
     )
     there = sorted(tmp_path.iterdir())
+    monkeypatch.setattr("sys.executable", forked_python.executable())
     assert main(["plan", str(recipe), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert main(["plan", str(recipe), "--no-probe"]) == 0
