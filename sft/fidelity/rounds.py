@@ -94,8 +94,8 @@ class Rounds:
     ``anchored``: the same of each expert who had items of both kinds. ``helps``: the last round minus the control, over
     prompts and seeds where both have two runs or more, else over prompts; ``helps_seeds``: runs of either arm.
     ``smallest``: the gain over round 0 that the prompts would have shown. ``looks``: how often the held-out prompts
-    were looked at, over the whole chain. ``experts``: name -> (answers, active minutes); ``agreement``: of experts with each
-    other, blind. ``guidelines``: versions. ``dialogues``: whether prompts have turns of the clone in them.
+    were looked at, over the whole chain. ``experts``: name -> (answers, active minutes); ``agreement``: of experts with
+    each other, blind. ``guidelines``: versions. ``dialogues``: whether prompts have turns of the clone in them.
     """
 
     headline: str
