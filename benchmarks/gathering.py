@@ -71,12 +71,14 @@ def kills() -> None:
             except Exception:  # the server was killed in the middle of an answer
                 return
 
-        for _ in range(KILLS):
+        for death in range(KILLS):
             one, address, _ = started(folder)
             threads = [threading.Thread(target=work, args=(name, address)) for name in tokens]
             for thread in threads:
                 thread.start()
-            time.sleep(0.5)
+            goal, end = len(said) + 10 + 7 * death % 40, time.monotonic() + 20
+            while len(said) < goal and time.monotonic() < end:
+                time.sleep(0.005)
             one.send_signal(signal.SIGKILL)
             one.wait()
             for thread in threads:
