@@ -91,6 +91,7 @@ def _before_and_training(verb: Callable[..., argparse.ArgumentParser]) -> None:
     check.add_argument("target", help="a file of demonstrations, a recipe, or data:NAME")
     check.add_argument("--format", default="auto", help="shape of the rows (default: recognised)")
     _repeats(check, "--column", "FIELD=NAME", "the file's own column name, e.g. --column prompt=question")
+    check.add_argument("--encoding", metavar="NAME", help="of text files that are not UTF-8, e.g. cp1252 or utf-16")
     check.add_argument("--rejected", type=Path, metavar="FILE", help="write rejected rows and their reasons here")
     _is_set(check, "--secrets", "look for tokens, keys, e-mail addresses and home folders too; exit status 2 if there "
             "are any")  # fmt: skip
@@ -229,10 +230,18 @@ def _handing_on(verb: Callable[..., argparse.ArgumentParser]) -> None:
         "--max-new-tokens", type=_count, default=256, metavar="N", help="longest answer, in tokens (default: 256)"
     )
 
-    shelf = verb("recipes", "list the shipped recipes, show one, or copy one", data.recipes)
-    shelf.add_argument("action", nargs="?", choices=["list", "show", "copy"], default="list")
-    shelf.add_argument("name", nargs="?", help="which recipe (show, copy)")
-    shelf.add_argument("destination", nargs="?", type=Path, default=Path(), help="where to (copy; default: here)")
+    shelf = verb(
+        "recipes",
+        "list the shipped recipes, show or copy one, or make one of another trainer's configuration",
+        data.recipes,
+    )
+    shelf.add_argument("action", nargs="?", choices=["list", "show", "copy", "import"], default="list")
+    shelf.add_argument(
+        "name", nargs="?", help="which recipe (show, copy); the configuration of Axolotl, LLaMA-Factory or TRL (import)"
+    )
+    shelf.add_argument(
+        "destination", nargs="?", type=Path, default=Path(), help="where to (copy, import; default: here)"
+    )
 
 
 def _takes_push_options(one: argparse.ArgumentParser) -> None:

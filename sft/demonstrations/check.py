@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from sft import recipes
-from sft.demonstrations import conflicts, formats, headlines, selection, splits, thoughts
+from sft.demonstrations import conflicts, few_groups, formats, headlines, selection, splits, thoughts
 from sft.demonstrations.both_sides import OnBothSides
 from sft.demonstrations.conflicts import Handling, SeveralAnswers
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.formats import Reading
 from sft.demonstrations.splits import Leak
+from sft.demonstrations.template_marks import TemplateMarks
 from sft.errors import SourceError, SplitError
 from sft.recipes import Recipe
 from sft.recipes.requirements import refuse_unfit
@@ -46,8 +47,8 @@ class Audit:
     """What was read, and the findings. ``duplicates``: rows that repeat another word for word.
 
     ``splits``: split name -> count; ``undivided``: why no split could be made, if none could. ``several``: prompts
-    with different completions. ``both_sides``: completions that stand in
-    training and are held out too.
+    with different completions. ``both_sides``: completions that stand in training and are held out too.
+    ``few_groups``: why there are few groups, where there are.
     ``headline``: which score the completions ask for, where it is another than the recipe's. ``recipe``: what was
     checked, or the defaults around a file, whose model is :data:`NO_MODEL`. ``train``: what would be trained on, if the
     demonstrations can be divided. ``thinking``: completions with a thought before them.
@@ -66,6 +67,8 @@ class Audit:
     several: SeveralAnswers
     handling: Handling
     both_sides: OnBothSides | None
+    template_marks: TemplateMarks
+    few_groups: str
     splits: dict[str, int]
     undivided: str
     leaks: tuple[Leak, ...]
@@ -93,6 +96,7 @@ class Audit:
             "conflicts": self.several.conflicts,
             "handling": asdict(self.handling),
             "both_sides": self.both_sides and self.both_sides.to_dict(),
+            "template_marks": self.template_marks.to_dict(),
             "leaks": [
                 {
                     "source": leak.source.address,
@@ -154,8 +158,10 @@ class Audit:
         found += self.several.in_words(self.handling, self.experts)
         if self.headline:
             found.append(self.headline)
-        if self.undivided:
-            found.append(self.undivided)
+        found += self.template_marks.in_words()
+        if self.undivided or self.few_groups:
+            groups = f"{self.groups:,} group{'s are' if self.groups != 1 else ' is'} few, and intervals are as wide as"
+            found.append(self.undivided or f"{groups} if there were no more prompts: {self.few_groups}.")
         if self.leaks:
             shown = "".join(f"\n  {leak}" for leak in self.leaks[:5])
             more = f"\n  ... and {len(self.leaks) - 5:,} more" if len(self.leaks) > 5 else ""
@@ -167,11 +173,16 @@ class Audit:
             )
         if self.both_sides is not None and self.both_sides.count:
             found.append(str(self.both_sides))
-        mixed = self.handling.expert is None and self.several.conflicts
-        shared = self.both_sides is not None and self.both_sides.count
-        if self.reading.demonstrations and not (self.duplicates or mixed or self.leaks or self.undivided or shared):
+        if self.reading.demonstrations and not self._is_faulty():
             found.append("Nothing to mend." if not self.reading.rejected else "Nothing else to mend.")
         return found
+
+    def _is_faulty(self) -> bool:
+        """Whether anything was found that somebody should look at."""
+        mixed = self.handling.expert is None and self.several.conflicts
+        shared = self.both_sides is not None and self.both_sides.count
+        marks = self.template_marks.in_words()
+        return bool(self.duplicates or mixed or self.leaks or self.undivided or self.few_groups or shared or marks)
 
     def demand(self, *, keep_going: bool = False) -> None:
         """Raise what would stop a run: rejected rows (unless ``keep_going``), no possible split, refused leaks."""
@@ -221,6 +232,8 @@ def audit(
         duplicates=len(repeated),
         several=conflicts.SeveralAnswers.among(kept),
         handling=handling or Handling(),
+        template_marks=TemplateMarks.among(demonstrations),
+        few_groups=few_groups.cause(kept),
         both_sides=OnBothSides.among(splits.without_leaks(parts, leaks)[0]) if parts else None,
         splits={name: len(part) for name, part in (parts or {}).items()},
         undivided=undivided,
@@ -252,6 +265,7 @@ def check_demonstrations(
     format: str = "auto",
     columns: Mapping[str, str] | None = None,
     overrides: Sequence[str] = (),
+    encoding: str | None = None,
     rejected: Path | None = None,
     refuse: Callable[[Recipe], None] = refuse_unfit,
 ) -> Audit:
@@ -261,7 +275,7 @@ def check_demonstrations(
     demonstrations are written, with the reasons. ``refuse``: raises what training would say of a recipe.
     Raises ``SourceError`` or ``RecipeError``.
     """
-    recipe = _recipe(target, format, columns or {}, overrides, refuse)
+    recipe = _recipe(target, format, columns or {}, encoding, overrides, refuse)
     with formats.no_collection():
         return _looked_through(recipe, rejected)
 
@@ -343,14 +357,15 @@ def _recipe(
     target: str,
     format: str,
     columns: Mapping[str, str],
+    encoding: str | None,
     overrides: Sequence[str],
     refuse: Callable[[Recipe], None],
 ) -> Recipe:
     """The recipe named, or the defaults around one file."""
     shipped = {name for name, _, _ in recipes.shipped()}
     if target.endswith((".yaml", ".yml")) or (target in shipped and not Path(target).exists()):
-        if columns or format != "auto":
-            raise SourceError(f"{target}: is a recipe; set demonstrations.format and demonstrations.columns in it")
+        if columns or encoding or format != "auto":
+            raise SourceError(f"{target}: is a recipe; set format, columns and encoding under demonstrations in it")
         recipe = recipes.resolve(target, overrides, to_follow=True).recipe
         refuse(recipe)
         return recipe
@@ -361,5 +376,8 @@ def _recipe(
         raise SourceError(f"--column {sorted(strangers)[0]}: is no field of a demonstration; fields are {known}")
     if overrides:
         raise SourceError(f"{target}: --set changes a recipe; check the recipe that names this file instead")
-    section = recipes.Demonstrations(path=target, format=format, columns=recipes.Columns(**columns))  # type: ignore[arg-type]
+    if encoding and not recipes.is_encoding(encoding):
+        raise SourceError(f"--encoding {encoding}: is no encoding of text; give one such as cp1252 or utf-16")
+    named = recipes.Columns(**columns)
+    section = recipes.Demonstrations(path=target, format=format, columns=named, encoding=encoding)  # type: ignore[arg-type]
     return recipes.Recipe(model=recipes.Model(name=NO_MODEL), demonstrations=section)

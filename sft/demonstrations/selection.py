@@ -260,7 +260,13 @@ def read(recipe: Recipe) -> tuple[list[formats.Reading], list[formats.Reading]]:
     def one(reference: str, *, held_out: bool = False) -> formats.Reading:
         path = resolve_demonstrations(reference)
         return formats.read(
-            path, format=section.format, columns=columns, name=reference, held_out=held_out, rules=rules
+            path,
+            format=section.format,
+            columns=columns,
+            name=reference,
+            held_out=held_out,
+            encoding=section.encoding or "",
+            rules=rules,
         )
 
     ready_made = [
