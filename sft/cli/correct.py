@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,7 +77,12 @@ def _ask(options: argparse.Namespace) -> None:
     else:
         gathering = Gathering.open(options.into, writing=True)
     with gathering:
-        _begin_round(options, run, gathering, load_recipe(run))
+        try:
+            _begin_round(options, run, gathering, load_recipe(run))
+        except UserError:
+            if new and not gathering.items():  # nothing was begun, so nothing is left behind
+                shutil.rmtree(options.into)
+            raise
         serve(options, gathering, guidelines)
 
 

@@ -42,7 +42,9 @@ _SMALLER = (
 def _demo_rounds(options: argparse.Namespace) -> None:
     """The demo's clone, corrected in two rounds by scripted experts, beside a control."""
     folder = Path("runs/demo-rounds") if options.output == Path("runs/demo") else options.output
-    options.set, options.output = [*_SMALLER, *options.set], folder / "r0"
+    said = {one.partition("=")[0] for one in options.set}
+    options.set = [*(one for one in _SMALLER if one.partition("=")[0] not in said), *options.set]
+    options.output = folder / "r0"
     run(options)
     with quiet():
         from sft.demonstrations.stored import load_recipe

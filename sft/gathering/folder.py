@@ -298,6 +298,8 @@ def token_hash(token: str) -> str:
 def refuse_names(names: Sequence[str]) -> None:
     """Raise ``UserError`` for a name that cannot be an expert's, or stands there twice."""
     for name in names:
+        if name == "owner":
+            raise UserError("--expert owner: is whose page shows how far it is; give the expert another name")
         if not name.strip() or plain(name) != name or "\n" in name or len(name) > _LONGEST_NAME:
             raise UserError(
                 f"--expert {plain(name)[:80]!r}: is no name (1 to {_LONGEST_NAME} characters that can be seen); "

@@ -205,6 +205,7 @@ def test_what_cannot_be_is_one_sentence(
     (tmp_path / "held.jsonl").write_text("".join(json.dumps({"prompt": d.prompt[-1].content}) + "\n" for d in held))
     assert main([str(first) if word == "RUN" else word for word in words]) == 2
     assert said in capsys.readouterr().err
+    assert not (tmp_path / "g").exists() and not (tmp_path / "x").exists()
 
 
 def test_dialogues_are_corrected_in_the_states_the_clone_comes_to(

@@ -504,6 +504,7 @@ def prompts(*rows: object) -> Callable[[Path], str]:
         (prompts({"prompt": "a"}), ["--answers", "3", "--expert", "ada", "--expert", "ben"], "2 experts are named"),
         (prompts({"prompt": "a"}), ["--expert", "ada", "--expert", "ada"], "ada: is named twice"),
         (prompts({"prompt": "a"}), ["--expert", "a\x1bda"], "is no name"),
+        (prompts({"prompt": "a"}), ["--expert", "owner"], "give the expert another name"),
         (prompts({"prompt": "a"}), ["--check"], "--check: is for a gathering that is there"),
         (prompts({"prompt": "a"}), ["--guidelines", "none.md"], "none.md: cannot be read"),
     ],
