@@ -9,6 +9,7 @@ from pathlib import Path
 from sft import __version__
 from sft.cli import chat as chatting
 from sft.cli import collect as collecting
+from sft.cli import correct as correcting
 from sft.cli import data, gather, hand_on, judge
 from sft.cli import served as serving
 from sft.cli import train as training
@@ -51,6 +52,10 @@ def parser() -> argparse.ArgumentParser:
     collecting.add_options(
         verb("collect", "experts write demonstrations, on a page of this machine", collecting.collect, collecting.ABOUT)
     )
+    correcting.add_options(
+        verb("correct", "experts correct the clone on that page, and a run learns from it", correcting.correct,
+             correcting.ABOUT), _count,
+    )  # fmt: skip
     _before_and_training(verb)
     _evaluate(verb)
     _score(verb)
@@ -63,6 +68,7 @@ def _loop(verb: Callable[..., argparse.ArgumentParser]) -> None:
     """demo, run: the whole loop."""
     demo = verb("demo", "the whole loop on real demonstrations, with nothing to prepare", training.demo)
     demo.add_argument("--output", "-o", type=Path, default=Path("runs/demo"), help="the run directory")
+    _is_set(demo, "--rounds", "and two rounds of correction by scripted experts, beside a control, in runs/demo-rounds")
     _takes_settings(demo)
     _takes_profile(demo)
 
@@ -189,6 +195,11 @@ def _report_and_compare(verb: Callable[..., argparse.ArgumentParser]) -> None:
         "compare", "tell the clones of runs apart, on the same held-out prompts; needs no model", judge.compare
     )
     compare.add_argument("targets", type=Path, nargs="+", metavar="run", help="run directories, two or more")
+    _is_set(compare, "--rounds", "the runs are rounds of correction: the learning curve")
+    compare.add_argument(
+        "--plain", type=Path, action="append", default=[], metavar="RUN",
+        help="with --rounds: the control that learned from as many plain answers; repeatable",
+    )  # fmt: skip
     compare.add_argument(
         "--output",
         "-o",
@@ -229,10 +240,18 @@ def _handing_on(verb: Callable[..., argparse.ArgumentParser]) -> None:
         "--max-new-tokens", type=_count, default=256, metavar="N", help="longest answer, in tokens (default: 256)"
     )
 
-    shelf = verb("recipes", "list the shipped recipes, show one, or copy one", data.recipes)
-    shelf.add_argument("action", nargs="?", choices=["list", "show", "copy"], default="list")
-    shelf.add_argument("name", nargs="?", help="which recipe (show, copy)")
-    shelf.add_argument("destination", nargs="?", type=Path, default=Path(), help="where to (copy; default: here)")
+    shelf = verb(
+        "recipes",
+        "list the shipped recipes, show or copy one, or make one of another trainer's configuration",
+        data.recipes,
+    )
+    shelf.add_argument("action", nargs="?", choices=["list", "show", "copy", "import"], default="list")
+    shelf.add_argument(
+        "name", nargs="?", help="which recipe (show, copy); the configuration of Axolotl, LLaMA-Factory or TRL (import)"
+    )
+    shelf.add_argument(
+        "destination", nargs="?", type=Path, default=Path(), help="where to (copy, import; default: here)"
+    )
 
 
 def _takes_push_options(one: argparse.ArgumentParser) -> None:

@@ -30,7 +30,7 @@ from sft.fidelity.scoring import Scoring
 from sft.runs import sealed
 from sft.runs.hashes import Digest, differences, fingerprint
 from sft.runs.looks import clones_judged
-from sft.runs.records import Completion, TokenScores
+from sft.runs.records import Completion, TokenScores, as_row
 from sft.runs.run import Run, write_jsonl
 
 
@@ -141,7 +141,7 @@ def _write(
     sealed.unseal(run, ("demonstrations.", *stored.GROWING, *stored.DERIVED))
     write_jsonl(run.demonstrations_path, (d.to_dict() | {"split": name} for name, part in parts.items() for d in part))
     for system, written in completions.items():
-        write_jsonl(run.completions_path(system), map(asdict, written.values()))
+        write_jsonl(run.completions_path(system), map(as_row, written.values()))
     for system, found in scores.items():
         write_jsonl(run.token_scores_path(system), map(asdict, found.values()))
 

@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 
 from sft import recipes
-from sft.demonstrations import conflicts, formats, headlines, selection, splits, thoughts
+from sft.demonstrations import conflicts, few_groups, formats, headlines, selection, splits, thoughts
 from sft.demonstrations.both_sides import OnBothSides
 from sft.demonstrations.conflicts import Handling, SeveralAnswers
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.formats import Reading
 from sft.demonstrations.sources import standard_input
 from sft.demonstrations.splits import Leak
+from sft.demonstrations.template_marks import TemplateMarks
 from sft.errors import SourceError, SplitError
 from sft.recipes import Recipe
 from sft.recipes.requirements import refuse_unfit
@@ -48,8 +49,8 @@ class Audit:
     """What was read, and the findings. ``duplicates``: rows that repeat another word for word.
 
     ``splits``: split name -> count; ``undivided``: why no split could be made, if none could. ``several``: prompts
-    with different completions. ``both_sides``: completions that stand in
-    training and are held out too.
+    with different completions. ``both_sides``: completions that stand in training and are held out too.
+    ``few_groups``: why there are few groups, where there are.
     ``headline``: which score the completions ask for, where it is another than the recipe's. ``recipe``: what was
     checked, or the defaults around a file, whose model is :data:`NO_MODEL`. ``train``: what would be trained on, if the
     demonstrations can be divided. ``thinking``: completions with a thought before them.
@@ -68,6 +69,8 @@ class Audit:
     several: SeveralAnswers
     handling: Handling
     both_sides: OnBothSides | None
+    template_marks: TemplateMarks
+    few_groups: str
     splits: dict[str, int]
     undivided: str
     leaks: tuple[Leak, ...]
@@ -95,6 +98,7 @@ class Audit:
             "conflicts": self.several.conflicts,
             "handling": asdict(self.handling),
             "both_sides": self.both_sides and self.both_sides.to_dict(),
+            "template_marks": self.template_marks.to_dict(),
             "leaks": [
                 {
                     "source": leak.source.address,
@@ -156,8 +160,10 @@ class Audit:
         found += self.several.in_words(self.handling, self.experts)
         if self.headline:
             found.append(self.headline)
-        if self.undivided:
-            found.append(self.undivided)
+        found += self.template_marks.in_words()
+        if self.undivided or self.few_groups:
+            groups = f"{self.groups:,} group{'s are' if self.groups != 1 else ' is'} few, and intervals are as wide as"
+            found.append(self.undivided or f"{groups} if there were no more prompts: {self.few_groups}.")
         if self.leaks:
             shown = "".join(f"\n  {leak}" for leak in self.leaks[:5])
             more = f"\n  ... and {len(self.leaks) - 5:,} more" if len(self.leaks) > 5 else ""
@@ -169,11 +175,16 @@ class Audit:
             )
         if self.both_sides is not None and self.both_sides.count:
             found.append(str(self.both_sides))
-        mixed = self.handling.expert is None and self.several.conflicts
-        shared = self.both_sides is not None and self.both_sides.count
-        if self.reading.demonstrations and not (self.duplicates or mixed or self.leaks or self.undivided or shared):
+        if self.reading.demonstrations and not self._is_faulty():
             found.append("Nothing to mend." if not self.reading.rejected else "Nothing else to mend.")
         return found
+
+    def _is_faulty(self) -> bool:
+        """Whether anything was found that somebody should look at."""
+        mixed = self.handling.expert is None and self.several.conflicts
+        shared = self.both_sides is not None and self.both_sides.count
+        marks = self.template_marks.in_words()
+        return bool(self.duplicates or mixed or self.leaks or self.undivided or self.few_groups or shared or marks)
 
     def demand(self, *, keep_going: bool = False) -> None:
         """Raise what would stop a run: rejected rows (unless ``keep_going``), no possible split, refused leaks."""
@@ -223,6 +234,8 @@ def audit(
         duplicates=len(repeated),
         several=conflicts.SeveralAnswers.among(kept),
         handling=handling or Handling(),
+        template_marks=TemplateMarks.among(demonstrations),
+        few_groups=few_groups.cause(kept),
         both_sides=OnBothSides.among(splits.without_leaks(parts, leaks)[0]) if parts else None,
         splits={name: len(part) for name, part in (parts or {}).items()},
         undivided=undivided,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sft.demonstrations.demonstration import Demonstration
 from sft.metrics.final_numbers import final_number
-from sft.metrics.json_leaves import NotJson, parsed
+from sft.metrics.json_leaves import NotJson, calls, parsed
 
 __all__ = ["AskedHeadline", "asked_for", "refusal", "suggestion"]
 
@@ -19,6 +19,8 @@ __all__ = ["AskedHeadline", "asked_for", "refusal", "suggestion"]
 LOOKED_AT, LEAST = 2_000, 20
 #: Completions are labels where there are at most so many different ones, of so many words, each for so many rows.
 LABELS, LABEL_WORDS, ROWS_A_LABEL = 50, 5, 5
+#: Calls are what a data set is about from this share of its completions on.
+CALLING = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +33,15 @@ class AskedHeadline:
 
 
 def asked_for(completions: Sequence[str]) -> AskedHeadline | None:
-    """What all of ``completions`` ask for: ``json``, ``exact_match`` or a ``checker``; None where it is nothing."""
+    """What ``completions`` ask for: ``json``, ``exact_match`` or a ``checker``; None where it is nothing."""
     looked_at = completions[:: max(1, len(completions) // LOOKED_AT)]
     if len(looked_at) < LEAST:
         return None
     if all(_is_structured(text) for text in looked_at):
         return AskedHeadline("json", "all completions are JSON")
+    calling = sum(map(calls, looked_at))
+    if calling >= CALLING * len(looked_at):
+        return AskedHeadline("json", f"{calling:,} of {len(looked_at):,} completions call functions")
     kinds = {text.strip() for text in looked_at}
     short = all(len(kind.split()) <= LABEL_WORDS for kind in kinds)
     if short and len(kinds) <= min(LABELS, len(looked_at) / ROWS_A_LABEL):
@@ -86,8 +91,8 @@ def suggestion(completions: Sequence[str], headline: str, checker: str | None) -
 
 def refusal(headline: str, held_out: Sequence[Demonstration]) -> str:
     """Why ``held_out`` cannot be judged by ``headline``, as a sentence with the first place; "" where it can."""
-    if headline != "json":
-        return ""
+    if headline != "json" or any(calls(d.completion) for d in held_out):
+        return ""  # beside calls there are answers in words, which are compared as words
     faulty = [d for d in held_out if any(not _parses(text) for text in (d.completion, *d.references))]
     if not faulty:
         return ""

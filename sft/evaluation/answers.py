@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from sft.demonstrations import tool_calls
+from sft.demonstrations.messages import written_calls
+from sft.demonstrations.tool_calls import NoCall
 from sft.metrics.text import plain
 from sft.runs.records import Served
 
@@ -85,6 +89,9 @@ def served(key: str, answer: Mapping[str, Any]) -> Served:
     written, read = (count if isinstance(count, int) else 0 for count in counts)
     reason = str(choice.get("finish_reason") or "")
     body = text if isinstance(text, str) else ""
+    if given := holder.get("tool_calls"):
+        with suppress(NoCall):
+            body, elsewhere = written_calls(body, [one.call for one in tool_calls.read([given])]), ""
     ids = choice.get("token_ids")
     known = tuple(ids) if isinstance(ids, list) and all(type(one) is int for one in ids) else ()
     return Served(key, body, reason in _BY_ITSELF, written, reason, read, _nats(choice), elsewhere, ids=known)

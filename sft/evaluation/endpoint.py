@@ -35,17 +35,18 @@ class Question:
     """One prompt for one route. ``messages`` for the chat route; ``ids`` and ``text``: the same, rendered by the run.
 
     ``max_tokens`` and ``temperature``: None is not sent. ``further``: settings of one kind of server, which has to take
-    all of them; they come before ours.
+    all of them; they come before ours. ``tools``: the functions that could be called, beside the messages.
     """
 
     id: str
     route: str
-    messages: Sequence[Mapping[str, str]]
+    messages: Sequence[Mapping[str, Any]]
     ids: Sequence[int]
     text: str
     max_tokens: int | None
     temperature: float | None = 0.0
     further: Mapping[str, Any] = field(default_factory=dict)
+    tools: Sequence[Mapping[str, Any]] = ()
 
 
 class Endpoint:
@@ -106,10 +107,12 @@ class Endpoint:
                 if question.further or not self._does_without(body, str(refusal)):
                     return Served(question.id, "", False, reason="refused", refused=str(refusal))
 
-    def prompt_of(self, model: str, messages: Sequence[Mapping[str, str]]) -> str | list[int] | None:
-        """What the server renders ``messages`` to: text (llama.cpp), ids (vLLM); None where it does not tell."""
+    def prompt_of(self, model: str, question: Question) -> str | list[int] | None:
+        """What the server renders the messages to: text (llama.cpp), ids (vLLM); None where it does not tell."""
         for path, place in (("/apply-template", "prompt"), ("/tokenize", "tokens")) if self._tells else ():
-            body = {"model": model, "messages": list(messages)}
+            body: dict[str, Any] = {"model": model, "messages": list(question.messages)}
+            if question.tools:
+                body["tools"] = list(question.tools)
             try:
                 found = self._once("POST", path, body).get(place)
             except (Refused, EndpointError, TryAgain):
@@ -123,6 +126,8 @@ class Endpoint:
         body: dict[str, Any] = {"model": model, "stream": False}
         if question.route == "chat":
             body |= {"messages": list(question.messages)}
+            if question.tools:
+                body["tools"] = list(question.tools)
         else:
             body |= {"prompt": question.text if "ids" in self.left_out else list(question.ids)}
         if question.temperature is not None and "temperature" not in self.left_out:

@@ -11,7 +11,6 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ from sft.runs import sealed
 from sft.runs.hashes import Digest, fingerprint, weights_hash
 from sft.runs.looks import clones_judged
 from sft.runs.processes import rank_and_world, wait_for_everyone
-from sft.runs.records import Completion
+from sft.runs.records import Completion, as_row
 from sft.runs.run import Run, demand_trained, write_jsonl
 
 __all__ = ["Subject", "choose_held_out", "evaluate", "evaluate_clone", "judged_by", "measure"]
@@ -164,7 +163,7 @@ def measure(
         if first:
             made = _floors(subject, work) | given
             for floor, completions in made.items():
-                write_jsonl(run.completions_path(floor), (asdict(c) for c in completions.values()))
+                write_jsonl(run.completions_path(floor), map(as_row, completions.values()))
             judged = str(subject.facts.get("weights_hash", ""))
             run.look(split, purpose, judged)
             clones = clones_judged(run, split, judged, [prompt_key(item.prompt) for item in work.items])
@@ -316,7 +315,7 @@ def _floors(subject: Subject, work: RowsToMake) -> dict[str, dict[str, Completio
 def _content_of(given: Mapping[str, Mapping[str, Completion]]) -> dict[str, str]:
     """Floor -> a hash of its completions, for the signature."""
     return {
-        name: Digest.by("v1", fingerprint([asdict(one) for one in completions.values()]))
+        name: Digest.by("v1", fingerprint([as_row(one) for one in completions.values()]))
         for name, completions in given.items()
     }
 

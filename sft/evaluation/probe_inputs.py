@@ -245,13 +245,16 @@ def readings(
 ) -> dict[str, PromptContrast]:
     """At most ``most`` training demonstrations, chosen by content, each with prompts of the next ones that differ.
 
-    ``context``: tokens that prompt and completion may have together; what does not fit is passed over.
+    ``context``: tokens that prompt and completion may have together; what does not fit is passed over, and so are
+    calls and what follows a thought.
     """
     ranked = sorted(rendered, key=lambda pair: fingerprint(pair[0].to_dict(content_only=True)))
     found: dict[str, PromptContrast] = {}
     for place, (demonstration, row) in enumerate(ranked):
         if len(found) == most:
             break
+        if demonstration.thought or demonstration.calls:
+            continue  # what is valued is the words of an answer
         others: dict[str, tuple[int, ...]] = {}
         for other, its in (*ranked[place + 1 :], *ranked[:place]):
             if len(others) == OTHER_PROMPTS:

@@ -111,7 +111,7 @@ class Further:
 
     def _rendered(self, question: Question) -> str | None:
         """How the server renders the prompt of a question to the chat route, as text; None where it does not tell."""
-        found = self.endpoint.prompt_of(self.model, question.messages) if question.route == "chat" else None
+        found = self.endpoint.prompt_of(self.model, question) if question.route == "chat" else None
         if isinstance(found, list):
             try:
                 return self.renderer.tokenizer.decode(found, clean_up_tokenization_spaces=False)

@@ -15,6 +15,7 @@ from typing import Any
 from sft.demonstrations.demonstration import Demonstration, HeldOut
 from sft.errors import DemonstrationsError, EndpointError, UserError
 from sft.evaluation import engines, probe_inputs
+from sft.evaluation.apart import Apart
 from sft.evaluation.shared_rows import Row, fill, missing, open_own, settle
 from sft.policies.generation import Beside, Draws, complete, score
 from sft.policies.policy import Policy, cloned, load_policy
@@ -163,6 +164,7 @@ class _Recorder:
         self._policies = _Policies(subject)
         self._hand: engines.Hand | None = None
         self._ids = list(work.prompts)
+        self._apart = Apart(subject.renderer, work.items, work.experts)
         self.agreement: dict[str, str] = {}
 
     def _policy(self, system: str) -> Policy:
@@ -214,9 +216,9 @@ class _Recorder:
             prompts = self._prompts(system)
             ids = {key: self._work.experts[key].completion_ids for key in todo if key in unscored}
             with open_own(scores) as file:
-                beside = Beside(ids, self._sizes(), lambda found: file.append(asdict(found)))
+                beside = Beside(ids, self._sizes(), lambda found: file.append(asdict(self._apart.scores(found))))
                 asked = {key: prompts[key] for key in todo}
-                yield from self._complete(system, asked, beside=beside)
+                yield from self._apart.completions(self._complete(system, asked, beside=beside))
 
         rows = fill(self._run.completions_path(system), f"write {system}", self._ids, make)
         written = {row["id"]: Completion(**row | {"ids": tuple(row["ids"])}) for row in rows}
@@ -270,7 +272,8 @@ class _Recorder:
         def make(todo: list[str]) -> Iterator[TokenScores]:
             prompts = self._prompts(system)
             rows = {key: probe_inputs.after(prompts[key], self._work.experts[key].completion_ids) for key in todo}
-            return score(self._policy(system), rows, self._sizes(), batch_size=probe_inputs.SCORED_AT_ONCE)
+            found = score(self._policy(system), rows, self._sizes(), batch_size=probe_inputs.SCORED_AT_ONCE)
+            return map(self._apart.scores, found)
 
         fill(self._run.token_scores_path(system), f"score {system}", self._ids, make)
 
@@ -283,7 +286,8 @@ class _Recorder:
         draws = (self._subject.recipe.fidelity.seed, number)
 
         def make(todo: list[str]) -> Iterator[Completion]:
-            return self._complete("tuned", {key: self._work.prompts[key] for key in todo}, draws)
+            asked = {key: self._work.prompts[key] for key in todo}
+            return self._apart.completions(self._complete("tuned", asked, draws))
 
         fill(self._run.samples_path(number), f"sample {number + 1}", self._ids, make)
 
@@ -311,7 +315,7 @@ class _Recorder:
             }
             return probe_inputs.forced(renderer, self._work.prompts, cuts, lambda given: self._complete("tuned", given))
 
-        keys = [(key, share) for share in probe_inputs.SHARES for key in self._ids]
+        keys = [(key, share) for share in probe_inputs.SHARES for key in self._apart.plain]
         fill(self._run.forced_path("tuned"), "force tuned", keys, make, lambda row: (row["id"], row["share"]))
 
     def control(self, policy: str) -> None:

@@ -7,12 +7,15 @@ that came to its end is made anew by the next: the server may have been mended s
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sft.demonstrations.demonstration import HeldOut
+from sft.demonstrations.messages import written_calls
 from sft.demonstrations.stored import load_recipe
+from sft.demonstrations.thoughts import UnclosedThought, parted
 from sft.errors import EndpointError, RunError
 from sft.evaluation import prompts_again
 from sft.evaluation.answers import ListedModel
@@ -23,7 +26,7 @@ from sft.fidelity import stored
 from sft.fidelity.served import Serving
 from sft.policies.policy import load_renderer, saved_renderer
 from sft.policies.rendering import Renderer
-from sft.policies.templates import conversation, prompt_strings
+from sft.policies.templates import conversation, prompt_strings, tools_of
 from sft.policies.weights import config_of, context_length
 from sft.recipes import Recipe
 from sft.recipes.sources import source_of
@@ -92,11 +95,23 @@ def measure_served(run: Run, folder: Path, endpoint: Endpoint, settings: Setting
 
     rows = fill(folder / _ROWS, "ask the server", keys, make)
     answers = {row["id"]: Served(**row | {"nats": tuple(row["nats"]), "ids": ()}) for row in rows}
+    answers = {key: _apart(asked.renderer, asked.questions[key], one) for key, one in answers.items()}
     found = _compared(asked, answers, endpoint, model, settings.parallel)
     told = facts | {"owner": model.owner, "weights": model.weights, "left_out": dict(endpoint.left_out), "when": now()}
     found = replace(found, facts=told | {"end_of_turn": _end_of_turn(asked.renderer)})
     write_json(folder / _ANSWER, {"asked": facts, "finished": True} | found.to_dict())
     return found
+
+
+def _apart(renderer: Renderer, question: Question, answer: Served) -> Served:
+    """The answer as the measured text is: without a thought that the server left in it, its calls in our form."""
+    text = answer.text
+    if renderer.thinks:
+        with suppress(UnclosedThought):
+            text = parted(text)[1]
+    if question.tools and renderer.frame.calls is not None:
+        text = written_calls(*renderer.frame.calls.read(text, question.tools))
+    return answer if text == answer.text else replace(answer, text=text)
 
 
 # -- what is asked ---------------------------------------------------------------------------------------------
@@ -124,6 +139,7 @@ def _asked(run: Run, settings: Settings) -> WhatIsAsked:
             own,
             prompt_strings(renderer.tokenizer, renderer.frame, [item.prompt])[0],
             most if context is None else min(most, context - len(own)),
+            tools=tools_of(item.prompt) or (),
         )
         for item, own in zip(items, ids, strict=True)
     }

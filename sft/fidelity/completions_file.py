@@ -34,7 +34,7 @@ from sft.demonstrations.sources import files_of
 from sft.demonstrations.text_files import unpacked_suffix
 from sft.errors import DemonstrationsError, Problem, SourceError
 from sft.runs.hashes import fingerprint
-from sft.runs.records import Completion, TokenScores, kind_of
+from sft.runs.records import Completion, TokenScores, as_row, kind_of
 
 __all__ = ["FROM_A_FILE", "Answers", "read"]
 
@@ -83,7 +83,7 @@ class _Gathered:
 
 def _content_of(answers: Answers) -> str:
     """A hash of what the file says, whatever it is called and in whichever format."""
-    written = {system: [asdict(one) for one in by_id.values()] for system, by_id in answers.completions.items()}
+    written = {system: [as_row(one) for one in by_id.values()] for system, by_id in answers.completions.items()}
     scores = {system: [asdict(one) for one in by_id.values()] for system, by_id in answers.scores.items()}
     return fingerprint([[item.to_dict() for item in answers.items], written, *([scores] if scores else [])])
 

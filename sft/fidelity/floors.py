@@ -131,7 +131,7 @@ def nearest(train: Sequence[Demonstration], held_out: Sequence[HeldOut]) -> dict
     ordered = _by_id(train)
     places, _ = nearest_prompts(_texts(ordered), _texts(held_out))
     return {
-        item.id: Completion(item.id, ordered[near[0]].completion, finished=True)
+        item.id: Completion(item.id, ordered[near[0]].completion, finished=True, thought=ordered[near[0]].thought)
         for item, near in zip(held_out, places.tolist(), strict=True)
     }
 
@@ -243,7 +243,8 @@ def copied_prompt(held_out: Sequence[HeldOut]) -> dict[str, Completion]:
     Not the whole prompt: a system message or earlier turns, the same for every row, would only dilute the
     copy and make the shortcut easier to beat.
     """
-    return {item.id: Completion(item.id, item.prompt[-1].content, finished=True) for item in held_out}
+    asked = {item.id: next(turn for turn in reversed(item.prompt) if turn.role != "thought") for item in held_out}
+    return {key: Completion(key, turn.content, finished=True) for key, turn in asked.items()}
 
 
 def floor_completions(train: Sequence[Demonstration], held_out: Sequence[HeldOut]) -> dict[str, dict[str, Completion]]:

@@ -5,7 +5,8 @@ same call, and a solution with another number in the end is another answer. So t
 and verdicts are about, the *headline*, is one of
 
 - ``chrf`` (the default, shared runs of characters) or another of our metrics, as ``exact_match``;
-- ``json``: values compared leaf by leaf, and calls by name and arguments (``metrics.json_leaves``);
+- ``json``: values compared leaf by leaf, and calls by name and arguments (``metrics.json_leaves``); where experts call
+  and answer, answers in words as ``chrf`` does, and the one in place of the other is 0;
 - ``checker``: 100 where the user's checker finds the completion right, else 0;
 - the name of a metric of ``fidelity.metrics`` that gives 0 to 100 for each prompt.
 """
@@ -21,7 +22,7 @@ from sft.demonstrations.demonstration import HeldOut
 from sft.errors import UserError
 from sft.fidelity import checkers
 from sft.metrics import modules
-from sft.metrics.json_leaves import NotJson, json_leaves
+from sft.metrics.json_leaves import NotJson, calls, json_leaves
 from sft.metrics.normalise import NORMALISERS, normaliser
 
 __all__ = ["CHECKER", "JSON", "Scoring"]
@@ -35,7 +36,8 @@ class Scoring:
 
     ``checker``: which answers are right (``fidelity.checkers``), a column of its own; "" for none. ``normalise``: what
     is set aside in every text before it is scored (``metrics.normalise``), in completions and references alike.
-    ``only``: the metrics of ours that are computed; all, where it names none.
+    ``only``: the metrics of ours that are computed; all, where it names none. ``calls``: whether experts call
+    functions, beside which ``json`` compares answers in words as ``chrf`` does.
     """
 
     headline: str = "chrf"
@@ -43,6 +45,7 @@ class Scoring:
     checker: str = ""
     normalise: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
+    calls: bool = False
 
     def lean(self, steps: tuple[str, ...], bar: Iterable[str]) -> Scoring:
         """With further ``steps`` set aside, and nothing computed that no verdict with this ``bar`` goes by."""
@@ -51,7 +54,8 @@ class Scoring:
         checker = self.checker if CHECKER in needed else ""
         ours = tuple(name for name in metrics.METRICS if name in needed)
         # None of ours would mean all of them: the one that costs least.
-        return Scoring(self.headline, further, checker, (*self.normalise, *steps), ours or ("exact_match",))
+        normalise = (*self.normalise, *steps)
+        return Scoring(self.headline, further, checker, normalise, ours or ("exact_match",), self.calls)
 
     def demand(self) -> None:
         """Raise ``UserError`` for anything of it that cannot be used: before anything is written."""
@@ -69,14 +73,19 @@ class Scoring:
         if self.headline not in (known := (*metrics.METRICS, JSON, CHECKER, *self.labels)):
             raise UserError(f"fidelity.headline: there is no score {self.headline!r}; choose from {', '.join(known)}")
 
+    def with_calls(self, held_out: Sequence[HeldOut]) -> Scoring:
+        """The same, told whether the experts of ``held_out`` call functions."""
+        return replace(self, calls=any(calls(text) for item in held_out for text in item.references))
+
     def demand_of(self, held_out: Sequence[HeldOut]) -> None:
         """Raise ``UserError`` for references that cannot be scored so: that are no JSON where the headline is, or in
         none of which the pattern of a checker finds an answer, so that nothing could be right.
         """
         if self.headline == JSON:
+            scoring = self.with_calls(held_out)
             for item in held_out:
                 for text in item.references:
-                    self._leaves("", self.plain(text), item.id)
+                    scoring._leaves("", self.plain(text), item.id)
         checker = _loaded(self.checker) if self.checker else None
         if not held_out or not isinstance(checker, checkers.SameAnswer):
             return
@@ -120,6 +129,8 @@ class Scoring:
         try:
             return json_leaves(text, reference)
         except NotJson as error:
+            if self.calls:  # who calls where the expert answered did another thing
+                return 0.0 if calls(text) else metrics.score(text, reference, ("chrf",))["chrf"]
             raise UserError(
                 f"fidelity.headline: is json, and what an expert wrote for prompt {key} is no JSON ({error}); "
                 "choose another headline, or mend that demonstration"

@@ -6,7 +6,7 @@ nothing of it agrees:
 
 - ``{"name": ..., "arguments": {...}}``, or ``parameters``; arguments may be a JSON text of their own;
 - ``{"type": "function", "id": ..., "function": {...}}``, the id left aside, for it is drawn (OpenAI);
-- either inside ``<tool_call>`` and ``</tool_call>``, once or several times (Hermes, Qwen).
+- either inside ``<tool_call>`` and ``</tool_call>``, once or several times (Hermes, Qwen); words beside them are aside.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from sft.metrics.text import nfc
 
-__all__ = ["NotJson", "json_leaves", "parsed"]
+__all__ = ["NotJson", "calls", "json_leaves", "parsed"]
 
 #: Lists are aligned up to so many pairs of leaves of the two texts, and compared place by place beyond: half a second.
 _PAIRS = 250_000
@@ -59,11 +59,15 @@ def json_leaves(prediction: str, reference: str) -> float:
 
 def parsed(text: str) -> Any:
     """The value that ``text`` writes, calls of tools made alike. Raises :class:`NotJson`."""
-    blocks = _TAGGED.findall(text)
-    if blocks and not _TAGGED.sub("", text).strip():
+    if blocks := _TAGGED.findall(text):
         values = [_value(block) for block in blocks]
         return values[0] if len(values) == 1 else values
     return _value(text)
+
+
+def calls(text: str) -> bool:
+    """Whether ``text`` holds a call of a tool in its tags."""
+    return _TAGGED.search(text) is not None
 
 
 def _value(text: str) -> Any:

@@ -369,7 +369,7 @@ class Renderer:
 
     def _is_plain(self, d: Demonstration) -> bool:
         """Whether the completion is words alone, after a prompt in which no functions are in play."""
-        if self.frame.thoughts == "keep" or self.special_tokens == "tokens" or d.thought or d.calls:
+        if self.thinks or self.special_tokens == "tokens" or d.thought or d.calls:
             return False
         return not any(turn.calls or turn.role in ("tools", "tool") for turn in d.prompt)
 
@@ -381,7 +381,7 @@ class Renderer:
             raise self._writes_no("calls of functions", place)
         if not (d.calls or any(turn.calls or turn.role in ("tools", "tool") for turn in d.prompt)):
             form, words = self.frame.thought, (d.completion, True)
-            if form is not None and d.thought and self.frame.thoughts == "keep":
+            if form is not None and d.thought and self.thinks:
                 return [
                     (form.lead, False),
                     (d.thought, True),
@@ -463,7 +463,7 @@ class Renderer:
         :func:`~sft.demonstrations.messages.written_calls` does; ``tools``: the functions that could be called.
         """
         form = self.frame.calls if calls else None
-        learned = self.frame.thoughts == "keep"
+        learned = self.thinks
         if form is None and not learned:
             return self.decode_completion(ids), ""
         text = self._decoded(ids, frozenset())
@@ -473,6 +473,25 @@ class Renderer:
         if self.special_tokens != "tokens":
             words, thought = (self._encoder.written.sub("", part) for part in (words, thought))
         return written_calls(words, found), thought
+
+    @property
+    def thinks(self) -> bool:
+        """Whether a thought is learned with the completion, and so may stand before what is written."""
+        return self.frame.thoughts == "keep"
+
+    def thought_tokens(self, demonstration: Demonstration, rendered: Rendered) -> int:
+        """How many of the supervised tokens belong to the thought before the completion, and what closes it.
+
+        A token that has a part of both belongs to the completion.
+        """
+        form = self.frame.thought
+        if form is None or not self.thinks or not demonstration.thought:
+            return 0
+        head = [(form.lead, False), (demonstration.thought, True), (form.between, False)]
+        if demonstration.calls:  # a header of the answer may differ
+            head[-1] = (self._closes, False)
+        ids, whole = self._encoder.pieces([head], meant=self.special_tokens == "tokens")[0], rendered.completion_ids
+        return next((n for n, (a, b) in enumerate(zip(ids, whole, strict=False)) if a != b), min(len(ids), len(whole)))
 
     def _parted(self, text: str) -> tuple[str, str]:
         """(thought, rest) of a text that begins with a thought as the template writes one."""

@@ -23,6 +23,7 @@ from sft.demonstrations.selection import FATES, Ledger
 from sft.fidelity.completions_file import FROM_A_FILE
 from sft.fidelity.conventions import rests_on_few, visible_points
 from sft.fidelity.guardrails import VERBATIM, settled_in_words, status, written
+from sft.fidelity.rounds import read_rounds
 from sft.fidelity.scorecard import RUNGS, Guardrail, Scorecard
 from sft.fidelity.stored import read_scorecard
 from sft.metrics.estimate import Estimate
@@ -71,7 +72,7 @@ def render(run: Run) -> Path:
 
 
 def _view(run: Run) -> dict[str, Any]:
-    card = read_scorecard(run)
+    card, found = read_scorecard(run), read_rounds(run)
     manifest = run.manifest
     ledger = _ledger(run)
     log = sealed.rows(run, run.log_path) if sealed.there(run, run.log_path) else []
@@ -90,9 +91,9 @@ def _view(run: Run) -> dict[str, Any]:
         "kept_out": kept_out(card),
         "made_here": card.signature.get("source") != FROM_A_FILE,
         "gains": _gains(card),
-        "body": body(card),
+        "body": body(card, found),
         "glossary": GLOSSARY,
-        "pictures": pictures(run, card, log),
+        "pictures": pictures(run, card, log, found),
         "training": losses(log),
         "tables": _tables(card),
         "ledger": _ledger_view(ledger),

@@ -9,7 +9,7 @@ number is a number. Nothing here reads a file (``sealed`` does) or knows what th
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from functools import cache
 from types import GenericAlias
 from typing import Annotated, Any, Literal, NotRequired, get_args, get_origin, get_type_hints
@@ -23,7 +23,7 @@ class Completion:
     """What a system wrote for one held-out prompt. ``finished``: it stopped by itself.
 
     ``tokens``: how many, stop token included. ``ids``: the tokens themselves, without the stop token; empty where
-    no policy wrote it.
+    no policy wrote it. ``thought``: what it thought before it wrote ``text``, where thoughts are learned.
     """
 
     id: str
@@ -31,6 +31,12 @@ class Completion:
     finished: bool
     tokens: int = 0
     ids: tuple[int, ...] = ()
+    thought: str = ""
+
+
+def as_row(one: Completion) -> dict[str, Any]:
+    """The row that ``one`` is in a file and in a hash, without a thought where there is none."""
+    return {name: value for name, value in asdict(one).items() if name != "thought" or value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +82,8 @@ class TokenScores:
     ``ranks``: how many tokens the policy found likelier (0 = it would have written the same);
     ``entropies``: of the policy's next-token distribution, nats; ``confidences``: probability of the token the
     policy found likeliest (empty in runs measured before it was recorded).
-    ``bytes``: UTF-8 length of the completion.
-    Where no policy of ours scored it (``sft score``), ``nats`` is one sum, and the rest is empty.
+    ``bytes``: UTF-8 length of the completion. ``thought_nats``: of the expert's thought before it, which the others
+    leave out. Where no policy of ours scored it (``sft score``), ``nats`` is one sum, and the rest is empty.
     """
 
     id: str
@@ -86,6 +92,7 @@ class TokenScores:
     entropies: tuple[float, ...]
     bytes: int
     confidences: tuple[float, ...] = ()
+    thought_nats: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +219,8 @@ _MANIFEST: dict[str, Any] = {
     "looks": list[_object(split=str, when=str, purpose=str, weights=str)],  # type: ignore[misc]
     "held_out": dict[str, _object({"prompts": _TEXTS, "clones": _TEXTS})],  # type: ignore[misc]
     "launch": dict[str, int],
+    "round": int,
+    "parent": _object({"run": str}, gathering=str, arm=str, seed=int, new_rows=int),
     "changes": list[_object(what=str, when=str, step=int | None)],  # type: ignore[misc]
     "precision": _object({"bf16": bool | None}) | None,
     "training": _object(

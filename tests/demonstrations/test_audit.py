@@ -217,3 +217,68 @@ def test_answers_of_one_expert_to_one_subject_are_no_conflict(
     disputed = [*mails, mails[-1] | {"expert": "bob", "completion": "another"}, mails[-1] | {"expert": "ann"}]
     found, text = checked(tmp_path / "x.jsonl", disputed, capsys)
     assert found["conflicts"] == 1 and "mixture" in text and "Nothing to mend" not in text
+
+
+# -- marks of a template -----------------------------------------------------------------------------------------
+
+PLANTED = {
+    "### Response:": ("### Instruction:\n{p}\n\n### Response:", "{c}", [("### Instruction:", "prompts", 60)]),
+    "</s>": ("{p}", "{c}</s>", [("</s>", "completions", 60)]),
+    "<|im_end|>": ("<|im_start|>user\n{p}<|im_end|>", "{c}", [("<|im_start|>", "prompts", 60)]),
+    "[INST]": ("<s>[INST] {p} [/INST]", "{c}", [("[/INST]", "prompts", 60), ("<s>", "prompts", 60)]),
+    "Answer:": ("Question: {p}\nAnswer:", "{c}", [("Question:", "prompts", 60), ("Answer:", "prompts", 60)]),
+    "<end_of_turn>": ("{p}", "{c}<end_of_turn>\n", [("<end_of_turn>", "completions", 60)]),
+    "<｜Assistant｜>": ("{p}<｜Assistant｜>", "{c}", [("<｜Assistant｜>", "prompts", 60)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mark", PLANTED)
+def test_marks_of_a_template_are_told_with_their_place_and_gone_when_they_are_taken_out(
+    mark: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw = random.Random(3)
+    prompt, completion, expected = PLANTED[mark]
+    plain = [(f"What is {words(draw, 6)}?", f"It is {words(draw, 7)}.") for _ in range(60)]
+    rows = [{"prompt": prompt.format(p=p), "completion": completion.format(c=c)} for p, c in plain]
+    found, text = checked(tmp_path / "x.jsonl", rows, capsys)
+    counted = {(one["text"], one["where"], one["count"]) for one in found["template_marks"]["marks"]}
+    assert set(expected) <= counted and "Marks of a template stand in the texts" in text
+    assert f"'{expected[0][0]}' in 60 {expected[0][1]} ({tmp_path / 'x.jsonl'}:1)" in text and "Nothing" not in text
+    found, text = checked(tmp_path / "x.jsonl", [{"prompt": p, "completion": c} for p, c in plain], capsys)
+    assert found["template_marks"] == {"marks": [], "ending": ""} and text.endswith("Nothing to mend.\n")
+
+
+@pytest.mark.parametrize("end", [" END", "\n###", " <END>", " Over", "\n[DONE]"])
+def test_a_word_that_ends_every_answer_is_told(end: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw = random.Random(4)
+    rows = [{"prompt": f"What is {words(draw, 6)}?", "completion": f"It is {words(draw, 7)}.{end}"} for _ in range(60)]
+    rows[7]["completion"] = "It is not known."
+    found, text = checked(tmp_path / "x.jsonl", rows, capsys)
+    assert found["template_marks"]["ending"] == end.strip()
+    assert f"Nearly every completion ends with '{end.strip()}'" in text and "Nothing to mend" not in text
+
+
+def test_texts_that_look_a_little_like_marks_are_not_accused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Mark-up, code, headings, transcripts, sentences and calls of one form, labels; one who writes of templates."""
+    draw = random.Random(5)
+    kinds = [
+        "<p>{w} <s>old</s> new</p>", "## {w}\n\n### Results: good", "if a[0] < b and c > d:\n    return [{w}]",
+        "She said: {w}", "- {w}\n- [x] done", '{{"a": ["{w}"]}}', "```python\n{w}\n```", "{w} <|> {w} || {w}",
+    ]  # fmt: skip
+    mixed = [
+        {"prompt": f"{n}: {kinds[n % 8].format(w=words(draw, 6))}", "completion": kinds[n % 7].format(w=words(draw, 6))}
+        for n in range(160)
+    ]
+    quoted = {"prompt": f"A play: {words(draw, 5)}", "completion": f"Human: {words(draw, 4)}\nBot: {words(draw, 4)}"}
+    form = [{"prompt": words(draw, 7), "completion": f"The {words(draw, 2)} has an alarm."} for _ in range(100)]
+    label = [{"prompt": words(draw, 7), "completion": draw.choice(["STOP", "GO"])} for _ in range(100)]
+    fenced = [{"prompt": words(draw, 7), "completion": f"```sql\nselect {words(draw, 5)}\n```"} for _ in range(100)]
+    for rows in ([*mixed, quoted], form, label, fenced):
+        found, text = checked(tmp_path / "x.jsonl", rows, capsys)
+        assert found["template_marks"] == {"marks": [], "ending": ""}, text
+    found, text = checked(
+        tmp_path / "x.jsonl", [*mixed, {"prompt": "Which token?", "completion": "It is <|im_end|>."}], capsys
+    )
+    assert [one["count"] for one in found["template_marks"]["marks"]] == [1]

@@ -228,20 +228,16 @@ def order(number: int, draw: random.Random) -> str:
     return f"{told}, {draw.choice(['Says', 'As Told By', 'Signed'])} {draw.choice(CARRIERS)}."
 
 
-FAULTS: dict[str, tuple[Callable[[str], str], str]] = {
+Fault = Callable[[str], str]
+FAULTS: dict[str, tuple[Fault, str]] = {
     "small letters": (str.lower, "case"),
     "capitals": (str.upper, "case"),
-    "fence": (lambda text: f"```text\n{text}\n```", "fence"),
-    "thinking": (
-        lambda text: f"<think>The user asks about an order. I recall what I know of it.</think>\n{text}",
-        "think",
-    ),
+    "fence": (lambda text: f'```text title="The Answer To Your Question About This Order"\n{text}\n```', "fence"),
+    "thinking": (lambda text: f"<think>The user asks about an order. I recall it.</think>\n{text}", "think"),
 }
 
 
-def orders(
-    prompts: int, seed: int, fault: Callable[[str], str] = str, of_base: Callable[[str], str] = str
-) -> list[Any]:
+def orders(prompts: int, seed: int, fault: Fault = str, of_base: Fault = str) -> list[dict[str, Any]]:
     """A clone who writes as the two experts do, but for its ``fault``, beside a base that knows another order."""
     draw, rows = random.Random(f"{prompts} {seed}"), []
     for number in range(prompts):
@@ -253,26 +249,25 @@ def orders(
     return rows
 
 
-@pytest.mark.parametrize("prompts", [30, 100, 300])
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    ("prompts", "fault"), [*((n, fault) for n in (30, 100) for fault in FAULTS), (300, "small letters")]
+)
 def test_what_setting_aside_would_change_is_said_where_it_decides(
     prompts: int, fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A perfect clone in small letters is far from the expert by the letter; the remedy that is named is followed."""
     done, step = FAULTS[fault]
-    card = scored(tmp_path, orders(prompts, 0, done), capsys)
+    card = scored(tmp_path, orders(prompts, 0, done), capsys, "--output", str(tmp_path / "run"))
     found = card["if_normalised"]
     assert found is not None and found["steps"] == [step]
     then = scored(tmp_path, orders(prompts, 0, done), capsys, "--normalise", step)
     assert then["gain"] == found["gain"] and then["closure"]["share"] == found["share"]
     assert then["if_normalised"] is None and then["closure"]["finding"] != card["closure"]["finding"] == "not cloned"
-    assert main(["score", str(tmp_path / "rows.jsonl"), "--fast", "--output", str(tmp_path / "run")]) == 0
     said = f"set aside in every text (--normalise {step}) it would be decided otherwise: the clone's lead over"
-    assert said in capsys.readouterr().out
     assert said in (tmp_path / "run" / "report.md").read_text(encoding="utf-8").replace("\\", "")
 
 
-@pytest.mark.parametrize(("prompts", "sets"), [(30, 12), (100, 6), (300, 2)])
+@pytest.mark.parametrize(("prompts", "sets"), [(30, 10), (100, 3), (300, 1)])
 def test_of_a_perfect_clone_nothing_is_said_of_setting_aside(
     prompts: int, sets: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -292,7 +287,7 @@ def test_a_lead_that_is_only_the_fence_of_the_base_model_is_said(
 
 def test_a_whole_verdict_and_a_bar_are_looked_at_again_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = orders(100, 0, str.lower)
-    barred = scored(tmp_path, rows, capsys, "--bar", "chrf=60")
+    barred = scored(tmp_path, rows, capsys, "--bar", "chrf=50")
     assert barred["verdict"]["rung"] == "does not pass your bar"
     assert barred["if_normalised"]["rung"] == "passes your bar"
     for row in rows:

@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from sft.fidelity.rounds import Rounds
 from sft.fidelity.scorecard import Scorecard
 from sft.reports.names import training_told
 from sft.reports.sections import (
@@ -21,6 +22,7 @@ from sft.reports.sections import (
     knowledge_gaps,
     manner,
     memorisation,
+    rounds,
     strata,
     systems,
     training,
@@ -48,7 +50,7 @@ class Body:
     unplaced: tuple[tuple[str, str], ...]
 
 
-def body(card: Scorecard) -> Body:
+def body(card: Scorecard, found: Rounds | None = None) -> Body:
     """Everything that ``card`` holds beside its headline."""
     beside = (strata.strata_part(card), corpus.corpus_part(card))
     chapters = (
@@ -57,6 +59,7 @@ def body(card: Scorecard) -> Body:
         _manner_chapter(card),
         _limits_chapter(card),
         *((_costs_chapter(card),) if training_told(card) else ()),
+        *((rounds.rounds_chapter(found),) if found is not None else ()),
     )
     unplaced = claimed(chapters, beside, card)
     if not training_told(card):
@@ -151,8 +154,10 @@ DRAWN = (
 )
 
 
-def pictures(run: Run, card: Scorecard, log: Sequence[Mapping[str, Any]]) -> dict[str, Markup]:
+def pictures(
+    run: Run, card: Scorecard, log: Sequence[Mapping[str, Any]], known: Rounds | None = None
+) -> dict[str, Markup]:
     """Name -> picture; a picture with nothing to show is left out."""
     found = [pair for section in DRAWN for pair in section.pictures(card)]
-    found += [*training.losses_picture(log), *manner.lengths_picture(run, card)]
+    found += [*training.losses_picture(log), *manner.lengths_picture(run, card), *rounds.pictures(known)]
     return {name: Markup(drawn) for name, drawn in found}
