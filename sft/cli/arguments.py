@@ -88,7 +88,12 @@ def _before_and_training(verb: Callable[..., argparse.ArgumentParser]) -> None:
     gather.add_options(existing, _count)
 
     check = verb("check", "what is in a file of demonstrations, or what a recipe makes of it", data.check)
-    check.add_argument("target", help="a file of demonstrations, a recipe, or data:NAME")
+    check.add_argument(
+        "target",
+        nargs="+",
+        help="a recipe; or files of demonstrations, folders, patterns, data:NAME, hub:OWNER/NAME, and - for standard "
+        "input",
+    )
     check.add_argument("--format", default="auto", help="shape of the rows (default: recognised)")
     _repeats(check, "--column", "FIELD=NAME", "the file's own column name, e.g. --column prompt=question")
     check.add_argument("--encoding", metavar="NAME", help="of text files that are not UTF-8, e.g. cp1252 or utf-16")
@@ -165,7 +170,12 @@ def _score(verb: Callable[..., argparse.ArgumentParser]) -> None:
         "Where a server tells how likely a system finds what the expert wrote: nats, -log p of a reference (a sum, or\n"
         "one a token), and bytes, its length in UTF-8. With those of tuned and B0 there is a whole verdict.",
     )
-    score.add_argument("target", type=Path, metavar="file", help="completions with what experts wrote")
+    score.add_argument(
+        "target",
+        type=Path,
+        metavar="file",
+        help="completions with what experts wrote: a file, a folder, a pattern, or - for standard input",
+    )
     score.add_argument("--train", metavar="FILE", type=Path, help="demonstrations the judged system learned from")
     _repeats(score, "--bar", "METRIC=POINTS", "what has to be cleared, e.g. --bar chrf=60")
     _takes_scoring(score)

@@ -23,7 +23,8 @@ def check(options: argparse.Namespace) -> None:
     """What is in a file, or what a recipe makes of it."""
     from sft.demonstrations.check import NO_MODEL, check_demonstrations
 
-    refresh(options.target)
+    named = " ".join(options.target)
+    refresh(*options.target)
     finding = check_demonstrations(
         options.target,
         format=options.format,
@@ -34,7 +35,7 @@ def check(options: argparse.Namespace) -> None:
         refuse=_refuse_what_training_would,
     )
     if options.gaps and (finding.recipe is None or finding.recipe.model.name == NO_MODEL):
-        raise UserError(f"{options.target}: --gaps asks a base model; check a recipe, which names one")
+        raise UserError(f"{named}: --gaps asks a base model; check a recipe, which names one")
     secrets = None
     if options.secrets:  # of every demonstration, held out or not: the report and the card show some of those too
         from sft.demonstrations.secrets import in_demonstrations
@@ -54,7 +55,7 @@ def check(options: argparse.Namespace) -> None:
     if secrets:
         from sft.demonstrations.secrets import demand
 
-        demand(options.target, secrets)
+        demand(named, secrets)
 
 
 def _as_json(options: argparse.Namespace, finding: Audit, secrets: Sequence[Finding] | None) -> dict[str, Any]:

@@ -96,6 +96,7 @@ def _evaluate_elsewhere(options: argparse.Namespace) -> None:
 def score(options: argparse.Namespace) -> None:
     """A scorecard from completions on file."""
     from sft.cli.score import score_file
+    from sft.demonstrations.sources import standard_input
     from sft.reports.terminal import to_text
 
     bar = {}
@@ -104,17 +105,20 @@ def score(options: argparse.Namespace) -> None:
             bar[name] = float(value)
         except ValueError:
             raise UserError(f"--bar {name}={value}: is no number; write for example --bar chrf=60") from None
-    card, one = score_file(
-        options.target,
-        train=options.train,
-        checker=options.checker or "",
-        bar=bar,
-        further=options.metric,
-        headline=options.headline or "chrf",
-        normalise=options.normalise,
-        output=options.output,
-        fast=options.fast,
-    )
+    is_piped = str(options.target) == "-"
+    with standard_input() if is_piped else contextlib.nullcontext(options.target) as target:
+        card, one = score_file(
+            target,
+            train=options.train,
+            checker=options.checker or "",
+            bar=bar,
+            further=options.metric,
+            headline=options.headline or "chrf",
+            normalise=options.normalise,
+            output=options.output,
+            fast=options.fast,
+            called="standard input" if is_piped else "",
+        )
     if options.json:
         print(json.dumps(card.to_dict(), ensure_ascii=False))
         return

@@ -45,12 +45,14 @@ def score_file(
     normalise: Sequence[str] = (),
     output: Path | None = None,
     fast: bool = False,
+    called: str = "",
 ) -> tuple[Scorecard, Run | None]:
     """The scorecard of what ``path`` holds, and the run folder at ``output`` where one is asked for.
 
     ``train``: the demonstrations that the judged system learned from, for the shortcuts R, RK, K and L, memorisation
     and contamination. ``checker``, ``bar``, ``headline``, ``normalise``: as in a recipe; ``further``: its
     ``metrics``.
+    ``called``: what addresses and the record call ``path``, where it has no name of its own.
     ``fast`` leaves out corpus figures (BLEU, chrF++), half of the time that thousands of prompts take.
     Raises ``DemonstrationsError`` with every bad row,
     ``SourceError`` for a file that is unusable as a whole, ``SplitError`` for a held-out prompt in ``train``,
@@ -60,7 +62,7 @@ def score_file(
     bar_points(bar or {}, headline)  # said before anything is written
     Scoring(headline, tuple(further), checker, tuple(normalise)).demand()
     ours = ALWAYS_OURS + (OURS_WITH_TRAINING if train else ())
-    answers = read(path, ours=ours)
+    answers = read(path, ours=ours, called=called)
     learned = _training(train, answers) if train else ()
     completions = dict(answers.completions) | {"P": floors.copied_prompt(answers.items)}
     if learned:
@@ -90,7 +92,7 @@ def score_file(
         "data": {
             "hash": splits.data_digest(parts),
             "rows": answers.rows,
-            "paths": [str(path), *([str(train)] if train else [])],
+            "paths": [called or str(path), *([str(train)] if train else [])],
         },
         "scored": {
             "completions": Digest.by("v1", _content_of(answers)),

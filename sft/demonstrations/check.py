@@ -8,6 +8,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from sft.demonstrations.both_sides import OnBothSides
 from sft.demonstrations.conflicts import Handling, SeveralAnswers
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.formats import Reading
+from sft.demonstrations.sources import standard_input
 from sft.demonstrations.splits import Leak
 from sft.demonstrations.template_marks import TemplateMarks
 from sft.errors import SourceError, SplitError
@@ -260,7 +262,7 @@ def _lengths(texts: Iterable[Sequence[str]]) -> Lengths | None:
 
 
 def check_demonstrations(
-    target: str,
+    target: str | Sequence[str],
     *,
     format: str = "auto",
     columns: Mapping[str, str] | None = None,
@@ -269,19 +271,23 @@ def check_demonstrations(
     rejected: Path | None = None,
     refuse: Callable[[Recipe], None] = refuse_unfit,
 ) -> Audit:
-    """Check ``target``: a file of demonstrations, ``data:NAME``, or a recipe (a .yaml file or a shipped name).
+    """Check ``target``: a recipe (a .yaml file or a shipped name), or files of demonstrations, folders, patterns,
+    ``data:NAME``, ``hub:OWNER/NAME``; ``-`` is standard input.
 
-    A file is divided as a recipe's defaults would. ``rejected``: where rows that cannot become
+    Files are divided as a recipe's defaults would. ``rejected``: where rows that cannot become
     demonstrations are written, with the reasons. ``refuse``: raises what training would say of a recipe.
     Raises ``SourceError`` or ``RecipeError``.
     """
-    recipe = _recipe(target, format, columns or {}, encoding, overrides, refuse)
-    with formats.no_collection():
-        return _looked_through(recipe, rejected)
+    targets = [target] if isinstance(target, str) else list(target)
+    with standard_input() if "-" in targets else nullcontext() as piped:
+        named = [str(piped) if each == "-" else each for each in targets]
+        recipe = _recipe(named, format, columns or {}, encoding, overrides, refuse)
+        with formats.no_collection():
+            return _looked_through(recipe, rejected, {str(piped): "standard input"} if piped else {})
 
 
-def _looked_through(recipe: Recipe, rejected: Path | None) -> Audit:
-    readings, ready_made = selection.read(recipe)
+def _looked_through(recipe: Recipe, rejected: Path | None, called: Mapping[str, str]) -> Audit:
+    readings, ready_made = selection.read(recipe, called)
     reading = formats.joined([*readings, *ready_made])
     if rejected is not None:
         formats.write_rejected(rejected, reading.rejected)
@@ -300,7 +306,7 @@ def _looked_through(recipe: Recipe, rejected: Path | None) -> Audit:
         undivided = str(error)
     held_out = (part for part in (recipe.split.validation, recipe.split.test) if isinstance(part, str))
     return audit(
-        ", ".join([*recipe.demonstrations.paths, *held_out]),
+        ", ".join(called.get(path, path) for path in (*recipe.demonstrations.paths, *held_out)),
         reading,
         parts=parts,
         leaks=division.leaks if division else (),
@@ -354,30 +360,36 @@ def _handling(
 
 
 def _recipe(
-    target: str,
+    targets: Sequence[str],
     format: str,
     columns: Mapping[str, str],
     encoding: str | None,
     overrides: Sequence[str],
     refuse: Callable[[Recipe], None],
 ) -> Recipe:
-    """The recipe named, or the defaults around one file."""
+    """The recipe named, or the defaults around files."""
     shipped = {name for name, _, _ in recipes.shipped()}
-    if target.endswith((".yaml", ".yml")) or (target in shipped and not Path(target).exists()):
+    for target in targets:
+        if not (target.endswith((".yaml", ".yml")) or (target in shipped and not Path(target).exists())):
+            continue
+        if len(targets) > 1:
+            raise SourceError(f"{target}: is a recipe; check it by itself, the files that it names are read with it")
         if columns or encoding or format != "auto":
             raise SourceError(f"{target}: is a recipe; set format, columns and encoding under demonstrations in it")
         recipe = recipes.resolve(target, overrides, to_follow=True).recipe
         refuse(recipe)
         return recipe
+    if len(set(targets)) < len(targets):
+        raise SourceError(f"{max(targets, key=targets.count)}: is named twice; name each file once")
     if format not in formats.FORMATS:
         raise SourceError(f"--format {format}: is no format; choose one of {', '.join(formats.FORMATS)}")
     if strangers := set(columns) - set(recipes.Columns.model_fields):
         known = ", ".join(recipes.Columns.model_fields)
         raise SourceError(f"--column {sorted(strangers)[0]}: is no field of a demonstration; fields are {known}")
     if overrides:
-        raise SourceError(f"{target}: --set changes a recipe; check the recipe that names this file instead")
+        raise SourceError(f"{targets[0]}: --set changes a recipe; check the recipe that names this file instead")
     if encoding and not recipes.is_encoding(encoding):
         raise SourceError(f"--encoding {encoding}: is no encoding of text; give one such as cp1252 or utf-16")
     named = recipes.Columns(**columns)
-    section = recipes.Demonstrations(path=target, format=format, columns=named, encoding=encoding)  # type: ignore[arg-type]
+    section = recipes.Demonstrations(path=tuple(targets), format=format, columns=named, encoding=encoding)  # type: ignore[arg-type]
     return recipes.Recipe(model=recipes.Model(name=NO_MODEL), demonstrations=section)

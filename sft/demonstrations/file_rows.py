@@ -16,7 +16,12 @@ from sft.demonstrations.delimited import delimited
 from sft.demonstrations.text_files import PACKED, Broken, lines_of, unpacked_suffix
 from sft.errors import SourceError
 
-__all__ = ["READERS", "Broken", "rows_of"]
+__all__ = ["READERS", "Broken", "EmptySource", "rows_of"]
+
+
+class EmptySource(SourceError):
+    """A file without a row."""
+
 
 Rows = Iterator[tuple[int, Any]]
 
@@ -49,7 +54,7 @@ def rows_of(path: Path, encoding: str = "", notes: list[str] | None = None) -> R
         reason = error.strerror or str(error)
         raise SourceError(f"{path}: cannot be read ({reason}); check the file and its rights") from None
     if not found:
-        raise SourceError(f"{path}: is empty; write one demonstration per row into it")
+        raise EmptySource(f"{path}: is empty; write one demonstration per row into it")
 
 
 class _Json:

@@ -20,19 +20,20 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from sft.demonstrations.demonstration import Demonstration
-from sft.demonstrations.file_rows import Broken, rows_of
+from sft.demonstrations.file_rows import Broken, EmptySource, rows_of
 from sft.demonstrations.message_fields import MessageRules
 from sft.demonstrations.row_fields import LAYOUTS, OPTIONAL, RowReader
+from sft.demonstrations.sources import files_of
 from sft.errors import DemonstrationsError, Problem, SourceError
 from sft.runs.atomic_files import write_text
 
-__all__ = ["FORMATS", "Reading", "Rejected", "joined", "no_collection", "read", "write_rejected"]
+__all__ = ["FORMATS", "Reading", "Rejected", "joined", "no_collection", "read", "read_source", "write_rejected"]
 
 FORMATS = ("auto", *LAYOUTS, "columns")
 _NAMEABLE = ("prompt", "completion", *OPTIONAL)
@@ -149,6 +150,28 @@ def read(
         ignored=tuple(column for column in seen if column not in reader.used),
         notes=(*(f"{name}: {note}." for note in notes), *reader.reader.notes()),
     )
+
+
+def read_source(reference: str, *, name: str | None = None, **options: Any) -> Reading:
+    """All files that ``reference`` stands for, as one reading; see ``sources.files_of``, and :func:`read` for the rest.
+
+    Of several files some may be empty, as the shards of a cluster's job often are. Raises ``SourceError``.
+    """
+    found = files_of(reference)
+    if len(found.files) == 1:
+        called, path = found.files[0]
+        return read(path, name=name or called, **options)
+    readings, empty = [], []
+    for called, path in found.files:
+        try:
+            readings.append(read(path, name=called, **options))
+        except EmptySource:
+            empty.append(called)
+    if not readings:
+        raise SourceError(f"{reference}: all {len(empty):,} files are empty; write one demonstration per row into them")
+    whole = joined(readings)
+    notes = [f"{reference}: {len(empty):,} of {len(found.files):,} files are empty ({empty[0]})."] if empty else []
+    return replace(whole, notes=(*found.notes, *notes, *whole.notes))
 
 
 def joined(readings: Sequence[Reading]) -> Reading:

@@ -11,7 +11,6 @@ from sft.demonstrations import few_groups, formats, headlines, splits, thoughts
 from sft.demonstrations.conflicts import majority
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.message_fields import MessageRules
-from sft.demonstrations.sources import resolve_demonstrations
 from sft.demonstrations.splits import Leak, Splits
 from sft.errors import DemonstrationsError, SplitError, UserError
 from sft.recipes import Recipe
@@ -251,23 +250,23 @@ def held_out_others(
     return tuple(splits.deduplicate([d for d in passed_over if d.prompt in prompts])[0])
 
 
-def read(recipe: Recipe) -> tuple[list[formats.Reading], list[formats.Reading]]:
-    """The readings of the recipe's files, and of its ready-made validation and test files. Raises ``SourceError``."""
+def read(
+    recipe: Recipe, called: Mapping[str, str] | None = None
+) -> tuple[list[formats.Reading], list[formats.Reading]]:
+    """The readings of the recipe's files, and of its ready-made validation and test files. Raises ``SourceError``.
+
+    ``called``: what addresses call a path that has no name of its own.
+    """
     section = recipe.demonstrations
-    rules = MessageRules(section.roles, section.neighbours)
-    columns = {key: name for key, name in section.columns.model_dump().items() if name is not None}
+    options: dict[str, Any] = {
+        "format": section.format,
+        "columns": {key: name for key, name in section.columns.model_dump().items() if name is not None},
+        "encoding": section.encoding or "",
+        "rules": MessageRules(section.roles, section.neighbours),
+    }
 
     def one(reference: str, *, held_out: bool = False) -> formats.Reading:
-        path = resolve_demonstrations(reference)
-        return formats.read(
-            path,
-            format=section.format,
-            columns=columns,
-            name=reference,
-            held_out=held_out,
-            encoding=section.encoding or "",
-            rules=rules,
-        )
+        return formats.read_source(reference, name=(called or {}).get(reference), held_out=held_out, **options)
 
     ready_made = [
         one(path, held_out=path == recipe.split.test)  # what a checkpoint is chosen on is learned from too

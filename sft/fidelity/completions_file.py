@@ -30,7 +30,8 @@ from sft.demonstrations.demonstration import Demonstration, HeldOut, Message, So
 from sft.demonstrations.file_rows import Broken, rows_of
 from sft.demonstrations.near_duplicates import joined
 from sft.demonstrations.row_fields import Cells
-from sft.demonstrations.sources import resolve_demonstrations
+from sft.demonstrations.sources import files_of
+from sft.demonstrations.text_files import unpacked_suffix
 from sft.errors import DemonstrationsError, Problem, SourceError
 from sft.runs.hashes import fingerprint
 from sft.runs.records import Completion, TokenScores, as_row, kind_of
@@ -70,6 +71,7 @@ class Answers:
 class _Gathered:
     """The rows of one prompt as they come in; lines for complaints. ``references``: system -> (text, expert)."""
 
+    file: str
     line: int
     id: str = ""
     group: str = ""
@@ -89,7 +91,7 @@ def _content_of(answers: Answers) -> str:
 def _training(train: Path, answers: Answers) -> tuple[Demonstration, ...]:
     """The training demonstrations. Raises ``SplitError`` where a held-out prompt, or a group, is among them."""
     name = str(train)
-    learned = formats.read(resolve_demonstrations(name), name=name).demand()
+    learned = formats.read_source(name).demand()
     splits.refuse_learned(learned, answers.asked, name)
     return learned
 
@@ -97,14 +99,19 @@ def _training(train: Path, answers: Answers) -> tuple[Demonstration, ...]:
 # -- reading ---------------------------------------------------------------------------------------------------
 
 
-def read(path: Path, *, ours: Sequence[str] = ALWAYS_OURS) -> Answers:
-    """Every row of ``path`` put together by prompt; ``ours``: systems that a file may not have.
+def read(path: Path, *, ours: Sequence[str] = ALWAYS_OURS, called: str = "") -> Answers:
+    """Every row of ``path`` (a file, a folder or a pattern) put together by prompt; ``ours``: systems that a file may
+    not have. ``called``: what addresses call it, where that is not its path.
 
     Raises ``DemonstrationsError`` with every problem, ``SourceError`` for a file that is unusable as a whole.
     """
-    reader = _RowsByPrompt(path, ours)
-    for line, row in rows_of(path):
-        reader.take(line, row)
+    found = files_of(str(path))
+    reader = _RowsByPrompt(ours)
+    for name, file in found.files:
+        reader.file = called or name
+        reader.cells_are_text = unpacked_suffix(file) in (".csv", ".tsv")
+        for line, row in rows_of(file):
+            reader.take(line, row)
     return reader.answers()
 
 
@@ -121,20 +128,20 @@ def _is_number(value: Any) -> bool:
 
 
 class _RowsByPrompt:
-    """Takes one row after another of one file, and complains about all that is wrong before giving anything."""
+    """Takes one row after another of ``file``, and complains about all that is wrong before giving anything."""
 
-    def __init__(self, path: Path, ours: Sequence[str]) -> None:
-        self.file = str(path)
+    def __init__(self, ours: Sequence[str]) -> None:
+        self.file, self.cells_are_text = "", False
         self.ours = ours
-        self.cells_are_text = path.suffix.lower() in (".csv", ".tsv")
         self.problems: list[Problem] = []
         self.prompts: dict[tuple[Message, ...], _Gathered] = {}
         self.columns: dict[str, None] = {}
         self.rows = 0
         self.stops_known = True
 
-    def _fault(self, line: int) -> Callable[[str, str, str], None]:
-        return lambda field, message, remedy: self.problems.append(Problem(self.file, line, field, message, remedy))
+    def _fault(self, line: int, file: str = "") -> Callable[[str, str, str], None]:
+        path = file or self.file
+        return lambda field, message, remedy: self.problems.append(Problem(path, line, field, message, remedy))
 
     def take(self, line: int, row: Any) -> None:
         """One row into the prompt it belongs to; complaints go to ``problems``."""
@@ -160,7 +167,7 @@ class _RowsByPrompt:
         name, group = cells.optional("id", scalar=True), cells.optional("group", scalar=True)
         if len(self.problems) > known:
             return
-        at = self.prompts.setdefault(prompt, _Gathered(line))
+        at = self.prompts.setdefault(prompt, _Gathered(self.file, line))
         for what, value in (("id", name), ("group", group)):
             other = getattr(at, what)
             if value and other not in ("", value):
@@ -254,10 +261,10 @@ class _RowsByPrompt:
             if homes.setdefault(d.id, d.address) != d.address:
                 assert d.source is not None
                 message = f"is {d.id[:40]!r}, as at {homes[d.id]} for another prompt"
-                self._fault(d.source.line)("id", message, "give every prompt an id of its own, or none")
+                self._fault(d.source.line, d.source.file)("id", message, "give every prompt an id of its own, or none")
         if self.problems:
-            bad = len({problem.line for problem in self.problems})
-            self.problems.sort(key=lambda problem: problem.line or 0)
+            bad = len({(problem.path, problem.line) for problem in self.problems})
+            self.problems.sort(key=lambda problem: (problem.path, problem.line or 0))
             raise DemonstrationsError(self.problems, f"{bad} of {self.rows} rows cannot be scored")
         completions: dict[str, dict[str, Completion]] = {}
         scores: dict[str, dict[str, TokenScores]] = {}
@@ -280,13 +287,15 @@ class _RowsByPrompt:
     def _demonstration(self, prompt: tuple[Message, ...], at: _Gathered) -> Demonstration | None:
         """The prompt with its references, which all systems' rows must agree on."""
         if not at.references:
-            self._fault(at.line)("reference", "is missing in every row of this prompt", "add what an expert wrote")
+            self._fault(at.line, at.file)(
+                "reference", "is missing in every row of this prompt", "add what an expert wrote"
+            )
             return None
         (first, pairs), *others = at.references.items()
         texts = [text for text, _ in pairs]
         for system, found in others:
             if sorted(texts) != sorted(text for text, _ in found):
-                self._fault(at.referred[system])(
+                self._fault(at.referred[system], at.file)(
                     "reference",
                     f"is not what line {at.referred[first]} gives for the same prompt",
                     "give all systems' rows of a prompt the same references, or only one of them",
@@ -294,11 +303,13 @@ class _RowsByPrompt:
         self._demand_sizes(at, texts)
         try:
             return Demonstration(
-                prompt, texts[0], at.id, at.group, pairs[0][1], Source(self.file, at.line), tuple(texts[1:])
+                prompt, texts[0], at.id, at.group, pairs[0][1], Source(at.file, at.line), tuple(texts[1:])
             )
         except ValueError as error:
             message = str(error).removeprefix("prompt ")
-            self._fault(at.line)("prompt", message, "put the turns in order: system, user, assistant, ..., user")
+            self._fault(at.line, at.file)(
+                "prompt", message, "put the turns in order: system, user, assistant, ..., user"
+            )
             return None
 
     def _demand_sizes(self, at: _Gathered, texts: Sequence[str]) -> None:

@@ -16,7 +16,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sft.demonstrations import formats
-from sft.demonstrations.sources import resolve_demonstrations
 from sft.demonstrations.stored import load_splits
 from sft.errors import RunError
 from sft.gathering import export
@@ -146,7 +145,7 @@ def _authors(run: Run, recipe: Recipe) -> dict[str, Item]:
     seen = {d.key for part in splits.parts.values() for d in part}
     found: dict[str, Item] = {}
     for reference in recipe.demonstrations.paths:
-        for d in formats.read(resolve_demonstrations(reference), name=reference).demonstrations:
+        for d in formats.read_source(reference).demonstrations:
             if d.key not in seen:
                 found.setdefault(d.key, Item(item_id(d.prompt), d.prompt, group=d.group, reference=d.completion))
     fresh = screened(found.values(), held_out_keys(run, recipe, splits)).items

