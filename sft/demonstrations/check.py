@@ -28,9 +28,6 @@ from sft.recipes.requirements import refuse_unfit
 
 __all__ = ["NO_MODEL", "Audit", "Lengths", "audit", "check_demonstrations"]
 
-#: Stands for the model in the recipe around a file that is checked by itself.
-NO_MODEL = "not-needed"
-
 
 def audit(
     path: str,
