@@ -124,10 +124,10 @@ def _words(folded: Sequence[bytes]) -> tuple[U64, I64]:
 
 
 def _shingles(texts: Sequence[str]) -> tuple[U64, I64, NDArray[np.bool_]]:
-    """Of the 3-shingles that begin at the words of all texts the hash, the text, and whether it is whole: (w,) each.
+    """Of the 3-shingles of all texts, and of their ends, the hash, the text, and whether it is a shingle: (s,) each.
 
-    Those that reach beyond the end of a text, which counts as a word, are none of its shingles, unless the text has but
-    one or two words.
+    An end is the last two words and the end itself, as a third, and counts twice: a word that is another one changes
+    three shingles within a text and a single one at its end. It is no shingle, but for a text of one or two words.
     """
     hashes, counts = _words([_folded(text) for text in texts])
     text_of = np.repeat(np.arange(len(texts)), counts)
@@ -137,6 +137,8 @@ def _shingles(texts: Sequence[str]) -> tuple[U64, I64, NDArray[np.bool_]]:
         further = np.concatenate([hashes[place:], np.zeros(min(place, len(hashes)), np.uint64)])
         shingles += np.where(left > place, further, _END) * _PLACES[place]
     whole = (left >= 3) | ((counts[text_of] < 3) & (left == counts[text_of]))
+    again = np.flatnonzero((left == 1) & ~whole)
+    shingles[again] = shingles[again - 1] ^ _END
     return mixed(shingles), text_of, whole
 
 
