@@ -23,6 +23,7 @@ Every message says where, which rule was broken, and what to do.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,6 +46,7 @@ __all__ = [
     "Unsettled",
     "Unverified",
     "UserError",
+    "grouped",
 ]
 
 
@@ -74,11 +76,36 @@ class UserError(SftError):
     exit_status = 2
 
 
+#: Further lines that are named beside the first of those with one complaint.
+_NAMED = 3
+_PLACES = re.compile(r"\[\d+\]")
+
+
+def grouped(problems: Sequence[Problem]) -> list[str]:
+    """One sentence for all lines of a file that have the same complaint: ``x.jsonl:3 and 2 more (4, 5): ...``.
+
+    The same are those that differ in nothing but their line and the place in a list; in the order of their first lines.
+    """
+    same: dict[tuple[str, ...], list[Problem]] = {}
+    for problem in problems:
+        field = _PLACES.sub("[]", problem.field)
+        same.setdefault((problem.path, field, problem.message, problem.remedy), []).append(problem)
+    return [_sentence(first, [p.line for p in others]) for first, *others in same.values()]
+
+
+def _sentence(first: Problem, others: Sequence[int | None]) -> str:
+    if not others or first.line is None:
+        return str(first)
+    named = ", ".join(map(str, others[:_NAMED])) + (", ..." if len(others) > _NAMED else "")
+    where = f"{first.path}:{first.line}"
+    return f"{where} and {len(others):,} more ({named}){str(first).removeprefix(where)}"
+
+
 class _ProblemsError(UserError):
     def __init__(self, problems: Sequence[Problem], summary: str = "") -> None:
         self.problems = tuple(problems)
         self.summary = summary
-        super().__init__("\n".join([*map(str, self.problems), *([summary] if summary else [])]))
+        super().__init__("\n".join([*grouped(self.problems), *([summary] if summary else [])]))
 
 
 class DemonstrationsError(_ProblemsError):

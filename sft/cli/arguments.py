@@ -9,6 +9,7 @@ from pathlib import Path
 from sft import __version__
 from sft.cli import chat as chatting
 from sft.cli import collect as collecting
+from sft.cli import correct as correcting
 from sft.cli import data, gather, hand_on, judge
 from sft.cli import served as serving
 from sft.cli import train as training
@@ -51,6 +52,10 @@ def parser() -> argparse.ArgumentParser:
     collecting.add_options(
         verb("collect", "experts write demonstrations, on a page of this machine", collecting.collect, collecting.ABOUT)
     )
+    correcting.add_options(
+        verb("correct", "experts correct the clone on that page, and a run learns from it", correcting.correct,
+             correcting.ABOUT), _count,
+    )  # fmt: skip
     _before_and_training(verb)
     _evaluate(verb)
     _score(verb)
@@ -63,6 +68,7 @@ def _loop(verb: Callable[..., argparse.ArgumentParser]) -> None:
     """demo, run: the whole loop."""
     demo = verb("demo", "the whole loop on real demonstrations, with nothing to prepare", training.demo)
     demo.add_argument("--output", "-o", type=Path, default=Path("runs/demo"), help="the run directory")
+    _is_set(demo, "--rounds", "and two rounds of correction by scripted experts, beside a control, in runs/demo-rounds")
     _takes_settings(demo)
     _takes_profile(demo)
 
@@ -85,6 +91,7 @@ def _before_and_training(verb: Callable[..., argparse.ArgumentParser]) -> None:
     check.add_argument("target", help="a file of demonstrations, a recipe, or data:NAME")
     check.add_argument("--format", default="auto", help="shape of the rows (default: recognised)")
     _repeats(check, "--column", "FIELD=NAME", "the file's own column name, e.g. --column prompt=question")
+    check.add_argument("--encoding", metavar="NAME", help="of text files that are not UTF-8, e.g. cp1252 or utf-16")
     check.add_argument("--rejected", type=Path, metavar="FILE", help="write rejected rows and their reasons here")
     _is_set(check, "--secrets", "look for tokens, keys, e-mail addresses and home folders too; exit status 2 if there "
             "are any")  # fmt: skip
@@ -154,7 +161,9 @@ def _score(verb: Callable[..., argparse.ArgumentParser]) -> None:
         judge.score,
         "A row of FILE (jsonl, json, csv, tsv, parquet) has prompt, completion, and reference or references; and, if\n"
         "you like, id, group, expert or experts, finished (false: cut at a length limit), and system: tuned is judged\n"
-        "(the default), B0 and B3 are the base model without and with demonstrations, other names stand beside them.",
+        "(the default), B0 and B3 are the base model without and with demonstrations, other names stand beside them.\n"
+        "Where a server tells how likely a system finds what the expert wrote: nats, -log p of a reference (a sum, or\n"
+        "one a token), and bytes, its length in UTF-8. With those of tuned and B0 there is a whole verdict.",
     )
     score.add_argument("target", type=Path, metavar="file", help="completions with what experts wrote")
     score.add_argument("--train", metavar="FILE", type=Path, help="demonstrations the judged system learned from")
@@ -176,6 +185,11 @@ def _report_and_compare(verb: Callable[..., argparse.ArgumentParser]) -> None:
         "compare", "tell the clones of runs apart, on the same held-out prompts; needs no model", judge.compare
     )
     compare.add_argument("targets", type=Path, nargs="+", metavar="run", help="run directories, two or more")
+    _is_set(compare, "--rounds", "the runs are rounds of correction: the learning curve")
+    compare.add_argument(
+        "--plain", type=Path, action="append", default=[], metavar="RUN",
+        help="with --rounds: the control that learned from as many plain answers; repeatable",
+    )  # fmt: skip
     compare.add_argument(
         "--output",
         "-o",
@@ -216,10 +230,18 @@ def _handing_on(verb: Callable[..., argparse.ArgumentParser]) -> None:
         "--max-new-tokens", type=_count, default=256, metavar="N", help="longest answer, in tokens (default: 256)"
     )
 
-    shelf = verb("recipes", "list the shipped recipes, show one, or copy one", data.recipes)
-    shelf.add_argument("action", nargs="?", choices=["list", "show", "copy"], default="list")
-    shelf.add_argument("name", nargs="?", help="which recipe (show, copy)")
-    shelf.add_argument("destination", nargs="?", type=Path, default=Path(), help="where to (copy; default: here)")
+    shelf = verb(
+        "recipes",
+        "list the shipped recipes, show or copy one, or make one of another trainer's configuration",
+        data.recipes,
+    )
+    shelf.add_argument("action", nargs="?", choices=["list", "show", "copy", "import"], default="list")
+    shelf.add_argument(
+        "name", nargs="?", help="which recipe (show, copy); the configuration of Axolotl, LLaMA-Factory or TRL (import)"
+    )
+    shelf.add_argument(
+        "destination", nargs="?", type=Path, default=Path(), help="where to (copy, import; default: here)"
+    )
 
 
 def _takes_push_options(one: argparse.ArgumentParser) -> None:

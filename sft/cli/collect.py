@@ -32,9 +32,9 @@ def add_options(one: argparse.ArgumentParser) -> None:
     add_people(one)
     made = one.add_argument_group("a new gathering")
     made.add_argument("--answers", type=int, default=1, metavar="N", help="experts who answer each item (default: 1)")
-    made.add_argument("--overlap", type=_share, default=0.1, metavar="SHARE",
+    made.add_argument("--overlap", type=share, default=0.1, metavar="SHARE",
                       help="share of the items that every expert answers (default: 0.1)")  # fmt: skip
-    made.add_argument("--again", type=_share, default=0.0, metavar="SHARE",
+    made.add_argument("--again", type=share, default=0.0, metavar="SHARE",
                       help="share of the items that are asked a second time at the end (default: 0)")  # fmt: skip
     made.add_argument("--dialogues", action="store_true", help="experts may write the user's next turn after an answer")
     made.add_argument("--own-prompts", action="store_true", help="experts may write prompts of their own, too")
@@ -69,7 +69,8 @@ def refresh(*paths: str) -> None:
             export.refresh(Path(path))
 
 
-def _share(text: str) -> float:
+def share(text: str) -> float:
+    """The type of options that take a share."""
     try:
         value = float(text)
     except ValueError:
@@ -90,7 +91,7 @@ def collect(options: argparse.Namespace) -> None:
                 raise UserError(f"--{name}: is for a gathering that is there, and {options.target} is none")
             _read(options, name)
             return
-    guidelines = "" if options.guidelines is None else _guidelines(options.guidelines)
+    guidelines = read_guidelines(options.guidelines)
     folder = options.target if there else options.into or Path("gathered") / options.target.stem
     if there and options.into is not None:
         raise UserError(f"--into: {options.target} is a gathering already; leave --into out, or name a file of prompts")
@@ -105,7 +106,7 @@ def _made(options: argparse.Namespace, folder: Path) -> Gathering:
     from sft.gathering.items import asked_again, shared
     from sft.gathering.prompts import read_prompts, screened
 
-    experts = options.expert or [_asked_name()]
+    experts = options.expert or [who_writes()]
     refuse_names(experts)
     items, repeated = read_prompts(options.target)
     if is_gathering(folder):
@@ -132,7 +133,7 @@ def _made(options: argparse.Namespace, folder: Path) -> Gathering:
     return gathering
 
 
-def _asked_name() -> str:
+def who_writes() -> str:
     """Who writes, where nobody was named."""
     try:
         known = getpass.getuser()
@@ -156,7 +157,7 @@ def serve(options: argparse.Namespace, gathering: Gathering, guidelines: str = "
     if guidelines:
         gathering.set_guidelines(guidelines)
     names = dict.fromkeys([*(name for name in gathering.experts() if name), *options.expert])
-    names = names or {_asked_name(): None}
+    names = names or {who_writes(): None}
     tokens = {name: gathering.invite(name) for name in [*names, ""]}
     if options.host not in ("127.0.0.1", "::1", "localhost"):
         print(f"The page is served on {options.host} without encryption: who can read the network can read all of it.")
@@ -174,7 +175,10 @@ def serve(options: argparse.Namespace, gathering: Gathering, guidelines: str = "
             print(line, flush=True)
 
 
-def _guidelines(path: Path) -> str:
+def read_guidelines(path: Path | None) -> str:
+    """The text of the file of guidelines; "" where none is named. Raises ``UserError``."""
+    if path is None:
+        return ""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft.cli.collect import refresh
@@ -27,6 +28,7 @@ def check(options: argparse.Namespace) -> None:
         options.target,
         format=options.format,
         columns=pairs(options.column, "--column", "FIELD=NAME", "--column prompt=question"),
+        encoding=options.encoding,
         overrides=options.set,
         rejected=options.rejected,
         refuse=_refuse_what_training_would,
@@ -112,10 +114,32 @@ def recipes(options: argparse.Namespace) -> None:
         return
     if options.name is None:
         raise UserError(f"sft recipes {options.action}: which one? `sft recipes` lists them")
-    if options.action == "show":
+    if options.action == "import":
+        _import(Path(options.name), options.destination)
+    elif options.action == "show":
         print(shelf.find(options.name).read_text(encoding="utf-8"), end="")
     else:
         print(shelf.copy(options.name, options.destination))
+
+
+def _import(source: Path, destination: Path) -> None:
+    """A recipe of another trainer's configuration, and a line for all that could not be taken along."""
+    from sft.recipes.loading import write_new
+    from sft.recipes.translation import translated
+
+    made = translated(source)
+    target = destination / f"{source.stem}-recipe.yaml" if destination.is_dir() else destination
+    print(write_new(target, made.to_yaml()))
+    print(
+        "\n".join(
+            [
+                f"{len(made.values):,} settings of {made.trainer}'s were taken, {len(made.left_out):,} left out:"
+                if made.left_out
+                else f"All {len(made.values):,} settings of {made.trainer}'s were taken.",
+                *(f"  {line}" for line in made.told()),
+            ]
+        )
+    )
 
 
 def _print_with_secrets(finding: Audit, secrets: Sequence[Finding]) -> None:

@@ -88,15 +88,15 @@ def _flush(status: int = 0) -> int:
 
 
 def _shortened(error: UserError, options: argparse.Namespace, lines: int = 40) -> str:
-    """At most ``lines`` lines, and the command that writes all of them: ten thousand of one kind help nobody."""
+    """At most ``lines`` lines, and the command that writes all complaints: ten thousand of one kind help nobody."""
     rows = str(error).split("\n")
-    if len(rows) <= lines:
-        return str(error)
     if not isinstance(error, DemonstrationsError) or not error.summary:
-        return "\n".join([*rows[: lines - 1], f"... and {len(rows) - lines + 1} more"])
-    again = _check_again(options)
-    more = f"... and {len(rows) - lines + 1} more" + (f"; write all of them to a file: {again}" if again else "")
-    return "\n".join([*rows[: lines - 2], more, rows[-1]])
+        return "\n".join(rows if len(rows) <= lines else [*rows[: lines - 1], f"... and {len(rows) - lines + 1} more"])
+    *rows, summary = rows
+    hidden = len(rows) + 2 > lines
+    again = _check_again(options) if hidden or len(error.problems) > len(rows) else ""
+    more = [f"... and {len(rows) - lines + 2} more"] * hidden + [f"write all of them to a file: {again}"] * bool(again)
+    return "\n".join([*(rows[: lines - 2] if hidden else rows), *(["; ".join(more)] if more else []), summary])
 
 
 def _check_again(options: argparse.Namespace) -> str:

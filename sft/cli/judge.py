@@ -139,6 +139,11 @@ def report(options: argparse.Namespace) -> None:
 
 def compare(options: argparse.Namespace) -> None:
     """Two runs or more side by side."""
+    if options.rounds:
+        _compare_rounds(options)
+        return
+    if options.plain:
+        raise UserError("--plain: goes with --rounds, whose control it is")
     from sft.fidelity.compare import compare_runs
     from sft.reports.compare_page import to_html, to_text
     from sft.runs.run import Run, write_text
@@ -149,3 +154,18 @@ def compare(options: argparse.Namespace) -> None:
         print(json.dumps(found.to_dict(), ensure_ascii=False))
     else:
         print(f"{to_text(found)}\n\nPage: {options.output}")
+
+
+def _compare_rounds(options: argparse.Namespace) -> None:
+    """The learning curve over correction rounds; it goes on record in the last run, whose report is drawn again."""
+    from sft.gathering.curve import chain_of, put_on_record
+    from sft.gathering.rounds import round_of
+    from sft.reports.report import render
+    from sft.reports.sections.rounds import to_text
+    from sft.runs.run import Run
+
+    runs = sorted((Run.open(target) for target in options.targets), key=round_of)
+    chain = runs if len(runs) > 1 else chain_of(runs[0])
+    found = put_on_record(chain[-1], chain, [Run.open(one) for one in options.plain])
+    page = render(chain[-1])
+    print(json.dumps(found.to_dict(), ensure_ascii=False) if options.json else f"{to_text(found)}\n\nReport: {page}")

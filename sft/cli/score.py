@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,6 +15,7 @@ from sft.errors import RunError
 from sft.fidelity import floors, stored
 from sft.fidelity.completions_file import (
     ALWAYS_OURS,
+    FROM_A_FILE,
     JUDGED,
     NEAR,
     OURS_WITH_TRAINING,
@@ -28,7 +30,7 @@ from sft.fidelity.scoring import Scoring
 from sft.runs import sealed
 from sft.runs.hashes import Digest, differences, fingerprint
 from sft.runs.looks import clones_judged
-from sft.runs.records import Completion, as_row
+from sft.runs.records import Completion, TokenScores, as_row
 from sft.runs.run import Run, write_jsonl
 
 
@@ -67,6 +69,7 @@ def score_file(
         "split": "test",
         "profile": "fast" if fast else "full",
         "systems": list(completions),
+        "scored": list(answers.scores),
         "bar": dict(bar or {}),  # as it was given: a share read twice would be another bar
         "metrics": list(further),
         "checker": checker,
@@ -77,7 +80,7 @@ def score_file(
         "seed": 0,
         "floors": floors.demanded(learned, completions),
         "signature": {
-            "source": "completions read from a file",
+            "source": FROM_A_FILE,
             "decoding": "not recorded",
             "stops": "as the file says" if answers.stops_known else "not recorded; taken as finished",
         },
@@ -104,7 +107,7 @@ def score_file(
     place = TemporaryDirectory(prefix="sft-score-") if output is None else nullcontext(str(output))
     with place as folder, _begun(Path(folder), manifest) as run:
         with run.session():
-            _write(run, parts, completions)
+            _write(run, parts, completions, answers.scores)
             judged = _clone_of(answers)
             if not run.looks:  # the same figures again choose nothing
                 run.look("test", "sft score", judged)
@@ -127,13 +130,18 @@ def _clone_of(answers: Answers) -> str:
 
 
 def _write(
-    run: Run, parts: Mapping[str, Sequence[Demonstration]], completions: Mapping[str, Mapping[str, Completion]]
+    run: Run,
+    parts: Mapping[str, Sequence[Demonstration]],
+    completions: Mapping[str, Mapping[str, Completion]],
+    scores: Mapping[str, Mapping[str, TokenScores]],
 ) -> None:
-    """Demonstrations and completions, in the place of what ``run`` had."""
+    """Demonstrations, completions and how likely the expert's were found, in the place of what ``run`` had."""
     sealed.unseal(run, ("demonstrations.", *stored.GROWING, *stored.DERIVED))
     write_jsonl(run.demonstrations_path, (d.to_dict() | {"split": name} for name, part in parts.items() for d in part))
     for system, written in completions.items():
         write_jsonl(run.completions_path(system), map(as_row, written.values()))
+    for system, found in scores.items():
+        write_jsonl(run.token_scores_path(system), map(asdict, found.values()))
 
 
 @contextmanager

@@ -24,7 +24,40 @@ if TYPE_CHECKING:
 def demo(options: argparse.Namespace) -> None:
     """The shipped recipe, from nothing or from where it was."""
     options.recipe, options.resume, options.keep_going, options.allow_change = "demo", True, False, False
+    if options.rounds:
+        _demo_rounds(options)
+    else:
+        run(options)
+
+
+#: What two cores can fit and measure four times in a quarter of an hour.
+_SMALLER = (
+    "demonstrations.limit=480",
+    "fidelity.max_prompts=100",
+    "fidelity.profile=fast",
+    "fidelity.systems=[tuned, R, K, P]",
+)
+
+
+def _demo_rounds(options: argparse.Namespace) -> None:
+    """The demo's clone, corrected in two rounds by scripted experts, beside a control."""
+    folder = Path("runs/demo-rounds") if options.output == Path("runs/demo") else options.output
+    options.set, options.output = [*_SMALLER, *options.set], folder / "r0"
     run(options)
+    with quiet():
+        from sft.demonstrations.stored import load_recipe
+        from sft.gathering.curve import put_on_record
+        from sft.gathering.scripted import ROUNDS, learned, rounds_without_a_person
+        from sft.reports.report import render
+        from sft.reports.sections.rounds import to_text
+        from sft.runs.run import Run
+
+        first = Run.open(folder / "r0")
+        for line in rounds_without_a_person(first, load_recipe(first), folder, learned):
+            print(line, flush=True)
+        last = Run.open(folder / f"r{ROUNDS}")
+        found = put_on_record(last, (), [Run.open(folder / f"r{ROUNDS}-plain")])
+    print(f"\n{to_text(found)}\n\nReport: {render(last)}")
 
 
 def run(options: argparse.Namespace) -> None:

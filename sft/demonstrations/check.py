@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 
 from sft import recipes
-from sft.demonstrations import conflicts, formats, headlines, selection, splits, thoughts
-from sft.demonstrations.conflicts import ConflictingPrompt, Handling
+from sft.demonstrations import conflicts, few_groups, formats, headlines, selection, splits, thoughts
+from sft.demonstrations.both_sides import OnBothSides
+from sft.demonstrations.conflicts import Handling, SeveralAnswers
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.formats import Reading
 from sft.demonstrations.splits import Leak
+from sft.demonstrations.template_marks import TemplateMarks
 from sft.errors import SourceError, SplitError
 from sft.recipes import Recipe
 from sft.recipes.requirements import refuse_unfit
@@ -44,8 +46,9 @@ class Lengths:
 class Audit:
     """What was read, and the findings. ``duplicates``: rows that repeat another word for word.
 
-    ``splits``: split name -> count; ``undivided``: why no split could be made, if none could. ``disputed``: prompts
-    that different named experts answered differently. ``conflict_examples``: the first few, the most disputed first.
+    ``splits``: split name -> count; ``undivided``: why no split could be made, if none could. ``several``: prompts
+    with different completions. ``both_sides``: completions that stand in training and are held out too.
+    ``few_groups``: why there are few groups, where there are.
     ``headline``: which score the completions ask for, where it is another than the recipe's. ``recipe``: what was
     checked, or the defaults around a file, whose model is :data:`NO_MODEL`. ``train``: what would be trained on, if the
     demonstrations can be divided. ``thinking``: completions with a thought before them.
@@ -61,10 +64,11 @@ class Audit:
     prompt_lengths: Lengths | None
     completion_lengths: Lengths | None
     duplicates: int
-    conflicts: int
-    disputed: int
-    conflict_examples: tuple[ConflictingPrompt, ...]
+    several: SeveralAnswers
     handling: Handling
+    both_sides: OnBothSides | None
+    template_marks: TemplateMarks
+    few_groups: str
     splits: dict[str, int]
     undivided: str
     leaks: tuple[Leak, ...]
@@ -88,8 +92,11 @@ class Audit:
             **{name: getattr(self, name) for name in self.__slots__[4:]},
             "prompt_lengths": self.prompt_lengths and asdict(self.prompt_lengths),
             "completion_lengths": self.completion_lengths and asdict(self.completion_lengths),
-            "conflict_examples": [asdict(conflict) for conflict in self.conflict_examples],
+            "several": asdict(self.several),
+            "conflicts": self.several.conflicts,
             "handling": asdict(self.handling),
+            "both_sides": self.both_sides and self.both_sides.to_dict(),
+            "template_marks": self.template_marks.to_dict(),
             "leaks": [
                 {
                     "source": leak.source.address,
@@ -148,14 +155,13 @@ class Audit:
                 f"{self.duplicates:,} {rows} another word for word; a run leaves repetitions out unless "
                 "demonstrations.duplicates is keep."
             )
-        if self.conflicts:
-            found += conflicts.in_words(
-                self.conflicts, self.disputed, self.conflict_examples, self.handling, self.experts
-            )
+        found += self.several.in_words(self.handling, self.experts)
         if self.headline:
             found.append(self.headline)
-        if self.undivided:
-            found.append(self.undivided)
+        found += self.template_marks.in_words()
+        if self.undivided or self.few_groups:
+            groups = f"{self.groups:,} group{'s are' if self.groups != 1 else ' is'} few, and intervals are as wide as"
+            found.append(self.undivided or f"{groups} if there were no more prompts: {self.few_groups}.")
         if self.leaks:
             shown = "".join(f"\n  {leak}" for leak in self.leaks[:5])
             more = f"\n  ... and {len(self.leaks) - 5:,} more" if len(self.leaks) > 5 else ""
@@ -165,10 +171,18 @@ class Audit:
                 f"{len(self.leaks):,} {rows} would give held-out prompts away. {fate} "
                 f"(split.near_duplicates).{shown}{more}"
             )
-        mixed = self.handling.inner if self.handling.expert is not None else self.conflicts
-        if self.reading.demonstrations and not (self.duplicates or mixed or self.leaks or self.undivided):
+        if self.both_sides is not None and self.both_sides.count:
+            found.append(str(self.both_sides))
+        if self.reading.demonstrations and not self._is_faulty():
             found.append("Nothing to mend." if not self.reading.rejected else "Nothing else to mend.")
         return found
+
+    def _is_faulty(self) -> bool:
+        """Whether anything was found that somebody should look at."""
+        mixed = self.handling.expert is None and self.several.conflicts
+        shared = self.both_sides is not None and self.both_sides.count
+        marks = self.template_marks.in_words()
+        return bool(self.duplicates or mixed or self.leaks or self.undivided or self.few_groups or shared or marks)
 
     def demand(self, *, keep_going: bool = False) -> None:
         """Raise what would stop a run: rejected rows (unless ``keep_going``), no possible split, refused leaks."""
@@ -204,7 +218,6 @@ def audit(
     """
     demonstrations = reading.demonstrations
     kept, repeated = splits.deduplicate(demonstrations)
-    disputed = conflicts.conflicting(kept)
     experts = Counter(d.expert for d in demonstrations)
     return Audit(
         path=path,
@@ -217,10 +230,11 @@ def audit(
         prompt_lengths=_lengths([m.content for m in d.prompt] for d in demonstrations),
         completion_lengths=_lengths([d.completion] for d in demonstrations),
         duplicates=len(repeated),
-        conflicts=len(disputed),
-        disputed=sum(conflict.experts > 1 for conflict in disputed),
-        conflict_examples=tuple({c.completions: c for c in reversed(disputed)}.values())[:-4:-1],
+        several=conflicts.SeveralAnswers.among(kept),
         handling=handling or Handling(),
+        template_marks=TemplateMarks.among(demonstrations),
+        few_groups=few_groups.cause(kept),
+        both_sides=OnBothSides.among(splits.without_leaks(parts, leaks)[0]) if parts else None,
         splits={name: len(part) for name, part in (parts or {}).items()},
         undivided=undivided,
         leaks=tuple(leaks),
@@ -251,6 +265,7 @@ def check_demonstrations(
     format: str = "auto",
     columns: Mapping[str, str] | None = None,
     overrides: Sequence[str] = (),
+    encoding: str | None = None,
     rejected: Path | None = None,
     refuse: Callable[[Recipe], None] = refuse_unfit,
 ) -> Audit:
@@ -260,7 +275,7 @@ def check_demonstrations(
     demonstrations are written, with the reasons. ``refuse``: raises what training would say of a recipe.
     Raises ``SourceError`` or ``RecipeError``.
     """
-    recipe = _recipe(target, format, columns or {}, overrides, refuse)
+    recipe = _recipe(target, format, columns or {}, encoding, overrides, refuse)
     with formats.no_collection():
         return _looked_through(recipe, rejected)
 
@@ -313,12 +328,13 @@ def _handling(
     if not disputed:
         return Handling(section.conflicts, section.expert)
     rows, _ = splits.deduplicate([d for d in reading.demonstrations if d.key in disputed])
-    agreement = replace(conflicts.conflicts(rows, section.conflicts), prompts=len(prompts))
+    between = {key for key in disputed if len({d.expert for d in prompts[key]} - {""}) > 1}
+    agreement = conflicts.conflicts([d for d in rows if d.key in between], section.conflicts)
+    agreement = replace(agreement, prompts=len(prompts))
     if section.expert is not None:
         others = selection.held_out_others(division.passed_over, parts) if division and parts else ()
         return Handling(
             expert=section.expert,
-            inner=len(conflicts.conflicting(d for d in rows if d.expert == section.expert)),
             others=len(others),
             others_prompts=len({d.prompt for d in others}),
             agreement=agreement,
@@ -341,14 +357,15 @@ def _recipe(
     target: str,
     format: str,
     columns: Mapping[str, str],
+    encoding: str | None,
     overrides: Sequence[str],
     refuse: Callable[[Recipe], None],
 ) -> Recipe:
     """The recipe named, or the defaults around one file."""
     shipped = {name for name, _, _ in recipes.shipped()}
     if target.endswith((".yaml", ".yml")) or (target in shipped and not Path(target).exists()):
-        if columns or format != "auto":
-            raise SourceError(f"{target}: is a recipe; set demonstrations.format and demonstrations.columns in it")
+        if columns or encoding or format != "auto":
+            raise SourceError(f"{target}: is a recipe; set format, columns and encoding under demonstrations in it")
         recipe = recipes.resolve(target, overrides, to_follow=True).recipe
         refuse(recipe)
         return recipe
@@ -359,5 +376,8 @@ def _recipe(
         raise SourceError(f"--column {sorted(strangers)[0]}: is no field of a demonstration; fields are {known}")
     if overrides:
         raise SourceError(f"{target}: --set changes a recipe; check the recipe that names this file instead")
-    section = recipes.Demonstrations(path=target, format=format, columns=recipes.Columns(**columns))  # type: ignore[arg-type]
+    if encoding and not recipes.is_encoding(encoding):
+        raise SourceError(f"--encoding {encoding}: is no encoding of text; give one such as cp1252 or utf-16")
+    named = recipes.Columns(**columns)
+    section = recipes.Demonstrations(path=target, format=format, columns=named, encoding=encoding)  # type: ignore[arg-type]
     return recipes.Recipe(model=recipes.Model(name=NO_MODEL), demonstrations=section)

@@ -1,6 +1,7 @@
 """Prompts that experts answered in different ways: how alike the answers are, which one most gave, and what to do.
 
-A clone that is fitted to all of them learns a mixture; a recipe may take one expert, or a vote.
+A clone that is fitted to all of them learns a mixture; a recipe may take one expert, or a vote. What one expert
+answered to one prompt in several ways, a mail to a subject for one, is no conflict: that is how this expert acts.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from sft.metrics.text import plain_words
 from sft.runs.hashes import fingerprint
 
 __all__ = [
-    "ConflictingPrompt", "Conflicts", "Handling", "Vote", "ballots", "by_prompt", "conflicting", "conflicts",
-    "in_words", "majority",
+    "ConflictingPrompt", "Conflicts", "Handling", "SeveralAnswers", "Vote", "ballots", "by_prompt", "conflicting",
+    "conflicts", "majority",
 ]  # fmt: skip
 
 #: Completions of one prompt that are compared with each other, drawn where there are more.
@@ -83,17 +84,22 @@ def conflicts(train: Sequence[Demonstration], handled: str, *, seed: int = 0, at
 def ballots(demonstrations: Iterable[Demonstration]) -> list[list[list[Demonstration]]]:
     """Every prompt with different completions: its rows by answer, the answer given most often first.
 
-    Answers are the same whose words are: case, white space and outer punctuation aside.
+    Answers are the same whose words are: case, white space and outer punctuation aside. Where one named expert gave all
+    of them, there is nothing to vote on.
     """
     found = []
     for rows in by_prompt(demonstrations).values():
-        if len({d.completion for d in rows}) == 1:
+        if len({d.completion for d in rows}) == 1 or _one_named(rows):
             continue
         answers: dict[tuple[str, ...], list[Demonstration]] = {}
         for d in rows:
             answers.setdefault(plain_words(d.completion), []).append(d)
         found.append(sorted(answers.values(), key=len, reverse=True))
     return found
+
+
+def _one_named(rows: Sequence[Demonstration]) -> bool:
+    return rows[0].expert != "" and all(d.expert == rows[0].expert for d in rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,64 +218,111 @@ class Handling:
 
     ``expert``: whom it clones alone, if anyone. ``conflicts``: its ``demonstrations.conflicts``. ``outvoted``: rows
     that a majority leaves out, or would; ``tied``: prompts where no answer has more votes than another.
-    ``inner``: prompts that the one expert answered in different ways. ``others``: completions of other experts for
-    ``others_prompts`` held-out prompts. ``agreement``: how alike the completions are.
+    ``others``: completions of other experts for ``others_prompts`` held-out prompts. ``agreement``: how alike the
+    completions of different experts are.
     """
 
     conflicts: str = "keep"
     expert: str | None = None
     outvoted: int = 0
     tied: int = 0
-    inner: int = 0
     others: int = 0
     others_prompts: int = 0
     agreement: Conflicts | None = None
 
 
-def in_words(
-    count: int, disputed: int, examples: Iterable[ConflictingPrompt], handling: Handling, experts: Mapping[str, int]
-) -> list[str]:
-    """``count`` prompts with different completions, some of them in full, and what the recipe does or could do.
+@dataclass(frozen=True, slots=True)
+class SeveralAnswers:
+    """Prompts with different completions. ``conflicts``: those by different named experts, the first few ``examples``.
 
-    ``disputed``: those that different experts answered differently; ``experts``: name -> demonstrations.
+    ``others``: those by one expert, or by nobody named; ``most``: of these the one with the most completions.
     """
-    text = f"{count:,} {'prompt has' if count == 1 else 'prompts have'} different completions"
-    if disputed:
-        text += f", {'all' if disputed == count else f'{disputed:,}'} by different experts"
-    if (alike := handling.agreement) is not None and (figure := alike.agreement) is not None:
-        interval = f" [{figure.low:.1f}, {figure.high:.1f}]" if figure.low is not None else ""
-        some = f"; from {figure.n:,} of the prompts" if figure.n < count else ""
-        text += (
-            f". Two answers to one prompt are {figure.value:.1f}{interval} alike on average "
-            f"(chrF, 100 is the same text{some})"
-        )
-    shown = "".join(f"\n{conflict}" for conflict in examples)
-    return [f"{text}.{shown}", "\n  ".join(_ways_out(handling, [name for name in experts if name]))]
+
+    conflicts: int
+    examples: tuple[ConflictingPrompt, ...]
+    others: int
+    most: ConflictingPrompt | None
+
+    @classmethod
+    def among(cls, demonstrations: Iterable[Demonstration]) -> SeveralAnswers:
+        """Of examples with the same completions only the first."""
+        found = conflicting(demonstrations)
+        disputed = [each for each in found if each.experts > 1]
+        others = found[len(disputed) :]
+        various = tuple({each.completions: each for each in reversed(disputed)}.values())[:-4:-1]
+        return cls(len(disputed), various, len(others), others[0] if others else None)
+
+    def in_words(self, handling: Handling, experts: Mapping[str, int]) -> list[str]:
+        """What there is, and what the recipe does or could do. ``experts``: name -> demonstrations."""
+        lines = []
+        if self.conflicts:
+            shown = "".join(f"\n{conflict}" for conflict in self.examples)
+            text = f"{_prompts(self.conflicts)} different completions by different experts"
+            text += _alike(handling, self.conflicts)
+            lines += [f"{text}.{shown}", "\n  ".join(_ways_out(handling, [name for name in experts if name]))]
+        if self.most is not None:
+            lines.append(_by_one(self.others, self.most, handling))
+        return lines
+
+
+def _prompts(count: int) -> str:
+    return f"{count:,} {'prompt has' if count == 1 else 'prompts have'}"
+
+
+def _alike(handling: Handling, count: int) -> str:
+    if (alike := handling.agreement) is None or (figure := alike.agreement) is None:
+        return ""
+    interval = f" [{figure.low:.1f}, {figure.high:.1f}]" if figure.low is not None else ""
+    some = f"; from {figure.n:,} of the prompts" if figure.n < count else ""
+    return (
+        f". Two answers to one prompt are {figure.value:.1f}{interval} alike on average "
+        f"(chrF, 100 is the same text{some})"
+    )
+
+
+def _by_one(count: int, most: ConflictingPrompt, handling: Handling) -> str:
+    """Of prompts that one expert answered in several ways, or somebody who is not named."""
+    known = all(most.writers)
+    whose = "by one expert, which is no conflict" if known else "which is no conflict if one expert wrote them"
+    text = (
+        f"{_prompts(count)} several completions{' ' if known else ', '}{whose}: the clone learns that there is more "
+        f"than one answer.\n{most}"
+    )
+    if known:
+        return text
+    leaves = (
+        f"trains on the answer that most gave to a prompt and leaves {handling.outvoted:,} rows out{_ties(handling)}"
+    )
+    if handling.conflicts == "majority":
+        return f"{text}\n  demonstrations.conflicts: majority {leaves}. Held-out prompts keep every answer."
+    return (
+        f"{text}\n  If several did, demonstrations.columns.expert says who wrote what, if a column does, and one of "
+        f"them can be cloned; or demonstrations.conflicts: majority {leaves}."
+    )
+
+
+def _ties(handling: Handling) -> str:
+    return f" ({handling.tied:,} votes are tied: the answer most like the others wins)" if handling.tied else ""
 
 
 def _ways_out(handling: Handling, named: Sequence[str]) -> list[str]:
+    """What the recipe does, or could do, about different experts; ``named``: all who are named, the busiest first."""
     if handling.expert is not None:
         lines = [f"demonstrations.expert: {handling.expert} is cloned, and nobody else."]
         if handling.others:
             answers = f"{handling.others:,} answer{'s' if handling.others != 1 else ''}"
             prompts = f"{handling.others_prompts:,} held-out prompt{'s' if handling.others_prompts != 1 else ''}"
             lines.append(f"The clone is compared with the other experts' {answers} to {prompts} too.")
-        if handling.inner:
-            prompts = "1 prompt" if handling.inner == 1 else f"{handling.inner:,} prompts"
-            lines.append(f"This expert too answered {prompts} in different ways; the clone learns a mixture there.")
         return lines
-    ties = f" ({handling.tied:,} votes are tied: the answer most like the others wins)" if handling.tied else ""
     if handling.conflicts == "majority":
         return [
             "demonstrations.conflicts: majority trains on the answer that most gave to a prompt and leaves "
-            f"{handling.outvoted:,} rows out{ties}. Held-out prompts keep every answer."
+            f"{handling.outvoted:,} rows out{_ties(handling)}. Held-out prompts keep every answer."
         ]
     return [
         "The clone learns a mixture of all answers (demonstrations.conflicts: keep). Instead,",
         "demonstrations.conflicts: majority would train on the answer that most gave to a prompt, leaving "
-        f"{handling.outvoted:,} rows out{ties};",
+        f"{handling.outvoted:,} rows out{_ties(handling)};",
         f"demonstrations.expert: {named[0]} would clone one expert, and compare the clone with the others on held-out "
-        "prompts."
-        if len(named) > 1
-        else "demonstrations.columns.expert says who wrote what, if a column does: then one expert can be cloned.",
+        "prompts.",
     ]

@@ -6,54 +6,43 @@ when that one row cannot be read, a :class:`Broken`. A file that cannot be read 
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sft.demonstrations.delimited import delimited
+from sft.demonstrations.text_files import PACKED, Broken, lines_of, unpacked_suffix
 from sft.errors import SourceError
 
 __all__ = ["READERS", "Broken", "rows_of"]
 
 Rows = Iterator[tuple[int, Any]]
 
-_BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x00": "UTF-16 or UTF-32"}
 _SPACE = re.compile(r"[ \t\n\r]*")
-_QUOTED = re.compile(r'"(?:[^"]|"")*"(?=[\t\r\n]|$)')
-_STRAY = re.compile(r'(?:^|(?<=\t))"(?!(?:[^"\t]|"")*"(?:[\t\r\n]|$))')
-_FIELD_LIMIT = 2**31 - 1  # characters in one CSV field; the module's own limit of 131,072 is too small
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """One row that cannot be read: its raw text, what is wrong with it, and what to do."""
-
-    raw: str
-    message: str
-    remedy: str
-    field: str = ""
-
-
-def rows_of(path: Path) -> Rows:
+def rows_of(path: Path, encoding: str = "", notes: list[str] | None = None) -> Rows:
     """``(line, row)`` for every non-blank row; lines count from 1 (in Parquet: rows).
 
-    Raises ``SourceError`` for a file that is missing, a directory, empty, of an unknown kind or not UTF-8.
+    ``encoding``: how text files are written that are not UTF-8. ``notes`` gets a sentence for what was told from the
+    file and not from its name. Raises ``SourceError`` for a file that is missing, a directory, empty, of an unknown
+    kind, or in another encoding.
     """
-    reader = READERS.get(path.suffix.lower())
+    reader = READERS.get(unpacked_suffix(path))
     if path.is_dir():
         raise SourceError(f"{path}: is a directory; name a file in it ({', '.join(READERS)})")
     if not path.exists():
         raise SourceError(f"{path}: there is no such file; check the path, it is read from {Path.cwd()}")
     if reader is None:
         raise SourceError(
-            f"{path}: files ending in '{path.suffix}' are not understood; convert it to one of {', '.join(READERS)}"
+            f"{path}: files ending in '{unpacked_suffix(path)}' are not understood; convert it to one of "
+            f"{', '.join(READERS)} (packed: {', '.join(PACKED)})"
         )
     try:
         found = False
-        for line, row in reader(path):
+        for line, row in reader(path, encoding, [] if notes is None else notes):
             found = True
             yield line, row
     except OSError as error:
@@ -61,27 +50,6 @@ def rows_of(path: Path) -> Rows:
         raise SourceError(f"{path}: cannot be read ({reason}); check the file and its rights") from None
     if not found:
         raise SourceError(f"{path}: is empty; write one demonstration per row into it")
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    r"""Numbered lines, decoded, cut at ``\n`` only: U+2028 and its kin may stand inside a completion."""
-    with path.open("rb") as file:
-        head = file.read(4)
-        for mark, encoding in _BOMS.items():
-            if head.startswith(mark) or (mark == b"\x00" and mark in head):
-                raise SourceError(f"{path}: is {encoding}, not UTF-8; save it again as UTF-8")
-        file.seek(3 if head.startswith(b"\xef\xbb\xbf") else 0)
-        for number, raw in enumerate(file, 1):
-            try:
-                yield number, raw.decode("utf-8")
-            except UnicodeDecodeError as error:
-                if error.reason == "unexpected end of data" and error.end == len(raw):
-                    yield number, raw[: error.start].decode("utf-8")  # cut inside the last character
-                    continue
-                raise SourceError(
-                    f"{path}:{number}: is not UTF-8 (byte 0x{raw[error.start]:02x} at place "
-                    f"{error.start + 1}; Latin-1 or Windows-1252?); save the file again as UTF-8"
-                ) from None
 
 
 class _Json:
@@ -138,10 +106,10 @@ class _Json:
         return value, end
 
 
-def _json_lines(path: Path) -> Rows:
+def _json_lines(path: Path, encoding: str, _: list[str]) -> Rows:
     decoder = _Json()
     first = True
-    for number, line in _lines(path):
+    for number, line in lines_of(path, encoding):
         text = line.strip(" \t\r\n")
         if not text:
             continue
@@ -156,14 +124,14 @@ def _json_lines(path: Path) -> Rows:
         yield number, decoder.whole(text)
 
 
-def _json(path: Path) -> Rows:
+def _json(path: Path, encoding: str, _: list[str]) -> Rows:
     """An array of rows, or (as many tools write into ``.json``) one object per line."""
-    text = "".join(line for _, line in _lines(path))
+    text = "".join(line for _, line in lines_of(path, encoding))
     start = _SPACE.match(text).end()  # type: ignore[union-attr]
     if start == len(text):
         return
     if text[start] == "{":
-        yield from _json_object(path, text)
+        yield from _json_object(path, text, encoding)
         return
     if text[start] != "[":
         raise SourceError(f"{path}: does not start with '['; write the rows as one JSON array of objects")
@@ -196,11 +164,11 @@ def _json(path: Path) -> Rows:
         raise SourceError(f"{path}: something follows the array's closing ']'; remove it")
 
 
-def _json_object(path: Path, text: str) -> Rows:
+def _json_object(path: Path, text: str, encoding: str) -> Rows:
     first_line = text.lstrip(" \t\r\n").split("\n", 1)[0]
     row, end = _Json().at(first_line)
     if end >= 0 and not isinstance(row, Broken) and text.strip(" \t\r\n") != first_line.strip(" \t\r\n"):
-        yield from _json_lines(path)
+        yield from _json_lines(path, encoding, [])
         return
     row, _ = _Json().at(text)
     if isinstance(row, Broken):
@@ -210,105 +178,19 @@ def _json_object(path: Path, text: str) -> Rows:
     raise SourceError(f"{path}: holds one object, not an array of rows; write the array{under} on its own")
 
 
-def _delimited(delimiter: str) -> Callable[[Path], Rows]:
-    def with_limit(path: Path) -> Rows:
-        limit = csv.field_size_limit(_FIELD_LIMIT)
-        try:
-            remedy = f"quote the fields that hold '{delimiter}' or a line break".replace("\t", "\\t")
-            yield from _table(path, _quoted(path, delimiter), delimiter, remedy)
-        finally:
-            csv.field_size_limit(limit)
-
-    return with_limit
+def _table(usual: str) -> Callable[[Path, str, list[str]], Rows]:
+    return lambda path, encoding, notes: delimited(path, encoding, usual, notes)
 
 
-def _table(path: Path, rows: Iterator[tuple[int, list[str] | Broken]], delimiter: str, remedy: str) -> Rows:
-    """The rows below the first one, which names the columns. ``remedy``: for one of another length."""
-    header: list[str] | None = None
-    for line, cells in rows:
-        if isinstance(cells, Broken):
-            if header is None:
-                raise SourceError(f"{path}:{line}: the header {cells.message.replace('quoting ', '')}; {cells.remedy}")
-            yield line, cells
-        elif header is None:
-            header = _header(path, line, cells)
-        elif len(cells) != len(header):
-            message = f"has {len(cells)} fields where the header names {len(header)}"
-            yield line, Broken(delimiter.join(cells), message, remedy)
-        else:
-            yield line, dict(zip(header, cells, strict=True))
+def _parquet(path: Path, _: str, __: list[str]) -> Rows:
+    import pyarrow
+    import pyarrow.parquet as parquet
 
-
-def _quoted(path: Path, delimiter: str) -> Iterator[tuple[int, list[str] | Broken]]:
-    """Fields as RFC 4180 has them: in quotes where they hold a delimiter, a quote or a line break."""
-    reader = csv.reader((line for _, line in _lines(path)), delimiter=delimiter, strict=True)
-    while True:
-        line = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            remedy = 'put the field in quotes and write each " inside it as ""'
-            yield line, Broken("", f"breaks the quoting rules ({error})", remedy)
-            continue
-        if len(cells) > 1 or (cells and cells[0].strip()):
-            yield line, cells
-
-
-def _tabbed(path: Path) -> Rows:
-    """TSV with or without quoting; without, a quote is a character like any other.
-
-    Nothing in the file says which it is, and what is read wrongly is lost: an unquoted field that starts with a quote
-    would swallow the rows up to the next one. So where some field starts with a quote and is no quoted field, both
-    readings are made, and the one that understands more rows is right.
-    """
-    quoted = _delimited("\t")
-    if _has_stray_quote(path):
-        as_quoted, as_plain = (
-            sum(not isinstance(row, Broken) for _, row in reading) for reading in (quoted(path), _plain(path))
-        )
-        if as_plain > as_quoted:
-            return _plain(path)
-    return quoted(path)
-
-
-def _has_stray_quote(path: Path) -> bool:
-    """Whether a field starts with a quote and is no quoted field of one line; never where the header is quoted."""
-    header = True
-    for _, line in _lines(path):
-        if header and line.strip():
-            if _QUOTED.match(line):
-                return False
-            header = False
-        if '"' in line and _STRAY.search(line):
-            return True
-    return False
-
-
-def _plain(path: Path) -> Rows:
-    lines = ((number, line.removesuffix("\n").removesuffix("\r")) for number, line in _lines(path))
-    rows = ((number, text.split("\t")) for number, text in lines if text.strip())
-    return _table(path, rows, "\t", "write one tab between two fields, and none inside them")
-
-
-def _header(path: Path, line: int, cells: list[str]) -> list[str]:
-    header = [cell.strip() for cell in cells]
-    for column in header:
-        if header.count(column) > 1:
-            raise SourceError(f"{path}:{line}: the header names '{column}' twice; rename one of them")
-    return header
-
-
-def _parquet(path: Path) -> Rows:
-    try:
-        import pyarrow
-        import pyarrow.parquet as parquet
-    except ImportError:
-        raise SourceError(f"{path}: Parquet needs pyarrow; pip install pyarrow") from None
     try:
         with parquet.ParquetFile(path) as file:
-            _header(path, 1, list(file.schema_arrow.names))
+            names = list(file.schema_arrow.names)
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise SourceError(f"{path}: names the column '{twice[0]}' twice; rename one of them")
             row = 0
             for batch in file.iter_batches(batch_size=4096):
                 for values in batch.to_pylist():
@@ -320,11 +202,11 @@ def _parquet(path: Path) -> Rows:
 
 
 #: file ending -> reader
-READERS: dict[str, Callable[[Path], Rows]] = {
+READERS: dict[str, Callable[[Path, str, list[str]], Rows]] = {
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
     ".json": _json,
-    ".csv": _delimited(","),
-    ".tsv": _tabbed,
+    ".csv": _table(","),
+    ".tsv": _table("\t"),
     ".parquet": _parquet,
 }

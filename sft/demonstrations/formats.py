@@ -56,7 +56,7 @@ class Rejected:
 class Reading:
     """What reading gave. ``rows``: non-blank rows read; ``unrolled``: demonstrations beyond one per row,
     from dialogues with several expert turns; ``ignored``: columns that no demonstration uses; ``notes``: sentences on
-    what messages say and nobody reads.
+    what was told from a file rather than from its name, and on what messages say and nobody reads.
     """
 
     demonstrations: tuple[Demonstration, ...]
@@ -94,13 +94,14 @@ def read(
     columns: Mapping[str, str] | None = None,
     name: str | None = None,
     held_out: bool = False,
+    encoding: str = "",
     rules: MessageRules | None = None,
 ) -> Reading:
     """Read one file. ``columns`` maps prompt, completion, system, expert, group, references to its columns.
 
     ``name``: what addresses call the file, where it is not the path (a shipped set, a hub id). ``held_out``: nobody
     is to be trained on it, so rows that say of themselves that they are held out are welcome; elsewhere each is bad.
-    ``rules``: what the recipe says of messages.
+    ``encoding``: how a text file is written that is not UTF-8. ``rules``: what the recipe says of messages.
 
     Raises ``SourceError`` (one sentence) for a file that is unusable as a whole: missing, empty, not UTF-8,
     of an unknown kind, or without the columns that ``format`` needs in any row.
@@ -108,7 +109,8 @@ def read(
     """
     name = os.fspath(path) if name is None else name
     names = _named(name, format, columns or {})
-    rows = rows_of(Path(path))
+    notes: list[str] = []
+    rows = rows_of(Path(path), encoding, notes)
     if columns and {"prompt", "completion"} & set(columns):
         format = "columns"
     layouts = {"columns": ["prompt_completion"], "auto": list(LAYOUTS)}.get(format, [format])
@@ -145,7 +147,7 @@ def read(
         unrolled=unrolled,
         format=layout,
         ignored=tuple(column for column in seen if column not in reader.used),
-        notes=reader.reader.notes(),
+        notes=(*(f"{name}: {note}." for note in notes), *reader.reader.notes()),
     )
 
 
@@ -255,8 +257,6 @@ def _closest(column: str, columns: Sequence[str], taken: Sequence[str]) -> list[
 
 def _how_to_name(layouts: Sequence[str], found: Iterable[str]) -> str:
     columns = list(found)
-    if len(columns) == 1 and ";" in columns[0]:
-        return "the fields look separated by ';', write them separated by ','"
     if layouts[0] != "prompt_completion":
         return f"format '{layouts[0]}' needs {' and '.join(LAYOUTS[layouts[0]])}"
     guess = {

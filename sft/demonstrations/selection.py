@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sft.demonstrations import formats, headlines, splits, thoughts
+from sft.demonstrations import few_groups, formats, headlines, splits, thoughts
 from sft.demonstrations.conflicts import majority
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.message_fields import MessageRules
@@ -115,8 +116,11 @@ class Gathered:
     others: tuple[Demonstration, ...] = ()
 
 
-def gather(recipe: Recipe, *, keep_going: bool = False) -> Gathered:
+def gather(recipe: Recipe, *, keep_going: bool = False, before: tuple[Splits, Ledger] | None = None) -> Gathered:
     """Read, deduplicate, split, and look for leaks, as the recipe says.
+
+    ``before``: what an earlier rule of splitting made of this recipe; where it was made of the same rows, they stay as
+    it placed them.
 
     Raises ``DemonstrationsError`` with every problem of every file (unless ``keep_going``, which leaves those
     rows out and hands them back), ``SourceError``, or ``SplitError``, also where the headline cannot be computed.
@@ -127,27 +131,44 @@ def gather(recipe: Recipe, *, keep_going: bool = False) -> Gathered:
         refused = f"{len(whole.rejected)} of {whole.rows} rows cannot become demonstrations"
         raise DemonstrationsError(whole.problems, f"{refused}; mend them, or leave them out: --keep-going")
     recipe, (readings, ready_made) = thoughts.settled(recipe, readings, ready_made)
-    division = divide(recipe, readings, ready_made)
-    if division.leaks and recipe.split.near_duplicates != "remove":
-        raise splits.leak_error(division.leaks)
-    placed, leaked = splits.without_leaks(division.parts, division.leaks)
-    made = Splits(*(tuple(placed[name]) for name in splits.NAMES))
+    leaks: list[Leak] = []
+    if before is not None and _of_the_same_rows(whole, *before):
+        made = before[0]
+        fates = {fate: count for fate, count in before[1].fates.items() if fate in _LEFT_OUT}
+    else:
+        division = divide(recipe, readings, ready_made)
+        leaks = division.leaks
+        if leaks and recipe.split.near_duplicates != "remove":
+            raise splits.leak_error(leaks)
+        placed, leaked = splits.without_leaks(division.parts, leaks)
+        made = Splits(**{name: tuple(placed[name]) for name in splits.NAMES}, rule=splits.RULE)
+        counts = (division.filtered, division.duplicates, division.outvoted, division.drafted, leaked)
+        fates = dict(zip(_LEFT_OUT, counts, strict=True))
     if why := headlines.refusal(recipe.fidelity.headline, (*made.validation, *made.test)):
         raise SplitError(why)
-    fates = {
-        "invalid": len(whole.rejected),
-        "filtered": division.filtered,
-        "duplicate": division.duplicates,
-        "outvoted": division.outvoted,
-        "drafted_left_out": division.drafted,
-        "leaked": leaked,
-        "trained": len(made.train),
-        "validation": len(made.validation),
-        "test": len(made.test),
-    }
+    fates = {"invalid": len(whole.rejected), **fates}
+    fates |= {"trained": len(made.train), "validation": len(made.validation), "test": len(made.test)}
     ledger = Ledger(whole.rows, whole.unrolled, {fate: count for fate, count in fates.items() if count})
-    others = held_out_others(division.passed_over, placed)
-    return Gathered(recipe, made, ledger, whole.rejected, tuple(division.leaks), others)
+    passed_over = _passed_over(recipe, [*readings, *ready_made])
+    return Gathered(recipe, made, ledger, whole.rejected, tuple(leaks), held_out_others(passed_over, made.parts))
+
+
+_LEFT_OUT = ("filtered", "duplicate", "outvoted", "drafted_left_out", "leaked")
+
+
+def _of_the_same_rows(whole: formats.Reading, made: Splits, ledger: Ledger) -> bool:
+    """Whether ``made`` and what was left out beside it are all that was read: none is gone, none has come."""
+    counts = (whole.rows, whole.unrolled, len(whole.rejected))
+    if counts != (ledger.rows, ledger.unrolled, ledger.fates.get("invalid", 0)):
+        return False
+    kept = Counter(d.content_hash for part in made.parts.values() for d in part)
+    return kept <= Counter(d.content_hash for d in whole.demonstrations)
+
+
+def _passed_over(recipe: Recipe, readings: Iterable[formats.Reading]) -> list[Demonstration]:
+    """What named experts beside the one that the recipe names wrote."""
+    expert = recipe.demonstrations.expert
+    return [d for each in readings for d in each.demonstrations if expert is not None and d.expert not in ("", expert)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +199,7 @@ def divide(recipe: Recipe, readings: Sequence[formats.Reading], ready_made: Sequ
     section, split = recipe.demonstrations, recipe.split
     parts = [[d for reading in readings for d in reading.demonstrations]]
     parts += [list(reading.demonstrations) for reading in ready_made]
-    passed_over = [
-        d for part in parts for d in part if section.expert is not None and d.expert not in ("", section.expert)
-    ]
+    passed_over = _passed_over(recipe, [*readings, *ready_made])
     filtered = duplicates = outvoted = tied = 0
     for index, part in enumerate(parts):
         kept = [d for d in part if section.expert in (None, d.expert)]
@@ -188,6 +207,8 @@ def divide(recipe: Recipe, readings: Sequence[formats.Reading], ready_made: Sequ
         if section.expert is not None and not kept:
             known = ", ".join(sorted({d.expert for d in part} - {""})) or "none is named"
             raise UserError(f"demonstrations.expert: nothing was written by {section.expert!r}; experts are {known}")
+        if index == 0 and not ready_made:
+            told_apart, kept = kept, splits.together(kept)
         if section.duplicates == "drop":
             kept, repeated = splits.deduplicate(kept)
             duplicates += len(repeated)
@@ -203,7 +224,8 @@ def divide(recipe: Recipe, readings: Sequence[formats.Reading], ready_made: Sequ
             placed = splits.assign(parts[0], validation=split.validation, test=split.test, seed=split.seed)
         except SplitError as error:
             rows = f"; {duplicates} rows repeat another word for word" if duplicates else ""
-            raise SplitError(f"{error}{rows}") from None
+            joined = len({d.group for d in told_apart}) > 2 * len({d.group for d in parts[0]})
+            raise SplitError(few_groups.joined(told_apart) if joined else f"{error}{rows}") from None
     drafted = 0
     for name in splits.NAMES[1:]:  # a clone is not measured against its own words
         kept = [d for d in placed[name] if d.origin is None or not d.origin.drafted]
@@ -238,7 +260,13 @@ def read(recipe: Recipe) -> tuple[list[formats.Reading], list[formats.Reading]]:
     def one(reference: str, *, held_out: bool = False) -> formats.Reading:
         path = resolve_demonstrations(reference)
         return formats.read(
-            path, format=section.format, columns=columns, name=reference, held_out=held_out, rules=rules
+            path,
+            format=section.format,
+            columns=columns,
+            name=reference,
+            held_out=held_out,
+            encoding=section.encoding or "",
+            rules=rules,
         )
 
     ready_made = [

@@ -4,26 +4,32 @@ A prompt group goes to one split by the hash of its name and the seed: the same 
 any order of rows, and unchanged when rows are appended. What cannot be grouped by name, prompts that nearly
 repeat each other, is looked for afterwards: a leak is refused with the offending pairs, or its training row is
 left out and counted.
+
+What counts as one prompt, one group and near has changed, and a run is what the rule of its time made of its rows:
+``split.json`` names the rule. v3: what nobody sees is no difference, another value in a slot is one, and groups that
+share a row are one. Those before it (v2, not named) knew nothing of that.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from sft.demonstrations import few_groups
 from sft.demonstrations.demonstration import Demonstration, prompt_text
 from sft.demonstrations.near_duplicates import find_near
 from sft.errors import SplitError
 from sft.runs.hashes import Digest, fingerprint
 
 __all__ = [
-    "Leak", "Splits", "assign", "check_manifest", "data_digest", "deduplicate", "find_leaks", "leak_error",
-    "refuse_learned", "split_digest", "to_manifest", "without_leaks",
+    "RULE", "Leak", "Splits", "assign", "check_manifest", "data_digest", "deduplicate", "find_leaks", "leak_error",
+    "refuse_learned", "split_digest", "to_manifest", "together", "without_leaks",
 ]  # fmt: skip
 
 NAMES = ("train", "validation", "test")
+RULE, RULE_BEFORE = "v3", "v2"
 
 Parts = Mapping[str, Sequence[Demonstration]]
 
@@ -32,12 +38,15 @@ Parts = Mapping[str, Sequence[Demonstration]]
 class Splits:
     """Three sets of demonstrations that share no prompt and no group; train and test are not empty.
 
-    ``validation`` may be empty, when there is nothing to choose a checkpoint on. Raises ``SplitError``.
+    ``validation`` may be empty, when there is nothing to choose a checkpoint on. ``rule``: by which they were made; of
+    those by an earlier one it was seen then that they share no prompt, as prompts were told apart then. Raises
+    ``SplitError``.
     """
 
     train: tuple[Demonstration, ...]
     validation: tuple[Demonstration, ...]
     test: tuple[Demonstration, ...]
+    rule: str = RULE
 
     def __post_init__(self) -> None:
         for name in ("train", "test"):
@@ -46,7 +55,8 @@ class Splits:
         homes: dict[str, str] = {}
         for name in NAMES:
             for demonstration in getattr(self, name):
-                for key in (f"prompt {demonstration.key}", f"group {demonstration.group}"):
+                prompt = f"prompt {demonstration.key}" if self.rule == RULE else f"prompt {demonstration.prompt!r}"
+                for key in (prompt, f"group {demonstration.group}"):
                     if homes.setdefault(key, name) != name:
                         raise SplitError(
                             f"{demonstration.address}: its {key.partition(' ')[0]} is in {homes[key]} and in {name}; "
@@ -60,30 +70,28 @@ class Splits:
 
 
 def assign(
-    demonstrations: Iterable[Demonstration], *, validation: float, test: float, seed: int
+    demonstrations: Sequence[Demonstration], *, validation: float, test: float, seed: int
 ) -> dict[str, list[Demonstration]]:
     """Every demonstration in the split of its group. ``validation`` and ``test``: shares of all groups.
 
     A group's split depends on its name and the seed alone, so small sets miss the shares by chance.
     Raises ``SplitError`` when a split that was asked for stays empty.
     """
+
+    def home(group: str, seed: int) -> str:
+        place = _place(group, seed)
+        return "test" if place < test else "validation" if place < test + validation else "train"
+
     parts: dict[str, list[Demonstration]] = {name: [] for name in NAMES}
     homes: dict[str, str] = {}
     for demonstration in demonstrations:
         group = demonstration.group
         if group not in homes:
-            place = _place(group, seed)
-            homes[group] = "test" if place < test else "validation" if place < test + validation else "train"
+            homes[group] = home(group, seed)
         parts[homes[group]].append(demonstration)
-    asked = {"train": 1 - validation - test, "validation": validation, "test": test}
-    empty = [name for name, share in asked.items() if share > 0 and not parts[name]]
-    if empty:
-        needed = max(30, round(3 / min(share for share in asked.values() if share > 0)))
-        raise SplitError(
-            f"{len(homes)} different prompt group{'s' if len(homes) != 1 else ''} left the {' and the '.join(empty)} "
-            f"split empty (shares {', '.join(f'{name} {share:g}' for name, share in asked.items())}); "
-            f"gather more demonstrations (about {needed} groups or more), raise the share, or try another split.seed"
-        )
+    shares = {"train": 1 - validation - test, "validation": validation, "test": test}
+    if empty := [name for name, share in shares.items() if share > 0 and not parts[name]]:
+        raise SplitError(few_groups.refusal(demonstrations, shares, empty, home))
     return parts
 
 
@@ -93,15 +101,51 @@ def _place(group: str, seed: int) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
+def _content(d: Demonstration) -> tuple[Any, ...]:
+    return d.prompt, d.completion, d.expert, d.references, d.thought
+
+
+def together(demonstrations: Sequence[Demonstration]) -> list[Demonstration]:
+    """All of them, in which groups that have a row in common are one, named as the first of their names.
+
+    Otherwise the order of the file would say in which of its groups, and so in which split, a repeated row stays. A
+    row that is a dialogue counts as a whole: hundreds that open with one greeting have no row in common.
+    """
+    if all(d.group == d.key for d in demonstrations):  # rows that are equal have one prompt, and so one group
+        return list(demonstrations)
+    known: dict[tuple[Any, ...], str] = {}
+    root: dict[str, str] = {}
+
+    def first_of(group: str) -> str:
+        while (other := root.get(group, group)) != group:
+            group = other
+        return group
+
+    for d, after in zip(demonstrations, [*demonstrations[1:], None], strict=True):
+        if after is None or after.source is None or after.source != d.source:  # the last turn of its row
+            one, other = sorted((first_of(known.setdefault(_content(d), d.group)), first_of(d.group)))
+            if one != other:
+                root[other] = one
+    return [replace(d, group=first_of(d.group)) if d.group in root else d for d in demonstrations]
+
+
 def deduplicate(demonstrations: Sequence[Demonstration]) -> tuple[list[Demonstration], list[Demonstration]]:
-    """(the first of each, the repetitions): same prompt, completion, references and expert, word for word."""
-    seen: set[tuple[Any, ...]] = set()
+    """(one of each, the repetitions): same prompt, completion, references and expert, word for word.
+
+    The first is kept, or of several groups the one of the first name, so that the order of rows decides no split.
+    """
+    places: dict[tuple[Any, ...], int] = {}
     kept: list[Demonstration] = []
     repeated: list[Demonstration] = []
     for d in demonstrations:
-        content = (d.prompt, d.completion, d.expert, d.references, d.thought)
-        (repeated if content in seen else kept).append(d)
-        seen.add(content)
+        place = places.setdefault(_content(d), len(kept))
+        if place == len(kept):
+            kept.append(d)
+        elif d.group < kept[place].group:
+            repeated.append(kept[place])
+            kept[place] = d
+        else:
+            repeated.append(d)
     return kept, repeated
 
 
@@ -218,10 +262,11 @@ def without_leaks(parts: Parts, leaks: Iterable[Leak]) -> tuple[dict[str, list[D
 
 
 def to_manifest(splits: Splits, **facts: Any) -> dict[str, Any]:
-    """What ``split.json`` records: ``facts`` (seed, shares), counts, and the ids of every split, sorted."""
+    """What ``split.json`` records: ``facts`` (seed, shares), rule, counts, and the ids of every split, sorted."""
     ids = {name: sorted(d.id for d in part) for name, part in splits.parts.items()}
     return {
         **facts,
+        **({"rule": splits.rule} if splits.rule != RULE_BEFORE else {}),
         "counts": {name: len(part) for name, part in ids.items()},
         "data_hash": data_digest(splits.parts),
         "ids": ids,
@@ -247,12 +292,19 @@ def data_digest(parts: Parts) -> Digest:
 
 
 def split_digest(split: Mapping[str, Any], data: Digest) -> Digest:
-    """One hash of ``split.json`` as a whole; in it stands the hash of the ``data``, by whichever rule."""
+    """One hash of ``split.json`` as a whole; in it stands the hash of the ``data``, by whichever rule.
 
-    def by(known: str) -> str:
-        return fingerprint({**split, "data_hash": known})
+    An earlier rule of splitting has left the same split where nothing in it bears on what has changed since.
+    """
+    before = {name: value for name, value in split.items() if name != "rule"}
 
-    return Digest.by("v2", by(data.value), {"v1": lambda: by(data.by_rule("v1"))})
+    def by(known: str, facts: Mapping[str, Any] = before) -> str:
+        return fingerprint({**facts, "data_hash": known})
+
+    earlier = {"v1": lambda: by(data.by_rule("v1"))}
+    if "rule" not in split:
+        return Digest.by(RULE_BEFORE, by(data.value), earlier)
+    return Digest.by(RULE, by(data.value, split), {RULE_BEFORE: lambda: by(data.value), **earlier})
 
 
 def check_manifest(recorded: Mapping[str, Any], splits: Splits) -> None:

@@ -15,7 +15,7 @@ from sft.runs import sealed
 from sft.runs.run import Run
 from sft.runs.sealed import _altered, _checked_rows, _one, _remedy, made, there, value
 
-__all__ = ["demonstrations", "ledger", "load_others", "load_recipe", "load_splits", "parts"]
+__all__ = ["demonstrations", "gathered_before", "ledger", "load_others", "load_recipe", "load_splits", "parts"]
 
 
 def parts(run: Run) -> dict[str, list[Demonstration]]:
@@ -55,9 +55,20 @@ def load_splits(run: Run) -> Splits:
     for path in (run.demonstrations_path, run.split_path):
         if not sealed.there(run, path):
             raise RunError(f"{path}: is gone; restore it from a copy, or start a new run in another folder")
-    made = Splits(**{name: tuple(part) for name, part in parts(run).items()})
-    splits.check_manifest(sealed.value(run, run.split_path), made)
+    recorded = sealed.value(run, run.split_path)
+    rule = recorded.get("rule", splits.RULE_BEFORE) if isinstance(recorded, dict) else splits.RULE
+    made = Splits(**{name: tuple(part) for name, part in parts(run).items()}, rule=rule)
+    splits.check_manifest(recorded, made)
     return made
+
+
+def gathered_before(run: Run) -> tuple[Splits, Ledger] | None:
+    """What an earlier rule of splitting made of the rows that the run was made of; None where the present one did.
+
+    Raises as :func:`load_splits` does.
+    """
+    made = load_splits(run)
+    return None if made.rule == splits.RULE else (made, ledger(run))
 
 
 def load_others(run: Run) -> list[Demonstration]:

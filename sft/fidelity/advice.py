@@ -7,6 +7,7 @@ from sft.fidelity.conventions import (
     CLONED_LENGTH,
     CLONED_PROMPTS,
     CLONED_STOP,
+    clears,
     gain_shown,
     missing_floors,
     no_spread,
@@ -16,8 +17,8 @@ from sft.fidelity.conventions import (
     span,
 )
 from sft.fidelity.findings import Giveaway, Stratum
-from sft.fidelity.guardrails import LENGTH
-from sft.fidelity.scorecard import RUNGS, Gain, Guardrail, Scorecard
+from sft.fidelity.guardrails import LENGTH, prompts_to_settle
+from sft.fidelity.scorecard import FAILS, NO_BASE, PASSES, RUNGS, Gain, Guardrail, Scorecard
 from sft.metrics.estimate import Estimate
 
 __all__ = ["next_step"]
@@ -72,21 +73,41 @@ _MENDED = ("mend the length, ", "mend the format, ")
 
 def next_step(rung: str, card: Scorecard, curve: str = "") -> str:
     """What to do next, as one sentence without its full stop. ``curve``: how the validation loss ended (``judge``)."""
+    if card.imitation_gain is None:
+        return _of_completions(rung, card)
     red = {rail.name: rail for rail in card.guardrails if rail.state == "red" and rail.caps}
     for name in (*_ORDER, *(set(red) - set(_ORDER))):
         if name in red:
             return _mend(red[name], curve) + _pointing(card)
-    if card.imitation_gain is None:
-        return (
-            "score the expert's completions under the base model and the clone, with `sft evaluate` on the policies "
-            "themselves: completions alone cannot carry a verdict"
-        )
     if rung in RUNGS[:2]:
         return _show_a_gain(card, curve) + _pointing(card)
     if rung in RUNGS[3:]:
         return "hand it on, with `sft push` or `sft export`"
     step = _close_the_distance(card, curve)
     return step if step.startswith(_MENDED) else step + _pointing(card)
+
+
+def _of_completions(rung: str, card: Scorecard) -> str:
+    """Without likelihoods: what passes a bar is done with, what does not is to be read, and all else to be judged."""
+    if rung == PASSES:
+        return "hand it on: the bar is cleared; what it does not ask for stands in the report" + _pointing(card)
+    if rung == FAILS:
+        tuned = card.scores_of("tuned")
+        short = {name: bar for name, bar in card.bar.items() if not clears(tuned[name], bar)}
+        wide = [prompts_to_settle(tuned[n], bar, share=False) for n, bar in short.items() if tuned[n].value > bar]
+        if len(wide) == len(short) and None not in wide:
+            needed = max(number or 0 for number in wide)
+            return f"score more prompts: about {needed:,} would put the lower bound at your bar, if the value stays"
+        return "read the completions with the lowest scores in the report (--output)" + _pointing(card)
+    if rung == NO_BASE:
+        return (
+            "for a verdict, name the base model too: with `sft evaluate --base NAME`, or by rows of B0 with nats and "
+            "bytes" + _pointing(card)
+        )
+    return (
+        "for a verdict, measure the policies themselves with `sft evaluate`, or give the rows of tuned and B0 the "
+        "columns nats and bytes, where a server tells how likely it finds the expert's own words" + _pointing(card)
+    )
 
 
 def _mend(guardrail: Guardrail, curve: str) -> str:

@@ -22,7 +22,7 @@ from sft.runs.hashes import fingerprint
 from sft.runs.looks import clones_known
 from sft.runs.run import Run
 
-__all__ = ["compare_runs"]
+__all__ = ["Side", "compare_runs", "paired"]
 
 Prompt = tuple[Message, ...]
 
@@ -33,18 +33,8 @@ def compare_runs(runs: Sequence[Run], *, seed: int = 0) -> Comparison:
     Raises ``RunError`` for fewer than two runs, one named twice, one that was not measured, held-out prompts that
     differ, or scores computed in different ways.
     """
-    if len(runs) < 2:
-        raise RunError("comparing takes two runs or more; name the folders of at least two")
-    places = [run.path.resolve() for run in runs]
-    for run, place in zip(runs, places, strict=True):
-        if places.count(place) > 1:
-            raise RunError(f"{run.path}: is named twice; a run is not told apart from itself, name each once")
-    sides = [_Side(run, name) for run, name in zip(runs, _names(runs), strict=True)]
+    sides, clusters = paired(runs)
     first = sides[0]
-    for other in sides[1:]:
-        _refuse_other_metrics(first, other)
-        _refuse_other_prompts(first, other)
-    clusters = _joined_clusters(sides)
     count = math.comb(len(sides), 2)
     found = [_pair(a, b, clusters, count, seed) for a, b in combinations(sides, 2)]
     adjusted = intervals.holm([pair.p_value for pair in found])
@@ -59,10 +49,26 @@ def compare_runs(runs: Sequence[Run], *, seed: int = 0) -> Comparison:
     )
 
 
+def paired(runs: Sequence[Run]) -> tuple[list[Side], dict[Prompt, str]]:
+    """What each of ``runs`` brings, and the group of every held-out prompt. Raises as :func:`compare_runs`."""
+    if len(runs) < 2:
+        raise RunError("comparing takes two runs or more; name the folders of at least two")
+    places = [run.path.resolve() for run in runs]
+    for run, place in zip(runs, places, strict=True):
+        if places.count(place) > 1:
+            raise RunError(f"{run.path}: is named twice; a run is not told apart from itself, name each once")
+    sides = [Side(run, name) for run, name in zip(runs, _names(runs), strict=True)]
+    first = sides[0]
+    for other in sides[1:]:
+        _refuse_other_metrics(first, other)
+        _refuse_other_prompts(first, other)
+    return sides, _joined_clusters(sides)
+
+
 # -- one run -------------------------------------------------------------------------------------------------
 
 
-class _Side:
+class Side:
     """What one run brings: its scorecard, its held-out prompts, its clone's score and log loss by prompt."""
 
     def __init__(self, run: Run, name: str) -> None:
@@ -105,7 +111,7 @@ class _Side:
             path=str(self.run.path),
             score=tuned[card.headline],
             gain=card.gain,
-            bits=card.bits_per_byte.get("tuned", {}).get("with_stop"),
+            bits=next(iter(card.bits_per_byte.get("tuned", {}).values()), None),
             stop_rate=tuned.get("stop_rate"),
             rung=card.verdict.rung,
             looks=self.run.times_looked("test"),
@@ -134,7 +140,7 @@ def _names(runs: Sequence[Run]) -> list[str]:
 # -- may they be compared? -------------------------------------------------------------------------------------
 
 
-def _refuse_other_metrics(first: _Side, other: _Side) -> None:
+def _refuse_other_metrics(first: Side, other: Side) -> None:
     """Two scorecards can be compared only where their numbers came about in one way."""
     ways = [_way(side.card) for side in (first, other)]
     if ways[0] != ways[1]:
@@ -160,7 +166,7 @@ def _way(card: Scorecard) -> str:
     return card.headline + (f" with {' and '.join(sorted(aside))} set aside" if aside else "")
 
 
-def _refuse_other_prompts(first: _Side, other: _Side) -> None:
+def _refuse_other_prompts(first: Side, other: Side) -> None:
     """Paired means the same prompts, and the same completions of the experts to be held against."""
     only = [len(a.items.keys() - b.items.keys()) for a, b in ((first, other), (other, first))]
     both = first.items.keys() & other.items.keys()
@@ -179,7 +185,7 @@ def _refuse_other_prompts(first: _Side, other: _Side) -> None:
     )
 
 
-def _joined_clusters(sides: Sequence[_Side]) -> dict[Prompt, str]:
+def _joined_clusters(sides: Sequence[Side]) -> dict[Prompt, str]:
     """Prompt -> group. Where the runs group the prompts differently, groups that overlap become one: prompts
     that anybody knows to belong together are not independent."""
     root: dict[tuple[int, str], tuple[int, str]] = {}
@@ -199,7 +205,7 @@ def _joined_clusters(sides: Sequence[_Side]) -> dict[Prompt, str]:
 # -- pairs -----------------------------------------------------------------------------------------------------
 
 
-def _pair(a: _Side, b: _Side, clusters: Mapping[Prompt, str], pairs: int, seed: int) -> Pair:
+def _pair(a: Side, b: Side, clusters: Mapping[Prompt, str], pairs: int, seed: int) -> Pair:
     """How far two clones are apart; ``pairs``: how many such questions are asked at once."""
     both = [prompt for prompt in clusters if prompt in a.scores and prompt in b.scores]
     if not both:
@@ -221,14 +227,15 @@ def _pair(a: _Side, b: _Side, clusters: Mapping[Prompt, str], pairs: int, seed: 
     )
 
 
-def _bits_apart(a: _Side, b: _Side, clusters: Mapping[Prompt, str]) -> Estimate | None:
+def _bits_apart(a: Side, b: Side, clusters: Mapping[Prompt, str]) -> Estimate | None:
     """Bits per byte of ``a`` minus those of ``b``, on prompts where both were scored on the same text."""
     both = [
         prompt
         for prompt in clusters
         if prompt in a.spent and prompt in b.spent and a.items[prompt].references[0] == b.items[prompt].references[0]
     ]
-    if not both:
+    kinds = [side.card.bits_per_byte.get("tuned", {}).keys() for side in (a, b)]
+    if not both or kinds[0] != kinds[1]:  # with the stop token, or as somebody else summed them up
         return None
     apart = [a.spent[prompt][0] - b.spent[prompt][0] for prompt in both]
     sizes = [a.spent[prompt][1] for prompt in both]
@@ -252,7 +259,7 @@ def _differs(a: Run, b: Run) -> tuple[str, ...]:
     return tuple(Run.changed(first, second))
 
 
-def _notes(sides: Sequence[_Side], pairs: Iterable[Pair], n: int) -> list[str]:
+def _notes(sides: Sequence[Side], pairs: Iterable[Pair], n: int) -> list[str]:
     """What a careful reader has to know besides."""
     notes = []
     judged = set[str]().union(*(clones_known(side.run, side.card.split) for side in sides))

@@ -7,6 +7,8 @@ A file has one row per prompt and system:
     reference    what an expert wrote; or ``references``, a list of texts
     system       who wrote the completion: tuned (the one that is judged, and the default), B0, B3, any other name
     id, group, expert (or ``experts``, one a reference), finished (false: cut at a length limit)
+    nats, bytes  where a server tells how likely the system finds what an expert wrote: -log p of one reference of the
+                 prompt (a number, or one a token), and the UTF-8 length of that reference
 
 Rows of one prompt are put together: references need to be given once, and must agree where they are given again.
 The copied prompt is worked out here, the shortcuts R, RK, K and L where the training file is given.
@@ -14,9 +16,12 @@ The copied prompt is worked out here, the shortcuts R, RK, K and L where the tra
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +33,12 @@ from sft.demonstrations.row_fields import Cells
 from sft.demonstrations.sources import resolve_demonstrations
 from sft.errors import DemonstrationsError, Problem, SourceError
 from sft.runs.hashes import fingerprint
-from sft.runs.records import Completion, as_row, kind_of
+from sft.runs.records import Completion, TokenScores, as_row, kind_of
 
-__all__ = ["Answers", "read"]
+__all__ = ["FROM_A_FILE", "Answers", "read"]
 
+#: What the signature of a scorecard calls its source.
+FROM_A_FILE = "completions read from a file"
 #: The system that is judged.
 JUDGED = "tuned"
 #: Names of what is worked out here: from references and prompts; from the training file.
@@ -47,12 +54,14 @@ Pairs = list[tuple[str, str]]
 @dataclass(frozen=True, slots=True)
 class Answers:
     """What a file says. ``asked``: one demonstration a prompt, with file and line; ``completions``: system -> id ->
-    completion. ``stops_known``: whether every row says if its completion is finished.
+    completion. ``scores``: system -> id -> how likely it finds what an expert wrote, as one sum.
+    ``stops_known``: whether every row says if its completion is finished.
     """
 
     asked: tuple[Demonstration, ...]
     items: tuple[HeldOut, ...]
     completions: Mapping[str, Mapping[str, Completion]]
+    scores: Mapping[str, Mapping[str, TokenScores]]
     rows: int
     stops_known: bool
 
@@ -67,12 +76,14 @@ class _Gathered:
     references: dict[str, Pairs] = field(default_factory=dict)
     referred: dict[str, int] = field(default_factory=dict)
     completions: dict[str, tuple[str, bool, int]] = field(default_factory=dict)
+    nats: dict[str, tuple[float, int, int]] = field(default_factory=dict)
 
 
 def _content_of(answers: Answers) -> str:
     """A hash of what the file says, whatever it is called and in whichever format."""
     written = {system: [as_row(one) for one in by_id.values()] for system, by_id in answers.completions.items()}
-    return fingerprint([[item.to_dict() for item in answers.items], written])
+    scores = {system: [asdict(one) for one in by_id.values()] for system, by_id in answers.scores.items()}
+    return fingerprint([[item.to_dict() for item in answers.items], written, *([scores] if scores else [])])
 
 
 def _training(train: Path, answers: Answers) -> tuple[Demonstration, ...]:
@@ -95,6 +106,18 @@ def read(path: Path, *, ours: Sequence[str] = ALWAYS_OURS) -> Answers:
     for line, row in rows_of(path):
         reader.take(line, row)
     return reader.answers()
+
+
+def _number(value: Any, *, parse: bool) -> Any:
+    """A cell that holds a number or a list of them; None for an empty one. ``parse``: cells of the file are text."""
+    if isinstance(value, str) and parse:
+        with suppress(ValueError, RecursionError):
+            value = json.loads(value) if value.strip() else None
+    return None if value is None or value != value else value  # an empty cell of a table can be NaN
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 class _RowsByPrompt:
@@ -133,7 +156,7 @@ class _RowsByPrompt:
         elif system in self.ours:
             fault("system", f"is {system}, which is worked out by sft itself", "leave these rows out")
         text, finished = self._completion(cells, row), self._finished(cells, row)
-        references = self._references(cells)
+        references, nats = self._references(cells), self._nats(cells, row)
         name, group = cells.optional("id", scalar=True), cells.optional("group", scalar=True)
         if len(self.problems) > known:
             return
@@ -151,6 +174,10 @@ class _RowsByPrompt:
                 f"is not what {system} wrote for the same prompt on line {written[2]}",
                 "keep one completion per prompt and system",
             )
+        if nats is not None:
+            told = at.nats.setdefault(system, (*nats, line))
+            if told[:2] != nats:
+                fault("nats", f"is not what line {told[2]} gives for {system}", "keep one figure per prompt and system")
         if references:
             at.referred.setdefault(system, line)
             pairs = at.references.setdefault(system, [])
@@ -179,6 +206,23 @@ class _RowsByPrompt:
             cells.fault("finished", f"is {str(value)[:40]!r}", remedy)
             return True
         return value
+
+    def _nats(self, cells: Cells, row: Mapping[str, Any]) -> tuple[float, int] | None:
+        """(sum of nats, bytes of the text that they are of) where the row has them."""
+        found = {name: _number(row.get(name), parse=self.cells_are_text) for name in ("nats", "bytes")}
+        if found == {"nats": None, "bytes": None}:
+            return None
+        values = found["nats"] if isinstance(found["nats"], list) else [found["nats"]]
+        if not values or not all(_is_number(value) and value >= 0 for value in values):
+            remedy = "write the sum of -log p over the expert's text, or the list of them by token, each 0 or more"
+            cells.fault("nats", "is missing" if found["nats"] is None else f"is {str(found['nats'])[:40]!r}", remedy)
+            return None
+        size = found["bytes"]
+        if not _is_number(size) or size != int(size) or size < 1:
+            remedy = "write how many bytes of UTF-8 the expert's text has that nats are of"
+            cells.fault("bytes", "is missing" if size is None else f"is {str(size)[:40]!r}", remedy)
+            return None
+        return math.fsum(values), int(size)
 
     def _references(self, cells: Cells) -> Pairs:
         """(text, expert) of every reference of the row."""
@@ -216,6 +260,7 @@ class _RowsByPrompt:
             self.problems.sort(key=lambda problem: problem.line or 0)
             raise DemonstrationsError(self.problems, f"{bad} of {self.rows} rows cannot be scored")
         completions: dict[str, dict[str, Completion]] = {}
+        scores: dict[str, dict[str, TokenScores]] = {}
         items = []
         for d, (prompt, at) in zip(asked, self.prompts.items(), strict=True):
             pairs = next(iter(at.references.values()))
@@ -223,12 +268,14 @@ class _RowsByPrompt:
             items.append(HeldOut(d.id, prompt, texts, experts, d.group))
             for system, (text, finished, _) in at.completions.items():
                 completions.setdefault(system, {})[d.id] = Completion(d.id, text, finished)
+            for system, (nats, size, _) in at.nats.items():
+                scores.setdefault(system, {})[d.id] = TokenScores(d.id, (nats,), (), (), size)
         if JUDGED not in completions:
             raise SourceError(
                 f"{self.file}: no row has system '{JUDGED}', the one that is judged (found: {', '.join(completions)}); "
                 f"call it {JUDGED}, or leave 'system' out of its rows"
             )
-        return Answers(tuple(asked), tuple(joined(items)), completions, self.rows, self.stops_known)
+        return Answers(tuple(asked), tuple(joined(items)), completions, scores, self.rows, self.stops_known)
 
     def _demonstration(self, prompt: tuple[Message, ...], at: _Gathered) -> Demonstration | None:
         """The prompt with its references, which all systems' rows must agree on."""
@@ -244,6 +291,7 @@ class _RowsByPrompt:
                     f"is not what line {at.referred[first]} gives for the same prompt",
                     "give all systems' rows of a prompt the same references, or only one of them",
                 )
+        self._demand_sizes(at, texts)
         try:
             return Demonstration(
                 prompt, texts[0], at.id, at.group, pairs[0][1], Source(self.file, at.line), tuple(texts[1:])
@@ -253,5 +301,15 @@ class _RowsByPrompt:
             self._fault(at.line)("prompt", message, "put the turns in order: system, user, assistant, ..., user")
             return None
 
-
-# -- writing ---------------------------------------------------------------------------------------------------
+    def _demand_sizes(self, at: _Gathered, texts: Sequence[str]) -> None:
+        """Nats are of what the expert wrote, and of one text for all systems."""
+        sizes = {len(text.encode()) for text in texts}
+        first = next(iter(at.nats.values()), None)
+        for system, (_, size, line) in at.nats.items():
+            if size not in sizes:
+                known = ", ".join(map(str, sorted(sizes)))
+                message = f"is {size}, and no reference of this prompt has so many ({known})"
+                self._fault(line)("bytes", message, f"let {system} score what the expert wrote, not its own completion")
+            elif first is not None and size != first[1]:
+                message = f"is {size}, and {first[1]} on line {first[2]} for the same prompt"
+                self._fault(line)("bytes", message, "let all systems score the same reference")

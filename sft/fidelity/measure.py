@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from importlib import metadata
@@ -22,11 +23,12 @@ from sft.errors import UserError
 from sft.fidelity.conventions import FLOORS, bar_points
 from sft.fidelity.every_probe import run_probes
 from sft.fidelity.guardrails import guardrails, unscored
+from sft.fidelity.if_normalised import if_normalised
 from sft.fidelity.observations import Observations
-from sft.fidelity.probes import expert_path, likelihood
+from sft.fidelity.probes import Absent, expert_path, experts, likelihood
 from sft.fidelity.probes.examples import examples
 from sft.fidelity.score_table import ScoreRow, ScoreTable, score_rows, word_count
-from sft.fidelity.scorecard import SYSTEMS, UNJUDGED, Scorecard
+from sft.fidelity.scorecard import SYSTEMS, UNJUDGED, Gain, Scorecard
 from sft.fidelity.scoring import CHECKER
 from sft.fidelity.verdict import judge
 from sft.metrics import intervals, modules
@@ -55,8 +57,7 @@ def measure(observed: Observations, rows: Sequence[ScoreRow] | None = None) -> S
     floors = _measured(table, demanded)
     _demand_points(table, bar)
     systems = [*(s for s in SYSTEMS if s in table.systems), *sorted(table.systems - set(SYSTEMS))]
-    gains = tuple(table.gain(floor, observed.seed, observed.clones) for floor in floors)
-    gain = min(gains, key=lambda gain: gain.estimate.value)
+    gains, gain = _gains(observed, table, floors)
     base, saved, p_value = likelihood.imitation(clusters, scores, observed.seed)
     measured = {s: found for s, found in scores.items() if likelihood.known(clusters, found)}
     left = {key: expert_path.left_at(found) for key, found in scores.get("tuned", {}).items() if key in clusters}
@@ -93,7 +94,42 @@ def measure(observed: Observations, rows: Sequence[ScoreRow] | None = None) -> S
         names=dict(observed.names),
         **parts.found,
     )
-    return replace(card, verdict=judge(card, imitation_p=p_value, curve=observed.curve))
+    card = replace(card, verdict=judge(card, imitation_p=p_value, curve=observed.curve))
+
+    def again(steps: tuple[str, ...]) -> Scorecard:
+        return _again(observed, card, steps, p_value)
+
+    return replace(card, if_normalised=if_normalised(observed, card, table, again))
+
+
+def _gains(observed: Observations, table: ScoreTable, floors: Sequence[str]) -> tuple[tuple[Gain, ...], Gain]:
+    """The gain over every floor, and the least of them."""
+    gains = tuple(table.gain(floor, observed.seed, observed.clones) for floor in floors)
+    return gains, min(gains, key=lambda gain: gain.estimate.value)
+
+
+def _again(observed: Observations, card: Scorecard, steps: tuple[str, ...], p_value: float | None) -> Scorecard:
+    """``card`` as far as a verdict hangs on scores, with ``steps`` set aside in every text."""
+    scoring, floors = observed.scoring.lean(steps, card.bar), [gain.floor for gain in card.gains]
+    written = {system: observed.completions[system] for system in ("tuned", *floors)}
+    table = ScoreTable(observed.held_out, score_rows(observed.held_out, written, scoring), scoring)
+    gains, gain = _gains(observed, table, floors)
+    closure = None
+    with suppress(Absent):
+        ours, least, theirs = (table.scores(system) for system in ("tuned", gain.floor, "E"))
+        closure = experts.closure(
+            ours, least, theirs, table.clusters, floor_name=gain.floor, clones=observed.clones, seed=observed.seed
+        )
+    found = replace(
+        card,
+        gain=gain,
+        gains=gains,
+        systems=tuple(table.summary(system) for system in table.systems),
+        guardrails=guardrails(observed, table, card.unscored, card.memorisation, card.forgetting),
+        checked=_checked(table) if scoring.checker else card.checked,
+        closure=closure,
+    )
+    return replace(found, verdict=judge(found, imitation_p=p_value, curve=observed.curve))
 
 
 def _demand_points(table: ScoreTable, bar: Mapping[str, float]) -> None:

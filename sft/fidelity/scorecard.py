@@ -8,6 +8,7 @@ interval or, with ``low`` and ``high`` empty, says in ``method`` why it has none
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
@@ -33,13 +34,18 @@ from sft.fidelity.findings import (
 from sft.metrics.estimate import Estimate
 
 __all__ = [
+    "COMPLETIONS_ALONE",
     "EARLIER_FLOORS",
+    "FAILS",
+    "NO_BASE",
+    "PASSES",
     "PROFILES",
     "RUNGS",
     "SYSTEMS",
     "UNJUDGED",
     "Gain",
     "Guardrail",
+    "IfNormalised",
     "Scorecard",
     "SystemScores",
     "Verdict",
@@ -69,6 +75,11 @@ RUNGS = (
     "meets your bar",
     "cloned, within the margin",
 )
+
+#: In place of a rung where the likelihoods that every rung asks for are not there: of nobody, or of no base model.
+COMPLETIONS_ALONE, NO_BASE = "not judged: completions alone", "not judged: no base model beside it"
+#: The same where a bar decides.
+PASSES, FAILS = "passes your bar", "does not pass your bar"
 
 #: How much is measured. ``fast`` generates for no base model; ``full`` adds what costs as much again.
 PROFILES = ("fast", "standard", "full")
@@ -130,7 +141,7 @@ class Guardrail:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The answer in words: the rung reached, why not higher, and the one thing to do next.
+    """The answer in words: the rung reached, or what stands in its place; why not higher; and the one thing to do next.
 
     ``shortfall``: a sentence of its own where the clone is shown *not* to be cloned: what is missing and how much
     of the way is closed; "" otherwise.
@@ -143,6 +154,17 @@ class Verdict:
     shortfall: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class IfNormalised:
+    """What would be decided with further ``steps`` of ``fidelity.normalise``: ``rung``, the ``gain`` over what is then
+    the best shortcut, and the ``share`` of the distance to another expert, where there is one."""
+
+    steps: tuple[str, ...]
+    rung: str
+    gain: Gain
+    share: Estimate | None = None
+
+
 #: What stands in a scorecard until ``verdict.judge`` has read it: the verdict rests on all the rest.
 UNJUDGED = Verdict("", "", (), "")
 
@@ -151,7 +173,8 @@ UNJUDGED = Verdict("", "", (), "")
 class Scorecard:
     """Everything measured on one held-out set, recomputable from the observations of a run.
 
-    ``bits_per_byte``: system -> {"with_stop": ..., "without_stop": ...}. ``action``: system ->
+    ``bits_per_byte``: system -> {"with_stop": ..., "without_stop": ...}, or {"as_given": ...} where a file tells a sum
+    for each text. ``action``: system ->
     {"top1", "top5", "prob_true_act", "entropy", "neglogp"}: shares and probabilities 0 to 1, nats.
     ``lengths``: system, or "expert", -> words per completion, in held-out order. ``signature``: data hash,
     n, clusters, template hash, decoding, metric versions.
@@ -173,6 +196,7 @@ class Scorecard:
     this split was looked at.
     ``floors``: the shortcuts that a clone which has learned is ahead of, measured or not. ``names``: system -> what it
     is in plain words, where that is not what ``SYSTEMS`` says.
+    ``if_normalised``: what setting something aside in every text would change, where it would change the verdict.
     ``accumulated`` and ``off_path`` are read in older scorecards and no longer measured: the one fell with the length
     of what is left of a text, the other called calibrated clones overconfident (docs/decisions.md).
     """
@@ -224,6 +248,7 @@ class Scorecard:
     absent: dict[str, str] = field(default_factory=dict)
     floors: tuple[str, ...] = EARLIER_FLOORS
     names: dict[str, str] = field(default_factory=dict)
+    if_normalised: IfNormalised | None = None
     schema_version: int = 2
 
     def scores_of(self, system: str) -> dict[str, Estimate]:
@@ -247,7 +272,12 @@ class Scorecard:
         if isinstance(under, dict) and "beside" not in under and "base" in under:
             one = {name: under.get(name) for name in ("base", "difference", "lost", "won", "p_value")}
             value = value | {"underachieving": under | {"beside": [one]}}
-        return TypeAdapter(cls).validate_python(value)
+        return _reader().validate_python(value)
+
+
+@cache  # making one takes longer than reading ten scorecards
+def _reader() -> TypeAdapter[Scorecard]:
+    return TypeAdapter(Scorecard)
 
 
 def _with_state(rail: Any) -> Any:

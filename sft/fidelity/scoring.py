@@ -13,7 +13,7 @@ and verdicts are about, the *headline*, is one of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -36,14 +36,26 @@ class Scoring:
 
     ``checker``: which answers are right (``fidelity.checkers``), a column of its own; "" for none. ``normalise``: what
     is set aside in every text before it is scored (``metrics.normalise``), in completions and references alike.
-    ``calls``: whether experts call functions, beside which ``json`` compares answers in words as ``chrf`` does.
+    ``only``: the metrics of ours that are computed; all, where it names none. ``calls``: whether experts call
+    functions, beside which ``json`` compares answers in words as ``chrf`` does.
     """
 
     headline: str = "chrf"
     further: tuple[str, ...] = ()
     checker: str = ""
     normalise: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
     calls: bool = False
+
+    def lean(self, steps: tuple[str, ...], bar: Iterable[str]) -> Scoring:
+        """With further ``steps`` set aside, and nothing computed that no verdict with this ``bar`` goes by."""
+        needed = {self.headline, *bar}
+        further = tuple(name for name in self.further if modules.label(name) in needed)
+        checker = self.checker if CHECKER in needed else ""
+        ours = tuple(name for name in metrics.METRICS if name in needed)
+        # None of ours would mean all of them: the one that costs least.
+        normalise = (*self.normalise, *steps)
+        return Scoring(self.headline, further, checker, normalise, ours or ("exact_match",), self.calls)
 
     def demand(self) -> None:
         """Raise ``UserError`` for anything of it that cannot be used: before anything is written."""
@@ -73,7 +85,7 @@ class Scoring:
             scoring = self.with_calls(held_out)
             for item in held_out:
                 for text in item.references:
-                    scoring._leaves("", self.plain(text), item.id, 0.0)
+                    scoring._leaves("", self.plain(text), item.id)
         checker = _loaded(self.checker) if self.checker else None
         if not held_out or not isinstance(checker, checkers.SameAnswer):
             return
@@ -91,7 +103,7 @@ class Scoring:
     def columns(self) -> tuple[str, ...]:
         """Every column in points: our metrics, and those of the task."""
         extra = [JSON] if self.headline == JSON else []
-        return (*metrics.METRICS, *extra, *([CHECKER] if self.checker else []))
+        return (*(self.only or metrics.METRICS), *extra, *([CHECKER] if self.checker else []))
 
     @property
     def nearest(self) -> str:
@@ -108,17 +120,17 @@ class Scoring:
 
         Raises ``UserError`` where the headline is JSON and the reference is none.
         """
-        found = metrics.score(text, reference)
+        found = metrics.score(text, reference, self.only or metrics.METRICS)
         if self.headline == JSON:
-            found[JSON] = self._leaves(text, reference, key, found["chrf"])
+            found[JSON] = self._leaves(text, reference, key)
         return found | {modules.label(name): modules.load(name)(text, reference) for name in self.further}
 
-    def _leaves(self, text: str, reference: str, key: str, chrf: float) -> float:
+    def _leaves(self, text: str, reference: str, key: str) -> float:
         try:
             return json_leaves(text, reference)
         except NotJson as error:
             if self.calls:  # who calls where the expert answered did another thing
-                return 0.0 if calls(text) else chrf
+                return 0.0 if calls(text) else metrics.score(text, reference, ("chrf",))["chrf"]
             raise UserError(
                 f"fidelity.headline: is json, and what an expert wrote for prompt {key} is no JSON ({error}); "
                 "choose another headline, or mend that demonstration"

@@ -10,6 +10,10 @@
   another expert closed; impostor AUC below 0.60 where experts cannot be told apart; stops; right length; where there
   is a checker, right as often as another expert less 5 points |
 
+Without the likelihoods that the imitation gain is of, no rung can be reached, whatever was written: *not judged*, and
+the gains are what is said. Then a user's bar decides by itself: *passes your bar* where the lower bound of every
+metric clears it, else *does not pass your bar*.
+
 Beside the rung: *not cloned*, where the interval lies below the 80 %. Each rung is an intersection-union test (all its
 parts must hold, so no correction is due). "Above 0" means that the 95 % interval lies above 0 and that the one-sided
 sign-flip test agrees at 5 %, which only matters with a handful of clusters, where a t interval can have next to no
@@ -41,7 +45,7 @@ from sft.fidelity.conventions import (
 )
 from sft.fidelity.findings import Closure
 from sft.fidelity.guardrails import settled_in_words, unseen, written
-from sft.fidelity.scorecard import RUNGS, Gain, Scorecard, Verdict
+from sft.fidelity.scorecard import COMPLETIONS_ALONE, FAILS, NO_BASE, PASSES, RUNGS, Gain, Scorecard, Verdict
 from sft.metrics.estimate import Estimate
 
 __all__ = ["judge"]
@@ -60,8 +64,9 @@ def judge(card: Scorecard, *, imitation_p: float | None, curve: str = "") -> Ver
         raise ValueError("a verdict needs the gain over at least one floor")
     holds = {gain.floor: gain_shown(gain) for gain in card.gains}
     saved = card.imitation_gain
-    likelier = saved is not None and imitation_p is not None and above_zero(saved, imitation_p)
-    likelier = likelier and imitation_p is not None and imitation_p <= LEVEL / card.clones
+    if saved is None:
+        return _unjudged(card)
+    likelier = imitation_p is not None and above_zero(saved, imitation_p) and imitation_p <= LEVEL / card.clones
     red = [rail for rail in card.guardrails if rail.state == "red" and rail.caps]
     imitates = holds.get("B0", False) and likelier
     learned = imitates and all(holds.values()) and not missing_floors(card) and not red
@@ -75,11 +80,53 @@ def judge(card: Scorecard, *, imitation_p: float | None, curve: str = "") -> Ver
         rung = IMITATES if imitates else NOTHING
     return Verdict(
         rung,
-        _sentence(rung, card) + _guarded(rung, card),
+        _sentence(rung, card) + ("" if rung in (NOTHING, IMITATES) else _guarded(card)),
         _reasons(rung, card, likelier=likelier),
         next_step(rung, card, curve),
         _shortfall(card),
     )
+
+
+def _unjudged(card: Scorecard) -> Verdict:
+    """What completions say by themselves: the gains, and a bar where the user set one."""
+    tuned, best = card.scores_of("tuned"), card.gain
+    said = f"On {_headline(card).n} held-out prompts the clone's completions are {_of_best_shortcut(card)}"
+    said += "." if gain_shown(best) else f"; {power(best.smallest_visible)}."
+    few = card.closure is None or rests_on_few(card.closure.expert)
+    if card.closure is not None and not few:
+        said += f" Of the distance to another expert {_closed(card.closure.share)} is closed."
+    below = [_beside_bar(name, tuned[name], bar) for name, bar in card.bar.items() if not clears(tuned[name], bar)]
+    rung = COMPLETIONS_ALONE if "tuned" not in card.bits_per_byte else NO_BASE
+    if card.bar:
+        rung = FAILS if below else PASSES
+        said += (
+            f" They do not clear your bar: {'; '.join(below)}." if below else f" They clear your bar: {_bars(card)}."
+        )
+    reasons = [*_about_gains(card), *_about_guardrails(card)]
+    if not card.bar:
+        reasons.append(
+            "a verdict needs to know how likely the clone and the base model find the expert's own words, which "
+            + ("was not measured" if rung == COMPLETIONS_ALONE else "was measured of the clone alone")
+        )
+    return Verdict(rung, said + _guarded(card), tuple(reasons), next_step(rung, card), _shortfall(card))
+
+
+def _bars(card: Scorecard) -> str:
+    tuned = card.scores_of("tuned")
+    return ", ".join(f"{metric_words(name)} {span(tuned[name])} against {bar:g}" for name, bar in card.bar.items())
+
+
+def _beside_bar(name: str, found: Estimate, bar: float) -> str:
+    """A figure that does not clear its bar: shown to lie below it, or not settled."""
+    below = found.high is not None and found.high < bar
+    state = "below it" if below else "not settled, for its lower bound has to reach it"
+    return f"{metric_words(name)} {span(found)} against {bar:g}, {state}"
+
+
+def _of_best_shortcut(card: Scorecard) -> str:
+    """How much closer to the expert's than, or further from it, and than what."""
+    distance = _distance(card.gain, metric_words(card.headline))
+    return f"{distance} those of the best shortcut tried, {named(card.gain.floor, card)}"
 
 
 def _several_experts(card: Scorecard) -> bool:
@@ -95,10 +142,8 @@ def _headline(card: Scorecard) -> Estimate:
 def _sentence(rung: str, card: Scorecard) -> str:
     """The verdict for a newcomer: how much closer to the expert, than what, and how sure."""
     gains = {gain.floor: gain for gain in card.gains}
-    best = card.gain
-    points = metric_words(card.headline)
+    best, shortcut = card.gain, _of_best_shortcut(card)
     where = f"On {_headline(card).n} held-out prompts"
-    shortcut = f"{_distance(best, points)} those of the best shortcut tried, {named(best.floor, card)}"
     if rung == NOTHING and gain_shown(best):
         return (
             f"{where} the clone's completions are {shortcut}. That alone is no evidence of cloning: "
@@ -119,11 +164,7 @@ def _sentence(rung: str, card: Scorecard) -> str:
     learned = f"{where} the clone's completions are {shortcut}"
     learned += "." if best.floor == "B0" else f", and {base}."
     if rung == MEETS:
-        bars = ", ".join(
-            f"{metric_words(name)} {span(card.scores_of('tuned')[name])} against {bar:g}"
-            for name, bar in card.bar.items()
-        )
-        return f"{learned} It meets your bar: {bars}."
+        return f"{learned} It meets your bar: {_bars(card)}."
     if rung == CLONED and card.closure is not None:
         return (
             f"{learned} Of the distance to another expert {percent(card.closure.share)} is closed, "
@@ -143,11 +184,9 @@ def _checked(card: Scorecard) -> str:
     )
 
 
-def _guarded(rung: str, card: Scorecard) -> str:
+def _guarded(card: Scorecard) -> str:
     """What the guardrails add to the sentence of a rung that has them: what is beyond its limit and caps nothing, and
     what is not settled."""
-    if rung in (NOTHING, IMITATES):
-        return ""
     beyond = [f"{rail.name}, {written(rail)[0]}" for rail in card.guardrails if rail.state == "red"]
     amber = [rail for rail in card.guardrails if rail.state == "amber" and not unseen(rail)]
     unsettled = [f"{rail.name} ({settled_in_words(rail)})" for rail in amber]
@@ -166,8 +205,6 @@ def _what_lacks(card: Scorecard) -> str:
     """What a clone that is ahead of every shortcut measured still lacks."""
     if "B0" in missing_floors(card):
         return "the untrained base model was not measured"
-    if card.imitation_gain is None:
-        return "how likely the clone finds the expert's own words was not measured"
     return "the clone is not shown to find the expert's own words likelier than the base model does"
 
 
@@ -189,6 +226,30 @@ def _shortfall(card: Scorecard) -> str:
 
 def _reasons(rung: str, card: Scorecard, *, likelier: bool) -> tuple[str, ...]:
     """Why the verdict is not a higher one: every part that failed, with its numbers."""
+    reasons = _about_gains(card)
+    if missing := missing_floors(card):
+        left_out = ", ".join(named(floor, card) for floor in missing)
+        reasons.append(f"not measured: {left_out}; a clone that has learned is ahead of each")
+    if not likelier and card.imitation_gain is not None:
+        reasons.append(
+            "the clone is not shown to find the expert's completions likelier than the base model does: "
+            f"{span(card.imitation_gain, 3)} bits per byte saved"
+        )
+    reasons += _about_guardrails(card, amber=rung != NOTHING)
+    if rung in (NOTHING, IMITATES):
+        if card.bar:
+            reasons.append("your bar is looked at once the clone has learned from the demonstrations")
+    elif _several_experts(card):
+        reasons.extend(_short_of_cloned(card))
+        if card.bar:
+            reasons.append("your bar was not applied: it is meant for one expert per prompt")
+    else:
+        reasons.extend(_beyond_learned(card))
+    return tuple(reasons)
+
+
+def _about_gains(card: Scorecard) -> list[str]:
+    """Every gain that is not shown, and why."""
     reasons: list[str] = []
     points = metric_words(card.headline)
     # Wilson gives one prompt alone an interval where its score is 0 or 100, and it is one cluster all the same.
@@ -206,34 +267,21 @@ def _reasons(rung: str, card: Scorecard, *, likelier: bool) -> tuple[str, ...]:
                 decides = (1 - gain.level) / 2
                 why = f"p = {gain.skew_p:.3f} with its skewness of {gain.skewness:.1f}, where {decides:.3g} decides"
             reasons.append(f"gain over {named(gain.floor, card)}: {span(gain.estimate)} {points} points, {why}")
-    if missing := missing_floors(card):
-        left_out = ", ".join(named(floor, card) for floor in missing)
-        reasons.append(f"not measured: {left_out}; a clone that has learned is ahead of each")
-    if card.imitation_gain is None:
-        reasons.append("how likely the policies find the expert's completions was not measured")
-    elif not likelier:
-        reasons.append(
-            "the clone is not shown to find the expert's completions likelier than the base model does: "
-            f"{span(card.imitation_gain, 3)} bits per byte saved"
-        )
+    return reasons
+
+
+def _about_guardrails(card: Scorecard, *, amber: bool = True) -> list[str]:
+    """Every guardrail that is red or, where ``amber`` is asked for, not settled though something was seen."""
+    reasons: list[str] = []
     for guardrail in card.guardrails:
-        if guardrail.state == "green" or (guardrail.state == "amber" and (rung == NOTHING or unseen(guardrail))):
+        if guardrail.state == "green" or (guardrail.state == "amber" and (not amber or unseen(guardrail))):
             continue
         value, limit = written(guardrail)
         found = f"{guardrail.name}: {value}, the limit is {limit}; "
         if guardrail.state == "amber":
             found += f"not settled, and held against no rung: {settled_in_words(guardrail)}; "
         reasons.append(found + guardrail.meaning)
-    if rung in (NOTHING, IMITATES):
-        if card.bar:
-            reasons.append("your bar is looked at once the clone has learned from the demonstrations")
-    elif _several_experts(card):
-        reasons.extend(_short_of_cloned(card))
-        if card.bar:
-            reasons.append("your bar was not applied: it is meant for one expert per prompt")
-    else:
-        reasons.extend(_beyond_learned(card))
-    return tuple(reasons)
+    return reasons
 
 
 def _short_of_cloned(card: Scorecard) -> list[str]:

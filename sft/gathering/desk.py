@@ -44,6 +44,7 @@ class Desk:
         self.keys = gathering.held_out()
         self.guidelines = gathering.guidelines()
         self.state = gathering.state()
+        self.state.closed = set()  # who opens the page again after a round was closed wants more
         file = self._open.enter_context(open_append(gathering.events_path))
         self._log = Log(file, last=self.state.last, apply=self._apply, reload=self._reload, idle=self.export,
                         lock=self.lock)  # fmt: skip
@@ -55,7 +56,8 @@ class Desk:
         self.state.apply(event)
 
     def _reload(self) -> None:
-        self.state = self.gathering.state()
+        closed, self.state = self.state.closed, self.gathering.state()
+        self.state.closed = closed
 
     def export(self) -> None:
         """Write ``demonstrations.jsonl``."""

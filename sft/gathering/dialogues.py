@@ -113,7 +113,7 @@ def _voices(said: Sequence[Said], several: bool) -> str:
     """What others said, a line a message; each person is named where the person before is another."""
     lines, before = [], ""
     for message in said:
-        name = message.people[0]
+        name = message.people[0].encode("utf-8", "ignore").decode("utf-8").strip()  # half an emoji may stand in it
         lines.append(f"{name}: {message.text}" if several and name != before else message.text)
         before = name
     return "\n".join(lines)

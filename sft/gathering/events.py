@@ -46,7 +46,8 @@ KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line. ``rev``: revision of the item's text by this expert. ``seconds``: active ones, of this window so far.
+    """One line. ``rev``: revision of the item's text by this expert; of ``closed``, the last one closed.
+    ``seconds``: active ones, of this window so far.
 
     ``keys``: keys pressed, ``pasted``: characters that came by paste, both of this window so far. ``clone``: hash of
     the clone's text that was shown, "" where none was. ``window``: random, one a tab. ``item`` of ``asked`` is the new

@@ -88,7 +88,7 @@ class Figures:
         lines = [
             f"{self.items} items: " + ", ".join(f"{count} {state}" for state, count in self.states.items() if count),
             (f"{answers} answers" if answers != 1 else "1 answer")
-            + (": " + ", ".join(f"round {number} {n}" for number, n in self.rounds.items()) if answers else ""),
+            + (": " + ", ".join(f"{n} in round {number}" for number, n in self.rounds.items()) if answers else ""),
         ]
         for name, one in self.experts.items():
             lines.append(

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -78,6 +79,7 @@ def import_writing(source: Path, output: Path, options: ImportOptions, *, overwr
     """
     _refuse_taken(output, overwrite)
     look = finder(options.region, options.names) if options.personal != "keep" else lambda text: []
+    look = lru_cache(4096)(look)  # a turn stands in the prompts of several that follow
     with closing(SourceFiles(source)) as files:
         importer = importer_of(files, options.kind)
         records = list(importer.records(files, options))
@@ -269,7 +271,7 @@ class _Made:
             row = {"prompt": list(each.turns), "completion": each.completion}
             self._reject(each.place, f"holds personal data ({what})", "mask it: --personal mask", row, "")
             return "personal"
-        group = fingerprint([self.kind, each.group])[:16]
+        group = fingerprint([self.kind, each.group.encode("utf-8", "backslashreplace").decode("utf-8")])[:16]
         try:
             made = Demonstration(
                 tuple(Message(role, text) for (role, _), text in zip(each.turns, turns, strict=True)),

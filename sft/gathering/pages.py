@@ -80,6 +80,7 @@ def _head(desk: Desk, expert: str) -> dict[str, Any]:
         "done": len(desk.mine(expert)),
         "asked": asked,
         "own_prompts": desk.gathering.settings.own_prompts,
+        "round": f" · round {round}" if (round := max((i.round for i in state.items.values()), default=0)) else "",
     }
 
 

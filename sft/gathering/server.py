@@ -250,7 +250,8 @@ class _App:
         elif kind == "left":
             await asyncio.wrap_future(self.desk.tell("left", expert=str(body.get("expert"))))
         elif kind == "closed":
-            await asyncio.wrap_future(self.desk.tell("closed"))
+            newest = max((one.round for one in self.desk.state.items.values()), default=0)
+            await asyncio.wrap_future(self.desk.tell("closed", rev=newest))
             self.served.over.set()
         else:
             raise Denied(404, "There is no such action.")

@@ -146,7 +146,9 @@ def decoded(data: bytes) -> str:
 
 def _walked(folder: Path) -> Iterator[str]:
     for place, folders, files in os.walk(folder):  # links to folders are not followed: they may lead round
-        folders.sort()
+        if {"demonstrations.jsonl", "ledger.json"} <= set(files):  # an import or a run, not what it was made of
+            folders.clear()
+            continue
         for name in files:
             yield Path(place, name).relative_to(folder).as_posix()
 

@@ -103,7 +103,7 @@ class Standing:
         elif event.kind == "guidelines_seen":
             self.read[event.expert] = event.guidelines
         elif event.kind == "closed":
-            self.closed = {item.round for item in self.items.values()}
+            self.closed = set(range(event.rev + 1))
         elif event.kind == "cleared":
             self.flags.pop(event.item, None)
             for (item, _), one in self.works.items():

@@ -7,7 +7,7 @@ references are the caller's affair (``fidelity`` takes the mean). All texts are 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache, lru_cache
 from importlib import metadata
 
@@ -149,9 +149,9 @@ METRICS: dict[str, Callable[[str, str], float]] = {
 }
 
 
-def score(prediction: str, reference: str) -> dict[str, float]:
-    """Every metric for one pair of texts, in points."""
-    return {name: function(prediction, reference) for name, function in METRICS.items()}
+def score(prediction: str, reference: str, names: Iterable[str] = METRICS) -> dict[str, float]:
+    """Every metric of ``names`` for one pair of texts, in points."""
+    return {name: METRICS[name](prediction, reference) for name in names}
 
 
 @cache

@@ -41,7 +41,7 @@ _TOLD = ("python", "torch", "transformers", "peft", "trl")
 _DASH = "\N{EM DASH}"
 _WRITTEN = ("chrf", "chrf2", "rouge_l", "token_f1", "edit_similarity", "exact_match", "exact_match_normalised")
 _MANNER = ("stop_rate", "empty_rate", "length_ratio")
-_LIKELIHOOD = ("with_stop", "top1", "top5")
+_LIKELIHOOD = ("with_stop", "as_given", "top1", "top5")
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +315,7 @@ def metadata_of(card: Scorecard) -> list[dict[str, Any]]:
     """The clone's main figures for ``model-index``: metric type, value, and a name that tells the interval and n."""
     tuned = _of(card, "tuned")
     wanted = [(metric_name(m), m, tuned[m]) for m in dict.fromkeys((card.headline, *_WRITTEN[:3])) if m in tuned]
-    wanted += [(metric_name(m), "bits_per_byte", tuned[m]) for m in ("with_stop",) if m in tuned]
+    wanted += [(metric_name(m), "bits_per_byte", tuned[m]) for m in ("with_stop", "as_given") if m in tuned]
     lead = f"{metric_name(card.headline)} lead over the best shortcut ({system_name(card.gain.floor, card.names)})"
     wanted.append((lead, f"{card.headline}_lead", card.gain.estimate))
     return [

@@ -25,11 +25,11 @@ from sft.recipes.loading import (
     shipped,
     shipped_folder,
 )
-from sft.recipes.rules import POINTS, SHARES
+from sft.recipes.rules import POINTS, SHARES, is_encoding
 from sft.recipes.schema import json_schema, schema_text
 
 __all__ = [
     "POINTS", "SHARES", "Adapter", "Columns", "Demonstrations", "Fidelity", "Model", "Publish", "Recipe", "Resolved",
-    "Split", "Training", "as_of_now", "copy", "find", "json_schema", "load", "load_recorded", "lora_arguments", "parse",
-    "resolve", "schema_text", "shipped", "shipped_folder", "training_arguments",
+    "Split", "Training", "as_of_now", "copy", "find", "is_encoding", "json_schema", "load", "load_recorded",
+    "lora_arguments", "parse", "resolve", "schema_text", "shipped", "shipped_folder", "training_arguments",
 ]  # fmt: skip

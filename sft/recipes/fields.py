@@ -108,6 +108,9 @@ class Demonstrations(Section):
         default="auto", description="Shape of the rows; `auto` recognises them, `columns` uses the names below."
     )
     columns: Columns = Field(default_factory=Columns, description="Column names, where the file has others.")
+    encoding: Text | None = Field(
+        default=None, description="Encoding of text files that are not UTF-8, such as cp1252 or utf-16."
+    )
     expert: Text | None = Field(default=None, description="Keep only this expert's demonstrations.")
     conflicts: Literal["keep", "majority"] = Field(
         default="keep",

@@ -8,9 +8,10 @@ other tools, get the present name as the remedy instead of a guess by spelling.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from sft.recipes import engine_fields
+from sft.recipes import engine_fields, foreign
 from sft.recipes.complaints import Complaint, about, not_among, unknown
 
 if TYPE_CHECKING:
@@ -217,6 +218,15 @@ def complaints(section: str, further: Mapping[str, Any]) -> Iterator[Complaint]:
         yield about("init_lora_weights", f"is {init}", _DATA_INIT)
 
 
+def _engine_section(key: str) -> str:
+    """The section that hands ``key`` on to the trainer, or ""."""
+    with suppress(engine_fields.EngineNotReadable):
+        if key in engine_fields.training_fields():
+            return "training"
+        return "adapter" if key in engine_fields.adapter_fields() else ""
+    return ""
+
+
 def unknown_key(section: str, key: str, nor: str = "", offered: Iterable[str] = ()) -> Complaint:
     """The complaint about ``key``, which ``section`` does not have; the top level is the section ``""``.
 
@@ -230,9 +240,11 @@ def unknown_key(section: str, key: str, nor: str = "", offered: Iterable[str] = 
     keys = section_keys()
     home = next((name for name, held in keys.items() if name != section and key in held), None)
     refused = next((names[key] for names in REFUSED.values() if key in names), "")
-    remedy = RENAMED.get(key) or (f"write it under {home}:" if home else refused or "write it unindented")
-    if key in RENAMED or refused or home is not None:
+    known = RENAMED.get(key) or foreign.pointer(key)
+    if remedy := known or (f"write it {f'under {home}:' if home else 'unindented'}" if home is not None else refused):
         return about(key, f"is not {what}", remedy)
+    if (engine := _engine_section(key)) not in ("", section):
+        return about(key, f"is not {what}", f"write it under {engine}:")
     return unknown((key,), what, [*keys.get(section, ()), *offered])
 
 

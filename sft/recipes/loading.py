@@ -23,6 +23,7 @@ from sft.recipes.yaml_text import Document
 
 __all__ = [
     "Resolved", "as_of_now", "copy", "find", "load", "load_recorded", "parse", "resolve", "shipped", "shipped_folder",
+    "write_new",
 ]  # fmt: skip
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -300,6 +301,11 @@ def copy(name: str | Path, destination: str | Path) -> Path:
     text = source.read_text(encoding="utf-8")
     if source.parent == shipped_folder("recipes"):
         text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith(_MODELINE))
+    return write_new(target, text)
+
+
+def write_new(target: Path, text: str) -> Path:
+    """Write ``text`` to a file that is not there yet, and return it. Raises :class:`~sft.errors.RecipeError`."""
     try:
         with target.open("x", encoding="utf-8", newline="\n") as file:
             file.write(text)

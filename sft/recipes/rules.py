@@ -8,6 +8,7 @@ The trainer takes most of this and says nothing, or fails a minute in. Its choic
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from sft.recipes.fields import Adapter, Demonstrations, Fidelity, Model, Split, Training
 
 __all__ = [
-    "POINTS", "SHARES", "of_adapter", "of_demonstrations", "of_fidelity", "of_model", "of_split", "of_training",
-    "points_of_bar",
+    "POINTS", "SHARES", "is_encoding", "of_adapter", "of_demonstrations", "of_fidelity", "of_model", "of_split",
+    "of_training", "points_of_bar",
 ]  # fmt: skip
 
 #: Metrics a bar may be set on: in points above 1 up to 100 (1 would be taken for a share), or as a share up to 1.
@@ -55,6 +56,10 @@ _TRACKIO = "project trackio_space_id trackio_bucket_id"
 _NESTED = {"velora_config": "VeloraConfig", "use_bdlora": "BdLoraConfig"}
 
 
+#: A number or a percentage, where a file could be named too.
+_NUMBER = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(%?)")
+
+
 def of_model(model: Model) -> Iterator[Complaint]:
     """What is wrong with the section ``model``; so do the next five for theirs."""
     wheel = model.name.removeprefix("wheel:")
@@ -77,13 +82,31 @@ def of_demonstrations(section: Demonstrations) -> Iterator[Complaint]:
     if section.format == "columns" and not {"prompt", "completion"} <= section.columns.model_fields_set:
         remedy = "give demonstrations.columns.prompt and demonstrations.columns.completion"
         yield about("format", "is columns, but their names are missing", remedy, "columns")
+    if section.encoding is not None and not is_encoding(section.encoding):
+        yield about("encoding", f"is {section.encoding!r}, no encoding of text", "write one such as cp1252 or utf-16")
     if section.expert is not None and section.conflicts != "keep":
         yield idle("conflicts", "with demonstrations.expert, whom nobody outvotes", "expert")
+
+
+def is_encoding(name: str) -> bool:
+    """Whether Python knows text in the encoding ``name``."""
+    try:
+        "".encode(name)
+    except (LookupError, ValueError):
+        return False
+    return True
 
 
 def of_split(split: Split) -> Iterator[Complaint]:
     """See :func:`of_model`."""
     validation, test = split.validation, split.test
+    named = {key: _NUMBER.fullmatch(value.strip()) for key, value in split if isinstance(value, str)}
+    if numbers := {key: found for key, found in named.items() if found}:
+        for key, found in numbers.items():
+            share = float(found[1]) / (100 if found[2] or float(found[1]) >= 1 else 1)
+            remedy = f"write {share:g} without quotes" if 0 < share < 1 else "write a share, 0.1 for a tenth"
+            yield about(key, f"is {found[0]!r}, the name of a file", remedy)
+        return
     if isinstance(validation, str) and isinstance(test, str):
         if validation == test:
             remedy = "hold out another file; the clone cannot be judged on what chose it"

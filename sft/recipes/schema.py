@@ -134,9 +134,13 @@ def _remedy(value: Any, schema: dict[str, Any]) -> str:
             return f"write {value.strip().lower()} without quotes"
         if words and (close := nearest(value, words)) is not None:
             return f"did you mean {close}?"
+    if "string" in kinds and any(option.get("exclusiveMaximum") == 1 for option in options) and value not in (None, ""):
+        tenth = not isinstance(value, int | float) or isinstance(value, bool) or not 1 < value < 100
+        return f"write {'0.1 for a tenth' if tenth else f'{value / 100:g} for {value:g} %'}, or the name of a file"
     if "string" in kinds and not words and isinstance(value, bool | int | float):
         return f'write "{as_yaml(value)}" in quotes'
-    if isinstance(value, float) and value.is_integer() and "integer" in kinds:
+    least = min((option.get("minimum", value) for option in options if option.get("type") == "integer"), default=None)
+    if isinstance(value, float) and value.is_integer() and least is not None and value >= least:
         return f"write {int(value)}"
     if "default" in schema:
         default = "empty" if schema["default"] is None else as_yaml(schema["default"])

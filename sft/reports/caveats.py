@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from sft.fidelity.conventions import LEVEL
-from sft.fidelity.scorecard import Gain, Scorecard
-from sft.reports.names import system_name
-from sft.reports.text import chance
+from sft.fidelity.conventions import LEVEL, metric_words, percent, rests_on_few
+from sft.fidelity.scorecard import Gain, IfNormalised, Scorecard
+from sft.reports.names import STEPS, system_name
+from sft.reports.sections.parts import listed
+from sft.reports.text import chance, figure
 
 __all__ = ["warnings_of"]
 
@@ -36,7 +37,9 @@ def warnings_of(card: Scorecard, looks: int) -> list[str]:
             "95 %."
         )
     if aside := card.signature.get("normalise"):
-        found.append(f"Before anything was scored, this was set aside in every text: {', '.join(aside)}.")
+        found.append(f"Before anything was scored, this was set aside in every text: {_in_words(aside)}.")
+    if card.if_normalised is not None:
+        found.append(_if_normalised(card, card.if_normalised))
     if card.profile == "fast":
         found.append(
             "Measured in the fast profile, which leaves things out; each is named in its place. Judge the clone by "
@@ -57,6 +60,28 @@ def warnings_of(card: Scorecard, looks: int) -> list[str]:
     if card.unscored:
         found.append(f"{card.unscored} of {card.n} held-out prompts could not be scored and are left out of the means.")
     return found
+
+
+def _in_words(steps: Iterable[str]) -> str:
+    return listed([STEPS.get(step, step) for step in steps])
+
+
+def _if_normalised(card: Scorecard, other: IfNormalised) -> str:
+    """What setting something aside would change, and how."""
+    options = " ".join(f"--normalise {step}" for step in other.steps)
+    another = other.rung != card.verdict.rung
+    what = f"the verdict would be \u201c{other.rung}\u201d" if another else "it would be decided otherwise"
+    start = f"With {_in_words(other.steps)} set aside in every text ({options}) {what}"
+    points = metric_words(card.headline)
+    said = (
+        f"{start}: the clone's lead over the best shortcut, {system_name(other.gain.floor, card.names)}, would be "
+        f"{figure(other.gain.estimate, signed=True)} {points} points; it is {figure(card.gain.estimate, signed=True)} "
+        f"over {system_name(card.gain.floor, card.names)}"
+    )
+    if other.share is not None and card.closure is not None and not rests_on_few(card.closure.expert):
+        said += f"; of the distance to another expert {percent(other.share)} would be closed, not "
+        said += percent(card.closure.share)
+    return f"{said}."
 
 
 def _is_skewed(gain: Gain) -> bool:

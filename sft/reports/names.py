@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sft.fidelity.scorecard import SYSTEMS, Scorecard
+from sft.fidelity.completions_file import FROM_A_FILE
+from sft.fidelity.scorecard import COMPLETIONS_ALONE, FAILS, NO_BASE, PASSES, SYSTEMS, Scorecard
 
 __all__ = [
     "EXAMPLE_KINDS",
@@ -12,9 +13,11 @@ __all__ = [
     "IMPOSTORS",
     "METRIC_NAMES",
     "RUNG_MEANINGS",
+    "STEPS",
     "kept_out",
     "metric_name",
     "system_name",
+    "training_told",
 ]
 
 #: Rung -> what it means, for a newcomer. The lowest is also given where something was not measured, so it must not
@@ -27,6 +30,12 @@ RUNG_MEANINGS = {
     "demonstrations, the nearest training completion, the most typical of the twenty nearest, one constant completion, "
     "the copied prompt, and others where they are named below.",
     "meets your bar": "It also clears the bar that was set.",
+    COMPLETIONS_ALONE: "Every verdict asks how likely the policies find the expert\u2019s words, which is not known. "
+    "The figures below say how close the completions come.",
+    NO_BASE: "Every verdict asks how likely a base model finds the expert\u2019s words, too. The figures below say how "
+    "close the clone comes.",
+    PASSES: "Every score that the bar asks for is shown to reach it.",
+    FAILS: "A score that the bar asks for is not shown to reach it.",
     "cloned, within the margin": "It has gone most of the way from the best shortcut to another expert, and its "
     "samples are hard to tell from experts\u2019. It is checked for being right only where a checker was given.",
 }
@@ -49,6 +58,7 @@ METRIC_NAMES = {
     "length_ratio": ("length", "characters written for each of the expert's", "ratio"),
     "with_stop": ("bits per byte", "surprise at the expert's words and where they end", "bits"),
     "without_stop": ("without the end", "the same, leaving out where they end", "bits"),
+    "as_given": ("bits per byte", "surprise at the expert's words, as the file tells it", "bits"),
     "top1": ("first guess", "tokens for which the expert's was the likeliest", "share"),
     "top5": ("among five", "tokens for which the expert's was among the five likeliest", "share"),
     "prob_true_act": ("probability", "mean probability of the expert's token", "share"),
@@ -71,6 +81,13 @@ EXAMPLE_KINDS = {
     "earliest divergence": ("Early divergence", "where the clone leaves the expert's path soonest"),
     "": ("More", "further prompts, so that there are some of every score"),
 }
+#: Step of ``fidelity.normalise`` -> what it sets aside.
+STEPS = {
+    "think": "what stands between <think> tags",
+    "fence": "a code fence around all of it",
+    "case": "case",
+    "space": "white space",
+}
 #: Whose texts the impostor test holds against an expert's -> (in words, class of the colour).
 IMPOSTORS = {
     "sampled": ("the clone's samples", "tuned"),
@@ -82,7 +99,7 @@ IMPOSTORS = {
 GLOSSARY = (
     ("clone", "the base model after training on the expert\u2019s demonstrations; also called tuned policy"),
     ("demonstration", "a prompt together with what the expert wrote for it"),
-    ("held-out prompts", "prompts kept away from training, to judge the clone on something new"),
+    ("held-out prompts", "prompts to judge the clone on; a run of sft keeps them away from training"),
     ("chrF", "how many runs of one to six characters two texts share: 0 nothing, 100 the same text"),
     (
         "shortcut",
@@ -113,11 +130,18 @@ GLOSSARY = (
 )
 
 
-def kept_out(card: Scorecard) -> str:
-    """Whether the clone was trained on the held-out prompts, as far as the scorecard knows: a sentence."""
+def training_told(card: Scorecard) -> bool:
+    """Whether training may be spoken of: what was read from a file of completions says nothing of it by itself."""
     # Contamination is looked for wherever the training demonstrations are known; prompts of both were refused.
+    return card.signature.get("source") != FROM_A_FILE or any(rail.name == "contamination" for rail in card.guardrails)
+
+
+def kept_out(card: Scorecard) -> str:
+    """Whether the clone was trained on the held-out prompts, as far as the scorecard knows: a sentence, or none."""
     if any(rail.name == "contamination" for rail in card.guardrails):
         return "None of them is among the prompts that the clone was trained on."
+    if not training_told(card):
+        return ""
     return "Whether the clone was trained on them is not known here: its training demonstrations were not given."
 
 

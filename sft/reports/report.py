@@ -20,8 +20,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sft.demonstrations import stored
 from sft.demonstrations.selection import FATES, Ledger
+from sft.fidelity.completions_file import FROM_A_FILE
 from sft.fidelity.conventions import rests_on_few, visible_points
 from sft.fidelity.guardrails import VERBATIM, settled_in_words, status, written
+from sft.fidelity.rounds import read_rounds
 from sft.fidelity.scorecard import RUNGS, Guardrail, Scorecard
 from sft.fidelity.stored import read_scorecard
 from sft.metrics.estimate import Estimate
@@ -70,7 +72,7 @@ def render(run: Run) -> Path:
 
 
 def _view(run: Run) -> dict[str, Any]:
-    card = read_scorecard(run)
+    card, found = read_scorecard(run), read_rounds(run)
     manifest = run.manifest
     ledger = _ledger(run)
     log = sealed.rows(run, run.log_path) if sealed.there(run, run.log_path) else []
@@ -80,15 +82,18 @@ def _view(run: Run) -> dict[str, Any]:
         "date": str(sessions[-1].get("ended", "") if sessions else manifest.get("created", ""))[:10],
         "card": card,
         "rungs": _rungs(card),
+        "meaning": "" if card.verdict.rung in RUNGS else RUNG_MEANINGS.get(card.verdict.rung, ""),
+        "reasons_are": "Why not more" if card.verdict.rung in RUNGS[:-1] else "What else to know",
         "facts": _facts(manifest, card, ledger, sessions),
         "numbers": _numbers(card),
         "warnings": warnings_of(card, run.times_looked(card.split)),
         "headline": metric_name(card.headline),
         "kept_out": kept_out(card),
+        "made_here": card.signature.get("source") != FROM_A_FILE,
         "gains": _gains(card),
-        "body": body(card),
+        "body": body(card, found),
         "glossary": GLOSSARY,
-        "pictures": pictures(run, card, log),
+        "pictures": pictures(run, card, log, found),
         "training": losses(log),
         "tables": _tables(card),
         "ledger": _ledger_view(ledger),
@@ -115,8 +120,10 @@ def _view(run: Run) -> dict[str, Any]:
 
 
 def _rungs(card: Scorecard) -> list[dict[str, Any]]:
-    """The ladder. A bar is meant for one expert a prompt: the rung "cloned" does not stand on it."""
-    reached = RUNGS.index(card.verdict.rung) if card.verdict.rung in RUNGS else -1
+    """The ladder, where the verdict stands on it. A bar is meant for one expert a prompt: "cloned" does not ask it."""
+    if card.verdict.rung not in RUNGS:
+        return []
+    reached = RUNGS.index(card.verdict.rung)
     skipped = RUNGS.index("meets your bar") if reached == len(RUNGS) - 1 else -1
     return [
         {
@@ -175,8 +182,9 @@ def _facts(
     facts = [
         ("Base model", plain(str(base))),
         ("Trained on", f"{grouped(ledger.fates.get('trained', 0))} demonstrations" if ledger else "not recorded"),
-        ("Judged on", f"{grouped(card.n)} held-out prompts{groups}"),
     ]
+    facts = [] if card.signature.get("source") == FROM_A_FILE else facts
+    facts.append(("Judged on", f"{grouped(card.n)} held-out prompts{groups}"))
     if changes := [row for row in manifest.get("changes", []) if isinstance(row, dict)]:
         said = (f"{c.get('what')} from {c.get('from')} to {c.get('to')} at step {c.get('step')}" for c in changes)
         facts.append(("Changed on the way", plain("; ".join(said))))
@@ -208,7 +216,7 @@ def _numbers(card: Scorecard) -> list[dict[str, Any]]:
                 base.estimate,
                 "points",
                 True,
-                f"{name} points, against the same model before training",
+                f"{name} points, against the base model by itself",
             )
         )
     if card.closure is not None and not rests_on_few(card.closure.expert):

@@ -4,7 +4,8 @@ A rule may change, and a run lives longer than a rule. Whoever compares asks the
 which knows how the rules before it would have said the same; so another rule is never taken for other data. Rules:
 
     data      v1: ids of all demonstrations. v2: ids and contents, for an id of the user's own says nothing of them
-    split     v1, v2: the whole of ``split.json``, in which the hash of the data stands by its rule v1 or v2
+    split     v1, v2: the whole of ``split.json``, in which the hash of the data stands by its rule v1 or v2. v3: and in
+              which the rule of splitting is named, which is another (``demonstrations.splits``)
     weights   v1: the files of weights. v2: and the configuration that says how they are put to use
     others    v1: template, base model, control texts, recipe, held-out prompts; their rules have not changed
 

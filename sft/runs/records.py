@@ -83,7 +83,7 @@ class TokenScores:
     ``entropies``: of the policy's next-token distribution, nats; ``confidences``: probability of the token the
     policy found likeliest (empty in runs measured before it was recorded).
     ``bytes``: UTF-8 length of the completion. ``thought_nats``: of the expert's thought before it, which the others
-    leave out.
+    leave out. Where no policy of ours scored it (``sft score``), ``nats`` is one sum, and the rest is empty.
     """
 
     id: str
@@ -219,6 +219,8 @@ _MANIFEST: dict[str, Any] = {
     "looks": list[_object(split=str, when=str, purpose=str, weights=str)],  # type: ignore[misc]
     "held_out": dict[str, _object({"prompts": _TEXTS, "clones": _TEXTS})],  # type: ignore[misc]
     "launch": dict[str, int],
+    "round": int,
+    "parent": _object({"run": str}, gathering=str, arm=str, seed=int, new_rows=int),
     "changes": list[_object(what=str, when=str, step=int | None)],  # type: ignore[misc]
     "precision": _object({"bf16": bool | None}) | None,
     "training": _object(

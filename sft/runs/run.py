@@ -206,6 +206,7 @@ class Run:
     corrections_path = _File("corrections.jsonl")
     scores_path = _File("scores.jsonl")  # every score of every system for every held-out prompt
     scorecard_path = _File("scorecard.json")  # what the scores add up to
+    rounds_path = _File("rounds.json")  # what correction rounds came to, of a run that learned from one
     report_html_path = _File("report.html")  # the report for a browser
     report_md_path = _File("report.md")  # the report as Markdown
 

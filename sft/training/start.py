@@ -13,9 +13,10 @@ from typing import Any
 
 from sft import recipes
 from sft.demonstrations import formats, splits
-from sft.demonstrations.selection import Gathered, gather
+from sft.demonstrations.selection import Gathered, Ledger, gather
 from sft.demonstrations.sources import build_shipped
-from sft.demonstrations.stored import load_splits
+from sft.demonstrations.splits import Splits
+from sft.demonstrations.stored import gathered_before, load_splits
 from sft.demonstrations.thoughts import as_begun
 from sft.recipes import Recipe, Resolved
 from sft.recipes.requirements import refuse_unfit, refuse_without_effect
@@ -158,7 +159,8 @@ def prepare(
     (see ``going_on``) and the files are those of now. All is written or, in a new run, nothing.
     """
     recipe = resolved.recipe
-    gathered = gather(recipe, keep_going=keep_going)
+    before = _placed_before(folder, recipe) if resume else None
+    gathered = gather(recipe, keep_going=keep_going, before=before)
     recipe, resolved = gathered.recipe, replace(resolved, recipe=gathered.recipe)
     split = splits.to_manifest(gathered.splits, seed=recipe.split.seed)
     facts: dict[str, dict[str, Any]] = {
@@ -192,6 +194,16 @@ def prepare(
         run.close()
         raise
     return run
+
+
+def _placed_before(folder: Path, recipe: Recipe) -> tuple[Splits, Ledger] | None:
+    """What an earlier rule of splitting made of ``recipe`` in the run there; None where there is no such run."""
+    if not (folder / "manifest.json").exists():
+        return None
+    run, present = Run.open(folder), recipe.to_dict()
+    recorded = recipes.as_of_now(run.manifest["recipe"]["resolved"])
+    same = all(recorded.get(section) == present[section] for section in ("demonstrations", "split"))
+    return gathered_before(run) if same and _all_there(run) else None
 
 
 def _go_on(

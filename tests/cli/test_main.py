@@ -227,8 +227,16 @@ def test_ten_thousand_bad_rows_are_forty_lines_and_a_command(
     """The command printed there, run as it stands, writes all of them."""
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "bad rows.jsonl"
+    columns = ["--column", "prompt=prompt", "--column", "completion=completion"]
     file.write_text(GOOD + line(1, completion=" ") * 10_000, encoding="utf-8")
-    assert main(["check", "bad rows.jsonl", "--column", "prompt=prompt", "--column", "completion=completion"]) == 2
+    assert main(["check", "bad rows.jsonl", *columns]) == 2
+    same, command, summary = capsys.readouterr().err.splitlines()
+    where = "bad rows.jsonl:101 and 9,999 more (102, 103, 104, ...)"
+    assert same == f"sft: {where}: 'completion' is blank; write one or remove the row"
+    assert command.startswith("write all of them to a file: sft check") and summary.startswith("10000 of 10100 rows")
+    spoilt = [line(1, completion=[{"role": f"role {number}", "content": "red"}]) for number in range(10_000)]
+    file.write_text(GOOD + "".join(spoilt), encoding="utf-8")
+    assert main(["check", "bad rows.jsonl", *columns]) == 2
     err = capsys.readouterr().err
     assert len(err.splitlines()) == 40
     assert err.splitlines()[-1] == "10000 of 10100 rows cannot become demonstrations"
@@ -246,7 +254,8 @@ def test_check_prints_json_and_nothing_else(recipe: Path, capsys: Captured) -> N
 
 
 def test_leaks_are_refused_by_check_and_run_alike(tmp_path: Path, recipe: Path, capsys: Captured) -> None:
-    (tmp_path / "x.jsonl").write_text(GOOD + GOOD.replace(" is red", " is red now"), encoding="utf-8")
+    again = "".join(line(number).replace(" is red", f" is red {number}") for number in range(100))
+    (tmp_path / "x.jsonl").write_text(GOOD + again, encoding="utf-8")
     settings = ["--set", "split.near_threshold=0.6"]
     assert main(["check", str(recipe), *settings]) == 2
     assert "would give held-out prompts away" in refused(capsys)

@@ -116,10 +116,15 @@ def test_a_bar_that_is_none(bar: str, tmp_path: Path, capsys: Captured) -> None:
 
 
 def test_many_bad_rows_are_cut_short_without_a_command_that_would_not_help(tmp_path: Path, capsys: Captured) -> None:
-    assert main(["score", str(write(tmp_path / "x.jsonl", rows(60, completion=3)))]) == 2
+    several = [row | {"system": f"../{number}"} for number, row in enumerate(rows(60))]
+    assert main(["score", str(write(tmp_path / "x.jsonl", several))]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 40 and lines[-2:] == ["... and 22 more", "60 of 60 rows cannot be scored"]
-    assert f"sft: {tmp_path / 'x.jsonl'}:1: 'completion' must be text" in lines[0]
+    assert f"sft: {tmp_path / 'x.jsonl'}:1: 'system' is '../0'" in lines[0]
+    assert main(["score", str(write(tmp_path / "x.jsonl", rows(60, completion=3)))]) == 2
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"sft: {tmp_path / 'x.jsonl'}:1 and 59 more (2, 3, 4, ...): 'completion' must be text")
+    assert last == "60 of 60 rows cannot be scored"
 
 
 # -- report ----------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from sft import recipes
 from sft.demonstrations.check import Audit, check_demonstrations
 from sft.demonstrations.conflicts import majority
 from sft.demonstrations.demonstration import Demonstration, Message, held_out
-from sft.demonstrations.selection import divide, gather, read
+from sft.demonstrations.selection import Gathered, divide, gather, read
 from sft.demonstrations.stored import load_others, load_recipe
 from sft.errors import DemonstrationsError, RecipeError, RunError, SourceError, SplitError, UserError
 from sft.metrics import chrf
@@ -74,6 +74,66 @@ def test_a_limit_takes_the_same_rows_in_any_order(file: Path, tmp_path: Path) ->
     ids = [{d.id for part in made.splits.parts.values() for d in part} for made in (one, other)]
     assert ids[0] == ids[1] and len(ids[0]) == 50
     assert one.ledger.fates["filtered"] == 150
+
+
+def homes(made: Gathered) -> dict[str, str]:
+    """Content -> its split."""
+    return {d.content_hash: name for name, part in made.splits.parts.items() for d in part}
+
+
+def test_groups_that_share_a_row_are_one_in_any_order_of_the_file(tmp_path: Path) -> None:
+    """The row stayed in the group that came first: 1 of 10 such rows was held out or not as the file was turned."""
+    rows = [row(n, group=f"g{n // 4}") for n in range(400)]
+    rows += [rows[n * 40] | {"group": f"g{n * 10 + 5}"} for n in range(10)]
+    turned = [write(tmp_path / name, rows[::step]) for name, step in (("one.jsonl", 1), ("other.jsonl", -1))]
+    for duplicates in ("drop", "keep"):
+        one, other = (gather(recipe(path, duplicates=duplicates)) for path in turned)
+        assert homes(one) == homes(other) and len(homes(one)) == 400
+        groups = {d.group for part in one.splits.parts.values() for d in part}
+        assert len(groups) == 90
+        placed = {d.prompt[-1].content: name for name, part in one.splits.parts.items() for d in part}
+        for n in range(10):
+            members = [each["prompt"] for each in (*rows[n * 40 : n * 40 + 4], *rows[n * 40 + 20 : n * 40 + 24])]
+            assert len({placed[prompt] for prompt in members}) == 1
+
+
+def test_prompts_that_look_the_same_stand_on_one_side_with_every_character(tmp_path: Path) -> None:
+    marks = ["\u200b", "\xad", "\ufe0f", "\u200e", "\u2060"]
+    twins = [
+        (f"Which town is number {n}{mark}0{n}?", f"Which{mark} town is number {n}0{n}?")
+        for n, mark in enumerate(marks * 40)
+    ]
+    rows = [{"prompt": text, "completion": f"town {n}"} for n, pair in enumerate(twins) for text in pair]
+    made = gather(recipe(write(tmp_path / "x.jsonl", rows)))
+    sides: dict[str, set[str]] = {}
+    for name, part in made.splits.parts.items():
+        for d in part:
+            sides.setdefault(d.completion, set()).add(name)
+    assert len(sides) == 200 and all(len(each) == 1 for each in sides.values())
+    texts = {d.prompt[0].content for part in made.splits.parts.values() for d in part}
+    assert texts == {text for pair in twins for text in pair}
+
+
+def test_dialogues_that_open_with_one_greeting_have_no_row_in_common(tmp_path: Path) -> None:
+    """Else one "Hello", answered in the same way, would make one group of all that the user has told apart."""
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": "Hello"},
+                {"role": "assistant", "content": "What can I do?"},
+                {"role": "user", "content": row(n)["prompt"]},
+                {"role": "assistant", "content": f"answer {n}"},
+            ],
+            "group": f"talk {n}",
+        }
+        for n in range(100)
+    ]
+    turned = [write(tmp_path / name, rows[::step]) for name, step in (("one.jsonl", 1), ("other.jsonl", -1))]
+    one, other = (gather(recipe(path)) for path in turned)
+    assert homes(one) == homes(other)
+    assert one.ledger.fates["duplicate"] == 99 and min(sizes(one).values()) > 5
+    again = write(tmp_path / "again.jsonl", [*rows, rows[7] | {"group": "talk 8"}])
+    assert len({d.group for part in gather(recipe(again)).splits.parts.values() for d in part}) == 99
 
 
 def test_near_duplicates_are_refused_removed_or_let_through(tmp_path: Path) -> None:
@@ -380,7 +440,7 @@ def test_check_foretells_what_becomes_of_several_experts(tmp_path: Path) -> None
     """The rows a vote leaves out, before and after it is chosen; and the answers one expert is compared with."""
     files = by_personas(tmp_path)
     keep = check_of(tmp_path, files)
-    assert (keep.conflicts, keep.disputed, keep.handling.conflicts) == (120, 120, "keep")
+    assert (keep.several.conflicts, keep.several.others, keep.handling.conflicts) == (120, 0, "keep")
     voted = resolved(tmp_path / "r.yaml", files, "demonstrations.conflicts=majority")
     outvoted = gather(voted.recipe).ledger.fates["outvoted"]
     held_out_for_the_test = len({d.prompt for d in gather(voted.recipe).splits.test})
@@ -392,7 +452,7 @@ def test_check_foretells_what_becomes_of_several_experts(tmp_path: Path) -> None
 
     one = check_of(tmp_path, files, "demonstrations.expert=eve").handling
     others = gather(resolved(tmp_path / "r.yaml", files, "demonstrations.expert=eve").recipe).others
-    assert (one.expert, one.others, one.others_prompts, one.inner) == ("eve", len(others), len(others) // 2, 0)
+    assert (one.expert, one.others, one.others_prompts) == ("eve", len(others), len(others) // 2)
 
 
 def test_check_says_how_alike_experts_are(tmp_path: Path) -> None:

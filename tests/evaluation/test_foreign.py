@@ -18,7 +18,7 @@ from sft.cli import main
 from sft.demonstrations.stored import load_splits
 from sft.errors import SftError, UserError
 from sft.evaluation.foreign import evaluate
-from sft.fidelity.scorecard import Scorecard
+from sft.fidelity.scorecard import NO_BASE, Scorecard
 from sft.policies.policy import load_renderer, saved_renderer
 from sft.policies.weights import fetch_weights
 from sft.recipes.sources import resolve_model
@@ -112,7 +112,7 @@ def test_a_full_model_with_and_without_its_base(trained: Path, tmp_path: Path, t
     """Without one there is nothing to compare log loss with, and the verdict cannot be more than that."""
     alone = judged(trained, tmp_path / "alone", "model", profile="fast")
     assert {s.system for s in alone.systems} == {"tuned", "P"} and set(alone.bits_per_byte) == {"tuned"}
-    assert alone.imitation_gain is None and alone.verdict.rung == "no evidence of cloning"
+    assert alone.imitation_gain is None and alone.verdict.rung == NO_BASE
     both = judged(trained, tmp_path / "both", "model", base=str(tiny_model))
     assert {s.system for s in both.systems} == {"tuned", "B0", "P"}
     assert both.bits_per_byte["tuned"] == alone.bits_per_byte["tuned"] != both.bits_per_byte["B0"]

@@ -116,7 +116,7 @@ def test_with_and_without_a_folder_the_figures_are_the_same(tmp_path: Path, monk
 
 def test_without_training_only_the_copied_prompt_is_a_shortcut(tmp_path: Path) -> None:
     card, _ = score_file(write(tmp_path / "x.jsonl", rows()), fast=True)
-    assert [gain.floor for gain in card.gains] == ["P"] and card.verdict.rung == "no evidence of cloning"
+    assert [gain.floor for gain in card.gains] == ["P"] and card.verdict.rung == "not judged: completions alone"
     assert "memorisation" in card.absent and "corpus" in card.absent
     assert card.signature["stops"] == "not recorded; taken as finished"
     text = to_text(card)
@@ -299,7 +299,7 @@ def test_what_a_file_does_not_tell_is_not_claimed(tmp_path: Path, capsys: pytest
         _, run = score_file(file, output=tmp_path / name, fast=True, **more)  # type: ignore[arg-type]
         assert run is not None
         said[name] = run.report_html_path.read_text(encoding="utf-8") + run.report_md_path.read_text(encoding="utf-8")
-    assert "never saw" not in said["alone"] and said["alone"].count("is not known here: its training") == 2
+    assert "never saw" not in said["alone"] and "is not known here: its training" not in said["alone"]
     assert said["with"].count("None of them is among the prompts that the clone was trained on.") == 2
     assert said["alone"].count("how often the clone stops by itself is not known") == 2
     assert main(["score", str(file), "--fast"]) == 0

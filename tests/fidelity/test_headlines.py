@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -99,7 +100,7 @@ def test_wrong_calls_are_seen_to_be_wrong(tmp_path: Path, capsys: pytest.Capture
     assert mean(action, "tuned", "json") == pytest.approx(100 * 5 / 6)
     whole = scored(tmp_path, rows, capsys, "--headline", "checker", "--checker", r"regex:\"nights\": \d+")
     assert mean(whole, "tuned", "checker") == 0
-    assert whole["verdict"]["rung"] == "no evidence of cloning"
+    assert whole["verdict"]["rung"] == "not judged: completions alone" and gain(whole, "B0")["high"] < 0
 
 
 def test_the_report_names_what_decided(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -210,6 +211,96 @@ def test_it_is_set_aside_for_all_alike_and_on_record(tmp_path: Path, capsys: pyt
     assert mean(plain, "B0", "chrf") > mean(bare, "B0", "chrf")
     (length,) = (one["scores"]["length_ratio"]["value"] for one in plain["systems"] if one["system"] == "tuned")
     assert length == 1
+
+
+# -- what setting it aside would change --------------------------------------------------------------------------
+
+GOODS = ["Lamps", "Chairs", "Tables", "Mirrors", "Carpets", "Clocks", "Vases", "Shelves"]
+WAYS = ["By Rail", "By Ship", "By Road", "By Air"]
+CARRIERS = ["Anders Holm", "Bruna Costa", "Chen Li", "Dora Weiss", "Eli Stone", "Femi Ade"]
+
+
+def order(number: int, draw: random.Random) -> str:
+    """One of several who write about the same order: the facts are the prompt's, the rest is the writer's choice."""
+    facts = random.Random(number)
+    goods, city, way = facts.choice(GOODS), facts.choice(CITIES), facts.choice(WAYS)
+    told = f"{facts.randint(2, 99)} {goods} {draw.choice(['Go', 'Travel', 'Are Sent'])} To {city} {way}"
+    return f"{told}, {draw.choice(['Says', 'As Told By', 'Signed'])} {draw.choice(CARRIERS)}."
+
+
+Fault = Callable[[str], str]
+FAULTS: dict[str, tuple[Fault, str]] = {
+    "small letters": (str.lower, "case"),
+    "capitals": (str.upper, "case"),
+    "fence": (lambda text: f'```text title="The Answer To Your Question About This Order"\n{text}\n```', "fence"),
+    "thinking": (lambda text: f"<think>The user asks about an order. I recall it.</think>\n{text}", "think"),
+}
+
+
+def orders(prompts: int, seed: int, fault: Fault = str, of_base: Fault = str) -> list[dict[str, Any]]:
+    """A clone who writes as the two experts do, but for its ``fault``, beside a base that knows another order."""
+    draw, rows = random.Random(f"{prompts} {seed}"), []
+    for number in range(prompts):
+        shown = {"prompt": f"Order {number} {draw.random()}", "finished": True}
+        shown["references"] = [order(number, draw), order(number, draw)]
+        told = of_base(order(number, draw) if of_base is not str else order(number + 1000, draw))
+        rows.append(shown | {"completion": fault(order(number, draw))})
+        rows.append(shown | {"completion": told, "system": "B0"})
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("prompts", "fault"), [*((n, fault) for n in (30, 100) for fault in FAULTS), (300, "small letters")]
+)
+def test_what_setting_aside_would_change_is_said_where_it_decides(
+    prompts: int, fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A perfect clone in small letters is far from the expert by the letter; the remedy that is named is followed."""
+    done, step = FAULTS[fault]
+    card = scored(tmp_path, orders(prompts, 0, done), capsys, "--output", str(tmp_path / "run"))
+    found = card["if_normalised"]
+    assert found is not None and found["steps"] == [step]
+    then = scored(tmp_path, orders(prompts, 0, done), capsys, "--normalise", step)
+    assert then["gain"] == found["gain"] and then["closure"]["share"] == found["share"]
+    assert then["if_normalised"] is None and then["closure"]["finding"] != card["closure"]["finding"] == "not cloned"
+    said = f"set aside in every text (--normalise {step}) it would be decided otherwise: the clone's lead over"
+    assert said in (tmp_path / "run" / "report.md").read_text(encoding="utf-8").replace("\\", "")
+
+
+@pytest.mark.parametrize(("prompts", "sets"), [(30, 10), (100, 3), (300, 1)])
+def test_of_a_perfect_clone_nothing_is_said_of_setting_aside(
+    prompts: int, sets: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in range(sets):
+        assert scored(tmp_path, orders(prompts, seed), capsys)["if_normalised"] is None, seed
+
+
+def test_a_lead_that_is_only_the_fence_of_the_base_model_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The base writes what the experts write, in a fence: all that the clone is ahead by."""
+    fenced = FAULTS["fence"][0]
+    card = scored(tmp_path, orders(100, 0, of_base=fenced), capsys)
+    assert gain(card, "B0")["low"] > 0
+    assert card["if_normalised"]["steps"] == ["fence"] and card["if_normalised"]["gain"]["estimate"]["low"] < 0
+
+
+def test_a_whole_verdict_and_a_bar_are_looked_at_again_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = orders(100, 0, str.lower)
+    barred = scored(tmp_path, rows, capsys, "--bar", "chrf=50")
+    assert barred["verdict"]["rung"] == "does not pass your bar"
+    assert barred["if_normalised"]["rung"] == "passes your bar"
+    for row in rows:
+        size = len(row["references"][0].encode())
+        row |= {"nats": (1.0 if "system" in row else 0.5) * size, "bytes": size}
+    rows += [row | {"system": "B3"} for row in rows if "system" in row]
+    learned = [{"prompt": f"Old {n}", "completion": order(n + 2000, random.Random(n))} for n in range(60)]
+    write_jsonl(tmp_path / "train.jsonl", learned)
+    whole = scored(tmp_path, rows, capsys, "--train", str(tmp_path / "train.jsonl"))
+    assert whole["verdict"]["rung"] in ("no evidence of cloning", "imitates")
+    assert whole["if_normalised"]["rung"] == "learned from the demonstrations"
+    then = scored(tmp_path, rows, capsys, "--train", str(tmp_path / "train.jsonl"), "--normalise", "case")
+    assert then["verdict"]["rung"] == "learned from the demonstrations"
 
 
 # -- what the completions ask for -------------------------------------------------------------------------------

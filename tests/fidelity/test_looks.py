@@ -163,3 +163,25 @@ def test_what_is_scored_from_files_is_counted_and_the_same_file_again_is_not(
     assert [card["clones"] for card in cards] == [1, 2] and [card["looks"] for card in cards] == [1, 1]
     assert main(["report", str(tmp_path / "runs" / "second"), "--recompute", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["clones"] == 2
+
+
+def test_a_comparison_says_which_verdicts_allowed_for_fewer_clones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Runs in different folders do not know of each other; those who choose between them do."""
+    folders = [tmp_path / "here" / "a", tmp_path / "here" / "b", tmp_path / "there" / "c"]
+    for seed, folder in enumerate(folders):
+        rows = scored_files.rows(finished=True)
+        for number, row in enumerate(rows):
+            row["completion"] += " again" * (number % 3 == seed)
+        scored_files.write(tmp_path / "x.jsonl", rows)
+        assert main(["score", str(tmp_path / "x.jsonl"), "--fast", "--output", str(folder)]) == 0
+    capsys.readouterr()
+    assert main(["compare", *map(str, folders), "--output", str(tmp_path / "c.html")]) == 0
+    said = capsys.readouterr().out
+    for name, clones in (("a", "1 clone"), ("b", "2 clones"), ("c", "1 clone")):
+        assert f"{name}: its verdict allows for {clones} on these prompts, and these runs know of 3" in said
+    assert said.count("counts only at 98.33 %") == 3
+    assert main(["compare", *map(str, folders[:2]), "--output", str(tmp_path / "c.html")]) == 0
+    said = capsys.readouterr().out
+    assert "a: its verdict allows for 1 clone" in said and "b: its verdict" not in said

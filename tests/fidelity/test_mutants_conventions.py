@@ -13,7 +13,7 @@ from sft.errors import UserError
 from sft.fidelity.conventions import bar_points, percent, span
 from sft.fidelity.measure import measure
 from sft.fidelity.observations import Observations
-from sft.fidelity.scorecard import RUNGS
+from sft.fidelity.scorecard import COMPLETIONS_ALONE, RUNGS
 from sft.metrics.estimate import Estimate
 from sft.runs.records import Completion
 
@@ -45,7 +45,8 @@ def test_a_bar_for_a_metric_that_does_not_exist_names_those_that_do() -> None:
 
 @pytest.mark.parametrize("imitation, p_value", [(None, 0.0001), (ALL.imitation_gain, None), (None, None)])
 def test_what_was_measured_in_part_is_not_shown(imitation: Estimate | None, p_value: float | None) -> None:
-    assert judged(planted(imitation_gain=imitation), imitation_p=p_value).rung == NOTHING
+    lowest = COMPLETIONS_ALONE if imitation is None else NOTHING
+    assert judged(planted(imitation_gain=imitation), imitation_p=p_value).rung == lowest
 
 
 def test_five_per_cent_is_the_level_itself() -> None:

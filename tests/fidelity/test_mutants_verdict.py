@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from known_scorecards import ALL, TUNED, closure, judged, known, planted
 
-from sft.fidelity.scorecard import RUNGS, Gain, Guardrail, Scorecard
+from sft.fidelity.scorecard import COMPLETIONS_ALONE, RUNGS, Gain, Guardrail, Scorecard
 from sft.metrics.estimate import Estimate
 
 NOTHING, IMITATES, LEARNED, MEETS, CLONED = RUNGS
@@ -31,7 +31,7 @@ def gained(estimate: Estimate, p_value: float = 0.0001, visible: float | None = 
         (planted(closure=closure("undecided")), LEARNED),
         (planted(closure=None, bar={"chrf": 40.0}), MEETS),
         (ALL, CLONED),
-        (planted(imitation_gain=None), NOTHING),
+        (planted(imitation_gain=None), COMPLETIONS_ALONE),
     ],
 )
 def test_the_sentence_of_one_verdict_is_not_said_of_another(card: Scorecard, rung: str) -> None:
@@ -79,7 +79,6 @@ def test_with_a_gain_what_else_is_lacking_is_said_instead_of_the_power() -> None
     without_base = planted(gains=tuple(gain for gain in ALL.gains if gain.floor != "B0"))
     for card, says in (
         (without_base, "the untrained base model was not measured"),
-        (planted(imitation_gain=None), "own words was not measured"),
         (planted(imitation_gain=known(0.0, -0.1, 0.1)), "is not shown to find the expert's own words likelier"),
     ):
         verdict = judged(card)
@@ -121,7 +120,7 @@ def test_a_guardrail_of_shares_is_in_per_cent_and_any_other_in_its_own_unit() ->
 
 
 def test_a_bar_is_spoken_of_only_where_there_is_one() -> None:
-    nothing = planted(imitation_gain=None, closure=None)
+    nothing = planted(imitation_gain=known(0.0, -0.1, 0.1), closure=None)
     assert "your bar" not in reasons(nothing)
     assert "your bar" in reasons(replace(nothing, bar={"chrf": 40.0}))
 

@@ -11,7 +11,7 @@ from known_scorecards import ALL, TUNED, closure, judged, known, planted
 from sft.fidelity.advice import next_step
 from sft.fidelity.conventions import FLOORS
 from sft.fidelity.findings import KnowledgeGaps, Stratum
-from sft.fidelity.scorecard import RUNGS, Guardrail, Scorecard
+from sft.fidelity.scorecard import COMPLETIONS_ALONE, RUNGS, Guardrail, Scorecard
 from sft.metrics.estimate import Estimate
 
 NOTHING, IMITATES, LEARNED, MEETS, CLONED = RUNGS
@@ -116,7 +116,7 @@ TOLD = {"sampled": known(0.69, 0.63, 0.75), "experts": known(0.51, 0.44, 0.58)}
     [
         (planted(guardrails=(STOPPING,)), "", IMITATES, "check with `sft preview` that the stop token"),
         (planted(guardrails=(STOPPING,)), "falling", IMITATES, "train longer: the validation loss"),
-        (planted(imitation_gain=None), "", NOTHING, "score the expert's completions"),
+        (planted(imitation_gain=None), "", COMPLETIONS_ALONE, "for a verdict, measure the policies themselves"),
         (UNDECIDED, "falling", LEARNED, "train longer"),
         (replace(UNDECIDED, gaps=FLAGGED), "", LEARNED, "look at what is marked in the training completions"),
         (UNDECIDED, "rose", LEARNED, "gather more demonstrations rather than more steps"),

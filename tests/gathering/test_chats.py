@@ -157,6 +157,19 @@ def test_others_words_are_left_out(tmp_path: Path, imported: Import) -> None:
     assert "secret" not in whole and "two words" not in whole
 
 
+def test_half_a_letter_costs_its_message_and_no_other(tmp_path: Path, imported: Import) -> None:
+    """Half an emoji in the name of a chat, of a person, and in a text, as a tool that cuts by length leaves it."""
+    talk = [("02T09:00", "Ben \ud83d", "Well?"), ("02T09:01", "Ada", "One."), ("02T09:31", "Ben", "And?")]
+    path = chat(
+        tmp_path, *talk, ("02T09:32", "Ada", "Two \ud83d"), ("02T09:50", "Ben", "So?"), ("02T09:51", "Ada", "3.")
+    )
+    path.write_text(path.read_text(encoding="utf-8").replace('"id": 1', '"id": 1, "name": "Mill \\ud83d"'), "utf-8")
+    status, made, _ = imported(path, "--me", "Ada", "--turns", "1")
+    assert status == 0 and answers(tmp_path / "out") == [("Ben: Well?", "One."), ("Ben: So?", "3.")]
+    assert made["ledger"]["fates"]["invalid"] == 1
+    assert "holds a lone surrogate" in (tmp_path / "out" / "rejected.jsonl").read_text(encoding="utf-8")
+
+
 def test_prompts_that_repeat_are_said_with_what_a_recipe_needs(
     tmp_path: Path, imported: Import, capsys: pytest.CaptureFixture[str]
 ) -> None:

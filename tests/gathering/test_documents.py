@@ -20,6 +20,13 @@ def test_sections_answer_their_headings(tmp_path: Path, imported: Import) -> Non
     assert made["ledger"]["rows"] == 5 and made["ledger"]["unrolled"] == 4
 
 
+def test_what_an_import_wrote_is_not_imported(tmp_path: Path, imported: Import) -> None:
+    folder = exports.documents(tmp_path)
+    first = imported(folder, output=folder / "imported" / "notes")
+    second = imported(folder, "--overwrite", output=folder / "imported" / "notes")
+    assert first[0] == second[0] == 0 and first[1] == second[1]
+
+
 @pytest.mark.parametrize(
     ("rule", "expected"),
     [
@@ -102,7 +109,7 @@ def test_commits_answer_their_changes(tmp_path: Path, imported: Import) -> None:
     assert status == 0 and made["kind"] == "git" and made["expert"] == "Ada"
     first, second = answers(tmp_path / "out")
     assert first[1] == "Add the wheel\n\nIt is of oak." and first[0].endswith("+++ b/wheel.txt\n@@ -0,0 +1 @@\n+oak")
-    assert second[1] == "Iron rims: Räder halten länger" and "\n oak\n+iron" in second[0]
+    assert second[1] == "Iron rims: Räder halten länger\n\n    oak + iron" and "\n oak\n+iron" in second[0]
     assert made["ledger"]["fates"] == {"written": 2, "others": 1, "unprompted": 1}
     assert made["groups"] == 1, "one file"
 

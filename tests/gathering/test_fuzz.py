@@ -14,7 +14,7 @@ import pytest
 from damage import damage
 from exports import CHATS, OWN, Import
 from exports_documents import EVERY
-from exports_mail import MAILBOXES
+from exports_mail import MAILBOXES, letter
 
 MAKERS = (
     {name: make for name, (_, make) in CHATS.items()} | MAILBOXES | {name: make for name, (make, _) in EVERY.items()}
@@ -44,3 +44,22 @@ def test_a_damaged_export_ends_in_rows_or_one_sentence(form: str, tmp_path: Path
             assert status == 2 and complaint.startswith("sft: ") and complaint.count("\n") == 1, complaint
             assert not out.exists()
         assert not list(tmp_path.glob(".*partial"))
+
+
+def test_texts_that_take_the_square_of_their_length_elsewhere_do_not_here(tmp_path: Path, imported: Import) -> None:
+    """Runs that a pattern could cut in many ways: of 100,000 characters each, or an hour would not do."""
+    runs = (" ", "\n", "\n ", "a@", "<a@", "[", "(a: b, ", "1 ", "A1", "> ", "-- ", "- ", "<b>", ":", "\u200e")
+    texts = [f"Read: {run * (100_000 // len(run))}\nend" for run in runs]
+    (tmp_path / "mails").mkdir()
+    for number, text in enumerate(texts):
+        mail = letter("Ada", text, id=str(number), subject=f"No. {number}")
+        (tmp_path / "mails" / f"{number}.eml").write_bytes(bytes(mail))
+    status, made, _ = imported(tmp_path / "mails")
+    assert status == 0 and made["ledger"]["rows"] == len(runs)
+    for name, line in (("signal.txt", "[Mar 02, 2026 09:1{}:05] <{}> {}"), ("chat.txt", "02/03/2026, 09:1{} - {}: {}")):
+        talk = [line.format(n % 10, who, text) for n, text in enumerate(texts) for who in ("Ben", "Ada")]
+        (tmp_path / name).write_text("\n".join(talk), encoding="utf-8")
+        assert imported(tmp_path / name, "--me", "Ada", "--overwrite")[0] == 0
+    for number, text in enumerate(texts):
+        (tmp_path / "mails" / f"{number}.md").write_text(f"# {number}\n\n{text}\n\nend", encoding="utf-8")
+    assert imported(tmp_path / "mails", "--from", "documents", "--overwrite")[0] == 0

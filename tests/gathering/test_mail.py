@@ -56,6 +56,9 @@ BELOW = {
     "outlook en": "From: Ben <ben@nevis.org>\nSent: Mon, March 2, 2026 9:14 AM\nTo: Ada\nSubject: Friday\n\nFriday?\n",
     "outlook de": "Von: Ben <ben@nevis.org>\nGesendet: Mo., 2. März 2026 09:14\nAn: Ada\nBetreff: Friday\n\nFriday?\n",
     "outlook fr": "De : Ben <ben@nevis.org>\nEnvoyé : lundi 2 mars 2026 09:14\nÀ : Ada\nObjet : Friday\n\nFriday?\n",
+    "outlook it": "Da: Ben <ben@nevis.org>\nInviato: lun 2 marzo 2026 09:14\nA: Ada\nOggetto: Friday\n\nFriday?\n",
+    "outlook pl": "Od: Ben <ben@nevis.org>\nWysłano: 2 marca 2026 09:14\nDo: Ada\nTemat: Friday\n\nFriday?\n",
+    "outlook ja": "差出人: Ben <ben@nevis.org>\n送信日時: 2026年3月2日 9:14\n宛先: Ada\n件名: Friday\n\nFriday?\n",
     "original message": "-----Original Message-----\nFrom: Ben\nSent: Monday\nTo: Ada\nSubject: Friday\n\nFriday?\n",
     "two levels": "On Mon, Mar 2, 2026 at 9:14 AM Ben <ben@nevis.org> wrote:\n\n> Friday?\n>\n> > When do we meet?\n",
 }
@@ -65,6 +68,8 @@ OWN_WORDS = (
     "Try:\n\n    x = 1\n    y = 2\n\nok?",
     "Thanks!\n\nSee you on 2 March 2026 at 9:14.\n\nBest regards,\nAda",
     "Well - I think so.\n- Ada",
+    "We do it.\n\nTime: 9:14\nDate: 3 May\nSubject: the mill\n\nBring oak.",
+    "Reach me:\n\nMail: at the mill\nDoor: the red one\nTime: 9:14",
 )
 
 

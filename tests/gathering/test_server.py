@@ -16,7 +16,7 @@ from typing import Any
 
 import factories
 import pytest
-from gatherings import Client, asked, gathering, served, texts
+from gatherings import CLONE, Client, asked, corrected, gathering, served, started, texts
 
 from sft.cli import main
 from sft.errors import RunError, UserError
@@ -26,8 +26,6 @@ from sft.gathering.folder import Gathering
 from sft.gathering.guard import LARGEST
 from sft.gathering.server import Page, running
 from sft.runs.atomic_files import write_jsonl
-
-CLONE = "ZEBRA-CROSSING is what the clone wrote for this item, and it is long enough to go on from."
 
 
 @pytest.fixture(scope="module")
@@ -131,15 +129,6 @@ def test_one_expert_cannot_read_what_another_wrote(tmp_path: Path) -> None:
 
 
 # -- blind and drafted ---------------------------------------------------------------------------------------
-
-
-def corrected(folder: Path, *, shown: str, count: int = 3, **setup: Any) -> Gathering:
-    """A gathering with items of round 1 for which a clone wrote."""
-    items = asked(count, round=1, shown=shown)
-    made = gathering(folder, items, **setup)
-    write_jsonl(made.clone_path(1), ({"id": one.id, "text": f"{CLONE} {n}", "finished": True}
-                                     for n, one in enumerate(items)))  # fmt: skip
-    return made
 
 
 def test_a_blind_items_clone_text_is_in_no_byte_before_the_answer(tmp_path: Path) -> None:
@@ -396,20 +385,6 @@ def test_a_port_that_is_taken_and_a_host_that_is_not_ours(tmp_path: Path) -> Non
             with pytest.raises(UserError, match=said), running(Desk(other), **where):  # type: ignore[arg-type]
                 pass
         other.close()
-
-
-def started(folder: Path, *words: str) -> tuple[subprocess.Popen[str], dict[str, str]]:
-    """``sft collect`` in a process of its own, and the links that it printed."""
-    command = [sys.executable, "-m", "sft", "collect", str(folder), "--no-open", *words]
-    one = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1)
-    links: dict[str, str] = {}
-    assert one.stdout is not None
-    for line in one.stdout:
-        if found := re.match(r"(\w+): (http://\S+)", line):
-            links[found[1]] = found[2]
-        if "owner" in links:
-            return one, links
-    raise AssertionError(one.communicate()[1])
 
 
 def test_kill_9_under_load_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:

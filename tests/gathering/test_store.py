@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -235,7 +236,8 @@ def test_a_gathering_is_a_path_that_check_reads(tmp_path: Path, capsys: pytest.C
     (folder / "demonstrations.jsonl").unlink()  # as after a kill: it is made again from the events
     assert main(["check", str(folder)]) == 0
     said = capsys.readouterr().out
-    assert "experts         ada 20, ben 20" in said and "Columns that no" not in said and "rows            40" in said
+    assert re.search(r"experts +ada 20, ben 20", said) and re.search(r"rows +40", said)
+    assert "Columns that no" not in said
 
 
 def test_an_answer_that_began_from_a_clones_text_is_held_out_from_nothing(tmp_path: Path) -> None:

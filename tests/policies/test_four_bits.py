@@ -35,8 +35,9 @@ STEPS = ("training.max_steps=4", "training.eval_steps=1", "training.save_steps=1
 def command(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """``sft`` in a process of its own, with its own proof."""
     there = os.environ | {"PYTHONPATH": str(ROOT)}
-    line = [sys.executable, "-m", "sft", *words]
-    return forked_python.run(line, cwd=folder, capture_output=True, text=True, env=there)
+    return forked_python.run(
+        [sys.executable, "-m", "sft", *words], cwd=folder, capture_output=True, text=True, env=there
+    )
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import html
 import json
-import os
 import re
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import factories
+import forked_python
 import pytest
 import yaml
 from huggingface_hub import ModelCard, metadata_load
@@ -309,6 +309,8 @@ def test_what_the_recipe_says_is_printed_as_it_was_said(run: Run, tmp_path: Path
 
 def loaded_by(text: str, run: Run, hub: LoopbackHub, folder: Path) -> subprocess.CompletedProcess[str]:
     """What the card's lines of Python say in a process that knows the clone by its id alone, and has no sft."""
+    from toy_pushes import elsewhere
+
     from sft.policies.policy import saved_renderer
 
     renderer = saved_renderer(run.adapter_path)
@@ -318,16 +320,8 @@ def loaded_by(text: str, run: Run, hub: LoopbackHub, folder: Path) -> subprocess
     hub.put("ann/clone", files | {"generation_config.json": json.dumps(stops).encode()}, private=False)
     lines = re.search(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     assert lines is not None
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "PYTHON"))} | {
-        "HF_ENDPOINT": hub.endpoint,
-        "HF_HOME": str(folder / "hf"),
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }
-    return subprocess.run(
-        [sys.executable, "-c", f"import sys\nsys.modules['sft'] = None\n{lines[1]}"],
-        capture_output=True, text=True, env=environment, cwd=folder,
-    )  # fmt: skip
+    program = f"{elsewhere(hub, folder / 'hf')}import sys\nsys.modules['sft'] = None\n{lines[1]}"
+    return forked_python.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=folder)
 
 
 @pytest.mark.engine

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import forked_python
 import pytest
 
 pytestmark = pytest.mark.engine
@@ -204,10 +204,8 @@ def test_whoever_has_the_id_loads_the_clone_without_this_package(bench: Bench, t
     from sft.runs.run import Run
 
     assert bench.push().code == 0
-    answer = subprocess.run(
-        [sys.executable, "-c", LOADED, CLONE],
-        env=elsewhere(bench.hub, tmp_path / "home"), capture_output=True, text=True, cwd=tmp_path, check=False,
-    )  # fmt: skip
+    program = elsewhere(bench.hub, tmp_path / "home") + LOADED
+    answer = forked_python.run([sys.executable, "-c", program, CLONE], capture_output=True, text=True, cwd=tmp_path)
     assert answer.returncode == 0, answer.stderr
     found = json.loads(answer.stdout)
     recipe = load_recipe(Run.open(bench.run))

@@ -34,7 +34,6 @@ from toy_pushes import (
     Bench,
     Outcome,
     base_files,
-    elsewhere,
     started,
 )
 
@@ -440,7 +439,7 @@ def test_killed_and_run_again(bench: Bench, clone: dict[str, bytes], kind: str, 
     """In the upload, and in the commit before and after it was applied: the same command again, and all is there."""
     process: list[Any] = []
     bench.hub.fault(kind, killing(process, first=first))
-    process.append(started(["push", str(bench.run), CLONE], elsewhere(bench.hub, tmp_path / "home")))
+    process.append(started(["push", str(bench.run), CLONE], bench.hub, tmp_path / "home"))
     said = "".join(process[0].communicate(timeout=120))
     assert process[0].returncode == -signal.SIGKILL, said
     assert bench.head == (clone if first else OLD) and not (bench.run / "push.json").exists()
@@ -452,7 +451,7 @@ def test_two_pushes_at_once(bench: Bench, clone: dict[str, bytes], tmp_path: Pat
     """Of the same clone, to a repository that is not there: one repository, one commit, and both say it is there."""
     del bench.hub.repos[CLONE]
     both = [
-        started(["push", str(bench.run), CLONE, "--json"], elsewhere(bench.hub, tmp_path / f"home-{number}"))
+        started(["push", str(bench.run), CLONE, "--json"], bench.hub, tmp_path / f"home-{number}")
         for number in range(2)
     ]
     answers = [one.communicate(timeout=180) for one in both]

@@ -7,12 +7,12 @@ import json
 import pickle
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked_python
 import pytest
 
 pytestmark = pytest.mark.engine
@@ -605,10 +605,8 @@ def test_merged_weights_load_with_plain_transformers(bench: Bench, tmp_path: Pat
     assert {"config.json", "model.safetensors", "chat_template.jinja", "README.md"} <= set(bench.head)
     assert not {"adapter_config.json", "adapter_model.safetensors"} & set(bench.head)
     assert "library_name: transformers\n" in bench.head["README.md"].decode()
-    answer = subprocess.run(
-        [sys.executable, "-c", WHOLE, CLONE],
-        env=elsewhere(bench.hub, tmp_path / "home"), capture_output=True, text=True, cwd=tmp_path, check=False,
-    )  # fmt: skip
+    program = elsewhere(bench.hub, tmp_path / "home") + WHOLE
+    answer = forked_python.run([sys.executable, "-c", program, CLONE], capture_output=True, text=True, cwd=tmp_path)
     assert answer.returncode == 0, answer.stderr
     found = json.loads(answer.stdout)
     recipe = load_recipe(Run.open(bench.run))

@@ -2,7 +2,8 @@
 
 Experts choose every word of a text from the same known probabilities. The perfect clone knows them: it writes as one
 more expert does (sampled), or takes the likeliest word throughout (greedy), and is exactly as sure as it is right.
-Every judgement below is tried on it and on a clone with one fault, at 30, 100 and 300 prompts.
+Every judgement below is tried on it at 30, 100 and 300 prompts, and on a clone with one fault. Of one world the whole
+report is read; of the others the sentence in question, from its own probe.
 """
 
 from __future__ import annotations
@@ -20,15 +21,17 @@ from sft.fidelity.advice import next_step
 from sft.fidelity.findings import KnowledgeGaps
 from sft.fidelity.measure import measure
 from sft.fidelity.observations import Observations
-from sft.fidelity.probes import calibration, expert_path, experts, manner, memorisation
+from sft.fidelity.probes import calibration, compounding, expert_path, experts, impostors, manner, memorisation
 from sft.fidelity.score_table import score_rows
 from sft.fidelity.scorecard import Scorecard, Verdict
 from sft.metrics.estimate import Estimate
 from sft.reports.names import RUNG_MEANINGS
-from sft.reports.sections.calibration import on_path_sentence, own_words_sentence
+from sft.reports.sections.calibration import itself_sentence, on_path_sentence, own_words_sentence
 from sft.reports.sections.chapters import body
+from sft.reports.sections.compounding import compounding_sentence
 from sft.reports.sections.expert_path import excess_sentence
 from sft.reports.sections.experts import closure_sentence, experts_sentence
+from sft.reports.sections.impostors import impostor_sentence
 from sft.reports.sections.manner import manner_sentence
 from sft.reports.sections.memorisation import memorisation_sentence
 from sft.runs.records import Completion, ControlWindow, Forced, OwnPath, PromptValue, TokenScores
@@ -177,7 +180,6 @@ def observed(n: int, seed: int, writer: Writer, boast: float = 0.0) -> Observati
             "tuned": tuned,
             "B0": written(asked, base, seed + 3),
             "B3": written(asked, lambda p, d: " ".join(w for w in expert(p, d).split() if d.random() < 0.5), seed + 4),
-            **floors.floor_completions(train, asked),
         },
         {"tuned": scores, "B0": worse, "B3": worse},
         train=train,
@@ -191,8 +193,14 @@ def observed(n: int, seed: int, writer: Writer, boast: float = 0.0) -> Observati
 
 
 @cache
+def shortcuts(n: int, seed: int) -> Mapping[str, Mapping[str, Completion]]:
+    return floors.floor_completions(*world(n, seed))
+
+
+@cache
 def card(n: int, seed: int, writer: Writer) -> Scorecard:
-    return measure(replace(observed(n, seed, writer), seed=seed))
+    seen = observed(n, seed, writer)
+    return measure(replace(seen, completions={**seen.completions, **shortcuts(n, seed)}, seed=seed))
 
 
 def sentences(found: Scorecard) -> str:
@@ -247,17 +255,26 @@ def test_overconfidence_is_found_and_a_calibrated_clone_is_not_accused(n: int) -
 @pytest.mark.parametrize("n", SIZES)
 def test_errors_are_said_to_add_up_of_a_clone_whose_errors_do(n: int) -> None:
     """``test_probe_compounding`` has other faults, and more worlds of each."""
-    assert "Errors add up along its text" in sentences(card(n, 0, straying))
+
+    def told(writer: Writer, seed: int) -> str:
+        _, asked = world(n, seed)
+        return compounding_sentence(compounding.compounding(asked, written(asked, writer, seed + 1)))
+
+    assert "Errors add up along its text" in (sentences(card(n, 0, straying)) if n < 300 else told(straying, 0))
     for writer in (expert, greedy):
-        accused = sum("Errors add up" in sentences(card(n, seed, writer)) for seed in range(WORLDS[n]))
-        assert accused <= 1, writer.__name__
+        said = [sentences(card(n, 0, writer)), *(told(writer, seed) for seed in range(1, WORLDS[n]))]
+        assert sum("Errors add up" in each for each in said) <= 1, writer.__name__
 
 
 @pytest.mark.parametrize("n", SIZES)
 def test_a_clone_that_always_says_the_same_is_surer_than_the_experts_bear_out(n: int) -> None:
     """Its samples are one text, the likeliest; the perfect clone's are as varied as two experts are."""
     assert "it is surer than the experts bear out" in sentences(card(n, 0, greedy))
-    said = [sentences(card(n, seed, expert)) for seed in range(WORLDS[n])]
+    said = [sentences(card(n, 0, expert))]
+    for seed in range(1, WORLDS[n]):
+        _, asked = world(n, seed)
+        tuned, *samples = (written(asked, expert, seed + k) for k in (1, 5, 6))
+        said.append(itself_sentence(calibration.own_words(asked, tuned, samples)))
     assert sum("not shown to be surer or less sure" not in each for each in said) <= 1
 
 
@@ -279,7 +296,9 @@ def test_errors_that_rise_along_the_text_have_an_excess_that_proves_nothing(n: i
 
 @pytest.mark.parametrize("n", [100, 300])
 def test_the_impostor_test_finds_a_missing_full_stop_and_no_perfect_clone(n: int) -> None:
-    assert "A classifier tells the clone's samples" in sentences(card(n, 0, unstopped))
+    _, asked = world(n, 0)
+    told = impostors.impostors(asked, {"sampled": written(asked, unstopped, 5)}, seed=0)
+    assert "A classifier tells the clone's samples" in impostor_sentence(told)
     assert "A classifier tells the clone's samples" not in sentences(card(n, 0, expert))
 
 
@@ -372,16 +391,16 @@ def test_a_plain_expert_is_near_to_everybody_and_that_makes_nobody_a_clone_of_he
     assert "closer to Ann, whom it was fitted to" in anybody and "clone of" not in anybody
 
 
-@pytest.mark.parametrize("n", SIZES)
-def test_the_lowest_rung_says_nothing_against_a_clone_that_is_far_ahead(n: int) -> None:
+@pytest.mark.parametrize("n", [30, 100])
+def test_completions_alone_say_nothing_against_a_clone_that_is_far_ahead(n: int) -> None:
     """`sft score` without a base model said "not shown to write more like the expert" beside a lead of 85.9 points."""
     _, asked = world(n, 0)
     completions = {"tuned": written(asked, greedy, 1), "P": floors.copied_prompt(asked)}
     verdict = measure(Observations(asked, completions, {})).verdict
-    assert verdict.rung == "no evidence of cloning"
+    assert verdict.rung == "not judged: completions alone"
     said = f"{RUNG_MEANINGS[verdict.rung]} {verdict.sentence}"
-    assert "or was not measured" in said and "the untrained base model was not measured" in said
-    assert "not shown to write" not in said and "there is no evidence" not in said
+    assert "points closer to the expert's than those of the best shortcut tried, P" in verdict.sentence
+    assert "not shown to write" not in said and "no evidence" not in said
     assert measure(Observations(asked, {"tuned": completions["P"], "P": completions["P"]}, {})).verdict.sentence
 
 
@@ -399,7 +418,7 @@ def faulty(n: int, seed: int, fault: Callable[[str], str]) -> tuple[Scorecard, V
         draw = random.Random(f"{seed} {number}")
         return {item.id: Completion(item.id, close(item, draw), True) for item in asked}
 
-    completions = {**seen.completions, "tuned": round_of(1)}
+    completions = {**seen.completions, **shortcuts(n, seed), "tuned": round_of(1)}
     changes = {"held_out": asked, "completions": completions, "samples": (round_of(2), round_of(3)), "forced": {}}
     card = measure(replace(seen, **changes, bar={"chrf": 99.0}))
     return card, card.verdict
@@ -419,15 +438,14 @@ CAUSES: dict[str, Callable[[str], str]] = {
 
 
 @pytest.mark.parametrize("cause", CAUSES)
-@pytest.mark.parametrize("n", [100, 300])
-def test_the_next_step_names_the_format_where_that_is_behind_the_distance(n: int, cause: str) -> None:
-    card, verdict = faulty(n, 0, CAUSES[cause])
+def test_the_next_step_names_the_format_where_that_is_behind_the_distance(cause: str) -> None:
+    card, verdict = faulty(100, 0, CAUSES[cause])
     assert cause in verdict.next_step and "format, " in verdict.next_step
     assert card.giveaways["sampled"][0].kind == "format"
     assert "What gives it away most: it " in sentences(card)
 
 
-@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("n", [30, 100])
 def test_the_next_step_names_the_length_where_that_is_behind_the_distance(n: int) -> None:
     card, verdict = faulty(n, 0, halved)
     (rail,) = (rail for rail in card.guardrails if rail.name == "length")
@@ -451,7 +469,7 @@ def test_the_next_step_names_knowledge_or_else_the_data(n: int) -> None:
 @pytest.mark.parametrize("writer", [expert, greedy])
 @pytest.mark.parametrize("n", SIZES)
 def test_a_perfect_clone_has_no_fault_of_length_or_format(n: int, writer: Writer) -> None:
-    for seed in range(2):
+    for seed in range(2 if n < 300 else 1):
         said = sentences(card(n, seed, writer))
         assert not any(
             words in said for words in ("mend the ", "point to length", "point to format", "Beyond its limits")

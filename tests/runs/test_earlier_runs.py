@@ -16,6 +16,7 @@ from sft.runs.run import read_json, read_jsonl
 pytestmark = pytest.mark.engine
 
 EARLIER = TESTS / "data" / "earlier"
+OLDEST = ["named-hashes", "unnamed-hashes"]
 
 
 @pytest.fixture(params=sorted(path.name for path in EARLIER.iterdir() if path.is_dir()))
@@ -51,7 +52,7 @@ def replaced(path: Path, split: str) -> None:
 
 def test_they_are_small_and_name_no_machine() -> None:
     files = [path for path in EARLIER.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 700_000
+    assert sum(path.stat().st_size for path in files) < 1_050_000
     for path in files:
         assert not any(mark in path.read_bytes() for mark in (b"/home/", b"/root/", b"/tmp/", b"/Users/")), path
 
@@ -78,6 +79,7 @@ def test_a_finished_run_is_measured_again_from_what_is_on_file(there: Path, caps
     assert len(manifest("finished")["looks"]) == 2
 
 
+@pytest.mark.parametrize("there", OLDEST, indirect=True)
 def test_what_prompts_tell_is_measured_again_where_no_tokens_were_recorded(there: Path) -> None:
     """They were looked at as wholes: a formula was flagged, and an invented date beside a copied number was not."""
     rows = read_jsonl(Path("finished/prompt-values.jsonl"))
@@ -94,6 +96,7 @@ def test_what_prompts_tell_is_measured_again_where_no_tokens_were_recorded(there
         assert len(again["own_token_nats"]) == len(again["other_token_nats"]) == len(again["token_ends"]) > 0
 
 
+@pytest.mark.parametrize("there", OLDEST, indirect=True)
 def test_floors_that_came_later_are_asked_of_no_earlier_run(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Computed again it is held to the shortcuts it was measured with; measured again, to those of the present too."""
     assert main(["report", "finished", "--recompute", "--json"]) == 0
@@ -166,3 +169,26 @@ def test_a_key_that_is_refused_now_keeps_no_run_shut(there: Path, capsys: pytest
     capsys.readouterr()
     assert main(["train", str(path), "--output", "again"]) == 2
     assert "'training.dataloader_drop_last' cannot be set here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("there", ["splits-v2"], indirect=True)
+def test_rows_stay_where_an_earlier_rule_placed_them_as_long_as_they_are_the_same(
+    there: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prompts that look the same stood on both sides then, and one side is theirs now; the run goes on as it was."""
+    recorded = read_json(Path("halfway/split.json"))
+    assert "rule" not in recorded
+    assert main(["check", "recipe.yaml", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["splits"] != recorded["counts"]
+    before = Path("halfway/split.json").read_bytes(), Path("halfway/demonstrations.jsonl").read_bytes()
+    data = Path("demonstrations.jsonl")
+    rows = data.read_text(encoding="utf-8").splitlines(keepends=True)
+    for changed in (rows[1:], [*rows, rows[0].replace("0:", "99:")], [rows[0].replace("0:", "99:"), *rows[1:]]):
+        data.write_text("".join(changed), encoding="utf-8")
+        assert main(["train", "recipe.yaml", "--output", "halfway", "--resume"]) == 2
+        assert "was started with another data.hash" in capsys.readouterr().err
+    data.write_text("".join(reversed(rows)), encoding="utf-8")
+    words = ["train", "recipe.yaml", "--output", "halfway", "--resume", "--set", "training.max_steps=4"]
+    assert main([*words, "--allow-change"]) == 0
+    assert (Path("halfway/split.json").read_bytes(), Path("halfway/demonstrations.jsonl").read_bytes()) == before
+    assert [change["what"] for change in manifest("halfway")["changes"]] == ["recipe.training.max_steps"]

@@ -38,6 +38,7 @@ class Browser:
     def __init__(self, commands: int, answers: int) -> None:
         self.commands, self.answers = commands, answers
         self.number, self.rest, self.session = 0, b"", ""
+        self.events: list[dict[str, Any]] = []
         target = self.ask("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
 
@@ -49,7 +50,7 @@ class Browser:
             message["sessionId"] = self.session
         os.write(self.commands, json.dumps(message).encode() + b"\0")
         while (answer := self._read()).get("id") != self.number:
-            pass
+            self.events.append(answer)
         if "error" in answer:
             raise RuntimeError(f"{method}: {answer['error']}")
         return answer["result"]
@@ -66,15 +67,34 @@ class Browser:
 
     def show(self, path: Path, width: int, *, dark: bool) -> None:
         """Load ``path`` in a window of ``width`` CSS pixels, and wait until it is laid out."""
+        self.look(width, dark=dark)
+        address = path.resolve().as_uri()
+        self.visit(address)
+        if self.tell("location.href") != address:
+            raise RuntimeError(f"{address} could not be loaded")
+
+    def look(self, width: int, *, dark: bool) -> None:
+        """From now on a window of ``width`` CSS pixels, dark or light."""
         self.ask("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.ask("Emulation.setEmulatedMedia", features=[scheme])
-        address = path.resolve().as_uri()
+
+    def visit(self, address: str) -> None:
+        """Load ``address``, and wait until it is laid out."""
         self.ask("Page.navigate", url=address)
         loaded = 'document.readyState == "complete" ? done(1) : addEventListener("load", done)'
         self.tell(f"new Promise(done => {loaded}).then(() => document.fonts.ready).then(() => 1)")
-        if self.tell("location.href") != address:
-            raise RuntimeError(f"{address} could not be loaded")
+
+    def requests(self) -> list[str]:
+        """Addresses that pages have asked for so far, where ``Network.enable`` was asked for."""
+        asked = (e["params"] for e in self.events if e.get("method") == "Network.requestWillBeSent")
+        return [one["request"]["url"] for one in asked]
+
+    def complaints(self) -> list[str]:
+        """What pages have thrown or the browser has refused them (``Runtime.enable``, ``Log.enable``)."""
+        thrown = [json.dumps(e["params"]) for e in self.events if e.get("method") == "Runtime.exceptionThrown"]
+        entries = [e["params"]["entry"] for e in self.events if e.get("method") == "Log.entryAdded"]
+        return thrown + [one["text"] for one in entries if one["source"] in ("security", "javascript")]
 
     def tell(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page, awaited where it is a promise."""

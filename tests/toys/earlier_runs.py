@@ -91,12 +91,19 @@ def base(folder: Path) -> None:
 
 
 def demonstrations(path: Path, count: int = 48) -> None:
-    """An expert with one habit: he names the colour he is asked about, twice, and stops."""
+    """An expert with one habit: the colour that is asked about is named twice, and nothing else said.
+
+    Beside ordinary rows stand some that later rules of splitting place otherwise: prompts that look the same and
+    differ in marks that nobody sees, and rows that stand in two groups.
+    """
     draw = random.Random(0)
     rows = []
     for number in range(count):
         colour, words = draw.choice(COLOURS), " ".join(draw.sample(THINGS, 3))
         rows.append({"prompt": f"{number}: the {words} is {colour}", "completion": f"{colour}, {colour}"})
+    rows += [row | {"prompt": row["prompt"].replace("the ", "th\xade ")} for row in rows[:8]]
+    for number in range(6):
+        rows += [rows[20 + number + k] | {"prompt": f"in group {number + k}", "group": f"g{number}"} for k in (0, 1)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 

@@ -129,9 +129,13 @@ def repository(folder: Path) -> Path:
     git("init", "--quiet", "--initial-branch", "main")
     (base / "wheel.txt").write_text("oak\n", encoding="utf-8")
     git("add", ".")
-    git("commit", "-m", "Add the wheel\n\nIt is of oak.\n\nSigned-off-by: Ada <ada@toys.test>\nChange-Id: I1\n")
+    git(
+        "commit",
+        "-m",
+        "Add the wheel\n\nIt is of oak.\n\nSigned-off-by: Ada <ada@toys.test>\n  of the mill\nChange-Id: I1\n",
+    )
     (base / "wheel.txt").write_text("oak\niron\n", encoding="utf-8")
-    git("commit", "-am", "Iron rims: Räder halten länger", day=2)
+    git("commit", "-am", "Iron rims: Räder halten länger\n\n    oak + iron", day=2)
     (base / "stone.txt").write_text("granite\n" * 9000, encoding="utf-8")
     git("add", ".")
     git("commit", "-m", "Too much to read", day=3)

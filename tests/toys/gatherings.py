@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-from collections.abc import Iterator, Sequence
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from sft.gathering.desk import Desk
 from sft.gathering.folder import Gathering
 from sft.gathering.items import Item, item_id
+from sft.gathering.scripted import Client as Requests
 from sft.gathering.server import Page, running
+from sft.runs.atomic_files import write_jsonl
+
+#: The beginning of what a clone wrote.
+CLONE = "ZEBRA-CROSSING is what the clone wrote for this item, and it is long enough to go on from."
 
 
 def asked(count: int, *, round: int = 0, **more: Any) -> list[Item]:
@@ -35,48 +45,8 @@ def gathering(
     return made
 
 
-class Client:
-    """Somebody with a link, or without one: requests as the page makes them. ``seen``: every byte that came back."""
-
-    def __init__(self, address: str, token: str = "") -> None:
-        self.address, self.host = address, urlsplit(address).netloc
-        self._connection = http.client.HTTPConnection(self.host, timeout=30)
-        self.cookie = ""
-        self.seen = b""
-        if token:
-            status, _, headers = self.ask("GET", f"/enter/{token}")
-            assert status == 200, status
-            self.cookie = headers["set-cookie"].partition(";")[0]
-
-    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, str, dict[str, str]]:
-        """Status, text and headers; ``headers`` are in addition, "" takes one away."""
-        given = {"Cookie": self.cookie, "Host": self.host} | ({"Origin": self.address} if method == "POST" else {})
-        given |= {"Content-Type": "application/json"} if body is not None else {}
-        given |= {name.replace("_", "-"): value for name, value in headers.items()}
-        self._connection.request(method, path, body, {name: value for name, value in given.items() if value})
-        answer = self._connection.getresponse()
-        raw = answer.read()
-        self.seen += raw
-        return answer.status, raw.decode(), {name.lower(): value for name, value in answer.getheaders()}
-
-    def close(self) -> None:
-        """Leave."""
-        self._connection.close()
-
-    def get(self, path: str) -> tuple[int, str]:
-        """Status and page."""
-        status, text, _ = self.ask("GET", path)
-        return status, text
-
-    def next(self) -> str:
-        """The item that comes next; "" where nothing is left."""
-        status, _, headers = self.ask("GET", "/")
-        return headers["location"].rpartition("/")[2] if status == 303 else ""
-
-    def do(self, kind: str, where: str = "/do", **body: Any) -> tuple[int, dict[str, Any]]:
-        """Status and answer of one action."""
-        status, text, _ = self.ask("POST", where, json.dumps({"kind": kind, "window": "w1", **body}).encode())
-        return status, json.loads(text)
+class Client(Requests):
+    """As the demo's scripted experts, and one step more."""
 
     def answer(self, text: str, item: str = "", **body: Any) -> str:
         """Open the next item (or ``item``), submit ``text``; the item."""
@@ -107,3 +77,69 @@ def texts(folder: Path) -> dict[str, str]:
         json.loads(line) for line in (folder / "demonstrations.jsonl").read_text(encoding="utf-8").split("\n") if line
     ]
     return {row["gathered"]["item"]: row["completion"] for row in rows}
+
+
+def corrected(folder: Path, *, shown: str, count: int = 3, **setup: Any) -> Gathering:
+    """A gathering with items of round 1 for which a clone wrote."""
+    items = asked(count, round=1, shown=shown)
+    made = gathering(folder, items, **setup)
+    write_jsonl(made.clone_path(1), ({"id": one.id, "text": f"{CLONE} {n}", "finished": True}
+                                     for n, one in enumerate(items)))  # fmt: skip
+    return made
+
+
+def started(folder: Path, *words: str) -> tuple[subprocess.Popen[str], dict[str, str]]:
+    """``sft collect`` in a process of its own, and the links that it printed."""
+    command = [sys.executable, "-m", "sft", "collect", str(folder), "--no-open", *words]
+    one = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1)
+    links: dict[str, str] = {}
+    assert one.stdout is not None
+    for line in one.stdout:
+        if found := re.match(r"(\w+): (http://\S+)", line):
+            links[found[1]] = found[2]
+        if "owner" in links:
+            return one, links
+    raise AssertionError(one.communicate()[1])
+
+
+def attended(words: Sequence[str], behave: Callable[[dict[str, Client]], None], capsys: Any) -> tuple[int, str]:
+    """Run ``sft WORDS``, which opens a page, while experts ``behave`` in a thread; then the owner closes the round.
+
+    The exit status, and what was printed.
+    """
+    from sft.cli import main
+
+    said, failed = [""], list[BaseException]()
+
+    def attend() -> None:
+        try:
+            end = time.monotonic() + 120
+            while "owner: " not in said[0] or not said[0].endswith("\n"):
+                assert time.monotonic() < end and not over.is_set(), said[0]
+                time.sleep(0.05)
+                said[0] += capsys.readouterr().out
+            links = dict(re.findall(r"(?m)^(\w+): (http://\S+)$", said[0]))
+            clients = {
+                name: Client(link.partition("/enter/")[0], link.rpartition("/")[2]) for name, link in links.items()
+            }
+            try:
+                behave(clients)
+            finally:
+                clients["owner"].do("closed", "/owner/do")
+                for one in clients.values():
+                    one.close()
+        except BaseException as error:
+            failed.append(error)
+            os.kill(os.getpid(), signal.SIGINT)  # the page would wait for ever
+
+    over = threading.Event()
+    thread = threading.Thread(target=attend)
+    thread.start()
+    try:
+        status = main([*words, "--no-open"])
+    finally:
+        over.set()
+        thread.join()
+    if failed:
+        raise failed[0]
+    return status, said[0] + capsys.readouterr().out

@@ -9,11 +9,11 @@ import shutil
 import subprocess
 import sys
 import types
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import forked_python
 import huggingface_hub
 import pytest
 from loopback_hub import OTHER_TOKEN, READ_TOKEN, TOKEN, LoopbackHub
@@ -135,15 +135,19 @@ class Bench:
         write_json(self.run / file, read_json(self.run / file) | values)
 
 
+def client_of(hub: LoopbackHub) -> dict[str, Any]:
+    """Values that the client's constants have where ``HF_ENDPOINT`` is ``hub``; they are made when it is imported."""
+    known = huggingface_hub.constants
+    of_files = known.HUGGINGFACE_CO_URL_TEMPLATE.replace(known.ENDPOINT, hub.endpoint)
+    made = {"ENDPOINT": hub.endpoint, "HUGGINGFACE_CO_URL_TEMPLATE": of_files}
+    return made | {"HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True}
+
+
 def connected(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, naps: list[float], token: str = TOKEN) -> None:
     """Let the client of this process talk to ``hub``, without waiting for anything."""
-    constants = huggingface_hub.constants
-    of_files = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, hub.endpoint)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", of_files)  # made from the endpoint at import
-    monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+    for name, value in client_of(hub).items():
+        monkeypatch.setattr(huggingface_hub.constants, name, value)
     monkeypatch.setattr("transformers.utils.hub._hf_api", None)  # made once a process, for the hub of that time
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setenv("HF_TOKEN", token)
     monkeypatch.setattr(hubs, "PATIENCE", patient(naps))
     # The client waits by a clock of its own between its own retries.
@@ -158,23 +162,18 @@ def bench_for(run: Path, tmp_path: Path, hub: LoopbackHub, monkeypatch: Any, cap
     return Bench(hub, Path(shutil.copytree(run, tmp_path / "run")), capsys, caplog, naps)
 
 
-def elsewhere(hub: LoopbackHub, home: Path, token: str = TOKEN) -> dict[str, str]:
-    """The environment of a process of its own that talks to ``hub`` and has nothing in its caches."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
-    return kept | {
-        "HF_ENDPOINT": hub.endpoint,
-        "HF_TOKEN": token,
-        "HF_HOME": str(home),
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "OMP_NUM_THREADS": "1",
-    }
+def elsewhere(hub: LoopbackHub, home: Path) -> str:
+    """Lines of Python that make a process of its own a client of ``hub`` with nothing in its caches."""
+    caches = {"HF_HOME": home, "HF_HUB_CACHE": home / "hub", "HF_TOKEN_PATH": home / "token"}
+    values = client_of(hub) | {name: str(path) for name, path in caches.items()}
+    client = "import huggingface_hub.hf_api as client"
+    return f"{client}\nvars(client.constants).update({values!r})\nclient.api.endpoint = {hub.endpoint!r}\n"
 
 
-def started(words: list[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
-    """``sft WORDS`` in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "sft", *words],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(environment),
-        cwd=ROOT,
+def started(words: list[str], hub: LoopbackHub, home: Path) -> subprocess.Popen[str]:
+    """``sft WORDS`` in a process of its own, which has the token of this one; see :func:`elsewhere`."""
+    program = f"{elsewhere(hub, home)}import runpy\nrunpy.run_module('sft', run_name='__main__')"
+    return forked_python.Popen(
+        [sys.executable, "-c", program, *words],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
     )  # fmt: skip

@@ -37,7 +37,9 @@ def left_at(scores: TokenScores) -> int | None:
 
 def survival(clusters: Mapping[str, str], scores: Mapping[str, TokenScores]) -> tuple[SurvivalPoint, ...]:
     """Share still on the expert's path after each token; a completion that ends there is censored."""
-    left = [(left_at(s), len(s.ranks)) for s in likelihood.known(clusters, scores)]
+    left = [(left_at(s), len(s.ranks)) for s in likelihood.known(clusters, scores) if s.ranks]
+    if not left:
+        return ()
     steps = intervals.kaplan_meier(
         [token or length for token, length in left],
         [token is not None for token, _ in left],

@@ -47,9 +47,11 @@ def bits_by_id(scores: Mapping[str, TokenScores]) -> dict[str, float]:
 
 
 def bits_per_byte(clusters: Clusters, scores: Mapping[str, TokenScores]) -> dict[str, Estimate]:
-    """Sum of bits over sum of bytes, "with_stop" and "without_stop" token."""
+    """Sum of bits over sum of bytes, "with_stop" and "without_stop" token; "as_given" where a sum is all there is."""
     found = known(clusters, scores)
     labels, sizes = [clusters[s.id] for s in found], [s.bytes for s in found]
+    if not all(s.ranks for s in found):
+        return {"as_given": estimates.ratio(bits(found), sizes, labels)}
     return {
         "with_stop": estimates.ratio(bits(found), sizes, labels),
         "without_stop": estimates.ratio(bits(found, stop=False), sizes, labels),
@@ -80,12 +82,15 @@ def imitation(clusters: Clusters, scores: Scores, seed: int) -> tuple[str, Estim
 
 
 def action(clusters: Clusters, scores: Mapping[str, TokenScores]) -> dict[str, Estimate]:
-    """Token means, stop token included: does the policy choose what the expert chose at each step?
+    """Token means, stop token included: does the policy choose what the expert chose at each step? Empty where a sum
+    is all there is.
 
     The names are those of imitation learning (``imitation``'s behavioural cloning): top1 and top5 are
     shares, prob_true_act a probability, entropy and neglogp nats.
     """
-    found = known(clusters, scores)
+    found = [s for s in known(clusters, scores) if s.ranks]
+    if not found:
+        return {}
     kinds = {cluster: code for code, cluster in enumerate(dict.fromkeys(clusters.values()))}
     labels = np.repeat([kinds[clusters[s.id]] for s in found], [len(s.nats) for s in found])
     nats = np.array([value for s in found for value in s.nats])

@@ -21,11 +21,9 @@ _LONGEST = 20_000
 #: A commit begins with its record's sign and has six fields; neither sign is in texts.
 _BEGIN, _NEXT = "\x1e", "\x1f"
 _FORMAT = f"--format={_BEGIN}%H{_NEXT}%aN{_NEXT}%aE{_NEXT}%aI{_NEXT}%B{_NEXT}"
-#: Lines that programs put below a message.
-_TRAILERS = re.compile(
-    r"(?:\n\s*)+\n(?:(?:signed-off-by|co-authored-by|reviewed-by|acked-by|tested-by|change-id|cc|fixes|closes|refs?|"
-    r"reported-by|suggested-by|link|git-svn-id|[\w-]+-by):[^\n]*(?:\n[ \t]+[^\n]*)*\s*)+\Z",
-    re.IGNORECASE,
+#: A line that a program puts below a message, or what goes on of one.
+_TRAILER = re.compile(
+    r"(?:change-id|cc|fixes|closes|refs?|link|git-svn-id|[a-z]+(?:-[a-z]+)*-by):.*|[ \t]+\S.*", re.IGNORECASE
 )
 #: Nothing of what a repository's own settings may start is started, and nothing is fetched.
 _QUIET = {
@@ -75,7 +73,7 @@ def _git(files: SourceFiles, *words: str) -> Iterator[bytes]:
 def _commit(place: Source, commit: str) -> Written:
     name, mail, date, message, changes = (*commit.split(_NEXT, 5)[1:], "", "", "", "", "")[:5]
     people = tuple(filter(None, (name, mail)))
-    written = _TRAILERS.sub("", f"\n{message}").strip()
+    written = _without_trailers(message)
     changes = changes.strip("\n")
     files = Counter(re.findall(r"(?m)^diff --git a/.+ b/(.+)$", changes))
     largest = max(
@@ -85,6 +83,16 @@ def _commit(place: Source, commit: str) -> Written:
     if not changes or len(changes) > _LONGEST:
         return Written(place, people, moment(date), largest, fate=fate)
     return Written(place, people, moment(date), largest, () if fate else (Piece(changes, written),), fate=fate)
+
+
+def _without_trailers(message: str) -> str:
+    """``message`` without its last paragraph, where that is trailers alone, and is not all there is."""
+    lines = message.strip().split("\n")
+    start = len(lines)
+    while start and _TRAILER.fullmatch(lines[start - 1]):
+        start -= 1
+    trailers = 0 < start < len(lines) and not lines[start - 1].strip() and not lines[start][:1].isspace()
+    return "\n".join(lines[:start] if trailers else lines).strip()
 
 
 IMPORTER = Importer(

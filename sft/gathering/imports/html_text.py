@@ -36,5 +36,5 @@ def markdown(node: Tag) -> str:
         escape_misc=False,
     )
     written = converter.convert_soup(node)
-    plain = re.sub(r"[ \t]+\n", "\n", written.replace("\u00a0", " "))
+    plain = "\n".join(line.rstrip() for line in written.replace("\u00a0", " ").split("\n"))
     return re.sub(r"\n{3,}", "\n\n", plain).strip()

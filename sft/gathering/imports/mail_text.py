@@ -1,8 +1,9 @@
 """The words of a mail: its text, without what it quotes, its signature and its sender's machine.
 
-``quotequail`` knows the heads that mail programs put above a quotation, in ten languages and many forms. Added here is
-what every program does: lines that begin with ``>`` are quoted, ``-- `` begins the signature (RFC 3676), and the
-paragraph before a quotation is its head in whatever language, where it ends in a colon and has an address or a date.
+``quotequail`` knows the heads that mail programs put above a quotation, in eight languages and many forms. Added is
+what holds in all: lines that begin with ``>`` are quoted, ``-- `` begins the signature (RFC 3676), the paragraph before
+a quotation is its head where it ends in a colon and has an address or a date, and so are three lines or more with a
+colon each, the first with an address in ``<>`` (Outlook's ``Da: Inviato: A: Oggetto:``), or below a line of dashes.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ _SENT_FROM = re.compile(
 _QUOTES = (
     "blockquote[type=cite], .gmail_quote, .gmail_attr, .moz-cite-prefix, .yahoo_quoted, .protonmail_quote, "
     ".zmail_extra, #divRplyFwdMsg, #appendonsend ~ *, #divRplyFwdMsg ~ *, #mail-editor-reference-message-container"
+)
+_HEAD = re.compile(
+    r"(?m)^(?:-{4,} ?[^\n-]{3,40} ?-{4,}|[^\W\d_][^\n:：<>]{0,24}[:：][^\n]*<[^<>\s@]+@[^<>\s@]+>.*)"
+    r"(?:\n[^\W\d_][^\n:：]{0,24}[:：][^\n]*){2,6}\n"
 )
 _SIGNATURES = ".gmail_signature, .moz-signature, #Signature, #ms-outlook-mobile-signature, .protonmail_signature_block"
 
@@ -89,16 +94,39 @@ def without_quotation(text: str) -> MailText:
 
     text = text.replace("\r\n", "\n").replace("\u00a0", " ")
     parts = quotequail.unwrap(text)
+    if parts is not None and parts["type"] == "forward" and "from" not in parts:
+        parts = None  # lines with colons of the sender's own
     quoted = ""
-    if parts is not None:
+    if (head := _HEAD.search(text)) and _is_cut_short(parts, above := text[: head.start()]):
+        parts, quoted, text = None, text[head.end() :], above
+    elif parts is not None:
         quoted = parts.get("text") or ""
         text = "\n\n".join(filter(None, (parts.get("text_top"), parts.get("text_bottom"))))
     own, cited = _uncited(text)
     if end := _SIGNATURE.search(own):
         own = own[: end.start()]
-    own = _SENT_FROM.sub("", re.sub(r"\n{3,}", "\n\n", own).strip("\n").rstrip()).rstrip()
-    newest = _uncited(quoted or cited)[0].strip()
+    own = re.sub(r"\n{3,}", "\n\n", re.sub(r"(?m)^[ \t]+$", "", own)).strip("\n").rstrip()
+    own = _SENT_FROM.sub("", own).rstrip()
+    newest = _headless(_uncited(quoted or cited)[0].strip())
     return MailText(own, newest, forward=parts is not None and parts["type"] == "forward")
+
+
+def _headless(text: str) -> str:
+    """``text`` without the head of a quotation that begins it: Apple Mail quotes that too."""
+    head, _, rest = text.partition("\n\n")
+    return rest.strip() if rest and _is_head(head) else text
+
+
+def _is_head(text: str) -> bool:
+    return text.rstrip().endswith((":", "：")) and ("@" in text or len(re.findall(r"\d+", text)) >= 3)
+
+
+def _is_cut_short(parts: dict[str, str] | None, above: str) -> bool:
+    """Whether more than the one line that says that a mail is passed on is missing of what stands ``above`` a head."""
+    if parts is None:
+        return True
+    top, above = (parts.get("text_top") or "").strip(), above.strip()
+    return parts["type"] == "forward" and "\n" in above.removeprefix(top).strip()
 
 
 def _uncited(text: str) -> tuple[str, str]:
@@ -128,6 +156,5 @@ def _behead(kept: list[str]) -> None:
     start = end
     while start and kept[start - 1].strip() and kept[start - 1] is not _CUT and end - start < 3:
         start -= 1
-    head = " ".join(kept[start:end]).strip()
-    if head.endswith((":", "：")) and ("@" in head or len(re.findall(r"\d+", head)) >= 3):
+    if _is_head(" ".join(kept[start:end])):
         del kept[start:]

@@ -24,10 +24,10 @@ _LISTED = re.compile(r"\[(\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?)\] ([^:\n]{1,100})
 _ANGLED = re.compile(r"\[([A-Z]\w{2} \d\d, \d{4} \d\d:\d\d:\d\d)\] (?:(\*\*\*)|<([^\n]{1,100}?)>) (.*)", re.DOTALL)
 #: What signal-export adds to a message: reactions, stickers, files, and the quoted message above it.
 _ADDED = re.compile(
-    r"\n?\(- .* -\)$|\n?\(\( .* \)\)|!?\[[^\]\n]*\]\(\./[^)\n]*\)|\((?:media|attachment) not exported\)"
+    r"\n?\(- .* -\)$|\n?\(\( .* \)\)|!?\[[^\]\n]{0,300}\]\(\./[^)\n]{0,500}\)|\((?:media|attachment) not exported\)"
 )
 _QUOTED = re.compile(r"\A\s*(?:>[^\n]*(?:\n|\Z))+\s*")
-_REACTED = re.compile(r" \((?:[^()\n]{1,100}: \S{1,8}(?:, )?)+\)$")
+_REACTED = re.compile(r" \([^()\n]{1,300}: \S{1,8}\)$")
 
 
 def _frames(files: SourceFiles, name: str) -> Iterator[Record]:

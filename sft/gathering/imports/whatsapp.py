@@ -49,7 +49,7 @@ _OMITTED = re.compile(
     re.IGNORECASE,
 )
 _EDITED = re.compile(
-    r"\s*<(?:this message was edited|diese nachricht wurde bearbeitet|se editó este mensaje|ce message a été modifié"
+    r"<(?:this message was edited|diese nachricht wurde bearbeitet|se editó este mensaje|ce message a été modifié"
     r"|mensagem editada|questo messaggio è stato modificato|dit bericht is bewerkt|сообщение изменено)\.?>$",
     re.IGNORECASE,
 )
@@ -180,7 +180,7 @@ def _message(place: Source, chat: str, at: datetime, text: str, *, notice: bool,
     if not colon or "\n" in name or not name or len(name) > 100:
         return Said(place, chat, ("",), at, text, fate="wordless")
     marked = words.startswith("\u200e")
-    plain = _EDITED.sub("", words.strip().strip(_MARKS).strip())
+    plain = _EDITED.sub("", words.strip().strip(_MARKS).strip()).rstrip()
     plain = "\n".join(line.strip(_MARKS) for line in plain.split("\n")).strip()
     head, _, caption = plain.partition("\n")
     if notice or (marked and first) or _DELETED.fullmatch(plain):
@@ -188,7 +188,7 @@ def _message(place: Source, chat: str, at: datetime, text: str, *, notice: bool,
     elif _MEDIA.fullmatch(head) or (marked and _OMITTED.fullmatch(head)) or _is_omitted(head):
         plain = "" if "maps.google.com" in head else caption.strip()
     elif "\u200e<" in words:  # iOS puts the file behind its caption
-        plain = re.sub(r"\s*\u200e?<[^<>\n]*>\s*$", "", words.strip(_MARKS)).strip()
+        plain = re.sub(r"\u200e?<[^<>\n]*>$", "", words.strip(_MARKS).rstrip()).strip()
     return Said(place, chat, (name,), at, plain, fate="" if plain else "wordless")
 
 

@@ -88,7 +88,8 @@ function writing(data, box) {
   async function flush() {
     if (busy || other || left) return;
     clearTimeout(waits);
-    const text = box.value, what = wish;
+    // What is skipped or flagged keeps its text: that goes first.
+    const text = box.value, what = wish && (wish.kind === "submitted" || text === sent) ? wish : null;
     if (!what && text === sent) return say(text ? "saved" : "");
     busy = true;
     say("saving");
@@ -111,7 +112,6 @@ function writing(data, box) {
     rev = answer.rev;
     sent = what && what.more.accept ? sent : text;
     keep();
-    if (answer.guidelines !== data.guidelines) $("status").dataset.guidelines = "changed";
     if (what) {
       left = true;
       localStorage.removeItem(place);
@@ -119,7 +119,7 @@ function writing(data, box) {
     }
     say(box.value === sent ? "saved" : "saving");
     if (answer.guidelines !== data.guidelines) alertWith("The guidelines have changed. Your text is saved; open this page again to read them.");
-    if (box.value !== sent) later(PAUSE);
+    if (wish || box.value !== sent) later(wish ? 0 : PAUSE);
   }
 
   function act(kind, more = {}) {

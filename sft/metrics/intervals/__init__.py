@@ -16,6 +16,7 @@ from sft.metrics.intervals.resampling import DRAWS, GROUPS, cluster_bootstrap, g
 from sft.metrics.intervals.samples import Clusters, Floats
 from sft.metrics.intervals.shares import StepInterval, clustered_wilson, kaplan_meier, wilson
 from sft.metrics.intervals.skewness import hall_p, skewness
+from sft.metrics.intervals.two_samples import Sample, newcombe, two_way, visible_difference, welch
 
 __all__ = [
     "DRAWS",
@@ -27,6 +28,7 @@ __all__ = [
     "Clusters",
     "Estimate",
     "Floats",
+    "Sample",
     "StepInterval",
     "auc",
     "cluster_bootstrap",
@@ -38,10 +40,14 @@ __all__ = [
     "holm",
     "kaplan_meier",
     "mcnemar_mid_p",
+    "newcombe",
     "share_difference",
     "sign_flip",
     "skewness",
     "smallest_visible_gain",
     "standard_error",
+    "two_way",
+    "visible_difference",
+    "welch",
     "wilson",
 ]

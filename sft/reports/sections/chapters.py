@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from markupsafe import Markup
 
+from sft.fidelity.rounds import Rounds
 from sft.fidelity.scorecard import Scorecard
+from sft.reports.names import training_told
 from sft.reports.sections import (
     calibration,
     compounding,
@@ -20,6 +22,7 @@ from sft.reports.sections import (
     knowledge_gaps,
     manner,
     memorisation,
+    rounds,
     strata,
     systems,
     thoughts,
@@ -30,6 +33,10 @@ from sft.reports.sections.parts import Chapter, Part, claimed
 from sft.runs.run import Run
 
 __all__ = ["DRAWN", "Body", "body", "pictures"]
+
+
+#: Sections about training, which are left out where nobody has said anything of it.
+OF_TRAINING = ("conflicts", "gaps", "memorisation", "forgetting")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +51,7 @@ class Body:
     unplaced: tuple[tuple[str, str], ...]
 
 
-def body(card: Scorecard) -> Body:
+def body(card: Scorecard, found: Rounds | None = None) -> Body:
     """Everything that ``card`` holds beside its headline."""
     beside = (strata.strata_part(card), corpus.corpus_part(card))
     chapters = (
@@ -52,9 +59,16 @@ def body(card: Scorecard) -> Body:
         _path_chapter(card),
         _manner_chapter(card),
         _limits_chapter(card),
-        _costs_chapter(card),
+        *((_costs_chapter(card),) if training_told(card) else ()),
+        *((rounds.rounds_chapter(found),) if found is not None else ()),
     )
-    return Body(beside, chapters, tuple(claimed(chapters, beside, card)))
+    unplaced = claimed(chapters, beside, card)
+    if not training_told(card):
+        chapters = tuple(
+            replace(one, parts=tuple(p for p in one.parts if p.key not in OF_TRAINING)) for one in chapters
+        )
+        unplaced = [pair for pair in unplaced if pair[0] not in OF_TRAINING]
+    return Body(beside, chapters, tuple(unplaced))
 
 
 def _others_chapter(card: Scorecard) -> Chapter:
@@ -142,8 +156,10 @@ DRAWN = (
 )
 
 
-def pictures(run: Run, card: Scorecard, log: Sequence[Mapping[str, Any]]) -> dict[str, Markup]:
+def pictures(
+    run: Run, card: Scorecard, log: Sequence[Mapping[str, Any]], known: Rounds | None = None
+) -> dict[str, Markup]:
     """Name -> picture; a picture with nothing to show is left out."""
     found = [pair for section in DRAWN for pair in section.pictures(card)]
-    found += [*training.losses_picture(log), *manner.lengths_picture(run, card)]
+    found += [*training.losses_picture(log), *manner.lengths_picture(run, card), *rounds.pictures(known)]
     return {name: Markup(drawn) for name, drawn in found}

@@ -1,0 +1,144 @@
+"""Text files as numbered physical lines: what they are packed in, and how their characters are written."""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import gzip
+import io
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from sft.errors import SourceError
+
+__all__ = ["PACKED", "Broken", "lines_of", "opened", "unpacked_suffix"]
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """One row that cannot be read: its raw text, what is wrong with it, and what to do."""
+
+    raw: str
+    message: str
+    remedy: str
+    field: str = ""
+
+
+def _zstd(path: Path) -> IO[bytes]:
+    import pyarrow  # Python has no zstd of its own before 3.14
+
+    return io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"))
+
+
+#: Ending of a packed file -> what opens it.
+PACKED: dict[str, Callable[[Path], Any]] = {".gz": gzip.GzipFile, ".bz2": bz2.BZ2File, ".zst": _zstd}
+#: What a file in a wide encoding begins with -> how it is called. NUL is no letter of any text.
+_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_LETTER = re.compile(rb"[A-Za-z]")
+_HIGH = re.compile(rb"[\x80-\xff]")
+
+
+def unpacked_suffix(path: Path) -> str:
+    """``.jsonl`` for ``x.jsonl.gz`` too, in small letters."""
+    suffix = path.suffix.lower()
+    return Path(path.stem).suffix.lower() if suffix in PACKED else suffix
+
+
+def opened(path: Path) -> IO[bytes]:
+    """The bytes of ``path``, unpacked."""
+    packed = PACKED.get(path.suffix.lower())
+    return packed(path) if packed else path.open("rb")
+
+
+def lines_of(path: Path, encoding: str = "") -> Iterator[tuple[int, str]]:
+    r"""Numbered lines, decoded, cut at ``\n`` only: U+2028 and its kin may stand inside a completion.
+
+    ``encoding``: how files that are not UTF-8 are written; "" where all of them are. Raises ``SourceError`` for a file
+    that is neither, with the encoding that fits where one does, and for a packed file that is damaged.
+    """
+    try:
+        yield from _decoded(path, encoding)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise SourceError(f"{path}: cannot be unpacked ({error}); fetch or write it again") from None
+    except OSError as error:
+        if error.errno is None:  # a word of the packer's, not of the system's
+            raise SourceError(f"{path}: cannot be unpacked ({error}); fetch or write it again") from None
+        raise
+
+
+def _decoded(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
+    with opened(path) as file:
+        head = file.read(4)
+    if encoding and not _is_utf8(path):
+        yield from _in_encoding(path, encoding)
+        return
+    wide = next((name for mark, name in _MARKS.items() if head.startswith(mark)), "")
+    if wide or b"\x00" in head:
+        wide = wide or ("utf-16-be" if head[:1] == b"\x00" else "utf-16-le")
+        raise SourceError(f"{path}: is UTF-16, not UTF-8; {_ways_out(wide)}")
+    with opened(path) as file:
+        if head.startswith(b"\xef\xbb\xbf"):
+            file.read(3)
+        for number, raw in enumerate(file, 1):
+            try:
+                yield number, raw.decode("utf-8")
+            except UnicodeDecodeError as error:
+                if error.reason == "unexpected end of data" and error.end == len(raw):
+                    yield number, raw[: error.start].decode("utf-8")  # cut inside the last character
+                    continue
+                byte = f"byte 0x{raw[error.start]:02x} at place {error.start + 1}"
+                if _fits_cp1252(path):
+                    what = f"is not UTF-8 ({byte}), and reads as Windows-1252"
+                    raise SourceError(f"{path}:{number}: {what}; {_ways_out('cp1252')}") from None
+                ways = "save the file again as UTF-8, or name its encoding in demonstrations.encoding"
+                raise SourceError(f"{path}:{number}: is not UTF-8 ({byte}); {ways}") from None
+
+
+def _ways_out(encoding: str) -> str:
+    return f"set demonstrations.encoding: {encoding} (to `sft check`, --encoding {encoding}), or save it again as UTF-8"
+
+
+def _in_encoding(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
+    number = 0
+    with opened(path) as file, io.TextIOWrapper(file, encoding=encoding, newline="\n") as text:
+        try:
+            for number, line in enumerate(text, 1):
+                yield number, line.removeprefix("\ufeff") if number == 1 else line
+        except UnicodeError as error:
+            place = f"after line {number:,}, " if number else ""
+            raise SourceError(
+                f"{path}: is neither UTF-8 nor {encoding} ({place}{error}); name the encoding that it is written in "
+                "under demonstrations.encoding, or save it again as UTF-8"
+            ) from None
+
+
+def _is_utf8(path: Path) -> bool:
+    """Whether all of the file is UTF-8 text: a file of another encoding never is, beyond ASCII."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with opened(path) as file:
+        while chunk := file.read(1 << 20):
+            if b"\x00" in chunk[:4]:
+                return False
+            try:
+                decoder.decode(chunk)
+            except UnicodeDecodeError:
+                return False
+    return True
+
+
+def _fits_cp1252(path: Path) -> bool:
+    """Whether the file is Windows-1252 beyond doubt: every byte has a meaning there, and most letters are Latin."""
+    letters = high = 0
+    with opened(path) as file:
+        while chunk := file.read(1 << 20):
+            letters += len(_LETTER.findall(chunk))
+            high += len(_HIGH.findall(chunk))
+            try:
+                chunk.decode("cp1252")
+            except UnicodeDecodeError:
+                return False
+    return 2 * high <= letters

@@ -1,0 +1,309 @@
+"""Correction rounds: what the expert is asked of a clone, and the run that learns from the answers.
+
+Round k corrects the clone of round k - 1. What is held out is frozen by round 0: the validation and test rows of the
+first run are those of every later one, and no prompt of theirs is ever asked.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sft import recipes
+from sft.demonstrations.demonstration import Demonstration
+from sft.demonstrations.messages import prompt_text
+from sft.demonstrations.splits import Splits
+from sft.demonstrations.stored import load_recipe, load_splits
+from sft.errors import RunError, UserError
+from sft.gathering import choosing
+from sft.gathering.folder import Gathering, HeldOutKeys
+from sft.gathering.items import Item, item_id, rank
+from sft.gathering.prompts import read_prompts, screened
+from sft.recipes import Recipe, Resolved
+from sft.runs.atomic_files import read_jsonl, write_jsonl
+from sft.runs.hashes import fingerprint
+from sft.runs.run import Run, now
+
+__all__ = ["ask", "learning", "next_round", "parent_of", "round_of", "seeds_of", "siblings", "union"]
+
+#: Prompts of a pool whose first token a rule looks at, at most; drawn where there are more.
+SCORED = 2_000
+
+
+def round_of(run: Run) -> int:
+    """Which round made the run's clone; 0 for demonstrations alone."""
+    return int(run.manifest.get("round") or 0)
+
+
+def parent_of(run: Run) -> Path | None:
+    """The folder of the run whose clone was corrected; None for round 0."""
+    known = run.manifest.get("parent")
+    return (run.path / known["run"]).resolve() if isinstance(known, dict) else None
+
+
+def held_out_keys(run: Run, recipe: Recipe, splits: Splits) -> HeldOutKeys:
+    """What may never be asked: the prompts and groups of the run's validation and test rows."""
+    rows = (*splits.validation, *splits.test)
+    return HeldOutKeys(
+        frozenset(d.key for d in rows),
+        frozenset(d.group for d in rows),
+        tuple(sorted({prompt_text(d.prompt) for d in rows})),
+        recipe.split.near_threshold,
+        run.path.name,
+    )
+
+
+# -- asking --------------------------------------------------------------------------------------------------
+
+
+def next_round(gathering: Gathering, run: Run) -> dict[str, Any] | None:
+    """What is on record of the round that corrects the clone of ``run``; None where it was not begun."""
+    number = round_of(run) + 1
+    return next((row for row in gathering.settings.rounds if row["number"] == number), None)
+
+
+def ask(
+    gathering: Gathering,
+    run: Run,
+    recipe: Recipe,
+    *,
+    pool: Path | None,
+    count: int,
+    choose: str,
+    audit: float,
+    blind: float,
+) -> Iterator[str]:
+    """Draw the items of the next round, let the clone write for them, and put all of it on record; lines to be said.
+
+    ``pool``: a file of prompts; None replays the user's turns of the training dialogues. An interrupted round goes on
+    where it was. Raises ``UserError``.
+    """
+    from sft.gathering.clone import CloneAtWork
+
+    clone, splits, number = CloneAtWork(run, recipe), load_splits(run), round_of(run) + 1
+    gathering.freeze(held_out_keys(run, recipe, splits))
+    known = next_round(gathering, run)
+    if known is not None and known["weights_hash"] != clone.weights:
+        raise RunError(
+            f"{gathering.path}: round {number} corrects another clone than that of {run.path}; each clone is corrected "
+            "in a gathering of its own, or by the next round: --into"
+        )
+    if (expected := clone.expected(gathering.path / f"validation-{number}.jsonl")) is not None:
+        yield (f"Editing this clone's texts into the expert's would change {expected.distance:.0%} of the words; "
+               f"{expected.right} of {expected.n} validation answers are right as they stand.")  # fmt: skip
+        if expected.distance > 0.5:
+            yield ("Most answers will be rewritten: `sft collect` costs the experts the same and cannot anchor them "
+                   "to the clone's words.")  # fmt: skip
+    facts = known or {
+        "number": number,
+        "run": os.path.relpath(run.path.resolve(), gathering.path.resolve()),
+        "weights_hash": str(clone.weights),
+        "recipe_hash": recipe.fingerprint(),
+        "template_hash": run.manifest.get("template", {}).get("hash"),
+        "chosen_by": choose,
+        "audit": audit,
+        "blind": blind,
+        "decoding": "greedy",
+        "when": now(),
+    }
+    if known is None:
+        gathering.settings.rounds.append(facts)
+    if pool is None:
+        yield from _ask_dialogues(gathering, clone, splits, facts, count)
+    else:
+        if known is None:
+            yield from _draw(gathering, clone, splits, facts, pool, count)
+        clone.write(gathering.clone_path(number), {i.id: i.prompt for i in gathering.items() if i.round == number})
+    run.look("pool", "correct", str(clone.weights))
+    gathering.save()
+
+
+def _draw(
+    gathering: Gathering, clone: Any, splits: Splits, facts: dict[str, Any], pool: Path, count: int
+) -> Iterator[str]:
+    """Items from a pool of prompts, written down before anything is written for them."""
+    keys, seed, number = gathering.held_out(), gathering.settings.seed, facts["number"]
+    found, repeated = read_prompts(pool, round=number)
+    fresh = screened(found, keys)
+    if repeated:
+        yield f"{repeated} rows of {pool} repeat another's prompt."
+    if fresh.refused:
+        yield fresh.in_words(keys) + "."
+    answered = {d.key for d in splits.train} | {one.key for one in gathering.items()}
+    left = [one for one in fresh.items if one.key not in answered]
+    if passed := len(fresh.items) - len(left):
+        yield f"{passed} prompts were answered already and are not asked again."
+    if not left:
+        raise UserError(f"{pool}: has no prompt that may be asked; name other prompts")
+    if len(left) < count:
+        yield f"{pool} has {len(left)} prompts that may be asked, fewer than {count}: all of them are."
+    scores: dict[str, float] = {}
+    if facts["chosen_by"] != "random":
+        left = sorted(left, key=lambda one: rank(seed, "pool", one.id))[:SCORED]
+        scores = clone.entropies(left)
+    drawn = choosing.draw(left, count, choose=facts["chosen_by"], audit=facts["audit"], blind=facts["blind"], seed=seed,
+                          scores=scores)  # fmt: skip
+    gathering.add(drawn)
+    gathering.save()
+    shown, audit = (sum(ok) for ok in zip(*((i.shown == "blind", i.drawn == "audit") for i in drawn), strict=True))
+    yield (
+        f"Round {number}: {len(drawn)} items, {audit} of them drawn at random; {shown} are written blind, before the "
+        "clone's text is seen."
+    )
+    yield (
+        "Corrections of whole answers are new demonstrations for prompts of your choice: worth what as many new "
+        "demonstrations are worth, and less where the expert leaves the clone's words standing. What is gained is a "
+        "measured acceptance."
+    )
+
+
+def _ask_dialogues(
+    gathering: Gathering, clone: Any, splits: Splits, facts: dict[str, Any], count: int
+) -> Iterator[str]:
+    """Items from the user's turns of the training dialogues, the clone's own turns in between."""
+    from sft.gathering.clone import dialogues_of, replayed
+
+    seed, number = gathering.settings.seed, facts["number"]
+    known = dialogues_of(splits.train)
+    if not known:
+        raise UserError(
+            f"{clone.run.path}: was trained on single turns; name prompts that nobody has answered: --prompts FILE"
+        )
+    ranked = sorted(known, key=lambda name: rank(seed, "dialogue", number, name))
+    chosen, turns = list[str](), 0
+    while ranked and turns < count:
+        chosen.append(ranked.pop(0))
+        turns += sum(turn.role == "assistant" for turn in known[chosen[-1]])
+    wanted = [Item(item_id(known[name][:1], number, name), known[name][:-1], round=number) for name in chosen]
+    drawn = choosing.draw(wanted, len(wanted), choose="random", audit=1.0, blind=facts["blind"], seed=seed, scores={})
+    by_id = {one.id: one for one in drawn}
+    items = replayed(clone, gathering.clone_path(number), {name: known[name] for name in chosen},
+                     {name: by_id[one.id] for name, one in zip(chosen, wanted, strict=True)})  # fmt: skip
+    gathering.add(items)
+    yield (
+        f"Round {number}: {len(chosen)} dialogues, {len(items)} turns with the clone's own before them. The clone "
+        "sees its own mistakes; here corrections are worth more than demonstrations."
+    )
+
+
+# -- learning ------------------------------------------------------------------------------------------------
+
+
+def rows_of_rounds(gathering: Gathering, last: int) -> list[Demonstration]:
+    """What the rounds 1 to ``last`` gave, as on file."""
+    rows = read_jsonl(gathering.demonstrations_path)
+    found = [Demonstration.from_dict(row | {"id": ""}) for row in rows]
+    return [d for d in found if d.origin is not None and 0 < d.origin.round <= last]
+
+
+def union(run: Run, gathering: Gathering, *, plain: bool) -> tuple[Splits, int]:
+    """What the next clone learns from, with the held-out rows of ``run``; and how many rows are new.
+
+    The run's own training rows but for earlier corrections, and the answers of all rounds so far; with ``plain`` as
+    many answers that were written blind for prompts drawn at random in their place, those of the audit first.
+    Raises ``UserError`` where there are none, or with ``plain`` too few.
+    """
+    known, number = load_splits(run), round_of(run) + 1
+    base = [d for d in known.train if d.origin is None or d.origin.round == 0]
+    corrections = rows_of_rounds(gathering, number)
+    if not corrections:
+        raise UserError(
+            f"{gathering.path}: nothing was submitted in round {number}; correct first: sft correct {run.path} --into "
+            f"{gathering.path} --prompts FILE"
+        )
+    if not plain:
+        return Splits((*base, *corrections), known.validation, known.test), len(corrections)
+    blind = [d for d in corrections if d.origin is not None and not d.origin.drafted and d.origin.drawn == "audit"]
+    there = {d.key for d in (*base, *known.validation, *known.test, *blind)}
+    rows = [Demonstration.from_dict(row | {"id": ""}) for row in read_jsonl(gathering.demonstrations_path)]
+    more = [d for d in rows if d.origin is not None and d.origin.round == 0 and d.key not in there]
+    more.sort(key=lambda d: rank(gathering.settings.seed, "plain", d.id))
+    taken = [*blind, *more][: len(corrections)]
+    if len(taken) < len(corrections):
+        missing = len(corrections) - len(taken)
+        raise UserError(
+            f"--plain: the control needs {len(corrections)} blind answers to random prompts, and {gathering.path} has "
+            f"{len(taken)}; gather {missing} more of the same experts: sft collect POOL --into {gathering.path}"
+        )
+    return Splits((*base, *taken), known.validation, known.test), len(taken)
+
+
+def recipe_of_union(run: Run, gathering: Gathering, folder: Path, made: Splits, *, seed: int) -> Resolved:
+    """The run's own recipe with the union as its files: the same held-out rows, the same settings, ``seed`` more.
+
+    The files are in the gathering, in the folder ``unions``. Raises ``UserError`` where a row cannot be carried over.
+    """
+    place = gathering.path / "unions" / folder.name
+    place.mkdir(parents=True, exist_ok=True)
+    files = {name: place / f"{name}.jsonl" for name in ("train", "validation", "test")}
+    for name, part in made.parts.items():
+        write_jsonl(files[name], (_row(d) for d in part))
+    recipe = load_recipe(run)
+    values = recipe.to_dict()
+    values["name"] = folder.name
+    section = {key: value for key, value in values["demonstrations"].items() if key not in ("columns", "limit")}
+    values["demonstrations"] = section | {"path": str(files["train"]), "format": "prompt_completion"}
+    values["split"] = {"validation": str(files["validation"]), "test": str(files["test"]),
+                       "near_duplicates": "remove", "near_threshold": recipe.split.near_threshold}  # fmt: skip
+    values["training"]["seed"] = recipe.training.seed + seed
+    return recipes.parse(yaml.safe_dump(values, allow_unicode=True, sort_keys=False), str(place / "recipe.yaml"))
+
+
+def _row(d: Demonstration) -> dict[str, Any]:
+    row = d.to_dict()
+    return {key: value for key, value in row.items() if key not in ("id", "source")}
+
+
+@contextmanager
+def learning(
+    run: Run, gathering: Gathering, folder: Path, *, plain: bool, seed: int, resume: bool
+) -> Iterator[tuple[Run, Recipe]]:
+    """Inside, the run at ``folder``, begun or gone on with, that learns from the union, and its recipe."""
+    from sft.training.start import begin
+
+    made, new = union(run, gathering, plain=plain)
+    resolved = recipe_of_union(run, gathering, folder, made, seed=seed)
+    with begin(resolved, folder, resume=resume) as one:
+        carried = load_splits(one)
+        lost = {d.content_hash for d in made.test} - {d.content_hash for d in carried.test}
+        if lost:
+            raise RunError(f"{folder}: {len(lost)} held-out rows cannot be carried over from {run.path} (calls or "
+                           "thoughts of their own); correct clones of plain text")  # fmt: skip
+        one.update_manifest(
+            round=round_of(run) + 1,
+            parent={
+                "run": os.path.relpath(run.path.resolve(), one.path.resolve()),
+                "split_hash": run.manifest["split"]["hash"],
+                "gathering": os.path.relpath(gathering.path.resolve(), one.path.resolve()),
+                "arm": "plain" if plain else "corrected",
+                "seed": seed,
+                "new_rows": new,
+                "answers_hash": fingerprint(sorted(d.content_hash for d in made.train)),
+            },
+        )
+        yield one, resolved.recipe
+
+
+def siblings(folder: Path, count: int) -> list[Path]:
+    """The folders of ``count`` runs that differ in the seed alone, the first at ``folder``."""
+    return [folder, *(folder.with_name(f"{folder.name}-seed-{n}") for n in range(1, count))]
+
+
+def seeds_of(run: Run) -> list[Run]:
+    """The run and those beside it that differ from it in the seed alone."""
+    found, arm = [run], _arm(run)
+    for path in sorted(run.path.parent.glob(f"{run.path.name}-seed-*")):
+        one = Run.open(path) if (path / "manifest.json").exists() else None
+        if one is not None and one.scorecard_path.exists() and _arm(one) == arm:
+            found.append(one)
+    return found
+
+
+def _arm(run: Run) -> str:
+    """Whether the run learned from corrections or, as a control, from plain answers; "" for round 0."""
+    return str((run.manifest.get("parent") or {}).get("arm") or "")

@@ -1,0 +1,221 @@
+"""The data sets that a configuration of another trainer names, as a recipe's ``demonstrations``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sft.errors import Problem, RecipeError
+
+if TYPE_CHECKING:
+    from sft.recipes.translation import Translation
+
+__all__ = ["take"]
+
+_FILES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".ndjson", ".txt", ".gz", ".zst", ".bz2", ".arrow")
+#: Names of builders of ``datasets``, under which files are given apart.
+_BUILDERS = ("json", "csv", "parquet", "arrow", "text")
+_OURS = {"user": "user", "assistant": "assistant", "system": "system", "tool": "tool"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """One data set: its ``path`` as a recipe names it, the layout of its rows, and the names of its columns."""
+
+    path: str
+    format: str = "auto"
+    columns: Mapping[str, str] = field(default_factory=dict)
+    roles: Mapping[str, str] = field(default_factory=dict)
+
+
+def take(made: Translation, given: Mapping[str, Any], folder: Path) -> None:
+    """Take the data sets of ``given``, the configuration in ``folder``. Raises ``RecipeError`` where it names none."""
+    sources = list(_sources(made, given, folder))
+    if not sources:
+        raise RecipeError([Problem(made.path, None, "", "names no data set with answers to learn", "name one there")])
+    first = sources[0]
+    alike = [one for one in sources if dict(one.columns) == dict(first.columns)]
+    for one in sources:
+        if one not in alike:
+            made.leave(
+                f"datasets.{one.path}", "its columns have other names than those of the first; write one file of both"
+            )
+    key = next(key for key in ("datasets", "dataset", "dataset_name") if key in given)
+    made.put("demonstrations.path", alike[0].path if len(alike) == 1 else [one.path for one in alike], key)
+    layouts = {one.format for one in alike}
+    if layouts != {"auto"} and len(layouts) == 1:
+        made.put("demonstrations.format", first.format, key)
+    for name, column in first.columns.items():
+        made.put(f"demonstrations.columns.{name}", column, key)
+    if roles := {name: role for one in alike for name, role in one.roles.items()}:
+        made.put("demonstrations.roles", roles, key)
+    for name in ("test_datasets", "eval_dataset"):
+        if given.get(name):
+            made.leave(name, "write split.validation and split.test: files for both, or shares of the demonstrations")
+    for name in ("default_system", "default_system_message"):
+        if given.get(name):
+            made.leave(name, "write it into a column of the file and name that as demonstrations.columns.system")
+    if "split.validation" not in made.values:
+        made.notes.append("split.validation: 0.1 is held out to choose the checkpoint, of which nothing was said")
+    made.notes.append("split.test: 0.1 is held out to judge the clone")
+
+
+def _sources(made: Translation, given: Mapping[str, Any], folder: Path) -> Iterator[_Source]:
+    if isinstance(given.get("datasets"), list):
+        for place, entry in enumerate(given["datasets"], 1):
+            if isinstance(entry, Mapping) and isinstance(entry.get("path"), str):
+                yield from _of_axolotl(made, f"datasets[{place}]", entry, folder)
+            else:
+                made.leave(f"datasets[{place}]", "it names no path")
+    elif isinstance(given.get("dataset"), str | list):
+        names = given["dataset"].split(",") if isinstance(given["dataset"], str) else given["dataset"]
+        known, where = _dataset_info(given, folder)
+        for name in [str(name).strip() for name in names]:
+            yield from _of_llama_factory(made, name, known.get(name), where)
+    elif isinstance(given.get("dataset_name"), str):
+        if given.get("dataset_config"):
+            made.leave("dataset_config", "a data set of the hub is taken by its name and split; download the subset")
+        yield _Source(_reference(given["dataset_name"], given.get("dataset_train_split"), folder))
+
+
+# -- Axolotl ------------------------------------------------------------------------------------------------
+
+
+def _of_axolotl(made: Translation, place: str, entry: Mapping[str, Any], folder: Path) -> Iterator[_Source]:
+    kind = entry.get("type") or ("chat_template" if entry.get("field_messages") else "")
+    files = entry.get("data_files")
+    paths = [entry["path"]]
+    if files and entry["path"] in _BUILDERS:
+        paths = [files] if isinstance(files, str) else [str(file) for file in files]
+    elif files:
+        made.leave(f"{place}.data_files", "a data set of the hub is taken whole; download the files and name them")
+    for key in (
+        "name",
+        "revision",
+        "shards",
+        "preprocess_shards",
+        "input_transform",
+        "message_property_mappings_extra",
+    ):
+        if entry.get(key):
+            made.leave(f"{place}.{key}", "a data set of the hub is taken by its name and split")
+    if "[" in str(entry.get("split") or ""):
+        made.leave(f"{place}.split", f"{entry['split']} is a part; write demonstrations.limit for fewer rows")
+    if isinstance(kind, str) and kind.partition(".")[0].partition(":")[0] in ("completion", "pretrain", "input_output"):
+        made.leave(place, f"its rows are of type {kind}, without a prompt that asks for them")
+        return
+    layout, columns, roles = _layout(made, place, entry, kind)
+    for path in paths:
+        yield _Source(_reference(path, entry.get("split"), folder), layout, columns, roles)
+
+
+def _layout(
+    made: Translation, place: str, entry: Mapping[str, Any], kind: Any
+) -> tuple[str, dict[str, str], dict[str, str]]:
+    """The layout of a data set's rows, its columns, and what its roles are called."""
+    if isinstance(kind, Mapping):
+        names = {"field_instruction": "prompt", "field_output": "completion", "field_system": "system"}
+        columns = {ours: str(kind[key]) for key, ours in names.items() if kind.get(key)}
+        columns = {"prompt": "instruction", "completion": "output"} | columns
+        if kind.get("field_input"):
+            made.leave(f"{place}.type.field_input", "a prompt is one column; join the two in the file")
+        for key in ("format", "no_input_format", "system_prompt", "system_format"):
+            if kind.get(key) and str(kind[key]).strip() not in ("{instruction}", "{system}"):
+                made.leave(
+                    f"{place}.type.{key}", "the model's template puts its words around the prompt, and no others"
+                )
+        return "columns", columns, {}
+    name = str(kind).partition(".")[0].partition(":")[0]
+    if name in ("alpaca", "alpaca_chat", "alpaca_w_system"):
+        return "alpaca", {}, {}
+    if name not in ("chat_template", "sharegpt", ""):
+        made.leave(f"{place}.type", f"{kind} is no layout here; the rows are recognised by their columns")
+    roles = _roles(entry.get("roles"))
+    if entry.get("roles_to_train") and list(entry["roles_to_train"]) not in (["assistant"], ["gpt"]):
+        made.leave(f"{place}.roles_to_train", "the expert is the assistant, whose turns are learned")
+    for key in ("chat_template", "chat_template_jinja"):
+        if entry.get(key) and entry[key] not in ("tokenizer_default", "chatml"):
+            made.leave(f"{place}.{key}", "write model.template: auto, or the path of a .jinja file")
+    if not name:
+        return "auto", {}, roles
+    column = str(entry.get("field_messages") or ("conversations" if name == "sharegpt" else "messages"))
+    if column not in ("messages", "conversations"):
+        made.leave(f"{place}.field_messages", f"dialogues stand in a column messages or conversations; rename {column}")
+    return {"messages": "messages", "conversations": "sharegpt"}.get(column, "auto"), {}, roles
+
+
+def _roles(named: Any) -> dict[str, str]:
+    """``{user: [human, customer]}`` as ``{customer: user}``; what a recipe knows anyway is left out."""
+    known = ("human", "gpt", "user", "assistant", "system", "tool", "model", "bot", "developer")
+    pairs = named.items() if isinstance(named, Mapping) else ()
+    return {
+        str(name): _OURS[ours]
+        for ours, names in pairs
+        for name in (names if isinstance(names, list) else [names])
+        if ours in _OURS and str(name) not in known
+    }
+
+
+def _reference(path: str, split: Any, folder: Path) -> str:
+    """A recipe's name for a file or a data set of the hub."""
+    local = path.startswith((".", "/", "~")) or path.lower().endswith(_FILES) or "://" in path
+    if local or Path(path).exists() or (folder / path).exists() or path.count("/") > 1:
+        return path
+    name = str(split or "").partition("[")[0].strip()
+    return f"hub:{path}:{name}" if name and name != "train" else f"hub:{path}"
+
+
+# -- LLaMA-Factory ------------------------------------------------------------------------------------------
+
+
+def _dataset_info(given: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], Path]:
+    """What ``dataset_info.json`` says, looked for where the trainer would be started, and its folder."""
+    named = Path(str(given.get("dataset_dir") or "data"))
+    places = [Path(), folder, *folder.resolve().parents[:3]]
+    for place in [(base / named) for base in places]:
+        try:
+            found = json.loads((place / "dataset_info.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(found, dict):
+            return found, place
+    return {}, named
+
+
+def _of_llama_factory(made: Translation, name: str, entry: Any, where: Path) -> Iterator[_Source]:
+    place = f"dataset.{name}"
+    if not isinstance(entry, Mapping):
+        made.notes.append(f"{where / 'dataset_info.json'} does not say which file {name} is: mend demonstrations.path")
+        yield _Source(str(where / f"{name}.json"))
+        return
+    if entry.get("ranking") or (entry.get("columns") or {}).get("chosen"):
+        made.leave(place, "its rows are preferences, which are not learned")
+        return
+    for key in ("subset", "folder", "num_samples"):
+        if entry.get(key):
+            made.leave(f"{place}.{key}", "a data set of the hub is taken by its name and split")
+    url = entry.get("hf_hub_url")
+    path = _reference(str(url), entry.get("split"), where) if url else str(where / str(entry.get("file_name") or name))
+    named = {str(key): str(value) for key, value in (entry.get("columns") or {}).items()}
+    if entry.get("formatting") == "sharegpt":
+        column = named.get("messages", "conversations")
+        if column not in ("messages", "conversations"):
+            made.leave(f"{place}.columns", f"dialogues stand in a column messages or conversations; rename {column}")
+        tags = {str(key): str(value) for key, value in (entry.get("tags") or {}).items()}
+        told = {"user_tag": "user", "assistant_tag": "assistant", "system_tag": "system", "observation_tag": "tool"}
+        roles = _roles({ours: [tags[tag]] for tag, ours in told.items() if tag in tags})
+        yield _Source(path, {"messages": "messages", "conversations": "sharegpt"}.get(column, "auto"), {}, roles)
+        return
+    prompt, answer = named.get("prompt", "instruction"), named.get("response", "output")
+    if (prompt, answer, named.get("query", "input")) == ("instruction", "output", "input"):
+        yield _Source(path, "alpaca")
+        return
+    if named.get("query"):
+        made.leave(f"{place}.columns.query", "a prompt is one column; join the two in the file")
+    columns = {"prompt": prompt, "completion": answer}
+    if "system" in named:
+        columns["system"] = named["system"]
+    yield _Source(path, "columns", columns)

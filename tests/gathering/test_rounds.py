@@ -1,0 +1,235 @@
+"""Two rounds with scripted experts through the real page: what is asked, what is learned, what is said of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gatherings import Client, attended
+from toy_demonstrations import write_demonstrations
+
+from sft.cli import main
+from sft.demonstrations.stored import load_splits
+from sft.fidelity.rounds import read_rounds
+from sft.gathering.folder import Gathering
+from sft.gathering.rounds import round_of
+from sft.runs.run import Run
+
+pytestmark = pytest.mark.engine
+
+RECIPE = """\
+model: {{name: {model}}}
+demonstrations: {{path: {data}}}
+split: {{validation: 0.15, test: 0.25, near_duplicates: remove}}
+adapter: {{r: 4, lora_alpha: 8}}
+training: {{learning_rate: 1.0e-2, max_steps: 25, logging_steps: 5, per_device_train_batch_size: 8}}
+fidelity: {{profile: fast, max_prompts: 12, max_new_tokens: 6, systems: [tuned, R, K, P]}}
+"""
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """A run of round 0 on toy demonstrations."""
+    folder = tmp_path_factory.mktemp("rounds")
+    write_demonstrations(folder / "d.jsonl", 90)
+    (folder / "r.yaml").write_text(RECIPE.format(model=tiny_model, data=folder / "d.jsonl"), encoding="utf-8")
+    assert main(["run", str(folder / "r.yaml"), "--output", str(folder / "r0")]) == 0
+    return folder / "r0"
+
+
+def pool(folder: Path, count: int = 60, *, more: list[Any] | None = None) -> Path:
+    rows = [{"prompt": f"Which tide comes {n} hours after another one, and who says so?"} for n in range(count)]
+    path = folder / "pool.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, *(more or [])]), encoding="utf-8")
+    return path
+
+
+def oracle(client: Client, n: int) -> None:
+    """Writes what is right, whatever stands above, and is asked how the clone's text would have done."""
+    item = client.next()
+    client.get(f"/item/{item}")
+    client.do("submitted", item=item, text=f"The {n}. tide, says the harbour master.", rev=0, seconds=30)
+    client.do("judged", item=item, reason="no")
+
+
+def copycat(client: Client, n: int) -> None:
+    """Lets the clone's text stand wherever there is one."""
+    item = client.next()
+    client.get(f"/item/{item}")
+    if client.do("submitted", item=item, accept=True, rev=0, seconds=5)[0] != 200:
+        client.do("submitted", item=item, text=f"The {n}. tide, says the harbour master.", rev=0, seconds=30)
+        client.do("judged", item=item, reason="no")
+
+
+def all_by(behave: Any) -> Any:
+    def everything(clients: dict[str, Client]) -> None:
+        n = 0
+        while clients["ada"].next():
+            behave(clients["ada"], n)
+            n += 1
+
+    return everything
+
+
+def test_a_round_is_asked_learned_from_and_reported(
+    first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held_out = load_splits(Run.open(first)).test[0]
+    trained = load_splits(Run.open(first)).train[0]
+    leaky = [{"prompt": d.prompt[-1].content} for d in (held_out, trained)]
+    capsys.readouterr()
+    words = ["correct", str(first), "--prompts", str(pool(tmp_path, more=leaky)), "--into", str(tmp_path / "g"),
+             "--items", "40", "--expert", "ada"]  # fmt: skip
+    status, said = attended(words, all_by(copycat), capsys)
+    assert status == 0
+    assert re.search(r"would change \d+% of the words; 0 of \d+ validation answers are right as they stand", said)
+    assert "Most answers will be rewritten" in said and "1 prompts are held out in r0" in said
+    assert (
+        "1 prompts were answered already" in said
+        and "40 items, 40 of them drawn at random; 12 are written blind" in said
+    )
+    assert any(look["split"] == "pool" for look in Run.open(first).manifest["looks"])
+    gathering = Gathering.open(tmp_path / "g")
+    assert {one.shown for one in gathering.items()} == {"blind", "drafted"}
+    assert main(words) == 2 and "round 1 was begun on" in capsys.readouterr().err
+
+    new = tmp_path / "r1"
+    assert main(["correct", str(first), "--train", str(new), "--from", str(tmp_path / "g")]) == 0
+    run = Run.open(new)
+    before, after = load_splits(Run.open(first)), load_splits(run)
+    assert {d.id for d in before.test} == {d.id for d in after.test}  # frozen
+    assert {d.id for d in before.validation} == {d.id for d in after.validation}
+    assert len(after.train) == len(before.train) + 40 and round_of(run) == 1
+    assert sum(d.origin is not None and d.origin.how == "accepted" for d in after.train) == 28
+    ledger = json.loads((new / "ledger.json").read_text())
+    assert sum(ledger["fates"].values()) == ledger["rows"]
+    rounds = read_rounds(run)
+    assert rounds is not None and [p.round for p in rounds.points] == [0, 1]
+    assert rounds.points[0].fresh is not None and rounds.points[0].fresh.n == 12
+    asked = rounds.asked[0]
+    assert asked.acceptance is not None and asked.acceptance.value == 1.0 and asked.acceptance.n == 28
+    assert (
+        asked.judged is not None and asked.judged.value == 0.0 and asked.talked is not None and asked.talked.low > 0.5
+    )  # type: ignore[operator]
+    assert asked.fates == {"trained": 40, "withdrawn": 0, "not trained": 0}
+    assert rounds.anchoring is not None and rounds.anchoring.difference.low > 0  # type: ignore[operator]
+    for name in ("report.html", "report.md"):
+        page = (new / name).read_text(encoding="utf-8")
+        assert "What did correcting bring?" in page and "more demonstrations" in page
+        assert "is what the draft itself talked the expert into" in page
+    assert "rounds-minutes" in (new / "report.html").read_text(encoding="utf-8")
+    assert "What did correcting bring?" not in (first / "report.html").read_text(encoding="utf-8")
+
+    # The control needs as many blind answers as there are corrections, and says how many are missing.
+    capsys.readouterr()
+    assert main(["correct", str(first), "--train", str(tmp_path / "p"), "--from", str(tmp_path / "g"), "--plain"]) == 2
+    assert (
+        "needs 40 blind answers to random prompts" in (error := capsys.readouterr().err) and "gather 28 more" in error
+    )
+    assert not (tmp_path / "p").exists()
+    more = tmp_path / "more.jsonl"
+    more.write_text("".join(json.dumps({"prompt": f"Who counts the gulls of pier {n}?"}) + "\n" for n in range(28)))
+    status, _ = attended(["collect", str(more), "--into", str(tmp_path / "g")], all_by(oracle), capsys)
+    assert status == 0
+    assert main(["correct", str(first), "--train", str(tmp_path / "p"), "--from", str(tmp_path / "g"), "--plain"]) == 0
+    plain = load_splits(Run.open(tmp_path / "p"))
+    assert len(plain.train) == len(after.train) and {d.id for d in plain.test} == {d.id for d in before.test}
+    assert not any(d.origin is not None and d.origin.drafted for d in plain.train)
+    capsys.readouterr()
+    assert main(["compare", "--rounds", str(first), str(new), "--plain", str(tmp_path / "p")]) == 0
+    said = capsys.readouterr().out
+    assert "with 1 and 1 runs that says nothing of correcting" in said and "plain" in said
+    assert "The curve: correction" in (new / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_second_round_and_three_seeds(first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, folder = pool(tmp_path), tmp_path / "g"
+    words = ["correct", str(first), "--prompts", str(path), "--into", str(folder), "--items", "10", "--expert", "ada"]
+    assert attended(words, all_by(oracle), capsys)[0] == 0
+    new = tmp_path / "r1"
+    assert main(["correct", str(first), "--train", str(new), "--from", str(folder), "--seeds", "2"]) == 0
+    assert [one.name for one in sorted(tmp_path.glob("r1*"))] == ["r1", "r1-seed-1"]
+    seeds = [Run.open(one).resolved_recipe["training"]["seed"] for one in sorted(tmp_path.glob("r1*"))]
+    assert seeds == [0, 1]
+    words = [
+        "correct",
+        str(new),
+        "--prompts",
+        str(path),
+        "--into",
+        str(folder),
+        "--items",
+        "8",
+        "--choose",
+        "uncertain",
+    ]
+    status, said = attended(words, all_by(oracle), capsys)
+    assert status == 0 and "Round 2: 8 items, 2 of them drawn at random" in said and "10 prompts were answered" in said
+    items = [one for one in Gathering.open(folder).items() if one.round == 2]
+    assert sum(one.drawn == "chosen" for one in items) == 6 and all(one.score is not None for one in items)
+    last = tmp_path / "r2"
+    assert main(["correct", str(new), "--train", str(last), "--from", str(folder)]) == 0
+    rounds = read_rounds(Run.open(last))
+    assert rounds is not None and [p.round for p in rounds.points] == [0, 1, 2]
+    assert [p.seeds for p in rounds.points] == [1, 2, 1] and rounds.points[2].answers == 18
+    assert rounds.asked[1].chosen is not None and rounds.asked[1].chosen_by == "uncertain"
+    assert main(["report", str(last)]) == 0
+    capsys.readouterr()
+    assert main(["compare", "--rounds", str(last)]) == 0  # the chain is found from its end
+    assert "round 2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["correct", "RUN"], "--into: into which gathering"),
+        (["correct", "RUN", "--train", "x"], "--train x: from which gathering"),
+        (["correct", "RUN", "--plain", "--into", "g"], "--plain: goes with --train"),
+        (["correct", "RUN", "--into", "g"], "was trained on single turns; name prompts"),
+        (["correct", "none", "--into", "g", "--prompts", "pool.jsonl"], "none is not a folder"),
+        (["correct", "RUN", "--into", "g", "--prompts", "held.jsonl"], "has no prompt that may be asked"),
+        (["correct", "RUN", "--train", "x", "--from", "g"], "there is no gathering"),
+        (["compare", "--rounds", "RUN"], "is of round 0"),
+        (["compare", "RUN", "--plain", "RUN"], "goes with --rounds"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(
+    first: Path, tmp_path: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    held = load_splits(Run.open(first)).test
+    (tmp_path / "held.jsonl").write_text("".join(json.dumps({"prompt": d.prompt[-1].content}) + "\n" for d in held))
+    assert main([str(first) if word == "RUN" else word for word in words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_dialogues_are_corrected_in_the_states_the_clone_comes_to(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = []
+    for n in range(60):
+        turns = [f"Box {n}, which colour?", f"Box {n} is red.", "And its lid?", f"The lid of {n} is blue."]
+        roles = ("user", "assistant", "user", "assistant")
+        rows.append({"messages": [{"role": r, "content": t} for r, t in zip(roles, turns, strict=True)]})
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (tmp_path / "r.yaml").write_text(RECIPE.format(model=tiny_model, data=tmp_path / "d.jsonl"), encoding="utf-8")
+    assert main(["run", str(tmp_path / "r.yaml"), "--output", str(tmp_path / "r0")]) == 0
+    capsys.readouterr()
+    words = ["correct", str(tmp_path / "r0"), "--into", str(tmp_path / "g"), "--items", "12", "--expert", "ada"]
+    status, said = attended(words, all_by(oracle), capsys)
+    assert status == 0 and "6 dialogues, 12 turns with the clone's own before them" in said
+    items, clones = Gathering.open(tmp_path / "g").items(), Gathering.open(tmp_path / "g").clone_texts()
+    later = [one for one in items if one.turn == 1]
+    assert len(later) == 6
+    for one in later:
+        assert one.prompt[1].content == (clones[f"{one.dialogue}-0"] if clones[f"{one.dialogue}-0"].strip() else "…")
+    assert main(["correct", str(tmp_path / "r0"), "--train", str(tmp_path / "r1"), "--from", str(tmp_path / "g")]) == 0
+    rounds = read_rounds(Run.open(tmp_path / "r1"))
+    assert rounds is not None and rounds.dialogues and rounds.asked[0].answers == 12
+    before, after = load_splits(Run.open(tmp_path / "r0")), load_splits(Run.open(tmp_path / "r1"))
+    assert {d.id for d in before.test} == {d.id for d in after.test}
+    assert len(after.train) == len(before.train) + 12

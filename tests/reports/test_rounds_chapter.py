@@ -1,0 +1,96 @@
+"""What the chapter on rounds says, of planted rounds: what was shown is said, and nothing more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sft.fidelity.rounds import Anchoring, CurvePoint, RoundAsked, Rounds
+from sft.metrics.estimate import Estimate
+from sft.reports.sections.rounds import advice, curve_sentences, pictures, rounds_chapter, to_text
+
+
+def about(value: float, half: float, n: int = 200) -> Estimate:
+    return Estimate(value, value - half, value + half, 0.95, "planted", n)
+
+
+def point(number: int, gain: Estimate | None, p: float | None, answers: int = 0) -> CurvePoint:
+    return CurvePoint(number, f"r{number}", about(40 + (gain.value if gain else 0), 3), gain, p, answers, answers / 2,
+                      None, None, 1)  # fmt: skip
+
+
+ASKED = RoundAsked(1, 100, 100, 50.0, {"edited": 70, "blind": 30}, {"trained": 100}, about(0.4, 0.1, 70),
+                   about(0.38, 0.15, 30), about(0.02, 0.2), about(0.5, 0.1), None)  # fmt: skip
+
+
+def planted(**changes: object) -> Rounds:
+    known = Rounds(
+        "chrf", (point(0, None, None), point(1, about(4, 2), 0.001, 100)), (), (ASKED,),
+        Anchoring(about(1, 4), 6.0, 70, 30), {}, None, (1, 0), 3.0, 2, {"ada": (100, 50.0)}, about(55, 5), 1, False, (),
+    )  # fmt: skip
+    return replace(known, **changes)  # type: ignore[arg-type]
+
+
+def said(rounds: Rounds) -> str:
+    return " ".join((*curve_sentences(rounds), *advice(rounds), to_text(rounds)))
+
+
+def test_a_gain_without_a_control_is_that_of_more_demonstrations() -> None:
+    text = said(planted())
+    assert "4.0 [2.0, 6.0] chrF points closer to the expert" in text and "more demonstrations" in text
+    assert "Correction helps" not in text and "The curve rises: another round" in text
+
+
+@pytest.mark.parametrize(
+    ("helps", "seeds", "says", "never"),
+    [
+        (about(3, 2), (1, 1), "differ (+3.0", "Correction helps"),
+        (about(3, 2), (2, 5), "it takes `--seeds 3`", "Correction helps"),
+        (about(3, 2), (3, 3), "Correction helps: +3.0 [+1.0, +5.0] points", "not shown to do better"),
+        (about(1, 2), (3, 3), "is not shown to do better", "Correction helps"),
+        (about(-3, 2), (3, 3), "Plain answers helped more", "Correction helps"),
+    ],
+)
+def test_that_correcting_helped_takes_a_control_and_three_runs_an_arm(
+    helps: Estimate, seeds: tuple[int, int], says: str, never: str
+) -> None:
+    text = said(planted(helps=helps, helps_seeds=seeds))
+    assert says in text and never not in text
+
+
+def test_a_gain_that_the_test_does_not_bear_out_is_none() -> None:
+    text = said(planted(points=(point(0, None, None), point(1, about(2, 3), 0.2, 100))))
+    assert "is not told apart from round 0 (+2.0 [" in text and "one of 3.0 is seen four times in five" in text
+    corrected = planted(points=(point(0, None, None), point(1, about(4, 2), 0.2, 50), point(2, about(4, 2), 0.01, 100)))
+    assert "Before it" not in said(corrected)
+
+
+def test_anchoring_is_said_where_it_is_shown_and_nowhere_else() -> None:
+    assert "It is not shown that the clone's words stand" in said(planted()) and "raise --blind" not in said(planted())
+    text = said(planted(anchoring=Anchoring(about(12, 5), 6.0, 70, 30)))
+    assert "ended nearer to it than those who wrote blind" in text and "raise --blind" in text
+    assert "takes items written blind" in said(planted(anchoring=None))
+
+
+def test_what_comes_next() -> None:
+    flat = (point(0, None, None), point(1, about(0, 2), 0.9, 100))
+    happy = replace(ASKED, acceptance=about(0.9, 0.05, 70))
+    assert "stop here" in said(planted(points=flat, asked=(happy,)))
+    assert "more items a round" in said(planted(points=flat))
+    assert "agree on guidelines" in said(planted(agreement=about(20, 5)))
+    none = planted(points=flat, helps=about(0, 2), helps_seeds=(3, 3))
+    assert "gather plain demonstrations" in said(none) and "gather plain" not in said(replace(none, dialogues=True))
+
+
+def test_a_worn_out_test_split_and_many_looks_are_said() -> None:
+    worn = replace(point(0, None, None), fresh=about(30, 3, 60), gap=about(-10, 4))
+    text = said(planted(points=(worn, point(1, about(4, 2), 0.001, 100)), looks=9))
+    assert "those are worn out, or the pool is another" in text and "looked at 9 times" in text
+
+
+def test_both_pictures_are_drawn_and_the_chapter_has_all_its_parts() -> None:
+    rounds = planted(plain=(point(1, about(3, 2), 0.01, 100),))
+    assert [name for name, _ in pictures(rounds)] == ["rounds", "rounds-minutes"] and not list(pictures(None))
+    keys = [part.key for part in rounds_chapter(rounds).parts]
+    assert keys == ["rounds", "rounds-minutes", "acceptance", "anchoring", "who-wrote", "rounds-next"]
