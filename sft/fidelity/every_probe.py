@@ -25,6 +25,7 @@ from sft.fidelity.probes import (
     manner,
     memorisation,
     strata,
+    thoughts,
     underachieving,
 )
 from sft.fidelity.score_table import ScoreTable
@@ -77,6 +78,8 @@ def run_probes(observed: Observations, table: ScoreTable, floor: str, base: str)
             held_out, completions, observed.checker, table.right(), table.clusters
         ),
     }
+    if any(item.thoughts for item in held_out):
+        probes["thoughts"] = lambda: thoughts.thoughts(held_out, completions, observed.token_scores)
     absent: dict[str, str] = {}
     for section, probe in probes.items():
         try:

@@ -31,6 +31,7 @@ __all__ = [
     "SharedRun",
     "Stratum",
     "SurvivalPoint",
+    "Thoughts",
     "Underachieving",
 ]
 
@@ -225,6 +226,23 @@ class BesideBase:
     lost: int
     won: int
     p_value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Thoughts:
+    """What is thought before answers, beside what experts thought, on the ``n`` prompts whose thoughts are known.
+
+    By system: ``thinks``, the share of completions with a thought; ``score``, chrF points of the thoughts; ``bits``,
+    bits per byte of the first expert's thought. Of the clone: ``length``, its thoughts' characters over the experts';
+    ``unanswered``, the share of its completions that end inside the thought.
+    """
+
+    thinks: dict[str, Estimate]
+    score: dict[str, Estimate]
+    bits: dict[str, Estimate]
+    length: Estimate
+    unanswered: Estimate
+    n: int
 
 
 @dataclass(frozen=True, slots=True)

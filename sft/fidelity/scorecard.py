@@ -28,6 +28,7 @@ from sft.fidelity.findings import (
     PrefixPoint,
     Stratum,
     SurvivalPoint,
+    Thoughts,
     Underachieving,
 )
 from sft.metrics.estimate import Estimate
@@ -237,6 +238,7 @@ class Scorecard:
     off_path: Estimate | None = None
     own_words: OwnWords | None = None
     compounding: Compounding | None = None
+    thoughts: Thoughts | None = None
     checked: Estimate | None = None
     memorisation: Memorisation | None = None
     forgetting: tuple[Forgetting, ...] = ()

@@ -26,12 +26,13 @@ from sft.demonstrations.messages import Call
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["CallForm", "common_beginning", "learn_calls", "opens_thought", "without_prompt"]
+__all__ = ["TOOLS", "CallForm", "common_beginning", "learn_calls", "opens_thought", "without_prompt"]
 
 _REFUSALS = (TemplateError, TypeError, ValueError)
 _NAMES, _KEYS, _VALUES = ("zqfirstqz", "zqsecondqz"), ("zqkeyqz", "zqotherqz"), ("zqvalueqz", "zqanyqz")
 _WORDS = "zqwordsqz"
-_TOOLS = [
+#: Functions that a template is asked to list.
+TOOLS = [
     {
         "type": "function",
         "function": {
@@ -269,7 +270,7 @@ def _learned(
     def written(*turns: dict[str, Any], ask: bool = False) -> str:
         first = {"role": "user", "content": "zquserqz"}
         return tokenizer.apply_chat_template(
-            [first, *turns], tools=_TOOLS, chat_template=template, tokenize=False, add_generation_prompt=ask
+            [first, *turns], tools=TOOLS, chat_template=template, tokenize=False, add_generation_prompt=ask
         )
 
     def calling(*calls: Call, words: str = "") -> dict[str, Any]:
@@ -293,7 +294,7 @@ def _learned(
         return None, fits
     form = CallForm(as_text, named_ids, *shape)
     if not all(
-        form.read(rest.removesuffix(form.tail), _TOOLS) == ("", [call]) for rest, call in ((one, _ONE), (two, _TWO))
+        form.read(rest.removesuffix(form.tail), TOOLS) == ("", [call]) for rest, call in ((one, _ONE), (two, _TWO))
     ):
         return None, fits
     result = {"role": "tool", "content": "zqresultqz", "name": _NAMES[0]}
@@ -306,8 +307,8 @@ def _learned(
         form,
         lists_tools=all(name in asked for name in _NAMES),
         results=results,
-        words=form.read(rest_of(_ONE, words=_WORDS), _TOOLS) == (_WORDS, [_ONE]),
-        several=form.read(both, _TOOLS) == ("", [_ONE, _TWO]),
+        words=form.read(rest_of(_ONE, words=_WORDS), TOOLS) == (_WORDS, [_ONE]),
+        several=form.read(both, TOOLS) == ("", [_ONE, _TWO]),
     ), fits
 
 

@@ -31,7 +31,7 @@ from jinja2 import TemplateError
 
 from sft.demonstrations.demonstration import Message
 from sft.errors import PolicyError
-from sft.policies.template_calls import CallForm, learn_calls, opens_thought, without_prompt
+from sft.policies.template_calls import TOOLS, CallForm, learn_calls, opens_thought, without_prompt
 from sft.policies.template_clock import dated, names_in
 
 if TYPE_CHECKING:
@@ -265,8 +265,9 @@ def settle(
 
     ``thoughts``: as in a recipe; None is what a settled template says of itself, and otherwise off.
     """
-    mode = thoughts or next((mode for mode in ("keep", "context") if template.startswith(_MARK.format(mode))), "off")
-    template = template.removeprefix(_MARK.format(mode))
+    marked = next((mode for mode in ("keep", "context") if template.startswith(_MARK.format(mode))), None)
+    mode = thoughts or marked or "off"
+    template = template.removeprefix(_MARK.format(marked))
     names = names_in(template)
     drawn = [word for before, word, _ in names if (before, word) == ("|", "random") or word == "lipsum"]
     if drawn:
@@ -279,8 +280,11 @@ def settle(
         raise _unfit(tokenizer, f"begins with {bos} twice", "one that writes it once")
     prompt, before, _ = _probe(tokenizer, template, _SHAPES[0])
     free = [name for name in _SWITCHES if any(name == word for _, word, _ in names) and name not in (options or {})]
-    candidates = _candidates(template, prompt, before, free) if mode == "off" else _thinking(template, free)
-    for candidate, header in candidates:
+    settled = marked == mode  # it was settled before, with thoughts on
+    candidates = (
+        _candidates(template, prompt, before, free) if mode == "off" else _thinking(template, free * (not settled))
+    )
+    for candidate in candidates:
         frame = _frame(tokenizer, candidate, mode)
         if frame is not None:
             if mode != "off":
@@ -288,7 +292,8 @@ def settle(
             lead = frame.lead
             if mode == "context" and frame.thought is not None:
                 lead = frame.thought.lead + frame.thought.between
-            return replace(frame, header=header, calls=learn_calls(tokenizer, frame.template, lead))
+            calls = learn_calls(tokenizer, frame.template, lead)
+            return replace(frame, calls=calls, header=_header(tokenizer, frame) if calls else "")
     raise _unfit(
         tokenizer,
         f"asks for a completion with ...{prompt[-30:]!r} but writes one after ...{before[-30:]!r}, so no prompt can be "
@@ -324,27 +329,38 @@ def _literal(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _candidates(template: str, prompt: str, before: str, switches: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """The template as it is; with thoughts off; with its generation prompt completed; and the header it then lacks."""
-    yield template, ""
+def _header(tokenizer: PreTrainedTokenizerBase, frame: Frame) -> str:
+    """What the template writes before an answer in words where functions are listed, and elsewhere asks with."""
+    try:
+        prompt, whole = _both(
+            tokenizer, frame.template, _SHAPES[0], frame.fold_system, {"content": _COMPLETION}, tools=TOOLS
+        )
+    except PolicyError:
+        return ""
+    return (without_prompt(whole.partition(_COMPLETION)[0], prompt) or "").removeprefix(frame.lead)
+
+
+def _candidates(template: str, prompt: str, before: str, switches: Sequence[str]) -> Iterator[str]:
+    """The template as it is; with thoughts off; with its generation prompt completed."""
+    yield template
     for switch in switches:
-        yield _default(switch, False) + template, ""
+        yield _default(switch, False) + template
     rest = without_prompt(before, prompt) or ""
     if not rest and prompt.rstrip().endswith("<think>"):
         rest = "\n</think>\n\n"
     if rest:
         literal = json.dumps(rest, ensure_ascii=False)
         # A header of an answer would keep calls from being written; a thought that is closed does not.
-        header = rest if "</think>" not in rest and re.search(r"\btools\b", template) else ""
-        asked = f"{{%+ if add_generation_prompt{' and not tools' * bool(header)} %}}{{{{- {literal} }}}}{{% endif %}}"
-        yield template.removesuffix("\n") + asked, header
+        calls = " and not tools" if "</think>" not in rest and re.search(r"\btools\b", template) else ""
+        asked = f"{{%+ if add_generation_prompt{calls} %}}{{{{- {literal} }}}}{{% endif %}}"
+        yield template.removesuffix("\n") + asked
 
 
-def _thinking(template: str, switches: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _thinking(template: str, switches: Sequence[str]) -> Iterator[str]:
     """The template with thoughts on; as it is."""
     for switch in switches:
-        yield _default(switch, True) + template, ""
-    yield template, ""
+        yield _default(switch, True) + template
+    yield template
 
 
 def _frame(tokenizer: PreTrainedTokenizerBase, template: str, mode: str) -> Frame | None:
@@ -447,13 +463,18 @@ def _both(
     shape: tuple[Message, ...],
     fold_system: bool,
     answer: Mapping[str, str],
+    tools: Any = None,
 ) -> tuple[str, str]:
     """A probe prompt, and the same with ``answer`` after it."""
     messages = conversation(shape, Frame(template, "", "", fold_system, False, ""))
     try:
         prompt, full = (
             tokenizer.apply_chat_template(
-                messages + turns, chat_template=template, tokenize=False, add_generation_prompt=not turns
+                messages + turns,
+                tools=tools,
+                chat_template=template,
+                tokenize=False,
+                add_generation_prompt=not turns,
             )
             for turns in ([], [{"role": "assistant", **answer}])
         )

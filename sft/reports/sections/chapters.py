@@ -25,6 +25,7 @@ from sft.reports.sections import (
     rounds,
     strata,
     systems,
+    thoughts,
     training,
     underachieving,
 )
@@ -93,6 +94,7 @@ def _path_chapter(card: Scorecard) -> Chapter:
             expert_path.survival_part(card),
             expert_path.prefix_part(card),
             compounding.compounding_part(card),
+            *thoughts.thoughts_part(card),
             calibration.calibration_part(card),
             calibration.own_words_part(card),
         ),

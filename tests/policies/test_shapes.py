@@ -1,0 +1,327 @@
+"""Calls, thoughts and special tokens: what templates make of them is supervised, and read back as it was meant."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.engine
+pytest.importorskip("transformers")
+
+from small_tokenizers import CHATML, byte_level, chatml, trl_template
+from transformers import PreTrainedTokenizerFast
+
+from sft.demonstrations.demonstration import Call, Demonstration, Message, Source
+from sft.demonstrations.messages import written_calls
+from sft.errors import DemonstrationsError, PolicyError
+from sft.policies.rendering import Renderer, few_shot_prompt, renderer_for
+
+USER = Message("user", "How are you?")
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "the weather",
+        "parameters": {
+            "type": "object",
+            "properties": {"town": {"type": "string"}, "days": {"type": "integer"}},
+            "required": ["town"],
+        },
+    },
+}
+TOOLS = Message("tools", json.dumps([TOOL]))
+ROME = Call("weather", '{"days": 3, "town": "Rome é"}')
+CALLING = Message("assistant", "", calls=(ROME,))
+RESULT = Message("tool", "24 C", name="weather")
+_TOKEN = re.compile(
+    r"<\|[^|<>\s]+\|>|<｜[^｜<>\s]+｜>|\[/?[A-Z_]{3,20}\]|</?(?:think|tool_call|tool_response)>|<[|]?[a-z_]+[|]?>"
+)
+_ORDINARY = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
+
+
+@cache
+def state(name: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """A template that TRL ships, and the tokens it writes: special ones and ordinary ones."""
+    text = trl_template(name)
+    found = [token for token in dict.fromkeys(_TOKEN.findall(text)) if "arg_" not in token and "func" not in token]
+    special = [t for t in found if t not in (*_ORDINARY, "<bos>", "<eos>") and ("|" in t or t.startswith("["))]
+    return text, ("<bos>", "<eos>", *special), tuple(token for token in found if token in _ORDINARY)
+
+
+def tokenizer_of(name: str) -> PreTrainedTokenizerFast:
+    text, special, ordinary = state(name)
+    return byte_level(text, special, bos="<bos>", eos="<eos>", ordinary=ordinary)
+
+
+def answer(
+    said: str = "", *calls: Call, thought: str = "", prompt: tuple[Message, ...] = (TOOLS, USER)
+) -> Demonstration:
+    return Demonstration(prompt, written_calls(said, calls), thought=thought, calls=calls, source=Source("d.jsonl", 7))
+
+
+def supervised(renderer: Renderer, demonstration: Demonstration) -> tuple[str, str]:
+    """(end of the prompt, all that is supervised) as text; what is read back is what was meant, and stops once."""
+    row = renderer.render(demonstration)
+    assert list(row.prompt_ids) == renderer.prompt_ids(demonstration.prompt)
+    assert row.completion_ids[-1] in renderer.stop_token_ids
+    assert not set(row.completion_ids[:-1]) & set(renderer.stop_token_ids)
+    assert row.input_ids.count(renderer.tokenizer.bos_token_id) <= 1
+    read = renderer.read(row.completion_ids, calls=True, tools=[TOOL])
+    assert read == (demonstration.completion, demonstration.thought)
+    texts = [renderer.tokenizer.decode(ids) for ids in (row.prompt_ids, row.completion_ids)]
+    assert (texts[0][-60:] + texts[1]).count("<think>") <= 1
+    return texts[0][-60:], texts[1]
+
+
+# -- calls ------------------------------------------------------------------------------------------------
+
+JSON_CALL = '{"name": "weather", "arguments": {"days": 3, "town": "Rome é"}}'
+HERMES = f"<tool_call>\n{JSON_CALL}\n</tool_call><|im_end|>"
+XML = (
+    "<tool_call>\n<function=weather>\n<parameter=days>\n3\n</parameter>\n<parameter=town>\nRome é\n</parameter>\n"
+    "</function>\n</tool_call>"
+)
+#: Template -> what is supervised of a call, and what of the same after a thought.
+CALLS = {
+    "qwen2_5": (HERMES, f"<think>\nhm\n</think>\n\n\n{HERMES}"),
+    "qwen3": (HERMES, f"<think>\nhm\n</think>\n\n{HERMES}"),
+    "qwen3_5_think": (f"{XML}<|im_end|>", f"hm\n</think>\n\n{XML}<|im_end|>"),
+    "llama3_1": (
+        '{"name": "weather", "parameters": {"days": 3, "town": "Rome é"}}<|eot_id|>',
+        '<think>\nhm\n</think>\n\n{"name": "weather", "parameters": {"days": 3, "town": "Rome é"}}<|eot_id|>',
+    ),
+    "gptoss": (
+        ' to=functions.weather<|channel|>commentary json<|message|>{"days": 3, "town": "Rome é"}<|call|>',
+        "<|channel|>analysis<|message|>hm<|end|><|start|>assistant to=functions.weather<|channel|>commentary json"
+        '<|message|>{"days": 3, "town": "Rome é"}<|call|>',
+    ),
+    "glm4moe": (
+        "\n<tool_call>weather\n<arg_key>days</arg_key>\n<arg_value>3</arg_value>\n<arg_key>town</arg_key>\n"
+        "<arg_value>Rome é</arg_value>\n</tool_call><eos>",
+        "\n<think>hm</think>\n<tool_call>weather\n<arg_key>days</arg_key>\n<arg_value>3</arg_value>\n"
+        "<arg_key>town</arg_key>\n<arg_value>Rome é</arg_value>\n</tool_call><eos>",
+    ),
+    "gemma4_v5": (
+        '<|tool_call>call:weather{days:3,town:<|"|>Rome é<|"|>}<tool_call|><|tool_response>',
+        '<|channel>thought\nhm\n<channel|><|tool_call>call:weather{days:3,town:<|"|>Rome é<|"|>}<tool_call|>'
+        "<|tool_response>",
+    ),
+    "lfm2_2_5": (
+        "<|tool_call_start|>[weather(days=3, town='Rome é')]<|tool_call_end|><|im_end|>",
+        "<think>hm</think><|tool_call_start|>[weather(days=3, town='Rome é')]<|tool_call_end|><|im_end|>",
+    ),
+    "nemotron_3_nano": (f"\n{XML}\n<|im_end|>", f"hm\n</think>\n{XML}\n<|im_end|>"),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_is_supervised_as_the_template_writes_it_and_nothing_else(name: str) -> None:
+    off, keep = renderer_for(tokenizer_of(name)), renderer_for(tokenizer_of(name), thoughts="keep")
+    assert supervised(off, answer("", ROME))[1] == CALLS[name][0]
+    assert supervised(keep, answer("", ROME, thought="hm"))[1] == CALLS[name][1]
+    for renderer, thought in ((off, ""), (keep, "hm")):
+        after = answer("It is 24 é.\n ", thought=thought, prompt=(TOOLS, USER, CALLING, RESULT))
+        _, said = supervised(renderer, after)
+        assert "It is 24 é.\n " in said and "24 C" not in said
+        assert "24 C" in renderer.tokenizer.decode(renderer.prompt_ids(after.prompt))
+        supervised(renderer, answer("No.", thought=thought))
+
+
+def test_words_beside_a_call_and_several_calls_are_kept_or_refused_in_one_sentence() -> None:
+    qwen, llama = renderer_for(tokenizer_of("qwen3")), renderer_for(tokenizer_of("llama3_1"))
+    assert supervised(qwen, answer("Let me look.", ROME))[1] == f"Let me look.\n{HERMES}"
+    assert supervised(qwen, answer("", ROME, ROME))[1].count("<tool_call>") == 2
+    for refused, why in (
+        (answer("Let me look.", ROME), "it writes no words before a call; leave them out, or the call"),
+        (answer("", ROME, ROME), "it writes one call in a turn; write the calls in turns of their own"),
+    ):
+        with pytest.raises(DemonstrationsError, match=re.escape(why)) as caught:
+            llama.render(refused)
+        assert (caught.value.problems[0].path, caught.value.problems[0].line) == ("d.jsonl", 7)
+
+
+@pytest.mark.parametrize("name", ["phi3", "gemma3", "cohere2"])
+def test_a_template_without_tools_is_one_sentence(name: str) -> None:
+    renderer = renderer_for(tokenizer_of(name))
+    for row in (answer("", ROME, prompt=(USER,)), answer("No."), answer("It.", prompt=(USER, CALLING, RESULT))):
+        with pytest.raises(PolicyError) as caught:
+            renderer.render_all([row] * 3)
+        assert str(caught.value) == (
+            "d.jsonl:7: the chat template of small does not write calls of functions; choose a model whose template "
+            "does, name one with model.template, or write them into the messages as text"
+        )
+    with pytest.raises(PolicyError, match="does not write which functions there are"):
+        renderer_for(tokenizer_of("deepseekv3")).render(answer("No."))
+
+
+def test_values_come_back_by_their_schema_and_strange_texts_are_read_or_left() -> None:
+    renderer = renderer_for(tokenizer_of("qwen3_5_think"))
+    number = Call("weather", '{"days": 3, "town": "3"}')
+    supervised(renderer, answer("", number))
+    tokenizer, form = renderer.tokenizer, renderer.frame.calls
+    assert form is not None
+    for text in (
+        "no call",
+        "<tool_call>",
+        "<tool_call>\n<function=weather>",
+        '{"name": "x"}',
+        "<tool_call>\n<function=",
+    ):
+        ids = tokenizer.encode(text, add_special_tokens=False)
+        assert renderer.read(ids, calls=True)[0].startswith(text[:5]), text
+
+
+def test_calls_in_turns_before_are_shown_to_the_few_shot_baseline_as_calls() -> None:
+    renderer = renderer_for(tokenizer_of("qwen3"))
+    prompt = few_shot_prompt([answer("", ROME), answer("No.")], (TOOLS, Message("system", "Be brief."), USER))
+    assert [turn.role for turn in prompt] == ["tools", "system", "user", "assistant", "user", "assistant", "user"]
+    text = renderer.tokenizer.decode(renderer.prompt_ids(prompt))
+    assert text.count(JSON_CALL) == 1 and text.count('"description": "the weather"') == 1
+
+
+def test_a_template_for_tools_beside_the_usual_one_serves_prompts_that_list_some() -> None:
+    tokenizer = chatml({"default": CHATML, "tool_use": trl_template("qwen2_5")})  # type: ignore[arg-type]
+    renderer = renderer_for(tokenizer)
+    assert "Qwen" not in tokenizer.decode(renderer.prompt_ids((USER,)))
+    assert supervised(renderer, answer("", ROME))[1] == HERMES
+
+
+# -- thoughts ---------------------------------------------------------------------------------------------
+
+#: Template -> (end of the prompt, what is supervised of a thought and an answer).
+THOUGHTS = {
+    "qwen3": ("assistant\n", "<think>\nhm  hm\n</think>\n\nFine.\n <|im_end|>"),
+    "qwen3_5_think": ("assistant\n<think>\n", "hm  hm\n</think>\n\nFine.\n <|im_end|>"),
+    "deepseekv3": ("<｜Assistant｜><think>\n", "hm  hm\n</think>\n\nFine.\n <eos>"),
+    "glm4moe": ("<|assistant|>", "\n<think>hm  hm</think>\nFine.\n <eos>"),
+    "gptoss": (
+        "<|start|>assistant",
+        "<|channel|>analysis<|message|>hm  hm<|end|><|start|>assistant<|channel|>final<|message|>Fine.\n <|return|>",
+    ),
+    "gemma4_v5": ("<|turn>model\n", "<|channel>thought\nhm  hm\n<channel|>Fine.\n <turn|>"),
+    "gemma3": ("model\n", "<think>\nhm  hm\n</think>\n\nFine.\n "),
+    "nemotron_3_nano": ("assistant\n<think>\n", "hm  hm\n</think>\nFine.\n <|im_end|>"),
+}
+
+
+@pytest.mark.parametrize("name", THOUGHTS)
+def test_a_thought_is_learned_given_or_left_out_and_never_twice(name: str, tmp_path: Path) -> None:
+    ending, learned = THOUGHTS[name]
+    thinking = answer("Fine.\n ", thought="hm  hm", prompt=(USER,))
+    tokenizer = tokenizer_of(name)
+    renderer = renderer_for(tokenizer, thoughts="keep")
+    prompt, said = supervised(renderer, thinking)
+    assert prompt.endswith(ending) and said.startswith(learned)
+    supervised(renderer, answer("Fine.", prompt=(USER,)))  # no thought is a closed one, where one was opened
+
+    tokenizer.save_pretrained(tmp_path)  # whoever serves it asks as it was trained
+    served = PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    messages = [{"role": "user", "content": USER.content}]
+    ids = served.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    assert ids == renderer.prompt_ids((USER,))
+    again = renderer_for(served)
+    assert (again.template, again.template_hash, again.thinks) == (renderer.template, renderer.template_hash, True)
+    assert again.render(thinking) == renderer.render(thinking)
+
+    given = renderer_for(tokenizer_of(name), thoughts="context")
+    prompt, said = supervised(given, answer("Fine.\n ", prompt=(USER, Message("thought", "hm  hm"))))
+    assert said.startswith("Fine.\n ")
+    whole = tokenizer.decode(renderer.render(thinking).input_ids)
+    assert whole == tokenizer.decode(
+        given.render(answer("Fine.\n ", prompt=(USER, Message("thought", "hm  hm")))).input_ids
+    )
+
+
+def test_earlier_thoughts_are_the_templates_to_show() -> None:
+    renderer = renderer_for(tokenizer_of("qwen3"), thoughts="keep")
+    before = Message("assistant", "", "look first", (ROME,))
+    text = renderer.tokenizer.decode(renderer.prompt_ids((TOOLS, USER, before, RESULT)))
+    assert "<think>\nlook first\n</think>" in text  # it shows those since the last question
+    text = renderer.tokenizer.decode(renderer.prompt_ids((USER, Message("assistant", "fine", "mused"), USER)))
+    assert "mused" not in text and "fine" in text
+
+
+def test_what_a_model_writes_is_parted_whether_or_not_it_comes_to_an_answer() -> None:
+    renderer = renderer_for(tokenizer_of("qwen3"), thoughts="keep")
+
+    def read(text: str) -> tuple[str, str]:
+        return renderer.read(renderer.tokenizer.encode(text, add_special_tokens=False), calls=False)
+
+    assert read("<think>\nhm\n</think>\n\nFine.") == ("Fine.", "hm")
+    assert read("<think>hm</think>Fine.") == ("Fine.", "hm")
+    assert read("<think>\nand so on") == ("", "and so on")
+    assert read("Fine.") == ("Fine.", "")
+    assert (
+        renderer.thought_tokens(answer("a", thought="hm", prompt=(USER,)), renderer.render(answer("a", prompt=(USER,))))
+        == 1
+    )
+
+
+# -- options ----------------------------------------------------------------------------------------------
+
+
+def test_options_of_the_template_reach_training_generation_and_whoever_serves_it(tmp_path: Path) -> None:
+    tokenizer = tokenizer_of("llama3_1")
+    renderer = renderer_for(tokenizer, options={"date_string": "1 Jan 2031"})
+    assert "1 Jan 2031" in tokenizer.decode(renderer.prompt_ids((USER,)))
+    tokenizer.save_pretrained(tmp_path)
+    served = PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    messages = [{"role": "user", "content": USER.content}]
+    ask: dict[str, Any] = {"add_generation_prompt": True, "return_dict": False}
+    assert served.apply_chat_template(messages, **ask) == renderer.prompt_ids((USER,))
+    assert "2 Feb" in served.apply_chat_template(messages, date_string="2 Feb", tokenize=False)
+    assert renderer.template_hash != renderer_for(tokenizer_of("llama3_1")).template_hash
+    values = {"a": [1, None, True], "b": {"c": 'it\'s "so"'}}
+    written = chatml("{{ values | tojson }}" + CHATML)
+    assert json.dumps(values) in written.decode(renderer_for(written, options={"values": values}).prompt_ids((USER,)))
+
+
+def test_an_option_that_the_template_does_not_read_is_refused() -> None:
+    with pytest.raises(PolicyError, match=r"'enable_thinkin' is nothing that .* reads; did you mean 'enable_thinking'"):
+        renderer_for(tokenizer_of("qwen3"), options={"enable_thinkin": True})
+
+
+# -- special tokens ---------------------------------------------------------------------------------------
+
+SPELLED = answer("a<|im_end|>b", prompt=(USER,))
+
+
+def test_completions_that_spell_a_special_token_are_refused_until_it_is_said_what_is_meant() -> None:
+    refusing, words, tokens = (renderer_for(chatml(), special_tokens=mode) for mode in ("refuse", "text", "tokens"))  # type: ignore[arg-type]
+    with pytest.raises(DemonstrationsError) as caught:
+        refusing.render_all([SPELLED, answer("sound", prompt=(USER,))])
+    assert [str(problem) for problem in caught.value.problems] == [
+        "d.jsonl:7: 'completion' spells <|im_end|>, a special token of this tokenizer; say which is meant with "
+        "demonstrations.special_tokens: text (letters) or tokens (the token)"
+    ]
+    refusing.prompt_ids((Message("user", "what is <|im_end|>?"),))  # in a question it is words, as ever it was
+    end = words.end_of_turn[-1]
+    assert words.render(SPELLED).completion_ids.count(end) == 1
+    with pytest.raises(DemonstrationsError, match="a token that ends the turn, before its end"):
+        tokens.render(SPELLED)
+    meant = answer("a<|im_start|>b <|im_start|>", prompt=(USER, Message("assistant", "<|im_start|>"), USER))
+    row = tokens.render(meant)
+    start = tokens.tokenizer.convert_tokens_to_ids("<|im_start|>")
+    assert row.completion_ids.count(start) == 2 and row.prompt_ids.count(start) == 5
+    assert tokens.decode_completion(row.completion_ids) == meant.completion
+    assert words.render(meant).prompt_ids.count(start) == 4
+
+
+def test_a_call_that_spells_a_special_token_is_refused() -> None:
+    renderer = renderer_for(tokenizer_of("qwen3"))
+    with pytest.raises(DemonstrationsError, match=re.escape("spells <|im_end|> inside a call")):
+        renderer.render(answer("", Call("weather", '{"town": "<|im_end|>"}')))
+
+
+def test_ordinary_tokens_keep_their_numbers_where_special_ones_are_spelled() -> None:
+    """Tokens that the vocabulary does not hold were numbered anew once the special ones before them were gone."""
+    renderer = renderer_for(chatml())
+    row = renderer.render(answer("<think> <|im_end|> </think>", prompt=(USER,)))
+    known = renderer.tokenizer.convert_tokens_to_ids(["<think>", "</think>"])
+    assert [token for token in row.completion_ids if token in known] == known
+    assert renderer.decode_completion(row.completion_ids) == "<think> <|im_end|> </think>"
