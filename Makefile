@@ -13,8 +13,8 @@ setup: .venv/installed
 demo: setup          ## the whole loop on real demonstrations; about 15 minutes on two cores
 	$(BIN)/sft demo
 
-test: setup          ## everything, offline
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+test: setup          ## everything, offline; bytecode is kept, for every worker imports every test
+	PYTHONDONTWRITEBYTECODE= HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
 test-llama: .venv-llama/installed   ## exported files in llama-cpp-python, which is compiled the first time: 13 minutes on two cores
 	HF_HUB_OFFLINE=1 .venv-llama/bin/python -m pytest -q -n 0 tests/publishing/test_export_llama.py
