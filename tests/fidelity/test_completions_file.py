@@ -218,7 +218,8 @@ def test_all_problems_come_at_once_each_with_line_field_rule_and_remedy(tmp_path
         "7: 'finished' is 'maybe'; write true, or false where it was cut at a length limit",
         "8: 'experts' names 2 for 1 references; name one expert for each reference, in the same order",
         "9: 'reference' is missing in every row of this prompt; add what an expert wrote",
-        "10: 'prompt' must end with a user turn; put the turns in order: system, user, assistant, ..., user",
+        "10: 'prompt' must end with a user turn, or with what a call gave back; put the turns in order: system, user, "
+        "assistant, ..., user",
         "11: 'completion' is null; write \"\" where the system wrote nothing, or leave the row out",
         "12: is cut short (the JSON ends at character 15); write the row again in full",
         "14: 'id' is 'one', as at 13 for another prompt; give every prompt an id of its own, or none",
