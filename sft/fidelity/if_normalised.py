@@ -36,7 +36,10 @@ def if_normalised(
 
     ``table``: the scores that ``card`` rests on; ``again``: the scorecard with further steps, as far as scores go.
     """
-    written = {system: observed.completions[system] for system in ("tuned", *(gain.floor for gain in card.gains))}
+    held = ("tuned", *(gain.floor for gain in card.gains))
+    if not all(observed.completions.get(system) for system in held):
+        return None  # scores are known and texts are not
+    written = {system: observed.completions[system] for system in held}
     steps = [step for step in NORMALISERS if step not in observed.normalise]
     moving = [step for step in steps if _moves(step, observed, card, table, written)]
     for chosen in [*((step,) for step in moving), *([tuple(moving)] if len(moving) > 1 else [])]:

@@ -228,7 +228,7 @@ OF_ANOTHER_TYPE: list[tuple[str, str, Any, str, str]] = [
     ("held-out.jsonl", "references", [None], ":1: 'references.1' is null, not text", "recompute"),
     ("held-out.jsonl", "experts", [], ":1: a held-out prompt has", "recompute"),
     ("token-scores-B0.jsonl", "ranks", [0], ":1: nats, ranks, entropies, confidences are not of", "recompute"),
-    ("held-out.jsonl", "prompt", [{"role": "x", "content": "y"}], "not 'system', 'user' or 'assistant'", "compare"),
+    ("held-out.jsonl", "prompt", [{"role": "x", "content": "y"}], "not 'system', 'user', 'assistant'", "compare"),
     ("held-out.jsonl", "others", [["a"]], ":1: 'others.1' is a list, not a pair", "compare"),
     ("completions-tuned.jsonl", "text", 5, ":1: 'text' is a number, not text", "recompute"),
     ("completions-B0.jsonl", "finished", "x", ":1: 'finished' is text, not true or false", "recompute"),
