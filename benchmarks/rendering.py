@@ -18,8 +18,8 @@ from typing import Any
 
 from sft.demonstrations import formats
 from sft.policies import rendering_cache
+from sft.policies.conversations import prompt_strings
 from sft.policies.policy import load_renderer
-from sft.policies.templates import prompt_strings
 from sft.recipes.sources import resolve_model
 
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from sft.demonstrations.demonstration import HeldOut
+from sft.policies.conversations import tools_of
 from sft.policies.rendering import Rendered, Renderer
-from sft.policies.templates import tools_of
 from sft.runs.records import Completion, TokenScores
 
 __all__ = ["Apart"]
@@ -26,7 +26,9 @@ class Apart:
         self._calls = any(item.calls or any(t.role in ("tools", "tool") for t in item.prompt) for item in items)
         self._tools: dict[str, list[dict[str, Any]]] = {item.id: tools_of(item.prompt) or [] for item in items}
         self._thoughts = {
-            item.id: renderer.thought_tokens(item.demonstration(), experts[item.id]) for item in items if item.thoughts
+            item.id: renderer.answers.thought_tokens(item.demonstration(), experts[item.id])
+            for item in items
+            if item.thoughts
         }
         shaped = {item.id for item in items if item.calls and item.calls[0]} | set(self._thoughts)
         #: Prompts whose first reference is words alone.
@@ -34,13 +36,13 @@ class Apart:
 
     def completions(self, written: Iterator[Completion]) -> Iterator[Completion]:
         """What was written, the thought in a field of its own and calls as demonstrations have them."""
-        if not self._calls and not self._renderer.thinks:
+        if not self._calls and not self._renderer.answers.thinks:
             yield from written
             return
         stop = self._renderer.end_of_turn[-1:]
         for one in written:
             ids = [*one.ids, *stop * one.finished]
-            text, thought = self._renderer.read(ids, calls=self._calls, tools=self._tools[one.id])
+            text, thought = self._renderer.answers.read(ids, calls=self._calls, tools=self._tools[one.id])
             yield replace(one, text=text, thought=thought)
 
     def scores(self, found: TokenScores) -> TokenScores:

@@ -24,9 +24,9 @@ from sft.evaluation.shared_rows import fill
 from sft.fidelity import served as comparing
 from sft.fidelity import stored
 from sft.fidelity.served import Serving
+from sft.policies.conversations import conversation, prompt_strings, tools_of
 from sft.policies.policy import load_renderer, saved_renderer
 from sft.policies.rendering import Renderer
-from sft.policies.templates import conversation, prompt_strings, tools_of
 from sft.policies.weights import config_of, context_length
 from sft.recipes import Recipe
 from sft.recipes.sources import source_of
@@ -106,7 +106,7 @@ def measure_served(run: Run, folder: Path, endpoint: Endpoint, settings: Setting
 def _apart(renderer: Renderer, question: Question, answer: Served) -> Served:
     """The answer as the measured text is: without a thought that the server left in it, its calls in our form."""
     text = answer.text
-    if renderer.thinks:
+    if renderer.answers.thinks:
         with suppress(UnclosedThought):
             text = parted(text)[1]
     if question.tools and renderer.frame.calls is not None:

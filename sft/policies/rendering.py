@@ -16,29 +16,19 @@ be refused for spelling one, or be taken at their word (``special_tokens``).
 from __future__ import annotations
 
 import inspect
-import json
-import re
 from array import array
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from sft.demonstrations.demonstration import Demonstration, Message
-from sft.demonstrations.messages import Call, written_calls
 from sft.errors import DemonstrationsError, PolicyError, Problem
-from sft.policies.encoding import Encoder, Piece, any_of
+from sft.policies.answers import AnswerForms, SpecialTokens
+from sft.policies.conversations import conversation, prompt_strings, tools_of
+from sft.policies.encoding import Piece
+from sft.policies.frame import REFUSALS
 from sft.policies.rendered import Census, Rendered, census, decode_tokens, divided, where_of
-from sft.policies.template_calls import common_beginning
 from sft.policies.template_clock import TODAY, tells_the_date
-from sft.policies.templates import (
-    REFUSALS,
-    THOUGHT_TOKENS,
-    conversation,
-    prompt_strings,
-    read_template,
-    settle,
-    tools_of,
-    written_answer,
-)
+from sft.policies.templates import read_template, settle
 from sft.runs.hashes import Digest, fingerprint
 
 if TYPE_CHECKING:
@@ -56,16 +46,6 @@ __all__ = [
 ]
 
 _TOGETHER = 4096  # rows rendered at once
-#: A function, and a prompt in which it could be called: what a template makes of them is looked at.
-_TOOL: dict[str, Any] = {
-    "type": "function",
-    "function": {
-        "name": "zqcallqz",
-        "description": "zqaboutqz",
-        "parameters": {"type": "object", "properties": {"zqkeyqz": {"type": "string"}}, "required": []},
-    },
-}
-_ASKED = (Message("tools", json.dumps([_TOOL])), Message("user", "zquserqz"))
 
 
 def few_shot_prompt(demonstrations: Sequence[Demonstration], prompt: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -86,7 +66,7 @@ def renderer_for(
     *,
     options: Mapping[str, Any] | None = None,
     thoughts: str | None = None,
-    special_tokens: Literal["text", "tokens", "refuse"] = "text",
+    special_tokens: SpecialTokens = "text",
 ) -> Renderer:
     """The renderer of a policy; sets ``tokenizer.chat_template`` to exactly what it renders with.
 
@@ -110,6 +90,7 @@ class Renderer:
     text and the special tokens it can write; equal for the base policy and the clone saved from it.
     ``today``: the date (ISO 8601) that the template is given for the present one; None where it asks for none.
     ``end_of_turn``: the ids that end every completion in words. ``stop_token_ids``: generation stops on any.
+    ``answers``: what is written and read after a prompt.
     """
 
     def __init__(
@@ -118,49 +99,18 @@ class Renderer:
         template: str,
         options: Mapping[str, Any] | None = None,
         thoughts: str | None = None,
-        special_tokens: Literal["text", "tokens", "refuse"] = "text",
+        special_tokens: SpecialTokens = "text",
     ) -> None:
         self.tokenizer = tokenizer
         self.special_tokens = special_tokens
-        self._added = {
-            token.content: index for index, token in tokenizer.added_tokens_decoder.items() if token.content.strip()
-        }
-        self._special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
         self.today = TODAY.date().isoformat() if tells_the_date(template) else None
         self.frame = settle(tokenizer, template, options, thoughts)
         self.template = tokenizer.chat_template = self.frame.template
-        self._trail, self.end_of_turn = self._end_of_turn(self.frame.tail)
-        calls = self.frame.calls
-        ends = self._end_of_call(calls.tail)[1] if calls else self.end_of_turn
-        self.stop_token_ids = tuple(dict.fromkeys((self.end_of_turn[-1], int(tokenizer.eos_token_id), ends[-1])))
+        self.answers = AnswerForms(tokenizer, self.frame, special_tokens)
+        self._encoder = self.answers.encoder
+        self.end_of_turn, self.stop_token_ids = self.answers.end_of_turn, self.answers.stop_token_ids
         words = {k: str(v) for k, v in tokenizer.special_tokens_map.items() if k != "pad_token"}
         self.template_hash = Digest.by("v1", fingerprint([self.template, words]))
-        self._encoder = Encoder(
-            tokenizer,
-            {
-                content: index
-                for content, index in self._added.items()
-                if index in self._special
-                or index in self.end_of_turn
-                or (content in self.frame.skeleton and content not in THOUGHT_TOKENS)
-            },
-        )
-
-        self._closes = self._end_of_thought()
-        self._readable: dict[tuple[bool, bool, int], bool] = {}
-
-    def _end_of_thought(self) -> str:
-        """What ends a thought, whether words or a call follow it."""
-        form, calls = self.frame.thought, self.frame.calls
-        if form is None or calls is None or not form.key:
-            return form.between.strip() if form else ""
-        answer = Message("assistant", "", "zqthoughtqz", (Call("zqcallqz", '{"zqkeyqz": "zqvalueqz"}'),))
-        try:
-            text = prompt_strings(self.tokenizer, self.frame, [_ASKED])[0]
-            *_, (rest, _) = written_answer(self.tokenizer, self.frame, _ASKED, text, answer)
-        except REFUSALS:
-            return form.between.strip()
-        return common_beginning(form.between, rest).strip() or form.between.strip()
 
     @property
     def pad_token_id(self) -> int:
@@ -300,12 +250,13 @@ class Renderer:
         asked, prompts, problems = self._prompts([d.prompt for d in demonstrations], places)
         completions, ends, refused = self._completions(demonstrations, asked, places)
         problems += refused
+        stops = frozenset(self.stop_token_ids)
         made = []
         for d, place, prompt, ids, end in zip(demonstrations, places, prompts, completions, ends, strict=True):
             fault = ""
-            if self._is_plain(d) and not self._encoder.counted_ids.isdisjoint(ids):
+            if self.answers.is_plain(d) and not self._encoder.counted_ids.isdisjoint(ids):
                 fault = "the text of a control token, which this tokenizer cannot treat as words"
-            elif not set(self.stop_token_ids).isdisjoint(ids):
+            elif not stops.isdisjoint(ids):
                 fault = "a token that ends the turn, before its end"
             elif self._encoder.unknown_id in ids:
                 fault = "characters that this tokenizer cannot write, so no clone of this model can"
@@ -330,20 +281,22 @@ class Renderer:
         plain: list[int] = []
         shaped: dict[int, list[Piece]] = {}
         for index, d in enumerate(demonstrations):
-            spelled = self._spelled(d)
+            spelled = self.answers.spelled(d)
             if spelled:
                 problems.append(Problem(*places[index], "completion", *spelled))
-            elif self._is_plain(d):
+            elif self.answers.is_plain(d):
                 plain.append(index)
             elif asked[index]:
                 try:
-                    shaped[index], ends[index] = self._shaped(d, asked[index], places[index])
+                    if d.calls and self.frame.calls is None:
+                        raise self._writes_no("calls of functions", places[index])
+                    shaped[index], ends[index] = self.answers.shaped(d, asked[index])
                 except REFUSALS as error:
                     problems.append(
                         Problem(*places[index], "completion", f"cannot be written by the chat template: {error}",
                                 "change the row, or choose another template with model.template")
                     )  # fmt: skip
-        texts = [self.frame.lead + demonstrations[index].completion + self._trail for index in plain]
+        texts = [self.frame.lead + demonstrations[index].completion + self.answers.trail for index in plain]
         for index, ids in zip(plain, self._encoder.words(texts), strict=True):
             made[index] = ids
         meant = self.special_tokens == "tokens"
@@ -351,178 +304,12 @@ class Renderer:
             made[index] = ids
         return made, ends, problems
 
-    def _spelled(self, d: Demonstration) -> tuple[str, str] | None:
-        """What is wrong with the special tokens that a completion spells, and the remedy; None for nothing."""
-        if self.special_tokens == "tokens":
-            return None
-        if self.special_tokens == "refuse":
-            for text in (d.completion, d.thought):
-                if found := self._encoder.written.search(text):
-                    return (
-                        f"spells {found[0]}, a special token of this tokenizer",
-                        "say which is meant with demonstrations.special_tokens: text (letters) or tokens (the token)",
-                    )
-        for call in d.calls:
-            if found := self._encoder.written.search(f"{call.name} {call.arguments}"):
-                return f"spells {found[0]} inside a call", "take it out, or set demonstrations.special_tokens: tokens"
-        return None
-
-    def _is_plain(self, d: Demonstration) -> bool:
-        """Whether the completion is words alone, after a prompt in which no functions are in play."""
-        if self.thinks or self.special_tokens == "tokens" or d.thought or d.calls:
-            return False
-        return not any(turn.calls or turn.role in ("tools", "tool") for turn in d.prompt)
-
-    def _shaped(
-        self, d: Demonstration, asked: str, place: tuple[str, int | None]
-    ) -> tuple[list[Piece], tuple[int, ...]]:
-        """The completion in pieces without its end of turn, and the ids of that. Raises one of :data:`REFUSALS`."""
-        if d.calls and self.frame.calls is None:
-            raise self._writes_no("calls of functions", place)
-        if not (d.calls or any(turn.calls or turn.role in ("tools", "tool") for turn in d.prompt)):
-            form, words = self.frame.thought, (d.completion, True)
-            if form is not None and d.thought and self.thinks:
-                return [
-                    (form.lead, False),
-                    (d.thought, True),
-                    (form.between, False),
-                    words,
-                    (self._trail, False),
-                ], self.end_of_turn
-            return [(self.frame.lead, False), words, (self._trail, False)], self.end_of_turn
-        if fault := self._unreadable(d):
-            raise ValueError(fault)
-        *pieces, (rest, _) = written_answer(self.tokenizer, self.frame, d.prompt, asked, d.answer)
-        trail, end = self._end_of_call(rest)
-        return [*pieces, (trail, False)], end
-
-    def _unreadable(self, d: Demonstration) -> str:
-        """Why an answer of this kind could not be told apart again after the template wrote it; "" where it could.
-
-        What a model writes is compared with what the expert did, so what the template mixes up cannot be measured.
-        """
-        kind = (bool(d.thought), bool(d.completion != written_calls("", d.calls)), min(len(d.calls), 2))
-        if kind not in self._readable:
-            self._readable[kind] = self._read_back(*kind)
-        what = " and ".join(["a thought"] * kind[0] + ["words"] * kind[1] + ["a call", "calls"][kind[2] - 1 : kind[2]])
-        return "" if self._readable[kind] else f"what it writes for {what} cannot be told apart again"
-
-    def _read_back(self, thinks: bool, speaks: bool, calls: int) -> bool:
-        given = (Call("zqcallqz", '{"zqkeyqz": "zqvalueqz"}'),) * calls
-        answer = Message("assistant", "zqsaidqz" if speaks else "", "zqthoughtqz" if thinks else "", given)
-        try:
-            text = prompt_strings(self.tokenizer, self.frame, [_ASKED])[0]
-            *pieces, (rest, _) = written_answer(self.tokenizer, self.frame, _ASKED, text, answer)
-        except REFUSALS:
-            return True  # it says what is wrong with the row itself
-        trail, end = self._end_of_call(rest)
-        ids = [*self._encoder.pieces([[*pieces, (trail, False)]], meant=False)[0], *end]
-        return self.read(ids, calls=True, tools=[_TOOL]) == (answer.text, answer.thought)
-
-    def token_ends(self, completion: str) -> tuple[int, ...]:
-        """Before which character of ``completion`` each of its tokens ends, in the order of their ids.
-
-        Of several tokens that make one character each ends behind it. Tokens that write nothing of the completion, as
-        those of the end of turn, are left out; they are the last ones.
-        """
-        found = self._encoder.offsets(self.frame.lead + completion + self._trail)
-        lead, size = len(self.frame.lead), len(completion)
-        ends: list[int] = []
-        for start, end in found.offsets:
-            if start >= lead + size:
-                break
-            ends.append(max([*ends[-1:], min(max(end - lead, 0), size)]))
-        return tuple(ends)
-
     # -- what was written -------------------------------------------------------------------------------
 
+    def token_ends(self, completion: str) -> tuple[int, ...]:
+        """See :meth:`AnswerForms.token_ends`."""
+        return self.answers.token_ends(completion)
+
     def decode_completion(self, ids: Sequence[int]) -> str:
-        """The words of generated ``ids``, up to the first stop token; other control tokens are left out.
-
-        Nothing is stripped but what the template itself puts around a completion, so the ids of a
-        rendered completion decode to the completion (up to what the tokenizer's normaliser changes).
-        """
-        dropped = frozenset[int]() if self.special_tokens == "tokens" else self._encoder.control_ids
-        return self._decoded(ids, dropped).removeprefix(self.frame.lead)
-
-    def _decoded(self, ids: Sequence[int], dropped: frozenset[int]) -> str:
-        kept: list[int] = []
-        finished = False
-        for token in map(int, ids):
-            if finished := token in self.stop_token_ids:
-                break
-            if token not in dropped:
-                kept.append(token)
-        text = decode_tokens(self.tokenizer, kept)
-        return text.removesuffix(self._trail) if finished else text
-
-    def read(self, ids: Sequence[int], *, calls: bool, tools: Sequence[Any] = ()) -> tuple[str, str]:
-        """(what was said, the thought before it) of generated ``ids``, as demonstrations hold them.
-
-        ``calls``: whether calls of functions are looked for, which are then written as
-        :func:`~sft.demonstrations.messages.written_calls` does; ``tools``: the functions that could be called.
-        """
-        form = self.frame.calls if calls else None
-        learned = self.thinks
-        if form is None and not learned:
-            return self.decode_completion(ids), ""
-        text = self._decoded(ids, frozenset())
-        thought, text = self._parted(text) if learned else ("", text.removeprefix(self.frame.lead))
-        text = text.removeprefix(self.frame.header)
-        words, found = form.read(text, tools) if form is not None else (text, [])
-        if self.special_tokens != "tokens":
-            words, thought = (self._encoder.written.sub("", part) for part in (words, thought))
-        return written_calls(words, found), thought
-
-    @property
-    def thinks(self) -> bool:
-        """Whether a thought is learned with the completion, and so may stand before what is written."""
-        return self.frame.thoughts == "keep"
-
-    def thought_tokens(self, demonstration: Demonstration, rendered: Rendered) -> int:
-        """How many of the supervised tokens belong to the thought before the completion, and what closes it.
-
-        A token that has a part of both belongs to the completion.
-        """
-        form = self.frame.thought
-        if form is None or not self.thinks or not demonstration.thought:
-            return 0
-        head = [(form.lead, False), (demonstration.thought, True), (form.between, False)]
-        if demonstration.calls:  # a header of the answer may differ
-            head[-1] = (self._closes, False)
-        ids, whole = self._encoder.pieces([head], meant=self.special_tokens == "tokens")[0], rendered.completion_ids
-        return next((n for n, (a, b) in enumerate(zip(ids, whole, strict=False)) if a != b), min(len(ids), len(whole)))
-
-    def _parted(self, text: str) -> tuple[str, str]:
-        """(thought, rest) of a text that begins with a thought as the template writes one."""
-        form = self.frame.thought
-        assert form is not None
-        begun = text.removeprefix(form.lead)
-        opened = begun != text or not form.lead
-        if not opened and form.lead.strip() and text.lstrip().startswith(form.lead.strip()):
-            begun, opened = text.lstrip().removeprefix(form.lead.strip()), True
-        for close in (form.between, form.between.strip(), self._closes):
-            thought, found, rest = begun.partition(close)
-            if found:
-                return thought.strip("\n"), rest if close == form.between else rest.lstrip("\n")
-        return (begun.strip("\n"), "") if opened else ("", text.removeprefix(self.frame.lead))
-
-    # -- template ---------------------------------------------------------------------------------------
-
-    def _end_of_turn(self, tail: str) -> tuple[str, tuple[int, ...]]:
-        """(text before, ids of) the end of turn: the first run of added tokens after a completion, else eos."""
-        run = re.match(rf"(\s*)((?:{any_of(self._added).pattern})+)", tail) if self._added else None
-        if run is None:
-            return "", (int(self.tokenizer.eos_token_id),)
-        return run[1], tuple(self._added[token] for token in any_of(self._added).findall(run[2]))
-
-    def _end_of_call(self, tail: str) -> tuple[str, tuple[int, ...]]:
-        """The same of a turn that closes calls with tokens of its own: the first run of special ones that ends it."""
-        ends = {
-            text: index for text, index in self._added.items() if index in self._special or index in self.end_of_turn
-        }
-        run = f"(?:{any_of(ends).pattern})+"
-        found = re.search(rf"(?s)^(.*?)({run})(?:\s*{run})*\s*$", tail) if ends else None
-        if found is None:
-            return tail.rstrip(), (int(self.tokenizer.eos_token_id),)
-        return found[1], tuple(ends[token] for token in any_of(ends).findall(found[2]))
+        """See :meth:`AnswerForms.decode`."""
+        return self.answers.decode(ids)

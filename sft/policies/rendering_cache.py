@@ -33,6 +33,12 @@ from sft.recipes.sources import cache_dir
 AT_LEAST = 5_000  # demonstrations; fewer are rendered in about the time that finding them would take
 AT_MOST_BYTES = 4 << 30  # of all files together; the ones used longest ago go first
 
+#: Whose code the ids hang on: a number to be raised by hand would be forgotten.
+_MODULES = (
+    "rendering.py", "answers.py", "conversations.py", "encoding.py", "frame.py", "templates.py", "template_calls.py",
+    "template_clock.py",
+)  # fmt: skip
+
 Pairs = list[tuple[Demonstration, Rendered]]
 
 
@@ -77,13 +83,7 @@ def _key(renderer: Renderer, demonstrations: Sequence[Demonstration]) -> str:
     facts: list[Any] = [version("tokenizers"), version("transformers"), version("jinja2"), sys.byteorder]
     facts += [renderer.template, renderer.template_hash, list(renderer.end_of_turn), renderer.special_tokens, added]
     digest.update(json.dumps(facts).encode())
-    for module in (
-        "rendering.py",
-        "templates.py",
-        "template_calls.py",
-        "template_clock.py",
-        "encoding.py",
-    ):  # a number to be raised by hand would be forgotten
+    for module in _MODULES:
         digest.update(files("sft.policies").joinpath(module).read_bytes())
     digest.update(backend.to_str().encode())
     for start in range(0, len(demonstrations), 1024):

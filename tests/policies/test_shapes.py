@@ -71,7 +71,7 @@ def supervised(renderer: Renderer, demonstration: Demonstration) -> tuple[str, s
     assert row.completion_ids[-1] in renderer.stop_token_ids
     assert not set(row.completion_ids[:-1]) & set(renderer.stop_token_ids)
     assert row.input_ids.count(renderer.tokenizer.bos_token_id) <= 1
-    read = renderer.read(row.completion_ids, calls=True, tools=[TOOL])
+    read = renderer.answers.read(row.completion_ids, calls=True, tools=[TOOL])
     assert read == (demonstration.completion, demonstration.thought)
     texts = [renderer.tokenizer.decode(ids) for ids in (row.prompt_ids, row.completion_ids)]
     assert (texts[0][-60:] + texts[1]).count("<think>") <= 1
@@ -173,7 +173,7 @@ def test_values_come_back_by_their_schema_and_strange_texts_are_read_or_left() -
         "<tool_call>\n<function=",
     ):
         ids = tokenizer.encode(text, add_special_tokens=False)
-        assert renderer.read(ids, calls=True)[0].startswith(text[:5]), text
+        assert renderer.answers.read(ids, calls=True)[0].startswith(text[:5]), text
 
 
 def test_calls_in_turns_before_are_shown_to_the_few_shot_baseline_as_calls() -> None:
@@ -225,7 +225,11 @@ def test_a_thought_is_learned_given_or_left_out_and_never_twice(name: str, tmp_p
     ids = served.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     assert ids == renderer.prompt_ids((USER,))
     again = renderer_for(served)
-    assert (again.template, again.template_hash, again.thinks) == (renderer.template, renderer.template_hash, True)
+    assert (again.template, again.template_hash, again.answers.thinks) == (
+        renderer.template,
+        renderer.template_hash,
+        True,
+    )
     assert again.render(thinking) == renderer.render(thinking)
 
     given = renderer_for(tokenizer_of(name), thoughts="context")
@@ -250,14 +254,16 @@ def test_what_a_model_writes_is_parted_whether_or_not_it_comes_to_an_answer() ->
     renderer = renderer_for(tokenizer_of("qwen3"), thoughts="keep")
 
     def read(text: str) -> tuple[str, str]:
-        return renderer.read(renderer.tokenizer.encode(text, add_special_tokens=False), calls=False)
+        return renderer.answers.read(renderer.tokenizer.encode(text, add_special_tokens=False), calls=False)
 
     assert read("<think>\nhm\n</think>\n\nFine.") == ("Fine.", "hm")
     assert read("<think>hm</think>Fine.") == ("Fine.", "hm")
     assert read("<think>\nand so on") == ("", "and so on")
     assert read("Fine.") == ("Fine.", "")
     assert (
-        renderer.thought_tokens(answer("a", thought="hm", prompt=(USER,)), renderer.render(answer("a", prompt=(USER,))))
+        renderer.answers.thought_tokens(
+            answer("a", thought="hm", prompt=(USER,)), renderer.render(answer("a", prompt=(USER,)))
+        )
         == 1
     )
 

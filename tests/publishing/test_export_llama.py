@@ -18,8 +18,8 @@ from modelfile_templates import go, template_of
 from toy_families import FAMILIES, TEXTS, model_of, tokenizer_of
 
 from sft.demonstrations.demonstration import Message
+from sft.policies.conversations import conversation
 from sft.policies.rendering import Renderer, renderer_for
-from sft.policies.templates import conversation
 from sft.publishing.export.gguf import write_gguf
 
 
@@ -78,7 +78,7 @@ def test_a_prompt_is_the_same_tokens_whoever_renders_it(kind: str, tmp_path: Pat
         for prompt in (turns[:1], turns, (Message("system", "Be brief."), *turns)):
             ids = renderer.prompt_ids(prompt)
             assert read.tokenize(go(template, prompt).encode(), special=True) == ids
-            messages = conversation(prompt, fold_system=renderer.frame.fold_system)
+            messages = conversation(prompt, renderer.frame)
             read.create_chat_completion(messages, max_tokens=1, temperature=0.0)
             assert read.input_ids[: len(ids)].tolist() == ids and read.n_tokens - len(ids) in (0, 1)
 

@@ -32,8 +32,8 @@ from toy_families import smollm2
 from transformers import PreTrainedTokenizerBase
 
 from sft.demonstrations.demonstration import Message
+from sft.policies.conversations import prompt_strings
 from sft.policies.rendering import renderer_for
-from sft.policies.templates import prompt_strings
 from sft.publishing.export.modelfile import Around, around, modelfile_of
 
 #: As Mistral's first: turns between [INST] and [/INST], no system turn, one <s> at the beginning.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from jinja2 import TemplateError
 
 from sft.demonstrations.demonstration import Message
-from sft.policies.templates import conversation
+from sft.policies.conversations import conversation
 from sft.publishing.export.gguf_tokenizers import begins_itself
 
 if TYPE_CHECKING:
