@@ -109,6 +109,7 @@ def _begin_round(options: argparse.Namespace, run: object, gathering: object, re
 
 
 def _learn(options: argparse.Namespace) -> None:
+    from sft.demonstrations.stored import load_recipe
     from sft.gathering.folder import Gathering
     from sft.gathering.rounds import learning, siblings
     from sft.runs.run import Run
@@ -120,10 +121,14 @@ def _learn(options: argparse.Namespace) -> None:
             run, gathering, folder, plain=options.plain, seed=number, resume=options.resume
         ) as (one, recipe):  # fmt: skip
             from sft.evaluation.evaluate import evaluate_clone
-            from sft.gathering.curve import put_on_record
+            from sft.gathering.clone import on_their_own_path
+            from sft.gathering.curve import chain_of, put_on_record
             from sft.training.fit import fit
 
             fit(one, recipe, resume=options.resume)
             card = evaluate_clone(one, recipe)
+            for run_of_chain in chain_of(one):
+                if not run_of_chain.own_dialogues_path.exists():
+                    on_their_own_path(run_of_chain, load_recipe(run_of_chain))
             put_on_record(one)
             print_report(one, card)

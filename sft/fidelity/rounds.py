@@ -26,6 +26,8 @@ class CurvePoint:
     Holm. ``answers`` and ``minutes``: new answers, and active minutes of experts, that it learned from beside round 0.
     ``fresh``: its score on answers to prompts drawn at random and written blind for the round after it, before anybody
     trained on them; ``gap``: that minus the held-out score. ``seeds``: runs that differ in the seed alone.
+    ``own``: its score in later turns of held-out dialogues with its own turns in the context, ``own_gain`` over round 0
+    and its p-value.
     """
 
     round: int
@@ -38,6 +40,9 @@ class CurvePoint:
     fresh: Estimate | None
     gap: Estimate | None
     seeds: int
+    own: Estimate | None = None
+    own_gain: Estimate | None = None
+    own_p: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

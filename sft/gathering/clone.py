@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.messages import Message
 from sft.demonstrations.stored import load_splits
 from sft.errors import RunError
 from sft.evaluation.probe_inputs import SCORED_AT_ONCE, after
 from sft.evaluation.shared_rows import fill
 from sft.fidelity import stored
+from sft.gathering.dialogue_turns import dialogue_id, held_out_dialogues
 from sft.gathering.export import distance
 from sft.gathering.items import Item, drawn_first
 from sft.policies.generation import complete, score
@@ -30,7 +30,7 @@ from sft.runs.hashes import weights_hash
 from sft.runs.records import Completion
 from sft.runs.run import Run, demand_trained
 
-__all__ = ["CloneAtWork", "Expected", "dialogues_of", "replayed"]
+__all__ = ["CloneAtWork", "Expected", "on_their_own_path", "replayed"]
 
 #: Validation prompts that the clone writes for, to see what editing its texts would cost.
 VALIDATION = 60
@@ -142,16 +142,6 @@ class CloneAtWork:
         return 2 * census(row for _, row in rows).completion["99"]
 
 
-def dialogues_of(train: Sequence[Demonstration]) -> dict[str, tuple[Message, ...]]:
-    """Dialogue (its group) -> all its turns, of those with more than one turn of the expert."""
-    found: dict[str, tuple[Message, ...]] = {}
-    for d in train:
-        turns = (*d.prompt, d.answer)
-        if sum(turn.role == "assistant" for turn in turns) > 1 and len(turns) > len(found.get(d.group, ())):
-            found[d.group] = turns
-    return found
-
-
 def replayed(
     clone: CloneAtWork, path: Path, dialogues: Mapping[str, tuple[Message, ...]], items: Mapping[str, Item]
 ) -> list[Item]:
@@ -183,3 +173,16 @@ def replayed(
             open_[name].append(Message("assistant", known[one.id] if known[one.id].strip() else "…"))
         turn += 1
     return made
+
+
+def on_their_own_path(run: Run, recipe: Recipe) -> None:
+    """Let the clone of ``run`` answer the held-out dialogues with its own turns in the context; nothing without any.
+
+    The users' turns are as they were. Teacher-forced, with the expert's turns before it, a clone is never seen in the
+    states that its own mistakes lead to.
+    """
+    dialogues = held_out_dialogues(run)
+    items = {name: Item(dialogue_id(name), turns[:-1]) for name, turns in dialogues.items()}
+    if dialogues:
+        replayed(CloneAtWork(run, recipe), run.own_dialogues_path, dialogues, items)
+        run.look("test", "own path")

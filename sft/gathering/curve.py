@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from sft.demonstrations.stored import load_splits
 from sft.errors import RunError
 from sft.fidelity.compare import Prompt, Side, paired
 from sft.fidelity.rounds import Anchoring, Corrected, CurvePoint, RoundAsked, Rounds
+from sft.gathering.dialogue_turns import own_scores
 from sft.gathering.export import distance, how
 from sft.gathering.figures import by_expert, figures
 from sft.gathering.folder import Gathering
@@ -160,6 +161,24 @@ def _points(
                 seeds=len(arm.runs),
             )
         )
+    return _with_own_path(arms, found)
+
+
+def _with_own_path(arms: Sequence[_Arm], points: Sequence[CurvePoint]) -> tuple[CurvePoint, ...]:
+    """The points with what their clones do in later turns of dialogues, their own turns before them."""
+    score = METRICS.get(arms[0].sides[0].card.headline, metrics.chrf)
+    own = [own_scores(arm.runs[0], score) for arm in arms]
+    shared = [key for key in own[0] if all(key in one for one in own)]
+    if not shared:
+        return tuple(points)
+    labels = [name for name, _ in shared]
+    found = []
+    for place, (point, scores) in enumerate(zip(points, own, strict=True)):
+        values = [scores[key] for key in shared]
+        gains = [scores[key] - own[0][key] for key in shared]
+        gain = estimates.mean(gains, labels) if place else None
+        p = intervals.sign_flip(gains, labels, two_sided=True) if place else None
+        found.append(replace(point, own=estimates.points(values, labels), own_gain=gain, own_p=p))
     return tuple(found)
 
 

@@ -166,7 +166,8 @@ def _ask_dialogues(
     gathering: Gathering, clone: Any, splits: Splits, facts: dict[str, Any], count: int
 ) -> Iterator[str]:
     """Items from the user's turns of the training dialogues, the clone's own turns in between."""
-    from sft.gathering.clone import dialogues_of, replayed
+    from sft.gathering.clone import replayed
+    from sft.gathering.dialogue_turns import dialogues_of
 
     seed, number = gathering.settings.seed, facts["number"]
     known = dialogues_of(splits.train)

@@ -206,6 +206,8 @@ class Run:
     corrections_path = _File("corrections.jsonl")
     scores_path = _File("scores.jsonl")  # every score of every system for every held-out prompt
     scorecard_path = _File("scorecard.json")  # what the scores add up to
+    #: Held-out dialogues with the clone's own turns in the context, turn by turn.
+    own_dialogues_path = _File("own-dialogues.jsonl")
     rounds_path = _File("rounds.json")  # what correction rounds came to, of a run that learned from one
     report_html_path = _File("report.html")  # the report for a browser
     report_md_path = _File("report.md")  # the report as Markdown

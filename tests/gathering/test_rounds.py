@@ -231,6 +231,10 @@ def test_dialogues_are_corrected_in_the_states_the_clone_comes_to(
     assert main(["correct", str(tmp_path / "r0"), "--train", str(tmp_path / "r1"), "--from", str(tmp_path / "g")]) == 0
     rounds = read_rounds(Run.open(tmp_path / "r1"))
     assert rounds is not None and rounds.dialogues and rounds.asked[0].answers == 12
+    assert rounds.points[1].own is not None and rounds.points[1].own_gain is not None and rounds.points[1].own.n > 3
+    own = [json.loads(line) for line in (tmp_path / "r1" / "own-dialogues.jsonl").read_text("utf-8").splitlines()]
+    assert {row["id"].rpartition("-")[2] for row in own} == {"0", "1"}
+    assert "That is on its own path" in (tmp_path / "r1" / "report.html").read_text(encoding="utf-8")
     before, after = load_splits(Run.open(tmp_path / "r0")), load_splits(Run.open(tmp_path / "r1"))
     assert {d.id for d in before.test} == {d.id for d in after.test}
     assert len(after.train) == len(before.train) + 12

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from sft.fidelity.conventions import LEVEL
 from sft.fidelity.rounds import CurvePoint, RoundAsked, Rounds
@@ -41,7 +42,7 @@ def rounds_chapter(rounds: Rounds) -> Chapter:
 
 def curve_sentences(rounds: Rounds) -> tuple[str, ...]:
     """What was shown, what not, what could have been, and how often the prompts were looked at."""
-    last, name = rounds.points[-1], metric_name(rounds.headline)
+    last, name = _judged(rounds.points[-1]), metric_name(rounds.headline)
     assert last.gain is not None
     shown = side(last.gain) if last.adjusted is not None and last.adjusted <= LEVEL else 0
     seen = f"; one of {rounds.smallest:.1f} is seen four times in five" if rounds.smallest is not None else ""
@@ -52,6 +53,9 @@ def curve_sentences(rounds: Rounds) -> tuple[str, ...]:
         0: f"Round {last.round} is not told apart from round 0 ({figure(last.gain, signed=True)} {name} points{seen}).",
     }
     found = [says[shown], _helps_sentence(rounds)]
+    if (forced := rounds.points[-1]).own_gain is not None:
+        found.insert(1, "That is on its own path: later turns of held-out dialogues with its own turns before them. With "
+                     f"the expert's turns before them (teacher-forced) it is {figure(forced.gain, signed=True)}.")  # fmt: skip
     between = [p for p in rounds.points[1:-1] if p.adjusted is not None and p.adjusted <= LEVEL]
     if between:
         told = (f"round {p.round} {figure(p.gain, signed=True)} (p {chance(p.adjusted or 0.0)})" for p in between)
@@ -68,6 +72,13 @@ def curve_sentences(rounds: Rounds) -> tuple[str, ...]:
             "looks, these figures are too good to be true."
         )
     return tuple(found)
+
+
+def _judged(point: CurvePoint) -> CurvePoint:
+    """The point with the gain that it is judged by: in dialogues that on the clone's own path."""
+    if point.own_gain is None:
+        return point
+    return replace(point, gain=point.own_gain, adjusted=point.own_p)
 
 
 def _helps_sentence(rounds: Rounds) -> str:
@@ -109,13 +120,14 @@ def _curve_part(rounds: Rounds) -> Part:
         ("new answers", ""),
         ("active minutes", "of experts"),
         ("fresh prompts", "drawn at random, written blind, before anybody trained on them"),
+        ("own path", "later turns of dialogues, its own turns before them"),
         ("runs", "that differ in the seed"),
     )
     rows = [_row(f"round {p.round}", p, p is rounds.points[-1]) for p in rounds.points]
     rows += [_row("plain answers instead", p, False) for p in rounds.plain]
     note = (
         "Prompts of dialogues hold earlier turns: the expert's in the held-out ones, the clone's where it was "
-        "corrected. Held-out figures are therefore teacher-forced."
+        "corrected. All columns but the own path are therefore teacher-forced."
     )
     return Part(
         "rounds",
@@ -143,6 +155,7 @@ def _row(label: str, p: CurvePoint, lit: bool) -> Row:
         str(p.answers),
         f"{p.minutes:.0f}",
         DASH if p.fresh is None else f"{figure(p.fresh)} (n {p.fresh.n})",
+        DASH if p.own is None else figure(p.own),
         str(p.seeds),
     )
     return Row(label, cells, lit)
@@ -259,7 +272,7 @@ _FATES = ("trained", "not trained", "withdrawn")
 
 def advice(rounds: Rounds) -> tuple[str, ...]:
     """What to do next, the most pressing first."""
-    last, asked = rounds.points[-1], rounds.asked[-1] if rounds.asked else None
+    last, asked = _judged(rounds.points[-1]), rounds.asked[-1] if rounds.asked else None
     found = []
     if rounds.agreement is not None and rounds.agreement.high is not None and rounds.agreement.high < DISPUTED:
         found.append("Experts disagree with each other: agree on guidelines before the next round (owner's page).")
