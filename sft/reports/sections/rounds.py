@@ -54,9 +54,12 @@ def curve_sentences(rounds: Rounds) -> tuple[str, ...]:
     }
     found = [says[shown], _helps_sentence(rounds)]
     if (forced := rounds.points[-1]).own_gain is not None:
-        taught = f"the expert's turns before them (teacher-forced) it is {figure(forced.gain, signed=True)}."
-        own = "That is on its own path: later turns of held-out dialogues with its own turns before them. With "
-        found.insert(1, own + taught)
+        beside = figure(forced.gain, signed=True)
+        found.insert(
+            1,
+            "That is on its own path: later turns of held-out dialogues with its own turns before them. With the "
+            f"expert's turns before them (teacher-forced) it is {beside}.",
+        )
     between = [p for p in rounds.points[1:-1] if p.adjusted is not None and p.adjusted <= LEVEL]
     if between:
         told = (f"round {p.round} {figure(p.gain, signed=True)} (p {chance(p.adjusted or 0.0)})" for p in between)
