@@ -23,7 +23,7 @@ test-llama: .venv-llama/installed   ## exported files in llama-cpp-python, which
 	@command -v c++ >/dev/null || { echo "test-llama: llama.cpp is built from source; install a C++ compiler" >&2; exit 1; }
 	$(PYTHON) -m venv .venv-llama && .venv-llama/bin/python -m pip install -q --upgrade pip && .venv-llama/bin/python -m pip install -q -c constraints.txt torch && .venv-llama/bin/python -m pip install -q -c constraints.txt -e '.[dev,llama]' && touch $@
 
-test-served: setup .venv-served/installed   ## a clone in vLLM on CPUs, in an environment of its own: 2 minutes and 4 GB to install, 10 to run
+test-served: setup .venv-served/installed   ## a clone in vLLM on CPUs, in an environment of its own: 2 minutes and 4 GB to install, eleven server starts to run
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n 0 tests/evaluation/test_served_vllm.py
 
 .venv-served/installed: tests/vllm-requirements.txt constraints.txt

@@ -1,5 +1,4 @@
 """``sft evaluate RUN --endpoint URL`` and ``--engine vllm`` with vLLM on a CPU, which ``make test-served`` installs.
-own environment.
 
 A server starts in about a minute, so there are eleven.
 """

@@ -1,4 +1,4 @@
-"""What is thought is held beside the expert's thoughts: a clone that stopped thinking is named, a perfect one is not."""
+"""Thoughts are held beside the expert's: a clone that stopped thinking is named, a perfect one is not."""
 
 from __future__ import annotations
 
@@ -34,9 +34,7 @@ def wrote(thought: str, text: str = "an answer", *, every: int = 1) -> dict[str,
 
 
 def found(clone: dict[str, Completion], base: dict[str, Completion] | None = None) -> Thoughts:
-    scores = {
-        one.id: TokenScores(one.id, (1.0,), (0,), (0.5,), 9, thought_nats=(math.log(2),) * 20) for one in ITEMS
-    }
+    scores = {one.id: TokenScores(one.id, (1.0,), (0,), (0.5,), 9, thought_nats=(math.log(2),) * 20) for one in ITEMS}
     return thoughts(ITEMS, {"tuned": clone, **({"B0": base} if base else {})}, {"tuned": scores})
 
 
