@@ -103,11 +103,16 @@ def _check_again(options: argparse.Namespace) -> str:
     """The command that writes every rejected row of what ``options`` reads to a file; "" where there is none."""
     if options.verb != "check" and not hasattr(options, "recipe"):
         return ""
-    command = ["sft", "check", str(options.target if options.verb == "check" else options.recipe)]
+    targets = options.target if options.verb == "check" else [options.recipe]
+    if "-" in targets:  # standard input has been read, and is gone
+        return ""
+    command = ["sft", "check", *map(str, targets)]
     for name in ("set", "column"):
         command += [word for value in getattr(options, name, ()) for word in (f"--{name}", value)]
     if getattr(options, "format", "auto") != "auto":
         command += ["--format", options.format]
+    if getattr(options, "encoding", None):
+        command += ["--encoding", options.encoding]
     return shlex.join([*command, "--rejected", "rejected.jsonl"])
 
 

@@ -237,7 +237,7 @@ def prove(run: Run) -> dict[str, Any]:
 
 def _in_a_process_of_its_own(folder: Path) -> dict[str, Any]:
     """The answer of :func:`main`, with nothing of this process in it, its launcher's settings neither."""
-    package = str(Path(__file__).parent.parent)
+    package = str(Path(__file__).parents[2])  # where `sft` lies
     kept = {k: v for k, v in os.environ.items() if k not in _RANK and not k.startswith(_LAUNCHER)}
     kept["PYTHONPATH"] = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
     child = subprocess.run(

@@ -167,11 +167,16 @@ def file_of(text: str | bytes, name: str = "x.jsonl") -> Make:
     return make
 
 
+def empty_folder(folder: Path) -> Path:
+    (folder / "nothing").mkdir()
+    return folder / "nothing"
+
+
 BAD_FILES: dict[str, tuple[Make, str]] = {
     "no such file": (lambda folder: folder / "none.jsonl", r"there is no such file"),
     "empty file": (file_of(""), r"is empty"),
     "blank lines": (file_of("\n \n"), r"is empty"),
-    "a directory": (lambda folder: folder, r"is a directory"),
+    "an empty folder": (empty_folder, r"nothing: no file in this folder ends in one of .jsonl"),
     "another ending": (file_of(GOOD, "x.docx"), r"'\.docx' are not understood"),
     "UTF-16": (file_of(GOOD.encode("utf-16")), r"is UTF-16, not UTF-8"),
     "Latin-1": (file_of(line(1).encode() + '{"prompt": "é"}'.encode("latin-1")), r"x\.jsonl:2: is not UTF-8"),

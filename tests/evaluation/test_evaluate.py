@@ -416,7 +416,7 @@ def test_another_headline_for_a_finished_run_needs_no_other_recipe(
     page = run.path / "report.md"
     assert main(["report", str(run.path), "--recompute"]) == 0 and read_json(run.scorecard_path) == card
     said = page.read_text(encoding="utf-8")
-    assert "exact match points" in said and "set aside in every text: case, space." in said
+    assert "exact match points" in said and "set aside in every text: case and white space." in said
     capsys.readouterr()
     assert main(["compare", str(run.path), str(trained), "--output", str(run.path.parent / "c.html")]) == 2
     err = capsys.readouterr().err
