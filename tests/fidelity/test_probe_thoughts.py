@@ -50,13 +50,13 @@ def test_a_perfect_clone_is_not_accused() -> None:
 
 def test_a_clone_that_thinks_half_of_the_time_is_named() -> None:
     (sentence,) = thoughts_sentences(found(wrote("{}", every=2)))
-    assert sentence.startswith("It thinks before 50 %") and "the expert did before all of them" in sentence
+    assert sentence.startswith("It thinks before 50.0 %") and "the expert did before all of them" in sentence
 
 
 def test_a_clone_that_comes_to_no_answer_is_named() -> None:
     part = found(wrote("{} and so on", text=""))
     assert part.unanswered.value == 1
-    assert thoughts_sentences(part)[1].startswith("No answer follows 100 %")
+    assert thoughts_sentences(part)[1].startswith("No answer follows 100.0 %")
 
 
 def test_experts_who_thought_differently_all_count_and_others_do_not() -> None:

@@ -55,7 +55,7 @@ def test_completions_alone_are_not_judged_and_the_gains_are_what_is_said(tmp_pat
     assert any("was not measured" in reason for reason in verdict["reasons"])
 
 
-def test_of_training_nothing_is_said_unless_it_was_told(tmp_path: Path, capsys: Captured) -> None:
+def test_what_it_was_fitted_to_is_no_word_unless_it_was_told(tmp_path: Path, capsys: Captured) -> None:
     """The report spoke of demonstrations the clone had learned, of what training had leaked, and of its losses."""
     file, train = write(tmp_path / "x.jsonl", systems()), training(tmp_path / "train.jsonl")
     for name, more in (("alone", []), ("told", ["--train", str(train)])):
@@ -64,7 +64,7 @@ def test_of_training_nothing_is_said_unless_it_was_told(tmp_path: Path, capsys: 
         folder = tmp_path / name
         for words in (page(Run.open(folder)).words, (folder / "report.md").read_text(encoding="utf-8")):
             said += words.partition("What the words mean")[0]
-        said = said.replace(tmp_path.name, "").casefold().replace("training on them voids this measurement", "")
+        said = said.casefold().replace("training on them voids this measurement", "")
         told = [word for word in ("trained", "training", "learned", "never saw", "leak") if word in said]
         assert ("training" in told) is (name == "told") and (told == []) is (name == "alone"), told
         assert "how did training go" not in said and "what became of every row" not in said
