@@ -83,7 +83,7 @@ def test_a_round_is_asked_learned_from_and_reported(
     capsys.readouterr()
     words = ["correct", str(first), "--prompts", str(pool(tmp_path, more=leaky)), "--into", str(tmp_path / "g"),
              "--items", "40", "--expert", "ada"]  # fmt: skip
-    status, said = attended(words, all_by(copycat), capsys)
+    status, said = attended(words, all_by(copycat))
     assert status == 0
     assert re.search(r"would change \d+% of the words; 0 of \d+ validation answers are right as they stand", said)
     assert "Most answers will be rewritten" in said and "1 prompts are held out in r0" in said
@@ -132,7 +132,7 @@ def test_a_round_is_asked_learned_from_and_reported(
     assert not (tmp_path / "p").exists()
     more = tmp_path / "more.jsonl"
     more.write_text("".join(json.dumps({"prompt": f"Who counts the gulls of pier {n}?"}) + "\n" for n in range(28)))
-    status, _ = attended(["collect", str(more), "--into", str(tmp_path / "g")], all_by(oracle), capsys)
+    status, _ = attended(["collect", str(more), "--into", str(tmp_path / "g")], all_by(oracle))
     assert status == 0
     assert main(["correct", str(first), "--train", str(tmp_path / "p"), "--from", str(tmp_path / "g"), "--plain"]) == 0
     plain = load_splits(Run.open(tmp_path / "p"))
@@ -148,7 +148,7 @@ def test_a_round_is_asked_learned_from_and_reported(
 def test_a_second_round_and_three_seeds(first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, folder = pool(tmp_path), tmp_path / "g"
     words = ["correct", str(first), "--prompts", str(path), "--into", str(folder), "--items", "10", "--expert", "ada"]
-    assert attended(words, all_by(oracle), capsys)[0] == 0
+    assert attended(words, all_by(oracle))[0] == 0
     new = tmp_path / "r1"
     assert main(["correct", str(first), "--train", str(new), "--from", str(folder), "--seeds", "2"]) == 0
     assert [one.name for one in sorted(tmp_path.glob("r1*"))] == ["r1", "r1-seed-1"]
@@ -166,7 +166,7 @@ def test_a_second_round_and_three_seeds(first: Path, tmp_path: Path, capsys: pyt
         "--choose",
         "uncertain",
     ]
-    status, said = attended(words, all_by(oracle), capsys)
+    status, said = attended(words, all_by(oracle))
     assert status == 0 and "Round 2: 8 items, 2 of them drawn at random" in said and "10 prompts were answered" in said
     items = [one for one in Gathering.open(folder).items() if one.round == 2]
     assert sum(one.drawn == "chosen" for one in items) == 6 and all(one.score is not None for one in items)
@@ -221,7 +221,7 @@ def test_dialogues_are_corrected_in_the_states_the_clone_comes_to(
     assert main(["run", str(tmp_path / "r.yaml"), "--output", str(tmp_path / "r0")]) == 0
     capsys.readouterr()
     words = ["correct", str(tmp_path / "r0"), "--into", str(tmp_path / "g"), "--items", "12", "--expert", "ada"]
-    status, said = attended(words, all_by(oracle), capsys)
+    status, said = attended(words, all_by(oracle))
     assert status == 0 and "6 dialogues, 12 turns with the clone's own before them" in said
     items, clones = Gathering.open(tmp_path / "g").items(), Gathering.open(tmp_path / "g").clone_texts()
     later = [one for one in items if one.turn == 1]

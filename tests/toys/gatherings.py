@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -11,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -102,23 +103,22 @@ def started(folder: Path, *words: str) -> tuple[subprocess.Popen[str], dict[str,
     raise AssertionError(one.communicate()[1])
 
 
-def attended(words: Sequence[str], behave: Callable[[dict[str, Client]], None], capsys: Any) -> tuple[int, str]:
+def attended(words: Sequence[str], behave: Callable[[dict[str, Client]], None]) -> tuple[int, str]:
     """Run ``sft WORDS``, which opens a page, while experts ``behave`` in a thread; then the owner closes the round.
 
     The exit status, and what was printed.
     """
     from sft.cli import main
 
-    said, failed = [""], list[BaseException]()
+    said, failed = io.StringIO(), list[BaseException]()
 
     def attend() -> None:
         try:
             end = time.monotonic() + 120
-            while "owner: " not in said[0] or not said[0].endswith("\n"):
-                assert time.monotonic() < end and not over.is_set(), said[0]
+            while not re.search(r"(?m)^owner: .*\n", said.getvalue()):
+                assert time.monotonic() < end and not over.is_set(), said.getvalue()
                 time.sleep(0.05)
-                said[0] += capsys.readouterr().out
-            links = dict(re.findall(r"(?m)^(\w+): (http://\S+)$", said[0]))
+            links = dict(re.findall(r"(?m)^(\w+): (http://\S+)$", said.getvalue()))
             clients = {
                 name: Client(link.partition("/enter/")[0], link.rpartition("/")[2]) for name, link in links.items()
             }
@@ -136,10 +136,11 @@ def attended(words: Sequence[str], behave: Callable[[dict[str, Client]], None], 
     thread = threading.Thread(target=attend)
     thread.start()
     try:
-        status = main([*words, "--no-open"])
+        with redirect_stdout(said):  # pytest's own capture is not made for two threads
+            status = main([*words, "--no-open"])
     finally:
         over.set()
         thread.join()
     if failed:
         raise failed[0]
-    return status, said[0] + capsys.readouterr().out
+    return status, said.getvalue()
