@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import signal
@@ -622,3 +623,18 @@ def test_prompts_can_be_added_and_asked_again(tmp_path: Path) -> None:
 
     again = figures(made.state()).again
     assert again is not None and again.n == 10
+
+
+def test_the_page_shuts_down_no_handler_of_the_process(tmp_path: Path) -> None:
+    """uvicorn's own settings closed all of them, and absl's handler then the stream that it wrote to."""
+    closed: list[bool] = []
+
+    class Handler(logging.NullHandler):
+        def close(self) -> None:
+            closed.append(True)
+            super().close()
+
+    handler = Handler()
+    with served(gathering(tmp_path / "g")) as (_, who):
+        assert who["ada"].get("/")[0] == 200 and not closed
+    handler.close()
