@@ -57,7 +57,7 @@ def running(desk: Desk, *, host: str = "127.0.0.1", port: int | None = None) -> 
     name = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host
     served = Page(desk, f"http://{name}:{listening.getsockname()[1]}")
     app = Guard(_App(served).starlette(), hosts(host), any_address=host in ("0.0.0.0", "::"))
-    # uvicorn's own logging would shut down every handler of the process, and absl's closes the stream that it writes to.
+    # uvicorn's own settings shut down every handler of the process, and absl's then closes the stream behind it.
     config = uvicorn.Config(app, log_config=None, log_level="error", access_log=False, lifespan="off",
                             timeout_graceful_shutdown=5, server_header=False, ws="none")  # fmt: skip
     server = uvicorn.Server(config)

@@ -636,5 +636,5 @@ def test_the_page_shuts_down_no_handler_of_the_process(tmp_path: Path) -> None:
 
     handler = Handler()
     with served(gathering(tmp_path / "g")) as (_, who):
-        assert who["ada"].get("/")[0] == 200 and not closed
+        assert who["ada"].get("/")[0] < 400 and not closed
     handler.close()
