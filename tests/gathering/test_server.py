@@ -635,6 +635,6 @@ def test_the_page_shuts_down_no_handler_of_the_process(tmp_path: Path) -> None:
             super().close()
 
     handler = Handler()
-    with served(gathering(tmp_path / "g")) as (_, who):
+    with gathering(tmp_path / "g") as made, served(made) as (_, who):
         assert who["ada"].get("/")[0] < 400 and not closed
     handler.close()
