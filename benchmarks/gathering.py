@@ -3,7 +3,7 @@
     python benchmarks/gathering.py                 kills, load, size, start: about two minutes, alone on the machine
     python benchmarks/gathering.py --statistics    the intervals of rounds by simulation: a minute
 
-Everything goes through the real server on 127.0.0.1. Results stand in ``docs/decisions.md``.
+Everything goes through the real server on 127.0.0.1. Figures: ``docs/decisions.md``, "The page that experts write on".
 """
 
 from __future__ import annotations

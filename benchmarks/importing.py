@@ -93,33 +93,35 @@ def timed(source: Path, *words: str) -> None:
         )
 
 
+WORDS = [
+    "the",
+    "mill",
+    "wheel",
+    "turns",
+    "and",
+    "grain",
+    "becomes",
+    "flour",
+    "by",
+    "the",
+    "brook",
+    "on",
+    "a",
+    "slow",
+    "day",
+    "when",
+    "we",
+    "meet",
+]
+
+
 def mailbox(folder: Path, count: int) -> Path:
     """As many mails, half of them Ada's answers to the other half, of 120 words with a quotation."""
     draw = random.Random(0)
-    words = [
-        "the",
-        "mill",
-        "wheel",
-        "turns",
-        "and",
-        "grain",
-        "becomes",
-        "flour",
-        "by",
-        "the",
-        "brook",
-        "on",
-        "a",
-        "slow",
-        "day",
-        "when",
-        "we",
-        "meet",
-    ]
 
     def mails() -> Iterator[EmailMessage]:  # none is kept: a process begins with the peak of the one that started it
         for number in range(count // 2):
-            asked, answer = (" ".join(draw.choices(words, k=120)) for _ in range(2))
+            asked, answer = (" ".join(draw.choices(WORDS, k=120)) for _ in range(2))
             quoted = f"On Mon, Mar 2, 2026 at 9:14 AM Ben <ben@nevis.org> wrote:\n\n> {asked}\n"
             yield letter("Ben", asked, id=f"a{number}", subject=f"No. {number}")
             yield letter("Ada", f"{answer}\n\n{quoted}", id=f"b{number}", answers=f"a{number}", subject="Re: No.")
@@ -130,29 +132,9 @@ def mailbox(folder: Path, count: int) -> Path:
 def chat(folder: Path, count: int) -> Path:
     """A chat of as many messages of eight words, of Ada and Ben in turn."""
     draw = random.Random(0)
-    words = [
-        "the",
-        "mill",
-        "wheel",
-        "turns",
-        "and",
-        "grain",
-        "becomes",
-        "flour",
-        "by",
-        "the",
-        "brook",
-        "on",
-        "a",
-        "slow",
-        "day",
-        "when",
-        "we",
-        "meet",
-    ]
     path = folder / "WhatsApp Chat with Ben.txt"
     lines = (
-        f"{when(number * 7):%d/%m/%Y, %H:%M} - {('Ben', 'Ada')[number % 2]}: {' '.join(draw.choices(words, k=8))}\n"
+        f"{when(number * 7):%d/%m/%Y, %H:%M} - {('Ben', 'Ada')[number % 2]}: {' '.join(draw.choices(WORDS, k=8))}\n"
         for number in range(count)
     )
     path.write_text("".join(lines), encoding="utf-8")

@@ -20,17 +20,12 @@ import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from check import ASKED
+
 from sft.demonstrations.demonstration import Demonstration, Message
 from sft.demonstrations.splits import find_leaks
 
 EACH = 60
-ASKED = (
-    "What does {lemma} mean as {pos}, beside this: {other}?",
-    "Define {lemma} ({pos}). You were told before: {other}.",
-    "Somebody wrote about {lemma}, {other}. Say in one line what the {pos} stands for.",
-    "A dictionary has '{other}' on the same page. Write its entry for the {pos} {lemma}.",
-    "{other}: that is one thing. And {lemma}, {pos}?",
-)
 OPENERS = ("Please answer the question: {}", "Could you tell me, {}")
 MARKS = ("\u00ad", "\u200b", "\u200d", "\u200e", "\u2060", "\ufeff", "\ufe0f")
 

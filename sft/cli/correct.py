@@ -6,10 +6,16 @@ import argparse
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sft.cli.collect import add_people, read_guidelines, refresh, serve, share, who_writes
 from sft.cli.printing import print_report, quiet
 from sft.errors import UserError
+
+if TYPE_CHECKING:
+    from sft.gathering.folder import Gathering
+    from sft.recipes import Recipe
+    from sft.runs.run import Run
 
 ABOUT = """\
 sft correct RUN --prompts pool.jsonl --into DIR --items 100    the clone writes, then the page opens: round 1
@@ -86,14 +92,10 @@ def _ask(options: argparse.Namespace) -> None:
         serve(options, gathering, guidelines)
 
 
-def _begin_round(options: argparse.Namespace, run: object, gathering: object, recipe: object) -> None:
+def _begin_round(options: argparse.Namespace, run: Run, gathering: Gathering, recipe: Recipe) -> None:
     """The clone writes for the items of the round, which are drawn where that was not done."""
-    from sft.gathering.folder import Gathering
     from sft.gathering.rounds import ask, next_round
-    from sft.recipes import Recipe
-    from sft.runs.run import Run
 
-    assert isinstance(run, Run) and isinstance(gathering, Gathering) and isinstance(recipe, Recipe)
     known = next_round(gathering, run)
     if known is not None and not options.resume:
         raise UserError(

@@ -26,7 +26,7 @@ from sft.gathering.events import Event, read_events
 from sft.gathering.items import Item
 from sft.gathering.state import Standing
 from sft.metrics.text import plain
-from sft.runs.atomic_files import let_go, locked, read_json, read_jsonl, write_json, write_jsonl, write_text
+from sft.runs.atomic_files import Held, let_go, locked, read_json, read_jsonl, write_json, write_jsonl, write_text
 from sft.runs.hashes import fingerprint
 from sft.runs.run import now
 
@@ -74,7 +74,7 @@ class HeldOutKeys:
     run: str = ""
 
 
-class Gathering:
+class Gathering(Held):
     """Build one with :meth:`create` or :meth:`open`; one held for writing has the folder's lock until :meth:`close`."""
 
     def __init__(self, path: Path, settings: Setup, lock: IO[str] | None) -> None:
@@ -140,18 +140,6 @@ class Gathering:
             if lock is not None:
                 let_go(lock)
             raise
-
-    def close(self) -> None:
-        """Let go of the lock; harmless when none is held."""
-        if self._lock is not None:
-            let_go(self._lock)
-            self._lock = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def save(self) -> None:
         """Write ``gathering.json``."""

@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from sft.errors import RunError
 from sft.runs.machine import sentences
@@ -131,6 +131,24 @@ def let_go(lock: IO[str]) -> None:
         fcntl.flock(lock, fcntl.LOCK_UN)
     with suppress(OSError):
         lock.close()
+
+
+class Held:
+    """A folder that may be held for writing: the lock of :func:`locked`, let go of at the end of a ``with`` block."""
+
+    _lock: IO[str] | None
+
+    def close(self) -> None:
+        """Let go of the lock; harmless when none is held."""
+        if self._lock is not None:
+            let_go(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def write_json(path: Path, value: Any) -> None:

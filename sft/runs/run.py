@@ -39,6 +39,7 @@ from typing import IO, Any, Self
 from sft.errors import RunError
 from sft.runs.atomic_files import (
     Appender,
+    Held,
     append_jsonl,
     clear_temporaries,
     let_go,
@@ -95,7 +96,7 @@ def _file_of(beginning: str) -> Callable[[Run, str | int], Path]:
     return path
 
 
-class Run:
+class Run(Held):
     """A run directory. Build one with :meth:`create` or :meth:`open`; use it as a context manager.
 
     Holding a run for writing (``create``, or ``open(..., writing=True)``) holds its lock until
@@ -158,18 +159,6 @@ class Run:
         except BaseException:
             let_go(lock)
             raise
-
-    def close(self) -> None:
-        """Release the lock; harmless when none is held."""
-        if self._lock is not None:
-            let_go(self._lock)
-            self._lock = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"

@@ -199,8 +199,7 @@ def forked(connection: socket.socket) -> dict[str, Any]:
             for descriptor in (tell, *streams):
                 os.close(descriptor)
             connection.sendall(str(pid).encode().ljust(20))
-            gone = threading.Thread(target=lambda: connection.recv(1) or os.kill(pid, signal.SIGKILL), daemon=True)
-            gone.start()
+            threading.Thread(target=_ended_with, args=(connection, pid), daemon=True).start()
             connection.sendall(str(os.waitpid(pid, 0)[1]).encode().ljust(20))
         os._exit(0)
     for descriptor in (tell, *streams):
@@ -211,6 +210,13 @@ def forked(connection: socket.socket) -> dict[str, Any]:
         os.waitpid(between, 0)
         connection.sendall(pid)
     return {}
+
+
+def _ended_with(connection: socket.socket, pid: int) -> None:
+    """Kill ``pid``, if it still runs, when whoever asked for it has ended."""
+    if not connection.recv(1):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 # -- the fork -------------------------------------------------------------------------------------------------
