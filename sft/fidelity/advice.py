@@ -87,6 +87,19 @@ def next_step(rung: str, card: Scorecard, curve: str = "") -> str:
     return step if step.startswith(_MENDED) else step + _pointing(card)
 
 
+def _measure_the_base(card: Scorecard) -> str:
+    if not card.signature.get("base"):
+        return (
+            "for a verdict, name the base model too: with `sft evaluate --base NAME`, or by rows of B0 with nats and "
+            "bytes"
+        )
+    if card.profile == "fast":
+        return (
+            "for a verdict, measure the base model too, which the fast profile leaves out: with `sft evaluate --full`"
+        )
+    return "for a verdict, put B0 among `fidelity.systems`, and start a run in another folder"
+
+
 def _of_completions(rung: str, card: Scorecard) -> str:
     """Without likelihoods: what passes a bar is done with, what does not is to be read, and all else to be judged."""
     if rung == PASSES:
@@ -100,10 +113,7 @@ def _of_completions(rung: str, card: Scorecard) -> str:
             return f"score more prompts: about {needed:,} would put the lower bound at your bar, if the value stays"
         return "read the completions with the lowest scores in the report (--output)" + _pointing(card)
     if rung == NO_BASE:
-        return (
-            "for a verdict, name the base model too: with `sft evaluate --base NAME`, or by rows of B0 with nats and "
-            "bytes" + _pointing(card)
-        )
+        return _measure_the_base(card) + _pointing(card)
     return (
         "for a verdict, measure the policies themselves with `sft evaluate`, or give the rows of tuned and B0 the "
         "columns nats and bytes, where a server tells how likely it finds the expert's own words" + _pointing(card)

@@ -24,7 +24,7 @@ from sft.demonstrations.demonstration import Demonstration, Message, Source
 from sft.demonstrations.stored import load_recipe, load_splits
 from sft.errors import UserError
 from sft.evaluation.evaluate import choose_held_out, evaluate
-from sft.fidelity.scorecard import Scorecard
+from sft.fidelity.scorecard import NO_BASE, RUNGS, Scorecard
 from sft.policies.policy import load_policy
 from sft.recipes.sources import source_of
 from sft.runs.run import Run, demand_trained, read_json, read_jsonl
@@ -281,6 +281,18 @@ def test_each_profile_adds_to_the_one_before(run: Run, loads: list[str]) -> None
     card = measured(run, "fast")
     assert loads == [], "nothing is missing, so nothing is loaded"
     assert {s.system for s in card.systems} == {"tuned", "B0", "B3", "R", "RK", "K", "P", "E"}, "what is there is shown"
+
+
+def test_what_the_fast_profile_advises_gives_a_verdict(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """It named an option that is refused for a run of ours."""
+    unmeasured(run)
+    run.close()
+    cards = []
+    for profile in ("--fast", "--full"):
+        assert main(["evaluate", str(run.path), profile, "--json"]) == 0
+        cards.append(json.loads(capsys.readouterr().out)["verdict"])
+    assert cards[0]["rung"] == NO_BASE and "with `sft evaluate --full`" in cards[0]["next_step"]
+    assert cards[1]["rung"] in RUNGS
 
 
 def test_the_fast_profile_counts_no_base_that_is_half_done(run: Run) -> None:
