@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -233,6 +234,17 @@ def test_functions_come_from_modules_and_files(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     assert checkers.load("my_checks_of_length:longer")("abc", "ab") is True
     assert checkers.load("my_checks_of_length.py:longer")("a", "ab") is False
+
+
+def test_an_edited_checker_file_is_the_one_that_judges(tmp_path: Path) -> None:
+    """Also an edit in the same second that leaves the file's size: Python's own bytecode would be stale."""
+    file = tmp_path / "edited_check.py"
+    file.write_text("def check(c, r):\n    return c == r\n")
+    written = file.stat().st_mtime
+    assert checkers.load(f"{file}:check")("a", "a") is True
+    file.write_text("def check(c, r):\n    return c != r\n")
+    os.utime(file, (written, written))
+    assert checkers.load(f"{file}:check")("a", "a") is False
 
 
 @pytest.mark.parametrize(
