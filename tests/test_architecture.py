@@ -249,9 +249,13 @@ def test_files_and_functions_stay_readable() -> None:
         text = path.read_text(encoding="utf-8")
         lines.append(text.count("\n"))
         for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None:
-                if node.end_lineno - node.lineno >= 80:
-                    long.append(f"{path.relative_to(PACKAGE)}: {node.name}")
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _height(node) > 80:
+                long.append(f"{path.relative_to(PACKAGE)}: {node.name}")
     assert not long
     assert max(lines) <= 500
     assert sum(n < 350 for n in lines) >= 0.9 * len(lines)
+
+
+def _height(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """How many lines a function takes, its decorators aside."""
+    return (node.end_lineno or node.lineno) - node.lineno + 1
