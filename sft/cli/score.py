@@ -26,7 +26,7 @@ from sft.fidelity.completions_file import (
 )
 from sft.fidelity.conventions import bar_points
 from sft.fidelity.scorecard import Scorecard
-from sft.fidelity.scoring import Scoring
+from sft.fidelity.scoring import JSON, Scoring
 from sft.runs import sealed
 from sft.runs.hashes import Digest, differences, fingerprint
 from sft.runs.looks import clones_judged
@@ -60,7 +60,7 @@ def score_file(
     Where ``output`` holds what became of the same input, whole or cut short, it is made again.
     """
     bar_points(bar or {}, headline)  # said before anything is written
-    Scoring(headline, tuple(further), checker, tuple(normalise)).demand()
+    Scoring(headline, tuple(further), checker, tuple(normalise), leaves=JSON in (bar or {})).demand()
     ours = ALWAYS_OURS + (OURS_WITH_TRAINING if train else ())
     answers = read(path, ours=ours, called=called)
     learned = _training(train, answers) if train else ()

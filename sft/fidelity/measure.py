@@ -146,7 +146,7 @@ def _demand_points(table: ScoreTable, bar: Mapping[str, float]) -> None:
             )
     for name in bar:
         if name not in (*table.scoring.columns, *table.scoring.labels):
-            raise UserError(f"fidelity.bar: {name} is not measured; set fidelity.headline: json or name a checker")
+            raise UserError(f"fidelity.bar: {name} is not measured; name it as fidelity.headline, or set a checker")
 
 
 def _demanded(table: ScoreTable) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from sft.demonstrations.demonstration import HeldOut
 from sft.errors import UserError
 from sft.fidelity.conventions import LEVEL
 from sft.fidelity.scorecard import Gain, SystemScores
-from sft.fidelity.scoring import CHECKER, JSON, Scoring
+from sft.fidelity.scoring import CHECKER, Scoring
 from sft.metrics import intervals
 from sft.metrics.intervals import estimates
 from sft.runs.machine import in_parts
@@ -50,7 +50,7 @@ def score_rows(
     Raises ``UserError`` as :class:`Scoring` does.
     """
     scoring.demand_of(held_out)
-    if scoring.headline == JSON:
+    if scoring.by_leaves:
         scoring = scoring.with_calls(held_out)
     asked = [(item, {system: written.get(item.id) for system, written in completions.items()}) for item in held_out]
     systems = max(1, len(completions))

@@ -167,7 +167,10 @@ def test_a_text_that_is_right_but_for_the_answer_is_not_learned(
     [
         (("--headline", "checker"), "nothing says which answers are right"),
         (("--headline", "bleu"), "there is no score 'bleu'; choose from chrf"),
-        (("--headline", "exact_match", "--bar", "json=60"), "json is not measured"),
+        (
+            ("--headline", "exact_match", "--bar", "json=60"),
+            "fidelity.bar: asks for json, and what an expert wrote for prompt",
+        ),
     ],
 )
 def test_a_headline_that_cannot_be_is_one_sentence(
@@ -324,6 +327,40 @@ def test_completions_say_which_headline_they_ask_for() -> None:
         asked_for([f"A text with {n} things in it, and more." for n in range(40)]) is None
         and asked_for(calls[:5]) is None
     )
+
+
+def test_a_bar_on_json_is_looked_at_whatever_the_headline_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run with such a bar could not be judged by another headline: json was measured as the headline alone."""
+    draw = random.Random(9)
+    rows = []
+    for number in range(60):
+        right = call(3, draw)
+        written = dict(reversed(right.items())) if number % 20 else call(3, draw)
+        rows.append({"prompt": f"{number}", "reference": json.dumps(right), "completion": json.dumps(written)})
+    bars = {}
+    for headline in ("json", "chrf"):
+        card = scored(tmp_path, rows, capsys, "--headline", headline, "--bar", "json=80")
+        assert card["headline"] == headline and card["verdict"]["rung"] == "passes your bar"
+        bars[headline] = mean(card, "tuned", "json")
+    assert bars["json"] == bars["chrf"] > 90
+    card = scored(tmp_path, rows, capsys, "--headline", "chrf", "--bar", "json=99")
+    assert card["verdict"]["rung"] == "does not pass your bar" and "JSON" in card["verdict"]["sentence"]
+    recipe = tmp_path / "recipe.yaml"
+    for headline, words in (("chrf", "bar asks for json"), ("json", "headline is json")):
+        shown = [{"prompt": f"{n} {draw.random()}", "completion": json.dumps(call(3, draw))} for n in range(60)]
+        recipe.write_text(
+            f"model: {{name: some/model}}\ndemonstrations: {{path: {tmp_path / 'calls.jsonl'}}}\n"
+            f"split: {{near_duplicates: remove}}\nfidelity: {{headline: {headline}, bar: {{json: 90}}}}\n",
+            encoding="utf-8",
+        )
+        write_jsonl(tmp_path / "calls.jsonl", shown)
+        assert main(["check", str(recipe)]) == 0
+        write_jsonl(tmp_path / "calls.jsonl", [row | {"completion": "no"} for row in shown])
+        assert main(["check", str(recipe)]) == 2
+        said = capsys.readouterr()
+        assert words in said.out + said.err
 
 
 def test_check_says_it_and_a_recipe_that_cannot_be_judged_is_refused(
