@@ -84,20 +84,20 @@ def nearest_medoid(train: Sequence[Demonstration], held_out: Sequence[HeldOut]) 
     ordered = _by_id(train)
     places, _ = nearest_prompts(_texts(ordered), _texts(held_out))
     texts = [d.completion for d in ordered]
-    typical = [place for part in in_parts(_medoids, places, texts, least=MANY) for place in part]
+    typical = [place for part in in_parts(_medoids, places.tolist(), texts, least=MANY) for place in part]
     return {
         item.id: Completion(item.id, texts[place], finished=True) for item, place in zip(held_out, typical, strict=True)
     }
 
 
-def _medoids(places: NDArray[np.intp], texts: Sequence[str]) -> list[int]:
-    """Of each row of ``places``, the place of the text that is the medoid."""
-    found: list[int] = []
+def _medoids(near: Sequence[Sequence[int]], texts: Sequence[str]) -> list[int]:
+    """Of each row of places, the place of the text that is the medoid."""
+    places, found = np.array(near), list[int]()
     for start, stop in _batches(places, [len(text) for text in texts]):
         used, seats = np.unique(places[start:stop], return_inverse=True)
         counted = CountedTexts([texts[place] for place in used])
-        for near, seat in zip(places[start:stop], seats.reshape(stop - start, -1), strict=True):
-            found.append(int(near[counted.chrf(seat).mean(axis=1).round(_TIE).argmax()]))
+        for row, seat in zip(places[start:stop], seats.reshape(stop - start, -1), strict=True):
+            found.append(int(row[counted.chrf(seat).mean(axis=1).round(_TIE).argmax()]))
     return found
 
 
