@@ -143,7 +143,7 @@ def gather(recipe: Recipe, *, keep_going: bool = False, before: tuple[Splits, Le
         made = Splits(**{name: tuple(placed[name]) for name in splits.NAMES}, rule=splits.RULE)
         counts = (division.filtered, division.duplicates, division.outvoted, division.drafted, leaked)
         fates = dict(zip(_LEFT_OUT, counts, strict=True))
-    if why := headlines.refusal(recipe.fidelity.headline, (*made.validation, *made.test)):
+    if why := headlines.refusal(recipe.fidelity.headline, recipe.fidelity.bar, (*made.validation, *made.test)):
         raise SplitError(why)
     fates = {"invalid": len(whole.rejected), **fates}
     fates |= {"trained": len(made.train), "validation": len(made.validation), "test": len(made.test)}

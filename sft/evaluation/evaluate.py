@@ -23,7 +23,7 @@ from sft.evaluation.record import RowsToMake, Subject, record
 from sft.fidelity import floors, floors_file, stored
 from sft.fidelity.conventions import FLOORS
 from sft.fidelity.scorecard import PROFILES, Scorecard
-from sft.fidelity.scoring import Scoring
+from sft.fidelity.scoring import JSON, Scoring
 from sft.policies import rendering_cache
 from sft.policies.policy import load_renderer
 from sft.policies.rendering import Renderer, census, few_shot_prompt
@@ -117,7 +117,13 @@ def measure(
     profile = profile or settings.profile
     if profile not in PROFILES:
         raise UserError(f"fidelity.profile: {profile!r} is none of {', '.join(PROFILES)}")
-    scoring = Scoring(settings.headline, tuple(settings.metrics), settings.checker or "", tuple(settings.normalise))
+    scoring = Scoring(
+        settings.headline,
+        tuple(settings.metrics),
+        settings.checker or "",
+        tuple(settings.normalise),
+        leaves=JSON in settings.bar,
+    )
     scoring.demand()  # what cannot be used is refused before anything is written
     elsewhere = floors_file.read(settings.floors_from) if settings.floors_from else None
     writer = engines.find(engine[0] or settings.engine, subject.recipe.model.dtype, engine[1])

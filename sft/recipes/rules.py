@@ -136,7 +136,8 @@ def of_fidelity(fidelity: Fidelity) -> Iterator[Complaint]:
     if fidelity.headline == "checker" and not fidelity.checker:
         message, remedy = "is checker, and nothing says which answers are right", "set fidelity.checker, or choose chrf"
         yield about("headline", message, remedy, "checker")
-    known = list(dict.fromkeys((*POINTS, *SHARES, fidelity.headline, *(["checker"] if fidelity.checker else []))))
+    task = ("json", fidelity.headline, *(["checker"] if fidelity.checker else []))
+    known = list(dict.fromkeys((*POINTS, *SHARES, *task)))
     for metric, value in fidelity.bar.items():
         if isinstance(found := points_of_bar(metric, value, known), Complaint):
             yield found
