@@ -31,7 +31,7 @@ from sft.metrics.intervals import Sample, estimates
 from sft.runs.atomic_files import write_json
 from sft.runs.run import Run
 
-__all__ = ["chain_of", "put_on_record", "rounds_of"]
+__all__ = ["anchoring_of", "chain_of", "put_on_record", "rounds_of"]
 
 #: Items of each kind that are shown to be read.
 SHOWN = 3
@@ -77,7 +77,7 @@ def rounds_of(chain: Sequence[Run], plain: Sequence[Run] = ()) -> Rounds:
         asked=tuple(
             _asked(gathering, state, chain[-1], number, answers, clones) for number, answers in by_round.items()
         ),
-        anchoring=_anchoring([one for some in by_round.values() for one in some], clones),
+        anchoring=anchoring_of([one for some in by_round.values() for one in some], clones),
         anchored=_by_expert([one for some in by_round.values() for one in some], clones),
         helps=_helps(arms[-1], last, clusters) if last is not None else None,
         helps_seeds=(len(arms[-1].runs), len(last.runs)) if last is not None else (len(arms[-1].runs), 0),
@@ -257,7 +257,7 @@ def _hter(answers: Sequence[Answer], clones: Mapping[str, str]) -> Estimate | No
     return estimates.ratio([edits for edits, _ in pairs], [words for _, words in pairs], _labels(answers))
 
 
-def _anchoring(answers: Sequence[Answer], clones: Mapping[str, str]) -> Anchoring | None:
+def anchoring_of(answers: Sequence[Answer], clones: Mapping[str, str]) -> Anchoring | None:
     """How alike final and clone's text are, drafted less blind, among the items drawn at random and the others."""
     strata = []
     for drawn in ("audit", "chosen"):
@@ -280,7 +280,9 @@ def _anchoring(answers: Sequence[Answer], clones: Mapping[str, str]) -> Anchorin
 
 def _by_expert(answers: Sequence[Answer], clones: Mapping[str, str]) -> dict[str, Anchoring]:
     """Expert -> anchoring, of those who have it with an interval."""
-    found = {name: _anchoring([a for a in answers if a.expert == name], clones) for name in {a.expert for a in answers}}
+    found = {
+        name: anchoring_of([a for a in answers if a.expert == name], clones) for name in {a.expert for a in answers}
+    }
     return {name: one for name, one in sorted(found.items()) if one is not None and one.difference.low is not None}
 
 
