@@ -219,7 +219,10 @@ def union(run: Run, gathering: Gathering, *, plain: bool) -> tuple[Splits, int]:
         )
     if not plain:
         return Splits((*base, *corrections), known.validation, known.test), len(corrections)
-    blind = [d for d in corrections if d.origin is not None and not d.origin.drafted and d.origin.drawn == "audit"]
+    # Behind the clone's own turns a blind answer is a correction of where they led to, and no plain demonstration.
+    led = {one.id for one in gathering.items() if one.dialogue and one.turn}
+    found = [d for d in corrections if d.origin is not None and d.origin.drawn == "audit" and not d.origin.drafted]
+    blind = [d for d in found if d.origin is not None and d.origin.item not in led]
     there = {d.key for d in (*base, *known.validation, *known.test, *blind)}
     rows = [Demonstration.from_dict(row | {"id": ""}) for row in read_jsonl(gathering.demonstrations_path)]
     more = [d for d in rows if d.origin is not None and d.origin.round == 0 and d.key not in there]
