@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from sft.demonstrations.demonstration import Demonstration, Message, Origin, Source, text_fault
@@ -247,6 +248,9 @@ class RowReader:
     def _origin(self, gathered: Any, fault: Callable[[str, str, str], None]) -> Origin | None:
         if not gathered:
             return None
+        if isinstance(gathered, str):  # as tables and Parquet hold an object
+            with suppress(ValueError):
+                gathered = json.loads(gathered)
         try:
             return Origin.from_dict(gathered if isinstance(gathered, dict) else {})
         except ValueError as error:
