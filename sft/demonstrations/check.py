@@ -130,7 +130,9 @@ def _looked_through(recipe: Recipe, rejected: Path | None, called: Mapping[str, 
         reading = formats.joined([*readings, *ready_made])
         division = selection.divide(recipe, readings, ready_made)
         undivided = headlines.refusal(
-            recipe.fidelity.headline, [d for name in ("validation", "test") for d in division.parts[name]]
+            recipe.fidelity.headline,
+            recipe.fidelity.bar,
+            [d for name in ("validation", "test") for d in division.parts[name]],
         )
         parts = splits.without_leaks(division.parts, division.leaks)[0] if removed else division.parts
     except (SplitError, thoughts.Undecided) as error:
