@@ -267,8 +267,8 @@ def find(reference: str | Path) -> Path:
     """The recipe file that ``reference`` names: a path, or else the name of a shipped recipe.
 
     ``accelerate/NAME`` is a shipped file for ``accelerate launch --config_file``, to show and to copy, ``launch/NAME``
-    one for a cluster's own launcher. A file wins over a shipped recipe of the same name; a folder does not. Raises :class:`~sft.errors.RecipeError`, with the
-    nearest shipped name where one is close.
+    one for a cluster's own launcher. A file wins over a shipped recipe of the same name; a folder does not. Raises
+    :class:`~sft.errors.RecipeError`, with the nearest shipped name where one is close.
     """
     path, named = Path(reference).expanduser(), str(reference)
     try:

@@ -1,4 +1,4 @@
-"""The files for launchers of clusters, each held to what its launcher can say without a cluster; SLURM: ``test_slurm``."""
+"""The files for launchers of clusters, held to what each launcher says without a cluster; SLURM: ``test_slurm``."""
 
 from __future__ import annotations
 

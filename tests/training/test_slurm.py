@@ -16,7 +16,7 @@ from repository import ROOT
 from slurm_cluster import Cluster, cluster, missing
 from toy_demonstrations import write_demonstrations
 
-pytestmark = [pytest.mark.engine, pytest.mark.skipif(bool(missing()), reason=missing())]
+pytestmark = [pytest.mark.engine, pytest.mark.cluster, pytest.mark.skipif(bool(missing()), reason=missing())]
 torch = pytest.importorskip("torch")
 
 from safetensors.torch import load_file
@@ -105,26 +105,26 @@ def test_a_requeued_job_of_two_nodes_gives_the_clone_of_one_process(nodes: Clust
     """Requeued by hand in the middle, as preemption does it: SIGTERM to the step, a checkpoint, the queue, the rest."""
     job = submitted(nodes, place, "requeued")
     run, said = place / "requeued", place / "requeued.out"
-    wait_for(lambda: steps(run) >= 4, 240, said)
+    wait_for(lambda: steps(run) >= 4, 600, said)
     nodes.ask("scontrol", "requeue", job)
-    wait_for(lambda: nodes.facts(job)["Restarts"] == "1" and nodes.state(job) == "PENDING", 120, said)
+    wait_for(lambda: nodes.facts(job)["Restarts"] == "1" and nodes.state(job) == "PENDING", 300, said)
     assert Run.open(run).checkpoints_path.exists() and steps(run) < 30
     nodes.ask("scontrol", "update", f"JobId={job}", "StartTime=now")  # SLURM waits two minutes otherwise
-    wait_for(lambda: nodes.state(job) in ("COMPLETED", "FAILED"), 240, said)
+    wait_for(lambda: nodes.state(job) in ("COMPLETED", "FAILED"), 600, said)
     assert nodes.state(job) == "COMPLETED", said.read_text()
     assert_same_clone(alone, run)
 
 
 def test_a_job_whose_time_is_nearly_up_puts_itself_back(nodes: Cluster, place: Path, alone: Path) -> None:
-    """SIGUSR1 to the batch shell, as ``--signal=B:USR1@180`` sends it: saved, queued by the file itself, gone on with."""
+    """SIGUSR1 to the batch shell, as ``--signal=B:USR1@180`` sends it: saved, queued by the file, gone on with."""
     job = submitted(nodes, place, "late")
     run, said = place / "late", place / "late.out"
-    wait_for(lambda: steps(run) >= 4, 240, said)
+    wait_for(lambda: steps(run) >= 4, 600, said)
     nodes.ask("scancel", "--batch", f"--signal={signal.SIGUSR1.name[3:]}", job)
-    wait_for(lambda: nodes.facts(job)["Restarts"] == "1" and nodes.state(job) == "PENDING", 120, said)
+    wait_for(lambda: nodes.facts(job)["Restarts"] == "1" and nodes.state(job) == "PENDING", 300, said)
     assert "the job goes back into the queue" in said.read_text()
     nodes.ask("scontrol", "update", f"JobId={job}", "StartTime=now")
-    wait_for(lambda: nodes.state(job) in ("COMPLETED", "FAILED"), 240, said)
+    wait_for(lambda: nodes.state(job) in ("COMPLETED", "FAILED"), 600, said)
     assert nodes.state(job) == "COMPLETED", said.read_text()
     assert_same_clone(alone, run)
 

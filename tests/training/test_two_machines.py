@@ -14,7 +14,7 @@ from repository import ROOT
 from toy_demonstrations import write_demonstrations
 from toy_launches import launch
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.cluster]
 torch = pytest.importorskip("torch")
 
 from safetensors.torch import load_file
@@ -26,7 +26,8 @@ model: {{name: {model}}}
 demonstrations: {{path: {data}}}
 split: {{validation: 0.15, test: 0.25}}
 adapter: {{r: 4}}
-training: {{learning_rate: 1.0e-2, max_steps: 12, eval_steps: 6, logging_steps: 1, per_device_train_batch_size: {batch}}}
+training:
+  {{learning_rate: 1.0e-2, max_steps: 12, eval_steps: 6, logging_steps: 1, per_device_train_batch_size: {batch}}}
 """
 IP = shutil.which("ip", path=os.environ["PATH"] + ":/usr/sbin:/sbin")
 
