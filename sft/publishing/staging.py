@@ -20,6 +20,7 @@ from typing import Any, Literal
 from sft import __version__
 from sft.errors import PublishError, UserError
 from sft.fidelity.stored import read_scorecard
+from sft.policies.portable import as_both_majors_read
 from sft.publishing.card import card_of
 from sft.publishing.hub import is_repository
 from sft.publishing.screening import known_places
@@ -164,6 +165,7 @@ def stage(run: Run, folder: Path, *, base: Base, repo: str, merged: bool) -> Sta
     else:
         for name in _wanted(source, merged=merged):
             _copy(source / name, folder / name, run)
+    as_both_majors_read(folder)  # a run of an earlier release was saved for one of them
     for name in LICENCES:
         if (run.path / name).exists():
             _copy(run.path / name, folder / name, run)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft.errors import PolicyError, TrainingError, UserError
+from sft.policies.portable import as_both_majors_read
 from sft.policies.sameness import deviation, logits_of, questions
 from sft.runs.atomic_files import read_json, write_json
 from sft.runs.machine import machine
@@ -46,6 +47,7 @@ def save(trainer: CloningTrainer, run: Run, *, lora: bool) -> None:
     if trainer.is_world_process_zero():
         for name in ("training_args.bin", "README.md"):  # the one names this machine, the other is a blank form
             (scratch / name).unlink(missing_ok=True)
+        as_both_majors_read(scratch)
         _check_saved(trainer, scratch, lora=lora)
         shutil.rmtree(final, ignore_errors=True)
         scratch.rename(final)

@@ -17,6 +17,7 @@ from sft import recipes
 from sft.demonstrations import stored
 from sft.errors import PolicyError, RunError
 from sft.policies.policy import load_renderer, saved_renderer, stops_with, with_adapter
+from sft.policies.portable import as_both_majors_read
 from sft.policies.rendering import Renderer
 from sft.policies.sameness import answers, deviation, questions
 from sft.policies.weights import config_of, is_adapter, load_weights, quiet_engine, resolved_dtype
@@ -146,6 +147,7 @@ def export_merged(run: Run, folder: Path) -> Merged:
         with quiet_engine():
             clone.model.to(dtype).save_pretrained(scratch)
             clone.renderer.tokenizer.save_pretrained(scratch)
+        as_both_majors_read(scratch)
         name = str(dtype).removeprefix("torch.")
         found = clone.compare(load_weights(resolve_model(str(scratch)), name).eval(), str(folder), dtype)
         again = saved_renderer(scratch)
