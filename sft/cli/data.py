@@ -28,7 +28,7 @@ def check(options: argparse.Namespace) -> None:
     finding = check_demonstrations(
         options.target,
         format=options.format,
-        columns=pairs(options.column, "--column", "FIELD=NAME", "--column prompt=question"),
+        columns=_columns(options.column),
         encoding=options.encoding,
         overrides=options.set,
         rejected=options.rejected,
@@ -56,6 +56,12 @@ def check(options: argparse.Namespace) -> None:
         from sft.demonstrations.secrets import demand
 
         demand(named, secrets)
+
+
+def _columns(given: Sequence[str]) -> dict[str, str]:
+    r"""Field -> column; a shell has no new line that is quickly written, so ``\n`` is one in a template."""
+    found = pairs(given, "--column", "FIELD=NAME", "--column prompt=question")
+    return {field: name.replace(r"\n", "\n") if "{" in name else name for field, name in found.items()}
 
 
 def _as_json(options: argparse.Namespace, finding: Audit, secrets: Sequence[Finding] | None) -> dict[str, Any]:

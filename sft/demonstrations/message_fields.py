@@ -15,6 +15,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sft.demonstrations import tool_calls
+from sft.demonstrations.message_keys import (
+    CALLS,
+    KNOWN,
+    MARKS,
+    REFUSED,
+    ROLES,
+    SHAREGPT,
+    TEXT_PARTS,
+    THOUGHT_PARTS,
+    THOUGHTS,
+    how_to_name,
+)
 from sft.demonstrations.messages import Message, text_fault
 from sft.demonstrations.thoughts import UnclosedThought, parted
 from sft.demonstrations.tool_calls import NoCall, ReadCall
@@ -24,43 +36,20 @@ __all__ = ["MessageReader", "MessageRules"]
 
 Fault = Callable[[str, str, str], None]
 
-#: Role as others write it, in lower case -> ours.
-_ROLES = {
-    **dict.fromkeys(("system", "developer"), "system"),
-    **dict.fromkeys(("user", "human"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "model", "bot", "chatgpt"), "assistant"),
-    **dict.fromkeys(("tool", "observation", "function", "function_response", "tool_response", "ipython"), "tool"),
-    **dict.fromkeys(("function_call", "tool_call"), "call"),
-    "tools": "tools",
-    "thought": "thought",
-}
-_KNOWN = "system, user, assistant, tool"
-_TEXT_PARTS = ("text", "input_text", "output_text")
-_THOUGHT_PARTS = ("thinking", "reasoning")
-_THOUGHTS = ("reasoning_content", "thinking", "reasoning", "thought")
-#: Keys that say whether a turn is to be learned, as OpenAI, Axolotl and ms-swift have them.
-_MARKS = ("weight", "train", "training", "loss")
-_CALLS = ("tool_calls", "function_call", "calls")
-#: Keys of a message that change what it means -> what to do about it.
-_REFUSED = {
-    **dict.fromkeys(
-        ("images", "image", "image_url", "audio", "audios", "video", "videos", "file", "files"),
-        "describe it in words, or leave the row out: demonstrations are text",
-    ),
-    "refusal": "write what was said as content",
-    "channel": "write thoughts as reasoning_content and what was said as content",
-    "recipient": "write the call as tool_calls",
-    "prefix": "write whole turns",
-    "train_detail": "mark whole turns: weight 0 or 1",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class MessageRules:
-    """What the recipe says of messages. ``roles``: a role of the file -> ours; ``neighbours``: "refuse" or "join"."""
+    """What the recipe says of messages. ``roles``: a role of the file -> ours; ``neighbours``: "refuse" or "join".
+
+    ``system``: the system message of prompts that have none; "" for none. ``role`` and ``content``: the keys of a
+    message that say whose it is and what was said, where they are others than ours and ShareGPT's.
+    """
 
     roles: Mapping[str, str]
     neighbours: str = "refuse"
+    system: str = ""
+    role: str = ""
+    content: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +75,18 @@ class MessageReader:
         self.unread: Counter[str] = Counter()
         self.rewritten = self.unlearned = 0
 
+    @property
+    def system(self) -> str:
+        """The system message of prompts that have none; "" for none."""
+        return self._rules.system
+
     def messages(
-        self, column: str, value: Any, fault: Fault, *, system: str = "", tools: Sequence[Message] = ()
+        self, column: str, value: Any, fault: Fault, *, system: str | None = "", tools: Sequence[Message] = ()
     ) -> list[Message]:
         """The turns in ``value``, a list of messages; empty after a complaint.
 
-        ``system``: a system message and ``tools``: a turn that lists functions, which stand beside them in the row.
+        ``system``: a system message and ``tools``: a turn that lists functions, which stand beside them in the row;
+        None where they go on from what was said before, and no system message may stand there.
         """
         faults = 0
 
@@ -135,8 +130,11 @@ class MessageReader:
         if not isinstance(value, dict):
             fault(where, f"is {kind_of(value)}, not a message", "write {role, content}")
             return
-        spoken, said = ("role", "content") if "role" in value or "content" in value else ("from", "value")
-        role = self._role(where, value.get(spoken), fault)
+        spoken, said = self._keys(value)
+        if spoken not in value:
+            fault(where, f"has no {spoken!r} (its keys are {', '.join(map(repr, value))})", how_to_name(value))
+            return
+        role = self._role(where, value[spoken], fault)
         content, thought = self._content(f"{where}.{said}", role, value.get(said), fault)
         self._look_at_keys(where, role, value, {spoken, said}, fault)
         if not role or content is None:
@@ -163,9 +161,9 @@ class MessageReader:
     def _assistant(
         self, where: str, place: int, role: str, content: str, thought: str, value: Mapping[str, Any], fault: Fault
     ) -> Iterator[_Turn]:
-        said = "content" if "role" in value or "content" in value else "value"
+        said = self._keys(value)[1]
         supervised = self._supervised(where, role, value, fault)
-        given = [value[key] for key in _CALLS if value.get(key)]
+        given = [value[key] for key in CALLS if value.get(key)]
         try:
             calls = tool_calls.read([content] if role == "call" else given, drops_nulls=self._drops_nulls)
         except NoCall as error:
@@ -173,7 +171,7 @@ class MessageReader:
             return
         if role == "call":
             content = ""
-        for key in _THOUGHTS:
+        for key in THOUGHTS:
             other = value.get(key)
             if isinstance(other, str) and other.strip():
                 thought = thought or other.strip("\n")
@@ -199,12 +197,18 @@ class MessageReader:
         made = Message("assistant", content, thought, tuple(call.call for call in calls), supervised=supervised)
         yield _Turn(made, place, tuple(call.id for call in calls))
 
+    def _keys(self, value: Mapping[str, Any]) -> tuple[str, str]:
+        """The keys of a message that say whose it is and what was said."""
+        if self._rules.role or self._rules.content:
+            return self._rules.role or "role", self._rules.content or "content"
+        return ("role", "content") if "role" in value or "content" in value or "from" not in value else SHAREGPT
+
     def _role(self, where: str, role: Any, fault: Fault) -> str:
         if isinstance(role, str):
-            mapped = self._rules.roles.get(role) or _ROLES.get(role.strip().lower())
+            mapped = self._rules.roles.get(role) or ROLES.get(role.strip().lower())
             if mapped:
                 return mapped
-        fault(where, f"has the unknown role {role!r}", f"use one of {_KNOWN}, or name it in demonstrations.roles")
+        fault(where, f"has the unknown role {role!r}", f"use one of {KNOWN}, or name it in demonstrations.roles")
         return ""
 
     def _content(self, where: str, role: str, value: Any, fault: Fault) -> tuple[str | None, str]:
@@ -228,24 +232,24 @@ class MessageReader:
         for place, part in enumerate(parts, 1):
             kind = part.get("type", "text") if isinstance(part, dict) else None
             text = part if isinstance(part, str) else None
-            if kind in _TEXT_PARTS:
+            if kind in TEXT_PARTS:
                 text = part.get("text")
             if isinstance(text, str):
                 texts.append(text)
-            elif kind in _THOUGHT_PARTS and isinstance(thought := part.get(kind) or part.get("text"), str):
+            elif kind in THOUGHT_PARTS and isinstance(thought := part.get(kind) or part.get("text"), str):
                 thoughts.append(thought)
             else:
                 what = f"is a part of type {kind!r}" if kind else f"is {kind_of(part)}, not a part"
                 remedy = "describe it in words, or leave the row out: demonstrations are text"
-                fault(f"{where}[{place}]", what, remedy if kind not in _TEXT_PARTS else "write its text")
+                fault(f"{where}[{place}]", what, remedy if kind not in TEXT_PARTS else "write its text")
                 return None, ""
         return "\n".join(texts), "\n".join(thoughts)
 
     def _look_at_keys(self, where: str, role: str, value: Mapping[str, Any], read: set[str], fault: Fault) -> None:
         """Count the keys that nobody reads, and complain about those that change what the message means."""
-        read = read | set(_MARKS)
+        read = read | set(MARKS)
         if role in ("assistant", "call"):
-            read |= {*_CALLS, *_THOUGHTS}
+            read |= {*CALLS, *THOUGHTS}
         if role == "tool":
             read |= {"name", "tool_call_id"}
         if role == "system":
@@ -253,17 +257,17 @@ class MessageReader:
         for key, given in value.items():
             if key in read or given is None or given in ("", [], {}):
                 continue
-            if key in _CALLS and role:
+            if key in CALLS and role:
                 fault(where, f"has {key} in a turn of the {role}", "put the call into the assistant's turn")
-            elif key in _REFUSED:
-                fault(f"{where}.{key}", "changes what the message means, and cannot be kept", _REFUSED[key])
+            elif key in REFUSED:
+                fault(f"{where}.{key}", "changes what the message means, and cannot be kept", REFUSED[key])
             else:
                 self.unread[key] += 1
 
     def _supervised(self, where: str, role: str, value: Mapping[str, Any], fault: Fault) -> bool:
         """Whether the turn may be learned, by the marks that it bears."""
         said: dict[str, bool] = {}
-        for key in _MARKS:
+        for key in MARKS:
             mark = value.get(key)
             if mark is None:
                 continue
@@ -301,7 +305,7 @@ class MessageReader:
         return [Message("tools", text)] if text else []
 
     def _head(
-        self, column: str, turns: list[_Turn], system: str, tools: Sequence[Message], fault: Fault
+        self, column: str, turns: list[_Turn], system: str | None, tools: Sequence[Message], fault: Fault
     ) -> tuple[list[Message], list[_Turn]]:
         """What stands before the turns, tools first, and the turns."""
         rest = [turn for turn in turns if turn.message.role != "tools"]
@@ -315,8 +319,8 @@ class MessageReader:
                 fault(column, "starts with a system message beside the system column", "keep one of them")
             head.append(first)
             rest = rest[1:]
-        elif system:
-            head.append(Message("system", system))
+        elif system is not None and (system or self._rules.system):
+            head.append(Message("system", system or self._rules.system))
         return head, rest
 
     def _without_hermes(self, head: list[Message], turns: list[_Turn]) -> list[_Turn]:

@@ -12,7 +12,7 @@ from sft.demonstrations.conflicts import majority
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.message_fields import MessageRules
 from sft.demonstrations.splits import Leak, Splits
-from sft.errors import DemonstrationsError, SplitError, UserError
+from sft.errors import DemonstrationsError, SourceError, SplitError, UserError
 from sft.recipes import Recipe
 from sft.runs.hashes import fingerprint
 
@@ -262,7 +262,7 @@ def read(
         "format": section.format,
         "columns": {key: name for key, name in section.columns.model_dump().items() if name is not None},
         "encoding": section.encoding or "",
-        "rules": MessageRules(section.roles, section.neighbours),
+        "rules": MessageRules(section.roles, section.neighbours, section.system or ""),
     }
 
     def one(reference: str, *, held_out: bool = False) -> formats.Reading:
@@ -273,4 +273,7 @@ def read(
         for path in (recipe.split.validation, recipe.split.test)
         if isinstance(path, str)
     ]
-    return [one(path) for path in section.paths], ready_made
+    readings = [one(path) for path in section.paths]
+    if lacking := formats.joined([*readings, *ready_made]).lacking:
+        raise SourceError(lacking)
+    return readings, ready_made

@@ -137,6 +137,8 @@ def _remedy(value: Any, schema: dict[str, Any]) -> str:
     if "string" in kinds and any(option.get("exclusiveMaximum") == 1 for option in options) and value not in (None, ""):
         tenth = not isinstance(value, int | float) or isinstance(value, bool) or not 1 < value < 100
         return f"write {'0.1 for a tenth' if tenth else f'{value / 100:g} for {value:g} %'}, or the name of a file"
+    if "string" in kinds and isinstance(value, dict) and len(value) == 1 and set(value.values()) == {None}:
+        return f'write "{{{next(iter(value))}}}" in quotes'
     if "string" in kinds and not words and isinstance(value, bool | int | float):
         return f'write "{as_yaml(value)}" in quotes'
     least = min((option.get("minimum", value) for option in options if option.get("type") == "integer"), default=None)

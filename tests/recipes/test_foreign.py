@@ -35,7 +35,7 @@ BROUGHT = {
     "use_peft": "write adapter.method: lora",
     "lora_target": "write adapter.target_modules",
     "mix_strategy": "write demonstrations.path with every file",
-    "default_system": "write demonstrations.columns.system",
+    "default_system": "write demonstrations.system",
     "train_on_inputs": "the expert's completions are learned and nothing else",
     "roles_to_train": "weight: 0",
     "dataset_config": "write demonstrations.path: hub:OWNER/NAME",
