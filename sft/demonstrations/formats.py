@@ -27,14 +27,24 @@ from typing import Any
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.file_rows import Broken, EmptySource, rows_of
 from sft.demonstrations.message_fields import MessageRules
-from sft.demonstrations.naming import FORMATS, layouts_of, missing, named, recognised
+from sft.demonstrations.naming import COLUMNS, FORMATS, layouts_of, missing, named, recognised
 from sft.demonstrations.row_fields import OPTIONAL, RowReader
 from sft.demonstrations.sources import files_of
 from sft.demonstrations.text_files import unpacked_suffix
 from sft.errors import DemonstrationsError, Problem, SourceError
 from sft.runs.atomic_files import write_text
 
-__all__ = ["FORMATS", "Reading", "Rejected", "joined", "no_collection", "read", "read_source", "write_rejected"]
+__all__ = [
+    "COLUMNS",
+    "FORMATS",
+    "Reading",
+    "Rejected",
+    "joined",
+    "no_collection",
+    "read",
+    "read_source",
+    "write_rejected",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +101,16 @@ def read(
     held_out: bool = False,
     encoding: str = "",
     rules: MessageRules | None = None,
+    place: str = COLUMNS,
+    general: bool = False,
 ) -> Reading:
-    """Read one file. ``columns`` maps prompt, completion, system, expert, group, references to its columns.
+    """Read one file. ``columns``: what a recipe says of its columns, by name (``recipes.Columns``).
 
     ``name``: what addresses call the file, where it is not the path (a shipped set, a hub id). ``held_out``: nobody
     is to be trained on it, so rows that say of themselves that they are held out are welcome; elsewhere each is bad.
-    ``encoding``: how a text file is written that is not UTF-8. ``rules``: what the recipe says of messages.
+    ``encoding``: how a text file is written that is not UTF-8. ``rules``: what the recipe says of messages. ``place``:
+    where in a recipe this file's columns are named, ``%s`` for their names. ``general``: rows are learned beside
+    demonstrations, and may be plain text.
 
     Raises ``SourceError`` (one sentence) for a file that is unusable as a whole: missing, empty, not UTF-8,
     of an unknown kind, or without the columns that ``format`` needs in any row.
@@ -107,17 +121,9 @@ def read(
     names = named(name, format, columns)
     notes: list[str] = []
     rows = rows_of(Path(path), encoding, notes)
-    layout, found, rows = recognised(name, rows, layouts_of(format, columns), names)
+    layout, found, rows = recognised(name, rows, layouts_of(format, columns, general=general), names, place)
     asked = [names[key] for key in ("input", *OPTIONAL) if key in columns]
-    reader = RowReader(
-        name,
-        layout,
-        names,
-        held_out=held_out,
-        rules=replace(rules or MessageRules({}), role=columns.get("role", ""), content=columns.get("content", "")),
-        cells_are_text=unpacked_suffix(Path(path)) in (".csv", ".tsv"),
-        has_input="input" in columns or layout == "alpaca",
-    )
+    reader = _reader(name, Path(path), layout, columns, names, rules, held_out=held_out)
     demonstrations: list[Demonstration] = []
     rejected: list[Rejected] = []
     seen: dict[str, None] = dict.fromkeys(found)
@@ -158,6 +164,27 @@ def read(
         ignored=tuple(column for column in seen if column not in reader.used),
         notes=(*(f"{name}: {note}." for note in notes), *reader.notes()),
         lacking=lacking,
+    )
+
+
+def _reader(
+    name: str,
+    path: Path,
+    layout: str,
+    columns: Mapping[str, str],
+    names: Mapping[str, str],
+    rules: MessageRules | None,
+    *,
+    held_out: bool,
+) -> RowReader:
+    return RowReader(
+        name,
+        layout,
+        names,
+        held_out=held_out,
+        rules=replace(rules or MessageRules({}), role=columns.get("role", ""), content=columns.get("content", "")),
+        cells_are_text=unpacked_suffix(path) in (".csv", ".tsv"),
+        has_input="input" in columns or layout == "alpaca",
     )
 
 

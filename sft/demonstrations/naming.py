@@ -8,12 +8,14 @@ from itertools import chain
 from typing import Any
 
 from sft.demonstrations.message_keys import key_names
-from sft.demonstrations.row_fields import LAYOUTS, OPTIONAL
+from sft.demonstrations.row_fields import LAYOUTS, OPTIONAL, WITH_TEXT
 from sft.errors import SourceError
 from sft.recipes.prompt_template import PromptTemplate, is_template
 
-__all__ = ["FORMATS", "layouts_of", "missing", "named", "recognised"]
+__all__ = ["COLUMNS", "FORMATS", "layouts_of", "missing", "named", "recognised"]
 
+#: Where a recipe names the columns of its only file; ``%s``: their names.
+COLUMNS = "demonstrations.columns: %s"
 FORMATS = ("auto", *LAYOUTS, "columns")
 #: What a caller may call otherwise; role and content are keys of messages and no columns.
 _NAMEABLE = ("prompt", "completion", "input", "messages", *OPTIONAL)
@@ -49,13 +51,13 @@ def named(name: str, format: str, columns: Mapping[str, str]) -> dict[str, str]:
     return found | {"conversations": columns.get("messages", "conversations")}
 
 
-def layouts_of(format: str, columns: Mapping[str, str]) -> list[str]:
-    """The layouts that rows may have, the likeliest first."""
+def layouts_of(format: str, columns: Mapping[str, str], *, general: bool = False) -> list[str]:
+    """The layouts that rows may have, the likeliest first; those of ``general`` rows may be text."""
     if "messages" in columns:
         return ["sharegpt" if format == "sharegpt" else "messages"]
     if format == "columns" or {"prompt", "completion"} & set(columns):
         return ["prompt_completion"]
-    return list(LAYOUTS) if format == "auto" else [format]
+    return list(WITH_TEXT if general else LAYOUTS) if format == "auto" else [format]
 
 
 def _near(word: str, known: Iterable[str]) -> str:
@@ -64,9 +66,12 @@ def _near(word: str, known: Iterable[str]) -> str:
 
 
 def recognised(
-    name: str, rows: Iterator[tuple[int, Any]], layouts: Sequence[str], names: Mapping[str, str]
+    name: str, rows: Iterator[tuple[int, Any]], layouts: Sequence[str], names: Mapping[str, str], place: str
 ) -> tuple[str, dict[str, None], Iterator[tuple[int, Any]]]:
-    """The first layout whose columns some row has; the rows read so far are put back. Raises ``SourceError``."""
+    """The first layout whose columns some row has; the rows read so far are put back. Raises ``SourceError``.
+
+    ``place``: where the columns are named, see :data:`COLUMNS`.
+    """
     passed: list[tuple[int, Any]] = []
     found: dict[str, None] = {}
     needed = {layout: _needed(layout, names) for layout in layouts}
@@ -81,12 +86,12 @@ def recognised(
         return layouts[0], found, iter(passed)
     first = next(row for _, row in passed if isinstance(row, dict))
     wrong = missing(needed[layouts[0]], found)
-    raise SourceError(f"{name}: {wrong}; {_how_to_name(layouts, names, found, first)}")
+    raise SourceError(f"{name}: {wrong}; {_how_to_name(layouts, names, found, first, place)}")
 
 
 def _needed(layout: str, names: Mapping[str, str]) -> list[str]:
     """The columns that a row of ``layout`` must have, by their names in the file."""
-    called = [names.get(column, column) for column in LAYOUTS[layout]]
+    called = [names.get(column, column) for column in WITH_TEXT[layout]]
     if layout == "prompt_completion" and is_template(names["prompt"]):
         called[:1] = dict.fromkeys(PromptTemplate.read(names["prompt"]).columns)
     return called
@@ -116,7 +121,9 @@ def _closest(column: str, columns: Sequence[str], taken: Sequence[str]) -> list[
     return difflib.get_close_matches(column, free, 1)
 
 
-def _how_to_name(layouts: Sequence[str], names: Mapping[str, str], found: Iterable[str], row: Mapping[str, Any]) -> str:
+def _how_to_name(
+    layouts: Sequence[str], names: Mapping[str, str], found: Iterable[str], row: Mapping[str, Any], place: str
+) -> str:
     """What to do where no row has the columns that are needed: ``row`` is the first of those that there are."""
     columns = list(found)
     if is_template(template := names["prompt"]):
@@ -126,7 +133,7 @@ def _how_to_name(layouts: Sequence[str], names: Mapping[str, str], found: Iterab
             return f"mend {' and '.join(wrong)} of the template in demonstrations.columns.prompt"
     dialogue = next((column for column, cell in row.items() if _is_dialogue(cell)), None)
     if dialogue is not None and layouts[0] not in ("alpaca",):
-        return _in_words(_names_of_dialogue(dialogue, row[dialogue][0]))
+        return _in_words(_names_of_dialogue(dialogue, row[dialogue][0]), place)
     if layouts[0] != "prompt_completion":
         if layouts[0] in ("messages", "sharegpt") and names["messages"] != "messages":
             return f"mend demonstrations.columns.messages, '{names['messages']}'"
@@ -137,15 +144,14 @@ def _how_to_name(layouts: Sequence[str], names: Mapping[str, str], found: Iterab
     }
     taken = list(guess.values())
     about = [column for column in _KNOWN_AS["input"] if column in columns and column not in taken]
-    return _in_words({"prompt": guess["prompt"], **({"input": about[0]} if about else {}), **guess})
+    return _in_words({"prompt": guess["prompt"], **({"input": about[0]} if about else {}), **guess}, place)
 
 
-def _in_words(guess: Mapping[str, str]) -> str:
+def _in_words(guess: Mapping[str, str], place: str) -> str:
     shown = ", ".join(f"{key}: {column}" for key, column in guess.items())
-    return (
-        f"name your columns in the recipe, demonstrations.columns: {{{shown}}}; "
-        f"to `sft check`, {' '.join(f'--column {key}={column}' for key, column in guess.items())}"
-    )
+    named = f"name your columns in the recipe, {place.replace('%s', f'{{{shown}}}')}"
+    options = " ".join(f"--column {key}={column}" for key, column in guess.items())
+    return f"{named}; to `sft check`, {options}" if place == COLUMNS else named
 
 
 def _is_dialogue(cell: Any) -> bool:

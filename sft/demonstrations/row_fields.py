@@ -11,11 +11,12 @@ from sft.demonstrations.demonstration import Demonstration, Message, Origin, Sou
 from sft.demonstrations.file_rows import Broken
 from sft.demonstrations.message_fields import MessageReader, MessageRules
 from sft.demonstrations.messages import opening, out_of_order, prompt_key
+from sft.demonstrations.plain_text import PlainText
 from sft.errors import Problem
 from sft.recipes.prompt_template import PromptTemplate, is_template
 from sft.runs.records import kind_of
 
-__all__ = ["LAYOUTS", "OPTIONAL", "RowReader"]
+__all__ = ["LAYOUTS", "OPTIONAL", "WITH_TEXT", "RowReader"]
 
 #: Layout -> the columns a row of it must have.
 LAYOUTS: dict[str, tuple[str, ...]] = {
@@ -24,6 +25,8 @@ LAYOUTS: dict[str, tuple[str, ...]] = {
     "sharegpt": ("conversations",),
     "alpaca": ("instruction", "output"),
 }
+#: The same, and of rows that are general text.
+WITH_TEXT = {**LAYOUTS, "text": ("text",)}
 OPTIONAL = ("system", "expert", "group", "references")
 #: A row in which it is true is not to be trained on (correction sheets, see ``probes.examples``).
 MARK = "held_out"
@@ -58,7 +61,7 @@ class RowReader:
         self.has_input = has_input
         self.blank: Counter[str] = Counter()
         self.template = PromptTemplate.read(names["prompt"]) if is_template(names["prompt"]) else None
-        own = {"alpaca": ("instruction", "input", "output", "history")}.get(layout, LAYOUTS[layout])
+        own = {"alpaca": ("instruction", "input", "output", "history")}.get(layout, WITH_TEXT[layout])
         self.used = {names.get(column, column) for column in (*own, *OPTIONAL)} | {MARK, GATHERED}
         self.used |= {*(self.template.columns if self.template else ()), *([names["input"]] if has_input else [])}
         if layout != "alpaca":
@@ -128,11 +131,14 @@ class RowReader:
             if row.get(media) and not isinstance(row[media], str):
                 remedy = "describe it in words, or leave the row out: demonstrations are text"
                 fault(media, "is no text, and what was said about it cannot be learned without it", remedy)
+        if self.layout == "text":
+            page = values.text("text")
+            return [] if faults else [PlainText.of(page, Source(self.file, line))]
         system = values.optional(self.names["system"])
         expert = values.optional(self.names["expert"], scalar=True)
         group = values.optional(self.names["group"], scalar=True)
         references = values.references(self.names["references"], parse=self.cells_are_text)
-        column = self.names["prompt"] if self._of_pairs else self.names.get(first := LAYOUTS[self.layout][0], first)
+        column = self.names["prompt"] if self._of_pairs else self.names.get(first := WITH_TEXT[self.layout][0], first)
         if self._of_pairs:
             pairs = self._pair(values, system)
         elif self.layout == "alpaca":

@@ -10,10 +10,10 @@ from sft.recipes.complaints import Complaint, about, idle, twice
 from sft.recipes.prompt_template import PromptTemplate, is_template
 
 if TYPE_CHECKING:
-    from sft.recipes.data_fields import Columns
+    from sft.recipes.data_fields import Columns, Replay, SourceEntry
     from sft.recipes.fields import Demonstrations, Split
 
-__all__ = ["is_encoding", "of_columns", "of_demonstrations", "of_split"]
+__all__ = ["is_encoding", "of_columns", "of_demonstrations", "of_source", "of_split"]
 
 #: A number or a percentage, where a file could be named too.
 _NUMBER = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(%?)")
@@ -21,12 +21,13 @@ _NUMBER = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(%?)")
 
 def of_demonstrations(section: Demonstrations) -> Iterator[Complaint]:
     """What is wrong with the section."""
-    for path in section.paths:
-        if path in ("data:", "hub:") or (path.startswith("hub:") and "/" not in path):
-            yield about("path", f"is {path!r}", "write data:NAME or hub:OWNER/NAME")
-        if path.startswith("wheel:"):
-            yield about("path", "names a wheel, which carries models", "write data:NAME or a file")
+    for entry in (section.path,) if isinstance(section.path, str) else section.path:
+        if isinstance(entry, str):
+            yield from _of_path(entry)
     yield from twice("path", section.paths, "file")
+    if section.replay is not None and section.replay.path in section.paths:
+        message = "is a file of the demonstrations too, whose rows are held out in part"
+        yield about("replay", message, "name general rows that the expert did not write", "path")
     yield from _of_format(section.format, section.columns)
     if section.encoding is not None and not is_encoding(section.encoding):
         yield about("encoding", f"is {section.encoding!r}, no encoding of text", "write one such as cp1252 or utf-16")
@@ -34,8 +35,24 @@ def of_demonstrations(section: Demonstrations) -> Iterator[Complaint]:
         yield idle("conflicts", "with demonstrations.expert, whom nobody outvotes", "expert")
 
 
-def _of_format(format: str, columns: Columns) -> Iterator[Complaint]:
-    """What is wrong between the shape of the rows and the names of their columns."""
+def _of_path(path: str) -> Iterator[Complaint]:
+    if path in ("data:", "hub:") or (path.startswith("hub:") and "/" not in path):
+        yield about("path", f"is {path!r}", "write data:NAME or hub:OWNER/NAME")
+    if path.startswith("wheel:"):
+        yield about("path", "names a wheel, which carries models", "write data:NAME or a file")
+
+
+def of_source(source: SourceEntry | Replay) -> Iterator[Complaint]:
+    """What is wrong with an entry of ``demonstrations.path``, or with ``demonstrations.replay``."""
+    yield from _of_path(source.path)
+    if source.format is not None:
+        yield from _of_format(source.format, source.columns)
+
+
+def _of_format(format: str, columns: Columns | None) -> Iterator[Complaint]:
+    """What is wrong between the shape of the rows and the names of their columns, where they have some of their own."""
+    if columns is None:
+        return
     has_pair = columns.prompt is not None and columns.completion is not None
     if format == "columns" and not (has_pair or columns.messages):
         remedy = "give demonstrations.columns.prompt and demonstrations.columns.completion, or columns.messages"
@@ -84,13 +101,9 @@ def of_split(split: Split) -> Iterator[Complaint]:
         if validation == test:
             remedy = "hold out another file; the clone cannot be judged on what chose it"
             yield about("test", "is the validation file", remedy, "validation")
-    elif isinstance(validation, str) or isinstance(test, str):
-        file, other = ("validation", "test") if isinstance(validation, str) else ("test", "validation")
-        message = f"is a share while split.{file} is a file"
-        yield about(other, message, "give files for both, or shares for both", file, other)
-    elif validation + test >= 1:
-        message = f"and split.test hold out {validation + test:g} of everything"
+    elif (held_out := sum(part for part in (validation, test) if isinstance(part, float))) >= 1:
+        message = f"and split.test hold out {held_out:g} of everything"
         remedy = "leave demonstrations to train on: the two must add up to less than 1"
         yield about("validation", message, remedy, "test")
-    if split.ready_made:
+    if len(split.files) == 2:
         yield idle("seed", "for ready-made files", "validation", "test")

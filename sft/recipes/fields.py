@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from sft.recipes import data_rules, rules
-from sft.recipes.data_fields import Columns
+from sft.recipes.data_fields import Columns, FileFormat, Replay, SourceEntry
 from sft.recipes.rules import POINTS, SHARES
 from sft.recipes.section import Count, Section, Text
 from sft.runs.hashes import fingerprint
@@ -63,10 +63,11 @@ class Model(Section):
 class Demonstrations(Section):
     """What the expert did."""
 
-    path: Texts = Field(
-        description="A file or a list of files, `hub:OWNER/NAME[:SPLIT]`, or `data:NAME` for a shipped set."
+    path: Text | Annotated[tuple[Text | SourceEntry, ...], Field(min_length=1, strict=False)] = Field(
+        description="A file, `hub:OWNER/NAME[:SPLIT]`, or `data:NAME` for a shipped set; or a list of them, where an "
+        "entry may be `{path, format, columns, limit, weight}`."
     )
-    format: Literal["auto", "prompt_completion", "alpaca", "sharegpt", "messages", "columns"] = Field(
+    format: FileFormat = Field(
         default="auto", description="Shape of the rows; `auto` recognises them, `columns` uses the names below."
     )
     columns: Columns = Field(default_factory=Columns, description="Column names, where the file has others.")
@@ -103,17 +104,36 @@ class Demonstrations(Section):
         "token itself; empty: stop.",
     )
     limit: Count | None = Field(default=None, description="Use at most this many demonstrations, chosen by content.")
+    replay: Replay | None = Field(
+        default=None,
+        description="General rows to learn beside the demonstrations, against forgetting: `{path, share}`. They are "
+        "never held out, and no figure is about them.",
+    )
+
+    @property
+    def sources(self) -> tuple[SourceEntry, ...]:
+        """The entries of ``path``, one or more, each with the format and the columns that its rows are read by."""
+        entries = (self.path,) if isinstance(self.path, str) else self.path
+        return tuple(self.source(entry) for entry in entries)
+
+    def source(self, entry: str | SourceEntry) -> SourceEntry:
+        """``entry`` with the format and the columns of the section where it has none of its own."""
+        if isinstance(entry, str):
+            return SourceEntry(path=entry, format=self.format, columns=self.columns)
+        if entry.columns is None:
+            return entry.model_copy(update={"format": entry.format or self.format, "columns": self.columns})
+        return entry.model_copy(update={"format": entry.format or "auto"})
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """``path`` as a tuple, one entry or more."""
-        return (self.path,) if isinstance(self.path, str) else self.path
+        """The paths of the :attr:`sources`."""
+        return tuple(source.path for source in self.sources)
 
     _rules = data_rules.of_demonstrations
 
 
 class Split(Section):
-    """What is held out: a share of the demonstrations, or files that are already apart."""
+    """What is held out: shares of the demonstrations, or files that are already apart; or a share and a file."""
 
     validation: Part = Field(
         default=0.1, description="Share held out to choose the checkpoint, or the file that holds it ready-made."
@@ -132,9 +152,11 @@ class Split(Section):
     )
 
     @property
-    def ready_made(self) -> bool:
-        """Whether validation and test are files rather than shares of the demonstrations."""
-        return isinstance(self.test, str)
+    def files(self) -> dict[str, str]:
+        """Split -> the file that holds it ready-made; the others are shares of the demonstrations."""
+        return {
+            name: part for name, part in (("validation", self.validation), ("test", self.test)) if isinstance(part, str)
+        }
 
     _rules = data_rules.of_split
 
@@ -354,9 +376,13 @@ class Recipe(Section):
 
 @lru_cache(maxsize=1)
 def section_keys() -> Mapping[str, tuple[str, ...]]:
-    """Section -> its modelled keys; ``""`` is the top level, ``demonstrations.columns`` the nested one."""
+    """Section -> its modelled keys; ``""`` is the top level, ``demonstrations.columns`` one of the nested ones."""
     found: dict[str, tuple[str, ...]] = {"": tuple(Recipe.model_fields)}
     for name, section in Recipe.model_fields.items():
         if isinstance(section.annotation, type) and issubclass(section.annotation, BaseModel):
             found[name] = tuple(section.annotation.model_fields)
-    return found | {"demonstrations.columns": tuple(Columns.model_fields)}
+    return found | {
+        "demonstrations.columns": tuple(Columns.model_fields),
+        "demonstrations.path": tuple(SourceEntry.model_fields),
+        "demonstrations.replay": tuple(Replay.model_fields),
+    }

@@ -141,7 +141,7 @@ def _clear(run: Run, *, keep_folder: bool) -> None:
     """Take away what :func:`prepare` wrote, and the folder if that leaves it empty."""
     ours = [run.manifest_path, run.recipe_path, run.resolved_recipe_path, run.demonstrations_path, run.split_path]
     with suppress(OSError):
-        for path in [*ours, run.ledger_path, run.rejected_path, run.others_path, run.path / ".lock"]:
+        for path in [*ours, run.ledger_path, run.rejected_path, run.replay_path, run.others_path, run.path / ".lock"]:
             path.unlink(missing_ok=True)
         if run.checkpoints_path.is_dir():
             run.checkpoints_path.rmdir()
@@ -236,7 +236,7 @@ def _go_on(
 
 
 #: Files that say what a run is made of, each of which is sealed when it is written.
-_OWN = ("demonstrations.jsonl", "split.json", "others.jsonl")
+_OWN = ("demonstrations.jsonl", "split.json", "replay.jsonl", "others.jsonl")
 
 
 def _all_there(run: Run) -> bool:
@@ -276,6 +276,9 @@ def _write(run: Run, resolved: Resolved, gathered: Gathered, split: Mapping[str,
         run.demonstrations_path,
         (d.to_dict() | {"split": name} for name, part in gathered.splits.parts.items() for d in part),
     )
+    run.replay_path.unlink(missing_ok=True)
+    if gathered.splits.replay:
+        write_jsonl(run.replay_path, (d.to_dict() for d in gathered.splits.replay))
     run.others_path.unlink(missing_ok=True)
     _write_others(run, gathered)
 
