@@ -41,8 +41,8 @@ class PlainText(Demonstration):
         return cls.of(row["text"], Source(source["file"], source["line"]) if source else None, row.get("id", ""))
 
 
-def quoting(general: Sequence[Demonstration], held_out: Mapping[str, Iterable[Demonstration]]) -> set[int]:
-    """``id()`` of the pages of ``general`` that hold the first words of a held-out prompt or completion."""
+def quoting(general: Sequence[Demonstration], held_out: Mapping[str, Iterable[Demonstration]]) -> set[str]:
+    """Contents of the pages of ``general`` that hold the first words of a held-out prompt or completion."""
     pages = [d for d in general if isinstance(d, PlainText)]
     if not pages:
         return set()
@@ -52,5 +52,5 @@ def quoting(general: Sequence[Demonstration], held_out: Mapping[str, Iterable[De
     for page in pages:
         words = folded(page.completion).split()
         if any(tuple(words[n : n + _WORDS]) in known for n in range(len(words) - _WORDS + 1)):
-            found.add(id(page))
+            found.add(page.content_hash)
     return found

@@ -154,9 +154,10 @@ def gather(recipe: Recipe, *, keep_going: bool = False, before: tuple[Splits, Le
             raise splits.leak_error(leaks)
         placed, leaked = splits.without_leaks(division.parts, leaks)
         amounts = weights.measured_out(recipe, found, placed)
-        placed["train"] = amounts.weighed.kept
         made = Splits(
-            **{name: tuple(placed[name]) for name in splits.NAMES},
+            tuple(amounts.weighed.kept),
+            tuple(placed["validation"]),
+            tuple(placed["test"]),
             rule=splits.RULE,
             times=amounts.weighed.times,
             replay=amounts.replayed.taken,
@@ -238,7 +239,7 @@ def divide(recipe: Recipe, found: Readings) -> Division:
         if index == 0:
             within = weights.limited(kept, section.sources, readings)
             filtered += len(kept) - len(within)
-            kept = within
+            kept = list(within)
         if section.limit is not None and index == 0 and len(kept) > section.limit:
             filtered += len(kept) - section.limit
             kept = sorted(kept, key=lambda d: fingerprint([d.id, d.key]))[: section.limit]

@@ -38,17 +38,18 @@ def _by_file(sources: Sequence[SourceEntry], readings: Sequence[Reading]) -> dic
 
 def limited(
     rows: Sequence[Demonstration], sources: Sequence[SourceEntry], readings: Sequence[Reading]
-) -> list[Demonstration]:
+) -> Sequence[Demonstration]:
     """``rows`` without those that are more than their source's limit, in the order given."""
     limits = {number: source.limit for number, source in enumerate(sources) if source.limit is not None}
     if not limits:
-        return list(rows)
+        return rows
     home = _by_file(sources, readings)
-    gone: set[int] = set()
-    for number, limit in limits.items():
-        own = [d for d in rows if d.source is not None and home.get(d.source.file) == number]
-        gone |= {id(d) for d in sorted(own, key=lambda d: fingerprint([d.id, d.key]))[limit:]}
-    return [d for d in rows if id(d) not in gone]
+    ranked: dict[int, list[tuple[str, int]]] = {number: [] for number in limits}
+    for place, d in enumerate(rows):
+        if d.source is not None and (number := home.get(d.source.file)) in limits:
+            ranked[number].append((fingerprint([d.id, d.key]), place))
+    gone = {place for number, limit in limits.items() for _, place in sorted(ranked[number])[limit:]}
+    return [d for place, d in enumerate(rows) if place not in gone]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Weighed:
     and how many were left out ("thinned").
     """
 
-    kept: list[Demonstration]
+    kept: Sequence[Demonstration]
     times: dict[str, int]
     thinned: int
 
@@ -69,7 +70,7 @@ def _weighed(rows: Sequence[Demonstration], sources: Sequence[SourceEntry], read
     """
     weights = {number: source.weight for number, source in enumerate(sources) if source.weight != 1}
     if not weights:
-        return Weighed(list(rows), {}, 0)
+        return Weighed(rows, {}, 0)
     home = _by_file(sources, readings)
     kept: list[Demonstration] = []
     times: dict[str, int] = {}
@@ -137,7 +138,7 @@ def _replayed(
         some = ranked[seen : seen + wanted - len(taken)]
         seen += len(some)
         gone = _giving_away(some, parts, recipe.split.near_threshold)
-        taken += [d for d in some if id(d) not in gone]
+        taken += [d for d in some if d.content_hash not in gone]
     if len(taken) < wanted:
         most = int(1000 * len(taken) / (len(taken) + learned)) / 1000
         apart = f" that repeat nothing and are not close to what is held out, of {len(general):,}"
@@ -152,11 +153,11 @@ def _replayed(
 
 def _giving_away(
     general: Sequence[Demonstration], parts: Mapping[str, Sequence[Demonstration]], threshold: float
-) -> set[int]:
-    """``id()`` of those of ``general`` that would give a held-out prompt or completion away."""
+) -> set[str]:
+    """Contents of those of ``general`` that would give a held-out prompt or completion away."""
     held_out = {name: part for name, part in parts.items() if name != "train"}
     leaks = find_leaks({"train": general, **held_out}, threshold=threshold)
-    return quoting(general, held_out) | {id(leak.source) for leak in leaks if leak.source_split == "train"}
+    return quoting(general, held_out) | {leak.source.content_hash for leak in leaks if leak.source_split == "train"}
 
 
 @dataclass(frozen=True, slots=True)
