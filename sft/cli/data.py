@@ -40,7 +40,8 @@ def check(options: argparse.Namespace) -> None:
     if options.secrets:  # of every demonstration, held out or not: the report and the card show some of those too
         from sft.demonstrations.secrets import in_demonstrations
 
-        secrets = in_demonstrations(finding.reading.demonstrations)
+        general = finding.general.demonstrations if finding.general is not None else ()
+        secrets = in_demonstrations([*finding.reading.demonstrations, *general])
     if options.json:
         print(json.dumps(_as_json(options, finding, secrets), ensure_ascii=False))
     elif secrets is None:

@@ -217,8 +217,10 @@ def union(run: Run, gathering: Gathering, *, plain: bool) -> tuple[Splits, int]:
             f"{gathering.path}: nothing was submitted in round {number}; correct first: sft correct {run.path} --into "
             f"{gathering.path} --prompts FILE"
         )
+    kept = {d.id for d in base}
+    times = {one: count for one, count in known.times.items() if one in kept}
     if not plain:
-        return Splits((*base, *corrections), known.validation, known.test), len(corrections)
+        return Splits((*base, *corrections), known.validation, known.test, times=times), len(corrections)
     blind = [d for d in corrections if d.origin is not None and not d.origin.drafted and d.origin.drawn == "audit"]
     there = {d.key for d in (*base, *known.validation, *known.test, *blind)}
     rows = [Demonstration.from_dict(row | {"id": ""}) for row in read_jsonl(gathering.demonstrations_path)]
@@ -231,7 +233,7 @@ def union(run: Run, gathering: Gathering, *, plain: bool) -> tuple[Splits, int]:
             f"--plain: the control needs {len(corrections)} blind answers to random prompts, and {gathering.path} has "
             f"{len(taken)}; gather {missing} more of the same experts: sft collect POOL --into {gathering.path}"
         )
-    return Splits((*base, *taken), known.validation, known.test), len(taken)
+    return Splits((*base, *taken), known.validation, known.test, times=times), len(taken)
 
 
 def recipe_of_union(run: Run, gathering: Gathering, folder: Path, made: Splits, *, seed: int) -> Resolved:
@@ -241,14 +243,22 @@ def recipe_of_union(run: Run, gathering: Gathering, folder: Path, made: Splits, 
     """
     place = gathering.path / "unions" / folder.name
     place.mkdir(parents=True, exist_ok=True)
-    files = {name: place / f"{name}.jsonl" for name in ("train", "validation", "test")}
-    for name, part in made.parts.items():
-        write_jsonl(files[name], (_row(d) for d in part))
+    files = {name: place / f"{name}.jsonl" for name in ("validation", "test")}
+    for name, file in files.items():
+        write_jsonl(file, (_row(d) for d in made.parts[name]))
+    path = []
+    for times in sorted({1, *made.times.values()}):  # what is learned more than once stands in a file of its own
+        file = place / ("train.jsonl" if times == 1 else f"train-{times}.jsonl")
+        if rows := [_row(d) for d in made.train if made.times.get(d.id, 1) == times]:
+            write_jsonl(file, rows)
+            path.append({"path": str(file), "weight": times})
     recipe = load_recipe(run)
     values = recipe.to_dict()
     values["name"] = folder.name
-    section = {key: value for key, value in values["demonstrations"].items() if key not in ("columns", "limit")}
-    values["demonstrations"] = section | {"path": str(files["train"]), "format": "prompt_completion"}
+    unwritten = ("columns", "limit", "system")  # rows are written as they were read
+    section = {key: value for key, value in values["demonstrations"].items() if key not in unwritten}
+    files_of_train = path if made.times else str(place / "train.jsonl")
+    values["demonstrations"] = section | {"path": files_of_train, "format": "prompt_completion"}
     values["split"] = {"validation": str(files["validation"]), "test": str(files["test"]),
                        "near_duplicates": "remove", "near_threshold": recipe.split.near_threshold}  # fmt: skip
     values["training"]["seed"] = recipe.training.seed + seed

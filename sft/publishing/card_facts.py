@@ -134,7 +134,10 @@ def withheld(run: Run) -> str:
     if passes := ledger.fates.get("repeated"):
         trained += f", some more than once in an epoch ({grouped(passes)} passes more)"
     if general := ledger.fates.get("replayed"):
-        trained += f", and {grouped(general)} general rows beside them, against forgetting"
+        replay = (run.resolved_recipe.get("demonstrations") or {}).get("replay") or {}
+        path = str(replay.get("path") or "")
+        name = path if path.startswith(("data:", "hub:")) else Path(path).name
+        trained += f", and {grouped(general)} general rows of {name} beside them, against forgetting"
     return f"Of {grouped(ledger.rows)} rows read {trained}" + (f"; not used: {said}" if said else "")
 
 

@@ -76,8 +76,8 @@ LEFT_OUT: Mapping[str, str] = _by_name({
     "preprocessing_batch_size tokenized_path skip_prepare_dataset dataset_shard_num dataset_shard_idx "
     "cache_dir num_proc",
     "every file is read whole; write demonstrations.limit for fewer": "streaming dataset_streaming buffer_size",
-    "write demonstrations.path with every file: each counts by its rows": "mix_strategy interleave_probs "
-    "shuffle_merged_datasets dataset_mixer",
+    "write demonstrations.path with every file: each counts by its rows, or by a weight, [{path: FILE, weight: 2}]":
+    "mix_strategy interleave_probs shuffle_merged_datasets dataset_mixer",
     "write demonstrations.duplicates: drop or keep": "dataset_exact_deduplication",
     _SOURCE: "dataset_train_split dataset_split dataset_config dataset_config_name dataset_subset dataset_dir",
     _HELD_OUT: "test_datasets dataset_test_split eval_on_each_dataset do_bench_eval",

@@ -78,7 +78,8 @@ def begin(
 
 def fetch_data(recipe: Recipe, say: Callable[[str], None] = say) -> None:
     """Build shipped demonstrations, once and by one process, and ``say`` what was there already."""
-    for path in recipe.demonstrations.paths:
+    section = recipe.demonstrations
+    for path in (*section.paths, *([section.replay.path] if section.replay is not None else [])):
         if path.startswith("data:"):
             _, there = build_shipped(path.removeprefix("data:"))
             say(f"data      {'reused' if there else 'built'}: {path}")
@@ -170,7 +171,8 @@ def prepare(
             "origins": resolved.origins,
             "fingerprint": Digest.by("v1", recipe.fingerprint()),
         },
-        "data": {"hash": split["data_hash"], "rows": gathered.ledger.rows, "paths": list(recipe.demonstrations.paths)},
+        "data": {"hash": split["data_hash"], "rows": gathered.ledger.rows, "paths": list(recipe.demonstrations.paths)}
+        | ({"replay": recipe.demonstrations.replay.path} if recipe.demonstrations.replay is not None else {}),
         "split": {
             "hash": splits.split_digest(split, split["data_hash"]),
             "counts": {k: len(v) for k, v in gathered.splits.parts.items()},
