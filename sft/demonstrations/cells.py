@@ -9,7 +9,7 @@ from typing import Any
 
 from sft.demonstrations.message_fields import MessageReader
 from sft.demonstrations.messages import Message, text_fault
-from sft.demonstrations.thoughts import UnclosedThought, parted
+from sft.demonstrations.thoughts import BrokenThought, sole
 from sft.recipes.prompt_template import PromptTemplate
 from sft.runs.records import kind_of
 
@@ -117,9 +117,9 @@ class Cells:
         """The cell as what an expert wrote, a thought that it begins with apart; None after a complaint."""
         text = self.text(column)
         try:
-            thought, rest = parted(text)
-        except UnclosedThought:
-            self.fault(column, "opens a thought with <think> and never closes it", "close it with </think>")
+            thought, rest = sole(text)
+        except BrokenThought as error:
+            self.fault(column, str(error), error.remedy)
             return None
         if text and text_fault(rest):
             self.fault(column, "is blank after its thought", "write what was said after it")

@@ -136,7 +136,9 @@ def _looked_through(recipe: Recipe, rejected: Path | None, called: Mapping[str, 
         reading = found.demonstrations
         division = selection.divide(recipe, found)
         undivided = headlines.refusal(
-            recipe.fidelity.headline, [d for name in ("validation", "test") for d in division.parts[name]]
+            recipe.fidelity.headline,
+            recipe.fidelity.bar,
+            [d for name in ("validation", "test") for d in division.parts[name]],
         )
         without = splits.without_leaks(division.parts, division.leaks)[0]
         amounts = measured_out(recipe, found, without)

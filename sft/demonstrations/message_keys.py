@@ -22,6 +22,7 @@ SPOKEN_AS = ("speaker", "sender", "author", "user_role", "who", "from", "type", 
 SAID_AS = ("text", "message", "body", "utterance", "msg", "value", "said", "words")
 TEXT_PARTS = ("text", "input_text", "output_text")
 THOUGHT_PARTS = ("thinking", "reasoning")
+CALL_PARTS = ("tool_use", "tool_result", "tool_call", "function_call", "function_call_output")
 THOUGHTS = ("reasoning_content", "thinking", "reasoning", "thought")
 #: Keys that say whether a turn is to be learned, as OpenAI, Axolotl and ms-swift have them.
 MARKS = ("weight", "train", "training", "loss")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from sft.demonstrations.cells import MEDIA, TOOLS, Cells
@@ -170,6 +172,9 @@ class RowReader:
     def _origin(self, gathered: Any, fault: Callable[[str, str, str], None]) -> Origin | None:
         if not gathered:
             return None
+        if isinstance(gathered, str):  # as tables and Parquet hold an object
+            with suppress(ValueError):
+                gathered = json.loads(gathered)
         try:
             return Origin.from_dict(gathered if isinstance(gathered, dict) else {})
         except ValueError as error:
@@ -221,12 +226,15 @@ class RowReader:
             return []
         if found := out_of_order(dialogue):
             place, expected = found
-            values.fault(
-                column,
-                f"message {place + 1} is the {dialogue[place].role}'s, where the {expected}'s must stand",
+            remedy = (
                 "let user and assistant take turns, a system message before them; of several turns in a row, "
-                "demonstrations.neighbours: join makes one",
+                "demonstrations.neighbours: join makes one"
             )
+            if dialogue[place].role == "tool":
+                remedy = "put what a call gave back behind the turn that calls"
+            beside = max(0, len(dialogue) - len(values.row[column]))  # tools and system message in columns of their own
+            what = f"message {place + 1 - beside} is the {dialogue[place].role}'s, where the {expected}'s must stand"
+            values.fault(column, what, remedy)
             return []
         return self._expert_turns(values, column, dialogue)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from sft import recipes
 from sft.demonstrations import splits
 from sft.demonstrations.demonstration import Demonstration
+from sft.demonstrations.ledger import Ledger
 from sft.demonstrations.plain_text import PlainText
-from sft.demonstrations.selection import Ledger
 from sft.demonstrations.splits import Splits, data_digest
 from sft.errors import RunError
 from sft.recipes import Recipe

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sft.demonstrations.demonstration import Demonstration
+from sft.demonstrations.earlier import rows_before
 from sft.demonstrations.plain_text import quoting
 from sft.demonstrations.splits import find_leaks
 from sft.errors import SplitError
@@ -189,4 +190,7 @@ def measured_out(recipe: Recipe, found: Readings, placed: Mapping[str, Sequence[
     weighed = _weighed(placed["train"], recipe.demonstrations.sources, found.training)
     learned = len(weighed.kept) + sum(times - 1 for times in weighed.times.values())
     general = found.general.demonstrations if found.general is not None else ()
-    return Amounts(weighed, _replayed(recipe, general, placed, learned))
+    # What a run before this one held out stays out of training, by whatever door.
+    earlier = rows_before(recipe) if general else None
+    held_out = {"validation": [*placed["validation"], *(earlier.held_out if earlier is not None else ())]}
+    return Amounts(weighed, _replayed(recipe, general, {**placed, **held_out}, learned))

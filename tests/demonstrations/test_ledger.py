@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sft.demonstrations.selection import FATES, Ledger
+from sft.demonstrations.ledger import FATES, Ledger
 
 #: Every fate but that of further passes, which are no rows.
 OF_ROWS = sorted(set(FATES) - {"repeated"})
