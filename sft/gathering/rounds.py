@@ -12,20 +12,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from sft import recipes
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.messages import prompt_text
 from sft.demonstrations.splits import Splits
 from sft.demonstrations.stored import load_recipe, load_splits
 from sft.errors import RunError, UserError
 from sft.gathering import choosing
+from sft.gathering.fixed_parts import lost_rows, recipe_of_parts
 from sft.gathering.folder import Gathering, HeldOutKeys
 from sft.gathering.items import Item, item_id, rank
 from sft.gathering.prompts import read_prompts, screened
 from sft.recipes import Recipe, Resolved
-from sft.runs.atomic_files import read_jsonl, write_jsonl
+from sft.runs.atomic_files import read_jsonl
 from sft.runs.hashes import fingerprint
 from sft.runs.run import Run, now
 
@@ -239,25 +237,7 @@ def recipe_of_union(run: Run, gathering: Gathering, folder: Path, made: Splits, 
 
     The files are in the gathering, in the folder ``unions``. Raises ``UserError`` where a row cannot be carried over.
     """
-    place = gathering.path / "unions" / folder.name
-    place.mkdir(parents=True, exist_ok=True)
-    files = {name: place / f"{name}.jsonl" for name in ("train", "validation", "test")}
-    for name, part in made.parts.items():
-        write_jsonl(files[name], (_row(d) for d in part))
-    recipe = load_recipe(run)
-    values = recipe.to_dict()
-    values["name"] = folder.name
-    section = {key: value for key, value in values["demonstrations"].items() if key not in ("columns", "limit")}
-    values["demonstrations"] = section | {"path": str(files["train"]), "format": "prompt_completion"}
-    values["split"] = {"validation": str(files["validation"]), "test": str(files["test"]),
-                       "near_duplicates": "remove", "near_threshold": recipe.split.near_threshold}  # fmt: skip
-    values["training"]["seed"] = recipe.training.seed + seed
-    return recipes.parse(yaml.safe_dump(values, allow_unicode=True, sort_keys=False), str(place / "recipe.yaml"))
-
-
-def _row(d: Demonstration) -> dict[str, Any]:
-    row = d.to_dict()
-    return {key: value for key, value in row.items() if key not in ("id", "source")}
+    return recipe_of_parts(load_recipe(run), gathering.path / "unions" / folder.name, made, seed=seed)
 
 
 @contextmanager
@@ -270,10 +250,8 @@ def learning(
     made, new = union(run, gathering, plain=plain)
     resolved = recipe_of_union(run, gathering, folder, made, seed=seed)
     with begin(resolved, folder, resume=resume) as one:
-        carried = load_splits(one)
-        lost = {d.content_hash for d in made.test} - {d.content_hash for d in carried.test}
-        if lost:
-            raise RunError(f"{folder}: {len(lost)} held-out rows cannot be carried over from {run.path} (calls or "
+        if lost := lost_rows(made, load_splits(one)):
+            raise RunError(f"{folder}: {lost} held-out rows cannot be carried over from {run.path} (calls or "
                            "thoughts of their own); correct clones of plain text")  # fmt: skip
         one.update_manifest(
             round=round_of(run) + 1,
