@@ -21,6 +21,7 @@ from sft.fidelity.findings import (
     Example,
     ExpertScore,
     Forgetting,
+    FromStart,
     Giveaway,
     KnowledgeGaps,
     Memorisation,
@@ -54,6 +55,7 @@ __all__ = [
 #: id -> what it is in plain words, in the order a table shows them.
 SYSTEMS = {
     "tuned": "the clone",
+    "start": "the clone that it was fitted on from",
     "B0": "base model, zero-shot",
     "B3": "base model, three demonstrations in the prompt",
     "R": "completion of the nearest training prompt",
@@ -251,6 +253,7 @@ class Scorecard:
     floors: tuple[str, ...] = EARLIER_FLOORS
     names: dict[str, str] = field(default_factory=dict)
     if_normalised: IfNormalised | None = None
+    from_start: FromStart | None = None
     schema_version: int = 2
 
     def scores_of(self, system: str) -> dict[str, Estimate]:

@@ -190,6 +190,12 @@ def of_adapter(adapter: Adapter) -> Iterator[Complaint]:
         yield about("target_modules", message, "leave it out, or fit all of it with modules_to_save: [lm_head]")
     if adapter.method == "full":
         yield from (idle(key, "with method: full", "method") for key in values if key != "method")
+    elif adapter.start_from is not None:
+        whose = "with start_from, whose adapter has its own"
+        yield from (idle(key, whose, "start_from") for key in values if key not in ("method", "start_from"))
+        if adapter.method not in ("lora", "qlora"):
+            message = f"is {adapter.method}, and what is fitted further is the adapter that start_from names"
+            yield about("method", message, "leave it out; qlora loads the base in 4 bits", "start_from")
 
 
 def of_training(training: Training) -> Iterator[Complaint]:
