@@ -95,7 +95,13 @@ def _before_and_training(verb: Callable[..., argparse.ArgumentParser]) -> None:
         "input",
     )
     check.add_argument("--format", default="auto", help="shape of the rows (default: recognised)")
-    _repeats(check, "--column", "FIELD=NAME", "the file's own column name, e.g. --column prompt=question")
+    _repeats(
+        check,
+        "--column",
+        "FIELD=NAME",
+        "the file's own column name, e.g. --column prompt=question; or "
+        r"several for the prompt: --column 'prompt={question}\n\n{context}'",
+    )
     check.add_argument("--encoding", metavar="NAME", help="of text files that are not UTF-8, e.g. cp1252 or utf-16")
     check.add_argument("--rejected", type=Path, metavar="FILE", help="write rejected rows and their reasons here")
     _is_set(check, "--secrets", "look for tokens, keys, e-mail addresses and home folders too; exit status 2 if there "

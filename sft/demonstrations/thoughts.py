@@ -98,6 +98,11 @@ def settled(recipe: Recipe, *parts: Sequence[Reading]) -> tuple[Recipe, tuple[li
     return recipe, tuple(done)
 
 
+def without(reading: Reading) -> Reading:
+    """``reading`` without its thoughts."""
+    return replace(reading, demonstrations=tuple(_without(d, None) for d in reading.demonstrations))
+
+
 def as_begun(run: Run, recipe: Recipe) -> Recipe:
     """The recipe with what was decided of thoughts when ``run`` began."""
     resolved = (run.manifest.get("recipe") or {}).get("resolved") or {}

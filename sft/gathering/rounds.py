@@ -217,8 +217,10 @@ def union(run: Run, gathering: Gathering, *, plain: bool) -> tuple[Splits, int]:
             f"{gathering.path}: nothing was submitted in round {number}; correct first: sft correct {run.path} --into "
             f"{gathering.path} --prompts FILE"
         )
+    kept = {d.id for d in base}
+    times = {one: count for one, count in known.times.items() if one in kept}
     if not plain:
-        return Splits((*base, *corrections), known.validation, known.test), len(corrections)
+        return Splits((*base, *corrections), known.validation, known.test, times=times), len(corrections)
     # Behind the clone's own turns a blind answer is a correction of where they led to, and no plain demonstration.
     led = {one.id for one in gathering.items() if one.dialogue and one.turn}
     found = [d for d in corrections if d.origin is not None and d.origin.drawn == "audit" and not d.origin.drafted]
@@ -234,7 +236,7 @@ def union(run: Run, gathering: Gathering, *, plain: bool) -> tuple[Splits, int]:
             f"--plain: the control needs {len(corrections)} blind answers to random prompts, and {gathering.path} has "
             f"{len(taken)}; gather {missing} more of the same experts: sft collect POOL --into {gathering.path}"
         )
-    return Splits((*base, *taken), known.validation, known.test), len(taken)
+    return Splits((*base, *taken), known.validation, known.test, times=times), len(taken)
 
 
 def recipe_of_union(run: Run, place: Path, name: str, *, seed: int) -> Resolved:
@@ -243,8 +245,12 @@ def recipe_of_union(run: Run, place: Path, name: str, *, seed: int) -> Resolved:
     recipe = load_recipe(run)
     values = recipe.to_dict()
     values["name"] = name
-    section = {key: value for key, value in values["demonstrations"].items() if key not in ("columns", "limit")}
-    values["demonstrations"] = section | {"path": str(files["train"]), "format": "prompt_completion"}
+    unwritten = ("columns", "limit", "system")  # rows stand there as they were read
+    section = {key: value for key, value in values["demonstrations"].items() if key not in unwritten}
+    once = [str(files["train"])] if files["train"].exists() else []
+    repeated = [{"path": str(file), "weight": int(file.stem[6:])} for file in sorted(place.glob("train-*.jsonl"))]
+    path = [*once, *repeated] if repeated else once[0]
+    values["demonstrations"] = section | {"path": path, "format": "prompt_completion"}
     values["split"] = {"validation": str(files["validation"]), "test": str(files["test"]),
                        "near_duplicates": "remove", "near_threshold": recipe.split.near_threshold}  # fmt: skip
     values["training"]["seed"] = recipe.training.seed + seed
@@ -257,6 +263,11 @@ def write_union(gathering: Gathering, made: Splits) -> Path:
     Raises ``RunError`` where files of that name hold something else.
     """
     rows = {part: [_row(d) for d in some] for part, some in made.parts.items()}
+    if made.times:  # what is learned more than once stands in files of its own, which the recipe weighs
+        rows.pop("train")
+        for d in made.train:
+            times = made.times.get(d.id, 1)
+            rows.setdefault("train" if times == 1 else f"train-{times}", []).append(_row(d))
     place = gathering.path / "unions" / fingerprint(rows)[:16]
     for part, some in rows.items():
         path = place / f"{part}.jsonl"
