@@ -257,6 +257,11 @@ def _handing_on(verb: Callable[..., argparse.ArgumentParser]) -> None:
     _takes_run(chat)
     _is_set(chat, "--base", "talk to the base model instead")
     chat.add_argument(
+        "--thoughts",
+        choices=["show", "hide"],
+        help="what is thought before an answer, on stderr (default: shown on a terminal, hidden where lines are piped)",
+    )
+    chat.add_argument(
         "--max-new-tokens", type=_count, default=256, metavar="N", help="longest answer, in tokens (default: 256)"
     )
 
