@@ -23,13 +23,13 @@ from sft.evaluation.record import RowsToMake, Subject, record
 from sft.fidelity import floors, floors_file, stored
 from sft.fidelity.conventions import FLOORS
 from sft.fidelity.scorecard import PROFILES, Scorecard
-from sft.fidelity.scoring import Scoring
+from sft.fidelity.scoring import JSON, Scoring
 from sft.policies import rendering_cache
 from sft.policies.policy import load_renderer
 from sft.policies.rendering import Renderer, census, few_shot_prompt
 from sft.policies.starting import start_of
 from sft.policies.weights import config_of, context_length
-from sft.recipes import Recipe
+from sft.recipes import Fidelity, Recipe
 from sft.recipes.sources import source_of
 from sft.runs import sealed
 from sft.runs.hashes import Digest, fingerprint, weights_hash
@@ -123,7 +123,7 @@ def measure(
     profile = profile or settings.profile
     if profile not in PROFILES:
         raise UserError(f"fidelity.profile: {profile!r} is none of {', '.join(PROFILES)}")
-    scoring = Scoring(settings.headline, tuple(settings.metrics), settings.checker or "", tuple(settings.normalise))
+    scoring = _scoring(settings)
     scoring.demand()  # what cannot be used is refused before anything is written
     elsewhere = floors_file.read(settings.floors_from) if settings.floors_from else None
     writer = engines.find(engine[0] or settings.engine, subject.recipe.model.dtype, engine[1])
@@ -181,6 +181,11 @@ def measure(
 
 
 # -- what there is to do --------------------------------------------------------------------------------------
+
+
+def _scoring(settings: Fidelity) -> Scoring:
+    metrics, normalise = tuple(settings.metrics), tuple(settings.normalise)
+    return Scoring(settings.headline, metrics, settings.checker or "", normalise, leaves=JSON in settings.bar)
 
 
 def _plan(subject: Subject, profile: str) -> RowsToMake:

@@ -194,8 +194,9 @@ class Scorecard:
     for another good answer counts as wrong there. ``checked``: how often the checker
     finds the clone right less how often another expert, points, paired; None without a checker or another expert.
     ``absent``: section -> why it was not measured. ``clones``: how many were
-    judged on these prompts so far, this one included. ``looks``: how often
-    this split was looked at.
+    judged on these prompts so far, this one included. ``held_to``: where they are several, the figures that the top
+    rung and a bar ask a bound of, with intervals of the level that this asks ("sampled", "checked", and metrics).
+    ``looks``: how often this split was looked at.
     ``floors``: the shortcuts that a clone which has learned is ahead of, measured or not. ``names``: system -> what it
     is in plain words, where that is not what ``SYSTEMS`` says.
     ``if_normalised``: what setting something aside in every text would change, where it would change the verdict.
@@ -226,6 +227,7 @@ class Scorecard:
     profile: str = "standard"
     looks: int = 0
     clones: int = 1
+    held_to: dict[str, Estimate] = field(default_factory=dict)
     closure: Closure | None = None
     experts: tuple[ExpertScore, ...] = ()
     conflicts: Conflicts | None = None
@@ -257,6 +259,10 @@ class Scorecard:
     def scores_of(self, system: str) -> dict[str, Estimate]:
         """Metric -> estimate of ``system``; empty where it was not measured."""
         return next((one.scores for one in self.systems if one.system == system), {})
+
+    def decides(self, name: str, shown: Estimate) -> Estimate:
+        """The figure whose bounds decide: at the level of all clones judged here where they are several."""
+        return self.held_to.get(name, shown)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""

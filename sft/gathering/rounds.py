@@ -18,7 +18,7 @@ from sft.demonstrations.splits import Splits
 from sft.demonstrations.stored import load_recipe, load_splits
 from sft.errors import RunError, UserError
 from sft.gathering import choosing
-from sft.gathering.fixed_parts import lost_rows, recipe_of_parts
+from sft.gathering.fixed_parts import lost_rows, recipe_of_parts, write_parts
 from sft.gathering.folder import Gathering, HeldOutKeys
 from sft.gathering.items import Item, item_id, rank
 from sft.gathering.prompts import read_prompts, screened
@@ -27,7 +27,7 @@ from sft.runs.atomic_files import read_jsonl
 from sft.runs.hashes import fingerprint
 from sft.runs.run import Run, now
 
-__all__ = ["ask", "learning", "next_round", "parent_of", "round_of", "seeds_of", "siblings", "union"]
+__all__ = ["ask", "learning", "next_round", "parent_of", "round_of", "seeds_of", "siblings", "union", "write_union"]
 
 #: Prompts of a pool whose first token a rule looks at, at most; drawn where there are more.
 SCORED = 2_000
@@ -215,9 +215,14 @@ def union(run: Run, gathering: Gathering, *, plain: bool) -> tuple[Splits, int]:
             f"{gathering.path}: nothing was submitted in round {number}; correct first: sft correct {run.path} --into "
             f"{gathering.path} --prompts FILE"
         )
+    kept = {d.id for d in base}
+    times = {one: count for one, count in known.times.items() if one in kept}
     if not plain:
-        return Splits((*base, *corrections), known.validation, known.test), len(corrections)
-    blind = [d for d in corrections if d.origin is not None and not d.origin.drafted and d.origin.drawn == "audit"]
+        return Splits((*base, *corrections), known.validation, known.test, times=times), len(corrections)
+    # Behind the clone's own turns a blind answer is a correction of where they led to, and no plain demonstration.
+    led = {one.id for one in gathering.items() if one.dialogue and one.turn}
+    found = [d for d in corrections if d.origin is not None and d.origin.drawn == "audit" and not d.origin.drafted]
+    blind = [d for d in found if d.origin is not None and d.origin.item not in led]
     there = {d.key for d in (*base, *known.validation, *known.test, *blind)}
     rows = [Demonstration.from_dict(row | {"id": ""}) for row in read_jsonl(gathering.demonstrations_path)]
     more = [d for d in rows if d.origin is not None and d.origin.round == 0 and d.key not in there]
@@ -229,15 +234,27 @@ def union(run: Run, gathering: Gathering, *, plain: bool) -> tuple[Splits, int]:
             f"--plain: the control needs {len(corrections)} blind answers to random prompts, and {gathering.path} has "
             f"{len(taken)}; gather {missing} more of the same experts: sft collect POOL --into {gathering.path}"
         )
-    return Splits((*base, *taken), known.validation, known.test), len(taken)
+    return Splits((*base, *taken), known.validation, known.test, times=times), len(taken)
 
 
-def recipe_of_union(run: Run, gathering: Gathering, folder: Path, made: Splits, *, seed: int) -> Resolved:
-    """The run's own recipe with the union as its files: the same held-out rows, the same settings, ``seed`` more.
+def recipe_of_union(run: Run, place: Path, name: str, *, seed: int) -> Resolved:
+    """The run's own recipe with the union at ``place`` as its files: same held-out rows and settings, ``seed`` more."""
+    return recipe_of_parts(load_recipe(run), place, name, seed=seed)
 
-    The files are in the gathering, in the folder ``unions``. Raises ``UserError`` where a row cannot be carried over.
-    """
-    return recipe_of_parts(load_recipe(run), gathering.path / "unions" / folder.name, made, seed=seed)
+
+def write_union(gathering: Gathering, made: Splits) -> Path:
+    """The folder in the gathering that holds the rows of ``made``; see :func:`write_parts`."""
+    return write_parts(gathering.path / "unions", made)
+
+
+def _begun(folder: Path, gathering: Gathering) -> tuple[Path, int] | None:
+    """The union that the run at ``folder`` began with, and its new rows: it goes on with that, whatever came since."""
+    if not (folder / "manifest.json").exists():
+        return None
+    known = Run.open(folder).manifest.get("parent")
+    if not isinstance(known, dict) or "union" not in known:
+        return None
+    return gathering.path / "unions" / known["union"], int(known["new_rows"])
 
 
 @contextmanager
@@ -247,10 +264,15 @@ def learning(
     """Inside, the run at ``folder``, begun or gone on with, that learns from the union, and its recipe."""
     from sft.training.start import begin
 
-    made, new = union(run, gathering, plain=plain)
-    resolved = recipe_of_union(run, gathering, folder, made, seed=seed)
+    begun = _begun(folder, gathering) if resume else None
+    if begun is None:
+        made, new = union(run, gathering, plain=plain)
+        begun = write_union(gathering, made), new
+    place, new = begun
+    resolved = recipe_of_union(run, place, folder.name, seed=seed)
     with begin(resolved, folder, resume=resume) as one:
-        if lost := lost_rows(made, load_splits(one)):
+        carried = load_splits(one)
+        if lost := lost_rows(load_splits(run), carried):
             raise RunError(f"{folder}: {lost} held-out rows cannot be carried over from {run.path} (calls or "
                            "thoughts of their own); correct clones of plain text")  # fmt: skip
         one.update_manifest(
@@ -262,7 +284,8 @@ def learning(
                 "arm": "plain" if plain else "corrected",
                 "seed": seed,
                 "new_rows": new,
-                "answers_hash": fingerprint(sorted(d.content_hash for d in made.train)),
+                "union": place.name,
+                "answers_hash": fingerprint(sorted(d.content_hash for d in carried.train)),
             },
         )
         yield one, resolved.recipe

@@ -298,7 +298,7 @@ def _tables(card: Scorecard) -> list[dict[str, Any]]:
 def _ledger_view(ledger: Ledger | None) -> dict[str, Any] | None:
     if ledger is None:
         return None
-    total = ledger.rows + ledger.unrolled
+    total = ledger.total
     rows = []
     for fate, meaning in FATES.items():
         number = ledger.fates.get(fate, 0)

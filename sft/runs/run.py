@@ -188,6 +188,7 @@ class Run(Held):
     prompt_values_path = _File("prompt-values.jsonl")  # how much the prompt tells the base about training completions
     #: The held-out prompts that were measured, with all that experts wrote for them.
     held_out_path = _File("held-out.jsonl")
+    replay_path = _File("replay.jsonl")  # general rows that are learned beside the demonstrations
     others_path = _File("others.jsonl")  # held-out completions of experts whom the clone was not fitted to
     #: How what was measured came about: split, profile, decoding, checker, seed.
     measurement_path = _File("measurement.json")

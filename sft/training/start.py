@@ -79,7 +79,8 @@ def begin(
 
 def fetch_data(recipe: Recipe, say: Callable[[str], None] = say) -> None:
     """Build shipped demonstrations, once and by one process, and ``say`` what was there already."""
-    for path in recipe.demonstrations.paths:
+    section = recipe.demonstrations
+    for path in (*section.paths, *([section.replay.path] if section.replay is not None else [])):
         if path.startswith("data:"):
             _, there = build_shipped(path.removeprefix("data:"))
             say(f"data      {'reused' if there else 'built'}: {path}")
@@ -144,7 +145,7 @@ def _clear(run: Run, *, keep_folder: bool) -> None:
     """Take away what :func:`prepare` wrote, and the folder if that leaves it empty."""
     ours = [run.manifest_path, run.recipe_path, run.resolved_recipe_path, run.demonstrations_path, run.split_path]
     with suppress(OSError):
-        for path in [*ours, run.ledger_path, run.rejected_path, run.others_path, run.path / ".lock"]:
+        for path in [*ours, run.ledger_path, run.rejected_path, run.replay_path, run.others_path, run.path / ".lock"]:
             path.unlink(missing_ok=True)
         if run.checkpoints_path.is_dir():
             run.checkpoints_path.rmdir()
@@ -173,7 +174,8 @@ def prepare(
             "origins": resolved.origins,
             "fingerprint": Digest.by("v1", recipe.fingerprint()),
         },
-        "data": {"hash": split["data_hash"], "rows": gathered.ledger.rows, "paths": list(recipe.demonstrations.paths)},
+        "data": {"hash": split["data_hash"], "rows": gathered.ledger.rows, "paths": list(recipe.demonstrations.paths)}
+        | ({"replay": recipe.demonstrations.replay.path} if recipe.demonstrations.replay is not None else {}),
         "split": {
             "hash": splits.split_digest(split, split["data_hash"]),
             "counts": {k: len(v) for k, v in gathered.splits.parts.items()},
@@ -239,7 +241,7 @@ def _go_on(
 
 
 #: Files that say what a run is made of, each of which is sealed when it is written.
-_OWN = ("demonstrations.jsonl", "split.json", "others.jsonl")
+_OWN = ("demonstrations.jsonl", "split.json", "replay.jsonl", "others.jsonl")
 
 
 def _all_there(run: Run) -> bool:
@@ -279,6 +281,9 @@ def _write(run: Run, resolved: Resolved, gathered: Gathered, split: Mapping[str,
         run.demonstrations_path,
         (d.to_dict() | {"split": name} for name, part in gathered.splits.parts.items() for d in part),
     )
+    run.replay_path.unlink(missing_ok=True)
+    if gathered.splits.replay:
+        write_jsonl(run.replay_path, (d.to_dict() for d in gathered.splits.replay))
     run.others_path.unlink(missing_ok=True)
     _write_others(run, gathered)
 
