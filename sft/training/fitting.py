@@ -246,9 +246,7 @@ def train(
             bare.config.get_text_config().router_aux_loss_coef = balance
         trainer.demonstrations = [demonstration for demonstration, _ in training]
         trainer.kept, interruption = kept, trainer.interruption
-        trainer.add_callback(interruption)
-        for talkative in (ProgressCallback, PrinterCallback):
-            trainer.remove_callback(talkative)
+        _listen_only_to(trainer, interruption)
         _check_engine(trainer, datasets[0])
         by_row = attending_by_row(bare) if isinstance(collator, LineCollator) else nullcontext()
         with record, interruption.listening(), by_row:
@@ -263,6 +261,13 @@ def train(
         bear_witness(trainer, validation or training, run, recipe)
         reached = trainer.reached.tolist()
     return _fitted(trainer, model, training, fates or ["trained"] * len(training), reached, record.seconds)
+
+
+def _listen_only_to(trainer: CloningTrainer, interruption: TrainerCallback) -> None:
+    """Signals are listened to, and what the engine would print is left to us."""
+    trainer.add_callback(interruption)
+    for talkative in (ProgressCallback, PrinterCallback):
+        trainer.remove_callback(talkative)
 
 
 def _stopping_early(
