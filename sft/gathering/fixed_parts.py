@@ -12,39 +12,14 @@ from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.splits import Splits
 from sft.errors import RunError
 from sft.recipes import Recipe, Resolved
-from sft.runs.run import read_jsonl, write_jsonl
+from sft.runs.atomic_files import read_jsonl, write_jsonl
+from sft.runs.hashes import fingerprint
 
-__all__ = ["lost_rows", "recipe_of_parts", "rows_of_parts", "write_parts"]
-
-
-def rows_of_parts(made: Splits) -> dict[str, list[dict[str, Any]]]:
-    """File, without its ending -> its rows. What is learned N times stands in ``train-N``, which the recipe weighs."""
-    rows = {part: [_row(d) for d in some] for part, some in made.parts.items()}
-    if made.times:
-        rows.pop("train")
-        for d in made.train:
-            times = made.times.get(d.id, 1)
-            rows.setdefault("train" if times == 1 else f"train-{times}", []).append(_row(d))
-    return rows
-
-
-def write_parts(rows: dict[str, list[dict[str, Any]]], place: Path) -> None:
-    """Write the ``rows`` of :func:`rows_of_parts` into the folder ``place``; what stands there already is left.
-
-    Raises ``RunError`` where a file of that name holds something else.
-    """
-    place.mkdir(parents=True, exist_ok=True)
-    for part, some in rows.items():
-        path = place / f"{part}.jsonl"
-        if not path.exists():
-            write_jsonl(path, some)
-        elif list(read_jsonl(path)) != some:
-            raise RunError(f"{path}: is not as it was written, and a run may have learned from it; restore it from a "
-                           "copy, or move it away")  # fmt: skip
+__all__ = ["lost_rows", "recipe_of_parts", "write_parts"]
 
 
 def recipe_of_parts(recipe: Recipe, place: Path, name: str, *, seed: int = 0, **training: Any) -> Resolved:
-    """``recipe`` with the files of :func:`write_parts` in ``place`` as its own, called ``name``.
+    """``recipe`` with the rows at ``place`` (see :func:`write_parts`) as its files, called ``name``.
 
     ``seed`` more than the recipe's; ``training``: other values of that section.
     """
@@ -61,6 +36,29 @@ def recipe_of_parts(recipe: Recipe, place: Path, name: str, *, seed: int = 0, **
                        "near_duplicates": "remove", "near_threshold": recipe.split.near_threshold}  # fmt: skip
     values["training"] |= {"seed": recipe.training.seed + seed, **training}
     return recipes.parse(yaml.safe_dump(values, allow_unicode=True, sort_keys=False), str(place / "recipe.yaml"))
+
+
+def write_parts(above: Path, made: Splits) -> Path:
+    """The folder in ``above`` that holds the rows of ``made``. Its name is their hash: none is written over.
+
+    Raises ``RunError`` where files of that name hold something else.
+    """
+    rows = {part: [_row(d) for d in some] for part, some in made.parts.items()}
+    if made.times:  # what is learned more than once stands in files of its own, which the recipe weighs
+        rows.pop("train")
+        for d in made.train:
+            times = made.times.get(d.id, 1)
+            rows.setdefault("train" if times == 1 else f"train-{times}", []).append(_row(d))
+    place = above / fingerprint(rows)[:16]
+    for part, some in rows.items():
+        path = place / f"{part}.jsonl"
+        if not path.exists():
+            place.mkdir(parents=True, exist_ok=True)
+            write_jsonl(path, some)
+        elif list(read_jsonl(path)) != some:
+            raise RunError(f"{path}: is not as it was written, and a run may have learned from it; restore it from a "
+                           "copy, or move it away")  # fmt: skip
+    return place
 
 
 def _row(d: Demonstration) -> dict[str, Any]:

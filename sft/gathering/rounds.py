@@ -18,11 +18,11 @@ from sft.demonstrations.splits import Splits
 from sft.demonstrations.stored import load_recipe, load_splits
 from sft.errors import RunError, UserError
 from sft.gathering import choosing
-from sft.gathering.fixed_parts import lost_rows, recipe_of_parts, rows_of_parts, write_parts
+from sft.gathering.fixed_parts import lost_rows, recipe_of_parts, write_parts
 from sft.gathering.folder import Gathering, HeldOutKeys
 from sft.gathering.items import Item, item_id, rank
 from sft.gathering.prompts import read_prompts, screened
-from sft.recipes import Recipe
+from sft.recipes import Recipe, Resolved
 from sft.runs.atomic_files import read_jsonl
 from sft.runs.hashes import fingerprint
 from sft.runs.run import Run, now
@@ -237,15 +237,14 @@ def union(run: Run, gathering: Gathering, *, plain: bool) -> tuple[Splits, int]:
     return Splits((*base, *taken), known.validation, known.test, times=times), len(taken)
 
 
-def write_union(gathering: Gathering, made: Splits) -> Path:
-    """The folder in the gathering that holds the rows of ``made``. Its name is their hash: none is written over.
+def recipe_of_union(run: Run, place: Path, name: str, *, seed: int) -> Resolved:
+    """The run's own recipe with the union at ``place`` as its files: same held-out rows and settings, ``seed`` more."""
+    return recipe_of_parts(load_recipe(run), place, name, seed=seed)
 
-    Raises ``RunError`` where files of that name hold something else.
-    """
-    rows = rows_of_parts(made)
-    place = gathering.path / "unions" / fingerprint(rows)[:16]
-    write_parts(rows, place)
-    return place
+
+def write_union(gathering: Gathering, made: Splits) -> Path:
+    """The folder in the gathering that holds the rows of ``made``; see :func:`write_parts`."""
+    return write_parts(gathering.path / "unions", made)
 
 
 def _begun(folder: Path, gathering: Gathering) -> tuple[Path, int] | None:
@@ -270,7 +269,7 @@ def learning(
         made, new = union(run, gathering, plain=plain)
         begun = write_union(gathering, made), new
     place, new = begun
-    resolved = recipe_of_parts(load_recipe(run), place, folder.name, seed=seed)
+    resolved = recipe_of_union(run, place, folder.name, seed=seed)
     with begin(resolved, folder, resume=resume) as one:
         carried = load_splits(one)
         if lost := lost_rows(load_splits(run), carried):

@@ -23,7 +23,7 @@ from sft.errors import RunError, SplitError
 from sft.evaluation.evaluate import evaluate_clone, judged_by
 from sft.fidelity.compare import Side
 from sft.fidelity.size_curve import MeasuredSize, SizeCurve, size_curve_of
-from sft.gathering.fixed_parts import lost_rows, recipe_of_parts, rows_of_parts, write_parts
+from sft.gathering.fixed_parts import lost_rows, recipe_of_parts, write_parts
 from sft.recipes import Recipe, Resolved
 from sft.runs.atomic_files import append_jsonl, read_json, read_jsonl, write_json
 from sft.runs.hashes import fingerprint
@@ -87,9 +87,8 @@ class Subsets:
     def _one(self, called: str, share: float, seed: int) -> MeasuredSize:
         """The clone of a share of the training prompts, fitted and judged on the validation rows."""
         made = replace(self.parts, train=tuple(nested(self.parts.train, share, seed)))
-        rows = self.place / "rows" / called
-        write_parts(rows_of_parts(made), rows)
-        resolved = recipe_of_parts(self.recipe, rows, called, seed=seed, **_looks(self.recipe, share))
+        place = write_parts(self.place / "rows", made)
+        resolved = recipe_of_parts(self.recipe, place, called, seed=seed, **_looks(self.recipe, share))
         folder = self.place / called
         say(f"curve     {called}: {len(made.train)} demonstrations")
         there = (folder / "manifest.json").exists()

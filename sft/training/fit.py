@@ -68,7 +68,8 @@ def fit(
     try:
         fitted = fitting.train(
             recipe, epoch.rows, by_split["validation"][0],
-            base=base, renderer=renderer, run=run, resume=resume, bf16=bf16, fates=epoch.fates, looked=looked,
+            base=base, renderer=renderer, run=run, resume=resume, bf16=bf16, fates=epoch.fates,
+            looked=looked,
         )  # fmt: skip
     except fitting.Interrupted as stop:
         raise ending(stop.number, str(stop)) from stop

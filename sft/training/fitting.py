@@ -192,8 +192,8 @@ def train(
     run: Run,
     resume: bool = False,
     bf16: bool | None = None,
-    fates: Sequence[str] | None = None,
     looked: Callable[[int, float], bool] | None = None,
+    fates: Sequence[str] | None = None,
     trainer_class: type[CloningTrainer] = CloningTrainer,
     policy_to_fit: Callable[[Recipe, BaseSource, Renderer], PreTrainedModel | PeftModel] = load_policy_to_fit,
 ) -> Fitted:
@@ -209,8 +209,12 @@ def train(
     Raises ``TrainingError``; :class:`Interrupted` after a first Ctrl-C or SIGTERM.
     """
     sequences = _sequences(recipe, training, validation)
-    computes_bf16 = accelerator_computes_bf16() if bf16 is None else bf16
-    arguments = arguments_for(recipe, run.checkpoints_path, bf16=computes_bf16, validation=bool(validation))
+    arguments = arguments_for(
+        recipe,
+        run.checkpoints_path,
+        bf16=accelerator_computes_bf16() if bf16 is None else bf16,
+        validation=bool(validation),
+    )
     kept, arguments.save_total_limit = arguments.save_total_limit, None  # see ``resuming``
     model = policy_to_fit(recipe, base, renderer)
     _refuse_unknown_tokens(model, (*training, *validation))
@@ -242,9 +246,7 @@ def train(
             bare.config.get_text_config().router_aux_loss_coef = balance
         trainer.demonstrations = [demonstration for demonstration, _ in training]
         trainer.kept, interruption = kept, trainer.interruption
-        trainer.add_callback(interruption)
-        for talkative in (ProgressCallback, PrinterCallback):
-            trainer.remove_callback(talkative)
+        _listen_only_to(trainer, interruption)
         _check_engine(trainer, datasets[0])
         by_row = attending_by_row(bare) if isinstance(collator, LineCollator) else nullcontext()
         with record, interruption.listening(), by_row:
@@ -259,6 +261,13 @@ def train(
         bear_witness(trainer, validation or training, run, recipe)
         reached = trainer.reached.tolist()
     return _fitted(trainer, model, training, fates or ["trained"] * len(training), reached, record.seconds)
+
+
+def _listen_only_to(trainer: CloningTrainer, interruption: TrainerCallback) -> None:
+    """Signals are listened to, and what the engine would print is left to us."""
+    trainer.add_callback(interruption)
+    for talkative in (ProgressCallback, PrinterCallback):
+        trainer.remove_callback(talkative)
 
 
 def _stopping_early(

@@ -37,12 +37,7 @@ def sweep(combinations: Sequence[tuple[dict[str, str], Resolved]], place: Path, 
     """
     optuna = _engine()
     _begin(combinations, place)
-    study = optuna.create_study(
-        study_name="sweep",
-        storage=_journal(optuna, place),
-        pruner=optuna.pruners.MedianPruner(FIRST_TRIALS, FIRST_LOOKS) if prune else optuna.pruners.NopPruner(),
-        load_if_exists=True,
-    )
+    study = _study(optuna, place, prune=prune)
     by_name = {_name(values): (values, resolved) for values, resolved in combinations}
     over = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
     done = {trial.params["run"] for trial in study.trials if trial.state in over}
@@ -84,10 +79,23 @@ def _engine() -> Any:
     return optuna
 
 
-def _journal(optuna: Any, place: Path) -> Any:
+def _study(optuna: Any, place: Path, *, prune: bool) -> Any:
+    """Optuna's record of this sweep, in a file of the folder. Raises ``RunError`` where it cannot be read."""
     from optuna.storages.journal import JournalFileBackend
 
-    return optuna.storages.JournalStorage(JournalFileBackend(str(place / "optuna.journal")))
+    path = place / "optuna.journal"
+    pruner = optuna.pruners.MedianPruner(FIRST_TRIALS, FIRST_LOOKS) if prune else optuna.pruners.NopPruner()
+    try:
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+        return optuna.create_study(study_name="sweep", storage=storage, pruner=pruner, load_if_exists=True)
+    except OSError:
+        raise
+    except Exception as error:  # whatever optuna trips over in a line
+        reason = " ".join(str(error).split())[:160]
+        raise RunError(
+            f"{path}: is damaged ({type(error).__name__}: {reason}); delete it, and run the same command again: what "
+            "was fitted is used again"
+        ) from error
 
 
 def _begin(combinations: Sequence[tuple[dict[str, str], Resolved]], place: Path) -> None:

@@ -60,6 +60,12 @@ def test_it_chooses_ends_early_and_goes_on(recipe: Path, tmp_path: Path, capsys:
     assert main(words) == 0
     again = json.loads((place / "sweep.json").read_text())
     assert again == swept and capsys.readouterr().err.count("reused: trial-") == 2
+    # A damaged record is one sentence, and what that says is followed.
+    (place / "optuna.journal").write_text("{}\n" + (place / "optuna.journal").read_text())
+    assert main(words) == 2
+    assert "optuna.journal: is damaged" in capsys.readouterr().err
+    (place / "optuna.journal").unlink()
+    assert main(words) == 0 and json.loads((place / "sweep.json").read_text()) == swept
     assert main([*words[:3], "training.learning_rate=1.0e-2,2.0e-3", *words[4:]]) == 2
     assert "was begun with another recipe or grid" in capsys.readouterr().err
 
