@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from sft import recipes
-from sft.demonstrations import conflicts, few_groups, formats, headlines, selection, splits, thoughts
+from sft.demonstrations import conflicts, few_groups, formats, headlines, readings, selection, splits, thoughts
 from sft.demonstrations.audit import NO_MODEL, QUANTILES, Audit, Lengths
 from sft.demonstrations.both_sides import OnBothSides
 from sft.demonstrations.conflicts import Handling
@@ -24,6 +24,7 @@ from sft.demonstrations.formats import Reading
 from sft.demonstrations.sources import standard_input
 from sft.demonstrations.splits import Leak
 from sft.demonstrations.template_marks import TemplateMarks
+from sft.demonstrations.weights import Amounts, measured_out
 from sft.errors import SourceError, SplitError
 from sft.recipes import Recipe
 from sft.recipes.requirements import refuse_unfit
@@ -43,11 +44,14 @@ def audit(
     headline: str = "",
     recipe: Recipe | None = None,
     thinking: int = 0,
+    general: Reading | None = None,
+    amounts: Amounts | None = None,
 ) -> Audit:
     """Look through what was read. ``parts`` and ``leaks``: the split a run would make, and what it finds in it.
 
     ``handling``: what the recipe makes of several experts; unless given, every answer is trained on. ``headline``: what
-    there is to say of the score that the completions ask for.
+    there is to say of the score that the completions ask for. ``general``: the rows to replay, as read; ``amounts``:
+    what weights and replay make of the rows.
     """
     demonstrations = reading.demonstrations
     kept, repeated = splits.deduplicate(demonstrations)
@@ -74,6 +78,8 @@ def audit(
         leaks_refused=leaks_refused,
         headline=headline,
         thinking=thinking,
+        general=general,
+        amounts=amounts,
     )
 
 
@@ -118,26 +124,29 @@ def check_demonstrations(
 
 
 def _looked_through(recipe: Recipe, rejected: Path | None, called: Mapping[str, str]) -> Audit:
-    readings, ready_made = selection.read(recipe, called)
-    reading = formats.joined([*readings, *ready_made])
+    found = readings.read(recipe, called)
+    reading = found.demonstrations
     if rejected is not None:
-        formats.write_rejected(rejected, reading.rejected)
-    division, parts, undivided = None, None, ""
+        formats.write_rejected(rejected, found.whole.rejected)
+    division, parts, amounts, undivided = None, None, None, ""
     removed = recipe.split.near_duplicates == "remove"
     thinking = sum(bool(d.thought) for d in reading.demonstrations)
     try:
-        recipe, (readings, ready_made) = thoughts.settled(recipe, readings, ready_made)
-        reading = formats.joined([*readings, *ready_made])
-        division = selection.divide(recipe, readings, ready_made)
+        recipe, found = found.settled(recipe)
+        reading = found.demonstrations
+        division = selection.divide(recipe, found)
         undivided = headlines.refusal(
-            recipe.fidelity.headline, [d for name in ("validation", "test") for d in division.parts[name]]
+            recipe.fidelity.headline,
+            recipe.fidelity.bar,
+            [d for name in ("validation", "test") for d in division.parts[name]],
         )
-        parts = splits.without_leaks(division.parts, division.leaks)[0] if removed else division.parts
+        without = splits.without_leaks(division.parts, division.leaks)[0]
+        amounts = measured_out(recipe, found, without)
+        parts = (without if removed else division.parts) | {"train": amounts.weighed.kept}
     except (SplitError, thoughts.Undecided) as error:
         undivided = str(error)
-    held_out = (part for part in (recipe.split.validation, recipe.split.test) if isinstance(part, str))
     return audit(
-        ", ".join(called.get(path, path) for path in (*recipe.demonstrations.paths, *held_out)),
+        ", ".join(called.get(path, path) for path in (*recipe.demonstrations.paths, *recipe.split.files.values())),
         reading,
         parts=parts,
         leaks=division.leaks if division else (),
@@ -149,6 +158,8 @@ def _looked_through(recipe: Recipe, rejected: Path | None, called: Mapping[str, 
         ),
         recipe=recipe,
         thinking=thinking,
+        general=found.general,
+        amounts=amounts,
     )
 
 

@@ -4,99 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-from sft.demonstrations import few_groups, formats, headlines, splits, thoughts
+from sft.demonstrations import few_groups, formats, headlines, splits, weights
 from sft.demonstrations.conflicts import majority
 from sft.demonstrations.demonstration import Demonstration
-from sft.demonstrations.message_fields import MessageRules
+from sft.demonstrations.earlier import left_by, rows_before
+from sft.demonstrations.ledger import Ledger
+from sft.demonstrations.readings import Readings, read
 from sft.demonstrations.splits import Leak, Splits
 from sft.errors import DemonstrationsError, SplitError, UserError
 from sft.recipes import Recipe
 from sft.runs.hashes import fingerprint
 
-__all__ = ["FATES", "IMPORT_FATES", "Division", "Gathered", "Ledger", "divide", "gather", "held_out_others", "read"]
-
-#: fate -> what it means, in the order a report shows them.
-FATES = {
-    "trained": "used to fit the policy",
-    "validation": "held out to choose the checkpoint",
-    "test": "held out to judge the clone",
-    "invalid": "could not become a demonstration (reasons in rejected.jsonl)",
-    "filtered": "left out by the recipe (another expert, or a limit on the number of rows)",
-    "duplicate": "repeats another row word for word",
-    "outvoted": "other experts answered this prompt differently, and more of them agree",
-    "drafted_left_out": "begun from a clone's text, so it is held out from nothing and measures nothing",
-    "leaked": "too close to a held-out prompt, removed from training",
-    "too_long": "longer than max_length; dropped rather than cut",
-    "not_reached": "in the training split, but the steps ended before their turn",
-}
-#: The same of a record of an export, which `sft import` reads.
-IMPORT_FATES = {
-    "written": "became a demonstration",
-    "joined": "joined to the message before it: one turn",
-    "others": "somebody else's: what was answered, never a completion",
-    "wordless": "holds no words of anybody's: files, calls, notices, what was deleted",
-    "forwarded": "somebody else's words, passed on",
-    "draft": "never sent or published",
-    "automatic": "a program's words",
-    "old": "from before --since",
-    "unprompted": "the expert's, and nothing is known that it answers",
-    "short": "fewer words than --min-words",
-    "masked": "its prompt is in others' words alone, which --mask-others leaves out",
-    "personal": "refused for personal data (reasons in rejected.jsonl)",
-    "duplicate": "repeats another one word for word",
-    "invalid": "cannot be read, or cannot become a demonstration (reasons in rejected.jsonl)",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Ledger:
-    """One fate per demonstration or rejected row.
-
-    ``rows``: rows read. ``unrolled``: extra demonstrations gained from dialogues with several expert
-    turns. ``fates``: fate -> count; they add up to ``rows + unrolled``, checked here.
-    ``tokens``: fate -> {"prompt": n, "completion": n} for the fates that were rendered.
-    """
-
-    rows: int
-    unrolled: int
-    fates: dict[str, int]
-    tokens: dict[str, dict[str, int]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if unknown := set(self.fates) - set(FATES) - set(IMPORT_FATES):
-            raise ValueError(f"unknown fates: {', '.join(sorted(unknown))}")
-        negative = [fate for fate, count in self.fates.items() if count < 0]
-        if negative or min(self.rows, self.unrolled) < 0:
-            raise ValueError(f"a ledger counts rows, which cannot be negative: {', '.join(negative) or 'rows'}")
-        if strangers := set(self.tokens) - set(self.fates):
-            raise ValueError(f"tokens of fates that no row has: {', '.join(sorted(strangers))}")
-        total = sum(self.fates.values())
-        if total != self.rows + self.unrolled:
-            raise ValueError(
-                f"the ledger does not add up: {self.rows} rows and {self.unrolled} unrolled turns, but {total} fates"
-            )
-
-    def moved(self, count: int, *, source: str, to: str) -> Ledger:
-        """A ledger in which ``count`` rows have changed fate from ``source`` to ``to``.
-
-        Raises ``ValueError`` if fewer than ``count`` rows had that fate. Token counts stay as they were:
-        move rows before they are rendered.
-        """
-        fates = self.fates | {source: self.fates.get(source, 0) - count}
-        fates[to] = fates.get(to, 0) + count
-        return Ledger(self.rows, self.unrolled, fates, self.tokens)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready values."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> Ledger:
-        """Inverse of :meth:`to_dict`."""
-        return cls(value["rows"], value["unrolled"], dict(value["fates"]), dict(value.get("tokens", {})))
+__all__ = ["Division", "Gathered", "divide", "gather", "held_out_others"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,35 +45,48 @@ def gather(recipe: Recipe, *, keep_going: bool = False, before: tuple[Splits, Le
     Raises ``DemonstrationsError`` with every problem of every file (unless ``keep_going``, which leaves those
     rows out and hands them back), ``SourceError``, or ``SplitError``, also where the headline cannot be computed.
     """
-    readings, ready_made = read(recipe)
-    whole = formats.joined([*readings, *ready_made])
-    if whole.rejected and not keep_going:
-        refused = f"{len(whole.rejected)} of {whole.rows} rows cannot become demonstrations"
-        raise DemonstrationsError(whole.problems, f"{refused}; mend them, or leave them out: --keep-going")
-    recipe, (readings, ready_made) = thoughts.settled(recipe, readings, ready_made)
+    found = read(recipe)
+    if found.whole.rejected and not keep_going:
+        refused = f"{len(found.whole.rejected)} of {found.whole.rows} rows cannot become demonstrations"
+        raise DemonstrationsError(found.whole.problems, f"{refused}; mend them, or leave them out: --keep-going")
+    recipe, found = found.settled(recipe)
     leaks: list[Leak] = []
-    if before is not None and _of_the_same_rows(whole, *before):
+    if before is not None and _of_the_same_rows(found.whole, *before):
         made = before[0]
         fates = {fate: count for fate, count in before[1].fates.items() if fate in _LEFT_OUT}
     else:
-        division = divide(recipe, readings, ready_made)
+        division = divide(recipe, found)
         leaks = division.leaks
         if leaks and recipe.split.near_duplicates != "remove":
             raise splits.leak_error(leaks)
         placed, leaked = splits.without_leaks(division.parts, leaks)
-        made = Splits(**{name: tuple(placed[name]) for name in splits.NAMES}, rule=splits.RULE)
-        counts = (division.filtered, division.duplicates, division.outvoted, division.drafted, leaked)
+        amounts = weights.measured_out(recipe, found, placed)
+        made = Splits(
+            tuple(amounts.weighed.kept),
+            tuple(placed["validation"]),
+            tuple(placed["test"]),
+            rule=splits.RULE,
+            times=amounts.weighed.times,
+            replay=amounts.replayed.taken,
+        )
+        counts = (division.filtered, division.duplicates, division.outvoted, division.drafted, leaked,
+                  division.held_out_before, division.learned_before)  # fmt: skip
         fates = dict(zip(_LEFT_OUT, counts, strict=True))
-    if why := headlines.refusal(recipe.fidelity.headline, (*made.validation, *made.test)):
+        for fate, count in amounts.fates.items():
+            fates[fate] = fates.get(fate, 0) + count
+    if why := headlines.refusal(recipe.fidelity.headline, recipe.fidelity.bar, (*made.validation, *made.test)):
         raise SplitError(why)
-    fates = {"invalid": len(whole.rejected), **fates}
+    fates = {"invalid": len(found.whole.rejected), **fates}
     fates |= {"trained": len(made.train), "validation": len(made.validation), "test": len(made.test)}
+    whole = found.whole
     ledger = Ledger(whole.rows, whole.unrolled, {fate: count for fate, count in fates.items() if count})
-    passed_over = _passed_over(recipe, [*readings, *ready_made])
+    passed_over = _passed_over(recipe, found.demonstrations)
     return Gathered(recipe, made, ledger, whole.rejected, tuple(leaks), held_out_others(passed_over, made.parts))
 
 
-_LEFT_OUT = ("filtered", "duplicate", "outvoted", "drafted_left_out", "leaked")
+_LEFT_OUT = (
+    "filtered", "duplicate", "outvoted", "drafted_left_out", "leaked", "held_out_before", "learned_before",
+)  # fmt: skip
 
 
 def _of_the_same_rows(whole: formats.Reading, made: Splits, ledger: Ledger) -> bool:
@@ -164,10 +98,10 @@ def _of_the_same_rows(whole: formats.Reading, made: Splits, ledger: Ledger) -> b
     return kept <= Counter(d.content_hash for d in whole.demonstrations)
 
 
-def _passed_over(recipe: Recipe, readings: Iterable[formats.Reading]) -> list[Demonstration]:
+def _passed_over(recipe: Recipe, reading: formats.Reading) -> list[Demonstration]:
     """What named experts beside the one that the recipe names wrote."""
     expert = recipe.demonstrations.expert
-    return [d for each in readings for d in each.demonstrations if expert is not None and d.expert not in ("", expert)]
+    return [d for d in reading.demonstrations if expert is not None and d.expert not in ("", expert)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +110,8 @@ class Division:
 
     ``filtered``, ``duplicates`` and ``outvoted``: how many rows were left out on the way. ``tied``: prompts whose vote
     was. ``passed_over``: those of the filtered that named experts beside the recipe's wrote. ``drafted``: rows of
-    held-out prompts whose expert began from a clone's text.
+    held-out prompts whose expert began from a clone's text. ``held_out_before``, ``learned_before``: rows that the run
+    of ``adapter.start_from`` had on the other side.
     """
 
     parts: dict[str, list[Demonstration]]
@@ -187,18 +122,22 @@ class Division:
     tied: int = 0
     passed_over: tuple[Demonstration, ...] = ()
     drafted: int = 0
+    held_out_before: int = 0
+    learned_before: int = 0
 
 
-def divide(recipe: Recipe, readings: Sequence[formats.Reading], ready_made: Sequence[formats.Reading]) -> Division:
+def divide(recipe: Recipe, found: Readings) -> Division:
     """What the recipe makes of what was read: selected, without repetitions, split, and looked through for leaks.
 
-    ``ready_made``: the readings of the validation and the test file, or nothing. Raises ``UserError`` for an
-    expert who wrote nothing, ``SplitError`` for a split that stays empty.
+    Raises ``UserError`` for an expert who wrote nothing, ``SplitError`` for a split that stays empty, ``RunError`` and
+    ``SourceError`` for an ``adapter.start_from`` that cannot be had.
     """
     section, split = recipe.demonstrations, recipe.split
+    readings, held_out = found.training, found.held_out
     parts = [[d for reading in readings for d in reading.demonstrations]]
-    parts += [list(reading.demonstrations) for reading in ready_made]
-    passed_over = _passed_over(recipe, [*readings, *ready_made])
+    parts += [list(reading.demonstrations) for reading in held_out.values()]
+    is_divided = len(held_out) < len(splits.NAMES) - 1
+    passed_over = _passed_over(recipe, found.demonstrations)
     filtered = duplicates = outvoted = tied = 0
     for index, part in enumerate(parts):
         kept = [d for d in part if section.expert in (None, d.expert)]
@@ -206,21 +145,27 @@ def divide(recipe: Recipe, readings: Sequence[formats.Reading], ready_made: Sequ
         if section.expert is not None and not kept:
             known = ", ".join(sorted({d.expert for d in part} - {""})) or "none is named"
             raise UserError(f"demonstrations.expert: nothing was written by {section.expert!r}; experts are {known}")
-        if index == 0 and not ready_made:
+        if index == 0 and is_divided:
             told_apart, kept = kept, splits.together(kept)
         if section.duplicates == "drop":
             kept, repeated = splits.deduplicate(kept)
             duplicates += len(repeated)
+        if index == 0:
+            within = weights.limited(kept, section.sources, readings)
+            filtered += len(kept) - len(within)
+            kept = list(within)
         if section.limit is not None and index == 0 and len(kept) > section.limit:
             filtered += len(kept) - section.limit
             kept = sorted(kept, key=lambda d: fingerprint([d.id, d.key]))[: section.limit]
         parts[index] = kept
-    if ready_made:
-        placed = dict(zip(splits.NAMES, parts, strict=True))
-    else:
-        assert isinstance(split.validation, float) and isinstance(split.test, float)  # shares for both, or files
+    placed = dict(zip(("train", *held_out), parts, strict=True))
+    if is_divided:
+        shares = {name: part for name in splits.NAMES[1:] if isinstance(part := getattr(split, name), float)}
         try:
-            placed = splits.assign(parts[0], validation=split.validation, test=split.test, seed=split.seed)
+            divided = splits.assign(
+                parts[0], validation=shares.get("validation", 0.0), test=shares.get("test", 0.0), seed=split.seed
+            )
+            placed = {name: placed[name] if name in held_out else divided[name] for name in splits.NAMES}
         except SplitError as error:
             rows = f"; {duplicates} rows repeat another word for word" if duplicates else ""
             joined = len({d.group for d in told_apart}) > 2 * len({d.group for d in parts[0]})
@@ -239,7 +184,16 @@ def divide(recipe: Recipe, readings: Sequence[formats.Reading], ready_made: Sequ
     leaks = splits.find_leaks(placed, threshold=split.near_threshold)
     if split.near_duplicates == "allow":  # the same prompt on both sides is never allowed
         leaks = [leak for leak in leaks if leak.kind != "near-duplicate"]
-    return Division(placed, leaks, filtered, duplicates, outvoted, tied, tuple(passed_over), drafted)
+    withheld = learned = 0
+    if (earlier := rows_before(recipe)) is not None:
+        leaky = {id(leak.source) for leak in leaks}
+        told = {name: [d for d in part if id(d) not in leaky] for name, part in placed.items()}
+        seen, withheld, learned = left_by(
+            earlier, told, threshold=split.near_threshold, near=split.near_duplicates != "allow"
+        )
+        still = {id(d) for part in seen.values() for d in part}
+        placed = {name: [d for d in part if id(d) in still or id(d) in leaky] for name, part in placed.items()}
+    return Division(placed, leaks, filtered, duplicates, outvoted, tied, tuple(passed_over), drafted, withheld, learned)
 
 
 def held_out_others(
@@ -248,29 +202,3 @@ def held_out_others(
     """Those of ``passed_over`` that answer a prompt of the validation or test split, each once."""
     prompts = {d.prompt for name in splits.NAMES[1:] for d in parts[name]}
     return tuple(splits.deduplicate([d for d in passed_over if d.prompt in prompts])[0])
-
-
-def read(
-    recipe: Recipe, called: Mapping[str, str] | None = None
-) -> tuple[list[formats.Reading], list[formats.Reading]]:
-    """The readings of the recipe's files, and of its ready-made validation and test files. Raises ``SourceError``.
-
-    ``called``: what addresses call a path that has no name of its own.
-    """
-    section = recipe.demonstrations
-    options: dict[str, Any] = {
-        "format": section.format,
-        "columns": {key: name for key, name in section.columns.model_dump().items() if name is not None},
-        "encoding": section.encoding or "",
-        "rules": MessageRules(section.roles, section.neighbours),
-    }
-
-    def one(reference: str, *, held_out: bool = False) -> formats.Reading:
-        return formats.read_source(reference, name=(called or {}).get(reference), held_out=held_out, **options)
-
-    ready_made = [
-        one(path, held_out=path == recipe.split.test)  # what a checkpoint is chosen on is learned from too
-        for path in (recipe.split.validation, recipe.split.test)
-        if isinstance(path, str)
-    ]
-    return [one(path) for path in section.paths], ready_made

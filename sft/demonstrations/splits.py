@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sft.demonstrations import few_groups
@@ -39,14 +39,17 @@ class Splits:
     """Three sets of demonstrations that share no prompt and no group; train and test are not empty.
 
     ``validation`` may be empty, when there is nothing to choose a checkpoint on. ``rule``: by which they were made; of
-    those by an earlier one it was seen then that they share no prompt, as prompts were told apart then. Raises
-    ``SplitError``.
+    those by an earlier one it was seen then that they share no prompt, as prompts were told apart then. ``times``: id
+    of a training row -> how often an epoch goes through it, where that is more than once. ``replay``: what is learned
+    beside the demonstrations and belongs to no split. Raises ``SplitError``.
     """
 
     train: tuple[Demonstration, ...]
     validation: tuple[Demonstration, ...]
     test: tuple[Demonstration, ...]
     rule: str = RULE
+    times: Mapping[str, int] = field(default_factory=dict)
+    replay: tuple[Demonstration, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("train", "test"):
@@ -267,6 +270,8 @@ def to_manifest(splits: Splits, **facts: Any) -> dict[str, Any]:
     return {
         **facts,
         **({"rule": splits.rule} if splits.rule != RULE_BEFORE else {}),
+        **({"times": dict(sorted(splits.times.items()))} if splits.times else {}),
+        **({"replay": sorted(d.id for d in splits.replay)} if splits.replay else {}),
         "counts": {name: len(part) for name, part in ids.items()},
         "data_hash": data_digest(splits.parts),
         "ids": ids,

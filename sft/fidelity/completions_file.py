@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from sft.demonstrations import formats, splits
+from sft.demonstrations.cells import Cells
 from sft.demonstrations.demonstration import Demonstration, HeldOut, Message, Source, text_fault
 from sft.demonstrations.file_rows import Broken, rows_of
 from sft.demonstrations.near_duplicates import joined
-from sft.demonstrations.row_fields import Cells
 from sft.demonstrations.sources import files_of
 from sft.demonstrations.text_files import unpacked_suffix
 from sft.errors import DemonstrationsError, Problem, SourceError

@@ -12,9 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from sft import recipes
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.messages import prompt_text
 from sft.demonstrations.splits import Splits
@@ -23,11 +20,12 @@ from sft.errors import RunError, UserError
 from sft.gathering import choosing
 from sft.gathering.dialogue_rounds import ask_dialogues, dialogues_in
 from sft.gathering.dialogue_turns import dialogues_of
+from sft.gathering.fixed_parts import lost_rows, recipe_of_parts, rows_of_parts, write_parts
 from sft.gathering.folder import Gathering, HeldOutKeys
 from sft.gathering.items import rank
 from sft.gathering.prompts import read_prompts, screened
-from sft.recipes import Recipe, Resolved
-from sft.runs.atomic_files import read_jsonl, write_jsonl
+from sft.recipes import Recipe
+from sft.runs.atomic_files import read_jsonl
 from sft.runs.hashes import fingerprint
 from sft.runs.run import Run, now
 
@@ -196,8 +194,10 @@ def union(run: Run, gathering: Gathering, *, plain: bool) -> tuple[Splits, int]:
             f"{gathering.path}: nothing was submitted in round {number}; correct first: sft correct {run.path} --into "
             f"{gathering.path} --prompts FILE"
         )
+    kept = {d.id for d in base}
+    times = {one: count for one, count in known.times.items() if one in kept}
     if not plain:
-        return Splits((*base, *corrections), known.validation, known.test), len(corrections)
+        return Splits((*base, *corrections), known.validation, known.test, times=times), len(corrections)
     # Behind the clone's own turns a blind answer is a correction of where they led to, and no plain demonstration.
     led = {one.id for one in gathering.items() if one.dialogue and one.turn}
     found = [d for d in corrections if d.origin is not None and d.origin.drawn == "audit" and not d.origin.drafted]
@@ -213,21 +213,7 @@ def union(run: Run, gathering: Gathering, *, plain: bool) -> tuple[Splits, int]:
             f"--plain: the control needs {len(corrections)} blind answers to random prompts, and {gathering.path} has "
             f"{len(taken)}; gather {missing} more of the same experts: sft collect POOL --into {gathering.path}"
         )
-    return Splits((*base, *taken), known.validation, known.test), len(taken)
-
-
-def recipe_of_union(run: Run, place: Path, name: str, *, seed: int) -> Resolved:
-    """The run's own recipe with the union at ``place`` as its files: same held-out rows and settings, ``seed`` more."""
-    files = {part: place / f"{part}.jsonl" for part in ("train", "validation", "test")}
-    recipe = load_recipe(run)
-    values = recipe.to_dict()
-    values["name"] = name
-    section = {key: value for key, value in values["demonstrations"].items() if key not in ("columns", "limit")}
-    values["demonstrations"] = section | {"path": str(files["train"]), "format": "prompt_completion"}
-    values["split"] = {"validation": str(files["validation"]), "test": str(files["test"]),
-                       "near_duplicates": "remove", "near_threshold": recipe.split.near_threshold}  # fmt: skip
-    values["training"]["seed"] = recipe.training.seed + seed
-    return recipes.parse(yaml.safe_dump(values, allow_unicode=True, sort_keys=False), str(place / "recipe.yaml"))
+    return Splits((*base, *taken), known.validation, known.test, times=times), len(taken)
 
 
 def write_union(gathering: Gathering, made: Splits) -> Path:
@@ -235,16 +221,9 @@ def write_union(gathering: Gathering, made: Splits) -> Path:
 
     Raises ``RunError`` where files of that name hold something else.
     """
-    rows = {part: [_row(d) for d in some] for part, some in made.parts.items()}
+    rows = rows_of_parts(made)
     place = gathering.path / "unions" / fingerprint(rows)[:16]
-    for part, some in rows.items():
-        path = place / f"{part}.jsonl"
-        if not path.exists():
-            place.mkdir(parents=True, exist_ok=True)
-            write_jsonl(path, some)
-        elif list(read_jsonl(path)) != some:
-            raise RunError(f"{path}: is not as it was written, and a run may have learned from it; restore it from a "
-                           "copy, or move it away")  # fmt: skip
+    write_parts(rows, place)
     return place
 
 
@@ -256,11 +235,6 @@ def _begun(folder: Path, gathering: Gathering) -> tuple[Path, int] | None:
     if not isinstance(known, dict) or "union" not in known:
         return None
     return gathering.path / "unions" / known["union"], int(known["new_rows"])
-
-
-def _row(d: Demonstration) -> dict[str, Any]:
-    row = d.to_dict()
-    return {key: value for key, value in row.items() if key not in ("id", "source")}
 
 
 @contextmanager
@@ -275,12 +249,11 @@ def learning(
         made, new = union(run, gathering, plain=plain)
         begun = write_union(gathering, made), new
     place, new = begun
-    resolved = recipe_of_union(run, place, folder.name, seed=seed)
+    resolved = recipe_of_parts(load_recipe(run), place, folder.name, seed=seed)
     with begin(resolved, folder, resume=resume) as one:
         carried = load_splits(one)
-        lost = {d.content_hash for d in load_splits(run).test} - {d.content_hash for d in carried.test}
-        if lost:
-            raise RunError(f"{folder}: {len(lost)} held-out rows cannot be carried over from {run.path} (calls or "
+        if lost := lost_rows(load_splits(run), carried):
+            raise RunError(f"{folder}: {lost} held-out rows cannot be carried over from {run.path} (calls or "
                            "thoughts of their own); correct clones of plain text")  # fmt: skip
         one.update_manifest(
             round=round_of(run) + 1,

@@ -28,7 +28,7 @@ from sft.reports.text import chance, duration, figure, grouped
 from sft.runs import sealed
 from sft.runs.hashes import fingerprint
 from sft.runs.private import shortened
-from sft.runs.run import Run
+from sft.runs.run import Run, read_json
 
 __all__ = [
     "About", "Table", "about", "base_facts", "command", "metadata_of", "picture", "settings", "splits", "tables",
@@ -127,10 +127,31 @@ def withheld(run: Run) -> str:
     if not run.ledger_path.exists():
         return ""
     ledger = stored.ledger(run)
-    left = {f: n for f, n in ledger.fates.items() if f not in ("trained", "validation", "test") and n}
+    used = ("trained", "validation", "test", "repeated", "replayed")
+    left = {f: n for f, n in ledger.fates.items() if f not in used and n}
     said = ", ".join(f"{grouped(count)} {fate.replace('_', ' ')}" for fate, count in left.items())
     trained = f"{grouped(ledger.fates.get('trained', 0))} were trained on"
+    if passes := ledger.fates.get("repeated"):
+        trained += f", some more than once in an epoch ({grouped(passes)} passes more)"
+    if general := ledger.fates.get("replayed"):
+        replay = (run.resolved_recipe.get("demonstrations") or {}).get("replay") or {}
+        path = str(replay.get("path") or "")
+        name = path if path.startswith(("data:", "hub:")) else Path(path).name
+        trained += f", and {grouped(general)} general rows of {name} beside them, against forgetting"
     return f"Of {grouped(ledger.rows)} rows read {trained}" + (f"; not used: {said}" if said else "")
+
+
+def _of_start(run: Run) -> list[tuple[str, Any]]:
+    """What the adapter has from the one that it was fitted on from, whose hash is on record."""
+    recorded = run.manifest.get("start") or {}
+    saved = read_json(run.adapter_path / "adapter_config.json") if run.adapter_path.is_dir() else {}
+    targets = saved.get("target_modules")
+    return [
+        ("its hash", recorded.get("weights_hash")),
+        ("rank r, lora_alpha, dropout", ", ".join(f"{saved.get(k)}" for k in ("r", "lora_alpha", "lora_dropout"))),
+        ("target modules", ", ".join(targets) if isinstance(targets, list) else targets),
+        *((name, saved[name]) for name in ("use_dora", "use_rslora", "modules_to_save") if saved.get(name)),
+    ]
 
 
 def settings(run: Run, recipe: Recipe) -> list[tuple[str, str]]:
@@ -138,7 +159,9 @@ def settings(run: Run, recipe: Recipe) -> list[tuple[str, str]]:
     adapter, training, manifest = recipe.adapter, recipe.training, run.manifest
     fitted, launch = manifest.get("training") or {}, manifest.get("launch") or {}
     rows: list[tuple[str, Any]] = [("method", "every weight is fitted" if adapter.method == "full" else adapter.method)]
-    if adapter.method != "full":
+    if adapter.start_from is not None:
+        rows += [("fitted on from", adapter.start_from), *_of_start(run)]
+    elif adapter.method != "full":
         targets = adapter.target_modules
         rows += [
             ("rank r, lora_alpha, dropout", f"{adapter.r}, {adapter.lora_alpha}, {adapter.lora_dropout:g}"),

@@ -30,34 +30,39 @@ class _Source:
     columns: Mapping[str, str] = field(default_factory=dict)
     roles: Mapping[str, str] = field(default_factory=dict)
 
+    def entry(self) -> str | dict[str, Any]:
+        """It as an entry of ``demonstrations.path``, beside others that differ."""
+        found: dict[str, Any] = {"path": self.path}
+        if self.format != "auto":
+            found["format"] = self.format
+        if self.columns:
+            found["columns"] = dict(self.columns)
+        return found if len(found) > 1 else self.path
+
 
 def take(made: Translation, given: Mapping[str, Any], folder: Path) -> None:
     """Take the data sets of ``given``, the configuration in ``folder``. Raises ``RecipeError`` where it names none."""
     sources = list(_sources(made, given, folder))
     if not sources:
         raise RecipeError([Problem(made.path, None, "", "names no data set with answers to learn", "name one there")])
-    first = sources[0]
-    alike = [one for one in sources if dict(one.columns) == dict(first.columns)]
-    for one in sources:
-        if one not in alike:
-            made.leave(
-                f"datasets.{one.path}", "its columns have other names than those of the first; write one file of both"
-            )
     key = next(key for key in ("datasets", "dataset", "dataset_name") if key in given)
-    made.put("demonstrations.path", alike[0].path if len(alike) == 1 else [one.path for one in alike], key)
-    layouts = {one.format for one in alike}
-    if layouts != {"auto"} and len(layouts) == 1:
-        made.put("demonstrations.format", first.format, key)
-    for name, column in first.columns.items():
-        made.put(f"demonstrations.columns.{name}", column, key)
-    if roles := {name: role for one in alike for name, role in one.roles.items()}:
+    first = sources[0]
+    if all((one.format, dict(one.columns)) == (first.format, dict(first.columns)) for one in sources):
+        made.put("demonstrations.path", first.path if len(sources) == 1 else [one.path for one in sources], key)
+        if first.format != "auto":
+            made.put("demonstrations.format", first.format, key)
+        for name, column in first.columns.items():
+            made.put(f"demonstrations.columns.{name}", column, key)
+    else:
+        made.put("demonstrations.path", [one.entry() for one in sources], key)
+    if roles := {name: role for one in sources for name, role in one.roles.items()}:
         made.put("demonstrations.roles", roles, key)
     for name in ("test_datasets", "eval_dataset"):
         if given.get(name):
-            made.leave(name, "write split.validation and split.test: files for both, or shares of the demonstrations")
+            made.leave(name, "write split.test or split.validation: the file, or a share of the demonstrations")
     for name in ("default_system", "default_system_message"):
-        if given.get(name):
-            made.leave(name, "write it into a column of the file and name that as demonstrations.columns.system")
+        if isinstance(given.get(name), str) and given[name].strip():
+            made.put("demonstrations.system", given[name], name)
     if "split.validation" not in made.values:
         made.notes.append("split.validation: 0.1 is held out to choose the checkpoint, of which nothing was said")
     made.notes.append("split.test: 0.1 is held out to judge the clone")
@@ -117,11 +122,14 @@ def _layout(
 ) -> tuple[str, dict[str, str], dict[str, str]]:
     """The layout of a data set's rows, its columns, and what its roles are called."""
     if isinstance(kind, Mapping):
-        names = {"field_instruction": "prompt", "field_output": "completion", "field_system": "system"}
+        names = {
+            "field_instruction": "prompt",
+            "field_input": "input",
+            "field_output": "completion",
+            "field_system": "system",
+        }
         columns = {ours: str(kind[key]) for key, ours in names.items() if kind.get(key)}
         columns = {"prompt": "instruction", "completion": "output"} | columns
-        if kind.get("field_input"):
-            made.leave(f"{place}.type.field_input", "a prompt is one column; join the two in the file")
         for key in ("format", "no_input_format", "system_prompt", "system_format"):
             if kind.get(key) and str(kind[key]).strip() not in ("{instruction}", "{system}"):
                 made.leave(
@@ -142,9 +150,19 @@ def _layout(
     if not name:
         return "auto", {}, roles
     column = str(entry.get("field_messages") or ("conversations" if name == "sharegpt" else "messages"))
-    if column not in ("messages", "conversations"):
-        made.leave(f"{place}.field_messages", f"dialogues stand in a column messages or conversations; rename {column}")
-    return {"messages": "messages", "conversations": "sharegpt"}.get(column, "auto"), {}, roles
+    properties = entry.get("message_property_mappings")
+    said = properties if isinstance(properties, Mapping) else {}
+    told = {key: str(said[key]) for key in ("role", "content") if key in said}
+    return *_dialogue(column, told), roles
+
+
+def _dialogue(column: str, keys: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """The layout and the columns of rows with a dialogue in ``column``; ``keys``: of its messages, ours -> theirs."""
+    known = dict(keys) in ({}, {"role": "role", "content": "content"}, {"role": "from", "content": "value"})
+    named = {} if known else dict(keys)
+    if column in ("messages", "conversations"):
+        return {"messages": "messages", "conversations": "sharegpt"}[column], named
+    return "auto", {"messages": column, **named}
 
 
 def _roles(named: Any) -> dict[str, str]:
@@ -202,20 +220,20 @@ def _of_llama_factory(made: Translation, name: str, entry: Any, where: Path) -> 
     named = {str(key): str(value) for key, value in (entry.get("columns") or {}).items()}
     if entry.get("formatting") == "sharegpt":
         column = named.get("messages", "conversations")
-        if column not in ("messages", "conversations"):
-            made.leave(f"{place}.columns", f"dialogues stand in a column messages or conversations; rename {column}")
         tags = {str(key): str(value) for key, value in (entry.get("tags") or {}).items()}
         told = {"user_tag": "user", "assistant_tag": "assistant", "system_tag": "system", "observation_tag": "tool"}
         roles = _roles({ours: [tags[tag]] for tag, ours in told.items() if tag in tags})
-        yield _Source(path, {"messages": "messages", "conversations": "sharegpt"}.get(column, "auto"), {}, roles)
+        keys = {ours: tags[tag] for tag, ours in (("role_tag", "role"), ("content_tag", "content")) if tag in tags}
+        layout, columns = _dialogue(column, keys)
+        yield _Source(path, layout, columns | ({"system": named["system"]} if "system" in named else {}), roles)
         return
     prompt, answer = named.get("prompt", "instruction"), named.get("response", "output")
     if (prompt, answer, named.get("query", "input")) == ("instruction", "output", "input"):
         yield _Source(path, "alpaca")
         return
-    if named.get("query"):
-        made.leave(f"{place}.columns.query", "a prompt is one column; join the two in the file")
     columns = {"prompt": prompt, "completion": answer}
+    if named.get("query"):
+        columns["input"] = named["query"]
     if "system" in named:
         columns["system"] = named["system"]
     yield _Source(path, "columns", columns)

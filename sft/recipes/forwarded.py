@@ -241,6 +241,10 @@ def unknown_key(section: str, key: str, nor: str = "", offered: Iterable[str] = 
     home = next((name for name, held in keys.items() if name != section and key in held), None)
     refused = next((names[key] for names in REFUSED.values() if key in names), "")
     known = RENAMED.get(key) or foreign.pointer(key)
+    if home == "demonstrations.path":
+        return about(
+            key, f"is not {what}", f"write it in an entry of demonstrations.path: [{{path: FILE, {key}: ...}}]"
+        )
     if remedy := known or (f"write it {f'under {home}:' if home else 'unindented'}" if home is not None else refused):
         return about(key, f"is not {what}", remedy)
     if (engine := _engine_section(key)) not in ("", section):
@@ -321,7 +325,10 @@ def training_arguments(recipe: Recipe, *, bf16: bool = False, validation: bool =
 
 
 def lora_arguments(recipe: Recipe) -> dict[str, Any] | None:
-    """Keyword arguments for ``peft.LoraConfig``; None where every weight is fitted."""
+    """Keyword arguments for ``peft.LoraConfig``; None where every weight is fitted.
+
+    Where ``adapter.start_from`` names one, they are those of nobody: that adapter has its own.
+    """
     adapter = recipe.adapter
     if adapter.method == "full":
         return None
@@ -330,7 +337,7 @@ def lora_arguments(recipe: Recipe) -> dict[str, Any] | None:
         "bias": "none",
         "use_dora": adapter.method == "dora",
         "use_rslora": adapter.method == "rslora",
-    } | _plain(adapter, {"method"})
+    } | _plain(adapter, {"method", "start_from"})
 
 
 def _plain(section: Section, left_out: set[str]) -> dict[str, Any]:

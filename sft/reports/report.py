@@ -19,12 +19,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sft.demonstrations import stored
-from sft.demonstrations.selection import FATES, Ledger
+from sft.demonstrations.ledger import FATES, Ledger
 from sft.fidelity.completions_file import FROM_A_FILE
 from sft.fidelity.conventions import rests_on_few, visible_points
 from sft.fidelity.guardrails import VERBATIM, settled_in_words, status, written
 from sft.fidelity.rounds import read_rounds
 from sft.fidelity.scorecard import RUNGS, Guardrail, Scorecard
+from sft.fidelity.size_curve import read_size_curve
 from sft.fidelity.stored import read_scorecard
 from sft.metrics.estimate import Estimate
 from sft.metrics.text import plain
@@ -72,7 +73,7 @@ def render(run: Run) -> Path:
 
 
 def _view(run: Run) -> dict[str, Any]:
-    card, found = read_scorecard(run), read_rounds(run)
+    card, found, sizes = read_scorecard(run), read_rounds(run), read_size_curve(run)
     manifest = run.manifest
     ledger = _ledger(run)
     log = sealed.rows(run, run.log_path) if sealed.there(run, run.log_path) else []
@@ -91,9 +92,9 @@ def _view(run: Run) -> dict[str, Any]:
         "kept_out": kept_out(card),
         "made_here": card.signature.get("source") != FROM_A_FILE,
         "gains": _gains(card),
-        "body": body(card, found),
+        "body": body(card, found, sizes),
         "glossary": GLOSSARY,
-        "pictures": pictures(run, card, log, found),
+        "pictures": pictures(run, card, log, found, sizes),
         "training": losses(log),
         "tables": _tables(card),
         "ledger": _ledger_view(ledger),
@@ -108,7 +109,7 @@ def _view(run: Run) -> dict[str, Any]:
             _rows(
                 {
                     k: manifest[k]
-                    for k in ("data", "split", "base", "template", "seeds", "launch", "changes")
+                    for k in ("data", "split", "base", "start", "template", "seeds", "launch", "changes")
                     if k in manifest
                 }
             )
@@ -183,6 +184,8 @@ def _facts(
         ("Base model", plain(str(base))),
         ("Trained on", f"{grouped(ledger.fates.get('trained', 0))} demonstrations" if ledger else "not recorded"),
     ]
+    if name := _section(manifest, "start").get("name"):
+        facts.insert(1, ("Fitted on from", plain(str(name))))
     facts = [] if card.signature.get("source") == FROM_A_FILE else facts
     facts.append(("Judged on", f"{grouped(card.n)} held-out prompts{groups}"))
     if changes := [row for row in manifest.get("changes", []) if isinstance(row, dict)]:
@@ -295,7 +298,7 @@ def _tables(card: Scorecard) -> list[dict[str, Any]]:
 def _ledger_view(ledger: Ledger | None) -> dict[str, Any] | None:
     if ledger is None:
         return None
-    total = ledger.rows + ledger.unrolled
+    total = ledger.total
     rows = []
     for fate, meaning in FATES.items():
         number = ledger.fates.get(fate, 0)

@@ -226,7 +226,7 @@ _MANIFEST: dict[str, Any] = {
     "training": json_object(
         **dict.fromkeys(("steps", "supervised_tokens", "trainable_parameters", "parameters", "rows_not_reached"), int),
         best_step=int | None, train_loss=_NUMBER, eval_loss=_NUMBER, wall_seconds=float,
-        tokens_not_reached=dict[str, int], saved=dict[str, Any],
+        tokens_not_reached=dict[str, int], fates_not_reached=dict[str, dict[str, int]], saved=dict[str, Any],
     ) | None,
     "files": dict[str, json_object({"bytes": int, "sha256": str}, grows=bool)],  # type: ignore[misc]
 }  # fmt: skip
@@ -236,8 +236,11 @@ _SHAPES: dict[str, Any] = {
     "demonstrations.jsonl": json_object(
         {"prompt": TURNS, "completion": str, "split": Literal["train", "validation", "test"]}, **_DEMONSTRATION
     ),
+    "replay.jsonl": json_object(text=str, prompt=TURNS, completion=str, **_DEMONSTRATION),
     "others.jsonl": json_object({"prompt": TURNS, "completion": str}, **_DEMONSTRATION),
-    "split.json": json_object({"ids": dict[str, _TEXTS]}, counts=dict[str, int], data_hash=str),
+    "split.json": json_object(
+        {"ids": dict[str, _TEXTS]}, counts=dict[str, int], data_hash=str, times=dict[str, int], replay=_TEXTS
+    ),
     "ledger.json": json_object(
         {"rows": int, "unrolled": int, "fates": dict[str, int]}, tokens=dict[str, dict[str, int]]
     ),

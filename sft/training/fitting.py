@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import torch
@@ -27,6 +27,7 @@ from trl import SFTTrainer
 from sft.errors import TrainingError
 from sft.policies.policy import name_base, stops_with, with_new_adapter
 from sft.policies.rendering import Renderer
+from sft.policies.starting import find_start, goes_on_from
 from sft.policies.weights import accelerator_computes_bf16, base_weights, quiet_engine
 from sft.recipes import Recipe
 from sft.recipes.sources import BaseSource
@@ -45,7 +46,8 @@ class Fitted:
     """What a finished fit amounts to. Losses are nats per supervised token; ``eval_loss`` is the best one.
 
     ``rows_not_reached``: training rows that the steps ended before; ``tokens_not_reached``: theirs, prompt and
-    completion apart. ``supervised_tokens``: those of the rows that were reached, each counted once.
+    completion apart; ``fates_not_reached``: both by fate, "rows" among them. ``supervised_tokens``: those of the rows
+    that were reached, each counted once.
     """
 
     steps: int
@@ -58,6 +60,7 @@ class Fitted:
     wall_seconds: float
     rows_not_reached: int
     tokens_not_reached: dict[str, int]
+    fates_not_reached: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 class Interrupted(TrainingError):
@@ -113,15 +116,28 @@ class Record(TrainerCallback):
             append_jsonl(self.run.log_path, row | {"wall_seconds": round(self.seconds, 3)})
 
 
+class EndsWhereTold(TrainerCallback):
+    """Ends the fit where ``looked`` says so of a look at the validation split; the best until then is the clone."""
+
+    def __init__(self, looked: Callable[[int, float], bool]) -> None:
+        self._looked = looked
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
+        """Hand the loss on."""
+        if self._looked(state.global_step, metrics["eval_loss"]):
+            control.should_training_stop = True
+
+
 def load_policy_to_fit(recipe: Recipe, base: BaseSource, renderer: Renderer) -> PreTrainedModel | PeftModel:
-    """The base model with what is to be fitted; adapters are initialised from the recipe's seed."""
+    """The base model with what is to be fitted: an adapter drawn from the recipe's seed, or the one to go on from."""
+    start = find_start(recipe, base)
     full = recipe.adapter.method == "full"
     # Full fine-tuning keeps float32 master weights; under an adapter the frozen base may be narrow.
     model = base_weights(recipe, base, dtype="float32" if full and recipe.model.dtype == "auto" else None)
     model.config.get_text_config().pad_token_id = renderer.pad_token_id
     stops_with(model, renderer)
     set_seed(recipe.training.seed)
-    return with_new_adapter(model, recipe)
+    return with_new_adapter(model, recipe) if start is None else goes_on_from(model, start)
 
 
 def _refuse_unknown_tokens(model: PreTrainedModel | PeftModel, rows: Rows) -> None:
@@ -176,6 +192,8 @@ def train(
     run: Run,
     resume: bool = False,
     bf16: bool | None = None,
+    fates: Sequence[str] | None = None,
+    looked: Callable[[int, float], bool] | None = None,
     trainer_class: type[CloningTrainer] = CloningTrainer,
     policy_to_fit: Callable[[Recipe, BaseSource, Renderer], PreTrainedModel | PeftModel] = load_policy_to_fit,
 ) -> Fitted:
@@ -183,18 +201,16 @@ def train(
 
     Writes ``log.jsonl``, ``checkpoints/`` and, at the end and all at once, ``adapter/`` or ``model/``.
     With ``resume`` it goes on from the last whole checkpoint and gives what the run never stopped would have given.
+    ``fates``: that of each row of ``training``, unless all are trained on as demonstrations.
     ``bf16``: whether to compute in it where the recipe leaves it open; None: where the accelerator does.
+    ``looked``: called with step and loss of every look at ``validation``; where it says so, training ends.
     ``trainer_class`` and ``policy_to_fit``: what builds the trainer and loads the model; ``sft plan`` counts and
     times a fit through this same door with its own.
     Raises ``TrainingError``; :class:`Interrupted` after a first Ctrl-C or SIGTERM.
     """
     sequences = _sequences(recipe, training, validation)
-    arguments = arguments_for(
-        recipe,
-        run.checkpoints_path,
-        bf16=accelerator_computes_bf16() if bf16 is None else bf16,
-        validation=bool(validation),
-    )
+    computes_bf16 = accelerator_computes_bf16() if bf16 is None else bf16
+    arguments = arguments_for(recipe, run.checkpoints_path, bf16=computes_bf16, validation=bool(validation))
     kept, arguments.save_total_limit = arguments.save_total_limit, None  # see ``resuming``
     model = policy_to_fit(recipe, base, renderer)
     _refuse_unknown_tokens(model, (*training, *validation))
@@ -220,7 +236,7 @@ def train(
             eval_dataset=datasets[1],
             processing_class=renderer.tokenizer,
             data_collator=collator,
-            callbacks=[record, *_stopping_early(recipe, validation)],
+            callbacks=[record, *_stopping_early(recipe, validation, looked)],
         )
         if balance is not None:  # the clone's configuration says what the base's did
             bare.config.get_text_config().router_aux_loss_coef = balance
@@ -242,12 +258,18 @@ def train(
             name_base(run.adapter_path, base)
         bear_witness(trainer, validation or training, run, recipe)
         reached = trainer.reached.tolist()
-    return _fitted(trainer, model, training, reached, record.seconds)
+    return _fitted(trainer, model, training, fates or ["trained"] * len(training), reached, record.seconds)
 
 
-def _stopping_early(recipe: Recipe, validation: Rows) -> list[TrainerCallback]:
+def _stopping_early(
+    recipe: Recipe, validation: Rows, looked: Callable[[int, float], bool] | None
+) -> list[TrainerCallback]:
+    """What may end the fit at a look at ``validation``."""
     patience = recipe.training.early_stopping_patience
-    return [] if patience is None or not validation else [EarlyStoppingCallback(early_stopping_patience=patience)]
+    told: list[TrainerCallback] = [] if looked is None else [EndsWhereTold(looked)]
+    if patience is None or not validation:
+        return told
+    return [*told, EarlyStoppingCallback(early_stopping_patience=patience)]
 
 
 def _sequences(recipe: Recipe, training: Rows, validation: Rows) -> list[list[list[int]]]:
@@ -272,10 +294,22 @@ def _sequences(recipe: Recipe, training: Rows, validation: Rows) -> list[list[li
 
 
 def _fitted(
-    trainer: CloningTrainer, model: torch.nn.Module, training: Rows, reached: Sequence[bool], seconds: float
+    trainer: CloningTrainer,
+    model: torch.nn.Module,
+    training: Rows,
+    fates: Sequence[str],
+    reached: Sequence[bool],
+    seconds: float,
 ) -> Fitted:
     """What the fit amounts to; ``reached``: for each row of ``training``, whether a step has seen it."""
     missed = [row for (_, row), seen in zip(training, reached, strict=True) if not seen]
+    by_fate: dict[str, dict[str, int]] = {}
+    for (_, row), fate, seen in zip(training, fates, reached, strict=True):
+        if not seen:
+            known = by_fate.setdefault(fate, {"rows": 0, "prompt": 0, "completion": 0})
+            known["rows"] += 1
+            known["prompt"] += row.context
+            known["completion"] += len(row) - row.context
     return Fitted(
         steps=trainer.state.global_step,
         best_step=trainer.state.best_global_step or None,
@@ -290,6 +324,7 @@ def _fitted(
             "prompt": sum(len(row.prompt_ids) for row in missed),
             "completion": sum(len(row.completion_ids) for row in missed),
         },
+        fates_not_reached=by_fate,
     )
 
 

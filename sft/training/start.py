@@ -13,7 +13,8 @@ from typing import Any
 
 from sft import recipes
 from sft.demonstrations import formats, splits
-from sft.demonstrations.selection import Gathered, Ledger, gather
+from sft.demonstrations.ledger import Ledger
+from sft.demonstrations.selection import Gathered, gather
 from sft.demonstrations.sources import build_shipped
 from sft.demonstrations.splits import Splits
 from sft.demonstrations.stored import gathered_before, load_splits
@@ -78,7 +79,8 @@ def begin(
 
 def fetch_data(recipe: Recipe, say: Callable[[str], None] = say) -> None:
     """Build shipped demonstrations, once and by one process, and ``say`` what was there already."""
-    for path in recipe.demonstrations.paths:
+    section = recipe.demonstrations
+    for path in (*section.paths, *([section.replay.path] if section.replay is not None else [])):
         if path.startswith("data:"):
             _, there = build_shipped(path.removeprefix("data:"))
             say(f"data      {'reused' if there else 'built'}: {path}")
@@ -101,9 +103,10 @@ def _hold_engine(run: Run, recipe: Recipe, base: BaseSource, *, allow_change: bo
     With ``only_ask`` nothing is written.
     """
     from sft.policies.policy import load_renderer
+    from sft.policies.starting import find_start
     from sft.policies.weights import identity_of
 
-    recipe = as_begun(run, recipe)
+    recipe, start = as_begun(run, recipe), find_start(recipe, base)
     world, training = rank_and_world()[1], recipe.training
     renderer = load_renderer(base, recipe)
     rows = training.per_device_train_batch_size * training.gradient_accumulation_steps * world
@@ -112,9 +115,10 @@ def _hold_engine(run: Run, recipe: Recipe, base: BaseSource, *, allow_change: bo
         "template": {"hash": renderer.template_hash, "choice": recipe.model.template}
         | ({"today": renderer.today} if renderer.today else {}),
         "launch": {"processes": world, "rows_per_step": rows},
-    }
+    } | ({"start": start.facts(run.path)} if start is not None else {})
     recorded = run.manifest
     changes = differing(recorded, facts)
+    changes.pop("start.run", None)  # where it lies seen from here: either may have been moved
     if trained_policy(run) is not None:
         # However many processes measure what one has trained: nothing of it is another.
         changes = {name: both for name, both in changes.items() if not name.startswith("launch.")}
@@ -141,7 +145,7 @@ def _clear(run: Run, *, keep_folder: bool) -> None:
     """Take away what :func:`prepare` wrote, and the folder if that leaves it empty."""
     ours = [run.manifest_path, run.recipe_path, run.resolved_recipe_path, run.demonstrations_path, run.split_path]
     with suppress(OSError):
-        for path in [*ours, run.ledger_path, run.rejected_path, run.others_path, run.path / ".lock"]:
+        for path in [*ours, run.ledger_path, run.rejected_path, run.replay_path, run.others_path, run.path / ".lock"]:
             path.unlink(missing_ok=True)
         if run.checkpoints_path.is_dir():
             run.checkpoints_path.rmdir()
@@ -170,7 +174,8 @@ def prepare(
             "origins": resolved.origins,
             "fingerprint": Digest.by("v1", recipe.fingerprint()),
         },
-        "data": {"hash": split["data_hash"], "rows": gathered.ledger.rows, "paths": list(recipe.demonstrations.paths)},
+        "data": {"hash": split["data_hash"], "rows": gathered.ledger.rows, "paths": list(recipe.demonstrations.paths)}
+        | ({"replay": recipe.demonstrations.replay.path} if recipe.demonstrations.replay is not None else {}),
         "split": {
             "hash": splits.split_digest(split, split["data_hash"]),
             "counts": {k: len(v) for k, v in gathered.splits.parts.items()},
@@ -236,7 +241,7 @@ def _go_on(
 
 
 #: Files that say what a run is made of, each of which is sealed when it is written.
-_OWN = ("demonstrations.jsonl", "split.json", "others.jsonl")
+_OWN = ("demonstrations.jsonl", "split.json", "replay.jsonl", "others.jsonl")
 
 
 def _all_there(run: Run) -> bool:
@@ -276,6 +281,9 @@ def _write(run: Run, resolved: Resolved, gathered: Gathered, split: Mapping[str,
         run.demonstrations_path,
         (d.to_dict() | {"split": name} for name, part in gathered.splits.parts.items() for d in part),
     )
+    run.replay_path.unlink(missing_ok=True)
+    if gathered.splits.replay:
+        write_jsonl(run.replay_path, (d.to_dict() for d in gathered.splits.replay))
     run.others_path.unlink(missing_ok=True)
     _write_others(run, gathered)
 

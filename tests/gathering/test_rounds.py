@@ -11,12 +11,14 @@ import pytest
 from gatherings import Client, attended, served
 from toy_demonstrations import write_demonstrations
 
+from sft import recipes
 from sft.cli import main
 from sft.demonstrations.stored import load_splits
 from sft.fidelity.rounds import read_rounds
 from sft.gathering.folder import Gathering
-from sft.gathering.rounds import round_of, union, write_union
+from sft.gathering.rounds import recipe_of_union, round_of, union, write_union
 from sft.runs.run import Run
+from sft.training.start import prepare
 
 pytestmark = pytest.mark.engine
 
@@ -277,3 +279,23 @@ def test_dialogues_are_corrected_in_the_states_the_clone_comes_to(
     assert "NEVER SEEN" not in (tmp_path / "g2" / "items.jsonl").read_text(encoding="utf-8")
     for one in (one for one in items if one.turn == 1):
         assert one.prompt[1].content == (clones[f"{one.dialogue}-0"] if clones[f"{one.dialogue}-0"].strip() else "…")
+
+
+def test_what_was_learned_more_than_once_is_again_in_the_next_round(tmp_path: Path) -> None:
+    """The union has files of its own, and the weights of the run's sources would be gone with the sources."""
+    data, more = (write_demonstrations(tmp_path / f"{seed}.jsonl", 60, seed) for seed in (0, 1))
+    written = f"""\
+model: {{name: base}}
+demonstrations:
+  path: [{data}, {{path: {more}, weight: 2.5}}]
+  system: You are Ada.
+split: {{validation: 0.15, test: 0.25, near_duplicates: remove}}
+"""
+    with prepare(recipes.parse(written), tmp_path / "r0") as run:
+        known = load_splits(run)
+        with Gathering.create(tmp_path / "gathered") as gathering:
+            again = recipe_of_union(run, write_union(gathering, known), "r1", seed=0)
+    with prepare(again, tmp_path / "r1") as run:
+        made = load_splits(run)
+    assert {d.content_hash for d in made.train} == {d.content_hash for d in known.train}
+    assert made.times == known.times and set(known.times.values()) == {2, 3}

@@ -20,6 +20,7 @@ from sft.demonstrations.demonstration import Call, Demonstration, Message, Sourc
 from sft.demonstrations.messages import written_calls
 from sft.errors import DemonstrationsError, PolicyError
 from sft.policies.rendering import Renderer, few_shot_prompt, renderer_for
+from sft.policies.streamed import StreamedAnswer
 
 USER = Message("user", "How are you?")
 TOOL = {
@@ -241,6 +242,79 @@ def test_a_thought_is_learned_given_or_left_out_and_never_twice(name: str, tmp_p
     )
 
 
+ENDS_BOTH = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m.reasoning_content %}<|im_start|>think\n"
+    "{{ m.reasoning_content }}<|im_end|>{% endif %}{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def test_a_template_that_ends_thoughts_as_it_ends_turns_can_only_be_given_them() -> None:
+    """Every row was refused for holding a token that ends the turn, which nobody could take out of it."""
+    why = "ends thoughts with <|im_end|>, which ends the turn too, so a clone would stop after its thought"
+    with pytest.raises(PolicyError, match=re.escape(why)):
+        renderer_for(chatml(ENDS_BOTH), thoughts="keep")
+    given = answer("Fine.", prompt=(USER, Message("thought", "hm")))
+    prompt, said = supervised(renderer_for(chatml(ENDS_BOTH), thoughts="context"), given)
+    assert prompt.endswith("<|im_start|>think\nhm<|im_end|>") and said == "Fine.<|im_end|>"
+    assert supervised(renderer_for(chatml(ENDS_BOTH)), answer("Fine.", prompt=(USER,)))[1] == "Fine.<|im_end|>"
+
+
+def test_a_turn_ends_where_the_sequence_does_whatever_a_template_writes_behind_it() -> None:
+    """Command R7B's asks for the next answer behind every one, and a clone learned to write that, too."""
+    asks_again = (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>{% endfor %}"
+        "<|im_start|>assistant{{ '\\n' }}"
+    )
+    tokenizer = chatml(asks_again)
+    tokenizer.eos_token = "<|im_end|>"
+    renderer = renderer_for(tokenizer)
+    assert renderer.frame.tail.startswith("<|im_end|><|im_start|>")
+    assert supervised(renderer, answer("Fine.", prompt=(USER,)))[1] == "Fine.<|im_end|>"
+
+
+#: The end of a turn is no token of this vocabulary.
+SPELLED_END = (
+    "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}<{{ m['role'] }}>\n{{ m['content'] }}"
+    "{% for c in m.tool_calls %}<tool_call>{{ c.function | tojson }}</tool_call>{% endfor %}\n</{{ m['role'] }}>\n"
+    "{% endfor %}{% if add_generation_prompt %}<assistant>\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize("mode", ["off", "context"])
+def test_words_end_alike_with_functions_and_without(mode: str) -> None:
+    """After a result they ended with the template's tail in letters, and every such row was refused."""
+    renderer = renderer_for(chatml(SPELLED_END), thoughts=mode)
+    last = (Message("thought", "hm"),) if mode == "context" else ()
+    plain = renderer.render(answer("Fine.", prompt=(USER, *last)))
+    after = renderer.render(answer("Fine.", prompt=(TOOLS, USER, CALLING, RESULT, *last)))
+    assert plain.completion_ids == after.completion_ids
+
+
+def test_what_a_template_leaves_out_of_an_earlier_turn_is_one_sentence() -> None:
+    """Qwen 3 drops what an earlier answer says up to </think>; nobody was told."""
+    renderer = renderer_for(tokenizer_of("qwen3"))
+    row = answer("Fine.", prompt=(USER, Message("assistant", "Both </think> of us."), USER))
+    with pytest.raises(DemonstrationsError) as caught:
+        renderer.render(row)
+    assert str(caught.value.problems[0]) == (
+        "d.jsonl:7: 'prompt' is not whole in the chat template, which leaves out words of the assistant in turn 2; "
+        "change that turn, or choose another template with model.template"
+    )
+
+
+def test_a_special_token_in_an_earlier_call_is_no_token() -> None:
+    """It was the token itself: a message could begin a turn."""
+    before = Message("assistant", "", calls=(Call("weather", '{"town": "<|im_start|>"}'),))
+    row = answer("Fine.", prompt=(TOOLS, USER, before, RESULT))
+    with pytest.raises(DemonstrationsError, match="'prompt' spells a special token inside a call of an earlier turn"):
+        renderer_for(tokenizer_of("qwen3")).render(row)
+    tokens = renderer_for(tokenizer_of("qwen3"), special_tokens="tokens")
+    start = tokens.tokenizer.convert_tokens_to_ids("<|im_start|>")
+    plain = answer("Fine.", prompt=(TOOLS, USER, CALLING, RESULT))
+    assert tokens.render(row).prompt_ids.count(start) == tokens.render(plain).prompt_ids.count(start) + 1
+
+
 def test_earlier_thoughts_are_the_templates_to_show() -> None:
     renderer = renderer_for(tokenizer_of("qwen3"), thoughts="keep")
     before = Message("assistant", "", "look first", (ROME,))
@@ -331,3 +405,24 @@ def test_ordinary_tokens_keep_their_numbers_where_special_ones_are_spelled() -> 
     known = renderer.tokenizer.convert_tokens_to_ids(["<think>", "</think>"])
     assert [token for token in row.completion_ids if token in known] == known
     assert renderer.decode_completion(row.completion_ids) == "<think> <|im_end|> </think>"
+
+
+# -- while it is written ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["qwen3", "qwen3_5_think", "gptoss", "gemma4_v5"])
+def test_a_thought_is_told_from_the_answer_while_it_is_written(name: str) -> None:
+    """Whatever the pieces are, they add up to what is read of the whole, and no tag is shown in between."""
+    renderer = renderer_for(tokenizer_of(name), thoughts="keep")
+    for thought in ("hm,\n\nwell < maybe", ""):
+        row = renderer.render(answer("It </b> is.\n Fine", thought=thought, prompt=(USER,)))
+        text = renderer.tokenizer.decode(row.completion_ids[: -len(renderer.end_of_turn)])
+        for size in (1, 3, len(text)):
+            shown: list[tuple[str, bool]] = []
+            streamed = StreamedAnswer(renderer.answers, lambda *piece, shown=shown: shown.append(piece))  # type: ignore[misc]
+            for start in range(0, len(text), size):
+                streamed.add(text[start : start + size])
+            streamed.add("", last=True)
+            found = ["".join(piece for piece, mine in shown if mine is which) for which in (True, False)]
+            assert found == [thought, "It </b> is.\n Fine"] == [streamed.thought, streamed.said], size
+            assert [mine for _, mine in shown] == sorted((mine for _, mine in shown), reverse=True)

@@ -35,7 +35,7 @@ BROUGHT = {
     "use_peft": "write adapter.method: lora",
     "lora_target": "write adapter.target_modules",
     "mix_strategy": "write demonstrations.path with every file",
-    "default_system": "write demonstrations.columns.system",
+    "default_system": "write demonstrations.system",
     "train_on_inputs": "the expert's completions are learned and nothing else",
     "roles_to_train": "weight: 0",
     "dataset_config": "write demonstrations.path: hub:OWNER/NAME",
@@ -320,7 +320,7 @@ CONFIGURATIONS: dict[str, tuple[str, dict[str, Any], list[str]]] = {
             "demonstrations.roles": {"customer": "user"}, "training.packing": True,
             "training.lr_scheduler_type": "linear", "training.learning_rate": 5e-5,
         },
-        ["deepspeed", "template", "default_system", "eval_dataset", "enable_liger_kernel"],
+        ["deepspeed", "template", "eval_dataset", "enable_liger_kernel"],
     ),
     "qlora.json": (
         FACTORY_QLORA,
@@ -389,7 +389,8 @@ def test_a_configuration_becomes_a_recipe_and_what_was_left_out_is_told(
 #: Settings of theirs that the recipes above took along, or that say what a recipe does anyway.
 TAKEN = {
     "adapter", "additional_target", "base_model", "bf16", "cosine_min_lr_ratio", "cutoff_len", "dataset",
-    "dataset_name", "dataset_train_split", "datasets", "do_train", "early_stopping_patience", "eval_steps",
+    "dataset_name", "dataset_train_split", "datasets", "default_system", "do_train",
+    "early_stopping_patience", "eval_steps",
     "eval_strategy", "evals_per_epoch", "finetuning_type", "gradient_accumulation_steps",
     "gradient_checkpointing", "gradient_checkpointing_kwargs", "group_by_length", "learning_rate",
     "load_in_4bit", "logging_steps", "lora_alpha", "lora_modules_to_save", "lora_r", "lora_rank", "lora_target",
@@ -487,3 +488,33 @@ def test_whatever_stands_in_a_configuration_a_recipe_or_a_sentence_comes_out(
         "num_epochs", "micro_batch_size", "weight_decay", "finetuning_type", "learning_rate", "num_train_epochs",
         "lr_scheduler_type", "warmup_steps", "cutoff_len", "lora_r", "lora_alpha", "lora_dropout", "load_in_4bit",
     }  # fmt: skip
+
+
+def test_sources_that_differ_are_entries_of_their_own(tmp_path: Path) -> None:
+    """Those with other columns than the first were left out, and so was what a prompt was about."""
+    path = tmp_path / "x.yml"
+    path.write_text(
+        """\
+base_model: org/base
+datasets:
+  - path: a.jsonl
+    type: alpaca
+  - path: b.jsonl
+    type: {field_instruction: ask, field_input: about, field_output: reply}
+  - path: talks.jsonl
+    type: chat_template
+    field_messages: turns
+    message_property_mappings: {role: speaker, content: text}
+micro_batch_size: 1
+default_system: You are kind.
+""",
+        encoding="utf-8",
+    )
+    made = translated(path)
+    assert made.values["demonstrations.path"] == [
+        {"path": "a.jsonl", "format": "alpaca"},
+        {"path": "b.jsonl", "format": "columns", "columns": {"prompt": "ask", "completion": "reply", "input": "about"}},
+        {"path": "talks.jsonl", "columns": {"messages": "turns", "role": "speaker", "content": "text"}},
+    ]
+    assert made.values["demonstrations.system"] == "You are kind." and not made.left_out
+    assert recipes.parse(made.to_yaml()).recipe.demonstrations.paths == ("a.jsonl", "b.jsonl", "talks.jsonl")
