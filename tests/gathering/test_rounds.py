@@ -13,10 +13,11 @@ from toy_demonstrations import write_demonstrations
 
 from sft import recipes
 from sft.cli import main
-from sft.demonstrations.stored import load_splits
+from sft.demonstrations.stored import load_recipe, load_splits
 from sft.fidelity.rounds import read_rounds
+from sft.gathering.fixed_parts import recipe_of_parts
 from sft.gathering.folder import Gathering
-from sft.gathering.rounds import recipe_of_union, round_of, union, write_union
+from sft.gathering.rounds import round_of, union, write_union
 from sft.runs.run import Run
 from sft.training.start import prepare
 
@@ -294,7 +295,7 @@ split: {{validation: 0.15, test: 0.25, near_duplicates: remove}}
     with prepare(recipes.parse(written), tmp_path / "r0") as run:
         known = load_splits(run)
         with Gathering.create(tmp_path / "gathered") as gathering:
-            again = recipe_of_union(run, write_union(gathering, known), "r1", seed=0)
+            again = recipe_of_parts(load_recipe(run), write_union(gathering, known), "r1", seed=0)
     with prepare(again, tmp_path / "r1") as run:
         made = load_splits(run)
     assert {d.content_hash for d in made.train} == {d.content_hash for d in known.train}
