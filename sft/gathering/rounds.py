@@ -18,9 +18,11 @@ from sft.demonstrations.splits import Splits
 from sft.demonstrations.stored import load_recipe, load_splits
 from sft.errors import RunError, UserError
 from sft.gathering import choosing
+from sft.gathering.dialogue_rounds import ask_dialogues, dialogues_in
+from sft.gathering.dialogue_turns import dialogues_of
 from sft.gathering.fixed_parts import lost_rows, recipe_of_parts, write_parts
 from sft.gathering.folder import Gathering, HeldOutKeys
-from sft.gathering.items import Item, item_id, rank
+from sft.gathering.items import rank
 from sft.gathering.prompts import read_prompts, screened
 from sft.recipes import Recipe, Resolved
 from sft.runs.atomic_files import read_jsonl
@@ -78,8 +80,8 @@ def ask(
 ) -> Iterator[str]:
     """Draw the items of the next round, let the clone write for them, and put all of it on record; lines to be said.
 
-    ``pool``: a file of prompts; None replays the user's turns of the training dialogues. An interrupted round goes on
-    where it was. Raises ``UserError``.
+    ``pool``: a file of prompts; None replays the user's turns of the training dialogues, and a pool of dialogues those
+    of dialogues that the clone has not seen. An interrupted round goes on where it was. Raises ``UserError``.
     """
     from sft.gathering.clone import CloneAtWork
 
@@ -111,8 +113,15 @@ def ask(
     }
     if known is None:
         gathering.settings.rounds.append(facts)
-    if pool is None:
-        yield from _ask_dialogues(gathering, clone, splits, facts, count)
+    found = dialogues_of(splits.train)
+    if pool is not None and found:
+        found = yield from dialogues_in(pool, gathering, found, number)
+    if pool is None and not found:
+        raise UserError(
+            f"{run.path}: was trained on single turns; name prompts that nobody has answered: --prompts FILE"
+        )
+    if found or pool is None:
+        yield from ask_dialogues(gathering, clone, found, facts, count)
     else:
         if known is None:
             yield from _draw(gathering, clone, splits, facts, pool, count)
@@ -157,36 +166,6 @@ def _draw(
         "Corrections of whole answers are new demonstrations for prompts of your choice: worth what as many new "
         "demonstrations are worth, and less where the expert leaves the clone's words standing. What is gained is a "
         "measured acceptance."
-    )
-
-
-def _ask_dialogues(
-    gathering: Gathering, clone: Any, splits: Splits, facts: dict[str, Any], count: int
-) -> Iterator[str]:
-    """Items from the user's turns of the training dialogues, the clone's own turns in between."""
-    from sft.gathering.clone import replayed
-    from sft.gathering.dialogue_turns import dialogues_of
-
-    seed, number = gathering.settings.seed, facts["number"]
-    known = dialogues_of(splits.train)
-    if not known:
-        raise UserError(
-            f"{clone.run.path}: was trained on single turns; name prompts that nobody has answered: --prompts FILE"
-        )
-    ranked = sorted(known, key=lambda name: rank(seed, "dialogue", number, name))
-    chosen, turns = list[str](), 0
-    while ranked and turns < count:
-        chosen.append(ranked.pop(0))
-        turns += sum(turn.role == "assistant" for turn in known[chosen[-1]])
-    wanted = [Item(item_id(known[name][:1], number, name), known[name][:-1], round=number) for name in chosen]
-    drawn = choosing.draw(wanted, len(wanted), choose="random", audit=1.0, blind=facts["blind"], seed=seed, scores={})
-    by_id = {one.id: one for one in drawn}
-    items = replayed(clone, gathering.clone_path(number), {name: known[name] for name in chosen},
-                     {name: by_id[one.id] for name, one in zip(chosen, wanted, strict=True)})  # fmt: skip
-    gathering.add(items)
-    yield (
-        f"Round {number}: {len(chosen)} dialogues, {len(items)} turns with the clone's own before them. The clone "
-        "sees its own mistakes; here corrections are worth more than demonstrations."
     )
 
 
