@@ -29,7 +29,7 @@ from sft.policies.policy import load_renderer
 from sft.policies.rendering import Renderer, census, few_shot_prompt
 from sft.policies.starting import start_of
 from sft.policies.weights import config_of, context_length
-from sft.recipes import Recipe
+from sft.recipes import Fidelity, Recipe
 from sft.recipes.sources import source_of
 from sft.runs import sealed
 from sft.runs.hashes import Digest, fingerprint, weights_hash
@@ -123,13 +123,7 @@ def measure(
     profile = profile or settings.profile
     if profile not in PROFILES:
         raise UserError(f"fidelity.profile: {profile!r} is none of {', '.join(PROFILES)}")
-    scoring = Scoring(
-        settings.headline,
-        tuple(settings.metrics),
-        settings.checker or "",
-        tuple(settings.normalise),
-        leaves=JSON in settings.bar,
-    )
+    scoring = _scoring(settings)
     scoring.demand()  # what cannot be used is refused before anything is written
     elsewhere = floors_file.read(settings.floors_from) if settings.floors_from else None
     writer = engines.find(engine[0] or settings.engine, subject.recipe.model.dtype, engine[1])
@@ -187,6 +181,11 @@ def measure(
 
 
 # -- what there is to do --------------------------------------------------------------------------------------
+
+
+def _scoring(settings: Fidelity) -> Scoring:
+    metrics, normalise = tuple(settings.metrics), tuple(settings.normalise)
+    return Scoring(settings.headline, metrics, settings.checker or "", normalise, leaves=JSON in settings.bar)
 
 
 def _plan(subject: Subject, profile: str) -> RowsToMake:
