@@ -12,20 +12,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from sft import recipes
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.messages import prompt_text
 from sft.demonstrations.splits import Splits
 from sft.demonstrations.stored import load_recipe, load_splits
 from sft.errors import RunError, UserError
 from sft.gathering import choosing
+from sft.gathering.fixed_parts import lost_rows, recipe_of_parts, rows_of_parts, write_parts
 from sft.gathering.folder import Gathering, HeldOutKeys
 from sft.gathering.items import Item, item_id, rank
 from sft.gathering.prompts import read_prompts, screened
-from sft.recipes import Recipe, Resolved
-from sft.runs.atomic_files import read_jsonl, write_jsonl
+from sft.recipes import Recipe
+from sft.runs.atomic_files import read_jsonl
 from sft.runs.hashes import fingerprint
 from sft.runs.run import Run, now
 
@@ -239,44 +237,14 @@ def union(run: Run, gathering: Gathering, *, plain: bool) -> tuple[Splits, int]:
     return Splits((*base, *taken), known.validation, known.test, times=times), len(taken)
 
 
-def recipe_of_union(run: Run, place: Path, name: str, *, seed: int) -> Resolved:
-    """The run's own recipe with the union at ``place`` as its files: same held-out rows and settings, ``seed`` more."""
-    files = {part: place / f"{part}.jsonl" for part in ("train", "validation", "test")}
-    recipe = load_recipe(run)
-    values = recipe.to_dict()
-    values["name"] = name
-    unwritten = ("columns", "limit", "system")  # rows stand there as they were read
-    section = {key: value for key, value in values["demonstrations"].items() if key not in unwritten}
-    once = [str(files["train"])] if files["train"].exists() else []
-    repeated = [{"path": str(file), "weight": int(file.stem[6:])} for file in sorted(place.glob("train-*.jsonl"))]
-    path = [*once, *repeated] if repeated else once[0]
-    values["demonstrations"] = section | {"path": path, "format": "prompt_completion"}
-    values["split"] = {"validation": str(files["validation"]), "test": str(files["test"]),
-                       "near_duplicates": "remove", "near_threshold": recipe.split.near_threshold}  # fmt: skip
-    values["training"]["seed"] = recipe.training.seed + seed
-    return recipes.parse(yaml.safe_dump(values, allow_unicode=True, sort_keys=False), str(place / "recipe.yaml"))
-
-
 def write_union(gathering: Gathering, made: Splits) -> Path:
     """The folder in the gathering that holds the rows of ``made``. Its name is their hash: none is written over.
 
     Raises ``RunError`` where files of that name hold something else.
     """
-    rows = {part: [_row(d) for d in some] for part, some in made.parts.items()}
-    if made.times:  # what is learned more than once stands in files of its own, which the recipe weighs
-        rows.pop("train")
-        for d in made.train:
-            times = made.times.get(d.id, 1)
-            rows.setdefault("train" if times == 1 else f"train-{times}", []).append(_row(d))
+    rows = rows_of_parts(made)
     place = gathering.path / "unions" / fingerprint(rows)[:16]
-    for part, some in rows.items():
-        path = place / f"{part}.jsonl"
-        if not path.exists():
-            place.mkdir(parents=True, exist_ok=True)
-            write_jsonl(path, some)
-        elif list(read_jsonl(path)) != some:
-            raise RunError(f"{path}: is not as it was written, and a run may have learned from it; restore it from a "
-                           "copy, or move it away")  # fmt: skip
+    write_parts(rows, place)
     return place
 
 
@@ -288,11 +256,6 @@ def _begun(folder: Path, gathering: Gathering) -> tuple[Path, int] | None:
     if not isinstance(known, dict) or "union" not in known:
         return None
     return gathering.path / "unions" / known["union"], int(known["new_rows"])
-
-
-def _row(d: Demonstration) -> dict[str, Any]:
-    row = d.to_dict()
-    return {key: value for key, value in row.items() if key not in ("id", "source")}
 
 
 @contextmanager
@@ -307,12 +270,11 @@ def learning(
         made, new = union(run, gathering, plain=plain)
         begun = write_union(gathering, made), new
     place, new = begun
-    resolved = recipe_of_union(run, place, folder.name, seed=seed)
+    resolved = recipe_of_parts(load_recipe(run), place, folder.name, seed=seed)
     with begin(resolved, folder, resume=resume) as one:
         carried = load_splits(one)
-        lost = {d.content_hash for d in load_splits(run).test} - {d.content_hash for d in carried.test}
-        if lost:
-            raise RunError(f"{folder}: {len(lost)} held-out rows cannot be carried over from {run.path} (calls or "
+        if lost := lost_rows(load_splits(run), carried):
+            raise RunError(f"{folder}: {lost} held-out rows cannot be carried over from {run.path} (calls or "
                            "thoughts of their own); correct clones of plain text")  # fmt: skip
         one.update_manifest(
             round=round_of(run) + 1,

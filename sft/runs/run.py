@@ -199,6 +199,7 @@ class Run(Held):
     #: Held-out dialogues with the clone's own turns in the context, turn by turn.
     own_dialogues_path = _File("own-dialogues.jsonl")
     rounds_path = _File("rounds.json")  # what correction rounds came to, of a run that learned from one
+    size_curve_path = _File("size-curve.json")  # fidelity against the number of demonstrations, where it was asked for
     report_html_path = _File("report.html")  # the report for a browser
     report_md_path = _File("report.md")  # the report as Markdown
 

@@ -6,7 +6,7 @@ the others follow. What comes before is in ``start``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +28,12 @@ if TYPE_CHECKING:
     from sft.training.fitting import Fitted
 
 
-def fit(run: Run, recipe: Recipe, *, resume: bool = False) -> Fitted | None:
+def fit(
+    run: Run, recipe: Recipe, *, resume: bool = False, looked: Callable[[int, float], bool] | None = None
+) -> Fitted | None:
     """Render and train. Returns None when the run was trained already.
+
+    ``looked``: see ``fitting.train``.
 
     The ledger learns of rows that are too long and of the tokens of every split; the manifest of the base,
     the template and the outcome. Raises ``UserError``; ``KeyboardInterrupt`` after Ctrl-C and ``processes.Terminated``
@@ -64,7 +68,7 @@ def fit(run: Run, recipe: Recipe, *, resume: bool = False) -> Fitted | None:
     try:
         fitted = fitting.train(
             recipe, epoch.rows, by_split["validation"][0],
-            base=base, renderer=renderer, run=run, resume=resume, bf16=bf16, fates=epoch.fates,
+            base=base, renderer=renderer, run=run, resume=resume, bf16=bf16, fates=epoch.fates, looked=looked,
         )  # fmt: skip
     except fitting.Interrupted as stop:
         raise ending(stop.number, str(stop)) from stop

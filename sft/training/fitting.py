@@ -116,6 +116,18 @@ class Record(TrainerCallback):
             append_jsonl(self.run.log_path, row | {"wall_seconds": round(self.seconds, 3)})
 
 
+class EndsWhereTold(TrainerCallback):
+    """Ends the fit where ``looked`` says so of a look at the validation split; the best until then is the clone."""
+
+    def __init__(self, looked: Callable[[int, float], bool]) -> None:
+        self._looked = looked
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
+        """Hand the loss on."""
+        if self._looked(state.global_step, metrics["eval_loss"]):
+            control.should_training_stop = True
+
+
 def load_policy_to_fit(recipe: Recipe, base: BaseSource, renderer: Renderer) -> PreTrainedModel | PeftModel:
     """The base model with what is to be fitted: an adapter drawn from the recipe's seed, or the one to go on from."""
     start = find_start(recipe, base)
@@ -181,6 +193,7 @@ def train(
     resume: bool = False,
     bf16: bool | None = None,
     fates: Sequence[str] | None = None,
+    looked: Callable[[int, float], bool] | None = None,
     trainer_class: type[CloningTrainer] = CloningTrainer,
     policy_to_fit: Callable[[Recipe, BaseSource, Renderer], PreTrainedModel | PeftModel] = load_policy_to_fit,
 ) -> Fitted:
@@ -190,17 +203,14 @@ def train(
     With ``resume`` it goes on from the last whole checkpoint and gives what the run never stopped would have given.
     ``fates``: that of each row of ``training``, unless all are trained on as demonstrations.
     ``bf16``: whether to compute in it where the recipe leaves it open; None: where the accelerator does.
+    ``looked``: called with step and loss of every look at ``validation``; where it says so, training ends.
     ``trainer_class`` and ``policy_to_fit``: what builds the trainer and loads the model; ``sft plan`` counts and
     times a fit through this same door with its own.
     Raises ``TrainingError``; :class:`Interrupted` after a first Ctrl-C or SIGTERM.
     """
     sequences = _sequences(recipe, training, validation)
-    arguments = arguments_for(
-        recipe,
-        run.checkpoints_path,
-        bf16=accelerator_computes_bf16() if bf16 is None else bf16,
-        validation=bool(validation),
-    )
+    computes_bf16 = accelerator_computes_bf16() if bf16 is None else bf16
+    arguments = arguments_for(recipe, run.checkpoints_path, bf16=computes_bf16, validation=bool(validation))
     kept, arguments.save_total_limit = arguments.save_total_limit, None  # see ``resuming``
     model = policy_to_fit(recipe, base, renderer)
     _refuse_unknown_tokens(model, (*training, *validation))
@@ -226,7 +236,7 @@ def train(
             eval_dataset=datasets[1],
             processing_class=renderer.tokenizer,
             data_collator=collator,
-            callbacks=[record, *_stopping_early(recipe, validation)],
+            callbacks=[record, *_stopping_early(recipe, validation, looked)],
         )
         if balance is not None:  # the clone's configuration says what the base's did
             bare.config.get_text_config().router_aux_loss_coef = balance
@@ -251,9 +261,15 @@ def train(
     return _fitted(trainer, model, training, fates or ["trained"] * len(training), reached, record.seconds)
 
 
-def _stopping_early(recipe: Recipe, validation: Rows) -> list[TrainerCallback]:
+def _stopping_early(
+    recipe: Recipe, validation: Rows, looked: Callable[[int, float], bool] | None
+) -> list[TrainerCallback]:
+    """What may end the fit at a look at ``validation``."""
     patience = recipe.training.early_stopping_patience
-    return [] if patience is None or not validation else [EarlyStoppingCallback(early_stopping_patience=patience)]
+    told: list[TrainerCallback] = [] if looked is None else [EndsWhereTold(looked)]
+    if patience is None or not validation:
+        return told
+    return [*told, EarlyStoppingCallback(early_stopping_patience=patience)]
 
 
 def _sequences(recipe: Recipe, training: Rows, validation: Rows) -> list[list[list[int]]]:
