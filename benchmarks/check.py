@@ -39,8 +39,8 @@ ASKED = (
 ANSWERED = ("{text}", "{text}.", "It is {text}.", "{Text}; compare {lemma}.", "As {pos}: {text}.")
 
 
-def invented(draw: random.Random) -> Iterator[Pair]:
-    """Prompts and completions of words that nobody uses."""
+def invented(draw: random.Random, words_each: tuple[int, int] = (40, 25)) -> Iterator[Pair]:
+    """Prompts and completions of words that nobody uses, so many on average."""
     syllables = [a + b for a in "bdfgklmnprstvz" for b in ("a", "e", "i", "o", "u")]
     words = ["".join(draw.choices(syllables, k=draw.randint(1, 4))) for _ in range(20_000)]
 
@@ -48,7 +48,7 @@ def invented(draw: random.Random) -> Iterator[Pair]:
         return " ".join(draw.choices(words, k=max(3, round(draw.gauss(mean, mean / 3)))))
 
     while True:
-        yield text(40), text(25)
+        yield text(words_each[0]), text(words_each[1])
 
 
 def defined(path: Path, draw: random.Random) -> Iterator[Pair]:
@@ -69,10 +69,10 @@ def defined(path: Path, draw: random.Random) -> Iterator[Pair]:
             yield draw.choice(ASKED).format(**words), draw.choice(ANSWERED).format(**words)
 
 
-def write_rows(path: Path, count: int, glosses: Path | None = None) -> None:
+def write_rows(path: Path, count: int, glosses: Path | None = None, words_each: tuple[int, int] = (40, 25)) -> None:
     """``count`` rows; of a hundred, two repeat, contradict or nearly repeat the one before."""
     draw = random.Random(0)
-    pairs = invented(draw) if glosses is None else defined(glosses, draw)
+    pairs = invented(draw, words_each) if glosses is None else defined(glosses, draw)
     with path.open("w", encoding="utf-8") as file:
         prompt, completion = next(pairs)
         for _ in range(count):

@@ -57,7 +57,8 @@ class Rejected:
 class Reading:
     """What reading gave. ``rows``: non-blank rows read; ``unrolled``: demonstrations beyond one per row,
     from dialogues with several expert turns; ``ignored``: columns that no demonstration uses; ``notes``: sentences on
-    what was told from a file rather than from its name, and on what messages say and nobody reads.
+    what was told from a file rather than from its name, and on what messages say and nobody reads. ``commits``:
+    (reference, commit) of data sets of the hub.
     """
 
     demonstrations: tuple[Demonstration, ...]
@@ -67,6 +68,7 @@ class Reading:
     format: str = "auto"
     ignored: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    commits: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if self.rows - len(self.rejected) + self.unrolled != len(self.demonstrations):
@@ -152,15 +154,18 @@ def read(
     )
 
 
-def read_source(reference: str, *, name: str | None = None, **options: Any) -> Reading:
+def read_source(reference: str, *, name: str | None = None, commit: str = "", **options: Any) -> Reading:
     """All files that ``reference`` stands for, as one reading; see ``sources.files_of``, and :func:`read` for the rest.
 
-    Of several files some may be empty, as the shards of a cluster's job often are. Raises ``SourceError``.
+    Of several files some may be empty, as the shards of a cluster's job often are. ``commit``: of a data set of the
+    hub, where it is settled. Raises ``SourceError``.
     """
-    found = files_of(reference)
+    found = files_of(reference, commit=commit)
     if len(found.files) == 1:
         called, path = found.files[0]
-        return read(path, name=name or called, **options)
+        one = read(path, name=name or called, **options)
+        commits = ((reference, found.commit),) if found.commit else ()
+        return replace(one, notes=(*found.notes, *one.notes), commits=commits)
     readings, empty = [], []
     for called, path in found.files:
         try:
@@ -184,6 +189,7 @@ def joined(readings: Sequence[Reading]) -> Reading:
         format=", ".join(dict.fromkeys(r.format for r in readings)),
         ignored=tuple(dict.fromkeys(chain.from_iterable(r.ignored for r in readings))),
         notes=tuple(dict.fromkeys(chain.from_iterable(r.notes for r in readings))),
+        commits=tuple(dict.fromkeys(chain.from_iterable(r.commits for r in readings))),
     )
 
 

@@ -105,6 +105,7 @@ class Gathered:
 
     ``recipe``: the one that they were gathered by, with what it left to the data decided.
     ``others``: what named experts beside the recipe's wrote for held-out prompts; each is "filtered" in the ledger.
+    ``commits``: reference -> commit, of data sets of the hub.
     """
 
     recipe: Recipe
@@ -113,18 +114,25 @@ class Gathered:
     rejected: tuple[formats.Rejected, ...]
     leaks: tuple[Leak, ...]
     others: tuple[Demonstration, ...] = ()
+    commits: Mapping[str, str] = field(default_factory=dict)
 
 
-def gather(recipe: Recipe, *, keep_going: bool = False, before: tuple[Splits, Ledger] | None = None) -> Gathered:
+def gather(
+    recipe: Recipe,
+    *,
+    keep_going: bool = False,
+    before: tuple[Splits, Ledger] | None = None,
+    commits: Mapping[str, str] | None = None,
+) -> Gathered:
     """Read, deduplicate, split, and look for leaks, as the recipe says.
 
     ``before``: what an earlier rule of splitting made of this recipe; where it was made of the same rows, they stay as
-    it placed them.
+    it placed them. ``commits``: of data sets of the hub, those that the run was begun with.
 
     Raises ``DemonstrationsError`` with every problem of every file (unless ``keep_going``, which leaves those
     rows out and hands them back), ``SourceError``, or ``SplitError``, also where the headline cannot be computed.
     """
-    readings, ready_made = read(recipe)
+    readings, ready_made = read(recipe, commits=commits)
     whole = formats.joined([*readings, *ready_made])
     if whole.rejected and not keep_going:
         refused = f"{len(whole.rejected)} of {whole.rows} rows cannot become demonstrations"
@@ -149,7 +157,8 @@ def gather(recipe: Recipe, *, keep_going: bool = False, before: tuple[Splits, Le
     fates |= {"trained": len(made.train), "validation": len(made.validation), "test": len(made.test)}
     ledger = Ledger(whole.rows, whole.unrolled, {fate: count for fate, count in fates.items() if count})
     passed_over = _passed_over(recipe, [*readings, *ready_made])
-    return Gathered(recipe, made, ledger, whole.rejected, tuple(leaks), held_out_others(passed_over, made.parts))
+    others = held_out_others(passed_over, made.parts)
+    return Gathered(recipe, made, ledger, whole.rejected, tuple(leaks), others, dict(whole.commits))
 
 
 _LEFT_OUT = ("filtered", "duplicate", "outvoted", "drafted_left_out", "leaked")
@@ -251,11 +260,11 @@ def held_out_others(
 
 
 def read(
-    recipe: Recipe, called: Mapping[str, str] | None = None
+    recipe: Recipe, called: Mapping[str, str] | None = None, *, commits: Mapping[str, str] | None = None
 ) -> tuple[list[formats.Reading], list[formats.Reading]]:
     """The readings of the recipe's files, and of its ready-made validation and test files. Raises ``SourceError``.
 
-    ``called``: what addresses call a path that has no name of its own.
+    ``called``: what addresses call a path that has no name of its own. ``commits``: reference -> the commit to take.
     """
     section = recipe.demonstrations
     options: dict[str, Any] = {
@@ -266,7 +275,8 @@ def read(
     }
 
     def one(reference: str, *, held_out: bool = False) -> formats.Reading:
-        return formats.read_source(reference, name=(called or {}).get(reference), held_out=held_out, **options)
+        named, commit = (called or {}).get(reference), (commits or {}).get(reference, "")
+        return formats.read_source(reference, name=named, commit=commit, held_out=held_out, **options)
 
     ready_made = [
         one(path, held_out=path == recipe.split.test)  # what a checkpoint is chosen on is learned from too

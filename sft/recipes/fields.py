@@ -102,7 +102,8 @@ class Demonstrations(Section):
     """What the expert did."""
 
     path: Texts = Field(
-        description="A file or a list of files, `hub:OWNER/NAME[:SPLIT]`, or `data:NAME` for a shipped set."
+        description="A file or a list of files, `data:NAME` for a shipped set, or a data set of the hub: "
+        "`hub:OWNER/NAME[@REVISION][:[SUBSET/]SPLIT]`, such as `hub:openai/gsm8k:main/train`."
     )
     format: Literal["auto", "prompt_completion", "alpaca", "sharegpt", "messages", "columns"] = Field(
         default="auto", description="Shape of the rows; `auto` recognises them, `columns` uses the names below."

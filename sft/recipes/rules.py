@@ -74,7 +74,7 @@ def of_model(model: Model) -> Iterator[Complaint]:
 def of_demonstrations(section: Demonstrations) -> Iterator[Complaint]:
     """See :func:`of_model`."""
     for path in section.paths:
-        if path in ("data:", "hub:") or (path.startswith("hub:") and "/" not in path):
+        if path in ("data:", "hub:") or (path.startswith("hub:") and "/" not in path.partition("@")[0].split(":")[1]):
             yield about("path", f"is {path!r}", "write data:NAME or hub:OWNER/NAME")
         if path.startswith("wheel:"):
             yield about("path", "names a wheel, which carries models", "write data:NAME or a file")
