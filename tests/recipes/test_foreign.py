@@ -390,8 +390,8 @@ def test_a_configuration_becomes_a_recipe_and_what_was_left_out_is_told(
 #: Settings of theirs that the recipes above took along, or that say what a recipe does anyway.
 TAKEN = {
     "adapter", "additional_target", "base_model", "bf16", "cosine_min_lr_ratio", "cutoff_len", "dataset",
-    "dataset_config", "dataset_name", "dataset_train_split", "datasets", "do_train", "early_stopping_patience", "eval_steps",
-    "eval_strategy", "evals_per_epoch", "finetuning_type", "gradient_accumulation_steps",
+    "dataset_config", "dataset_name", "dataset_train_split", "datasets", "do_train", "early_stopping_patience",
+    "eval_steps", "eval_strategy", "evals_per_epoch", "finetuning_type", "gradient_accumulation_steps",
     "gradient_checkpointing", "gradient_checkpointing_kwargs", "group_by_length", "learning_rate",
     "load_in_4bit", "logging_steps", "lora_alpha", "lora_modules_to_save", "lora_r", "lora_rank", "lora_target",
     "lora_target_linear", "lora_target_modules", "lr_scheduler", "lr_scheduler_type", "max_length",
