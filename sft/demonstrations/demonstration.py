@@ -131,10 +131,21 @@ class Demonstration:
 
     @classmethod
     def of_sound_text(
-        cls, prompt: str, completion: str, *, system: str, group: str, expert: str, source: Source
+        cls,
+        prompt: str,
+        completion: str,
+        *,
+        system: str,
+        group: str,
+        expert: str,
+        source: Source,
+        key: str = "",
+        id: str = "",
     ) -> Demonstration:
         """One user turn and its completion, of texts that :func:`text_fault` has found sound: nothing is looked at
         again. A large file is read in two thirds of the time; everything else is built the usual way.
+
+        ``key`` and ``id``: where they were worked out before; then the group is known too.
         """
         user = _new(Message)
         _set(user, "role", "user")
@@ -144,7 +155,7 @@ class Demonstration:
         made = _new(cls)
         _set(made, "prompt", (Message("system", system), user) if system else (user,))
         _set(made, "completion", completion)
-        _set(made, "id", "")
+        _set(made, "id", id)
         _set(made, "group", group)
         _set(made, "expert", expert)
         _set(made, "source", source)
@@ -152,7 +163,10 @@ class Demonstration:
         _set(made, "thought", "")
         _set(made, "calls", ())
         _set(made, "origin", None)
-        made._settle()
+        if key:
+            _set(made, "key", key)
+        else:
+            made._settle()
         return made
 
     @property

@@ -25,11 +25,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from sft.demonstrations import columns as columns_of
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.file_rows import Broken, EmptySource, rows_of
 from sft.demonstrations.message_fields import MessageRules
 from sft.demonstrations.row_fields import LAYOUTS, OPTIONAL, RowReader
 from sft.demonstrations.sources import files_of
+from sft.demonstrations.table import DemonstrationTable, Scratch
 from sft.errors import DemonstrationsError, Problem, SourceError
 from sft.runs.atomic_files import write_text
 
@@ -61,7 +63,7 @@ class Reading:
     (reference, commit) of data sets of the hub.
     """
 
-    demonstrations: tuple[Demonstration, ...]
+    demonstrations: Sequence[Demonstration]
     rejected: tuple[Rejected, ...]
     rows: int
     unrolled: int
@@ -82,7 +84,7 @@ class Reading:
         """Every reason of every rejected row."""
         return tuple(chain.from_iterable(each.problems for each in self.rejected))
 
-    def demand(self) -> tuple[Demonstration, ...]:
+    def demand(self) -> Sequence[Demonstration]:
         """The demonstrations; raises ``DemonstrationsError`` with every problem if there is one."""
         if self.rejected:
             count = f"{len(self.rejected)} of {self.rows} rows cannot become demonstrations"
@@ -99,12 +101,14 @@ def read(
     held_out: bool = False,
     encoding: str = "",
     rules: MessageRules | None = None,
+    into: Scratch | None = None,
 ) -> Reading:
     """Read one file. ``columns`` maps prompt, completion, system, expert, group, references to its columns.
 
     ``name``: what addresses call the file, where it is not the path (a shipped set, a hub id). ``held_out``: nobody
     is to be trained on it, so rows that say of themselves that they are held out are welcome; elsewhere each is bad.
     ``encoding``: how a text file is written that is not UTF-8. ``rules``: what the recipe says of messages.
+    ``into``: where demonstrations are put that may be too many for memory; they come back as a table of it.
 
     Raises ``SourceError`` (one sentence) for a file that is unusable as a whole: missing, empty, not UTF-8,
     of an unknown kind, or without the columns that ``format`` needs in any row.
@@ -121,6 +125,7 @@ def read(
     asked = [names[key] for key in OPTIONAL if columns and key in columns]
     reader = RowReader(name, layout, names, held_out=held_out, rules=rules)
     demonstrations: list[Demonstration] = []
+    first = len(into) if into is not None else 0
     rejected: list[Rejected] = []
     seen: dict[str, None] = dict.fromkeys(found)
     count = unrolled = 0
@@ -130,7 +135,10 @@ def read(
             if isinstance(row, dict) and not (row.keys() <= seen.keys()):
                 seen |= dict.fromkeys(row)
             if (plain := reader.plain(line, row)) is not None:
-                demonstrations.append(plain)
+                if into is None:
+                    demonstrations.append(plain)
+                else:
+                    into.add((plain,))
                 continue
             faults: list[Problem] = []
             built = reader.demonstrations(line, row, faults)
@@ -138,13 +146,16 @@ def read(
                 raw = row.raw if isinstance(row, Broken) else row
                 rejected.append(Rejected(line, raw, tuple(faults)))
             else:
-                demonstrations += built
+                if into is None:
+                    demonstrations += built
+                else:
+                    into.add(built)
                 unrolled += len(built) - 1
     for column in asked:
         if column not in seen and count > len(rejected):
             raise SourceError(f"{name}: {_missing([column], seen)}; mend demonstrations.columns in the recipe")
     return Reading(
-        demonstrations=tuple(demonstrations),
+        demonstrations=tuple(demonstrations) if into is None else into.since(first),
         rejected=tuple(rejected),
         rows=count,
         unrolled=unrolled,
@@ -181,8 +192,9 @@ def read_source(reference: str, *, name: str | None = None, commit: str = "", **
 
 def joined(readings: Sequence[Reading]) -> Reading:
     """Several files as one, in the order given."""
+    whole = columns_of.joined([r.demonstrations for r in readings])
     return Reading(
-        demonstrations=tuple(chain.from_iterable(r.demonstrations for r in readings)),
+        demonstrations=whole if isinstance(whole, DemonstrationTable) else tuple(whole),
         rejected=tuple(chain.from_iterable(r.rejected for r in readings)),
         rows=sum(r.rows for r in readings),
         unrolled=sum(r.unrolled for r in readings),

@@ -30,10 +30,10 @@ Hashes are fixed: the same texts give the same answer in every process.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,11 +169,14 @@ class _Signatures:
                 self.bands[first + here, band] = _bucket(minima[:, band * rows : (band + 1) * rows])
             return first + here
 
-        parts = list(shingles.chunks(texts))
-        starts = accumulate(map(len, parts), initial=0)
+        filled, asked, first = [np.empty(0, dtype=np.int64)], deque[Future[I64]](), 0
         with ThreadPoolExecutor(_CORES) as threads:  # numpy lets go of the interpreter while it counts
-            filled = list(threads.map(sign, starts, parts))
-        self.filled = np.concatenate([np.empty(0, dtype=np.int64), *filled])
+            for chunk in shingles.chunks(texts):
+                asked.append(threads.submit(sign, first, chunk))
+                first += len(chunk)
+                if len(asked) > 2 * _CORES:  # texts may be on disk, and not all of them fit into memory
+                    filled.append(asked.popleft().result())
+        self.filled = np.concatenate([*filled, *(one.result() for one in asked)])
 
 
 _MULTIPLIERS = shingles.mixed(np.arange(1, HASHES + 1, dtype=np.uint64) * np.uint64(shingles.BASE)) | np.uint64(1)

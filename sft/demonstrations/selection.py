@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from sft.demonstrations import few_groups, formats, headlines, splits, thoughts
+import numpy as np
+
+from sft.demonstrations import columns, few_groups, formats, headlines, splits, thoughts
 from sft.demonstrations.conflicts import majority
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.message_fields import MessageRules
 from sft.demonstrations.splits import Leak, Splits
+from sft.demonstrations.table import Scratch
 from sft.errors import DemonstrationsError, SplitError, UserError
 from sft.recipes import Recipe
 from sft.runs.hashes import fingerprint
 
 __all__ = ["FATES", "IMPORT_FATES", "Division", "Gathered", "Ledger", "divide", "gather", "held_out_others", "read"]
 
+#: So many demonstrations are kept as objects; of more only as much as is looked at.
+IN_MEMORY = 20_000
 #: fate -> what it means, in the order a report shows them.
 FATES = {
     "trained": "used to fit the policy",
@@ -176,7 +181,9 @@ def _of_the_same_rows(whole: formats.Reading, made: Splits, ledger: Ledger) -> b
 def _passed_over(recipe: Recipe, readings: Iterable[formats.Reading]) -> list[Demonstration]:
     """What named experts beside the one that the recipe names wrote."""
     expert = recipe.demonstrations.expert
-    return [d for each in readings for d in each.demonstrations if expert is not None and d.expert not in ("", expert)]
+    if expert is None:
+        return []
+    return [d for each in readings for d in each.demonstrations if d.expert not in ("", expert)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +195,7 @@ class Division:
     held-out prompts whose expert began from a clone's text.
     """
 
-    parts: dict[str, list[Demonstration]]
+    parts: dict[str, Sequence[Demonstration]]
     leaks: list[Leak]
     filtered: int
     duplicates: int
@@ -205,15 +212,18 @@ def divide(recipe: Recipe, readings: Sequence[formats.Reading], ready_made: Sequ
     expert who wrote nothing, ``SplitError`` for a split that stays empty.
     """
     section, split = recipe.demonstrations, recipe.split
-    parts = [[d for reading in readings for d in reading.demonstrations]]
-    parts += [list(reading.demonstrations) for reading in ready_made]
+    parts = [columns.joined([reading.demonstrations for reading in readings])]
+    parts += [reading.demonstrations for reading in ready_made]
     passed_over = _passed_over(recipe, [*readings, *ready_made])
     filtered = duplicates = outvoted = tied = 0
     for index, part in enumerate(parts):
-        kept = [d for d in part if section.expert in (None, d.expert)]
+        kept = part
+        if section.expert is not None:
+            numbers, names = columns.by_expert(part)
+            kept = columns.picked(part, numbers == (names.index(section.expert) if section.expert in names else -1))
         filtered += len(part) - len(kept)
         if section.expert is not None and not kept:
-            known = ", ".join(sorted({d.expert for d in part} - {""})) or "none is named"
+            known = ", ".join(sorted({names[number] for number in np.unique(numbers)} - {""})) or "none is named"
             raise UserError(f"demonstrations.expert: nothing was written by {section.expert!r}; experts are {known}")
         if index == 0 and not ready_made:
             told_apart, kept = kept, splits.together(kept)
@@ -222,7 +232,8 @@ def divide(recipe: Recipe, readings: Sequence[formats.Reading], ready_made: Sequ
             duplicates += len(repeated)
         if section.limit is not None and index == 0 and len(kept) > section.limit:
             filtered += len(kept) - section.limit
-            kept = sorted(kept, key=lambda d: fingerprint([d.id, d.key]))[: section.limit]
+            ranks = np.fromiter((fingerprint([d.id, d.key]).encode() for d in kept), dtype="S32", count=len(kept))
+            kept = columns.picked(kept, np.argsort(ranks, kind="stable")[: section.limit])
         parts[index] = kept
     if ready_made:
         placed = dict(zip(splits.NAMES, parts, strict=True))
@@ -232,13 +243,14 @@ def divide(recipe: Recipe, readings: Sequence[formats.Reading], ready_made: Sequ
             placed = splits.assign(parts[0], validation=split.validation, test=split.test, seed=split.seed)
         except SplitError as error:
             rows = f"; {duplicates} rows repeat another word for word" if duplicates else ""
-            joined = len({d.group for d in told_apart}) > 2 * len({d.group for d in parts[0]})
+            before, after = (np.unique(columns.labels(each, "group")).size for each in (told_apart, parts[0]))
+            joined = before > 2 * after
             raise SplitError(few_groups.joined(told_apart) if joined else f"{error}{rows}") from None
     drafted = 0
     for name in splits.NAMES[1:]:  # a clone is not measured against its own words
-        kept = [d for d in placed[name] if d.origin is None or not d.origin.drafted]
-        drafted += len(placed[name]) - len(kept)
-        placed[name] = kept
+        begun = columns.flagged(placed[name], columns.DRAFTED)
+        drafted += int(begun.sum())
+        placed[name] = columns.picked(placed[name], ~begun)
     if section.conflicts == "majority":  # what is held out keeps every answer: the clone is measured against them all
         for name in ("train", "validation"):
             vote = majority(placed[name])
@@ -255,6 +267,9 @@ def held_out_others(
     passed_over: Iterable[Demonstration], parts: Mapping[str, Sequence[Demonstration]]
 ) -> tuple[Demonstration, ...]:
     """Those of ``passed_over`` that answer a prompt of the validation or test split, each once."""
+    passed_over = list(passed_over)
+    if not passed_over:
+        return ()
     prompts = {d.prompt for name in splits.NAMES[1:] for d in parts[name]}
     return tuple(splits.deduplicate([d for d in passed_over if d.prompt in prompts])[0])
 
@@ -274,13 +289,22 @@ def read(
         "rules": MessageRules(section.roles, section.neighbours),
     }
 
+    scratch = Scratch()
+
     def one(reference: str, *, held_out: bool = False) -> formats.Reading:
         named, commit = (called or {}).get(reference), (commits or {}).get(reference, "")
-        return formats.read_source(reference, name=named, commit=commit, held_out=held_out, **options)
+        return formats.read_source(reference, name=named, commit=commit, held_out=held_out, into=scratch, **options)
 
     ready_made = [
         one(path, held_out=path == recipe.split.test)  # what a checkpoint is chosen on is learned from too
         for path in (recipe.split.validation, recipe.split.test)
         if isinstance(path, str)
     ]
-    return [one(path) for path in section.paths], ready_made
+    readings = [one(path) for path in section.paths]
+    if len(scratch) > IN_MEMORY:
+        return readings, ready_made
+    return [_as_objects(reading) for reading in readings], [_as_objects(reading) for reading in ready_made]
+
+
+def _as_objects(reading: formats.Reading) -> formats.Reading:
+    return replace(reading, demonstrations=tuple(reading.demonstrations))

@@ -210,11 +210,12 @@ def distinct(values: U64, counts: I64) -> tuple[U64, I64]:
 
 def chunks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
     """``texts`` in pieces of so many characters that they are hashed at once."""
-    start = size = 0
-    for place, text in enumerate(texts):
+    piece, size = list[str](), 0
+    for text in texts:
+        piece.append(text)
         size += len(text)
-        if size >= CHUNK or place - start == CHUNK_TEXTS - 1:
-            yield texts[start : place + 1]
-            start, size = place + 1, 0
-    if start < len(texts):
-        yield texts[start:]
+        if size >= CHUNK or len(piece) == CHUNK_TEXTS:
+            yield piece
+            piece, size = [], 0
+    if piece:
+        yield piece
