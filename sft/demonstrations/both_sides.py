@@ -73,7 +73,7 @@ class OnBothSides:
 
 def _hashes(demonstrations: Sequence[Demonstration]) -> NDArray[np.int64]:
     """Of every completion, as it is compared; 0 of those that are not long enough."""
-    texts = (completion for _, _, completion in columns.said(demonstrations))
+    texts = columns.completions(demonstrations)
     found = ((hash(_plain(text)) or 1) if len(text) >= LONG else 0 for text in texts)
     return np.fromiter(found, dtype=np.int64, count=len(demonstrations))
 

@@ -18,8 +18,8 @@ from sft.demonstrations.demonstration import Demonstration, prompt_text
 from sft.demonstrations.table import DRAFTED, THINKS, THOUGHT, DemonstrationTable, Scratch, Words
 
 __all__ = [
-    "DRAFTED", "THINKS", "THOUGHT", "PromptTexts", "by_expert", "ends_row", "flagged", "group_names", "groups_are_keys",
-    "joined", "keys_and_groups", "labels", "mapped", "picked", "renamed", "said", "with_keys",
+    "DRAFTED", "THINKS", "THOUGHT", "PromptTexts", "by_expert", "completions", "ends_row", "flagged", "group_names",
+    "groups_are_keys", "joined", "keys_and_groups", "labels", "mapped", "picked", "renamed", "said", "with_keys",
 ]  # fmt: skip
 
 I64 = NDArray[np.int64]
@@ -169,6 +169,13 @@ def said(demonstrations: Sequence[Demonstration]) -> Iterator[Words]:
         yield [m.content for m in d.prompt], [m.text for m in d.prompt], d.completion
 
 
+def completions(demonstrations: Sequence[Demonstration]) -> Iterator[str]:
+    """The completion of each."""
+    if isinstance(demonstrations, DemonstrationTable):
+        return demonstrations.completions()
+    return (d.completion for d in demonstrations)
+
+
 class PromptTexts(Sequence[str]):
     """:func:`prompt_text` of each of ``demonstrations``, worked out where it is asked for."""
 
@@ -185,6 +192,8 @@ class PromptTexts(Sequence[str]):
     def __getitem__(self, index: int | slice) -> str | PromptTexts:
         if isinstance(index, slice):
             return PromptTexts(self._of[index])
+        if isinstance(self._of, DemonstrationTable):
+            return next(self._of.picked(np.array([range(len(self._of))[index]])).prompt_texts())
         return prompt_text(self._of[index].prompt)
 
     def __iter__(self) -> Iterator[str]:

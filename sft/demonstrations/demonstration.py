@@ -138,7 +138,7 @@ class Demonstration:
         system: str,
         group: str,
         expert: str,
-        source: Source,
+        source: Source | None,
         key: str = "",
         id: str = "",
     ) -> Demonstration:

@@ -63,17 +63,18 @@ class Near:
 
 
 def find_near(
-    texts: Sequence[str], others: Sequence[str], threshold: float, *, corpus: Sequence[str] | None = None
+    texts: Sequence[str], others: Sequence[str], threshold: float, *, corpus: Sequence[str] | Boilerplate | None = None
 ) -> list[Near]:
     """For each of ``texts`` the nearest found among ``others``, if its similarity reaches ``threshold``.
 
     ``threshold``: above 0, at most 1. ``corpus``: all texts of the set, where ``texts`` and ``others`` are a part of
-    it, to tell what is boilerplate. At most one :class:`Near` per text, in the order of ``texts``.
+    it, to tell what is boilerplate; or that itself. At most one :class:`Near` per text, in the order of ``texts``.
     Where both are one and the same list, no text is its own nearest. Raises ``ValueError`` for another threshold.
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"a similarity threshold lies above 0 and at most at 1, not at {threshold}")
-    boilerplate = shingles.boilerplate_of([*texts, *others] if corpus is None else corpus)
+    whole = [*texts, *others] if corpus is None else corpus
+    boilerplate = whole if isinstance(whole, Boilerplate) else shingles.boilerplate_of(whole)
     left, right = (_Signatures(each, boilerplate, _rows_per_band(threshold)) for each in (texts, others))
     best = np.full(len(texts), -1, dtype=np.int64)
     similarity, tried = np.zeros(len(texts)), np.zeros(len(texts), dtype=np.int64)
@@ -109,9 +110,11 @@ def families(texts: Sequence[str], threshold: float) -> list[int]:
     """
     root = list(range(len(texts)))
     first = root[:]
+    boilerplate = shingles.boilerplate_of(texts)
     while len(first) > 1:
         asked = [texts[number] for number in first]
-        pairs = [(first[near.row], first[near.other]) for near in find_near(asked, asked, threshold, corpus=texts)]
+        found = find_near(asked, asked, threshold, corpus=boilerplate)
+        pairs = [(first[near.row], first[near.other]) for near in found]
         for one, other in pairs:
             _join(root, one, other)
         remaining = [number for number in first if root[number] == number]

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from sft.demonstrations import columns, few_groups
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.near_duplicates import find_near
+from sft.demonstrations.shingles import Boilerplate, boilerplate_of
 from sft.errors import SplitError
 from sft.runs.hashes import Digest, fingerprint
 
@@ -193,7 +194,8 @@ def find_leaks(parts: Parts, *, threshold: float = 0.8) -> list[Leak]:
     keys, groups = columns.labels(everyone, "key"), columns.labels(everyone, "group")
     split_of = np.repeat(np.arange(len(NAMES)), [len(parts[name]) for name in NAMES])
     # What all prompts say is no sign of a leak; a small split alone could not tell what that is.
-    everything = _texts(everyone, *_of_each(keys, np.arange(len(keys))))
+    everything = columns.PromptTexts(columns.picked(everyone, _of_each(keys, np.arange(len(keys)))[1]))
+    boilerplate = boilerplate_of(everything)
     leaks: list[Leak] = []
     for index, source_split in enumerate(NAMES[:-1]):
         source = np.flatnonzero(split_of == index)
@@ -202,7 +204,7 @@ def find_leaks(parts: Parts, *, threshold: float = 0.8) -> list[Leak]:
         if not len(held):
             continue
         pairs, kinds = _repeated(source, held, keys, groups)
-        near, found = _near(source[pairs < 0], held, keys, everyone, everything, threshold)
+        near, found = _near(source[pairs < 0], held, keys, everyone, boilerplate, threshold)
         places = np.concatenate([source[pairs >= 0], near])
         of = np.concatenate([pairs[pairs >= 0], np.array([other for other, _ in found], dtype=np.int64)])
         similarities = [1.0] * int((pairs >= 0).sum()) + [similarity for _, similarity in found]
@@ -228,25 +230,19 @@ def _of_each(values: I64, places: I64) -> tuple[I64, I64]:
     return places[firsts[order]], places[::-1][lasts[order]]
 
 
-def _texts(demonstrations: Sequence[Demonstration], _: I64, lasts: I64) -> columns.PromptTexts:
-    """A text for every prompt: that of the last demonstration of it."""
-    return columns.PromptTexts(columns.picked(demonstrations, lasts))
-
-
 def _near(
-    source: I64, held: I64, keys: I64, everyone: Sequence[Demonstration], everything: Sequence[str], threshold: float
+    source: I64, held: I64, keys: I64, everyone: Sequence[Demonstration], boilerplate: Boilerplate, threshold: float
 ) -> tuple[I64, list[tuple[int, float]]]:
     """Those of ``source`` whose prompt nearly repeats one of ``held``, and for each the place of that and how alike.
 
     One comparison per prompt, not per row: completions do not leak prompts.
     """
     firsts, lasts = _of_each(keys, source)
-    back, chosen = _of_each(keys, held[::-1])
-    del back
+    _, chosen = _of_each(keys, held[::-1])
     texts, others = (columns.PromptTexts(columns.picked(everyone, places)) for places in (lasts, chosen))
     found = {
         int(keys[firsts[pair.row]]): (int(chosen[pair.other]), pair.similarity)
-        for pair in find_near(texts, others, threshold, corpus=everything)
+        for pair in find_near(texts, others, threshold, corpus=boilerplate)
     }
     known = np.isin(keys[source], np.fromiter(found, dtype=np.int64, count=len(found)))
     near = source[known]

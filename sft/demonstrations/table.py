@@ -16,6 +16,7 @@ import os
 import pickle
 import re
 import tempfile
+import weakref
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -53,7 +54,7 @@ class Scratch:
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
-        self._file: IO[bytes] | None = None
+        self._file = -1
         self._pending = bytearray()
         self._written = 0
         self.keys, self.contents, self.groups = bytearray(), bytearray(), bytearray()
@@ -109,9 +110,14 @@ class Scratch:
 
     def _flush(self) -> None:
         try:
-            if self._file is None:
-                self._file = _unnamed(self._folder)
-            self._file.write(self._pending)
+            if self._file < 0:
+                with _unnamed(self._folder) as file:
+                    self._file = os.dup(file.fileno())
+                weakref.finalize(self, os.close, self._file)
+            left = memoryview(self._pending)
+            while left:
+                left = left[os.write(self._file, left) :]
+            left.release()
         except OSError as error:
             raise SourceError(
                 f"{self._folder or cache_dir() / 'scratch'}: the rows of a large file cannot be kept here while they "
@@ -124,8 +130,7 @@ class Scratch:
         """``size`` bytes of the file from ``start`` on."""
         if start >= self._written:
             return bytes(self._pending[start - self._written : start - self._written + size])
-        assert self._file is not None
-        found = os.pread(self._file.fileno(), size, start)
+        found = os.pread(self._file, size, start)
         return found if len(found) == size else found + bytes(self._pending[: size - len(found)])
 
     def column(self, name: str) -> NDArray[Any]:
@@ -266,58 +271,69 @@ class DemonstrationTable(Sequence[Demonstration]):
 
     def said(self) -> Iterator[Words]:
         """What every demonstration says, without making it."""
-        for _, found in self._read(self.rows):
-            if isinstance(found, tuple):
-                prompt, completion, system = found[:3]
-                turns = (system, prompt) if system else (prompt,)
-                yield turns, turns, completion
-            else:
-                yield [m.content for m in found.prompt], [m.text for m in found.prompt], found.completion
+        for _, block in self._read(self.rows):
+            for found in block:
+                if isinstance(found, tuple):
+                    turns = (found[2], found[0]) if found[2] else (found[0],)
+                    yield turns, turns, found[1]
+                else:
+                    yield [m.content for m in found.prompt], [m.text for m in found.prompt], found.completion
+
+    def completions(self) -> Iterator[str]:
+        """The completion of every demonstration, without making it."""
+        for _, block in self._read(self.rows):
+            for found in block:
+                yield found[1] if isinstance(found, tuple) else found.completion
 
     def prompt_texts(self) -> Iterator[str]:
         """:func:`prompt_text` of every demonstration, without making it."""
-        for _, found in self._read(self.rows):
-            if isinstance(found, tuple):
-                yield f"{found[2]}\n\n{found[0]}" if found[2] else found[0]
-            else:
-                yield prompt_text(found.prompt)
+        for _, block in self._read(self.rows):
+            for found in block:
+                if isinstance(found, tuple):
+                    yield f"{found[2]}\n\n{found[0]}" if found[2] else found[0]
+                else:
+                    yield prompt_text(found.prompt)
 
     def _made(self, rows: NDArray[Any]) -> Iterator[Demonstration]:
         scratch, files, experts = self.scratch, list(self.scratch.file_names), list(self.scratch.expert_names)
-        for row, found in self._read(rows):
-            if isinstance(found, tuple):
-                key = scratch.keys[16 * row : 16 * row + 16].hex()
-                made = Demonstration.of_sound_text(
-                    found[0],
-                    found[1],
-                    system=found[2],
-                    group=found[3] if len(found) > 3 else key,
-                    expert=experts[scratch.experts[row]],
-                    source=Source(files[scratch.files[row]], scratch.lines[row]),
-                    key=key,
-                    id=scratch.contents[16 * row : 16 * row + 16].hex(),
-                )
-            else:
-                made = found
-            yield replace(made, group=self._names[made.group]) if made.group in self._names else made
+        for numbers, block in self._read(rows):
+            for row, found in zip(numbers, block, strict=True):
+                if isinstance(found, tuple):
+                    key = scratch.keys[16 * row : 16 * row + 16].hex()
+                    made = Demonstration.of_sound_text(
+                        found[0],
+                        found[1],
+                        system=found[2],
+                        group=found[3] if len(found) > 3 else key,
+                        expert=experts[scratch.experts[row]],
+                        source=Source(file, scratch.lines[row]) if (file := files[scratch.files[row]]) else None,
+                        key=key,
+                        id=scratch.contents[16 * row : 16 * row + 16].hex(),
+                    )
+                else:
+                    made = found
+                yield replace(made, group=self._names[made.group]) if made.group in self._names else made
 
-    def _read(self, rows: NDArray[Any]) -> Iterator[tuple[int, tuple[str, ...] | Demonstration]]:
-        """The row's number and what it is made of; a demonstration of more than plain words as itself."""
-        scratch = self.scratch
-        last, whole = -1, list[Demonstration]()
+    def _read(self, rows: NDArray[Any]) -> Iterator[tuple[list[int], list[tuple[str, ...] | Demonstration]]]:
+        """Numbers of rows, some at a time, and what each is made of; what is no plain words is a demonstration."""
+        scratch, load = self.scratch, marshal.loads
+        columns = [scratch.column(name) for name in ("offsets", "sizes", "turns")]
         for first in range(0, len(rows), _AT_ONCE):
-            block = rows[first : first + _AT_ONCE].tolist()
-            starts = [scratch.offsets[row] for row in block]
-            sizes = [scratch.sizes[row] for row in block]
+            numbers = rows[first : first + _AT_ONCE]
+            starts, sizes, turns = (column[numbers].tolist() for column in columns)
             low, high = min(starts), max(map(add, starts, sizes))
-            at_once = scratch.read(low, high - low) if high - low <= 4 * _BUFFER + sum(sizes) else None
-            for row, start, size in zip(block, starts, sizes, strict=True):
-                if start == last:
-                    yield row, whole[scratch.turns[row] - 1]
-                    continue
-                record = scratch.read(start, size) if at_once is None else at_once[start - low : start - low + size]
-                if not scratch.turns[row]:
-                    yield row, marshal.loads(record)
-                    continue
-                last, whole = start, pickle.loads(record)
-                yield row, whole[scratch.turns[row] - 1]
+            found: list[tuple[str, ...] | Demonstration] = []
+            at_once = scratch.read(low, high - low) if high - low <= 4 * _BUFFER else None
+            last, whole = -1, list[Demonstration]()
+            for start, size, turn in zip(starts, sizes, turns, strict=True):
+                if not turn or start != last:
+                    if at_once is None:
+                        record = scratch.read(start, size)
+                    else:
+                        record = at_once[start - low : start - low + size]
+                    if not turn:
+                        found.append(load(record))
+                        continue
+                    last, whole = start, pickle.loads(record)
+                found.append(whole[turn - 1])
+            yield numbers.tolist(), found
