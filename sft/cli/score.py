@@ -60,33 +60,16 @@ def score_file(
     Where ``output`` holds what became of the same input, whole or cut short, it is made again.
     """
     bar_points(bar or {}, headline)  # said before anything is written
-    Scoring(headline, tuple(further), checker, tuple(normalise)).demand()
+    given = dict(bar or {})  # kept as it was given: a share read twice would be another bar
+    scoring = Scoring(headline, tuple(further), checker, tuple(normalise))
+    scoring.demand()
     ours = ALWAYS_OURS + (OURS_WITH_TRAINING if train else ())
     answers = read(path, ours=ours, called=called)
     learned = _training(train, answers) if train else ()
     completions = dict(answers.completions) | {"P": floors.copied_prompt(answers.items)}
     if learned:
         completions |= floors.floor_completions(learned, answers.items)
-    facts = {
-        "split": "test",
-        "profile": "fast" if fast else "full",
-        "systems": list(completions),
-        "scored": list(answers.scores),
-        "bar": dict(bar or {}),  # as it was given: a share read twice would be another bar
-        "metrics": list(further),
-        "checker": checker,
-        "headline": headline,
-        "normalise": list(normalise),
-        "conflicts": "keep",
-        "near_threshold": NEAR,
-        "seed": 0,
-        "floors": floors.demanded(learned, completions),
-        "signature": {
-            "source": FROM_A_FILE,
-            "decoding": "not recorded",
-            "stops": "as the file says" if answers.stops_known else "not recorded; taken as finished",
-        },
-    }
+    facts = _facts(answers, learned, completions, scoring) | {"profile": "fast" if fast else "full", "bar": given}
     parts = {"train": learned, "test": answers.asked}
     manifest = {
         "data": {
@@ -98,7 +81,7 @@ def score_file(
             "completions": Digest.by("v1", _content_of(answers)),
             "training file": train is not None,
             "--checker": checker,
-            "--bar": dict(bar or {}),
+            "--bar": given,
             "--metric": list(further),
             **({"--headline": headline} if headline != "chrf" else {}),
             **({"--normalise": list(normalise)} if normalise else {}),
@@ -121,6 +104,30 @@ def score_file(
 
             render(run)
     return card, None if output is None else Run.open(output)
+
+
+def _facts(
+    answers: Answers, learned: Sequence[Demonstration], completions: Mapping[str, Mapping[str, Completion]], by: Scoring
+) -> dict[str, Any]:
+    """What a measurement of ours would have on file about ``completions``: system -> id -> text."""
+    return {
+        "split": "test",
+        "systems": list(completions),
+        "scored": list(answers.scores),
+        "metrics": list(by.further),
+        "checker": by.checker,
+        "headline": by.headline,
+        "normalise": list(by.normalise),
+        "conflicts": "keep",
+        "near_threshold": NEAR,
+        "seed": 0,
+        "floors": floors.demanded(learned, completions),
+        "signature": {
+            "source": FROM_A_FILE,
+            "decoding": "not recorded",
+            "stops": "as the file says" if answers.stops_known else "not recorded; taken as finished",
+        },
+    }
 
 
 def _clone_of(answers: Answers) -> str:

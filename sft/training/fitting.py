@@ -210,9 +210,6 @@ def train(
         arguments.eval_on_start = False  # the run has looked when it began
     seconds_before = rewind(run, checkpoint) if arguments.process_index == 0 else 0.0
     record = Record(run, seconds_before)
-    callbacks: list[TrainerCallback] = [record]
-    if (patience := recipe.training.early_stopping_patience) is not None and validation:
-        callbacks.append(EarlyStoppingCallback(early_stopping_patience=patience))
     with quiet_engine():
         balance = getattr(bare.config.get_text_config(), "router_aux_loss_coef", None)
         trainer = built(
@@ -223,7 +220,7 @@ def train(
             eval_dataset=datasets[1],
             processing_class=renderer.tokenizer,
             data_collator=collator,
-            callbacks=callbacks,
+            callbacks=[record, *_stopping_early(recipe, validation)],
         )
         if balance is not None:  # the clone's configuration says what the base's did
             bare.config.get_text_config().router_aux_loss_coef = balance
@@ -246,6 +243,11 @@ def train(
         bear_witness(trainer, validation or training, run, recipe)
         reached = trainer.reached.tolist()
     return _fitted(trainer, model, training, reached, record.seconds)
+
+
+def _stopping_early(recipe: Recipe, validation: Rows) -> list[TrainerCallback]:
+    patience = recipe.training.early_stopping_patience
+    return [] if patience is None or not validation else [EarlyStoppingCallback(early_stopping_patience=patience)]
 
 
 def _sequences(recipe: Recipe, training: Rows, validation: Rows) -> list[list[list[int]]]:
