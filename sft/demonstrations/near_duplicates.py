@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -49,6 +49,7 @@ BUCKET_LIMIT = 32
 EXACT_LIMIT = 8
 _RECALL = 0.98  # wanted at the threshold itself; above it more
 _PAIRS = 1 << 18  # candidate pairs looked at together
+_ROWS = 1 << 20  # rows whose buckets are looked up together
 _HOMES = 24  # leading bits of a bucket's name
 _CORES = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
@@ -226,6 +227,20 @@ def _candidates(left: _Signatures, right: _Signatures, band: int, rows: I64) -> 
     known, others = known[order], right.filled[order]
     there = np.zeros(1 << _HOMES, dtype=bool)  # most texts have no partner: that is seen here without a search
     there[known >> np.uint64(64 - _HOMES)] = True
+    for first in range(0, len(rows), _ROWS):  # what is worked out for a row is forgotten soon
+        yield from _within(left, band, rows[first : first + _ROWS], names, there, known, others)
+
+
+def _within(
+    left: _Signatures,
+    band: int,
+    rows: I64,
+    names: Callable[[_Signatures, I64], U64],
+    there: NDArray[np.bool_],
+    known: U64,
+    others: I64,
+) -> Iterator[tuple[I64, I64]]:
+    """Of some rows. ``known``: names of buckets in their order, ``others``: the row of the right that has each."""
     rows = rows[there[left.bands[rows, band] >> np.uint32(32 - _HOMES)]]
     wanted = names(left, rows)
     bucket = wanted & np.uint64(0xFFFFFFFF00000000)
