@@ -81,9 +81,17 @@ def audit(
 def _lengths(demonstrations: Sequence[Demonstration]) -> tuple[Lengths | None, Lengths | None]:
     """Of the prompts, and of the completions."""
     counts = [array("q") for _ in range(4)]
+    before: Sequence[str] = ()
+    words = characters = 0
     for prompt, _, completion in columns.said(demonstrations):
-        counts[0].append(sum(len(part.split()) for part in prompt))
-        counts[1].append(sum(map(len, prompt)))
+        known = len(before)
+        if known == 0 or len(prompt) <= known or prompt[:known] != before:  # else what a dialogue goes on with
+            known = words = characters = 0
+        before = prompt
+        words += sum([len(part.split()) for part in prompt[known:]])
+        characters += sum(map(len, prompt[known:]))
+        counts[0].append(words)
+        counts[1].append(characters)
         counts[2].append(len(completion.split()))
         counts[3].append(len(completion))
     if not counts[0]:

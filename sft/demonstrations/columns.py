@@ -6,6 +6,7 @@ contents. So nothing holds a million objects, or a dictionary of them, at a time
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from itertools import chain, groupby
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sft.demonstrations.demonstration import Demonstration, prompt_text
-from sft.demonstrations.table import DRAFTED, THINKS, THOUGHT, DemonstrationTable, Scratch, Words
+from sft.demonstrations.table import DRAFTED, THINKS, THOUGHT, DemonstrationTable, Scratch, Words, words_of
 
 __all__ = [
     "DRAFTED", "THINKS", "THOUGHT", "PromptTexts", "by_expert", "completions", "ends_row", "flagged", "group_names",
@@ -26,12 +27,9 @@ I64 = NDArray[np.int64]
 Column = Literal["key", "group", "content"]
 
 
-def _content(d: Demonstration) -> tuple[Any, ...]:
-    """What makes a row a repetition of another: prompt, completion, references, expert and thought."""
-    return d.prompt, d.completion, d.expert, d.references, d.thought
-
-
-_READ = {"key": lambda d: d.key, "group": lambda d: d.group, "content": _content}
+def _rough_content(d: Demonstration) -> tuple[Any, ...]:
+    """What makes a row a repetition of another (completion, expert, references, thought), but the very prompt."""
+    return d.key, d.completion, d.expert, d.references, d.thought
 
 
 def labels(demonstrations: Sequence[Demonstration], column: Column) -> I64:
@@ -39,8 +37,13 @@ def labels(demonstrations: Sequence[Demonstration], column: Column) -> I64:
     if isinstance(demonstrations, DemonstrationTable):
         return _numbered(demonstrations.column(f"{column}s"))
     known: dict[Hashable, int] = {}
-    read = _READ[column]
-    found = (known.setdefault(read(d), len(known)) for d in demonstrations)
+    if column == "content":
+        # A prompt of hundreds of turns is looked at only where another has its key, completion, expert and so on.
+        rough = Counter(map(_rough_content, demonstrations))
+        keys = ((one if rough[one := _rough_content(d)] == 1 else (one, d.prompt)) for d in demonstrations)
+        found = (known.setdefault(key, len(known)) for key in keys)
+    else:
+        found = (known.setdefault(d.key if column == "key" else d.group, len(known)) for d in demonstrations)
     return np.fromiter(found, dtype=np.int64, count=len(demonstrations))
 
 
@@ -161,12 +164,10 @@ def mapped(
 
 
 def said(demonstrations: Sequence[Demonstration]) -> Iterator[Words]:
-    """What each says: of every turn of its prompt the words without and with calls, and the completion."""
+    """What each says: see :data:`~sft.demonstrations.table.Words`."""
     if isinstance(demonstrations, DemonstrationTable):
-        yield from demonstrations.said()
-        return
-    for d in demonstrations:
-        yield [m.content for m in d.prompt], [m.text for m in d.prompt], d.completion
+        return demonstrations.said()
+    return map(words_of, demonstrations)
 
 
 def completions(demonstrations: Sequence[Demonstration]) -> Iterator[str]:

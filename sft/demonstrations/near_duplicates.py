@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 
 from sft.demonstrations import shingles
 from sft.demonstrations.demonstration import HeldOut, folded, prompt_text
-from sft.demonstrations.shingles import HASH_BITS, I64, U64, Boilerplate
+from sft.demonstrations.shingles import HASH_BITS, I64, U64, Boilerplate, Pieces, within_runs
 
 __all__ = ["Near", "families", "find_near", "joined"]
 
@@ -160,24 +160,29 @@ class _Signatures:
         self.pieces = np.zeros((len(texts), 4), dtype=np.uint64)
         self.filling = np.zeros(self.bands.shape, dtype=np.uint8)
 
-        def sign(first: int, chunk: Sequence[str]) -> I64:
-            values, counts, pieces, owned = shingles.parted(chunk, boilerplate)
+        def sign(first: int, chunk: Pieces) -> I64:
+            found = shingles.grown(chunk, boilerplate)
+            counts = within_runs(np.add, found.telling[1], found.first)
             here = np.flatnonzero(counts)
             self.sizes[first + here] = counts[here]
-            some = first + np.flatnonzero(owned)
-            self.pieces[some] = _bits(pieces, owned[owned > 0])
-            self.filling[some] = _minima(pieces, owned[owned > 0], HASHES // rows).astype(np.uint8)
-            minima = _minima(values, counts[here])
+            minima = within_runs(np.minimum, _minima(*found.telling), found.first)[here]
             self.marks[first + here] = minima.astype(np.uint8)
             for band in range(self.bands.shape[1]):
                 self.bands[first + here, band] = _bucket(minima[:, band * rows : (band + 1) * rows])
+            owned = within_runs(np.add, found.pieces[1], found.first) + found.ends[1]
+            some = np.flatnonzero(owned)
+            whole, ends = (_bits(*each) for each in (found.pieces, found.ends))
+            self.pieces[first + some] = (within_runs(np.bitwise_or, whole, found.first) | ends)[some]
+            inside, behind = (_minima(*each, HASHES // rows) for each in (found.pieces, found.ends))
+            filling = np.minimum(within_runs(np.minimum, inside, found.first), behind)
+            self.filling[first + some] = filling[some].astype(np.uint8)
             return first + here
 
         filled, asked, first = [np.empty(0, dtype=np.int64)], deque[Future[I64]](), 0
         with ThreadPoolExecutor(_CORES) as threads:  # numpy lets go of the interpreter while it counts
             for chunk in shingles.chunks(texts):
                 asked.append(threads.submit(sign, first, chunk))
-                first += len(chunk)
+                first += len(chunk.texts)
                 if len(asked) > 2 * _CORES:  # texts may be on disk, and not all of them fit into memory
                     filled.append(asked.popleft().result())
         self.filled = np.concatenate([*filled, *(one.result() for one in asked)])
@@ -187,23 +192,29 @@ _MULTIPLIERS = shingles.mixed(np.arange(1, HASHES + 1, dtype=np.uint64) * np.uin
 
 
 def _minima(values: U64, counts: I64, hashes: int = HASHES) -> NDArray[np.uint32]:
-    """MinHash by multiply-shift of the mixed shingles: (n, hashes) for ``n`` texts of ``counts`` > 0 shingles."""
-    minima = np.empty((len(counts), hashes), dtype=np.uint32)
-    if not len(counts):
+    """MinHash by multiply-shift of the mixed shingles: (n, hashes) for ``n`` texts of ``counts`` shingles each; of none
+    the highest number.
+    """
+    minima = np.full((len(counts), hashes), 0xFFFFFFFF, dtype=np.uint32)
+    here = np.flatnonzero(counts)
+    if not len(here):
         return minima
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    starts = np.cumsum(counts[here]) - counts[here]
     for place, multiplier in enumerate(_MULTIPLIERS[:hashes]):
         hashed = ((values * multiplier) >> np.uint64(32)).astype(np.uint32)
-        minima[:, place] = np.minimum.reduceat(hashed, starts)
+        minima[here, place] = np.minimum.reduceat(hashed, starts)
     return minima
 
 
 def _bits(values: U64, counts: I64) -> U64:
-    """For ``n`` texts of ``counts`` > 0 hashes each, 256 bits in which those of its hashes are set: (n, 4)."""
+    """For ``n`` texts of ``counts`` hashes each, 256 bits in which those of its hashes are set: (n, 4)."""
+    found, here = np.zeros((len(counts), 4), dtype=np.uint64), np.flatnonzero(counts)
     bits = np.zeros((len(values), 4), dtype=np.uint64)
     place = (values >> np.uint64(62)).astype(np.int64)
     bits[np.arange(len(values)), place] = np.uint64(1) << ((values >> np.uint64(56)) & np.uint64(63))
-    return np.bitwise_or.reduceat(bits, np.cumsum(counts) - counts, axis=0) if len(counts) else bits
+    if len(here):
+        found[here] = np.bitwise_or.reduceat(bits, np.cumsum(counts[here]) - counts[here], axis=0)
+    return found
 
 
 def _bucket(minima: NDArray[np.uint32]) -> NDArray[np.uint32]:

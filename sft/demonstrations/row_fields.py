@@ -11,6 +11,7 @@ from sft.demonstrations.file_rows import Broken
 from sft.demonstrations.message_fields import MessageReader, MessageRules
 from sft.demonstrations.messages import opening, out_of_order, prompt_key
 from sft.demonstrations.thoughts import UnclosedThought, parted
+from sft.demonstrations.unrolled import unrolled
 from sft.errors import Problem
 from sft.runs.records import kind_of
 
@@ -233,12 +234,7 @@ class RowReader:
             return []
         source = Source(self.file, line)
         try:
-            return [
-                Demonstration(
-                    prompt, turn.text, "", group, expert, source, references, turn.thought, turn.calls, origin
-                )
-                for prompt, turn in pairs
-            ]
+            return unrolled(pairs, group=group, expert=expert, source=source, references=references, origin=origin)
         except ValueError as error:
             message = str(error).removeprefix("prompt ")
             fault(column, message, "put the turns in order: system, user, assistant, ..., user")

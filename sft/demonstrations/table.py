@@ -33,9 +33,10 @@ from sft.errors import SourceError
 from sft.recipes.sources import cache_dir
 from sft.runs.hashes import fingerprint
 
-__all__ = ["DRAFTED", "THINKS", "THOUGHT", "DemonstrationTable", "Scratch", "Words"]
+__all__ = ["DRAFTED", "THINKS", "THOUGHT", "DemonstrationTable", "Scratch", "Words", "words_of"]
 
-#: What a demonstration says: of every turn of the prompt its words without and with its calls, and the completion.
+#: What a demonstration says: every turn of the prompt (calls apart), the first turn and the last one where there are
+#: two (with their calls), and the completion.
 Words = tuple[Sequence[str], Sequence[str], str]
 
 #: What a row's flags say: it has a thought before its completion, a turn of its prompt has, it was begun from a draft.
@@ -182,6 +183,12 @@ def _of_group(name: str) -> bytes:
     return blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16, person=b"group").digest()
 
 
+def words_of(d: Demonstration) -> Words:
+    """What ``d`` says."""
+    ends = (d.prompt[0].text, d.prompt[-1].text) if len(d.prompt) > 1 else (d.prompt[0].text,)
+    return [turn.content for turn in d.prompt], ends, d.completion
+
+
 class DemonstrationTable(Sequence[Demonstration]):
     """Rows of a :class:`Scratch`, in an order of their own; two of the same scratch can be put together.
 
@@ -277,7 +284,7 @@ class DemonstrationTable(Sequence[Demonstration]):
                     turns = (found[2], found[0]) if found[2] else (found[0],)
                     yield turns, turns, found[1]
                 else:
-                    yield [m.content for m in found.prompt], [m.text for m in found.prompt], found.completion
+                    yield words_of(found)
 
     def completions(self) -> Iterator[str]:
         """The completion of every demonstration, without making it."""
