@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sft.demonstrations.demonstration import Demonstration, prompt_text
-from sft.demonstrations.table import DRAFTED, THINKS, THOUGHT, DemonstrationTable, Scratch, Words, words_of
+from sft.demonstrations.table import DRAFTED, THINKS, THOUGHT, DemonstrationTable, Scratch, Words, thinking, words_of
 
 __all__ = [
     "DRAFTED", "THINKS", "THOUGHT", "PromptTexts", "by_expert", "completions", "ends_row", "flagged", "group_names",
@@ -76,15 +76,12 @@ def flagged(demonstrations: Sequence[Demonstration], flag: int) -> NDArray[np.bo
     """(n,): which have ``THOUGHT`` (one of their own), ``THINKS`` (in their prompt) or are ``DRAFTED``."""
     if isinstance(demonstrations, DemonstrationTable):
         return (demonstrations.column("flags") & flag) > 0
-    return np.fromiter((_has(d, flag) for d in demonstrations), dtype=bool, count=len(demonstrations))
-
-
-def _has(d: Demonstration, flag: int) -> bool:
-    if flag == THOUGHT:
-        return bool(d.thought)
-    if flag == THINKS:
-        return any(turn.thought for turn in d.prompt)
-    return d.origin is not None and d.origin.drafted
+    read: dict[int, Iterable[bool]] = {
+        THOUGHT: (bool(d.thought) for d in demonstrations),
+        THINKS: thinking(demonstrations),
+        DRAFTED: (d.origin is not None and d.origin.drafted for d in demonstrations),
+    }
+    return np.fromiter(read[flag], dtype=bool, count=len(demonstrations))
 
 
 def by_expert(demonstrations: Sequence[Demonstration]) -> tuple[I64, list[str]]:

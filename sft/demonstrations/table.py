@@ -28,12 +28,12 @@ from typing import IO, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from sft.demonstrations.demonstration import Demonstration, Source, prompt_text
+from sft.demonstrations.demonstration import Demonstration, Message, Source, prompt_text
 from sft.errors import SourceError
 from sft.recipes.sources import cache_dir
 from sft.runs.hashes import fingerprint
 
-__all__ = ["DRAFTED", "THINKS", "THOUGHT", "DemonstrationTable", "Scratch", "Words", "words_of"]
+__all__ = ["DRAFTED", "THINKS", "THOUGHT", "DemonstrationTable", "Scratch", "Words", "thinking", "words_of"]
 
 #: What a demonstration says: every turn of the prompt (calls apart), the first turn and the last one where there are
 #: two (with their calls), and the completion.
@@ -71,17 +71,20 @@ class Scratch:
     def add(self, demonstrations: Sequence[Demonstration]) -> None:
         """Put in the demonstrations of one row. Raises ``SourceError`` where the scratch file cannot be written."""
         if len(demonstrations) == 1 and (words := _plain(demonstrations[0])) is not None:
-            self._note(demonstrations[0], marshal.dumps(words), 0)
+            self._note(demonstrations[0], marshal.dumps(words), 0, thinks=False)
             return
         whole, start = pickle.dumps(list(demonstrations), pickle.HIGHEST_PROTOCOL), None
-        for turn, d in enumerate(demonstrations, 1):
-            start = self._note(d, whole if start is None else b"", turn, start, len(whole))
+        for turn, (d, thinks) in enumerate(zip(demonstrations, thinking(demonstrations), strict=True), 1):
+            record = whole if start is None else b""
+            start = self._note(d, record, turn, thinks=thinks, start=start, size=len(whole))
 
     def since(self, first: int) -> DemonstrationTable:
         """All that was put in from number ``first`` on."""
         return DemonstrationTable(self, np.arange(first, len(self), dtype=np.int32))
 
-    def _note(self, d: Demonstration, record: bytes, turn: int, start: int | None = None, size: int = 0) -> int:
+    def _note(
+        self, d: Demonstration, record: bytes, turn: int, *, thinks: bool, start: int | None = None, size: int = 0
+    ) -> int:
         key = bytes.fromhex(d.key)
         self.contents += bytes.fromhex(d.id) if turn == 0 else _content(d)
         if d.group != d.key and not self.groups:
@@ -100,9 +103,7 @@ class Scratch:
         self.lines.append(source.line)
         self.experts.append(self.expert_names.setdefault(d.expert, len(self.expert_names)))
         self.flags.append(
-            THOUGHT * bool(d.thought)
-            | THINKS * (turn > 0 and any(one.thought for one in d.prompt))
-            | DRAFTED * (d.origin is not None and d.origin.drafted)
+            THOUGHT * bool(d.thought) | THINKS * thinks | DRAFTED * (d.origin is not None and d.origin.drafted)
         )
         self._pending += record
         if len(self._pending) >= _BUFFER:
@@ -181,6 +182,19 @@ def _of_group(name: str) -> bytes:
     if _KEY.fullmatch(name):
         return bytes.fromhex(name)
     return blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16, person=b"group").digest()
+
+
+def thinking(demonstrations: Iterable[Demonstration]) -> Iterator[bool]:
+    """Whether a turn of its prompt has a thought, of each; what a prompt begins with as the one before is known."""
+    before: tuple[Message, ...] = ()
+    found = False
+    for d in demonstrations:
+        known = len(before)
+        if not known or d.prompt[:known] != before:
+            known, found = 0, False
+        found = found or any(turn.thought for turn in d.prompt[known:])
+        before = d.prompt
+        yield found
 
 
 def words_of(d: Demonstration) -> Words:
