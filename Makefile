@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup demo test test-llama test-served inner check bench bench-statistics
+.PHONY: setup demo test test-clusters test-llama test-served inner check bench bench-statistics
 
 setup: .venv/installed
 
@@ -13,8 +13,11 @@ setup: .venv/installed
 demo: setup          ## the whole loop on real demonstrations; about 15 minutes on two cores
 	$(BIN)/sft demo
 
-test: setup          ## everything, offline; bytecode is kept, for every worker imports every test
+test: setup          ## everything but clusters, offline; bytecode is kept, for every worker imports every test
 	PYTHONDONTWRITEBYTECODE= HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+test-clusters: setup ## SLURM (slurm-wlm and munge, as root) and two network namespaces; 4 minutes on two cores
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n 0 -m cluster tests/training
 
 test-llama: .venv-llama/installed   ## exported files in llama-cpp-python, which is compiled the first time: 13 minutes on two cores
 	HF_HUB_OFFLINE=1 .venv-llama/bin/python -m pytest -q -n 0 tests/publishing/test_export_llama.py

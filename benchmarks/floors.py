@@ -18,7 +18,6 @@ import numpy as np
 
 from sft.demonstrations import formats
 from sft.demonstrations.demonstration import Demonstration, HeldOut, held_out
-from sft.demonstrations.sources import resolve_demonstrations
 from sft.fidelity import floors
 from sft.fidelity.conventions import span
 from sft.metrics import chrf, words
@@ -41,7 +40,7 @@ def medoid_of_all(train: Sequence[Demonstration], items: Sequence[HeldOut]) -> W
 
 def measured(name: str, most_held_out: int, most_training: int) -> list[str]:
     """The lines about one file."""
-    rows = list(formats.read(resolve_demonstrations(name), name=name).demand())
+    rows = list(formats.read_source(name).demand())
     rows.sort(key=lambda d: (fingerprint(d.group or d.id), fingerprint(d.to_dict(content_only=True))))
     groups = list(dict.fromkeys(d.group or d.id for d in rows))
     apart = set(groups[: len(groups) // 3])

@@ -8,6 +8,7 @@ Everything goes through the real server on 127.0.0.1. Figures: ``docs/decisions.
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -39,8 +40,8 @@ def made(folder: Path, experts: int, items: int) -> dict[str, str]:
         return {name: gathering.invite(name) for name in [f"e{n}" for n in range(experts)]}
 
 
-def started(folder: Path) -> tuple[subprocess.Popen[str], str, float]:
-    """The page in a process of its own, its address, and the seconds until it was there."""
+def started(folder: Path) -> tuple[subprocess.Popen[str], str, tuple[float, float]]:
+    """The page in a process of its own, its address, and the seconds until it was there, by the clock and of a CPU."""
     began = time.monotonic()
     command = [sys.executable, "-m", "sft", "collect", str(folder), "--no-open"]
     one = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, bufsize=1)
@@ -51,7 +52,9 @@ def started(folder: Path) -> tuple[subprocess.Popen[str], str, float]:
             address = found[1]
         if line.startswith("owner: "):
             break
-    return one, address, time.monotonic() - began
+    spent = Path(f"/proc/{one.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    cpu = (int(spent[11]) + int(spent[12])) / os.sysconf("SC_CLK_TCK")
+    return one, address, (time.monotonic() - began, cpu)
 
 
 def kills() -> None:
@@ -132,7 +135,8 @@ def size() -> None:
         sizes = {path: len(client.get(path)[1]) for path in (f"/item/{item}", "/static/page.css", "/static/page.js")}
         one.terminate()
         one.wait()
-        print(f"start {took:.2f} s; {len(sizes)} requests, {sum(sizes.values())} bytes: {list(sizes.values())}")
+        print(f"start {took[0]:.2f} s ({took[1]:.2f} s of a CPU)")
+        print(f"{len(sizes)} requests, {sum(sizes.values())} bytes: {list(sizes.values())}")
 
 
 def statistics() -> None:

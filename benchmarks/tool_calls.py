@@ -24,7 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sft.demonstrations.sources import resolve_demonstrations
+from sft.demonstrations.sources import files_of
 from sft.runs.run import read_jsonl
 
 HELD_OUT, TRAINING = 300, 3000
@@ -78,7 +78,8 @@ def value_of(text: str) -> Any:
 def make(output: Path) -> None:
     """Write the demonstrations; the wheel with the pages is fetched as `data:aws` is."""
     made = {}
-    for row in read_jsonl(resolve_demonstrations("data:aws")):
+    ((_, pages),) = files_of("data:aws").files
+    for row in read_jsonl(pages):
         call = call_of(row["completion"])
         if call is not None:
             made.setdefault(row["completion"], {"completion": written(call), "group": row["group"]})

@@ -229,9 +229,12 @@ def _handing_on(verb: Callable[..., argparse.ArgumentParser]) -> None:
     _takes_json(export)
 
     push = verb(
-        "push", "publish the clone on a hub: planned, sent as one commit, verified", hand_on.push, hand_on.ABOUT_PUSH
+        "push",
+        "publish the clone, or a gathering, on a hub: planned, sent as one commit, verified",
+        hand_on.push,
+        hand_on.ABOUT_PUSH,
     )
-    _takes_push_options(push)
+    hand_on.add_push_options(push)
 
     chat = verb("chat", "talk to the clone", chatting.chat, chatting.ABOUT)
     _takes_run(chat)
@@ -252,27 +255,6 @@ def _handing_on(verb: Callable[..., argparse.ArgumentParser]) -> None:
     shelf.add_argument(
         "destination", nargs="?", type=Path, default=Path(), help="where to (copy, import; default: here)"
     )
-
-
-def _takes_push_options(one: argparse.ArgumentParser) -> None:
-    _takes_run(one)
-    one.add_argument("repo", nargs="?", help="OWNER/NAME on the hub (default: the recipe's publish.hub_id)")
-    seen = one.add_mutually_exclusive_group()
-    seen.add_argument(
-        "--private", dest="private", action="store_true", default=None, help="for its owner only (default)"
-    )
-    seen.add_argument("--public", dest="private", action="store_false", default=None, help="for everybody")
-    one.add_argument("--revision", default="main", metavar="BRANCH", help="the branch (default: main)")
-    _is_set(one, "--create-pr", "ask for it with a pull request")
-    one.add_argument("--tag", metavar="NAME", help="name the commit, once it is verified")
-    _is_set(one, "--replace", "put it in the place of another clone")
-    one.add_argument(
-        "--base-model", metavar="ID[@COMMIT]", help="the base model's id on the hub, if it is not on record"
-    )
-    _is_set(one, "--merged", "push whole weights instead of an adapter")
-    _repeats(one, "--allow-finding", "ID=REASON", "publish in spite of this finding (may be repeated)")
-    _is_set(one, "--dry-run", "show the plan, and send nothing")
-    _takes_json(one)
 
 
 def _count(text: str) -> int:

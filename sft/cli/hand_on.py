@@ -7,7 +7,8 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sft.cli.printing import quiet
@@ -16,9 +17,14 @@ from sft.runs.private import token_lines
 
 if TYPE_CHECKING:
     from sft.publishing.export import Gguf, Merged
+    from sft.publishing.push import Asked, Pushed
 
 ABOUT_PUSH = """\
-What is sent is a folder made for it: weights, tokenizer, template, card, scorecard, manifest; nothing else of the run.
+sft push RUN OWNER/NAME          the clone
+sft push GATHERING OWNER/NAME    what experts wrote (sft collect), as a data set with a card; people as pseudonyms
+
+What is sent is a folder made for it: of a run weights, tokenizer, template, card, scorecard, manifest; of a gathering
+answers, items, guidelines and card; nothing else.
 It is checked, looked through for secrets, shown as a plan, sent as one commit, and downloaded again to be compared.
 Running the same command again is always safe: what is there already is not sent twice.
 
@@ -74,9 +80,8 @@ def refuse_token(words: Sequence[str]) -> None:
 
 
 def push(options: argparse.Namespace) -> None:
-    """Publish the clone."""
+    """Publish the clone, or what was gathered."""
     from sft.publishing import push as publishing
-    from sft.runs.run import Run
 
     def say(line: str) -> None:
         sys.stderr.write(f"{line}\n")
@@ -94,7 +99,14 @@ def push(options: argparse.Namespace) -> None:
         dry_run=options.dry_run,
         allow=tuple(options.allow_finding),
     )
-    done = publishing.push(Run.open(options.target), asked, say=say)
+    if (options.target / "gathering.json").is_file():
+        done = _push_gathering(options, asked, say)
+    else:
+        from sft.runs.run import Run
+
+        _refuse_options(options, {"name_experts": "--name-experts", "with_held_out": "--with-held-out",
+                                  "license": "--license"}, "a gathering; a run's recipe says it (publish)")  # fmt: skip
+        done = publishing.push(Run.open(options.target), asked, say=say)
     if options.json:
         print(json.dumps(done.to_dict(), ensure_ascii=False))
     elif done.receipt is None:
@@ -102,4 +114,55 @@ def push(options: argparse.Namespace) -> None:
     else:
         where = done.receipt["pull_request"] or done.plan.branch
         was = "" if done.made else " (it was there already, nothing was sent)"
-        print(f"{done.plan.endpoint}/{done.plan.repo}: {where} is at {done.receipt['commit']}, verified{was}")
+        print(f"{done.plan.address}: {where} is at {done.receipt['commit']}, verified{was}")
+
+
+def _push_gathering(options: argparse.Namespace, asked: Asked, say: Callable[[str], None]) -> Pushed:
+    """What experts wrote, as a data set."""
+    from sft.gathering.data_set import write_data_set
+    from sft.gathering.folder import Gathering
+    from sft.publishing.push import Filled, push_data_set
+
+    _refuse_options(options, {"merged": "--merged", "base_model": "--base-model"}, "a run; a gathering has no weights")
+    gathering = Gathering.open(options.target)
+
+    def write(folder: Path) -> Filled:
+        made = write_data_set(
+            gathering, folder, repo=str(options.repo), licence=options.license, named=options.name_experts,
+            with_held_out=options.with_held_out,
+        )  # fmt: skip
+        return Filled(made.what, made.left_out, made.notes)
+
+    return push_data_set(gathering.path, asked, write, say=say)
+
+
+def _refuse_options(options: argparse.Namespace, names: Mapping[str, str], whose: str) -> None:
+    for name, option in names.items():
+        if getattr(options, name):
+            raise UserError(f"{option}: is for {whose}; leave it out")
+
+
+def add_push_options(one: argparse.ArgumentParser) -> None:
+    """The options of ``sft push``."""
+
+    def is_set(name: str, help: str) -> None:
+        one.add_argument(name, action="store_true", help=help)
+
+    one.add_argument("target", type=Path, metavar="run", help="the run directory, or a gathering")
+    one.add_argument("repo", nargs="?", help="OWNER/NAME on the hub (default: the recipe's publish.hub_id)")
+    seen = one.add_mutually_exclusive_group()
+    seen.add_argument("--private", action="store_true", default=None, help="for its owner only (default)")
+    seen.add_argument("--public", dest="private", action="store_false", default=None, help="for everybody")
+    one.add_argument("--revision", default="main", metavar="BRANCH", help="the branch (default: main)")
+    is_set("--create-pr", "ask for it with a pull request")
+    one.add_argument("--tag", metavar="NAME", help="name the commit, once it is verified")
+    is_set("--replace", "put it in the place of another clone, or data set")
+    one.add_argument("--base-model", metavar="ID[@COMMIT]", help="a run: the base's id on the hub, if not on record")
+    is_set("--merged", "a run: push whole weights instead of an adapter")
+    one.add_argument("--license", metavar="ID", help="a gathering: its licence, as the hub writes it, e.g. cc-by-4.0")
+    is_set("--name-experts", "a gathering: experts by their names (default: expert-1, expert-2, ...)")
+    is_set("--with-held-out", "a gathering: also the answers that a clone is judged on, each marked as held out")
+    one.add_argument("--allow-finding", action="append", default=[], metavar="ID=REASON",
+                     help="publish in spite of this finding (may be repeated)")  # fmt: skip
+    is_set("--dry-run", "show the plan, and send nothing")
+    one.add_argument("--json", action="store_true", help="print JSON")

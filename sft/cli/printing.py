@@ -47,6 +47,7 @@ def print_report(one: Run, card: Scorecard) -> None:
 def print_verdict(card: Scorecard) -> None:
     """The rung, its reasons, what to do next, and what to know before believing it."""
     from sft.reports.caveats import warnings_of
+    from sft.reports.sections.from_start import from_start_sentences
 
     verdict = card.verdict
     print(f"\nVerdict: {verdict.rung}\n")
@@ -55,6 +56,8 @@ def print_verdict(card: Scorecard) -> None:
         print(verdict.shortfall)
     for reason in verdict.reasons:
         print(f"  - {reason}")
+    for sentence in from_start_sentences(card):
+        print(sentence)
     print(f"Next: {verdict.next_step}")
     for warning in warnings_of(card, card.looks):
         print(f"Note: {warning}")

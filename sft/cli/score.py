@@ -26,7 +26,7 @@ from sft.fidelity.completions_file import (
 )
 from sft.fidelity.conventions import bar_points
 from sft.fidelity.scorecard import Scorecard
-from sft.fidelity.scoring import Scoring
+from sft.fidelity.scoring import JSON, Scoring
 from sft.runs import sealed
 from sft.runs.hashes import Digest, differences, fingerprint
 from sft.runs.looks import clones_judged
@@ -61,7 +61,7 @@ def score_file(
     """
     bar_points(bar or {}, headline)  # said before anything is written
     given = dict(bar or {})  # kept as it was given: a share read twice would be another bar
-    scoring = Scoring(headline, tuple(further), checker, tuple(normalise))
+    scoring = Scoring(headline, tuple(further), checker, tuple(normalise), leaves=JSON in given)
     scoring.demand()
     ours = ALWAYS_OURS + (OURS_WITH_TRAINING if train else ())
     answers = read(path, ours=ours, called=called)

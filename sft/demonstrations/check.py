@@ -143,7 +143,9 @@ def _looked_through(recipe: Recipe, rejected: Path | None, called: Mapping[str, 
         reading = formats.joined([*readings, *ready_made])
         division = selection.divide(recipe, readings, ready_made)
         undivided = headlines.refusal(
-            recipe.fidelity.headline, columns.joined([division.parts["validation"], division.parts["test"]])
+            recipe.fidelity.headline,
+            recipe.fidelity.bar,
+            columns.joined([division.parts["validation"], division.parts["test"]]),
         )
         parts = splits.without_leaks(division.parts, division.leaks)[0] if removed else division.parts
     except (SplitError, thoughts.Undecided) as error:

@@ -6,7 +6,7 @@ runs of characters are a poor measure of whether the same was done (``fidelity.h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sft.demonstrations.demonstration import Demonstration
@@ -94,9 +94,10 @@ def suggestion(completions: Sequence[str], headline: str, checker: str | None) -
     )
 
 
-def refusal(headline: str, held_out: Sequence[Demonstration]) -> str:
-    """Why ``held_out`` cannot be judged by ``headline``, as a sentence with the first place; "" where it can."""
-    if headline != "json" or any(calls(d.completion) for d in held_out):
+def refusal(headline: str, bar: Iterable[str], held_out: Sequence[Demonstration]) -> str:
+    """Why ``held_out`` cannot be judged by ``headline`` and ``bar``, as a sentence with the first place, or ""."""
+    asked = "headline is" if headline == "json" else "bar asks for"
+    if "json" not in (headline, *bar) or any(calls(d.completion) for d in held_out):
         return ""  # beside calls there are answers in words, which are compared as words
     faulty = [d for d in held_out if any(not _parses(text) for text in (d.completion, *d.references))]
     if not faulty:
@@ -104,8 +105,8 @@ def refusal(headline: str, held_out: Sequence[Demonstration]) -> str:
     count = "1 held-out completion" if len(faulty) == 1 else f"{len(faulty):,} held-out completions"
     are = "is" if len(faulty) == 1 else "are"
     return (
-        f"{faulty[0].address}: fidelity.headline is json, and {count} {are} none, this one first; mend what was "
-        "written there, leave it out, or choose another headline"
+        f"{faulty[0].address}: fidelity.{asked} json, and {count} {are} none, this one first; mend what was "
+        f"written there, leave it out, or choose another {asked.split()[0]}"
     )
 
 

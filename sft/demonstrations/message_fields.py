@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sft.demonstrations import tool_calls
+from sft.demonstrations.message_order import Fault, Turn, head_and_turns, joined, with_results, without_hermes
 from sft.demonstrations.messages import Message, text_fault
-from sft.demonstrations.thoughts import UnclosedThought, parted
-from sft.demonstrations.tool_calls import NoCall, ReadCall
+from sft.demonstrations.thoughts import BrokenThought, sole, untagged
+from sft.demonstrations.tool_calls import NoCall
 from sft.runs.records import kind_of
 
 __all__ = ["MessageReader", "MessageRules"]
-
-Fault = Callable[[str, str, str], None]
 
 #: Role as others write it, in lower case -> ours.
 _ROLES = {
@@ -37,6 +36,7 @@ _ROLES = {
 _KNOWN = "system, user, assistant, tool"
 _TEXT_PARTS = ("text", "input_text", "output_text")
 _THOUGHT_PARTS = ("thinking", "reasoning")
+_CALL_PARTS = ("tool_use", "tool_result", "tool_call", "function_call", "function_call_output")
 _THOUGHTS = ("reasoning_content", "thinking", "reasoning", "thought")
 #: Keys that say whether a turn is to be learned, as OpenAI, Axolotl and ms-swift have them.
 _MARKS = ("weight", "train", "training", "loss")
@@ -61,15 +61,6 @@ class MessageRules:
 
     roles: Mapping[str, str]
     neighbours: str = "refuse"
-
-
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    """A message, its 1-based ``place`` in the list, and the ids that tie results to calls."""
-
-    message: Message
-    place: int
-    ids: tuple[str, ...] = ()
 
 
 class MessageReader:
@@ -105,9 +96,12 @@ class MessageReader:
             for place, each in enumerate(value, 1)
             for turn in self._turns(f"{column}[{place}]", place, each, counted)
         ]
-        head, turns = self._head(column, found, system, tools, counted)
-        turns = self._joined(column, self._without_hermes(head, turns), counted)
-        turns = self._with_results(column, turns, counted)
+        head, turns = head_and_turns(column, found, system, tools, counted)
+        head, turns, told = without_hermes(column, head, turns, counted, drops_nulls=self._drops_nulls)
+        self.rewritten += told
+        if self._rules.neighbours == "join":
+            turns = joined(column, turns, counted)
+        turns = with_results(column, turns, counted)
         return [] if faults else [*head, *(turn.message for turn in turns)]
 
     def notes(self) -> tuple[str, ...]:
@@ -130,74 +124,89 @@ class MessageReader:
 
     # -- one message -------------------------------------------------------------------------------------------
 
-    def _turns(self, where: str, place: int, value: Any, fault: Fault) -> Iterator[_Turn]:
+    def _turns(self, where: str, place: int, value: Any, fault: Fault) -> Iterator[Turn]:
         """The turn that ``value`` is: one, or none where it is blank or wrong, or several results in one."""
         if not isinstance(value, dict):
             fault(where, f"is {kind_of(value)}, not a message", "write {role, content}")
             return
-        spoken, said = ("role", "content") if "role" in value or "content" in value else ("from", "value")
+        spoken, said = _keys_of(value)
         role = self._role(where, value.get(spoken), fault)
+        if said not in value and role != "system" and not any(value.get(key) for key in _CALLS):
+            keys = ", ".join(map(repr, value)) or "nothing"
+            fault(f"{where}.{said}", "is missing", f"add it (the message has {keys})")
+            return
         content, thought = self._content(f"{where}.{said}", role, value.get(said), fault)
         self._look_at_keys(where, role, value, {spoken, said}, fault)
         if not role or content is None:
             return
         if role not in ("assistant", "call"):
             self._supervised(where, role, value, fault)
+            if thought:
+                remedy = "take it out: only the expert's thoughts are kept"
+                fault(f"{where}.{said}", f"holds a thought in a turn of the {role}", remedy)
+                return
         if role == "tools":
-            yield from (_Turn(listed, place) for listed in self.tools(where, content, fault))
+            yield from (Turn(listed, place) for listed in self.tools(where, content, fault))
         elif role == "tool":
-            name = value.get("name")
+            name = self._text(f"{where}.name", value.get("name"), fault)
             ids = (str(value["tool_call_id"]),) if value.get("tool_call_id") else ()
             for result in tool_calls.results(content):
-                yield _Turn(Message("tool", result, name=name if isinstance(name, str) else ""), place, ids)
+                yield Turn(Message("tool", result, name=name), place, ids)
         elif role in ("assistant", "call"):
             yield from self._assistant(where, place, role, content, thought, value, fault)
         elif content.strip() or role != "system":
             if fault_of := text_fault(content):
                 self._complain(f"{where}.{said}", fault_of, fault)
             else:
-                yield _Turn(Message(role, content), place)
+                yield Turn(Message(role, content), place)
         if role == "system" and value.get("tools"):
-            yield from (_Turn(listed, place) for listed in self.tools(f"{where}.tools", value["tools"], fault))
+            yield from (Turn(listed, place) for listed in self.tools(f"{where}.tools", value["tools"], fault))
 
     def _assistant(
-        self, where: str, place: int, role: str, content: str, thought: str, value: Mapping[str, Any], fault: Fault
-    ) -> Iterator[_Turn]:
-        said = "content" if "role" in value or "content" in value else "value"
+        self, where: str, place: int, role: str, content: str, given: str, value: Mapping[str, Any], fault: Fault
+    ) -> Iterator[Turn]:
+        """The turn of an expert; ``given``: the thought that stood among the parts of its content."""
+        said = _keys_of(value)[1]
         supervised = self._supervised(where, role, value, fault)
-        given = [value[key] for key in _CALLS if value.get(key)]
         try:
-            calls = tool_calls.read([content] if role == "call" else given, drops_nulls=self._drops_nulls)
+            calls = tool_calls.read_alike(
+                {"": content} if role == "call" else {key: value[key] for key in _CALLS if value.get(key)},
+                drops_nulls=self._drops_nulls,
+            )
+            inline, content = sole(content if role == "assistant" else "")
         except NoCall as error:
-            fault(where, f"holds a call that {error}", "write {name, arguments}, the arguments as a JSON object")
+            fault(where, f"holds a call that {error}", error.remedy)
             return
-        if role == "call":
-            content = ""
-        for key in _THOUGHTS:
-            other = value.get(key)
-            if isinstance(other, str) and other.strip():
-                thought = thought or other.strip("\n")
-            elif other and not isinstance(other, str):
-                fault(f"{where}.{key}", f"is {kind_of(other)}, not text", "write the thought as text")
-        if not calls:
-            try:
-                inline, content = parted(content)
-            except UnclosedThought:
-                fault(where, "opens a thought with <think> and never closes it", "close it with </think>")
-                return
-            thought = thought or inline
-            if fault_of := text_fault(content):
-                what = "is blank after its thought" if thought and fault_of.startswith("is blank") else fault_of
-                self._complain(where if thought else f"{where}.{said}", what, fault)
-                return
-        elif not content.strip():
-            content = ""
-        if thought and (fault_of := text_fault(thought)):
-            self._complain(where, fault_of, fault)
+        except BrokenThought as error:
+            fault(where, str(error), error.remedy)
             return
+        thought = self._thought(where, (given, inline), value, fault)
+        if thought is None:
+            return
+        if not calls and (fault_of := text_fault(content)):
+            what = "is blank after its thought" if thought and fault_of.startswith("is blank") else fault_of
+            self._complain(where if thought else f"{where}.{said}", what, fault)
+            return
+        content = content if content.strip() else ""
         self.unlearned += not supervised
         made = Message("assistant", content, thought, tuple(call.call for call in calls), supervised=supervised)
-        yield _Turn(made, place, tuple(call.id for call in calls))
+        yield Turn(made, place, tuple(call.id for call in calls))
+
+    def _thought(self, where: str, inside: Sequence[str], value: Mapping[str, Any], fault: Fault) -> str | None:
+        """The one thought of a message, which may stand in several places; "" for none, None after a complaint."""
+        beside = [untagged(self._text(f"{where}.{key}", value.get(key), fault)) for key in _THOUGHTS]
+        found = [each for each in (*inside, *beside) if each.strip()]
+        if not found:
+            return ""
+        if len({each.strip() for each in found}) > 1:
+            fault(where, "has two thoughts that differ", "keep one of them, or make them one")
+        elif "<think>" in found[0] or "</think>" in found[0]:
+            fault(where, "has a thought that holds <think> or </think>", "take the tags out")
+        elif fault_of := text_fault(found[0]):
+            self._complain(where, fault_of, fault)
+        else:
+            return found[0]
+        return None
 
     def _role(self, where: str, role: Any, fault: Fault) -> str:
         if isinstance(role, str):
@@ -209,12 +218,12 @@ class MessageReader:
 
     def _content(self, where: str, role: str, value: Any, fault: Fault) -> tuple[str | None, str]:
         """(text, thought) of a content: text, or a list of parts; (None, "") after a complaint."""
-        if isinstance(value, list) and role != "tools":
+        if isinstance(value, list) and role not in ("tools", "call") and (role != "tool" or _are_parts(value)):
             return self._parts(where, value, fault)
         if value is None and role in ("assistant", "system", "tool"):
             return "", ""
         if role in ("tool", "call", "tools") and isinstance(value, dict | list):
-            return json.dumps(value, ensure_ascii=False), ""
+            value = json.dumps(value, ensure_ascii=False)
         if isinstance(value, str):
             if value.strip() and (fault_of := text_fault(value)):
                 self._complain(where, fault_of, fault)
@@ -237,7 +246,11 @@ class MessageReader:
             else:
                 what = f"is a part of type {kind!r}" if kind else f"is {kind_of(part)}, not a part"
                 remedy = "describe it in words, or leave the row out: demonstrations are text"
-                fault(f"{where}[{place}]", what, remedy if kind not in _TEXT_PARTS else "write its text")
+                if kind in _TEXT_PARTS:
+                    remedy = "write its text"
+                elif kind in _CALL_PARTS:
+                    remedy = "write the call as tool_calls, and what it gave back as a message of the role tool"
+                fault(f"{where}[{place}]", what, remedy)
                 return None, ""
         return "\n".join(texts), "\n".join(thoughts)
 
@@ -278,6 +291,18 @@ class MessageReader:
             fault(f"{where}.{key}", f"marks a turn of the {role} to be learned", "take it out: only the expert's are")
         return all(said.values())
 
+    def _text(self, where: str, value: Any, fault: Fault) -> str:
+        """A text beside the content; "" where there is none, or after a complaint."""
+        if not value or (isinstance(value, str) and not value.strip()):
+            return ""
+        if not isinstance(value, str):
+            fault(where, f"is {kind_of(value)}, not text", "write it as text")
+            return ""
+        if fault_of := text_fault(value):
+            self._complain(where, fault_of, fault)
+            return ""
+        return value
+
     @staticmethod
     def _complain(where: str, message: str, fault: Fault) -> None:
         remedies = {
@@ -289,104 +314,23 @@ class MessageReader:
         message = "is null" if message == "must be text, not null" else message
         fault(where, message, next((r for start, r in remedies.items() if message.startswith(start)), "fill it in"))
 
-    # -- between messages --------------------------------------------------------------------------------------
-
     def tools(self, where: str, value: Any, fault: Fault) -> list[Message]:
         """The functions in ``value`` as a turn, or none."""
         try:
             text = tool_calls.tools(value, drops_nulls=self._drops_nulls) if value else ""
         except NoCall as error:
-            fault(where, f"lists tools, and {error}", "write a JSON list of functions: [{name, description, ...}]")
+            fault(where, f"lists tools, and {error}", error.remedy)
             return []
         return [Message("tools", text)] if text else []
 
-    def _head(
-        self, column: str, turns: list[_Turn], system: str, tools: Sequence[Message], fault: Fault
-    ) -> tuple[list[Message], list[_Turn]]:
-        """What stands before the turns, tools first, and the turns."""
-        rest = [turn for turn in turns if turn.message.role != "tools"]
-        given = [*tools, *(turn.message for turn in turns if turn.message.role == "tools")]
-        if len({one.content for one in given}) > 1:
-            fault(column, "lists tools in two places that differ", "keep one of them")
-        head = given[:1]
-        first = rest[0].message if rest else None
-        if first is not None and first.role == "system":
-            if system:
-                fault(column, "starts with a system message beside the system column", "keep one of them")
-            head.append(first)
-            rest = rest[1:]
-        elif system:
-            head.append(Message("system", system))
-        return head, rest
 
-    def _without_hermes(self, head: list[Message], turns: list[_Turn]) -> list[_Turn]:
-        """The turns, with calls read from their tags where tools are in play; takes Hermes' words out of ``head``."""
-        system = next((turn for turn in head if turn.role == "system"), None)
-        told, rest = tool_calls.hermes_tools(system.content) if system else ("", "")
-        if system is not None and told:
-            self.rewritten += 1
-            if not any(turn.role == "tools" for turn in head):
-                head.insert(0, Message("tools", told))
-            place = head.index(system)
-            head[place : place + 1] = [Message("system", rest)] if rest else []
-        if not (told or any(turn.role == "tools" for turn in head) or any(t.message.role == "tool" for t in turns)):
-            return turns
-        made = []
-        for turn in turns:
-            message = turn.message
-            calls: list[ReadCall] = []
-            if message.role == "assistant" and not message.calls:
-                words, calls = tool_calls.tagged(message.content, drops_nulls=self._drops_nulls)
-            if calls:
-                message = replace(message, content=words, calls=tuple(call.call for call in calls))
-                turn = _Turn(message, turn.place, ("",) * len(calls))
-            made.append(turn)
-        return made
+def _keys_of(value: Mapping[str, Any]) -> tuple[str, str]:
+    """Under which names a message has its role and its content."""
+    spoken = "from" if "from" in value and "role" not in value else "role"
+    other = "value" if spoken == "from" else "content"
+    return spoken, next((key for key in ("content", "value") if key in value), other)
 
-    def _joined(self, column: str, turns: list[_Turn], fault: Fault) -> list[_Turn]:
-        """Turns of one role side by side as one, where the recipe joins them."""
-        if self._rules.neighbours != "join":
-            return turns
-        made: list[_Turn] = []
-        for turn in turns:
-            one, last = turn.message, made[-1].message if made else None
-            if last is None or last.role != one.role or one.role not in ("user", "assistant"):
-                made.append(turn)
-            elif last.supervised != one.supervised:
-                fault(column, f"message {turn.place} cannot be joined to the one before: one is not to be learned",
-                      "mark both alike")  # fmt: skip
-            elif last.calls and one.content:
-                fault(column, f"message {turn.place} speaks after a call without its result", "add the result")
-            else:
-                content = "\n\n".join(text for text in (last.content, one.content) if text)
-                thought = "\n\n".join(text for text in (last.thought, one.thought) if text)
-                joined = replace(last, content=content, thought=thought, calls=(*last.calls, *one.calls))
-                made[-1] = _Turn(joined, made[-1].place, (*made[-1].ids, *turn.ids))
-        return made
 
-    def _with_results(self, column: str, turns: list[_Turn], fault: Fault) -> list[_Turn]:
-        """Results in the order of the calls, each under the name of its function."""
-        made: list[_Turn] = []
-        at = 0
-        while at < len(turns):
-            made.append(turns[at])
-            at += 1
-            results = []
-            while at < len(turns) and turns[at].message.role == "tool":
-                results.append(turns[at])
-                at += 1
-            calls, ids = made[-1].message.calls, made[-1].ids
-            if calls and len(results) > len(calls):
-                fault(column, f"message {results[len(calls)].place} is a result that no call asked for", "remove it")
-                continue
-            known = {one: place for place, one in enumerate(ids) if one}
-            asked = [known.get(turn.ids[0]) if turn.ids else None for turn in results]
-            if None in asked or len(set(asked)) < len(asked):  # no ids, or other ones: in the order of the calls
-                strangers = [turn for turn, place in zip(results, asked, strict=True) if turn.ids and place is None]
-                if known and strangers:
-                    fault(column, f"message {strangers[0].place} answers a call that nobody made", "mend tool_call_id")
-                asked = list(range(len(results)))
-            for place, turn in sorted(zip(asked, results, strict=True), key=lambda pair: pair[0] or 0):
-                name = calls[place].name if calls and place is not None else turn.message.name
-                made.append(_Turn(replace(turn.message, name=name), turn.place))
-        return made
+def _are_parts(value: Sequence[Any]) -> bool:
+    """Whether a list that a tool gave back is a content in parts, and no result that is a list."""
+    return all(isinstance(part, str) or (isinstance(part, dict) and ({"type", "text"} & part.keys())) for part in value)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from sft.demonstrations.demonstration import Demonstration, Message, Origin, Source, text_fault
 from sft.demonstrations.file_rows import Broken
 from sft.demonstrations.message_fields import MessageReader, MessageRules
 from sft.demonstrations.messages import opening, out_of_order, prompt_key
-from sft.demonstrations.thoughts import UnclosedThought, parted
+from sft.demonstrations.thoughts import BrokenThought, sole
 from sft.demonstrations.unrolled import unrolled
 from sft.errors import Problem
 from sft.runs.records import kind_of
@@ -110,9 +111,9 @@ class Cells:
         """The cell as what an expert wrote, a thought that it begins with apart; None after a complaint."""
         text = self.text(column)
         try:
-            thought, rest = parted(text)
-        except UnclosedThought:
-            self.fault(column, "opens a thought with <think> and never closes it", "close it with </think>")
+            thought, rest = sole(text)
+        except BrokenThought as error:
+            self.fault(column, str(error), error.remedy)
             return None
         if text and text_fault(rest):
             self.fault(column, "is blank after its thought", "write what was said after it")
@@ -243,6 +244,9 @@ class RowReader:
     def _origin(self, gathered: Any, fault: Callable[[str, str, str], None]) -> Origin | None:
         if not gathered:
             return None
+        if isinstance(gathered, str):  # as tables and Parquet hold an object
+            with suppress(ValueError):
+                gathered = json.loads(gathered)
         try:
             return Origin.from_dict(gathered if isinstance(gathered, dict) else {})
         except ValueError as error:
@@ -284,12 +288,15 @@ class RowReader:
             return []
         if found := out_of_order(dialogue):
             place, expected = found
-            values.fault(
-                column,
-                f"message {place + 1} is the {dialogue[place].role}'s, where the {expected}'s must stand",
+            remedy = (
                 "let user and assistant take turns, a system message before them; of several turns in a row, "
-                "demonstrations.neighbours: join makes one",
+                "demonstrations.neighbours: join makes one"
             )
+            if dialogue[place].role == "tool":
+                remedy = "put what a call gave back behind the turn that calls"
+            beside = max(0, len(dialogue) - len(values.row[column]))  # tools and system message in columns of their own
+            what = f"message {place + 1 - beside} is the {dialogue[place].role}'s, where the {expected}'s must stand"
+            values.fault(column, what, remedy)
             return []
         return self._expert_turns(values, column, dialogue)
 

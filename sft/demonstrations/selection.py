@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ import numpy as np
 from sft.demonstrations import columns, few_groups, formats, headlines, splits, thoughts
 from sft.demonstrations.conflicts import majority
 from sft.demonstrations.demonstration import Demonstration
+from sft.demonstrations.earlier import left_by, rows_before
+from sft.demonstrations.ledger import Ledger
 from sft.demonstrations.message_fields import MessageRules
 from sft.demonstrations.splits import Leak, Splits
 from sft.demonstrations.table import Scratch
@@ -19,89 +21,10 @@ from sft.errors import DemonstrationsError, SplitError, UserError
 from sft.recipes import Recipe
 from sft.runs.hashes import fingerprint
 
-__all__ = ["FATES", "IMPORT_FATES", "Division", "Gathered", "Ledger", "divide", "gather", "held_out_others", "read"]
+__all__ = ["Division", "Gathered", "divide", "gather", "held_out_others", "read"]
 
 #: So many demonstrations are kept as objects; of more only as much as is looked at.
 IN_MEMORY = 20_000
-#: fate -> what it means, in the order a report shows them.
-FATES = {
-    "trained": "used to fit the policy",
-    "validation": "held out to choose the checkpoint",
-    "test": "held out to judge the clone",
-    "invalid": "could not become a demonstration (reasons in rejected.jsonl)",
-    "filtered": "left out by the recipe (another expert, or a limit on the number of rows)",
-    "duplicate": "repeats another row word for word",
-    "outvoted": "other experts answered this prompt differently, and more of them agree",
-    "drafted_left_out": "begun from a clone's text, so it is held out from nothing and measures nothing",
-    "leaked": "too close to a held-out prompt, removed from training",
-    "too_long": "longer than max_length; dropped rather than cut",
-    "not_reached": "in the training split, but the steps ended before their turn",
-}
-#: The same of a record of an export, which `sft import` reads.
-IMPORT_FATES = {
-    "written": "became a demonstration",
-    "joined": "joined to the message before it: one turn",
-    "others": "somebody else's: what was answered, never a completion",
-    "wordless": "holds no words of anybody's: files, calls, notices, what was deleted",
-    "forwarded": "somebody else's words, passed on",
-    "draft": "never sent or published",
-    "automatic": "a program's words",
-    "old": "from before --since",
-    "unprompted": "the expert's, and nothing is known that it answers",
-    "short": "fewer words than --min-words",
-    "masked": "its prompt is in others' words alone, which --mask-others leaves out",
-    "personal": "refused for personal data (reasons in rejected.jsonl)",
-    "duplicate": "repeats another one word for word",
-    "invalid": "cannot be read, or cannot become a demonstration (reasons in rejected.jsonl)",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Ledger:
-    """One fate per demonstration or rejected row.
-
-    ``rows``: rows read. ``unrolled``: extra demonstrations gained from dialogues with several expert
-    turns. ``fates``: fate -> count; they add up to ``rows + unrolled``, checked here.
-    ``tokens``: fate -> {"prompt": n, "completion": n} for the fates that were rendered.
-    """
-
-    rows: int
-    unrolled: int
-    fates: dict[str, int]
-    tokens: dict[str, dict[str, int]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if unknown := set(self.fates) - set(FATES) - set(IMPORT_FATES):
-            raise ValueError(f"unknown fates: {', '.join(sorted(unknown))}")
-        negative = [fate for fate, count in self.fates.items() if count < 0]
-        if negative or min(self.rows, self.unrolled) < 0:
-            raise ValueError(f"a ledger counts rows, which cannot be negative: {', '.join(negative) or 'rows'}")
-        if strangers := set(self.tokens) - set(self.fates):
-            raise ValueError(f"tokens of fates that no row has: {', '.join(sorted(strangers))}")
-        total = sum(self.fates.values())
-        if total != self.rows + self.unrolled:
-            raise ValueError(
-                f"the ledger does not add up: {self.rows} rows and {self.unrolled} unrolled turns, but {total} fates"
-            )
-
-    def moved(self, count: int, *, source: str, to: str) -> Ledger:
-        """A ledger in which ``count`` rows have changed fate from ``source`` to ``to``.
-
-        Raises ``ValueError`` if fewer than ``count`` rows had that fate. Token counts stay as they were:
-        move rows before they are rendered.
-        """
-        fates = self.fates | {source: self.fates.get(source, 0) - count}
-        fates[to] = fates.get(to, 0) + count
-        return Ledger(self.rows, self.unrolled, fates, self.tokens)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready values."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> Ledger:
-        """Inverse of :meth:`to_dict`."""
-        return cls(value["rows"], value["unrolled"], dict(value["fates"]), dict(value.get("tokens", {})))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +77,10 @@ def gather(
             raise splits.leak_error(leaks)
         placed, leaked = splits.without_leaks(division.parts, leaks)
         made = Splits(**{name: tuple(placed[name]) for name in splits.NAMES}, rule=splits.RULE)
-        counts = (division.filtered, division.duplicates, division.outvoted, division.drafted, leaked)
+        counts = (division.filtered, division.duplicates, division.outvoted, division.drafted, leaked,
+                  division.held_out_before, division.learned_before)  # fmt: skip
         fates = dict(zip(_LEFT_OUT, counts, strict=True))
-    if why := headlines.refusal(recipe.fidelity.headline, (*made.validation, *made.test)):
+    if why := headlines.refusal(recipe.fidelity.headline, recipe.fidelity.bar, (*made.validation, *made.test)):
         raise SplitError(why)
     fates = {"invalid": len(whole.rejected), **fates}
     fates |= {"trained": len(made.train), "validation": len(made.validation), "test": len(made.test)}
@@ -166,7 +90,9 @@ def gather(
     return Gathered(recipe, made, ledger, whole.rejected, tuple(leaks), others, dict(whole.commits))
 
 
-_LEFT_OUT = ("filtered", "duplicate", "outvoted", "drafted_left_out", "leaked")
+_LEFT_OUT = (
+    "filtered", "duplicate", "outvoted", "drafted_left_out", "leaked", "held_out_before", "learned_before",
+)  # fmt: skip
 
 
 def _of_the_same_rows(whole: formats.Reading, made: Splits, ledger: Ledger) -> bool:
@@ -192,7 +118,8 @@ class Division:
 
     ``filtered``, ``duplicates`` and ``outvoted``: how many rows were left out on the way. ``tied``: prompts whose vote
     was. ``passed_over``: those of the filtered that named experts beside the recipe's wrote. ``drafted``: rows of
-    held-out prompts whose expert began from a clone's text.
+    held-out prompts whose expert began from a clone's text. ``held_out_before``, ``learned_before``: rows that the run
+    of ``adapter.start_from`` had on the other side.
     """
 
     parts: dict[str, Sequence[Demonstration]]
@@ -203,13 +130,16 @@ class Division:
     tied: int = 0
     passed_over: tuple[Demonstration, ...] = ()
     drafted: int = 0
+    held_out_before: int = 0
+    learned_before: int = 0
 
 
 def divide(recipe: Recipe, readings: Sequence[formats.Reading], ready_made: Sequence[formats.Reading]) -> Division:
     """What the recipe makes of what was read: selected, without repetitions, split, and looked through for leaks.
 
     ``ready_made``: the readings of the validation and the test file, or nothing. Raises ``UserError`` for an
-    expert who wrote nothing, ``SplitError`` for a split that stays empty.
+    expert who wrote nothing, ``SplitError`` for a split that stays empty, ``RunError`` and ``SourceError`` for an
+    ``adapter.start_from`` that cannot be had.
     """
     section, split = recipe.demonstrations, recipe.split
     parts = [columns.joined([reading.demonstrations for reading in readings])]
@@ -257,10 +187,21 @@ def divide(recipe: Recipe, readings: Sequence[formats.Reading], ready_made: Sequ
             placed[name] = vote.kept
             outvoted += len(vote.outvoted)
             tied += vote.tied
+    if (earlier := rows_before(recipe)) is not None:  # rows of two runs are told apart as objects
+        placed = {name: list(part) for name, part in placed.items()}
     leaks = splits.find_leaks(placed, threshold=split.near_threshold)
     if split.near_duplicates == "allow":  # the same prompt on both sides is never allowed
         leaks = [leak for leak in leaks if leak.kind != "near-duplicate"]
-    return Division(placed, leaks, filtered, duplicates, outvoted, tied, tuple(passed_over), drafted)
+    withheld = learned = 0
+    if earlier is not None:
+        leaky = {id(leak.source) for leak in leaks}
+        told = {name: [d for d in part if id(d) not in leaky] for name, part in placed.items()}
+        seen, withheld, learned = left_by(
+            earlier, told, threshold=split.near_threshold, near=split.near_duplicates != "allow"
+        )
+        still = {id(d) for part in seen.values() for d in part}
+        placed = {name: [d for d in part if id(d) in still or id(d) in leaky] for name, part in placed.items()}
+    return Division(placed, leaks, filtered, duplicates, outvoted, tied, tuple(passed_over), drafted, withheld, learned)
 
 
 def held_out_others(

@@ -7,7 +7,7 @@ from pathlib import Path
 from sft import recipes
 from sft.demonstrations import splits
 from sft.demonstrations.demonstration import Demonstration
-from sft.demonstrations.selection import Ledger
+from sft.demonstrations.ledger import Ledger
 from sft.demonstrations.splits import Splits, data_digest
 from sft.errors import RunError
 from sft.recipes import Recipe

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sft.recipes import Recipe
     from sft.runs.run import Run
 
-__all__ = ["MODES", "UnclosedThought", "Undecided", "as_begun", "parted", "settled"]
+__all__ = ["MODES", "BrokenThought", "Undecided", "as_begun", "parted", "settled", "sole", "untagged"]
 
 #: ``demonstrations.thoughts`` -> what becomes of a thought.
 MODES = {"off": "left out", "keep": "learned with what follows", "context": "given with the prompt, and not learned"}
@@ -24,8 +24,12 @@ _OPENED = re.compile(r"\s*<(think|thinking)>(.*?)</\1>\s*", re.DOTALL)
 _CLOSED = "\n</think>\n"
 
 
-class UnclosedThought(ValueError):
-    """A text that opens a thought and never closes it."""
+class BrokenThought(ValueError):
+    """A text whose thought cannot be told from the rest; ``str()``: why, as half a sentence; ``remedy``: what to do."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(what)
+        self.remedy = remedy
 
 
 class Undecided(UserError):
@@ -35,7 +39,8 @@ class Undecided(UserError):
 def parted(text: str) -> tuple[str, str]:
     """(thought, rest) of ``text``: what stands in the tags that it begins with, or before a line that closes one.
 
-    The text of a model whose prompt opens the thought has the closing tag alone. Raises :class:`UnclosedThought`.
+    The text of a model whose prompt opens the thought has the closing tag alone. Raises :class:`BrokenThought` for a
+    thought without its end.
     """
     if "think" not in text:
         return "", text
@@ -43,9 +48,23 @@ def parted(text: str) -> tuple[str, str]:
     if found:
         return found[2].strip("\n"), text[found.end() :]
     if text.lstrip().startswith(("<think>", "<thinking>")):
-        raise UnclosedThought
+        raise BrokenThought("opens a thought with <think> and never closes it", "close it with </think>")
     before, closed, after = text.partition(_CLOSED)
     return (before.strip("\n"), after.lstrip()) if closed and before.strip() else ("", text)
+
+
+def sole(text: str) -> tuple[str, str]:
+    """As :func:`parted`, of what an expert wrote. Raises :class:`BrokenThought` for a second thought behind it, too."""
+    thought, rest = parted(text)
+    if rest is not text and parted(rest)[1] is not rest:
+        raise BrokenThought("begins with two thoughts, one behind the other", "make them one, in one pair of tags")
+    return thought, rest
+
+
+def untagged(thought: str) -> str:
+    """A thought that is written apart from what follows it, without the tags that it may stand in."""
+    found = _OPENED.fullmatch(thought)
+    return (found[2] if found else thought).strip("\n")
 
 
 def settled(recipe: Recipe, *parts: Sequence[Reading]) -> tuple[Recipe, tuple[list[Reading], ...]]:

@@ -10,24 +10,36 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sft.demonstrations.messages import Call
+from sft.demonstrations.messages import Call, text_fault
 from sft.runs.records import kind_of
 
-__all__ = ["NoCall", "ReadCall", "hermes_tools", "read", "results", "tagged", "tools"]
+__all__ = ["NoCall", "ReadCall", "hermes_tools", "read", "read_alike", "results", "tagged", "tools"]
 
 _CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
+_BEGINS = re.compile(r"<tool_call>\s*[{\[]")  # prose about the tag has something else behind it
 _RESULT = re.compile(r"<tool_response>\s*(.*?)\s*</tool_response>", re.DOTALL)
 _TOOLS = re.compile(r"<tools>\s*([\[{].*?[\]}])\s*</tools>", re.DOTALL)
 #: How the instructions begin that Hermes and Qwen put around ``<tools>``; they end with their last ``</tool_call>``.
 _INSTRUCTIONS = ("You are a function calling AI model", "# Tools\n")
 
 
+_AS_OBJECT = "write {name, arguments}, the arguments as a JSON object"
+_AS_LIST = "write a JSON list of functions: [{name, description, ...}]"
+_AS_TAGS = "end the turn with <tool_call>{name, arguments}</tool_call>, or write the call as tool_calls"
+#: Levels of arguments and schemas: what is nested deeper, templates and Python's own JSON fail on.
+_DEPTH = 64
+
+
 class NoCall(ValueError):
-    """What is no call, no list of functions; ``str()``: why, as half a sentence."""
+    """What is no call, no list of functions; ``str()``: why, as half a sentence; ``remedy``: what to do."""
+
+    def __init__(self, what: str, remedy: str = _AS_OBJECT) -> None:
+        super().__init__(what)
+        self.remedy = remedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +61,16 @@ def read(given: Iterable[Any], *, drops_nulls: bool = False) -> list[ReadCall]:
     return found
 
 
+def read_alike(given: Mapping[str, Any], *, drops_nulls: bool = False) -> list[ReadCall]:
+    """The calls that stand under several keys of one message, and are the same ones. Raises :class:`NoCall`."""
+    found = {key: read([value], drops_nulls=drops_nulls) for key, value in given.items()}
+    first = next(iter(found.values()), [])
+    for key, calls in found.items():
+        if [one.call for one in calls] != [one.call for one in first]:
+            raise NoCall(f"stands under {next(iter(found))} and is another under {key}", "keep one of them")
+    return first
+
+
 def _one(value: Any, drops_nulls: bool) -> ReadCall:
     if not isinstance(value, dict):
         raise NoCall(f"is {kind_of(value)}, not an object")
@@ -64,17 +86,48 @@ def _one(value: Any, drops_nulls: bool) -> ReadCall:
         raise NoCall(f"has {kind_of(arguments)} for its arguments, not an object")
     if drops_nulls:
         arguments = without_nulls(arguments)
+    _refuse_depth(arguments)
     try:
-        made = Call(name, json.dumps(arguments, ensure_ascii=False, allow_nan=False))
+        text = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
         raise NoCall(f"cannot be written as JSON ({error})") from None
-    return ReadCall(made, str(value.get("id") or ""))
+    for part in (name, text):
+        if fault := text_fault(part):
+            raise NoCall(fault, "replace the broken character (half of an emoji)")
+    return ReadCall(Call(name, text), str(value.get("id") or ""))
+
+
+def _refuse_depth(value: Any) -> None:
+    """Raise :class:`NoCall` for what is nested too deep."""
+    level = [value]
+    for _ in range(_DEPTH):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return
+    raise NoCall(f"is nested more than {_DEPTH} levels deep", "make it flatter; chat templates fail on such depths")
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of ``pairs``. Raises :class:`NoCall` where a name stands twice, for one value would be lost."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise NoCall(f"gives {twice!r} twice", "keep one of them")
+    return made
 
 
 def _parsed(text: str) -> Any:
     """JSON, or the same in Python's notation, as older files of Hermes have it. Raises :class:`NoCall`."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_without_repetition)
+    except NoCall:
+        raise
     except (ValueError, RecursionError):
         pass
     try:
@@ -103,11 +156,15 @@ def tools(value: Any, *, drops_nulls: bool = False) -> str:
             each = _parsed(each)
         inner = each.get("function", each) if isinstance(each, dict) else None
         if not isinstance(inner, dict) or not isinstance(inner.get("name"), str) or not inner["name"].strip():
-            raise NoCall("one of them has no name")
+            raise NoCall("one of them has no name", _AS_LIST)
         if inner is each:
             each = {"type": "function", "function": each}
         found.append(without_nulls(each) if drops_nulls else each)
-    return json.dumps(found, ensure_ascii=False) if found else ""
+    _refuse_depth(found)
+    text = json.dumps(found, ensure_ascii=False) if found else ""
+    if text and (fault := text_fault(text)):
+        raise NoCall(fault, "replace the broken character (half of an emoji)")
+    return text
 
 
 def results(content: str) -> list[str]:
@@ -117,17 +174,20 @@ def results(content: str) -> list[str]:
 
 
 def tagged(content: str, *, drops_nulls: bool = False) -> tuple[str, list[ReadCall]]:
-    """(words, calls) of a text that ends in calls in Hermes' tags; (``content``, []) for any other text."""
-    blocks = list(_CALL.finditer(content))
-    if not blocks:
+    """(words, calls) of a text that ends in calls in Hermes' tags; (``content``, []) for one that has none.
+
+    Raises :class:`NoCall` where a call begins in tags and cannot be read.
+    """
+    begins = _BEGINS.search(content)
+    if begins is None:
         return content, []
-    words, rest = content[: blocks[0].start()], _CALL.sub("", content[blocks[0].start() :])
-    if rest.strip():
-        return content, []
-    try:
-        return words.strip(), read((block[1] for block in blocks), drops_nulls=drops_nulls)
-    except NoCall:
-        return content, []
+    blocks = list(_CALL.finditer(content, begins.start()))
+    rest = _CALL.sub("", content[begins.start() :]).strip()
+    if "<tool_call>" in rest:
+        raise NoCall("is not closed", _AS_TAGS)
+    if rest:
+        raise NoCall(f"has words behind it ({rest[:40]!r})", _AS_TAGS)
+    return content[: begins.start()].strip(), read((block[1] for block in blocks), drops_nulls=drops_nulls)
 
 
 def hermes_tools(system: str) -> tuple[str, str]:

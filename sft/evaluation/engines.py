@@ -72,10 +72,10 @@ class Writer:
 
     def serves(self, system: str) -> bool:
         """Whether it can write as ``system``: its own server can; one that runs may have the clone alone."""
-        return self.vllm is not None or ("tuned" if system == "tuned" else "base") in (self.names or {})
+        return self.vllm is not None or (system if system in ("tuned", "start") else "base") in (self.names or {})
 
     def hand(self, who: str, weights: Weights, folder: Path, longest: int) -> Hand | None:
-        """What writes as ``who``, "base" or "tuned"; None where the server that runs does not have it.
+        """What writes as ``who``, "base", "start" or "tuned"; None where the server that runs does not have it.
 
         ``folder``: of the run; a log lies there, and merged weights for as long as they are served. ``longest``: tokens
         of a prompt with its completion. A server is started by the first question, where there is one.

@@ -23,12 +23,13 @@ from sft.evaluation.record import RowsToMake, Subject, record
 from sft.fidelity import floors, floors_file, stored
 from sft.fidelity.conventions import FLOORS
 from sft.fidelity.scorecard import PROFILES, Scorecard
-from sft.fidelity.scoring import Scoring
+from sft.fidelity.scoring import JSON, Scoring
 from sft.policies import rendering_cache
 from sft.policies.policy import load_renderer
 from sft.policies.rendering import Renderer, census, few_shot_prompt
+from sft.policies.starting import start_of
 from sft.policies.weights import config_of, context_length
-from sft.recipes import Recipe
+from sft.recipes import Fidelity, Recipe
 from sft.recipes.sources import source_of
 from sft.runs import sealed
 from sft.runs.hashes import Digest, fingerprint, weights_hash
@@ -45,6 +46,8 @@ FAST_PROMPTS = 100
 _SHORTCUTS = ("R", "RK", "K", "L", "P")
 #: Shortcut -> the one that it comes with where a recipe names systems.
 _COMPANIONS = {"RK": "R", "L": "K"}
+#: What is written by whoever writes, beside completions.
+_OF_THE_CLONE = ("departures-", "samples-", "forced-", "own-path")
 #: What B3 is where its demonstrations are chosen for each prompt.
 _NEAREST_SHOWN = "base model, the three nearest demonstrations in the prompt"
 
@@ -91,8 +94,11 @@ def evaluate(
     """
     base = source_of(recipe.model)
     renderer = load_renderer(base, recipe)
-    facts = {"weights_hash": weights_hash(tuned)}
-    subject = Subject(recipe, base, renderer, tuned, splits.train, splits.parts[split], others, facts=facts)
+    start = start_of(run, recipe, base)
+    facts = {"weights_hash": weights_hash(tuned)} | ({"start": start.weights} if start is not None else {})
+    folder = start.folder if start is not None else None
+    held_out = splits.parts[split]
+    subject = Subject(recipe, base, renderer, tuned, splits.train, held_out, others, facts=facts, start=folder)
     return measure(run, subject, split=split, purpose=purpose, profile=profile, engine=engine)
 
 
@@ -117,7 +123,7 @@ def measure(
     profile = profile or settings.profile
     if profile not in PROFILES:
         raise UserError(f"fidelity.profile: {profile!r} is none of {', '.join(PROFILES)}")
-    scoring = Scoring(settings.headline, tuple(settings.metrics), settings.checker or "", tuple(settings.normalise))
+    scoring = _scoring(settings)
     scoring.demand()  # what cannot be used is refused before anything is written
     elsewhere = floors_file.read(settings.floors_from) if settings.floors_from else None
     writer = engines.find(engine[0] or settings.engine, subject.recipe.model.dtype, engine[1])
@@ -175,6 +181,11 @@ def measure(
 
 
 # -- what there is to do --------------------------------------------------------------------------------------
+
+
+def _scoring(settings: Fidelity) -> Scoring:
+    metrics, normalise = tuple(settings.metrics), tuple(settings.normalise)
+    return Scoring(settings.headline, metrics, settings.checker or "", normalise, leaves=JSON in settings.bar)
 
 
 def _plan(subject: Subject, profile: str) -> RowsToMake:
@@ -272,7 +283,8 @@ def _keep_or_discard(run: Run, items: Sequence[HeldOut], facts: Mapping[str, Any
         "samples": ("samples-",),
         "control": ("control-",),
         "floors_from": (),
-        "engine": ("completions-tuned", "completions-B", "departures-", "samples-", "forced-", "own-path"),
+        "start": ("completions-start", "token-scores-start"),
+        "engine": ("completions-tuned", "completions-start", "completions-B", *_OF_THE_CLONE),
     }
     if rank_and_world()[0] == 0:
         on_file = run.measurement_path.exists()

@@ -16,11 +16,12 @@ from sft.demonstrations.demonstration import Demonstration, HeldOut
 from sft.errors import DemonstrationsError, EndpointError, UserError
 from sft.evaluation import engines, probe_inputs
 from sft.evaluation.apart import Apart
+from sft.evaluation.policies_in_turn import PoliciesInTurn
 from sft.evaluation.shared_rows import Row, fill, missing, open_own, settle
 from sft.policies.generation import Beside, Draws, complete, score
-from sft.policies.policy import Policy, cloned, load_policy
+from sft.policies.policy import Policy
 from sft.policies.rendering import Rendered, Renderer, few_shot_prompt
-from sft.policies.weights import free_memory, is_adapter
+from sft.policies.weights import free_memory
 from sft.recipes import Recipe
 from sft.recipes.sources import BaseSource
 from sft.runs import sealed
@@ -43,7 +44,8 @@ class Subject:
     ``tuned``: folder of the clone's adapter or full model; None where the recipe's model is itself the clone and
     no base is known. ``train``: what the clone learned from, empty where that is not known. ``held_out``: what
     experts wrote for prompts that it did not see; ``others``: the same of experts whom it was not fitted to.
-    ``facts``: what the signature should say beside the settings.
+    ``facts``: what the signature should say beside the settings. ``start``: the adapter that the clone was fitted on
+    from, which is one more system.
     """
 
     recipe: Recipe
@@ -54,6 +56,7 @@ class Subject:
     held_out: Sequence[Demonstration]
     others: Sequence[Demonstration] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    start: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,37 +77,6 @@ class RowsToMake:
     control: Mapping[str, str]
 
 
-class _Policies:
-    """The base and its clone, each loaded when something of it is missing, and one of them at a time."""
-
-    def __init__(self, subject: Subject) -> None:
-        self._subject = subject
-        self._base: Policy | None = None
-        self._tuned: Policy | None = None
-
-    def base(self) -> Policy:
-        """The base; to be asked for before the clone is."""
-        if self._base is None:
-            self._base = self._loaded(None)
-        return self._base
-
-    def tuned(self) -> Policy:
-        """The clone; the base is gone from here on."""
-        if self._tuned is None:
-            base, self._base = self._base, None
-            folder = self._subject.tuned
-            if base is not None and folder is not None and is_adapter(folder):
-                self._tuned = cloned(base, folder)
-            else:
-                del base  # let go of the other weights first
-                self._tuned = self._loaded(folder)
-        return self._tuned
-
-    def _loaded(self, tuned: Path | None) -> Policy:
-        one = self._subject
-        return load_policy(one.base, one.renderer, dtype=one.recipe.model.dtype, tuned=tuned)
-
-
 def record(
     run: Run, subject: Subject, work: RowsToMake, profile: str, writer: engines.Writer | None = None
 ) -> tuple[list[str], list[str], dict[str, str]]:
@@ -122,7 +94,7 @@ def record(
     recorder = _Recorder(run, subject, work, writer)
     if writer is not None:
         recorder.let_write(writer, bases if rest else [], rounds, profile == "full")
-    wrote, scored = [], []
+    wrote, scored = list[str](), list[str]()
     for system in bases:
         on_file = not recorder.unwritten(system)
         if rest or on_file:
@@ -135,6 +107,12 @@ def record(
     if rest and subject.tuned is not None:
         recorder.control("base")
         recorder.prompt_values()
+    if subject.start is not None:  # in every profile: it is what this clone is held to
+        recorder.write("start")
+        recorder.score("start")
+        wrote.append("start")
+        scored.append("start")
+        free_memory()
     completions = recorder.write("tuned")
     recorder.score("tuned")
     if rest:
@@ -161,14 +139,17 @@ class _Recorder:
 
     def __init__(self, run: Run, subject: Subject, work: RowsToMake, writer: engines.Writer | None) -> None:
         self._run, self._subject, self._work, self._writer = run, subject, work, writer
-        self._policies = _Policies(subject)
+        self._policies = PoliciesInTurn(
+            subject.base, subject.renderer, subject.recipe.model.dtype, subject.start, subject.tuned
+        )
         self._hand: engines.Hand | None = None
         self._ids = list(work.prompts)
         self._apart = Apart(subject.renderer, work.items, work.experts)
         self.agreement: dict[str, str] = {}
 
     def _policy(self, system: str) -> Policy:
-        return self._policies.tuned() if system == "tuned" else self._policies.base()
+        of = {"tuned": self._policies.tuned, "start": self._policies.start}
+        return of.get(system, self._policies.base)()
 
     def _prompts(self, system: str) -> Mapping[str, Sequence[int]]:
         """What ``system`` is asked with: the prompt, for B3 after its demonstrations."""
@@ -233,13 +214,14 @@ class _Recorder:
         prompts = [len(ids) for system in ("tuned", *bases) for ids in self._prompts(system).values()]
         given = max(len(row.completion_ids) for row in work.experts.values()) if forcing else 0
         longest = min(max(prompts) + given + work.max_new_tokens, work.context)
-        for who in ("base", "tuned"):
-            weights = tuned if who == "tuned" else replace(tuned, tuned=None)
+        folders = {"base": None, "start": one.start, "tuned": one.tuned}
+        for who in ("base", "start", "tuned") if one.start is not None else ("base", "tuned"):
+            weights = replace(tuned, tuned=folders[who])
             hand = writer.hand(who, weights, self._run.path, longest)
             if hand is None:
                 continue
             with hand as self._hand:
-                for system in bases if who == "base" else ["tuned"]:
+                for system in bases if who == "base" else [who]:
                     self.write(system)
                 for number in range(rounds if who == "tuned" else 0):
                     self.sample(number)

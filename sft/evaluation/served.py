@@ -15,7 +15,7 @@ from typing import Any
 from sft.demonstrations.demonstration import HeldOut
 from sft.demonstrations.messages import written_calls
 from sft.demonstrations.stored import load_recipe
-from sft.demonstrations.thoughts import UnclosedThought, parted
+from sft.demonstrations.thoughts import BrokenThought, parted
 from sft.errors import EndpointError, RunError
 from sft.evaluation import prompts_again
 from sft.evaluation.answers import ListedModel
@@ -107,7 +107,7 @@ def _apart(renderer: Renderer, question: Question, answer: Served) -> Served:
     """The answer as the measured text is: without a thought that the server left in it, its calls in our form."""
     text = answer.text
     if renderer.answers.thinks:
-        with suppress(UnclosedThought):
+        with suppress(BrokenThought):
             text = parted(text)[1]
     if question.tools and renderer.frame.calls is not None:
         text = written_calls(*renderer.frame.calls.read(text, question.tools))

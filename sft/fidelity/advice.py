@@ -7,7 +7,7 @@ from sft.fidelity.conventions import (
     CLONED_LENGTH,
     CLONED_PROMPTS,
     CLONED_STOP,
-    clears,
+    below_bar,
     gain_shown,
     missing_floors,
     no_spread,
@@ -105,9 +105,9 @@ def _of_completions(rung: str, card: Scorecard) -> str:
     if rung == PASSES:
         return "hand it on: the bar is cleared; what it does not ask for stands in the report" + _pointing(card)
     if rung == FAILS:
-        tuned = card.scores_of("tuned")
-        short = {name: bar for name, bar in card.bar.items() if not clears(tuned[name], bar)}
-        wide = [prompts_to_settle(tuned[n], bar, share=False) for n, bar in short.items() if tuned[n].value > bar]
+        short = {name: card.bar[name] for name in below_bar(card)}
+        held = {name: card.decides(name, card.scores_of("tuned")[name]) for name in short}
+        wide = [prompts_to_settle(held[n], bar, share=False) for n, bar in short.items() if held[n].value > bar]
         if len(wide) == len(short) and None not in wide:
             needed = max(number or 0 for number in wide)
             return f"score more prompts: about {needed:,} would put the lower bound at your bar, if the value stays"

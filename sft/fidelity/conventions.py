@@ -31,6 +31,7 @@ __all__ = [
     "SLIPS",
     "above_zero",
     "bar_points",
+    "below_bar",
     "beyond_chance",
     "clears",
     "direction",
@@ -113,6 +114,12 @@ def bar_points(bar: Mapping[str, float], headline: str = "chrf") -> dict[str, fl
 def clears(estimate: Estimate, bar: float) -> bool:
     """Whether ``estimate`` is shown to reach a bar in its own unit: its lower bound does."""
     return estimate.low is not None and estimate.low >= bar
+
+
+def below_bar(card: Scorecard) -> list[str]:
+    """The metrics of the user's bar that are not shown to reach it, at the level that all clones judged here ask."""
+    tuned = card.scores_of("tuned")
+    return [name for name, bar in card.bar.items() if not clears(card.decides(name, tuned[name]), bar)]
 
 
 def direction(difference: Estimate, p_value: float) -> int:

@@ -18,6 +18,7 @@ from sft.fidelity.probes import (
     expert_path,
     experts,
     forgetting,
+    from_start,
     giveaways,
     impostors,
     knowledge_gaps,
@@ -80,6 +81,11 @@ def run_probes(observed: Observations, table: ScoreTable, floor: str, base: str)
     }
     if any(item.thoughts for item in held_out):
         probes["thoughts"] = lambda: thoughts.thoughts(held_out, completions, observed.token_scores)
+    if "start" in written:
+        before = table.scores("start")
+        probes["from_start"] = lambda: from_start.from_start(
+            ours, before, observed.token_scores, table.clusters, seed=seed
+        )
     absent: dict[str, str] = {}
     for section, probe in probes.items():
         try:

@@ -19,6 +19,7 @@ __all__ = [
     "Example",
     "ExpertScore",
     "Forgetting",
+    "FromStart",
     "GapSpan",
     "Giveaway",
     "KnowledgeGap",
@@ -351,3 +352,18 @@ class Example:
     expert: str
     completions: dict[str, str]
     scores: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class FromStart:
+    """The clone minus the clone that it was fitted on from, on the ``difference.n`` prompts that both were scored on.
+
+    ``difference``: headline points, paired; ``p_value``: two-sided sign flip; ``smallest_visible``: the difference that
+    these prompts would have shown in four of five cases, None where they can show none. ``bits``: the same in bits per
+    byte of the expert's completions, below 0 where the clone finds them likelier; None without token scores.
+    """
+
+    difference: Estimate
+    p_value: float
+    smallest_visible: float | None
+    bits: Estimate | None

@@ -8,19 +8,18 @@ content alone: the order of the training rows, the machine and the run cannot ch
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sft.demonstrations.demonstration import Demonstration, HeldOut, Message, prompt_text
 from sft.fidelity.conventions import FLOORS
+from sft.fidelity.nearness import CharacterVectors, nearest_prompts
 from sft.metrics.among import CountedTexts
 from sft.metrics.text import words
 from sft.runs.hashes import fingerprint
+from sft.runs.machine import in_parts
 from sft.runs.records import Completion
 
 __all__ = [
@@ -37,14 +36,8 @@ __all__ = [
     "writes_at_length",
 ]
 
-#: Cells of one dense block of similarities: 80 MB.
-_BLOCK = 10_000_000
-#: An n-gram is common when it is in this share of the texts.
-_COMMON = 0.02
 #: Similarities closer than this are ties: sums of floats may differ in the last digits.
 _TIE = 9
-#: Nearest training prompts that RK takes the medoid of.
-NEIGHBOURS = 20
 #: Training completions that K is drawn from, and as many that it is held against.
 DRAWN = 60
 #: Median words of a training completion from which a text of the right length is a shortcut of its own, and how many
@@ -52,6 +45,8 @@ DRAWN = 60
 LONG_WORDS, ALIKE_IN_LENGTH = 50, 100
 #: Characters of completions whose n-grams are held at a time: about 1 GB at the most.
 _COUNTED = 4_000_000
+#: Prompts from which on RK takes seconds, and all cores.
+MANY = 4_000
 
 
 def _by_id(train: Sequence[Demonstration]) -> list[Demonstration]:
@@ -59,63 +54,6 @@ def _by_id(train: Sequence[Demonstration]) -> list[Demonstration]:
     if not train:
         raise ValueError("floors need at least one training demonstration")
     return sorted(train, key=lambda d: (d.id, d.completion))
-
-
-def _vectoriser() -> Any:
-    """Character TF-IDF: 3- to 5-grams inside words, which needs neither a language nor a tokenizer."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    return TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), dtype=np.float64)
-
-
-def _nfc(texts: Sequence[str]) -> list[str]:
-    return [unicodedata.normalize("NFC", text) for text in texts]
-
-
-@lru_cache(maxsize=1)
-def nearest_prompts(
-    known: tuple[str, ...], asked: tuple[str, ...], block: int = _BLOCK
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Of each text in ``asked``, the places of the twenty most similar ones in ``known``, nearest first; their cosines.
-
-    Both of shape (asked, 20), or fewer where ``known`` is smaller; of equals the first comes first. ``block``: cells
-    of a dense block of similarities.
-
-    Vectors are character TF-IDF fitted on ``known``; the last digits of the sums are rounded off. The last answer is
-    kept: R, RK and the parts by distance to training ask the same, and it takes a quarter of a scorecard's time.
-    """
-    vectoriser = _vectoriser()
-    vectors = vectoriser.fit_transform(_nfc(known))
-    common = _common(vectors, block)
-    dense, sparse = vectors[:, common].toarray().T, vectors[:, ~common].T.tocsr()
-    count = min(NEIGHBOURS, len(known))
-    places, cosines = np.empty((len(asked), count), dtype=np.intp), np.empty((len(asked), count))
-    rows = max(1, block // max(len(known), len(dense)))
-    for start in range(0, len(asked), rows):
-        part = slice(start, start + rows)
-        these = vectoriser.transform(_nfc(asked[part]))
-        similarity = (these[:, ~common] @ sparse).toarray()
-        similarity += these[:, common].toarray() @ dense
-        similarity = np.round(similarity, _TIE, out=similarity)
-        least = np.partition(similarity, len(known) - count, axis=1)[:, len(known) - count]
-        for row, (of_one, bound) in enumerate(zip(similarity, least, strict=True), start):
-            near = np.flatnonzero(of_one >= bound)
-            places[row] = near[np.argsort(-of_one[near], kind="stable")[:count]]
-            cosines[row] = of_one[places[row]]
-    return places, cosines
-
-
-def _common(vectors: Any, block: int) -> NDArray[np.bool_]:
-    """The n-grams that so many texts have that their products go faster as full matrices than number by number.
-
-    At most ``block`` cells of them. ``vectors``: sparse, shape (texts, n-grams).
-    """
-    texts, ngrams = vectors.shape
-    having = np.bincount(vectors.indices, minlength=ngrams)
-    most = np.argsort(-having, kind="stable")[: block // texts]
-    common = np.zeros(ngrams, dtype=bool)
-    common[most] = having[most] > _COMMON * texts
-    return common
 
 
 def _texts(rows: Sequence[Demonstration] | Sequence[HeldOut]) -> tuple[str, ...]:
@@ -145,15 +83,21 @@ def nearest_medoid(train: Sequence[Demonstration], held_out: Sequence[HeldOut]) 
     """
     ordered = _by_id(train)
     places, _ = nearest_prompts(_texts(ordered), _texts(held_out))
-    found: dict[str, Completion] = {}
-    for start, stop in _batches(places, [len(d.completion) for d in ordered]):
+    texts = [d.completion for d in ordered]
+    typical = [place for part in in_parts(_medoids, places.tolist(), texts, least=MANY) for place in part]
+    return {
+        item.id: Completion(item.id, texts[place], finished=True) for item, place in zip(held_out, typical, strict=True)
+    }
+
+
+def _medoids(near: Sequence[Sequence[int]], texts: Sequence[str]) -> list[int]:
+    """Of each row of places, the place of the text that is the medoid."""
+    places, found = np.array(near), list[int]()
+    for start, stop in _batches(places, [len(text) for text in texts]):
         used, seats = np.unique(places[start:stop], return_inverse=True)
-        counted = CountedTexts([ordered[place].completion for place in used])
-        for item, near, seat in zip(
-            held_out[start:stop], places[start:stop], seats.reshape(stop - start, -1), strict=True
-        ):
-            typical = near[counted.chrf(seat).mean(axis=1).round(_TIE).argmax()]
-            found[item.id] = Completion(item.id, ordered[typical].completion, finished=True)
+        counted = CountedTexts([texts[place] for place in used])
+        for row, seat in zip(places[start:stop], seats.reshape(stop - start, -1), strict=True):
+            found.append(int(row[counted.chrf(seat).mean(axis=1).round(_TIE).argmax()]))
     return found
 
 
@@ -210,7 +154,7 @@ def _central(train: Sequence[Demonstration]) -> str:
     Cosines of unit vectors add up, so one sum over the set takes the place of all pairs.
     """
     ordered = _by_id(train)
-    vectors = _vectoriser().fit_transform(_nfc([d.completion for d in ordered]))
+    vectors = CharacterVectors([d.completion for d in ordered]).fitted
     total = np.asarray(vectors.sum(axis=0)).ravel()
     return ordered[int(np.round((vectors @ total) / len(ordered), _TIE).argmax())].completion
 

@@ -20,12 +20,12 @@ import numpy as np
 
 from sft import metrics
 from sft.errors import UserError
-from sft.fidelity.conventions import FLOORS, bar_points
+from sft.fidelity.conventions import FLOORS, LEVEL, bar_points
 from sft.fidelity.every_probe import run_probes
 from sft.fidelity.guardrails import guardrails, unscored
 from sft.fidelity.if_normalised import if_normalised
 from sft.fidelity.observations import Observations
-from sft.fidelity.probes import Absent, expert_path, experts, likelihood
+from sft.fidelity.probes import Absent, expert_path, experts, impostors, likelihood
 from sft.fidelity.probes.examples import examples
 from sft.fidelity.score_table import ScoreRow, ScoreTable, score_rows, word_count
 from sft.fidelity.scorecard import SYSTEMS, UNJUDGED, Gain, Scorecard
@@ -83,6 +83,7 @@ def measure(observed: Observations, rows: Sequence[ScoreRow] | None = None) -> S
         n=len(held_out),
         clusters=len(set(clusters.values())),
         checked=_checked(table),
+        held_to=_held_to(observed, table, bar),
         largest_cluster=max(Counter(clusters.values()).values()),
         unscored=len(missing),
         bar=bar,
@@ -127,6 +128,7 @@ def _again(observed: Observations, card: Scorecard, steps: tuple[str, ...], p_va
         systems=tuple(table.summary(system) for system in table.systems),
         guardrails=guardrails(observed, table, card.unscored, card.memorisation, card.forgetting),
         checked=_checked(table) if scoring.checker else card.checked,
+        held_to=card.held_to | _held_to(replace(observed, samples=()), table, card.bar),
         closure=closure,
     )
     return replace(found, verdict=judge(found, imitation_p=p_value, curve=observed.curve))
@@ -144,7 +146,7 @@ def _demand_points(table: ScoreTable, bar: Mapping[str, float]) -> None:
             )
     for name in bar:
         if name not in (*table.scoring.columns, *table.scoring.labels):
-            raise UserError(f"fidelity.bar: {name} is not measured; set fidelity.headline: json or name a checker")
+            raise UserError(f"fidelity.bar: {name} is not measured; name it as fidelity.headline, or set a checker")
 
 
 def _demanded(table: ScoreTable) -> tuple[str, ...]:
@@ -163,7 +165,29 @@ def _measured(table: ScoreTable, demanded: Sequence[str]) -> list[str]:
     return floors
 
 
-def _checked(table: ScoreTable) -> Estimate | None:
+def _held_to(observed: Observations, table: ScoreTable, bar: Mapping[str, float]) -> dict[str, Estimate]:
+    """What the top rung and a bar ask a bound of, at the level that all clones judged on these prompts ask.
+
+    Each is a part of the rung and must fail as seldom as the whole: whoever judges ten clones at 95 % finds one whose
+    samples pass for the experts' by luck. Nothing with one clone, whose figures are at that level as they are shown.
+    """
+    if observed.clones == 1:
+        return {}
+    level = 1 - LEVEL / observed.clones
+    scores = table.summary("tuned", level).scores
+    found = {name: scores[name] for name in ("stop_rate", "length_ratio", *bar)}
+    if (right := _checked(table, level)) is not None:
+        found["checked"] = right
+    if observed.samples:
+        with suppress(Absent):
+            told = impostors.impostors(
+                observed.held_out, {"sampled": observed.samples[0]}, seed=observed.seed, level=level
+            )
+            found["sampled"] = told["sampled"]
+    return found
+
+
+def _checked(table: ScoreTable, level: float = 0.95) -> Estimate | None:
     """By how much the clone is right more often than another expert, by the checker, where both are known."""
     if not table.scoring.checker:
         return None
@@ -172,7 +196,7 @@ def _checked(table: ScoreTable) -> Estimate | None:
     if not ids:
         return None
     ours, others = (table.column(system, CHECKER, ids) for system in ("tuned", "E"))
-    return estimates.mean(np.subtract(ours, others), table.labels(ids), (-100, 100))
+    return estimates.mean(np.subtract(ours, others), table.labels(ids), (-100, 100), level)
 
 
 def _lengths(observed: Observations, table: ScoreTable, systems: Sequence[str]) -> dict[str, tuple[int, ...]]:

@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from sft.demonstrations.demonstration import Demonstration, HeldOut
-from sft.fidelity.scoring import Scoring
+from sft.fidelity.scoring import JSON, Scoring
 from sft.runs.records import Completion, ControlWindow, Forced, OwnPath, PromptValue, TokenScores
 
 __all__ = ["Observations"]
@@ -63,4 +63,5 @@ class Observations:
     @property
     def scoring(self) -> Scoring:
         """How the completions are scored."""
-        return Scoring(self.headline, tuple(self.metrics), self.checker, tuple(self.normalise))
+        steps = tuple(self.normalise)
+        return Scoring(self.headline, tuple(self.metrics), self.checker, steps, leaves=JSON in self.bar)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -26,8 +26,8 @@ class CurvePoint:
     Holm. ``answers`` and ``minutes``: new answers, and active minutes of experts, that it learned from beside round 0.
     ``fresh``: its score on answers to prompts drawn at random and written blind for the round after it, before anybody
     trained on them; ``gap``: that minus the held-out score. ``seeds``: runs that differ in the seed alone.
-    ``own``: its score in later turns of held-out dialogues with its own turns in the context, ``own_gain`` over round 0
-    and its p-value.
+    ``own``: its score in later turns of held-out dialogues with its own turns in the context, over all runs that were
+    replayed, ``own_gain`` over round 0 and its p-value.
     """
 
     round: int
@@ -97,7 +97,9 @@ class Rounds:
     """The chain of runs that ends in this one. ``points``: round 0 first; ``plain``: the control, if it was run.
 
     ``anchored``: the same of each expert who had items of both kinds. ``helps``: the last round minus the control, over
-    prompts and seeds where both have two runs or more, else over prompts; ``helps_seeds``: runs of either arm.
+    prompts and seeds where both have two runs or more, else over prompts; of dialogues on the clones' own path, and
+    ``helps_forced`` is then the same with the expert's turns before each; ``helps_seeds``: runs of either arm.
+    ``beside``: system -> score of round 0's floors and of another expert, on the same prompts.
     ``smallest``: the gain over round 0 that the prompts would have shown. ``looks``: how often the held-out prompts
     were looked at, over the whole chain. ``experts``: name -> (answers, active minutes); ``agreement``: of experts with
     each other, blind. ``guidelines``: versions. ``dialogues``: whether prompts have turns of the clone in them.
@@ -118,6 +120,8 @@ class Rounds:
     guidelines: int
     dialogues: bool
     examples: tuple[Corrected, ...]
+    helps_forced: Estimate | None = None
+    beside: dict[str, Estimate] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""

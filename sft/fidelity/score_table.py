@@ -15,7 +15,7 @@ from sft.demonstrations.demonstration import HeldOut
 from sft.errors import UserError
 from sft.fidelity.conventions import LEVEL
 from sft.fidelity.scorecard import Gain, SystemScores
-from sft.fidelity.scoring import CHECKER, JSON, Scoring
+from sft.fidelity.scoring import CHECKER, Scoring
 from sft.metrics import intervals
 from sft.metrics.intervals import estimates
 from sft.runs.machine import in_parts
@@ -50,7 +50,7 @@ def score_rows(
     Raises ``UserError`` as :class:`Scoring` does.
     """
     scoring.demand_of(held_out)
-    if scoring.headline == JSON:
+    if scoring.by_leaves:
         scoring = scoring.with_calls(held_out)
     asked = [(item, {system: written.get(item.id) for system, written in completions.items()}) for item in held_out]
     systems = max(1, len(completions))
@@ -193,30 +193,36 @@ class ScoreTable:
         """Words per completion."""
         return tuple(int(v) for v in self.column(system, "words", self.ids(system)))
 
-    def summary(self, system: str) -> SystemScores:
-        """Means over scored prompts: our metrics in points, others as they are, rates as shares, length as a ratio."""
+    def summary(self, system: str, level: float = 0.95) -> SystemScores:
+        """Means over scored prompts: our metrics in points, others as they are, rates as shares, length as a ratio.
+
+        ``level``: of their intervals.
+        """
         ids = self.ids(system)
         labels = self.labels(ids)
         nearest, first = self.scoring.nearest, self._rows[system][ids[0]]
         names = [*self.scoring.columns, *([nearest] if self.several and nearest in first else [])]
         have = {name: self.known(system, name) for name in names}
         scores = {
-            name: estimates.points(self.column(system, name, keys), self.labels(keys))
+            name: estimates.points(self.column(system, name, keys), self.labels(keys), level)
             for name, keys in have.items()
             if keys
         }
         for name in self.scoring.labels:
             values = self.column(system, name, ids)
-            scores[name] = (estimates.points if name == self.scoring.headline else estimates.mean)(values, labels)
+            own_points = name == self.scoring.headline
+            scores[name] = (
+                estimates.points(values, labels, level) if own_points else estimates.mean(values, labels, level=level)
+            )
         if system == "E":
             note = f"each expert against the others, on {len(ids)} prompts answered by several"
             if self._drawn:
                 note += f"; {TURNS} of them, drawn, on {self._drawn} prompts answered by more than {TURNS}"
             return SystemScores(system, scores, note)
-        scores["stop_rate"] = estimates.share(self.column(system, "finished", ids), labels)
-        scores["empty_rate"] = estimates.share(self.column(system, "empty", ids), labels)
+        scores["stop_rate"] = estimates.share(self.column(system, "finished", ids), labels, level)
+        scores["empty_rate"] = estimates.share(self.column(system, "empty", ids), labels, level)
         columns = [self.column(system, name, ids) for name in ("characters", "expert_characters")]
-        scores["length_ratio"] = estimates.ratio(columns[0], columns[1], labels)
+        scores["length_ratio"] = estimates.ratio(columns[0], columns[1], labels, level)
         absent = len(self.clusters) - len(ids)
         note = f"{absent} of {len(self.clusters)} prompts unscored" if absent else ""
         return SystemScores(system, scores, note)

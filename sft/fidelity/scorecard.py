@@ -21,6 +21,7 @@ from sft.fidelity.findings import (
     Example,
     ExpertScore,
     Forgetting,
+    FromStart,
     Giveaway,
     KnowledgeGaps,
     Memorisation,
@@ -54,6 +55,7 @@ __all__ = [
 #: id -> what it is in plain words, in the order a table shows them.
 SYSTEMS = {
     "tuned": "the clone",
+    "start": "the clone that it was fitted on from",
     "B0": "base model, zero-shot",
     "B3": "base model, three demonstrations in the prompt",
     "R": "completion of the nearest training prompt",
@@ -192,8 +194,9 @@ class Scorecard:
     for another good answer counts as wrong there. ``checked``: how often the checker
     finds the clone right less how often another expert, points, paired; None without a checker or another expert.
     ``absent``: section -> why it was not measured. ``clones``: how many were
-    judged on these prompts so far, this one included. ``looks``: how often
-    this split was looked at.
+    judged on these prompts so far, this one included. ``held_to``: where they are several, the figures that the top
+    rung and a bar ask a bound of, with intervals of the level that this asks ("sampled", "checked", and metrics).
+    ``looks``: how often this split was looked at.
     ``floors``: the shortcuts that a clone which has learned is ahead of, measured or not. ``names``: system -> what it
     is in plain words, where that is not what ``SYSTEMS`` says.
     ``if_normalised``: what setting something aside in every text would change, where it would change the verdict.
@@ -224,6 +227,7 @@ class Scorecard:
     profile: str = "standard"
     looks: int = 0
     clones: int = 1
+    held_to: dict[str, Estimate] = field(default_factory=dict)
     closure: Closure | None = None
     experts: tuple[ExpertScore, ...] = ()
     conflicts: Conflicts | None = None
@@ -249,11 +253,16 @@ class Scorecard:
     floors: tuple[str, ...] = EARLIER_FLOORS
     names: dict[str, str] = field(default_factory=dict)
     if_normalised: IfNormalised | None = None
+    from_start: FromStart | None = None
     schema_version: int = 2
 
     def scores_of(self, system: str) -> dict[str, Estimate]:
         """Metric -> estimate of ``system``; empty where it was not measured."""
         return next((one.scores for one in self.systems if one.system == system), {})
+
+    def decides(self, name: str, shown: Estimate) -> Estimate:
+        """The figure whose bounds decide: at the level of all clones judged here where they are several."""
+        return self.held_to.get(name, shown)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""

@@ -37,7 +37,8 @@ class Scoring:
     ``checker``: which answers are right (``fidelity.checkers``), a column of its own; "" for none. ``normalise``: what
     is set aside in every text before it is scored (``metrics.normalise``), in completions and references alike.
     ``only``: the metrics of ours that are computed; all, where it names none. ``calls``: whether experts call
-    functions, beside which ``json`` compares answers in words as ``chrf`` does.
+    functions, beside which ``json`` compares answers in words as ``chrf`` does. ``leaves``: whether ``json`` is a
+    column though another one is the headline, which a bar on it asks for.
     """
 
     headline: str = "chrf"
@@ -46,6 +47,7 @@ class Scoring:
     normalise: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     calls: bool = False
+    leaves: bool = False
 
     def lean(self, steps: tuple[str, ...], bar: Iterable[str]) -> Scoring:
         """With further ``steps`` set aside, and nothing computed that no verdict with this ``bar`` goes by."""
@@ -55,7 +57,8 @@ class Scoring:
         ours = tuple(name for name in metrics.METRICS if name in needed)
         # None of ours would mean all of them: the one that costs least.
         normalise = (*self.normalise, *steps)
-        return Scoring(self.headline, further, checker, normalise, ours or ("exact_match",), self.calls)
+        leaves = JSON in bar
+        return Scoring(self.headline, further, checker, normalise, ours or ("exact_match",), self.calls, leaves)
 
     def demand(self) -> None:
         """Raise ``UserError`` for anything of it that cannot be used: before anything is written."""
@@ -78,10 +81,10 @@ class Scoring:
         return replace(self, calls=any(calls(text) for item in held_out for text in item.references))
 
     def demand_of(self, held_out: Sequence[HeldOut]) -> None:
-        """Raise ``UserError`` for references that cannot be scored so: that are no JSON where the headline is, or in
-        none of which the pattern of a checker finds an answer, so that nothing could be right.
+        """Raise ``UserError`` for references that cannot be scored so: that are no JSON where ``json`` is asked for,
+        or in none of which the pattern of a checker finds an answer, so that nothing could be right.
         """
-        if self.headline == JSON:
+        if self.by_leaves:
             scoring = self.with_calls(held_out)
             for item in held_out:
                 for text in item.references:
@@ -95,6 +98,11 @@ class Scoring:
             raise checkers.checker_fault(self.checker, what)
 
     @property
+    def by_leaves(self) -> bool:
+        """Whether values are compared leaf by leaf, for the headline or for a bar."""
+        return self.leaves or self.headline == JSON
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """Columns of ``further``."""
         return tuple(map(modules.label, self.further))
@@ -102,7 +110,7 @@ class Scoring:
     @property
     def columns(self) -> tuple[str, ...]:
         """Every column in points: our metrics, and those of the task."""
-        extra = [JSON] if self.headline == JSON else []
+        extra = [JSON] if self.by_leaves else []
         return (*(self.only or metrics.METRICS), *extra, *([CHECKER] if self.checker else []))
 
     @property
@@ -118,10 +126,10 @@ class Scoring:
     def of_pair(self, text: str, reference: str, key: str) -> dict[str, float]:
         """Every column but the checker's for one completion and one reference of the prompt ``key``.
 
-        Raises ``UserError`` where the headline is JSON and the reference is none.
+        Raises ``UserError`` where ``json`` is asked for and the reference is none.
         """
         found = metrics.score(text, reference, self.only or metrics.METRICS)
-        if self.headline == JSON:
+        if self.by_leaves:
             found[JSON] = self._leaves(text, reference, key)
         return found | {modules.label(name): modules.load(name)(text, reference) for name in self.further}
 
@@ -131,9 +139,10 @@ class Scoring:
         except NotJson as error:
             if self.calls:  # who calls where the expert answered did another thing
                 return 0.0 if calls(text) else metrics.score(text, reference, ("chrf",))["chrf"]
+            asked, other = ("headline: is", "headline") if self.headline == JSON else ("bar: asks for", "bar")
             raise UserError(
-                f"fidelity.headline: is json, and what an expert wrote for prompt {key} is no JSON ({error}); "
-                "choose another headline, or mend that demonstration"
+                f"fidelity.{asked} json, and what an expert wrote for prompt {key} is no JSON ({error}); "
+                f"choose another {other}, or mend that demonstration"
             ) from None
 
     def right(self, item: HeldOut, text: str, references: Sequence[str]) -> float | None:

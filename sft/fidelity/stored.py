@@ -21,7 +21,7 @@ from sft.fidelity.observations import Observations
 from sft.fidelity.probes.examples import corrections
 from sft.fidelity.score_table import score_rows
 from sft.fidelity.scorecard import EARLIER_FLOORS, Scorecard
-from sft.fidelity.scoring import Scoring
+from sft.fidelity.scoring import JSON, Scoring
 from sft.runs import sealed
 from sft.runs.records import Completion, ControlWindow, Forced, OwnPath, PromptValue, TokenScores
 from sft.runs.run import Run, write_json, write_jsonl, write_text
@@ -201,6 +201,7 @@ def _scoring(facts: Mapping[str, Any]) -> Scoring:
         tuple(facts.get("metrics") or ()),
         facts.get("checker") or "",
         tuple(facts.get("normalise") or ()),
+        leaves=JSON in (facts.get("bar") or {}),
     )
 
 

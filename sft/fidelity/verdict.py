@@ -25,14 +25,11 @@ from __future__ import annotations
 
 from sft.fidelity.advice import next_step
 from sft.fidelity.conventions import (
-    CLONED_AUC,
     CLONED_CHECKED,
-    CLONED_LENGTH,
-    CLONED_PROMPTS,
-    CLONED_STOP,
     LEVEL,
     ROUNDING,
     above_zero,
+    below_bar,
     clears,
     gain_shown,
     metric_words,
@@ -43,9 +40,9 @@ from sft.fidelity.conventions import (
     rests_on_few,
     span,
 )
-from sft.fidelity.findings import Closure
 from sft.fidelity.guardrails import settled_in_words, unseen, written
 from sft.fidelity.scorecard import COMPLETIONS_ALONE, FAILS, NO_BASE, PASSES, RUNGS, Gain, Scorecard, Verdict
+from sft.fidelity.top_rung import closed, short_of_cloned
 from sft.metrics.estimate import Estimate
 
 __all__ = ["judge"]
@@ -71,11 +68,9 @@ def judge(card: Scorecard, *, imitation_p: float | None, curve: str = "") -> Ver
     imitates = holds.get("B0", False) and likelier
     learned = imitates and all(holds.values()) and not missing_floors(card) and not red
     if learned and _several_experts(card):
-        rung = LEARNED if _short_of_cloned(card) else CLONED
+        rung = LEARNED if short_of_cloned(card) else CLONED
     elif learned:
-        tuned = card.scores_of("tuned")
-        cleared = [clears(tuned[name], bar) for name, bar in card.bar.items()]
-        rung = MEETS if cleared and all(cleared) else LEARNED
+        rung = MEETS if card.bar and not below_bar(card) else LEARNED
     else:
         rung = IMITATES if imitates else NOTHING
     return Verdict(
@@ -89,18 +84,19 @@ def judge(card: Scorecard, *, imitation_p: float | None, curve: str = "") -> Ver
 
 def _unjudged(card: Scorecard) -> Verdict:
     """What completions say by themselves: the gains, and a bar where the user set one."""
-    tuned, best = card.scores_of("tuned"), card.gain
+    best, below = card.gain, below_bar(card)
     said = f"On {_headline(card).n} held-out prompts the clone's completions are {_of_best_shortcut(card)}"
     said += "." if gain_shown(best) else f"; {power(best.smallest_visible)}."
     few = card.closure is None or rests_on_few(card.closure.expert)
     if card.closure is not None and not few:
-        said += f" Of the distance to another expert {_closed(card.closure.share)} is closed."
-    below = [_beside_bar(name, tuned[name], bar) for name, bar in card.bar.items() if not clears(tuned[name], bar)]
+        said += f" Of the distance to another expert {closed(card.closure.share)} is closed."
     rung = COMPLETIONS_ALONE if "tuned" not in card.bits_per_byte else NO_BASE
     if card.bar:
         rung = FAILS if below else PASSES
         said += (
-            f" They do not clear your bar: {'; '.join(below)}." if below else f" They clear your bar: {_bars(card)}."
+            f" They do not clear your bar: {'; '.join(_beside_bar(card, name) for name in below)}."
+            if below
+            else f" They clear your bar: {_bars(card)}."
         )
     reasons = [*_about_gains(card), *_about_guardrails(card)]
     if not card.bar:
@@ -116,11 +112,21 @@ def _bars(card: Scorecard) -> str:
     return ", ".join(f"{metric_words(name)} {span(tuned[name])} against {bar:g}" for name, bar in card.bar.items())
 
 
-def _beside_bar(name: str, found: Estimate, bar: float) -> str:
+def _beside_bar(card: Scorecard, name: str) -> str:
     """A figure that does not clear its bar: shown to lie below it, or not settled."""
+    found, bar = card.scores_of("tuned")[name], card.bar[name]
     below = found.high is not None and found.high < bar
     state = "below it" if below else "not settled, for its lower bound has to reach it"
-    return f"{metric_words(name)} {span(found)} against {bar:g}, {state}"
+    return f"{metric_words(name)} {span(found)} against {bar:g}, {state}{_bar_at_level(card, name)}"
+
+
+def _bar_at_level(card: Scorecard, name: str) -> str:
+    """What is to be said where the lower bound that is shown clears the bar, and the one that decides does not."""
+    found = card.scores_of("tuned")[name]
+    low = card.decides(name, found).low
+    if not clears(found, card.bar[name]) or low is None:
+        return ""
+    return f"; at the level that {card.clones} clones on these prompts ask the lower bound is {low:.1f}"
 
 
 def _of_best_shortcut(card: Scorecard) -> str:
@@ -240,7 +246,7 @@ def _reasons(rung: str, card: Scorecard, *, likelier: bool) -> tuple[str, ...]:
         if card.bar:
             reasons.append("your bar is looked at once the clone has learned from the demonstrations")
     elif _several_experts(card):
-        reasons.extend(_short_of_cloned(card))
+        reasons.extend(short_of_cloned(card))
         if card.bar:
             reasons.append("your bar was not applied: it is meant for one expert per prompt")
     else:
@@ -284,83 +290,13 @@ def _about_guardrails(card: Scorecard, *, amber: bool = True) -> list[str]:
     return reasons
 
 
-def _short_of_cloned(card: Scorecard) -> list[str]:
-    """Every part of "cloned, within the margin" that is not shown; nothing, and the clone has it."""
-    closure = card.closure
-    if closure is None:
-        return ["no prompt was answered by two experts"]
-    found: list[str] = []
-    if closure.expert.n < CLONED_PROMPTS:
-        found.append(
-            f"{closure.expert.n} prompts were answered by two experts; to call a clone cloned takes {CLONED_PROMPTS}"
-        )
-    if rests_on_few(closure.expert):
-        found.append(
-            f"how much of the distance from {named(closure.floor, card)} to another expert is closed: "
-            "too few prompts to say"
-        )
-    elif closure.finding != "cloned":
-        found.append(
-            f"another expert scores {span(closure.expert)} where the clone scores {span(closure.tuned)}: "
-            f"{_closed(closure.share)} of the distance from {named(closure.floor, card)} is closed, the margin is "
-            f"{closure.margin:.0%}{_at_level(closure, card.clones)}"
-        )
-    sampled, control = card.impostor.get("sampled"), card.impostor.get("experts")
-    if sampled is None or sampled.high is None:
-        found.append("whether a classifier tells the clone's samples from the experts' was not measured")
-    elif sampled.high >= CLONED_AUC:
-        told = sampled.low is not None and sampled.low > 0.5
-        start = "a classifier tells" if told else "it is not settled whether a classifier tells"
-        found.append(
-            f"{start} the clone's samples from the experts': AUC {span(sampled, 2)}, the upper bound must be below "
-            f"{CLONED_AUC:.2f}"
-        )
-    if control is None or control.low is None or control.high is None:
-        found.append("whether a classifier tells one expert from another was not measured")
-    elif not control.low <= 0.5 <= control.high:
-        found.append(
-            f"the classifier's control, one expert against another, has AUC {span(control, 2)} where 0.50 is expected, "
-            "so its word is no proof"
-        )
-    tuned = card.scores_of("tuned")
-    stops, length = tuned.get("stop_rate"), tuned.get("length_ratio")
-    if stops is None or stops.low is None or stops.low < CLONED_STOP:
-        found.append(f"it stops by itself {_rate(stops)}; the lower bound must reach {CLONED_STOP:.0%}")
-    if card.checked is not None and (card.checked.low is None or card.checked.low < -CLONED_CHECKED):
-        found.append(
-            f"by the checker it is right {span(card.checked)} points of a hundred more often than another expert; the "
-            f"lower bound must not be below -{CLONED_CHECKED:g}"
-        )
-    low, high = CLONED_LENGTH
-    if length is None or length.low is None or length.high is None or length.low < low or length.high > high:
-        shown = "not measured" if length is None else span(length, 2)
-        found.append(f"its length over the expert's is {shown}; the interval must lie within {low:g} and {high:g}")
-    return found
-
-
-def _at_level(closure: Closure, clones: int) -> str:
-    """What is to be said where the margin is passed by the interval shown, and not by the one that decides."""
-    passed = closure.surplus.low is not None and closure.surplus.low > 0
-    if not passed or closure.low is None:
-        return ""
-    return f", and at the level that {clones} clones on these prompts ask it is not shown to be passed"
-
-
-def _closed(share: Estimate) -> str:
-    return percent(share) if share.low is not None else f"about {share.value:.0%} (no bounded interval)"
-
-
-def _rate(share: Estimate | None) -> str:
-    return "not measured" if share is None else percent(share)
-
-
 def _beyond_learned(card: Scorecard) -> list[str]:
     """What stands between "learned" and more, with one expert a prompt."""
     tuned = card.scores_of("tuned")
     short = [
-        f"{metric_words(name)} is {span(tuned[name])}, and its lower bound does not clear your bar of {bar:g}"
-        for name, bar in card.bar.items()
-        if not clears(tuned[name], bar)
+        f"{metric_words(name)} is {span(tuned[name])}, and its lower bound does not clear your bar of "
+        f"{card.bar[name]:g}{_bar_at_level(card, name)}"
+        for name in below_bar(card)
     ]
     unknown = "how close another expert would come is unknown: prompts here were answered by one"
     return short or [unknown]

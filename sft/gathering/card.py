@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sft import __version__
-from sft.demonstrations.selection import IMPORT_FATES, Ledger
+from sft.demonstrations.ledger import IMPORT_FATES, Ledger
 from sft.gathering.records import Importer, ImportOptions
 
 __all__ = ["card", "counted"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -31,7 +32,7 @@ from sft.metrics.intervals import Sample, estimates
 from sft.runs.atomic_files import write_json
 from sft.runs.run import Run
 
-__all__ = ["chain_of", "put_on_record", "rounds_of"]
+__all__ = ["anchoring_of", "chain_of", "put_on_record", "rounds_of"]
 
 #: Items of each kind that are shown to be read.
 SHOWN = 3
@@ -70,17 +71,25 @@ def rounds_of(chain: Sequence[Run], plain: Sequence[Run] = ()) -> Rounds:
     points = _points(arms, clusters, by_round, clones)
     last = controls[-1] if controls else None
     differences = arms[-1].mean(clusters) - arms[0].mean(clusters)
+    judged = _OwnPath.of([*arms, *controls])
+    forced = _helps(arms[-1].scores(clusters), last.scores(clusters), list(clusters.values())) if last else None
+    own = judged.helps(arms[-1], last) if last is not None else None
+    card = sides[0].card
     return Rounds(
         headline=sides[0].card.headline,
-        points=points,
-        plain=_points([arms[0], *controls], clusters, by_round, clones)[1:],
+        points=judged.beside(arms, points),
+        plain=judged.beside([arms[0], *controls], _points([arms[0], *controls], clusters, by_round, clones))[1:],
         asked=tuple(
             _asked(gathering, state, chain[-1], number, answers, clones) for number, answers in by_round.items()
         ),
-        anchoring=_anchoring([one for some in by_round.values() for one in some], clones),
+        anchoring=anchoring_of([one for some in by_round.values() for one in some], clones),
         anchored=_by_expert([one for some in by_round.values() for one in some], clones),
-        helps=_helps(arms[-1], last, clusters) if last is not None else None,
-        helps_seeds=(len(arms[-1].runs), len(last.runs)) if last is not None else (len(arms[-1].runs), 0),
+        helps=own or forced,
+        helps_forced=forced if own is not None else None,
+        helps_seeds=judged.runs(arms[-1], last)
+        if own is not None
+        else (len(arms[-1].runs), len(last.runs if last else ())),
+        beside={name: one for name in (*card.floors, "E") if (one := card.scores_of(name).get(card.headline))},
         smallest=intervals.smallest_visible_gain(differences, list(clusters.values()), two_sided=True),
         looks=sum(run.times_looked("test") for run in every),
         experts={name: (one.answers, round(one.minutes, 1)) for name, one in by_expert(state).items()},
@@ -161,25 +170,53 @@ def _points(
                 seeds=len(arm.runs),
             )
         )
-    return _with_own_path(arms, found)
-
-
-def _with_own_path(arms: Sequence[_Arm], points: Sequence[CurvePoint]) -> tuple[CurvePoint, ...]:
-    """The points with what their clones do in later turns of dialogues, their own turns before them."""
-    score = METRICS.get(arms[0].sides[0].card.headline, metrics.chrf)
-    own = [own_scores(arm.runs[0], score) for arm in arms]
-    shared = [key for key in own[0] if all(key in one for one in own)]
-    if not shared:
-        return tuple(points)
-    labels = [name for name, _ in shared]
-    found = []
-    for place, (point, scores) in enumerate(zip(points, own, strict=True)):
-        values = [scores[key] for key in shared]
-        gains = [scores[key] - own[0][key] for key in shared]
-        gain = estimates.mean(gains, labels) if place else None
-        p = intervals.sign_flip(gains, labels, two_sided=True) if place else None
-        found.append(replace(point, own=estimates.points(values, labels), own_gain=gain, own_p=p))
     return tuple(found)
+
+
+class _OwnPath:
+    """What clones do in later turns of held-out dialogues, their own turns before them; of every run replayed.
+
+    ``turns``: (dialogue, turn) that all of them answered; ``scores``: run -> one each, in that order.
+    """
+
+    def __init__(self, scores: Mapping[Path, Mapping[tuple[str, int], float]]) -> None:
+        known = [one for one in scores.values() if one]
+        self.turns = [key for key in known[0] if all(key in one for one in known)] if known else []
+        self.labels = [name for name, _ in self.turns]
+        self.scores = {run: [one[key] for key in self.turns] for run, one in scores.items() if one and self.turns}
+
+    @classmethod
+    def of(cls, arms: Sequence[_Arm]) -> _OwnPath:
+        score = METRICS.get(arms[0].sides[0].card.headline, metrics.chrf)
+        return cls({run.path: own_scores(run, score) for arm in arms for run in arm.runs})
+
+    def of_arm(self, arm: _Arm) -> np.ndarray:
+        """Scores of the arm's runs that were replayed, shape (runs, turns)."""
+        return np.array([self.scores[run.path] for run in arm.runs if run.path in self.scores])
+
+    def runs(self, *arms: _Arm | None) -> tuple[int, int]:
+        """How many runs of either arm were replayed."""
+        first, second = (0 if arm is None else len(self.of_arm(arm)) for arm in arms)
+        return first, second
+
+    def helps(self, last: _Arm, control: _Arm) -> Estimate | None:
+        """As :func:`_helps`; None where an arm was not replayed."""
+        if not min(self.runs(last, control)):
+            return None
+        return _helps(self.of_arm(last), self.of_arm(control), self.labels)
+
+    def beside(self, arms: Sequence[_Arm], points: Sequence[CurvePoint]) -> tuple[CurvePoint, ...]:
+        """The points of ``arms``, the first of which is round 0, with these figures where there are any."""
+        found, base = [], self.of_arm(arms[0])
+        for place, (arm, point) in enumerate(zip(arms, points, strict=True)):
+            if len(own := self.of_arm(arm)):
+                point = replace(point, own=estimates.points(list(own.mean(axis=0)), self.labels))
+                if place and len(base):
+                    gains = list(own.mean(axis=0) - base.mean(axis=0))
+                    p = intervals.sign_flip(gains, self.labels, two_sided=True)
+                    point = replace(point, own_gain=estimates.mean(gains, self.labels), own_p=p)
+            found.append(point)
+        return tuple(found)
 
 
 def _measures(answer: Answer) -> bool:
@@ -187,12 +224,11 @@ def _measures(answer: Answer) -> bool:
     return answer.item.drawn == "audit" and answer.item.shown == "blind" and not answer.clone
 
 
-def _helps(last: _Arm, control: _Arm, clusters: Mapping[Prompt, str]) -> Estimate:
-    """Corrections minus as many plain answers: over prompts and seeds where both arms have two runs, else prompts."""
-    labels = list(clusters.values())
-    if min(len(last.runs), len(control.runs)) > 1:
-        return intervals.two_way(last.scores(clusters), control.scores(clusters), labels)
-    return estimates.mean(last.mean(clusters) - control.mean(clusters), labels)
+def _helps(last: np.ndarray, control: np.ndarray, labels: Sequence[str]) -> Estimate:
+    """Corrections minus as many plain answers, each (runs, prompts): over prompts and runs where both arms have two."""
+    if min(len(last), len(control)) > 1:
+        return intervals.two_way(last, control, labels)
+    return estimates.mean(list(last.mean(axis=0) - control.mean(axis=0)), labels)
 
 
 # -- the answers ---------------------------------------------------------------------------------------------
@@ -257,7 +293,7 @@ def _hter(answers: Sequence[Answer], clones: Mapping[str, str]) -> Estimate | No
     return estimates.ratio([edits for edits, _ in pairs], [words for _, words in pairs], _labels(answers))
 
 
-def _anchoring(answers: Sequence[Answer], clones: Mapping[str, str]) -> Anchoring | None:
+def anchoring_of(answers: Sequence[Answer], clones: Mapping[str, str]) -> Anchoring | None:
     """How alike final and clone's text are, drafted less blind, among the items drawn at random and the others."""
     strata = []
     for drawn in ("audit", "chosen"):
@@ -280,7 +316,9 @@ def _anchoring(answers: Sequence[Answer], clones: Mapping[str, str]) -> Anchorin
 
 def _by_expert(answers: Sequence[Answer], clones: Mapping[str, str]) -> dict[str, Anchoring]:
     """Expert -> anchoring, of those who have it with an interval."""
-    found = {name: _anchoring([a for a in answers if a.expert == name], clones) for name in {a.expert for a in answers}}
+    found = {
+        name: anchoring_of([a for a in answers if a.expert == name], clones) for name in {a.expert for a in answers}
+    }
     return {name: one for name, one in sorted(found.items()) if one is not None and one.difference.low is not None}
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from sft.demonstrations.demonstration import Demonstration, Message, Source, folded
 from sft.demonstrations.formats import Rejected, write_rejected
-from sft.demonstrations.selection import IMPORT_FATES, Ledger
+from sft.demonstrations.ledger import IMPORT_FATES, Ledger
 from sft.errors import Problem, RunError, UserError
 from sft.gathering.card import card, counted
 from sft.gathering.dialogues import Candidate, candidates

@@ -9,7 +9,6 @@ from typing import Any
 
 from sft.demonstrations.demonstration import Demonstration, prompt_text
 from sft.demonstrations.file_rows import Broken, rows_of
-from sft.demonstrations.near_duplicates import find_near
 from sft.demonstrations.row_fields import LAYOUTS, OPTIONAL, RowReader
 from sft.errors import DemonstrationsError, Problem, SourceError
 from sft.gathering.folder import HeldOutKeys
@@ -115,6 +114,8 @@ def screened(items: Iterable[Item], keys: HeldOutKeys) -> Screened:
         else:
             kept.append(one)
     if keys.prompts and kept:
+        from sft.demonstrations.near_duplicates import find_near  # with numpy, which an expert need not wait for
+
         texts = [prompt_text(one.prompt) for one in kept]
         corpus = list(dict.fromkeys([*texts, *keys.prompts]))
         near = {pair.row: pair for pair in find_near(texts, list(keys.prompts), keys.threshold, corpus=corpus)}

@@ -29,7 +29,7 @@ from sft.runs.atomic_files import read_jsonl, write_jsonl
 from sft.runs.hashes import fingerprint
 from sft.runs.run import Run, now
 
-__all__ = ["ask", "learning", "next_round", "parent_of", "round_of", "seeds_of", "siblings", "union"]
+__all__ = ["ask", "learning", "next_round", "parent_of", "round_of", "seeds_of", "siblings", "union", "write_union"]
 
 #: Prompts of a pool whose first token a rule looks at, at most; drawn where there are more.
 SCORED = 2_000
@@ -219,7 +219,10 @@ def union(run: Run, gathering: Gathering, *, plain: bool) -> tuple[Splits, int]:
         )
     if not plain:
         return Splits((*base, *corrections), known.validation, known.test), len(corrections)
-    blind = [d for d in corrections if d.origin is not None and not d.origin.drafted and d.origin.drawn == "audit"]
+    # Behind the clone's own turns a blind answer is a correction of where they led to, and no plain demonstration.
+    led = {one.id for one in gathering.items() if one.dialogue and one.turn}
+    found = [d for d in corrections if d.origin is not None and d.origin.drawn == "audit" and not d.origin.drafted]
+    blind = [d for d in found if d.origin is not None and d.origin.item not in led]
     there = {d.key for d in (*base, *known.validation, *known.test, *blind)}
     rows = [Demonstration.from_dict(row | {"id": ""}) for row in read_jsonl(gathering.demonstrations_path)]
     more = [d for d in rows if d.origin is not None and d.origin.round == 0 and d.key not in there]
@@ -234,25 +237,46 @@ def union(run: Run, gathering: Gathering, *, plain: bool) -> tuple[Splits, int]:
     return Splits((*base, *taken), known.validation, known.test), len(taken)
 
 
-def recipe_of_union(run: Run, gathering: Gathering, folder: Path, made: Splits, *, seed: int) -> Resolved:
-    """The run's own recipe with the union as its files: the same held-out rows, the same settings, ``seed`` more.
-
-    The files are in the gathering, in the folder ``unions``. Raises ``UserError`` where a row cannot be carried over.
-    """
-    place = gathering.path / "unions" / folder.name
-    place.mkdir(parents=True, exist_ok=True)
-    files = {name: place / f"{name}.jsonl" for name in ("train", "validation", "test")}
-    for name, part in made.parts.items():
-        write_jsonl(files[name], (_row(d) for d in part))
+def recipe_of_union(run: Run, place: Path, name: str, *, seed: int) -> Resolved:
+    """The run's own recipe with the union at ``place`` as its files: same held-out rows and settings, ``seed`` more."""
+    files = {part: place / f"{part}.jsonl" for part in ("train", "validation", "test")}
     recipe = load_recipe(run)
     values = recipe.to_dict()
-    values["name"] = folder.name
+    values["name"] = name
     section = {key: value for key, value in values["demonstrations"].items() if key not in ("columns", "limit")}
     values["demonstrations"] = section | {"path": str(files["train"]), "format": "prompt_completion"}
     values["split"] = {"validation": str(files["validation"]), "test": str(files["test"]),
                        "near_duplicates": "remove", "near_threshold": recipe.split.near_threshold}  # fmt: skip
     values["training"]["seed"] = recipe.training.seed + seed
     return recipes.parse(yaml.safe_dump(values, allow_unicode=True, sort_keys=False), str(place / "recipe.yaml"))
+
+
+def write_union(gathering: Gathering, made: Splits) -> Path:
+    """The folder in the gathering that holds the rows of ``made``. Its name is their hash: none is written over.
+
+    Raises ``RunError`` where files of that name hold something else.
+    """
+    rows = {part: [_row(d) for d in some] for part, some in made.parts.items()}
+    place = gathering.path / "unions" / fingerprint(rows)[:16]
+    for part, some in rows.items():
+        path = place / f"{part}.jsonl"
+        if not path.exists():
+            place.mkdir(parents=True, exist_ok=True)
+            write_jsonl(path, some)
+        elif list(read_jsonl(path)) != some:
+            raise RunError(f"{path}: is not as it was written, and a run may have learned from it; restore it from a "
+                           "copy, or move it away")  # fmt: skip
+    return place
+
+
+def _begun(folder: Path, gathering: Gathering) -> tuple[Path, int] | None:
+    """The union that the run at ``folder`` began with, and its new rows: it goes on with that, whatever came since."""
+    if not (folder / "manifest.json").exists():
+        return None
+    known = Run.open(folder).manifest.get("parent")
+    if not isinstance(known, dict) or "union" not in known:
+        return None
+    return gathering.path / "unions" / known["union"], int(known["new_rows"])
 
 
 def _row(d: Demonstration) -> dict[str, Any]:
@@ -267,11 +291,15 @@ def learning(
     """Inside, the run at ``folder``, begun or gone on with, that learns from the union, and its recipe."""
     from sft.training.start import begin
 
-    made, new = union(run, gathering, plain=plain)
-    resolved = recipe_of_union(run, gathering, folder, made, seed=seed)
+    begun = _begun(folder, gathering) if resume else None
+    if begun is None:
+        made, new = union(run, gathering, plain=plain)
+        begun = write_union(gathering, made), new
+    place, new = begun
+    resolved = recipe_of_union(run, place, folder.name, seed=seed)
     with begin(resolved, folder, resume=resume) as one:
         carried = load_splits(one)
-        lost = {d.content_hash for d in made.test} - {d.content_hash for d in carried.test}
+        lost = {d.content_hash for d in load_splits(run).test} - {d.content_hash for d in carried.test}
         if lost:
             raise RunError(f"{folder}: {len(lost)} held-out rows cannot be carried over from {run.path} (calls or "
                            "thoughts of their own); correct clones of plain text")  # fmt: skip
@@ -284,7 +312,8 @@ def learning(
                 "arm": "plain" if plain else "corrected",
                 "seed": seed,
                 "new_rows": new,
-                "answers_hash": fingerprint(sorted(d.content_hash for d in made.train)),
+                "union": place.name,
+                "answers_hash": fingerprint(sorted(d.content_hash for d in carried.train)),
             },
         )
         yield one, resolved.recipe

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from functools import cache, lru_cache
 from importlib import metadata
 
-import numpy as np
 from rapidfuzz.distance import LCSseq, Levenshtein
 
 from sft.metrics.text import nfc, plain_words, words
@@ -40,6 +39,8 @@ def _matches(prediction: str, reference: str) -> list[int]:
     texts use; orders 4 to 6 are pairs of the (numbered) 3-grams at their two ends. Order n is shifted by
     (n - 1) * ``limit``, so one sort counts all of them, four times as fast as counting strings.
     """
+    import numpy as np  # here, for a page that experts wait for compares nothing when it starts
+
     joined = np.frombuffer((prediction + reference).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     alphabet, letters = np.unique(joined, return_inverse=True)
     pairs = letters[:-1] * alphabet.size + letters[1:]

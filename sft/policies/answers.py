@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sft.demonstrations.demonstration import Call, Demonstration, Message
 from sft.demonstrations.messages import written_calls
+from sft.errors import PolicyError
 from sft.policies.conversations import prompt_strings, written_answer
 from sft.policies.encoding import Encoder, Piece, any_of
 from sft.policies.frame import REFUSALS, Frame
@@ -63,8 +64,23 @@ class AnswerForms:
             or (content in frame.skeleton and content not in THOUGHT_TOKENS)
         }
         self.encoder = Encoder(tokenizer, control)
+        self._refuse_stops_in_thoughts()
         self._closes = self._end_of_thought()
         self._readable: dict[tuple[bool, bool, int], bool] = {}
+
+    def _refuse_stops_in_thoughts(self) -> None:
+        """Raise :class:`PolicyError` where a token that ends a turn ends thoughts too: a clone would stop after one."""
+        form = self._frame.thought
+        if form is None or not self.thinks:
+            return
+        for token in any_of(self._added).findall(form.lead + form.between):
+            if self._added[token] in self.stop_token_ids:
+                name = self._tokenizer.name_or_path or type(self._tokenizer).__name__
+                raise PolicyError(
+                    f"the chat template of {name} ends thoughts with {token}, which ends the turn too, so a clone "
+                    "would stop after its thought; set demonstrations.thoughts: context or off, or name another "
+                    "template with model.template"
+                )
 
     @property
     def thinks(self) -> bool:
@@ -114,7 +130,7 @@ class AnswerForms:
         if fault := self._unreadable(d):
             raise ValueError(fault)
         *pieces, (rest, _) = written_answer(self._tokenizer, self._frame, d.prompt, asked, d.answer)
-        trail, end = self._end_of_call(rest)
+        trail, end = self._end(d.calls, rest)
         return [*pieces, (trail, False)], end
 
     def _unreadable(self, d: Demonstration) -> str:
@@ -136,7 +152,7 @@ class AnswerForms:
             *pieces, (rest, _) = written_answer(self._tokenizer, self._frame, _ASKED, text, answer)
         except REFUSALS:
             return True  # it says what is wrong with the row itself
-        trail, end = self._end_of_call(rest)
+        trail, end = self._end(given, rest)
         ids = [*self.encoder.pieces([[*pieces, (trail, False)]], meant=False)[0], *end]
         return self.read(ids, calls=True, tools=[_TOOL]) == (answer.text, answer.thought)
 
@@ -237,6 +253,10 @@ class AnswerForms:
         except REFUSALS:
             return form.between.strip()
         return common_beginning(form.between, rest).strip() or form.between.strip()
+
+    def _end(self, calls: Sequence[Call], tail: str) -> tuple[str, tuple[int, ...]]:
+        """(text before, ids of) the end of a turn that makes ``calls``; words end alike with tools and without."""
+        return self._end_of_call(tail) if calls else self._end_of_turn(tail)
 
     def _end_of_turn(self, tail: str) -> tuple[str, tuple[int, ...]]:
         """(text before, ids of) the end of turn: the first run of added tokens after a completion, else eos."""

@@ -14,7 +14,7 @@ from sft.policies.template_calls import without_prompt
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["as_turn", "conversation", "prompt_strings", "tools_of", "written_answer"]
+__all__ = ["as_turn", "conversation", "left_out_of", "prompt_strings", "tools_of", "written_answer"]
 
 _COMPLETION, _THOUGHT = "zqcompletionqz", "zqthoughtqz"
 
@@ -59,6 +59,17 @@ def as_turn(turn: Message, frame: Frame, called: int = 0) -> dict[str, Any]:
 def tools_of(prompt: Sequence[Message]) -> list[dict[str, Any]] | None:
     """The functions that a prompt lists; None where it lists none."""
     return json.loads(prompt[0].content) if prompt[0].role == "tools" else None
+
+
+def left_out_of(text: str, prompt: Sequence[Message]) -> str:
+    """Whose words ``text``, a prompt by the template, does not hold, white space at their ends aside; "" if all.
+
+    Some templates cut what earlier turns said, at ``</think>``, say, or beside a call.
+    """
+    for place, turn in enumerate(prompt, 1):
+        if turn.role in ("system", "user", "assistant") and turn.content.strip() not in text:
+            return f"words of the {turn.role} in turn {place - (prompt[0].role == 'tools')}"
+    return ""
 
 
 def prompt_strings(

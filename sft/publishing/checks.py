@@ -34,7 +34,7 @@ def check(staged: Staged, run: Run) -> list[str]:
     notes: list[str] = []
     if staged.weights == "adapter":
         notes, shapes = _check_adapter(folder)
-        _refuse_resized(shapes, len(tokenizer), staged.base.vocabulary)
+        _refuse_resized(shapes, len(tokenizer), staged.base.vocabulary if staged.base is not None else None)
     else:
         if fitted == run.adapter_path:
             # Once it is merged, nobody can tell an adapter that does nothing from one that was never there.

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 import httpx2
@@ -83,10 +83,19 @@ class Hub:
     """One hub and who we are there. Use it as a context manager: inside, the client has our time-outs.
 
     ``endpoint`` and ``token``: what the environment and the login say, unless given. The token goes to the client only.
+    ``kind``: of the repositories that are asked about.
+
     Raises ``PublishError`` for an address that would send the token in the clear, ``NoAccess`` offline or without one.
     """
 
-    def __init__(self, endpoint: str | None = None, token: str | None = None, patience: Patience | None = None) -> None:
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        token: str | None = None,
+        patience: Patience | None = None,
+        kind: Literal["model", "dataset"] = "model",
+    ) -> None:
+        self.kind = kind
         self.endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
         self.patience = patience or PATIENCE
         parts = urlsplit(self.endpoint)
@@ -167,10 +176,10 @@ class Hub:
 
         def ask() -> State | None:
             try:
-                about = self._api.model_info(repo, revision=branch)
+                about = self._api.repo_info(repo, revision=branch, repo_type=self.kind)
                 there = True
             except client_errors.RevisionNotFoundError:
-                about, there = self._api.model_info(repo), False
+                about, there = self._api.repo_info(repo, repo_type=self.kind), False
             except client_errors.RepositoryNotFoundError as error:
                 if error.response.status_code == 401 or isinstance(error, client_errors.GatedRepoError):
                     raise
@@ -197,12 +206,13 @@ class Hub:
 
     def tags(self, repo: str) -> dict[str, str]:
         """Tag -> commit."""
-        found = self._ask("the tags", lambda: self._api.list_repo_refs(repo))
+        found = self._ask("the tags", lambda: self._api.list_repo_refs(repo, repo_type=self.kind))
         return {tag.name: tag.target_commit for tag in found.tags}
 
     def pull_requests(self, repo: str) -> dict[str, str]:
         """Open or closed pull request (``refs/pr/1``) -> its last commit."""
-        found = self._ask("the pull requests", lambda: self._api.list_repo_refs(repo, include_pull_requests=True))
+        ask = lambda: self._api.list_repo_refs(repo, include_pull_requests=True, repo_type=self.kind)  # noqa: E731
+        found = self._ask("the pull requests", ask)
         return {one.ref: one.target_commit for one in found.pull_requests or ()}
 
     def tree(self, repo: str, commit: str) -> dict[str, RemoteFile]:
@@ -210,7 +220,7 @@ class Hub:
         return self._ask("the list of files", lambda: self._tree(repo, commit))
 
     def _tree(self, repo: str, commit: str) -> dict[str, RemoteFile]:
-        listed = self._api.list_repo_tree(repo, recursive=True, revision=commit)
+        listed = self._api.list_repo_tree(repo, recursive=True, revision=commit, repo_type=self.kind)
         return {
             one.path: RemoteFile(one.size, one.blob_id, one.lfs.sha256 if one.lfs else None)
             for one in listed
@@ -219,7 +229,8 @@ class Hub:
 
     def download(self, repo: str, commit: str, path: str, cache: Path) -> Path:
         """``path`` at ``commit``, downloaded into the folder ``cache`` (empty: then surely from the hub)."""
-        told: Any = {"revision": commit, "cache_dir": cache, "endpoint": self.endpoint, "token": self.token}
+        told: Any = {"revision": commit, "cache_dir": cache, "endpoint": self.endpoint, "token": self.token,
+                     "repo_type": self.kind}  # fmt: skip
         return Path(self._ask(path, lambda: hf_hub_download(repo, path, **told)))
 
     def _ask(self, what: str, ask: Callable[[], T], failed: str = "had") -> T:
@@ -240,13 +251,13 @@ class Hub:
 
     def branch(self, repo: str, branch: str) -> None:
         """Create ``branch`` from the main one, if it is not there yet."""
-        self._ask(
-            f"the branch {branch}", lambda: self._api.create_branch(repo, branch=branch, exist_ok=True), failed="made"
-        )
+        ask = lambda: self._api.create_branch(repo, branch=branch, exist_ok=True, repo_type=self.kind)  # noqa: E731
+        self._ask(f"the branch {branch}", ask, failed="made")
 
     def tag(self, repo: str, tag: str, commit: str) -> None:
         """Name ``commit``, if there is no such tag yet."""
-        ask = lambda: self._api.create_tag(repo, tag=tag, revision=commit, exist_ok=True)  # noqa: E731
+        told: Any = {"revision": commit, "exist_ok": True, "repo_type": self.kind}
+        ask = lambda: self._api.create_tag(repo, tag=tag, **told)  # noqa: E731
         self._ask(f"the tag {tag}", ask, failed="made")
 
     # -- writing once; whoever calls looks what became of it -------------------------------------------------
@@ -257,7 +268,7 @@ class Hub:
 
         def ask() -> None:
             try:
-                self._api.create_repo(repo, private=private, exist_ok=False)
+                self._api.create_repo(repo, private=private, exist_ok=False, repo_type=self.kind)
             except client_errors.HfHubHTTPError as error:
                 if error.response is None or error.response.status_code != 409:
                     raise
@@ -279,7 +290,8 @@ class Hub:
         """One commit on top of ``parent``: its id, and the pull request's ref. Raises :class:`Doubt`."""
         operations: list[Any] = [CommitOperationAdd(path, str(file)) for path, file in add.items()]
         operations += [CommitOperationDelete(path) for path in remove]
-        told: Any = {"commit_message": title, "commit_description": description, "create_pr": create_pr}
+        told: Any = {"commit_message": title, "commit_description": description, "create_pr": create_pr,
+                     "repo_type": self.kind}  # fmt: skip
         self._commit_went_out = False
         try:
             made = self._once(

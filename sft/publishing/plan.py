@@ -12,9 +12,12 @@ from typing import Any, Literal
 from sft.errors import NoAccess, OtherContent, PublishError
 from sft.metrics.text import plain
 from sft.publishing.hub import Hub, RemoteFile, State
-from sft.publishing.staging import PUBLISHABLE, Staged, StagedFile, resolved_recipe
+from sft.publishing.staging import PUBLISHABLE, Base, Staged, StagedFile, resolved_recipe
 
-__all__ = ["Asked", "PlannedFile", "PushPlan", "holds", "settle"]
+__all__ = ["GATHERED", "Asked", "PlannedFile", "PushPlan", "holds", "settle"]
+
+#: The file by which a pushed gathering is known again.
+GATHERED = "sft_gathering.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class PlannedFile:
-    """A file of the clone. ``state``: beside what the branch holds."""
+    """A file to publish. ``state``: beside what the branch holds."""
 
     path: str
     size: int
@@ -50,8 +53,9 @@ class PlannedFile:
 class PushPlan:
     """A push. ``parent``: the commit it goes on top of; None where there is none yet.
 
-    ``removed``: files of the clone's kind on the branch that it no longer has; ``kept``: others, left as they are.
-    ``left_out``: what stays in the run. ``pulls``: pull requests there were before. ``content``: hash of all files.
+    ``what``: what is published, in words. ``base_model``: None for a data set.
+    ``removed``: files of its kind on the branch that it no longer has; ``kept``: others, left as they are.
+    ``left_out``: what stays here. ``pulls``: pull requests there were before. ``content``: hash of all files.
     """
 
     endpoint: str
@@ -64,8 +68,9 @@ class PushPlan:
     create_pr: bool
     tag: str | None
     parent: str | None
+    what: str
     weights: str
-    base_model: str
+    base_model: str | None
     base_revision: str | None
     content: str
     files: tuple[PlannedFile, ...]
@@ -75,6 +80,11 @@ class PushPlan:
     allowed: Mapping[str, str]
     notes: tuple[str, ...]
     pulls: Mapping[str, str]
+
+    @property
+    def address(self) -> str:
+        """Where people find it."""
+        return f"{self.endpoint}/{self.repo if self.base_model else f'datasets/{self.repo}'}"
 
     @property
     def nothing_to_send(self) -> bool:
@@ -100,8 +110,7 @@ class PushPlan:
             f"  goes to     {'a pull request on ' if self.create_pr else ''}{where}"
             + (f", on top of {self.parent[:12]}" if self.parent else "")
             + (f", then tagged {self.tag}" if self.tag else ""),
-            f"  clone       {self.weights} on {self.base_model}"
-            + (f"@{self.base_revision}" if self.base_revision else ""),
+            f"  {'clone   ' if self.base_model else 'data set'}    {self.what}",
         ]
         width = max(len(one.path) for one in self.files)
         rows += [f"  {one.state:<11} {one.path:<{width}}  {_size(one.size):>9}  {one.sha256}" for one in self.files]
@@ -159,11 +168,12 @@ def settle(
                 f"a repository of {' or '.join(mine)}"
             )
         _refuse_other(staged, hub, state, repo, private=private, replace=asked.replace)
-    notes = [*notes, *_about_base(staged, hub)]
+    notes = [*notes, *(_about_base(staged.base, hub) if staged.base is not None else ())]
     remote = state.files if state else {}
     files = tuple(PlannedFile(one.path, one.size, one.sha256, _state(remote, one)) for one in staged.files)
     strangers = sorted(set(remote) - {one.path for one in staged.files})
-    removed = tuple(path for path in strangers if _of_a_clone(path))
+    ours = _of_a_clone if staged.base is not None else _of_a_data_set
+    removed = tuple(path for path in strangers if ours(path))
     if asked.tag is not None and state is not None:
         at = hub.tags(repo).get(asked.tag)
         # A tag that is there already may only be the one of this very content.
@@ -182,9 +192,10 @@ def settle(
         create_pr=asked.create_pr,
         tag=asked.tag,
         parent=state.commit if state else None,
+        what=staged.what,
         weights=staged.weights,
-        base_model=staged.base.id,
-        base_revision=staged.base.revision,
+        base_model=staged.base.id if staged.base is not None else None,
+        base_revision=staged.base.revision if staged.base is not None else None,
         content=staged.digest,
         files=files,
         removed=removed,
@@ -207,6 +218,11 @@ def _of_a_clone(path: str) -> bool:
     )
 
 
+def _of_a_data_set(path: str) -> bool:
+    """Whether an earlier push of a gathering put it there."""
+    return path in ("demonstrations.jsonl", "items.jsonl", GATHERED) or path.startswith("guidelines/")
+
+
 def _refuse_other(staged: Staged, hub: Hub, state: State, repo: str, *, private: bool, replace: bool) -> None:
     if state.name != repo:
         raise OtherContent(f"{repo}: is called {state.name} now; push to it by that name")
@@ -217,19 +233,22 @@ def _refuse_other(staged: Staged, hub: Hub, state: State, repo: str, *, private:
             f"that, so change it on the hub, or say {option}"
         )
     if not replace and (other := _other(staged, hub, state, repo)):
+        what = "clone" if staged.base is not None else "data set"
         raise OtherContent(
-            f"{repo}: {other}; push to another repository, or put this clone in its place with --replace"
+            f"{repo}: {other}; push to another repository, or put this {what} in its place with --replace"
         )
 
 
 def _other(staged: Staged, hub: Hub, state: State, repo: str) -> str:
-    """What the branch holds that is not an earlier state of this clone; "" if nothing is."""
+    """What the branch holds that is not an earlier state of what is pushed; "" if nothing is."""
+    if staged.base is None:
+        return _other_data(staged, hub, state, repo)
     weights = sorted(path for path in state.files if path.endswith((".safetensors", ".bin", ".gguf", ".pt")))
     if not weights:
         return ""
     if "sft_manifest.json" not in state.files:
         return f"holds {weights[0]} of somebody else's making"
-    there, here = _told(hub, state, repo), _read(staged.folder / "sft_manifest.json")
+    there, here = _told(hub, state, repo, "sft_manifest.json"), _read(staged.folder / "sft_manifest.json")
     for key, what in (("base_model", "a clone on"), ("weights", "a clone as weights of the kind")):
         if there.get("published", {}).get(key) != here["published"][key]:
             return f"holds {what} {there.get('published', {}).get(key)}"
@@ -247,10 +266,21 @@ def _same_hash(one: object, other: object) -> bool:
     return one == other
 
 
-def _told(hub: Hub, state: State, repo: str) -> dict[str, Any]:
-    """The manifest of what is on the branch."""
+def _other_data(staged: Staged, hub: Hub, state: State, repo: str) -> str:
+    """As :func:`_other`, of a data set: another gathering, or files of somebody else's."""
+    files = sorted(set(state.files) - {".gitattributes", "README.md", "LICENSE"})
+    if not files:
+        return ""
+    if GATHERED not in files:
+        return f"holds {files[0]} of somebody else's making"
+    there, here = _told(hub, state, repo, GATHERED).get("id"), _read(staged.folder / GATHERED)["id"]
+    return "" if there == here else f"holds another gathering, {there}"
+
+
+def _told(hub: Hub, state: State, repo: str, name: str) -> dict[str, Any]:
+    """What the JSON file ``name`` on the branch says."""
     with tempfile.TemporaryDirectory(prefix="sft-push-") as cache:
-        return _read(hub.download(repo, str(state.commit), "sft_manifest.json", Path(cache)))
+        return _read(hub.download(repo, str(state.commit), name, Path(cache)))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -261,9 +291,8 @@ def _read(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _about_base(staged: Staged, hub: Hub) -> list[str]:
+def _about_base(base: Base, hub: Hub) -> list[str]:
     """Notes on the base; a mistyped one is refused."""
-    base = staged.base
     notes = [base.note] if base.note else []
     if not hub.exists(base.id, base.revision):
         if base.given:

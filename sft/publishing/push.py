@@ -1,6 +1,7 @@
-"""Publishing a clone: staged, checked, planned, sent as one commit, verified, receipted; and the same when repeated.
+"""Publishing a clone, or what was gathered: staged, checked, planned, sent as one commit, verified, receipted.
 
-:func:`push` is all of it. The steps, each in a module of its own: ``staging`` (with the base that the clone stands on),
+:func:`push` is all of it for a run, :func:`push_data_set` for a gathering; repeated they do the same. The steps, each
+in a module of its own: ``staging`` (with the base that the clone stands on),
 ``checks``, ``screening`` (secrets and paths of this machine), ``plan``, ``sending`` (with its proof and receipt).
 """
 
@@ -16,12 +17,12 @@ from typing import Any
 from sft.errors import OtherContent, PublishError, RunError, Unverified
 from sft.publishing.hub import Hub, is_repository
 from sft.publishing.plan import Asked, PushPlan, settle
-from sft.publishing.screening import reasons, screen
+from sft.publishing.screening import reasons, screen, screen_data_set
 from sft.publishing.sending import Sent, earlier_pushes, send, tag, verify, write_receipt
-from sft.publishing.staging import Staged, base_of, ready, resolved_recipe, stage
+from sft.publishing.staging import Staged, base_of, described, ready, resolved_recipe, stage
 from sft.runs.run import Run
 
-__all__ = ["Asked", "Pushed", "push"]
+__all__ = ["Asked", "Filled", "Pushed", "push", "push_data_set"]
 
 #: Of a branch or a tag: git's rules, and neither a ref's full name nor what reads as the id of a commit.
 _NAME = re.compile(
@@ -43,6 +44,17 @@ class Pushed:
         return {"plan": self.plan.to_dict(), "receipt": receipt, "made": self.made}
 
 
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A data set in its folder. ``what``: it in a line; ``left_out``: what stays here, with the reason; ``notes``: for
+    whoever reads the plan.
+    """
+
+    what: str
+    left_out: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
 def push(
     run: Run, asked: Asked, connect: Callable[[], Hub] | None = None, say: Callable[[str], None] = lambda _: None
 ) -> Pushed:
@@ -52,7 +64,7 @@ def push(
     """
     repo, private = _wishes(run, asked)
     ready(run, merged=asked.merged)
-    earlier_pushes(run)  # one that cannot be added to is found before anything is sent
+    earlier_pushes(run.path)  # one that cannot be added to is found before anything is sent
     base = base_of(run, asked.base_model)
     hub = (connect or Hub)()
     with tempfile.TemporaryDirectory(prefix="sft-push-") as scratch:
@@ -68,10 +80,38 @@ def push(
             if asked.dry_run:
                 return Pushed(plan, None, False)
             say(plan.to_text())
-            return _carried_out(run, plan, staged, hub, say)
+            return _carried_out(run.path, plan, staged, hub, say)
 
 
-def _carried_out(run: Run, plan: PushPlan, staged: Staged, hub: Hub, say: Callable[[str], None]) -> Pushed:
+def push_data_set(
+    place: Path,
+    asked: Asked,
+    write: Callable[[Path], Filled],
+    connect: Callable[[], Hub] | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Pushed:
+    """As :func:`push`, of the gathering at ``place``; ``write`` fills an empty folder with what is to be published."""
+    _refuse_names(asked)
+    if not asked.repo:
+        raise PublishError(f"{place}: where to? Name OWNER/NAME")
+    earlier_pushes(place)
+    hub = (connect or (lambda: Hub(kind="dataset")))()
+    with tempfile.TemporaryDirectory(prefix="sft-push-") as scratch:
+        folder = Path(scratch, "staged")
+        folder.mkdir()
+        made = write(folder)
+        staged = Staged(folder, made.what, "data set", None, described(folder), dict(sorted(made.left_out.items())))
+        allowed = screen_data_set(staged, place, hub.token, reasons(asked.allow))
+        with hub:
+            private = asked.private is not False
+            plan = settle(staged, hub, asked, repo=asked.repo, private=private, allowed=allowed, notes=made.notes)
+            if asked.dry_run:
+                return Pushed(plan, None, False)
+            say(plan.to_text())
+            return _carried_out(place, plan, staged, hub, say)
+
+
+def _carried_out(place: Path, plan: PushPlan, staged: Staged, hub: Hub, say: Callable[[str], None]) -> Pushed:
     if plan.nothing_to_send and plan.parent is not None:
         sent = Sent(plan.parent, None, False)
     else:
@@ -80,7 +120,7 @@ def _carried_out(run: Run, plan: PushPlan, staged: Staged, hub: Hub, say: Callab
     verify(plan, staged, sent, hub)
     try:
         tag(plan, sent.commit, hub)
-        return Pushed(plan, write_receipt(run, plan, sent), sent.made)
+        return Pushed(plan, write_receipt(place, plan, sent), sent.made)
     except OtherContent:
         raise
     except (PublishError, RunError) as error:  # of which none may say now that nothing was sent
@@ -97,7 +137,15 @@ def _wishes(run: Run, asked: Asked) -> tuple[str, bool]:
     repo = asked.repo or published.get("hub_id")
     if not repo:
         raise PublishError(f"{run.path}: where to? Name OWNER/NAME, or write it into the recipe as publish.hub_id")
-    if "/" not in repo or not is_repository(repo):
+    _refuse_names(asked, str(repo))
+    private = asked.private if asked.private is not None else bool(published.get("private", True))
+    return str(repo), private
+
+
+def _refuse_names(asked: Asked, repo: str | None = None) -> None:
+    """Raise ``PublishError`` for a repository, branch or tag that the hub would not take, and for what cannot be."""
+    repo = repo or asked.repo
+    if repo and ("/" not in repo or not is_repository(repo)):
         raise PublishError(
             f"{repo}: is no repository; write OWNER/NAME, of letters, digits, '-', '_' and '.', ending in none of '-', "
             "'.', '.git'"
@@ -109,5 +157,3 @@ def _wishes(run: Run, asked: Asked) -> tuple[str, bool]:
         raise PublishError("--create-pr: asks for a change of the main branch; leave out --revision")
     if asked.create_pr and asked.tag is not None:
         raise PublishError("--tag: a pull request is not in a branch yet; tag it when it is merged")
-    private = asked.private if asked.private is not None else bool(published.get("private", True))
-    return str(repo), private

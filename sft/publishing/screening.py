@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sft.demonstrations import stored
-from sft.demonstrations.demonstration import Demonstration
+from sft.demonstrations.demonstration import Demonstration, Message, Source
 from sft.demonstrations.secrets import Finding, in_demonstrations, secrets_in
 from sft.errors import PublishError, RunError
 from sft.recipes.sources import cache_dir
@@ -26,7 +26,7 @@ from sft.runs.run import Run
 if TYPE_CHECKING:
     from sft.publishing.staging import Staged
 
-__all__ = ["known_places", "paths_in", "reasons", "screen"]
+__all__ = ["known_places", "paths_in", "reasons", "screen", "screen_data_set"]
 
 #: Lines of findings at most; what to do about them stands below, and must be seen.
 _SHOWN = 30
@@ -55,11 +55,38 @@ def screen(staged: Staged, run: Run, token: str, allowed: Mapping[str, str]) -> 
     by_id = {one.id: one for one in reversed([*sent, *taught])}
     if unknown := sorted(set(allowed) - set(by_id)):
         raise PublishError(f"--allow-finding {unknown[0]}: there is no such finding; leave it out")
-    _refuse(run, *([one for one in found if one.id not in allowed] for found in (sent, taught)))
+    left = [[one for one in found if one.id not in allowed] for found in (sent, taught)]
+    _refuse(run.path, left[0], left[1])
     return {key: f"{by_id[key].what} in {by_id[key].address}: {why}" for key, why in allowed.items()}
 
 
-def _refuse(run: Run, sent: Sequence[Finding], taught: Sequence[Finding]) -> None:
+def screen_data_set(staged: Staged, place: Path, token: str, allowed: Mapping[str, str]) -> dict[str, str]:
+    """As :func:`screen`, of a data set whose source is the folder ``place``: every text of every row, and the rest."""
+    environment = dict(os.environ) | {"HF_TOKEN": token}
+    found = list[Finding]()
+    for name in (file.path for file in staged.files):
+        data = (staged.folder / name).read_bytes()
+        if name.endswith(".jsonl"):  # the texts, as they were before JSON wrote their lines in one
+            rows = [json.loads(line) for line in data.split(b"\n") if line]
+            found += in_demonstrations(
+                (
+                    Demonstration((Message("user", "?"),), "\n".join(texts_in(row)), source=Source(name, number))
+                    for number, row in enumerate(rows, start=1)
+                ),
+                environment=environment,
+            )
+        else:
+            found += secrets_in(name, data, environment=environment, mail=True)
+        found += paths_in(name, data, _forms_of([place, *_of_this_machine()]))
+    by_id = {one.id: one for one in reversed(found)}
+    if unknown := sorted(set(allowed) - set(by_id)):
+        raise PublishError(f"--allow-finding {unknown[0]}: there is no such finding; leave it out")
+    _refuse(place, [one for one in found if one.id not in allowed], [],
+            mend="have the expert take the answer up again, or correct the guidelines")  # fmt: skip
+    return {key: f"{by_id[key].what} in {by_id[key].address}: {why}" for key, why in allowed.items()}
+
+
+def _refuse(place: Path, sent: Sequence[Finding], taught: Sequence[Finding], mend: str = "") -> None:
     """Raise ``PublishError`` where there is a finding: which, where, and what to do."""
     found = list(dict.fromkeys([*sent, *taught]))
     if not found:
@@ -68,11 +95,11 @@ def _refuse(run: Run, sent: Sequence[Finding], taught: Sequence[Finding]) -> Non
     if len(found) > _SHOWN:
         lines.append(f"... and {len(found) - _SHOWN:,} more")
     those, them, come = ("that", "it", "it comes") if len(found) == 1 else ("those", "them", "they come")
-    ways = [f"take {them} out where {come} from"] if sent else []
+    ways = [f"take {them} out where {come} from" + (f" ({mend})" if mend else "")] if sent else []
     if taught:
         ways.append(f"mask {them} in the demonstrations (`sft check --secrets` names every row) and train again")
     lines.append(
-        f"{run.path}: not to be published with {those} in it; {', and '.join(ways)}; or, where everybody may see "
+        f"{place}: not to be published with {those} in it; {', and '.join(ways)}; or, where everybody may see "
         f"{them}, add --allow-finding ID=REASON"
     )
     raise PublishError("\n".join(lines))
@@ -139,14 +166,23 @@ _VOCABULARY = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "token
 
 def known_places(run: Run) -> list[str]:
     """Folders and files of this machine that the run has to do with, longest first."""
-    named = [run.path, Path.cwd(), Path(tempfile.gettempdir()), cache_dir()]
     written = {text for text in texts_in(run.manifest) if _rooted(text)}
-    named += map(Path, sorted(written))
+    return _forms_of([run.path, *map(Path, sorted(written)), *_of_this_machine()], written)
+
+
+def _of_this_machine() -> list[Path]:
+    """Folders that everything here has to do with."""
+    named = [Path.cwd(), Path(tempfile.gettempdir()), cache_dir()]
     with suppress(RuntimeError):
         named.append(Path.home())
     for name in ("HF_HOME", "HF_HUB_CACHE", "VIRTUAL_ENV"):
         if os.environ.get(name):
             named.append(Path(os.environ[name]))
+    return named
+
+
+def _forms_of(named: Iterable[Path], written: Iterable[str] = ()) -> list[str]:
+    """How the paths ``named`` may be written, with those ``written`` from the home folder on, longest first."""
     known = {text for text in written if text.startswith("~") and len(Path(text).parts) > 1}
     for path in named:
         with suppress(OSError, RuntimeError):

@@ -21,7 +21,7 @@ from sft.publishing.plan import PushPlan, holds
 from sft.publishing.staging import Staged
 from sft.runs.atomic_files import read_json, write_json
 from sft.runs.hashes import file_sha256
-from sft.runs.run import Run, now
+from sft.runs.run import now
 
 __all__ = ["Sent", "earlier_pushes", "send", "tag", "verify", "write_receipt"]
 
@@ -65,8 +65,8 @@ def tag(plan: PushPlan, commit: str, hub: Hub) -> None:
     hub.tag(plan.repo, plan.tag, commit)
     if (at := hub.tags(plan.repo).get(plan.tag)) != commit:
         raise OtherContent(
-            f"{plan.repo}: the clone is there as {commit[:12]}, and the tag {plan.tag} is at {str(at)[:12]}; choose "
-            "another"
+            f"{plan.repo}: the {_noun(plan)} is there as {commit[:12]}, and the tag {plan.tag} is at {str(at)[:12]}; "
+            "choose another"
         )
 
 
@@ -94,7 +94,9 @@ def _create(plan: PushPlan, hub: Hub, say: Callable[[str], None]) -> State:
 
 def _commit(plan: PushPlan, staged: Staged, hub: Hub, parent: str | None, say: Callable[[str], None]) -> Sent:
     add = {one.path: staged.folder / one.path for one in plan.files if one.state != "same"}
-    title = f"{'Adapter' if plan.weights == 'adapter' else 'Weights'} of a clone on {plan.base_model}"
+    title = "Demonstrations, gathered"
+    if plan.base_model is not None:
+        title = f"{'Adapter' if plan.weights == 'adapter' else 'Weights'} of a clone on {plan.base_model}"
     late = False
     for number in range(hub.patience.tries):
         try:
@@ -165,7 +167,7 @@ def _found(plan: PushPlan, staged: Staged, hub: Hub, parent: str | None) -> Sent
 def _conflict(plan: PushPlan, state: State) -> Conflict:
     return Conflict(
         f"{plan.repo}: somebody else's commit {str(state.commit)[:12]} is on {plan.branch} now, and nothing of ours; "
-        "look at it, and run the same command again if the clone is to go on top of it"
+        f"look at it, and run the same command again if the {_noun(plan)} is to go on top of it"
     )
 
 
@@ -204,8 +206,9 @@ def verify(plan: PushPlan, staged: Staged, sent: Sent, hub: Hub) -> None:
                 if file_sha256(got) != one.sha256:
                     raise Unverified(
                         f"{where}: {one.path} as downloaded is not what was sent; run the same command again, and "
-                        "do not hand the clone on before it says so"
+                        f"do not hand the {_noun(plan)} on before it says so"
                     )
+                (folder / one.path).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(got, folder / one.path)
         except Unverified:
             raise
@@ -217,8 +220,18 @@ def verify(plan: PushPlan, staged: Staged, sent: Sent, hub: Hub) -> None:
         _load(folder, staged, where)
 
 
+def _noun(plan: PushPlan) -> str:
+    return "clone" if plan.base_model is not None else "data set"
+
+
 def _load(folder: Path, staged: Staged, where: str) -> None:
-    """Configuration and tokenizer, by the libraries that will load them."""
+    """Configuration and tokenizer by the libraries that will load them; of a data set its rows."""
+    if staged.base is None:
+        from sft.demonstrations import formats
+
+        if formats.read(folder / "demonstrations.jsonl", held_out=True).rejected:
+            raise Unverified(f"{where}: rows as downloaded are no demonstrations; run the same command again")
+        return
     from peft import PeftConfig
     from transformers import AutoConfig, AutoTokenizer
 
@@ -237,9 +250,12 @@ def _load(folder: Path, staged: Staged, where: str) -> None:
         raise Unverified(f"{where}: what was downloaded does not load ({type(error).__name__}: {error})") from error
 
 
-def earlier_pushes(run: Run) -> list[dict[str, Any]]:
-    """Every row so far. Raises ``RunError`` for a file that cannot be added to, before anything is sent."""
-    path = run.path / "push.json"
+def earlier_pushes(place: Path) -> list[dict[str, Any]]:
+    """Every row so far, of the run or gathering at ``place``.
+
+    Raises ``RunError`` for a file that cannot be added to, before anything is sent.
+    """
+    path = place / "push.json"
     known = read_json(path) if path.exists() else {"pushes": []}
     rows = known.get("pushes") if isinstance(known, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -247,7 +263,7 @@ def earlier_pushes(run: Run) -> list[dict[str, Any]]:
     return rows
 
 
-def write_receipt(run: Run, plan: PushPlan, sent: Sent) -> dict[str, Any]:
+def write_receipt(place: Path, plan: PushPlan, sent: Sent) -> dict[str, Any]:
     """Put on record in ``push.json`` what is where; one row for each endpoint, repository and branch."""
     row: dict[str, Any] = {
         "endpoint": plan.endpoint,
@@ -266,8 +282,8 @@ def write_receipt(run: Run, plan: PushPlan, sent: Sent) -> dict[str, Any]:
         "files": {one.path: {"size": one.size, "sha256": one.sha256} for one in plan.files},
         "allowed": dict(plan.allowed),
     }
-    kept = [one for one in earlier_pushes(run) if _place(one) != _place(row)]
-    write_json(run.path / "push.json", {"schema_version": 1, "pushes": [*kept, row]})
+    kept = [one for one in earlier_pushes(place) if _place(one) != _place(row)]
+    write_json(place / "push.json", {"schema_version": 1, "pushes": [*kept, row]})
     return row
 
 

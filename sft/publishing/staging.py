@@ -27,7 +27,8 @@ from sft.runs.private import shortened
 from sft.runs.run import Run, read_json, write_json, write_text
 
 __all__ = [
-    "PUBLISHABLE", "Base", "Staged", "StagedFile", "Weights", "base_of", "ready", "resolved_recipe", "stage",
+    "PUBLISHABLE", "Base", "Staged", "StagedFile", "Weights", "base_of", "described", "ready", "resolved_recipe",
+    "stage",
 ]  # fmt: skip
 
 Weights = Literal["adapter", "merged"]
@@ -127,11 +128,15 @@ class StagedFile:
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """The folder, what is in it, and what was left out with the reason."""
+    """The folder, what is in it, and what was left out with the reason. ``base``: None of a data set.
+
+    ``what``: what it is, in a line of the plan.
+    """
 
     folder: Path
-    weights: Weights
-    base: Base
+    what: str
+    weights: Weights | Literal["data set"]
+    base: Base | None
     files: tuple[StagedFile, ...]
     left_out: dict[str, str]
 
@@ -165,14 +170,13 @@ def stage(run: Run, folder: Path, *, base: Base, repo: str, merged: bool) -> Sta
     if not merged:
         _name_base(folder, base)
     _write_ours(run, folder, base, weights)
-    files = list(map(_described, folder.iterdir()))
-    checksums = {one.path: one.sha256 for one in sorted(files, key=lambda one: one.path)}
+    files = described(folder)
+    checksums = {one.path: one.sha256 for one in files}
     card = card_of(
         run, base_model=base.id, base_revision=base.revision, repo=repo, weights=weights, checksums=checksums
     )
     write_text(folder / "README.md", card)
-    files = sorted([*files, _described(folder / "README.md")], key=lambda one: one.path)
-    return Staged(folder, weights, base, tuple(files), dict(sorted(left_out.items())))
+    return Staged(folder, f"{weights} on {base}", weights, base, described(folder), dict(sorted(left_out.items())))
 
 
 def ready(run: Run, *, merged: bool) -> Path:
@@ -291,11 +295,17 @@ def _stops(folder: Path) -> dict[str, Any] | None:
     return {"eos_token_id": list(renderer.stop_token_ids), "pad_token_id": renderer.pad_token_id, "do_sample": False}
 
 
-def _described(path: Path) -> StagedFile:
+def described(folder: Path) -> tuple[StagedFile, ...]:
+    """Every file in ``folder``, by its path there."""
+    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return tuple(_described(name, path) for name, path in sorted(paths.items()))
+
+
+def _described(name: str, path: Path) -> StagedFile:
     size = path.stat().st_size
     blob, content = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False), hashlib.sha256()
     with path.open("rb") as file:
         while part := file.read(1 << 20):
             blob.update(part)
             content.update(part)
-    return StagedFile(path.name, size, content.hexdigest(), blob.hexdigest())
+    return StagedFile(name, size, content.hexdigest(), blob.hexdigest())

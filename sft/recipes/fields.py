@@ -189,6 +189,11 @@ class Adapter(Section):
     target_modules: Texts = Field(
         default="all-linear", description="Layers that get an adapter: `all-linear`, a list of names, or a pattern."
     )
+    start_from: Text | None = Field(
+        default=None,
+        description="An adapter to go on from in place of a new one: a run, a folder, or a hub id. Rank, scale and "
+        "layers are then its own; what its run held out is not trained on here.",
+    )
 
     _rules = rules.of_adapter
 

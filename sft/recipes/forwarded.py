@@ -321,7 +321,10 @@ def training_arguments(recipe: Recipe, *, bf16: bool = False, validation: bool =
 
 
 def lora_arguments(recipe: Recipe) -> dict[str, Any] | None:
-    """Keyword arguments for ``peft.LoraConfig``; None where every weight is fitted."""
+    """Keyword arguments for ``peft.LoraConfig``; None where every weight is fitted.
+
+    Where ``adapter.start_from`` names one, they are those of nobody: that adapter has its own.
+    """
     adapter = recipe.adapter
     if adapter.method == "full":
         return None
@@ -330,7 +333,7 @@ def lora_arguments(recipe: Recipe) -> dict[str, Any] | None:
         "bias": "none",
         "use_dora": adapter.method == "dora",
         "use_rslora": adapter.method == "rslora",
-    } | _plain(adapter, {"method"})
+    } | _plain(adapter, {"method", "start_from"})
 
 
 def _plain(section: Section, left_out: set[str]) -> dict[str, Any]:

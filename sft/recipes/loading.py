@@ -266,9 +266,9 @@ def shipped() -> list[tuple[str, Path, str]]:
 def find(reference: str | Path) -> Path:
     """The recipe file that ``reference`` names: a path, or else the name of a shipped recipe.
 
-    ``accelerate/NAME`` is a shipped file for ``accelerate launch --config_file``, to show and to copy. A file wins
-    over a shipped recipe of the same name; a folder does not. Raises :class:`~sft.errors.RecipeError`, with the
-    nearest shipped name where one is close.
+    ``accelerate/NAME`` is a shipped file for ``accelerate launch --config_file``, to show and to copy, ``launch/NAME``
+    one for a cluster's own launcher. A file wins over a shipped recipe of the same name; a folder does not. Raises
+    :class:`~sft.errors.RecipeError`, with the nearest shipped name where one is close.
     """
     path, named = Path(reference).expanduser(), str(reference)
     try:
@@ -278,7 +278,8 @@ def find(reference: str | Path) -> Path:
     except (OSError, ValueError):  # too long, a loop of links, a NUL: no such file in any case
         folder = False
     known = {name: file for name, file, _ in shipped()}
-    launches = {f"accelerate/{file.stem}": file for file in (shipped_folder("recipes") / "accelerate").glob("*.yaml")}
+    shelf = shipped_folder("recipes")
+    launches = {f"{room}/{file.stem}": file for room in ("accelerate", "launch") for file in (shelf / room).glob("*.*")}
     if (file := (known | launches).get(named)) is not None:
         return file
     shown = "".join(c if c.isprintable() else "?" for c in named)[:200] or '""'

@@ -136,7 +136,8 @@ def of_fidelity(fidelity: Fidelity) -> Iterator[Complaint]:
     if fidelity.headline == "checker" and not fidelity.checker:
         message, remedy = "is checker, and nothing says which answers are right", "set fidelity.checker, or choose chrf"
         yield about("headline", message, remedy, "checker")
-    known = list(dict.fromkeys((*POINTS, *SHARES, fidelity.headline, *(["checker"] if fidelity.checker else []))))
+    task = ("json", fidelity.headline, *(["checker"] if fidelity.checker else []))
+    known = list(dict.fromkeys((*POINTS, *SHARES, *task)))
     for metric, value in fidelity.bar.items():
         if isinstance(found := points_of_bar(metric, value, known), Complaint):
             yield found
@@ -189,6 +190,12 @@ def of_adapter(adapter: Adapter) -> Iterator[Complaint]:
         yield about("target_modules", message, "leave it out, or fit all of it with modules_to_save: [lm_head]")
     if adapter.method == "full":
         yield from (idle(key, "with method: full", "method") for key in values if key != "method")
+    elif adapter.start_from is not None:
+        whose = "with start_from, whose adapter has its own"
+        yield from (idle(key, whose, "start_from") for key in values if key not in ("method", "start_from"))
+        if adapter.method not in ("lora", "qlora"):
+            message = f"is {adapter.method}, and what is fitted further is the adapter that start_from names"
+            yield about("method", message, "leave it out; qlora loads the base in 4 bits", "start_from")
 
 
 def of_training(training: Training) -> Iterator[Complaint]:

@@ -174,6 +174,10 @@ def resolve_model(name: str, revision: str | None = None) -> BaseSource:
         raise SourceError(f"{name}: no such model folder; check model.name") from None
     if is_folder:
         if not (path / "config.json").is_file():
+            from sft.recipes.adapters import remedy_for  # which asks this module for paths
+
+            if remedy := remedy_for(name):
+                raise SourceError(remedy)
             raise SourceError(
                 f"{path}: holds no config.json, so it is no model folder; name a folder that "
                 "save_pretrained wrote, or a hub id"

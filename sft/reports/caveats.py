@@ -33,8 +33,8 @@ def warnings_of(card: Scorecard, looks: int) -> list[str]:
         level = f"{100 * (1 - LEVEL / card.clones):.4g} %"
         found.append(
             f"{card.clones} clones, this one among them, were judged on these prompts. The verdict allows for the luck "
-            f"of the best of them: a lead, and the distance closed, count only at {level}. The intervals shown are of "
-            "95 %."
+            f"of the best of them: a lead, and every part of the top rung or of a bar, counts only at {level}. The "
+            "intervals shown are of 95 %."
         )
     if aside := card.signature.get("normalise"):
         found.append(f"Before anything was scored, this was set aside in every text: {_in_words(aside)}.")

@@ -19,7 +19,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sft.demonstrations import stored
-from sft.demonstrations.selection import FATES, Ledger
+from sft.demonstrations.ledger import FATES, Ledger
 from sft.fidelity.completions_file import FROM_A_FILE
 from sft.fidelity.conventions import rests_on_few, visible_points
 from sft.fidelity.guardrails import VERBATIM, settled_in_words, status, written
@@ -108,7 +108,7 @@ def _view(run: Run) -> dict[str, Any]:
             _rows(
                 {
                     k: manifest[k]
-                    for k in ("data", "split", "base", "template", "seeds", "launch", "changes")
+                    for k in ("data", "split", "base", "start", "template", "seeds", "launch", "changes")
                     if k in manifest
                 }
             )
@@ -183,6 +183,8 @@ def _facts(
         ("Base model", plain(str(base))),
         ("Trained on", f"{grouped(ledger.fates.get('trained', 0))} demonstrations" if ledger else "not recorded"),
     ]
+    if name := _section(manifest, "start").get("name"):
+        facts.insert(1, ("Fitted on from", plain(str(name))))
     facts = [] if card.signature.get("source") == FROM_A_FILE else facts
     facts.append(("Judged on", f"{grouped(card.n)} held-out prompts{groups}"))
     if changes := [row for row in manifest.get("changes", []) if isinstance(row, dict)]:

@@ -3,7 +3,8 @@
 ``accelerate launch`` and ``torchrun`` start the same command several times. The first process decides and writes,
 the others follow; of all that end, one says why.
 
-Told to stop is whoever gets Ctrl-C, the SIGTERM of a batch system, a container or a launcher, or loses its terminal.
+Told to stop is whoever gets Ctrl-C, SIGTERM or SIGUSR1 of a batch system, a container or a launcher, or loses its
+terminal.
 Work that is kept row by row stops at once: ``KeyboardInterrupt`` after Ctrl-C, :class:`Terminated` after the others.
 A fit ends its step first (``training.resuming.Interruption``). One wish to stop may arrive more than once: a launcher
 hands on what the terminal has sent to its processes as well, ``timeout`` and ``scancel`` tell a process and its group.
@@ -160,7 +161,8 @@ ECHO_SECONDS = 3.0
 GRACE_SECONDS, FIT_GRACE_SECONDS = 5.0, 27.0
 #: ``prctl(2)``: the signal that a process gets when its parent ends.
 _PR_SET_PDEATHSIG = 1
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: SIGUSR1 is what batch systems send before the time is up, where they are asked to (``sbatch --signal=USR1@120``).
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 _Handler = Callable[[int, FrameType | None], None]
 

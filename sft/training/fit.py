@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sft.demonstrations import stored
 from sft.demonstrations.demonstration import Demonstration
-from sft.demonstrations.selection import Ledger
+from sft.demonstrations.ledger import Ledger
 from sft.demonstrations.stored import load_splits
 from sft.errors import DemonstrationsError, SplitError
 from sft.recipes import Recipe

@@ -27,6 +27,7 @@ from trl import SFTTrainer
 from sft.errors import TrainingError
 from sft.policies.policy import name_base, stops_with, with_new_adapter
 from sft.policies.rendering import Renderer
+from sft.policies.starting import find_start, goes_on_from
 from sft.policies.weights import accelerator_computes_bf16, base_weights, quiet_engine
 from sft.recipes import Recipe
 from sft.recipes.sources import BaseSource
@@ -114,14 +115,15 @@ class Record(TrainerCallback):
 
 
 def load_policy_to_fit(recipe: Recipe, base: BaseSource, renderer: Renderer) -> PreTrainedModel | PeftModel:
-    """The base model with what is to be fitted; adapters are initialised from the recipe's seed."""
+    """The base model with what is to be fitted: an adapter drawn from the recipe's seed, or the one to go on from."""
+    start = find_start(recipe, base)
     full = recipe.adapter.method == "full"
     # Full fine-tuning keeps float32 master weights; under an adapter the frozen base may be narrow.
     model = base_weights(recipe, base, dtype="float32" if full and recipe.model.dtype == "auto" else None)
     model.config.get_text_config().pad_token_id = renderer.pad_token_id
     stops_with(model, renderer)
     set_seed(recipe.training.seed)
-    return with_new_adapter(model, recipe)
+    return with_new_adapter(model, recipe) if start is None else goes_on_from(model, start)
 
 
 def _refuse_unknown_tokens(model: PreTrainedModel | PeftModel, rows: Rows) -> None:

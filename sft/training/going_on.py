@@ -43,6 +43,7 @@ _SETTLED = {
     "base.architecture.": "the checkpoint's weights have the shape of the one before",
     "launch.rows_per_step": "the checkpoint counts in steps of that many rows, so rows would be seen twice or never; "
     "batch size times accumulation times processes must stay the same",
+    "start.": "the checkpoint's weights come from that adapter",
     "recipe.adapter.": "the checkpoint holds the adapter as it was, and another one does not fit",
     "recipe.training.seed": "the order of the rows follows from it, so rows would be seen twice or never",
     "recipe.training.train_sampling_strategy": "it is the order of the rows, so rows would be seen twice or never",

@@ -13,7 +13,8 @@ from typing import Any
 
 from sft import recipes
 from sft.demonstrations import formats, splits
-from sft.demonstrations.selection import Gathered, Ledger, gather
+from sft.demonstrations.ledger import Ledger
+from sft.demonstrations.selection import Gathered, gather
 from sft.demonstrations.sources import build_shipped
 from sft.demonstrations.splits import Splits
 from sft.demonstrations.stored import gathered_before, load_splits
@@ -101,9 +102,10 @@ def _hold_engine(run: Run, recipe: Recipe, base: BaseSource, *, allow_change: bo
     With ``only_ask`` nothing is written.
     """
     from sft.policies.policy import load_renderer
+    from sft.policies.starting import find_start
     from sft.policies.weights import identity_of
 
-    recipe = as_begun(run, recipe)
+    recipe, start = as_begun(run, recipe), find_start(recipe, base)
     world, training = rank_and_world()[1], recipe.training
     renderer = load_renderer(base, recipe)
     rows = training.per_device_train_batch_size * training.gradient_accumulation_steps * world
@@ -112,9 +114,10 @@ def _hold_engine(run: Run, recipe: Recipe, base: BaseSource, *, allow_change: bo
         "template": {"hash": renderer.template_hash, "choice": recipe.model.template}
         | ({"today": renderer.today} if renderer.today else {}),
         "launch": {"processes": world, "rows_per_step": rows},
-    }
+    } | ({"start": start.facts(run.path)} if start is not None else {})
     recorded = run.manifest
     changes = differing(recorded, facts)
+    changes.pop("start.run", None)  # where it lies seen from here: either may have been moved
     if trained_policy(run) is not None:
         # However many processes measure what one has trained: nothing of it is another.
         changes = {name: both for name, both in changes.items() if not name.startswith("launch.")}

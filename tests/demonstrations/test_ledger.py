@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sft.demonstrations.selection import FATES, Ledger
+from sft.demonstrations.ledger import FATES, Ledger
 
 counts = st.dictionaries(st.sampled_from(sorted(FATES)), st.integers(0, 1000))
 

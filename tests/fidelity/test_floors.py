@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import random
+import unicodedata
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from sft.demonstrations.demonstration import Demonstration, HeldOut, Message, held_out, prompt_text
-from sft.fidelity import floors
+from sft.fidelity import floors, nearness
 from sft.metrics import chrf
 from sft.runs.hashes import fingerprint
 
@@ -112,7 +117,7 @@ def test_the_medoid_of_the_neighbours_by_brute_force(count: int) -> None:
     train = phrases(count, 3)
     asked = held_out([demonstration(f"p{i} red", "?") for i in range(9)])
     ordered = sorted(train, key=lambda d: (d.id, d.completion))
-    places, _ = floors.nearest_prompts(*(tuple(prompt_text(d.prompt) for d in rows) for rows in (ordered, asked)))
+    places, _ = nearness.nearest_prompts(*(tuple(prompt_text(d.prompt) for d in rows) for rows in (ordered, asked)))
     found = floors.nearest_medoid(train, asked)
     for item, near in zip(asked, places, strict=True):
         assert len(set(near)) == min(20, count)
@@ -123,13 +128,37 @@ def test_the_medoid_of_the_neighbours_by_brute_force(count: int) -> None:
 def test_neighbours_are_the_nearest_in_order() -> None:
     known = tuple(f"{'a' * (i % 7)} word{i % 11} {i}" for i in range(100))
     asked = ("word3 aaa", "word5 12", "nothing alike 好")
-    places, cosines = floors.nearest_prompts(known, asked)
-    vectoriser = floors._vectoriser()
+    places, cosines = nearness.nearest_prompts(known, asked)
+    vectoriser = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5))
     vectors = vectoriser.fit_transform(known)
     every = (vectoriser.transform(asked) @ vectors.T).toarray().round(9)
     for row, near, values in zip(every, places.tolist(), cosines, strict=True):
         wanted = sorted(range(100), key=lambda place: (-row[place], place))[:20]
         assert near == wanted and values.tolist() == pytest.approx(row[wanted], abs=1e-9)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.text(max_size=30), min_size=1, max_size=12), st.lists(st.text(max_size=30), min_size=1, max_size=6))
+def test_vectors_are_those_of_scikit_learn(known: list[str], asked: list[str]) -> None:
+    """All scripts, blanks of all kinds, words of one letter and none, n-grams that only one side has."""
+    known = [*known, "Word 字 a"]
+    vectoriser = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5))
+    fitted = vectoriser.fit_transform([unicodedata.normalize("NFC", text) for text in known])
+    others = vectoriser.transform([unicodedata.normalize("NFC", text) for text in asked])
+    vectors = nearness.CharacterVectors(known)
+    block = vectors.of_blocks(asked, len(asked))(0)
+    assert (vectors.fitted.shape, vectors.fitted.nnz, block.nnz) == (fitted.shape, fitted.nnz, others.nnz)
+    np.testing.assert_allclose((block @ vectors.fitted.T).toarray(), (others @ fitted.T).toarray(), rtol=0, atol=1e-12)
+    np.testing.assert_allclose((vectors.fitted @ vectors.fitted.T).toarray(), (fitted @ fitted.T).toarray(), atol=1e-12)
+
+
+def test_the_medoids_of_thousands_are_found_on_all_cores() -> None:
+    """Parts of the prompts give what all of them give at once."""
+    train = phrases(6, 5, words=2)
+    asked = held_out([demonstration(f"p{i} {i % 7} red {i}", "?") for i in range(floors.MANY)])
+    found = floors.nearest_medoid(train, asked)
+    some = asked[:: len(asked) // 25]
+    assert {item.id: found[item.id] for item in some} == floors.nearest_medoid(train, some)
 
 
 def test_a_text_of_the_usual_length_is_a_floor_of_long_answers() -> None:
@@ -171,19 +200,19 @@ def test_order_of_training_rows_changes_nothing() -> None:
 
 def test_blocks_give_what_one_block_gives() -> None:
     known, asked = (tuple(prompt_text(row.prompt) for row in rows) for rows in (TRAIN, ASKED))
-    whole, pieces = floors.nearest_prompts(known, asked), floors.nearest_prompts(known, asked, block=1)
+    whole, pieces = nearness.nearest_prompts(known, asked), nearness.nearest_prompts(known, asked, block=1)
     for one, other in zip(whole, pieces, strict=True):
         assert one.tolist() == other.tolist()
 
 
 def test_the_nearest_prompts_are_looked_for_once() -> None:
     """R and the parts by distance to training ask the same; other rows are another question."""
-    floors.nearest_prompts.cache_clear()
+    nearness.nearest_prompts.cache_clear()
     floors.nearest(TRAIN, ASKED)
     floors.nearness_to_training(TRAIN[::-1], ASKED)
-    assert floors.nearest_prompts.cache_info()[:2] == (1, 1), "(hits, misses)"
+    assert nearness.nearest_prompts.cache_info()[:2] == (1, 1), "(hits, misses)"
     fewer = floors.nearest(TRAIN[1:], ASKED)
-    assert floors.nearest_prompts.cache_info().misses == 2 and fewer != floors.nearest(TRAIN, ASKED)
+    assert nearness.nearest_prompts.cache_info().misses == 2 and fewer != floors.nearest(TRAIN, ASKED)
 
 
 def test_three_short_demonstrations_are_shown() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from planted_actions import CITIES, call, solutions, tool_calls
 
 from sft.cli import main
 from sft.cli.arguments import parser
@@ -16,47 +17,6 @@ from sft.demonstrations.headlines import asked_for, suggestion
 from sft.metrics.normalise import NORMALISERS, normaliser
 from sft.recipes.fields import Fidelity
 from sft.runs.run import write_jsonl
-
-CITIES = ["Oslo", "Rome", "Lima", "Bonn", "Cairo", "Quito", "Perth", "Turin", "Lyon", "Kyoto"]
-STREETS = [a + b for a in ("Harbour", "Mill", "Castle", "Market", "River") for b in (" Lane", " Road", " Square")]
-
-
-def call(nights: int, draw: random.Random, **given: Any) -> dict[str, Any]:
-    arguments = {
-        "city": draw.choice(CITIES), "street": draw.choice(STREETS), "nights": nights, "guests": draw.randint(1, 6),
-        "breakfast": draw.random() < 0.5,
-    }  # fmt: skip
-    return {"name": "book_room", "arguments": arguments | given}
-
-
-def turned(value: Any, draw: random.Random) -> Any:
-    """The same with its keys in another order."""
-    if isinstance(value, dict):
-        return {key: turned(value[key], draw) for key in draw.sample(sorted(value), len(value))}
-    return value
-
-
-def tool_calls(kind: str, seed: int = 0, prompts: int = 120) -> list[dict[str, Any]]:
-    """Rows for ``sft score``: the clone's calls are right in another order, or all wrong by one night.
-
-    The base says the call of another prompt; ``M`` is another shortcut that has everything but two arguments.
-    """
-    draw, rows = random.Random(seed), []
-    for number in range(prompts):
-        right = call(draw.randint(2, 9), draw)
-        wrong = {**right, "arguments": right["arguments"] | {"nights": right["arguments"]["nights"] - 1}}
-        other = call(draw.randint(2, 9), draw)
-        mostly = {**right, "arguments": right["arguments"] | {k: other["arguments"][k] for k in ("city", "guests")}}
-        says = {
-            "turned": json.dumps(turned(right, draw), indent=draw.choice([None, 2])),
-            "wrong": json.dumps(wrong),
-            "perfect": json.dumps(right),
-        }[kind]
-        prompt = f"Request {number}: {draw.choice(CITIES)} {draw.random()}"
-        row = {"prompt": prompt, "reference": json.dumps(right), "finished": True}
-        for system, text in (("tuned", says), ("B0", json.dumps(mostly)), ("B3", json.dumps(other))):
-            rows.append(row | {"system": system, "completion": text})
-    return rows
 
 
 def scored(folder: Path, rows: list[dict[str, Any]], capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
@@ -132,23 +92,6 @@ def test_a_reference_that_is_no_json_is_named(tmp_path: Path, capsys: pytest.Cap
 # -- a checker ------------------------------------------------------------------------------------------------
 
 
-def solutions(kind: str, prompts: int = 200) -> list[dict[str, Any]]:
-    """Worked solutions; the clone copies the text, and in ``wrong`` every final answer is another."""
-    draw, rows = random.Random(1), []
-    for number in range(prompts):
-        a, b = draw.randint(2, 90), draw.randint(2, 90)
-        told = f"There are {a} at first and {b} more are added, which makes {a} + {b} = "
-        expert = f"{told}{a + b} in the {draw.choice(STREETS)} shop.\n#### {a + b}"
-        clone = expert if kind == "right" else expert.replace(f"#### {a + b}", f"#### {a + b + 1}")
-        row = {"prompt": f"{number}: {a} and {b}?", "reference": expert, "finished": True}
-        rows += [
-            row | {"system": "tuned", "completion": clone},
-            row | {"system": "B0", "completion": f"{a} and {b} make something.\n#### {a + b if number % 2 else a}"},
-            row | {"system": "B3", "completion": f"{told}a lot.\n#### {a + b if number % 2 else b}"},
-        ]
-    return rows
-
-
 def test_a_text_that_is_right_but_for_the_answer_is_not_learned(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -167,7 +110,10 @@ def test_a_text_that_is_right_but_for_the_answer_is_not_learned(
     [
         (("--headline", "checker"), "nothing says which answers are right"),
         (("--headline", "bleu"), "there is no score 'bleu'; choose from chrf"),
-        (("--headline", "exact_match", "--bar", "json=60"), "json is not measured"),
+        (
+            ("--headline", "exact_match", "--bar", "json=60"),
+            "fidelity.bar: asks for json, and what an expert wrote for prompt",
+        ),
     ],
 )
 def test_a_headline_that_cannot_be_is_one_sentence(
@@ -324,6 +270,40 @@ def test_completions_say_which_headline_they_ask_for() -> None:
         asked_for([f"A text with {n} things in it, and more." for n in range(40)]) is None
         and asked_for(calls[:5]) is None
     )
+
+
+def test_a_bar_on_json_is_looked_at_whatever_the_headline_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run with such a bar could not be judged by another headline: json was measured as the headline alone."""
+    draw = random.Random(9)
+    rows = []
+    for number in range(60):
+        right = call(3, draw)
+        written = dict(reversed(right.items())) if number % 20 else call(3, draw)
+        rows.append({"prompt": f"{number}", "reference": json.dumps(right), "completion": json.dumps(written)})
+    bars = {}
+    for headline in ("json", "chrf"):
+        card = scored(tmp_path, rows, capsys, "--headline", headline, "--bar", "json=80")
+        assert card["headline"] == headline and card["verdict"]["rung"] == "passes your bar"
+        bars[headline] = mean(card, "tuned", "json")
+    assert bars["json"] == bars["chrf"] > 90
+    card = scored(tmp_path, rows, capsys, "--headline", "chrf", "--bar", "json=99")
+    assert card["verdict"]["rung"] == "does not pass your bar" and "JSON" in card["verdict"]["sentence"]
+    recipe = tmp_path / "recipe.yaml"
+    for headline, words in (("chrf", "bar asks for json"), ("json", "headline is json")):
+        shown = [{"prompt": f"{n} {draw.random()}", "completion": json.dumps(call(3, draw))} for n in range(60)]
+        recipe.write_text(
+            f"model: {{name: some/model}}\ndemonstrations: {{path: {tmp_path / 'calls.jsonl'}}}\n"
+            f"split: {{near_duplicates: remove}}\nfidelity: {{headline: {headline}, bar: {{json: 90}}}}\n",
+            encoding="utf-8",
+        )
+        write_jsonl(tmp_path / "calls.jsonl", shown)
+        assert main(["check", str(recipe)]) == 0
+        write_jsonl(tmp_path / "calls.jsonl", [row | {"completion": "no"} for row in shown])
+        assert main(["check", str(recipe)]) == 2
+        said = capsys.readouterr()
+        assert words in said.out + said.err
 
 
 def test_check_says_it_and_a_recipe_that_cannot_be_judged_is_refused(

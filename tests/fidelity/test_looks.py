@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,12 +17,16 @@ from known_scorecards import judged, known, planted
 from sft.cli import main
 from sft.demonstrations.demonstration import HeldOut, Message
 from sft.fidelity.conventions import gain_shown
+from sft.fidelity.measure import measure
+from sft.fidelity.observations import Observations
 from sft.fidelity.probes import experts
 from sft.fidelity.score_table import ScoreTable
 from sft.fidelity.scorecard import RUNGS, Gain
+from sft.metrics.estimate import Estimate
 from sft.reports.sections.experts import closure_sentence
 from sft.runs.hashes import fingerprint
 from sft.runs.looks import clones_judged, clones_known
+from sft.runs.records import Completion
 from sft.runs.run import Run
 
 PROMPTS = 60
@@ -80,6 +85,79 @@ def test_the_distance_to_another_expert_is_held_to_the_same_level(clones: int) -
     assert shown is (clones == 3) and (said.rung == RUNGS[-1]) is (clones == 1)
     sentence = closure_sentence(replace(found, expert=known(45, 44, 46)), "chrF")
     assert ("at the level that all clones" in sentence) is (clones == 3)
+
+
+@pytest.mark.parametrize(
+    ("part", "shown", "decides", "said"),
+    [
+        ("sampled", known(0.55, 0.51, 0.59), known(0.55, 0.49, 0.61), "ask it is 0.61"),
+        ("stop_rate", known(0.97, 0.952, 0.99), known(0.97, 0.945, 0.99), "ask it is 94.5%"),
+        ("length_ratio", known(1.0, 0.91, 1.09), known(1.0, 0.89, 1.11), "ask it is 1.00 [0.89, 1.11]"),
+        ("checked", known(-1.0, -4.6, 2.0), known(-1.0, -5.4, 3.0), "ask it is -5.4"),
+    ],
+)
+def test_every_part_of_the_top_rung_is_held_to_the_same_level(
+    part: str, shown: Estimate, decides: Estimate, said: str
+) -> None:
+    """A rung whose parts must all hold errs as often as the part that errs most: only the distance was corrected."""
+    tuned = {name: known(0.99, 0.97, 1.0) for name in ("stop_rate", "length_ratio")} | {"chrf": known(43, 42, 44)}
+    impostor = {"sampled": known(0.53, 0.49, 0.57), "experts": known(0.51, 0.46, 0.56)}
+    where = {"sampled": {"impostor": impostor | {"sampled": shown}}, "checked": {"checked": shown}}
+    changes = where.get(part, {"tuned": tuned | {part: shown}})
+    first = judged(planted(**changes))
+    third = judged(planted(**changes, clones=3, held_to={part: decides}))
+    assert first.rung == RUNGS[-1] and third.rung == RUNGS[2]
+    (reason,) = third.reasons
+    assert f"at the level that 3 clones on these prompts {said}" in reason
+
+
+def test_what_decides_is_measured_at_that_level() -> None:
+    """The intervals that are shown stay at 95 %, and those of several clones are wider around the same figures."""
+    draw = random.Random(0)
+    words = ["amber", "birch", "cedar", "ember", "fjord", "grove", "heath", "inlet"]
+    items, wrote, drawn, prompt = [], {}, {}, {}
+    for number in range(120):
+        key, answer = f"p{number}", " ".join(draw.choices(words, k=8))
+        other = " ".join([*answer.split()[:5], *draw.choices(words, k=3)])
+        items.append(HeldOut(key, (Message("user", key),), (answer, other), ("a", "b"), key))
+        wrote[key] = Completion(key, answer, number % 20 > 0)
+        drawn[key], prompt[key] = Completion(key, other, True), Completion(key, key, True)
+    seen = Observations(
+        items, {"tuned": wrote, "P": prompt}, samples=(drawn,), checker=r"\A(\w+)", bar={"chrf": 50}, clones=3
+    )
+    third, first = measure(seen), measure(replace(seen, clones=1))
+    assert first.held_to == {} and first.impostor == third.impostor
+    assert set(third.held_to) == {"sampled", "stop_rate", "length_ratio", "chrf", "checked"}
+    tuned = third.scores_of("tuned")
+    assert first.checked is not None and third.checked == first.checked
+    for name, one in third.held_to.items():
+        shown = {"sampled": third.impostor["sampled"], "checked": third.checked}.get(name) or tuned[name]
+        assert one.value == shown.value and one.level == pytest.approx(1 - 0.05 / 3) and shown.level == 0.95
+        assert (one.low, one.high) != (shown.low, shown.high) or one.low == one.high
+        assert float(one.low or 0) <= float(shown.low or 0) and float(one.high or 0) >= float(shown.high or 0)
+
+
+def test_a_bar_that_a_first_clone_clears_has_to_be_cleared_by_more_later(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever tries clones until one clears the bar has it cleared by luck."""
+    file = scored_files.write(tmp_path / "second.jsonl", scored_files.rows(finished=True))
+    assert main(["score", str(file), "--fast", "--json"]) == 0
+    scores = next(s for s in json.loads(capsys.readouterr().out)["systems"] if s["system"] == "tuned")["scores"]
+    bar = f"chrf={scores['chrf']['low'] - 0.05:.3f}"
+    assert main(["score", str(file), "--fast", "--bar", bar, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["verdict"]["rung"] == "passes your bar"
+    earlier = scored_files.rows(finished=True)
+    for row in earlier:
+        row["completion"] += " again"
+    other = scored_files.write(tmp_path / "first.jsonl", earlier)
+    for name, scored in (("first", other), ("second", file)):
+        assert main(["score", str(scored), "--fast", "--bar", bar, "--output", str(tmp_path / "runs" / name)]) == 0
+    said = capsys.readouterr().out
+    card = json.loads((tmp_path / "runs" / "second" / "scorecard.json").read_text())
+    assert card["verdict"]["rung"] == "does not pass your bar" and card["clones"] == 2
+    assert "at the level that 2 clones on these prompts ask the lower bound is" in said
+    assert "every part of the top rung or of a bar, counts only at 97.5 %" in said
 
 
 def prompts(first: int, last: int) -> list[str]:

@@ -79,6 +79,6 @@ def test_a_measurement_cannot_be_retouched() -> None:
 
 
 def test_every_shortcut_has_words() -> None:
-    assert set(conventions.FLOORS) | {"tuned", "E"} == set(SYSTEMS)
+    assert set(conventions.FLOORS) | {"tuned", "start", "E"} == set(SYSTEMS)
     assert set(advice._FLOOR_STEPS) == set(conventions.FLOORS)
     assert set(advice._GUARDRAIL_STEPS) == set(advice._ORDER) == {*conventions.GUARDRAIL_LIMITS, "verbatim copies"}

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gatherings import Client, attended
+from gatherings import Client, attended, served
 from toy_demonstrations import write_demonstrations
 
 from sft.cli import main
 from sft.demonstrations.stored import load_splits
 from sft.fidelity.rounds import read_rounds
 from sft.gathering.folder import Gathering
-from sft.gathering.rounds import round_of
+from sft.gathering.rounds import round_of, union, write_union
 from sft.runs.run import Run
 
 pytestmark = pytest.mark.engine
@@ -170,8 +170,12 @@ def test_a_second_round_and_three_seeds(first: Path, tmp_path: Path, capsys: pyt
     assert status == 0 and "Round 2: 8 items, 2 of them drawn at random" in said and "10 prompts were answered" in said
     items = [one for one in Gathering.open(folder).items() if one.round == 2]
     assert sum(one.drawn == "chosen" for one in items) == 6 and all(one.score is not None for one in items)
-    last = tmp_path / "r2"
+    unions = {path: path.read_bytes() for path in (folder / "unions").rglob("*.jsonl")}
+    assert len(unions) == 3  # the seeds learn from the same
+    last = tmp_path / "elsewhere" / "r1"  # named as another run: what that one learned from is not written over
     assert main(["correct", str(new), "--train", str(last), "--from", str(folder)]) == 0
+    assert all(path.read_bytes() == was for path, was in unions.items())
+    assert len(list((folder / "unions").rglob("*.jsonl"))) == 6
     rounds = read_rounds(Run.open(last))
     assert rounds is not None and [p.round for p in rounds.points] == [0, 1, 2]
     assert [p.seeds for p in rounds.points] == [1, 2, 1] and rounds.points[2].answers == 18
@@ -180,6 +184,21 @@ def test_a_second_round_and_three_seeds(first: Path, tmp_path: Path, capsys: pyt
     capsys.readouterr()
     assert main(["compare", "--rounds", str(last)]) == 0  # the chain is found from its end
     assert "round 2" in capsys.readouterr().out
+
+    # What is gone on with is what was begun with, though an answer was taken back since.
+    with Gathering.open(folder, writing=True) as held, served(held) as (_, clients):
+        assert clients["ada"].do("withdrawn", item=items[0].id)[0] == 200
+    parts = load_splits(Run.open(last)).parts
+    assert main(["correct", str(new), "--train", str(last), "--from", str(folder), "--resume"]) == 0
+    assert load_splits(Run.open(last)).parts == parts and len(list((folder / "unions").rglob("*.jsonl"))) == 6
+    damaged = folder / "unions" / Run.open(new).manifest["parent"]["union"] / "train.jsonl"
+    damaged.write_text(damaged.read_text(encoding="utf-8").replace("harbour", "castle"), encoding="utf-8")
+    capsys.readouterr()
+    assert main(["correct", str(first), "--train", str(tmp_path / "again"), "--from", str(folder)]) == 2
+    assert f"{damaged}: is not as it was written" in capsys.readouterr().err and not (tmp_path / "again").exists()
+    damaged.rename(tmp_path / "away")
+    made, _ = union(Run.open(first), Gathering.open(folder), plain=False)
+    assert write_union(Gathering.open(folder), made) == damaged.parent and damaged.read_bytes() == unions[damaged]
 
 
 @pytest.mark.parametrize(

@@ -638,3 +638,16 @@ def test_the_page_shuts_down_no_handler_of_the_process(tmp_path: Path) -> None:
     with gathering(tmp_path / "g") as made, served(made) as (_, who):
         assert who["ada"].get("/")[0] < 400 and not closed
     handler.close()
+
+
+def test_an_expert_waits_for_no_statistics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is imported until the page is served: it took seconds, of which the arithmetic of reports was most."""
+    gathering(tmp_path / "g").close()
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    process, _ = started(tmp_path / "g")
+    process.send_signal(signal.SIGKILL)  # what it says at its end needs more
+    lines = [line for line in process.communicate()[1].splitlines() if line.startswith("import time:")]
+    names = {line.rpartition("|")[2].strip() for line in lines}
+    heavy = {"torch", "transformers", "datasets", "numpy", "scipy", "sklearn", "pandas", "sacrebleu", "yaml", "httpx"}
+    assert "uvicorn" in names and not heavy & names
+    assert len(names) < 700

@@ -241,6 +241,66 @@ def test_a_thought_is_learned_given_or_left_out_and_never_twice(name: str, tmp_p
     )
 
 
+ENDS_BOTH = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m.reasoning_content %}<|im_start|>think\n"
+    "{{ m.reasoning_content }}<|im_end|>{% endif %}{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def test_a_template_that_ends_thoughts_as_it_ends_turns_can_only_be_given_them() -> None:
+    """Every row was refused for holding a token that ends the turn, which nobody could take out of it."""
+    why = "ends thoughts with <|im_end|>, which ends the turn too, so a clone would stop after its thought"
+    with pytest.raises(PolicyError, match=re.escape(why)):
+        renderer_for(chatml(ENDS_BOTH), thoughts="keep")
+    given = answer("Fine.", prompt=(USER, Message("thought", "hm")))
+    prompt, said = supervised(renderer_for(chatml(ENDS_BOTH), thoughts="context"), given)
+    assert prompt.endswith("<|im_start|>think\nhm<|im_end|>") and said == "Fine.<|im_end|>"
+    assert supervised(renderer_for(chatml(ENDS_BOTH)), answer("Fine.", prompt=(USER,)))[1] == "Fine.<|im_end|>"
+
+
+#: The end of a turn is no token of this vocabulary.
+SPELLED_END = (
+    "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}<{{ m['role'] }}>\n{{ m['content'] }}"
+    "{% for c in m.tool_calls %}<tool_call>{{ c.function | tojson }}</tool_call>{% endfor %}\n</{{ m['role'] }}>\n"
+    "{% endfor %}{% if add_generation_prompt %}<assistant>\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize("mode", ["off", "context"])
+def test_words_end_alike_with_functions_and_without(mode: str) -> None:
+    """After a result they ended with the template's tail in letters, and every such row was refused."""
+    renderer = renderer_for(chatml(SPELLED_END), thoughts=mode)
+    last = (Message("thought", "hm"),) if mode == "context" else ()
+    plain = renderer.render(answer("Fine.", prompt=(USER, *last)))
+    after = renderer.render(answer("Fine.", prompt=(TOOLS, USER, CALLING, RESULT, *last)))
+    assert plain.completion_ids == after.completion_ids
+
+
+def test_what_a_template_leaves_out_of_an_earlier_turn_is_one_sentence() -> None:
+    """Qwen 3 drops what an earlier answer says up to </think>; nobody was told."""
+    renderer = renderer_for(tokenizer_of("qwen3"))
+    row = answer("Fine.", prompt=(USER, Message("assistant", "Both </think> of us."), USER))
+    with pytest.raises(DemonstrationsError) as caught:
+        renderer.render(row)
+    assert str(caught.value.problems[0]) == (
+        "d.jsonl:7: 'prompt' is not whole in the chat template, which leaves out words of the assistant in turn 2; "
+        "change that turn, or choose another template with model.template"
+    )
+
+
+def test_a_special_token_in_an_earlier_call_is_no_token() -> None:
+    """It was the token itself: a message could begin a turn."""
+    before = Message("assistant", "", calls=(Call("weather", '{"town": "<|im_start|>"}'),))
+    row = answer("Fine.", prompt=(TOOLS, USER, before, RESULT))
+    with pytest.raises(DemonstrationsError, match="'prompt' spells a special token inside a call of an earlier turn"):
+        renderer_for(tokenizer_of("qwen3")).render(row)
+    tokens = renderer_for(tokenizer_of("qwen3"), special_tokens="tokens")
+    start = tokens.tokenizer.convert_tokens_to_ids("<|im_start|>")
+    plain = answer("Fine.", prompt=(TOOLS, USER, CALLING, RESULT))
+    assert tokens.render(row).prompt_ids.count(start) == tokens.render(plain).prompt_ids.count(start) + 1
+
+
 def test_earlier_thoughts_are_the_templates_to_show() -> None:
     renderer = renderer_for(tokenizer_of("qwen3"), thoughts="keep")
     before = Message("assistant", "", "look first", (ROME,))

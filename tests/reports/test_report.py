@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_pages import Page, both, card, change, page
 
-from sft.demonstrations.selection import FATES
+from sft.demonstrations.ledger import FATES
 from sft.errors import RunError
 from sft.fidelity.probes.examples import BANDS
 from sft.fidelity.scorecard import RUNGS, SYSTEMS

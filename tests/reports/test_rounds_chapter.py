@@ -94,3 +94,21 @@ def test_both_pictures_are_drawn_and_the_chapter_has_all_its_parts() -> None:
     assert [name for name, _ in pictures(rounds)] == ["rounds", "rounds-minutes"] and not list(pictures(None))
     keys = [part.key for part in rounds_chapter(rounds).parts]
     assert keys == ["rounds", "rounds-minutes", "acceptance", "anchoring", "who-wrote", "rounds-next"]
+
+
+def test_dialogues_are_judged_on_the_clones_own_path() -> None:
+    """Teacher-forced the plain arm is ahead, on the own path the corrected one: the second is what is said."""
+    later = replace(point(1, about(-1, 0.5), 0.01, 100), own=about(38, 3), own_gain=about(8, 2), own_p=0.001)
+    own = (replace(point(0, None, None), own=about(30, 3)), later)
+    rounds = planted(points=own, dialogues=True, helps=about(6, 2), helps_forced=about(-1, 0.5), helps_seeds=(3, 3))
+    text = said(rounds)
+    assert "8.0 [6.0, 10.0] chrF points closer" in text and "Correction helps: +6.0" in text
+    assert "on that path too; teacher-forced it is \u22121.0 [\u22121.5, \u22120.5] points" in text
+
+
+def test_the_curve_shows_the_best_shortcut_and_another_expert_as_bands() -> None:
+    beside = {"R": about(20, 2), "K": about(12, 2), "E": about(60, 3)}
+    drawn = dict(pictures(planted(beside=beside)))["rounds"]
+    assert "the best shortcut: completion of the nearest training prompt: 20.0, 20.0" in drawn
+    assert "another expert: 60.0, 60.0" in drawn and "one constant" not in drawn
+    assert drawn.count('class="band') == 3 and dict(pictures(planted()))["rounds"].count('class="band') == 1

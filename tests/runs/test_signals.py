@@ -119,7 +119,10 @@ def test_sigterm_in_training_saves_a_checkpoint_and_the_command_it_prints_goes_o
     assert len([row for row in read_jsonl(run / "log.jsonl") if "loss" in row]) == int(said[1]) + 1
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGUSR1, 138)],
+)
 def test_outside_a_fit_a_signal_ends_with_one_sentence(number: int, status: int, tmp_path: Path) -> None:
     """Reading a large file, nothing half-written: the report it was to write is not there."""
     data = large(tmp_path)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sft.demonstrations.demonstration import Demonstration, HeldOut, Message, held_out
-from sft.demonstrations.selection import Ledger
+from sft.demonstrations.ledger import Ledger
 from sft.fidelity.findings import GapSpan, KnowledgeGap, SharedRun, Stratum
 from sft.fidelity.measure import measure
 from sft.fidelity.observations import Observations

@@ -142,7 +142,7 @@ def ask(address: str, words: list[str]) -> int:
     """What a program's ``sys.executable`` does: have another forked, hand signals on to it, end as it ends."""
     with requested(address, words, dict(os.environ), None, [0, 1, 2], session=False, kept=True) as answer:
         pid = int(answer.recv(20))
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
             signal.signal(number, lambda number, _: os.kill(pid, number))
         code = os.waitstatus_to_exitcode(int(answer.recv(20)))
     if code < 0:

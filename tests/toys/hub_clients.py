@@ -105,8 +105,9 @@ def with_subsets(hub: LoopbackHub, name: str, subsets: Mapping[str, Mapping[str,
             lines += [f"  - split: {split}", f"    path: {path}"]
             files[path] = in_parquet(rows)
     tree = {"README.md": "\n".join([*lines, "---", ""]).encode(), **files}
-    if name not in hub.repos:
-        hub.put(name, tree, private=False)
+    kept = f"datasets/{name}"
+    if kept not in hub.repos:
+        hub.put(kept, tree, private=False)
     else:
-        hub.repos[name].add(tree, "changed")
-    return hub.repos[name].refs["main"]
+        hub.repos[kept].add(tree, "changed")
+    return hub.repos[kept].refs["main"]

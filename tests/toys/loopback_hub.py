@@ -50,7 +50,9 @@ class Commit:
 
 @dataclass
 class Repo:
-    """A model repository: refs (``main``, branches, tags, ``refs/pr/1``) point into the commits."""
+    """A repository, of a data set where ``name`` begins with ``datasets/``: refs (``main``, branches, tags,
+    ``refs/pr/1``) point into the commits.
+    """
 
     name: str
     private: bool
@@ -311,12 +313,13 @@ class LoopbackHub:
         return None
 
     def route(self, method: str, path: str) -> tuple[str, tuple[str | None, ...]]:
-        """The kind of a request, and the parts of its path. A data set is a repository as a model is."""
-        path = path.replace("/api/datasets/", "/api/models/", 1) if path.startswith("/api/") else path
-        path = path.removeprefix("/datasets")
+        """The kind of a request, and the parts of its path; a data set's name begins with ``datasets/``."""
+        plain = re.sub(r"^/api/datasets/|^/datasets/", lambda one: one[0].replace("datasets", "models", 1), path)
+        plain = plain if plain == path or plain.startswith("/api/") else plain.removeprefix("/models")
         for kind, asked, pattern in _ROUTES:
-            if asked == method and (found := pattern.fullmatch(path)):
-                return kind, found.groups()
+            if asked == method and (found := pattern.fullmatch(plain)):
+                name, *more = found.groups() or ("",)
+                return kind, (f"datasets/{name}", *more) if plain != path else found.groups()
         return "unknown", (path,)
 
     def _repo(self, name: str, user: dict[str, Any] | None) -> Repo | None:
@@ -338,6 +341,7 @@ class LoopbackHub:
     def _create_repo(self, handler: Handler, user: Any, query: Any) -> Answer:
         asked = json.loads(handler.body())
         name = f"{asked.get('organization') or (user or {}).get('name')}/{asked['name']}"
+        name = f"datasets/{name}" if asked.get("type") == "dataset" else name
         if refusal := _may_write(user, name):
             return refusal
         if name in self.repos:
@@ -359,7 +363,8 @@ class LoopbackHub:
         if commit is None:
             return _no_revision(revision)
         siblings = [{"rfilename": path} for path in commit.tree]
-        about = {"_id": name, "id": name, "modelId": name, "sha": commit.oid, "private": repo.private, "tags": []}
+        plain = name.removeprefix("datasets/")
+        about = {"_id": plain, "id": plain, "modelId": plain, "sha": commit.oid, "private": repo.private, "tags": []}
         about |= {"lastModified": "2026-01-01T00:00:00.000Z"}
         return _json(200, about | {"siblings": siblings, "downloads": 0, "likes": 0, "gated": False})
 
@@ -561,7 +566,7 @@ def _json(code: int, value: Any, headers: dict[str, str] | None = None, kind: st
 
 
 def _member(user: dict[str, Any] | None, name: str) -> bool:
-    return user is not None and name.partition("/")[0] in (user["name"], *user["orgs"])
+    return user is not None and name.removeprefix("datasets/").partition("/")[0] in (user["name"], *user["orgs"])
 
 
 def _may_write(user: dict[str, Any] | None, name: str, *, pull_request: bool = False) -> Answer | None:

@@ -19,9 +19,11 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse, special
 
 from sft.demonstrations.demonstration import HeldOut
@@ -51,11 +53,13 @@ def impostors(
     seed: int,
     folds: int = 5,
     at_most: int = 2000,
+    level: float = 0.95,
 ) -> dict[str, Estimate]:
     """Name -> AUC of telling that system from an expert, and "experts": one expert from another by a seeded coin.
 
     One reference of each prompt, drawn by ``seed``, stands for the experts; ``at_most`` prompts are looked at. White
-    space at the ends is the file's, not the writer's. Values below 0.5 are chance and reported as they are.
+    space at the ends is the file's, not the writer's. Values below 0.5 are chance and reported as they are. ``level``:
+    of the intervals.
     Left out: a system with fewer than 100 completions, and the control where fewer than 100 prompts have two
     references. Raises ``Absent`` where no system is left, or where there are fewer clusters than folds.
     """
@@ -69,7 +73,7 @@ def impostors(
         if len(rows) >= LEAST:
             labels = [item.cluster for item, _, _ in rows]
             own, expert = [text for _, text, _ in rows], [text for _, _, text in rows]
-            found[name] = told_apart(own, expert, labels, folds=folds)
+            found[name] = told_apart(own, expert, labels, folds=folds, level=level)
     return found
 
 
@@ -91,10 +95,24 @@ def texts_against_experts(
     return {name: rows[:at_most] for name, rows in pairs.items()}
 
 
-def told_apart(ones: Sequence[str], others: Sequence[str], clusters: Sequence[str], *, folds: int = 5) -> Estimate:
+def told_apart(
+    ones: Sequence[str], others: Sequence[str], clusters: Sequence[str], *, folds: int = 5, level: float = 0.95
+) -> Estimate:
     """AUC of a cross-validated classifier of ``ones`` against ``others``: two parallel lists, a cluster a pair.
 
     Raises ``Absent`` with fewer clusters than ``folds``.
+    """
+    own, expert, fold_of = _by_classifiers(tuple(ones), tuple(others), tuple(clusters), folds)
+    return _widened(intervals.auc(own, expert, clusters, fold_of, level=level))
+
+
+@lru_cache(maxsize=4)
+def _by_classifiers(
+    ones: tuple[str, ...], others: tuple[str, ...], clusters: tuple[str, ...], folds: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
+    """Scores of ``ones`` and of ``others`` by classifiers that did not see them, and the fold of each pair.
+
+    Kept, for the same scores give the interval that is shown and the one that decides where there are several clones.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GroupKFold
@@ -112,7 +130,7 @@ def told_apart(ones: Sequence[str], others: Sequence[str], clusters: Sequence[st
         inside = twice == fold
         model = LogisticRegression(C=PENALTY, tol=1e-3, max_iter=1000).fit(features[~inside], kinds[~inside])
         scores[inside] = model.decision_function(features[inside])
-    return _widened(intervals.auc(scores[:n], scores[n:], clusters, fold_of))
+    return scores[:n], scores[n:], fold_of
 
 
 def _features(texts: Sequence[str]) -> Any:

@@ -177,7 +177,7 @@ def _distinct_2(codes: I64, text_of: I64, size: int) -> Callable[[Kept], float]:
 def _distinct_outputs(texts: Iterable[str]) -> Callable[[Kept], float]:
     numbers: dict[str, int] = {}
     codes = np.array([numbers.setdefault(nfc(text).strip(), len(numbers)) for text in texts])
-    return lambda kept: len(np.unique(codes[kept])) / int(kept.sum())
+    return lambda kept: np.count_nonzero(np.bincount(codes[kept])) / int(kept.sum())
 
 
 def _length_spread(lengths: I64) -> Callable[[Kept], float]:

@@ -29,23 +29,23 @@ def alone(value: float, n: int, why: str) -> Estimate:
     return Estimate(value, None, None, 0.95, f"no interval: {why}", n)
 
 
-def mean(values: ArrayLike, labels: Labels, bounds: tuple[float, float] | None = None) -> Estimate:
+def mean(values: ArrayLike, labels: Labels, bounds: tuple[float, float] | None = None, level: float = 0.95) -> Estimate:
     """Clustered t interval of a mean, shape (n,); paired differences give the interval of a gain."""
-    return scaled(intervals.clustered_t(values, labels), bounds=bounds)
+    return scaled(intervals.clustered_t(values, labels, level), bounds=bounds)
 
 
-def points(values: Sequence[float], labels: Labels) -> Estimate:
+def points(values: Sequence[float], labels: Labels, level: float = 0.95) -> Estimate:
     """Mean of scores in points. All 0 or 100 makes it a share: Wilson, which keeps a width at the ends."""
     if set(values) <= {0.0, 100.0}:
-        return scaled(intervals.clustered_wilson(np.divide(values, 100), labels), scale=100)
-    return mean(values, labels, (0, 100))
+        return scaled(intervals.clustered_wilson(np.divide(values, 100), labels, level), scale=100)
+    return mean(values, labels, (0, 100), level)
 
 
-def share(flags: ArrayLike, labels: Labels) -> Estimate:
+def share(flags: ArrayLike, labels: Labels, level: float = 0.95) -> Estimate:
     """Share of 0/1 ``flags``, shape (n,)."""
-    return intervals.clustered_wilson(flags, labels)
+    return intervals.clustered_wilson(flags, labels, level)
 
 
-def ratio(above: ArrayLike, below: ArrayLike, labels: Labels) -> Estimate:
+def ratio(above: ArrayLike, below: ArrayLike, labels: Labels, level: float = 0.95) -> Estimate:
     """Sum over sum, a corpus figure, by Fieller's interval: percentiles of a bootstrap cover 88 to 92 % for 95."""
-    return intervals.fieller(above, below, labels)
+    return intervals.fieller(above, below, labels, level)

@@ -18,6 +18,7 @@ from sft.reports.sections import (
     expert_path,
     experts,
     forgetting,
+    from_start,
     impostors,
     knowledge_gaps,
     manner,
@@ -53,7 +54,7 @@ class Body:
 
 def body(card: Scorecard, found: Rounds | None = None) -> Body:
     """Everything that ``card`` holds beside its headline."""
-    beside = (strata.strata_part(card), corpus.corpus_part(card))
+    beside = (*from_start.from_start_part(card), strata.strata_part(card), corpus.corpus_part(card))
     chapters = (
         _others_chapter(card),
         _path_chapter(card),

@@ -11,7 +11,7 @@ from sft.metrics.estimate import Estimate
 from sft.metrics.text import plain
 from sft.reports import charts
 from sft.reports.charts import Line
-from sft.reports.names import metric_name
+from sft.reports.names import metric_name, system_name
 from sft.reports.sections.parts import DASH, Chapter, Grid, Part, Quotation, Row, away, listed, side
 from sft.reports.text import chance, figure
 
@@ -59,6 +59,11 @@ def curve_sentences(rounds: Rounds) -> tuple[str, ...]:
             1,
             "That is on its own path: later turns of held-out dialogues with its own turns before them. With the "
             f"expert's turns before them (teacher-forced) it is {beside}.",
+        )
+    if rounds.helps_forced is not None:
+        found.append(
+            "The comparison with plain answers is on that path too; teacher-forced it is "
+            f"{figure(rounds.helps_forced, signed=True)} points."
         )
     between = [p for p in rounds.points[1:-1] if p.adjusted is not None and p.adjusted <= LEVEL]
     if between:
@@ -321,6 +326,8 @@ def pictures(rounds: Rounds | None) -> Iterator[tuple[str, str]]:
         fresh = [(at(p), p.fresh.value) for p in rounds.points if p.fresh is not None]
         if fresh:
             lines.append(Line("on fresh prompts", fresh, "expert", beads=True))
+        ends = [edge(map(at, (*rounds.points, *rounds.plain))) for edge in (min, max)]
+        lines += [_level(system, one, ends) for system, one in _beside(rounds)]
         said = "; ".join(f"{line.label}: " + ", ".join(f"{y:.1f}" for _, y in line.points) for line in lines)
         yield (
             key,
@@ -333,6 +340,20 @@ def pictures(rounds: Rounds | None) -> Iterator[tuple[str, str]]:
                 y_axis=f"{name}, points",
             ),
         )
+
+
+def _beside(rounds: Rounds) -> list[tuple[str, Estimate]]:
+    """What the clone is held against: the best shortcut, and another expert."""
+    floors = {name: one for name, one in rounds.beside.items() if name != "E"}
+    best = max(floors, key=lambda name: floors[name].value, default="")
+    return [(name, rounds.beside[name]) for name in (best, "E") if name in rounds.beside]
+
+
+def _level(system: str, one: Estimate, ends: list[float]) -> Line:
+    low, high = (one.value if end is None else end for end in (one.low, one.high))
+    said = system_name(system)
+    label, kind = (said, "held") if system == "E" else (f"the best shortcut: {said}", "other")
+    return Line(label, [(x, one.value) for x in ends], kind, band=[(x, low, high) for x in ends])
 
 
 def _line(label: str, points: tuple[CurvePoint, ...], kind: str, at: object) -> Line:

@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from sft.demonstrations.selection import FATES, Ledger
+from sft.demonstrations.ledger import FATES, Ledger
 from sft.reports import charts
 from sft.reports.charts import Line, Share
 from sft.reports.text import grouped

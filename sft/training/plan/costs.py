@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from sft.errors import TrainingError
 from sft.policies.policy import with_new_adapter
+from sft.policies.starting import find_start, outlined
 from sft.policies.weights import accelerator_computes_bf16, config_of, quiet_engine, resolved_dtype
 from sft.recipes import Recipe
 from sft.recipes.sources import BaseSource
@@ -48,10 +49,10 @@ def _dtype(recipe: Recipe) -> torch.dtype:
 
 def outline(recipe: Recipe, base: BaseSource) -> PreTrainedModel | PeftModel:
     """The recipe's model with its adapter, in shape only: no number of it is stored. Raises ``UserError``."""
-    config = config_of(base)
+    config, start = config_of(base), find_start(recipe, base)
     with quiet_engine(), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=_dtype(recipe), trust_remote_code=base.trust_remote_code)
-        return with_new_adapter(model, recipe, init_lora_weights=True)
+        return with_new_adapter(model, recipe, init_lora_weights=True) if start is None else outlined(model, start)
 
 
 def model_of(recipe: Recipe, base: BaseSource) -> ModelSize:

@@ -1,0 +1,91 @@
+"""One fate for every row that is read: the account of a run's demonstrations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+__all__ = ["FATES", "IMPORT_FATES", "Ledger"]
+
+#: fate -> what it means, in the order a report shows them.
+FATES = {
+    "trained": "used to fit the policy",
+    "validation": "held out to choose the checkpoint",
+    "test": "held out to judge the clone",
+    "invalid": "could not become a demonstration (reasons in rejected.jsonl)",
+    "filtered": "left out by the recipe (another expert, or a limit on the number of rows)",
+    "duplicate": "repeats another row word for word",
+    "outvoted": "other experts answered this prompt differently, and more of them agree",
+    "drafted_left_out": "begun from a clone's text, so it is held out from nothing and measures nothing",
+    "leaked": "too close to a held-out prompt, removed from training",
+    "held_out_before": "held out by the run whose adapter was gone on from, so it stays out of training",
+    "learned_before": "the run whose adapter was gone on from was fitted to it, so nobody is judged on it",
+    "too_long": "longer than max_length; dropped rather than cut",
+    "not_reached": "in the training split, but the steps ended before their turn",
+}
+#: The same of a record of an export, which `sft import` reads.
+IMPORT_FATES = {
+    "written": "became a demonstration",
+    "joined": "joined to the message before it: one turn",
+    "others": "somebody else's: what was answered, never a completion",
+    "wordless": "holds no words of anybody's: files, calls, notices, what was deleted",
+    "forwarded": "somebody else's words, passed on",
+    "draft": "never sent or published",
+    "automatic": "a program's words",
+    "old": "from before --since",
+    "unprompted": "the expert's, and nothing is known that it answers",
+    "short": "fewer words than --min-words",
+    "masked": "its prompt is in others' words alone, which --mask-others leaves out",
+    "personal": "refused for personal data (reasons in rejected.jsonl)",
+    "duplicate": "repeats another one word for word",
+    "invalid": "cannot be read, or cannot become a demonstration (reasons in rejected.jsonl)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """One fate per demonstration or rejected row.
+
+    ``rows``: rows read. ``unrolled``: extra demonstrations gained from dialogues with several expert
+    turns. ``fates``: fate -> count; they add up to ``rows + unrolled``, checked here.
+    ``tokens``: fate -> {"prompt": n, "completion": n} for the fates that were rendered.
+    """
+
+    rows: int
+    unrolled: int
+    fates: dict[str, int]
+    tokens: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.fates) - set(FATES) - set(IMPORT_FATES):
+            raise ValueError(f"unknown fates: {', '.join(sorted(unknown))}")
+        negative = [fate for fate, count in self.fates.items() if count < 0]
+        if negative or min(self.rows, self.unrolled) < 0:
+            raise ValueError(f"a ledger counts rows, which cannot be negative: {', '.join(negative) or 'rows'}")
+        if strangers := set(self.tokens) - set(self.fates):
+            raise ValueError(f"tokens of fates that no row has: {', '.join(sorted(strangers))}")
+        total = sum(self.fates.values())
+        if total != self.rows + self.unrolled:
+            raise ValueError(
+                f"the ledger does not add up: {self.rows} rows and {self.unrolled} unrolled turns, but {total} fates"
+            )
+
+    def moved(self, count: int, *, source: str, to: str) -> Ledger:
+        """A ledger in which ``count`` rows have changed fate from ``source`` to ``to``.
+
+        Raises ``ValueError`` if fewer than ``count`` rows had that fate. Token counts stay as they were:
+        move rows before they are rendered.
+        """
+        fates = self.fates | {source: self.fates.get(source, 0) - count}
+        fates[to] = fates.get(to, 0) + count
+        return Ledger(self.rows, self.unrolled, fates, self.tokens)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Ledger:
+        """Inverse of :meth:`to_dict`."""
+        return cls(value["rows"], value["unrolled"], dict(value["fates"]), dict(value.get("tokens", {})))

@@ -1,0 +1,125 @@
+"""Message files that say a thing twice, half or in another place: one sentence each, and nothing lost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from message_rows import ASK, CALL, RESULT, ROME, SAY, TOOLS, complaint, reading, said
+
+HERMES = '<tool_call>\n{"name": "w", "arguments": {"town": "Rome"}}\n</tool_call>'
+NEST = json.loads('{"a":' * 80 + "1" + "}" * 80)
+
+
+@pytest.mark.parametrize(
+    ("turn", "why"),
+    [
+        (SAY | {"content": "<think>a</think><think>b</think>say"},
+         "'messages[2]' begins with two thoughts, one behind the other; make them one, in one pair of tags"),
+        (SAY | {"reasoning_content": "a", "thinking": "b"}, "'messages[2]' has two thoughts that differ; keep one"),
+        (SAY | {"reasoning_content": "a", "content": "<think>b</think>say"}, "has two thoughts that differ; keep one"),
+        (SAY | {"reasoning_content": "a</think>b"}, "has a thought that holds <think> or </think>; take the tags out"),
+        (SAY | {"reasoning": {"text": "hm"}}, "'messages[2].reasoning' is an object, not text; write it as text"),
+        (SAY | {"reasoning_content": "\ud83d"}, "'messages[2].reasoning_content' holds a lone surrogate"),
+        ({"role": "assistant", "text": "say"},
+         "'messages[2].content' is missing; add it (the message has 'role', 'text')"),
+        (SAY | {"content": [{"type": "tool_use", "id": "t", "name": "w", "input": {}}]},
+         "'messages[2].content[1]' is a part of type 'tool_use'; write the call as tool_calls, and what it gave back"),
+    ],
+)  # fmt: skip
+def test_what_a_message_says_twice_or_elsewhere_is_refused(tmp_path: Path, turn: dict[str, Any], why: str) -> None:
+    """Of two thoughts the second was dropped, or trained as words with its tags; ``text`` was called null."""
+    assert why in complaint(tmp_path, ASK, turn)
+
+
+def test_a_thought_in_a_turn_of_the_user_is_refused(tmp_path: Path) -> None:
+    parts = [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "ask"}]
+    assert "'messages[1].content' holds a thought in a turn of the user; take it out" in complaint(
+        tmp_path, ASK | {"content": parts}, SAY
+    )
+
+
+def test_one_thought_in_several_places_is_one_and_it_may_stand_before_a_call(tmp_path: Path) -> None:
+    (one,) = reading(
+        tmp_path, ASK, SAY | {"reasoning": "hm", "thinking": "<think>\nhm\n</think>", "content": "<think>hm</think>say"}
+    ).demonstrations
+    assert (one.thought, one.completion) == ("hm", "say")
+    turn = {"role": "assistant", "content": "<think>\nhm\n</think>\n\nLet me look.", "tool_calls": [CALL]}
+    (call,) = reading(tmp_path, ASK, turn, tools=TOOLS).demonstrations
+    assert (call.thought, call.answer.content, call.calls) == ("hm", "Let me look.", (ROME,))
+
+
+def function(arguments: Any, name: str = "w") -> dict[str, Any]:
+    return {"role": "assistant", "tool_calls": [{"function": {"name": name, "arguments": arguments}}]}
+
+
+@pytest.mark.parametrize(
+    ("turn", "why"),
+    [
+        (function('{"town": "Rome", "town": "Oslo"}'), "holds a call that gives 'town' twice; keep one of them"),
+        (function('{"t": "\\ud83d"}'), "holds a call that holds a lone surrogate at character 8; replace the broken"),
+        (function({}, "w\ud83d"), "holds a call that holds a lone surrogate at character 2; replace the broken"),
+        (function(NEST), "holds a call that is nested more than 64 levels deep; make it flatter"),
+        (function(json.dumps(NEST)), "holds a call that is nested more than 64 levels deep; make it flatter"),
+        (function('{"t": NaN}'), "holds a call that cannot be written as JSON"),
+        (function({}) | {"function_call": {"name": "w", "arguments": '{"town": "Oslo"}'}},
+         "holds a call that stands under tool_calls and is another under function_call; keep one of them"),
+        (SAY | {"content": f"{HERMES}\nWait."}, "message 2 has a call in tags that has words behind it ('Wait.'); end"),
+        (SAY | {"content": "<tool_call>\n{name: w}\n</tool_call>"}, "message 2 has a call in tags that is no JSON"),
+        (SAY | {"content": HERMES.removesuffix("</tool_call>")}, "message 2 has a call in tags that is not closed;"),
+    ],
+)  # fmt: skip
+def test_a_call_that_would_lose_something_is_refused(tmp_path: Path, turn: dict[str, Any], why: str) -> None:
+    """One of two equal names was lost, tags with words behind them became words, and depth was a traceback."""
+    assert why in complaint(tmp_path, ASK, turn, tools=TOOLS)
+
+
+@pytest.mark.parametrize(
+    ("tools", "why"),
+    [([{"name": "w", "description": "\ud83d"}], "'tools' lists tools, and holds a lone surrogate"),
+     ([{"name": "w", "parameters": NEST}], "'tools' lists tools, and is nested more than 64 levels deep")],
+)  # fmt: skip
+def test_tools_that_cannot_be_written_are_refused(tmp_path: Path, tools: Any, why: str) -> None:
+    assert why in complaint(tmp_path, ASK, SAY, tools=tools)
+
+
+def test_one_call_in_two_forms_is_one_and_prose_about_tags_is_prose(tmp_path: Path) -> None:
+    both = {"role": "assistant", "tool_calls": [CALL], "function_call": {"name": "w", "arguments": {"town": "Rome"}}}
+    (call,) = reading(tmp_path, ASK, both, tools=TOOLS).demonstrations
+    assert call.calls == (ROME,)
+    prose = "A call stands between <tool_call> and </tool_call>."
+    assert said(reading(tmp_path, ASK, SAY | {"content": prose}, tools=TOOLS))[0][1] == prose
+
+
+def test_results_go_by_ids_else_by_names_and_a_stranger_is_refused(tmp_path: Path) -> None:
+    calling = {"role": "assistant", "tool_calls": [{"name": "w", "arguments": {}}, {"name": "v", "arguments": {}}]}
+    results = [RESULT | {"name": name, "content": name} for name in ("v", "w")]
+    *_, answer = reading(tmp_path, ASK, calling, *results, SAY, tools=TOOLS).demonstrations
+    assert [(turn.name, turn.content) for turn in answer.prompt[-2:]] == [("w", "w"), ("v", "v")]
+    for turns, why in (
+        ([ASK, calling, RESULT | {"name": "u"}, SAY], "message 3 is the result of 'u', which the turn before"),
+        (
+            [ASK, calling, *[results[0]] * 2, SAY],
+            "message 4 is the result of 'v', which the turn before does not call so",
+        ),
+        ([ASK, SAY, RESULT | {"tool_call_id": "c1"}, SAY], "message 3 answers a call that nobody made; write the call"),
+        ([ASK, RESULT, SAY], "message 2 is the tool's, where the assistant's must stand; put what a call gave back"),
+        ([ASK, calling, RESULT | {"name": "\ud83d"}, SAY], "'messages[3].name' holds a lone surrogate"),
+    ):
+        assert why in complaint(tmp_path, *turns, tools=TOOLS)
+
+
+def test_what_a_tool_gave_back_may_be_a_list_and_so_may_a_call(tmp_path: Path) -> None:
+    calls = [{"name": "w", "arguments": {"town": "Rome"}}]
+    listed = [{"id": 1}, {"id": "é"}]
+    turns = [{"from": "human", "value": "ask"}, {"from": "function_call", "value": calls},
+             {"from": "observation", "value": listed}, {"from": "gpt", "value": "say"}]  # fmt: skip
+    call, answer = reading(tmp_path, *turns, tools=TOOLS).demonstrations
+    assert call.calls == (ROME,) and json.loads(answer.prompt[-1].content) == listed
+
+
+def test_both_forms_of_names_may_be_mixed_in_a_message(tmp_path: Path) -> None:
+    turns = [{"from": "human", "content": "ask"}, {"role": "assistant", "value": "say"}]
+    assert said(reading(tmp_path, *turns)) == [(["ask"], "say")]

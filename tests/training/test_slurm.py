@@ -1,0 +1,141 @@
+"""A real SLURM with two nodes: the shipped batch file, a job taken off its nodes in the middle, the same clone."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from repository import ROOT
+from slurm_cluster import Cluster, cluster, missing
+from toy_demonstrations import write_demonstrations
+
+pytestmark = [pytest.mark.engine, pytest.mark.cluster, pytest.mark.skipif(bool(missing()), reason=missing())]
+torch = pytest.importorskip("torch")
+
+from safetensors.torch import load_file
+
+from sft.runs.run import Run, read_jsonl
+
+BATCH = ROOT / "recipes" / "launch" / "slurm.sbatch"
+RECIPE = """\
+model: {{name: {model}}}
+demonstrations: {{path: {data}}}
+split: {{validation: 0.15, test: 0.25}}
+adapter: {{r: 4}}
+training:
+  learning_rate: 1.0e-2
+  max_steps: 30
+  eval_steps: 10
+  logging_steps: 1
+  per_device_train_batch_size: {batch}
+"""
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Cluster]:
+    with tempfile.TemporaryDirectory(prefix="sl-") as folder, cluster(Path(folder)) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """A folder as a user has it: recipes for one process and for two, demonstrations, the launch file."""
+    folder = tmp_path_factory.mktemp("cluster")
+    data = write_demonstrations(folder / "demonstrations.jsonl")
+    for processes in (1, 2):
+        text = RECIPE.format(model=tiny_model, data=data, batch=8 // processes)
+        (folder / f"by-{processes}.yaml").write_text(text, encoding="utf-8")
+    shutil.copy(ROOT / "recipes" / "accelerate" / "cpu.yaml", folder / "cpu.yaml")
+    return folder
+
+
+def steps(run: Path) -> int:
+    """How many training steps stand in the log of ``run``."""
+    log = run / "log.jsonl"
+    lines = log.read_bytes().split(b"\n")[:-1] if log.exists() else []
+    return sum(b'"loss"' in line for line in lines)
+
+
+def wait_for(what: Callable[[], bool], seconds: float, said: Path) -> None:
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until, said.read_text(errors="replace")[-4000:] if said.exists() else "nothing said"
+        time.sleep(0.1)
+
+
+def submitted(nodes: Cluster, place: Path, run: str, *options: str) -> str:
+    """The number of the job that a user's line starts on both nodes."""
+    environment = nodes.environment | {
+        "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "SFT_LAUNCH": "cpu.yaml", "HF_HUB_OFFLINE": "1",
+    }  # fmt: skip
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    words = ["sbatch", "--parsable", "--nodes=2", f"--output={place}/{run}.out", *options, str(BATCH), "by-2.yaml", run]
+    done = subprocess.run(words, env=environment, cwd=place, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def alone(place: Path) -> Path:
+    """What one process that is never stopped makes of the same rows."""
+    words = [sys.executable, "-m", "sft", "train", "by-1.yaml", "--output", "alone"]
+    done = subprocess.run(words, cwd=place, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return place / "alone"
+
+
+def assert_same_clone(alone: Path, run: Path) -> None:
+    losses = [
+        [row["loss"] for row in read_jsonl(folder / "log.jsonl") if "loss" in row] for folder in (alone, run)
+    ]  # fmt: skip
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4) and len(losses[1]) == 30
+    one, two = (load_file(folder / "adapter" / "adapter_model.safetensors") for folder in (alone, run))
+    assert one.keys() == two.keys()
+    assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in one)
+
+
+def test_a_requeued_job_of_two_nodes_gives_the_clone_of_one_process(nodes: Cluster, place: Path, alone: Path) -> None:
+    """Requeued by hand in the middle, as preemption does it: SIGTERM to the step, a checkpoint, the queue, the rest."""
+    job = submitted(nodes, place, "requeued")
+    run, said = place / "requeued", place / "requeued.out"
+    wait_for(lambda: steps(run) >= 4, 600, said)
+    nodes.ask("scontrol", "requeue", job)
+    wait_for(lambda: nodes.facts(job)["Restarts"] == "1" and nodes.state(job) == "PENDING", 300, said)
+    assert Run.open(run).checkpoints_path.exists() and steps(run) < 30
+    nodes.ask("scontrol", "update", f"JobId={job}", "StartTime=now")  # SLURM waits two minutes otherwise
+    wait_for(lambda: nodes.state(job) in ("COMPLETED", "FAILED"), 600, said)
+    assert nodes.state(job) == "COMPLETED", said.read_text()
+    assert_same_clone(alone, run)
+
+
+def test_a_job_whose_time_is_nearly_up_puts_itself_back(nodes: Cluster, place: Path, alone: Path) -> None:
+    """SIGUSR1 to the batch shell, as ``--signal=B:USR1@180`` sends it: saved, queued by the file, gone on with."""
+    job = submitted(nodes, place, "late")
+    run, said = place / "late", place / "late.out"
+    wait_for(lambda: steps(run) >= 4, 600, said)
+    nodes.ask("scancel", "--batch", f"--signal={signal.SIGUSR1.name[3:]}", job)
+    wait_for(lambda: nodes.facts(job)["Restarts"] == "1" and nodes.state(job) == "PENDING", 300, said)
+    assert "the job goes back into the queue" in said.read_text()
+    nodes.ask("scontrol", "update", f"JobId={job}", "StartTime=now")
+    wait_for(lambda: nodes.state(job) in ("COMPLETED", "FAILED"), 600, said)
+    assert nodes.state(job) == "COMPLETED", said.read_text()
+    assert_same_clone(alone, run)
+
+
+@pytest.mark.parametrize(("words", "launch", "said"), [
+    ([], "cpu.yaml", "name the recipe and the run's folder"),
+    (["by-2.yaml", "nowhere"], "absent.yaml", "no file absent.yaml for accelerate"),
+])  # fmt: skip
+def test_what_is_missing_is_said_before_anything_starts(place: Path, words: list[str], launch: str, said: str) -> None:
+    done = subprocess.run(
+        ["bash", str(BATCH), *words], cwd=place, env={"PATH": "/usr/bin:/bin", "SFT_LAUNCH": launch},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2 and said in done.stderr and not (place / "nowhere").exists()
