@@ -133,6 +133,14 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rows", type=int, default=100_000)
     options.add_argument("--glosses", type=Path, help="definitions to make rows of")
+    options.add_argument(
+        "--words",
+        type=int,
+        nargs=2,
+        default=(40, 25),
+        metavar="N",
+        help="words of a prompt and a completion: 19 11 for 200 characters a row",
+    )
     options.add_argument("--recipe", action="store_true", help="check a recipe that names the file too")
     options.add_argument("--startup", action="store_true", help="time `sft --help` and a small file instead")
     chosen = options.parse_args()
@@ -140,7 +148,7 @@ def main() -> None:
         return startup()
     with tempfile.TemporaryDirectory() as folder:
         path, recipe = Path(folder) / "demonstrations.jsonl", Path(folder) / "recipe.yaml"
-        write_rows(path, chosen.rows, chosen.glosses)
+        write_rows(path, chosen.rows, chosen.glosses, tuple(chosen.words))
         recipe.write_text(
             f"model: {{name: not-needed}}\ndemonstrations: {{path: {path}}}\nsplit: {{near_duplicates: remove}}\n"
         )
