@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -49,7 +49,7 @@ class Audit:
     path: str
     reading: Reading = field(repr=False)
     recipe: Recipe | None = field(repr=False)
-    train: tuple[Demonstration, ...] = field(repr=False)
+    train: Sequence[Demonstration] = field(repr=False)
     prompts: int
     groups: int
     experts: dict[str, int]

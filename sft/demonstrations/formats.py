@@ -24,12 +24,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from sft.demonstrations import columns as columns_of
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.file_rows import Broken, EmptySource, rows_of
 from sft.demonstrations.message_fields import MessageRules
 from sft.demonstrations.naming import COLUMNS, FORMATS, layouts_of, missing, named, recognised
 from sft.demonstrations.row_fields import OPTIONAL, RowReader
 from sft.demonstrations.sources import files_of
+from sft.demonstrations.table import DemonstrationTable, Scratch
 from sft.demonstrations.text_files import unpacked_suffix
 from sft.errors import DemonstrationsError, Problem, SourceError
 from sft.runs.atomic_files import write_text
@@ -60,10 +62,11 @@ class Rejected:
 class Reading:
     """What reading gave. ``rows``: non-blank rows read; ``unrolled``: demonstrations beyond one per row,
     from dialogues with several expert turns; ``ignored``: columns that no demonstration uses; ``notes``: sentences on
-    what was told from a file rather than from its name, and on what messages say and nobody reads.
+    what was told from a file rather than from its name, and on what messages say and nobody reads. ``commits``:
+    (reference, commit) of data sets of the hub.
     """
 
-    demonstrations: tuple[Demonstration, ...]
+    demonstrations: Sequence[Demonstration]
     rejected: tuple[Rejected, ...]
     rows: int
     unrolled: int
@@ -71,6 +74,7 @@ class Reading:
     ignored: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     lacking: str = ""
+    commits: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if self.rows - len(self.rejected) + self.unrolled != len(self.demonstrations):
@@ -84,7 +88,7 @@ class Reading:
         """Every reason of every rejected row."""
         return tuple(chain.from_iterable(each.problems for each in self.rejected))
 
-    def demand(self) -> tuple[Demonstration, ...]:
+    def demand(self) -> Sequence[Demonstration]:
         """The demonstrations; raises ``DemonstrationsError`` with every problem if there is one."""
         if self.rejected:
             count = f"{len(self.rejected)} of {self.rows} rows cannot become demonstrations"
@@ -103,6 +107,7 @@ def read(
     rules: MessageRules | None = None,
     place: str = COLUMNS,
     general: bool = False,
+    into: Scratch | None = None,
 ) -> Reading:
     """Read one file. ``columns``: what a recipe says of its columns, by name (``recipes.Columns``).
 
@@ -110,7 +115,8 @@ def read(
     is to be trained on it, so rows that say of themselves that they are held out are welcome; elsewhere each is bad.
     ``encoding``: how a text file is written that is not UTF-8. ``rules``: what the recipe says of messages. ``place``:
     where in a recipe this file's columns are named, ``%s`` for their names. ``general``: rows are learned beside
-    demonstrations, and may be plain text.
+    demonstrations, and may be plain text. ``into``: where demonstrations are put that may be too many for memory; they
+    come back as a table of it.
 
     Raises ``SourceError`` (one sentence) for a file that is unusable as a whole: missing, empty, not UTF-8,
     of an unknown kind, or without the columns that ``format`` needs in any row.
@@ -125,6 +131,7 @@ def read(
     asked = [names[key] for key in ("input", *OPTIONAL) if key in columns]
     reader = _reader(name, Path(path), layout, columns, names, rules, held_out=held_out)
     demonstrations: list[Demonstration] = []
+    first = len(into) if into is not None else 0
     rejected: list[Rejected] = []
     seen: dict[str, None] = dict.fromkeys(found)
     count = unrolled = 0
@@ -134,7 +141,10 @@ def read(
             if isinstance(row, dict) and not (row.keys() <= seen.keys()):
                 seen |= dict.fromkeys(row)
             if (plain := reader.plain(line, row)) is not None:
-                demonstrations.append(plain)
+                if into is None:
+                    demonstrations.append(plain)
+                else:
+                    into.add((plain,))
                 continue
             faults: list[Problem] = []
             built = reader.demonstrations(line, row, faults)
@@ -142,7 +152,10 @@ def read(
                 raw = row.raw if isinstance(row, Broken) else row
                 rejected.append(Rejected(line, raw, tuple(faults)))
             else:
-                demonstrations += built
+                if into is None:
+                    demonstrations += built
+                else:
+                    into.add(built)
                 unrolled += len(built) - 1
     lacking = ""
     for column in asked:
@@ -156,7 +169,7 @@ def read(
             f"demonstrations.columns: {{system: {rules.system}}}"
         )
     return Reading(
-        demonstrations=tuple(demonstrations),
+        demonstrations=tuple(demonstrations) if into is None else into.since(first),
         rejected=tuple(rejected),
         rows=count,
         unrolled=unrolled,
@@ -188,15 +201,18 @@ def _reader(
     )
 
 
-def read_source(reference: str, *, name: str | None = None, **options: Any) -> Reading:
+def read_source(reference: str, *, name: str | None = None, commit: str = "", **options: Any) -> Reading:
     """All files that ``reference`` stands for, as one reading; see ``sources.files_of``, and :func:`read` for the rest.
 
-    Of several files some may be empty, as the shards of a cluster's job often are. Raises ``SourceError``.
+    Of several files some may be empty, as the shards of a cluster's job often are. ``commit``: of a data set of the
+    hub, where it is settled. Raises ``SourceError``.
     """
-    found = files_of(reference)
+    found = files_of(reference, commit=commit)
     if len(found.files) == 1:
         called, path = found.files[0]
-        return read(path, name=name or called, **options)
+        one = read(path, name=name or called, **options)
+        commits = ((reference, found.commit),) if found.commit else ()
+        return replace(one, notes=(*found.notes, *one.notes), commits=commits)
     readings, empty = [], []
     for called, path in found.files:
         try:
@@ -212,8 +228,9 @@ def read_source(reference: str, *, name: str | None = None, **options: Any) -> R
 
 def joined(readings: Sequence[Reading]) -> Reading:
     """Several files as one, in the order given."""
+    whole = columns_of.joined([r.demonstrations for r in readings])
     return Reading(
-        demonstrations=tuple(chain.from_iterable(r.demonstrations for r in readings)),
+        demonstrations=whole if isinstance(whole, DemonstrationTable) else tuple(whole),
         rejected=tuple(chain.from_iterable(r.rejected for r in readings)),
         rows=sum(r.rows for r in readings),
         unrolled=sum(r.unrolled for r in readings),
@@ -221,6 +238,7 @@ def joined(readings: Sequence[Reading]) -> Reading:
         ignored=tuple(dict.fromkeys(chain.from_iterable(r.ignored for r in readings))),
         notes=tuple(dict.fromkeys(chain.from_iterable(r.notes for r in readings))),
         lacking=readings[0].lacking if readings and all(r.lacking for r in readings) else "",
+        commits=tuple(dict.fromkeys(chain.from_iterable(r.commits for r in readings))),
     )
 
 

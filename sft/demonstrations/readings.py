@@ -8,11 +8,15 @@ from typing import Any
 
 from sft.demonstrations import formats, thoughts
 from sft.demonstrations.message_fields import MessageRules
+from sft.demonstrations.table import Scratch
 from sft.errors import SourceError
 from sft.recipes import Recipe
 from sft.recipes.data_fields import SourceEntry
 
 __all__ = ["Readings", "read"]
+
+#: So many demonstrations are kept as objects; of more only as much as is looked at.
+IN_MEMORY = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +49,12 @@ class Readings:
         return recipe, Readings(training, dict(zip(self.held_out, held_out, strict=True)), general)
 
 
-def read(recipe: Recipe, called: Mapping[str, str] | None = None) -> Readings:
+def read(
+    recipe: Recipe, called: Mapping[str, str] | None = None, *, commits: Mapping[str, str] | None = None
+) -> Readings:
     """The readings of the recipe's sources, of its ready-made files, and of its general rows. Raises ``SourceError``.
 
-    ``called``: what addresses call a path that has no name of its own.
+    ``called``: what addresses call a path that has no name of its own. ``commits``: reference -> the commit to take.
     """
     section = recipe.demonstrations
     sources, ready_made = section.sources, recipe.split.files
@@ -58,6 +64,7 @@ def read(recipe: Recipe, called: Mapping[str, str] | None = None) -> Readings:
         return formats.read_source(
             source.path,
             name=(called or {}).get(source.path),
+            commit=(commits or {}).get(source.path, ""),
             format=source.format or "auto",
             columns={key: name for key, name in columns.items() if name is not None},
             encoding=section.encoding or "",
@@ -66,12 +73,15 @@ def read(recipe: Recipe, called: Mapping[str, str] | None = None) -> Readings:
 
     rules = MessageRules(section.roles, section.neighbours, section.system or "")
     # What a checkpoint is chosen on is learned from too.
+    scratch = Scratch()
     held_out = {
-        name: one(section.source(path), held_out=name == "test", rules=rules, place=formats.COLUMNS)
+        name: one(section.source(path), held_out=name == "test", rules=rules, place=formats.COLUMNS, into=scratch)
         for name, path in ready_made.items()
     }
     alone = len(sources) == 1 and not ready_made
-    training = [one(source, rules=rules, place=_place_of_columns(source, alone=alone)) for source in sources]
+    training = [
+        one(source, rules=rules, place=_place_of_columns(source, alone=alone), into=scratch) for source in sources
+    ]
     if lacking := formats.joined([*training, *held_out.values()]).lacking:
         raise SourceError(lacking)
     general = None
@@ -79,7 +89,14 @@ def read(recipe: Recipe, called: Mapping[str, str] | None = None) -> Readings:
         source = SourceEntry(path=replay.path, format=replay.format, columns=replay.columns)
         place = "demonstrations.replay.columns: %s"
         general = one(source, rules=replace(rules, system=""), place=place, general=True)
-    return Readings(training, held_out, general)
+    if len(scratch) > IN_MEMORY:
+        return Readings(training, held_out, general)
+    in_memory = {name: _as_objects(reading) for name, reading in held_out.items()}
+    return Readings([_as_objects(reading) for reading in training], in_memory, general)
+
+
+def _as_objects(reading: formats.Reading) -> formats.Reading:
+    return replace(reading, demonstrations=tuple(reading.demonstrations))
 
 
 def _place_of_columns(source: SourceEntry, *, alone: bool) -> str:

@@ -14,6 +14,7 @@ from sft.demonstrations.file_rows import Broken
 from sft.demonstrations.message_fields import MessageReader, MessageRules
 from sft.demonstrations.messages import opening, out_of_order, prompt_key
 from sft.demonstrations.plain_text import PlainText
+from sft.demonstrations.unrolled import unrolled
 from sft.errors import Problem
 from sft.recipes.prompt_template import PromptTemplate, is_template
 from sft.runs.records import kind_of
@@ -158,12 +159,7 @@ class RowReader:
             return []
         source = Source(self.file, line)
         try:
-            return [
-                Demonstration(
-                    prompt, turn.text, "", group, expert, source, references, turn.thought, turn.calls, origin
-                )
-                for prompt, turn in pairs
-            ]
+            return unrolled(pairs, group=group, expert=expert, source=source, references=references, origin=origin)
         except ValueError as error:
             message = str(error).removeprefix("prompt ")
             fault(column, message, "put the turns in order: system, user, assistant, ..., user")

@@ -91,7 +91,7 @@ def _content_of(answers: Answers) -> str:
 def _training(train: Path, answers: Answers) -> tuple[Demonstration, ...]:
     """The training demonstrations. Raises ``SplitError`` where a held-out prompt, or a group, is among them."""
     name = str(train)
-    learned = formats.read_source(name).demand()
+    learned = tuple(formats.read_source(name).demand())
     splits.refuse_learned(learned, answers.asked, name)
     return learned
 

@@ -84,7 +84,7 @@ def about(run: Run) -> tuple[Recipe, About]:
             f"{run.path}: its recipe does not say {named}, without which a model card is not complete; "
             f"write {'it' if len(missing) == 1 else 'them'} under publish in {run.resolved_recipe_path}"
         )
-    ids = [path.removeprefix("hub:").partition(":")[0] for path in paths if path.startswith("hub:")]
+    ids = [path.removeprefix("hub:").partition(":")[0].partition("@")[0] for path in paths if path.startswith("hub:")]
     language = known["language"]
     return recipe, About(
         expert=str(known["expert"]),

@@ -43,7 +43,9 @@ class Columns(Section):
 class SourceEntry(Section):
     """One entry of ``demonstrations.path``: a source that is shaped, limited or weighed otherwise than others."""
 
-    path: Text = Field(description="A file, a folder, a pattern, `hub:OWNER/NAME[:SPLIT]`, or `data:NAME`.")
+    path: Text = Field(
+        description="A file, a folder, a pattern, `hub:OWNER/NAME[@REVISION][:[SUBSET/]SPLIT]`, or `data:NAME`."
+    )
     format: FileFormat | None = Field(default=None, description="Shape of its rows; empty: as of all sources.")
     columns: Columns | None = Field(default=None, description="Names of all its columns; empty: as of all sources.")
     limit: Count | None = Field(default=None, description="Use at most this many of its demonstrations, by content.")

@@ -36,7 +36,7 @@ def of_demonstrations(section: Demonstrations) -> Iterator[Complaint]:
 
 
 def _of_path(path: str) -> Iterator[Complaint]:
-    if path in ("data:", "hub:") or (path.startswith("hub:") and "/" not in path):
+    if path in ("data:", "hub:") or (path.startswith("hub:") and "/" not in path.partition("@")[0].split(":")[1]):
         yield about("path", f"is {path!r}", "write data:NAME or hub:OWNER/NAME")
     if path.startswith("wheel:"):
         yield about("path", "names a wheel, which carries models", "write data:NAME or a file")

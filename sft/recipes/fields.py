@@ -64,8 +64,9 @@ class Demonstrations(Section):
     """What the expert did."""
 
     path: Text | Annotated[tuple[Text | SourceEntry, ...], Field(min_length=1, strict=False)] = Field(
-        description="A file, `hub:OWNER/NAME[:SPLIT]`, or `data:NAME` for a shipped set; or a list of them, where an "
-        "entry may be `{path, format, columns, limit, weight}`."
+        description="A file, `data:NAME` for a shipped set, or a data set of the hub: "
+        "`hub:OWNER/NAME[@REVISION][:[SUBSET/]SPLIT]`, such as `hub:openai/gsm8k:main/train`; or a list of them, where "
+        "an entry may be `{path, format, columns, limit, weight}`."
     )
     format: FileFormat = Field(
         default="auto", description="Shape of the rows; `auto` recognises them, `columns` uses the names below."

@@ -81,9 +81,8 @@ def _sources(made: Translation, given: Mapping[str, Any], folder: Path) -> Itera
         for name in [str(name).strip() for name in names]:
             yield from _of_llama_factory(made, name, known.get(name), where)
     elif isinstance(given.get("dataset_name"), str):
-        if given.get("dataset_config"):
-            made.leave("dataset_config", "a data set of the hub is taken by its name and split; download the subset")
-        yield _Source(_reference(given["dataset_name"], given.get("dataset_train_split"), folder))
+        subset, split = given.get("dataset_config"), given.get("dataset_train_split")
+        yield _Source(_reference(given["dataset_name"], split, folder, subset=subset))
 
 
 # -- Axolotl ------------------------------------------------------------------------------------------------
@@ -97,16 +96,9 @@ def _of_axolotl(made: Translation, place: str, entry: Mapping[str, Any], folder:
         paths = [files] if isinstance(files, str) else [str(file) for file in files]
     elif files:
         made.leave(f"{place}.data_files", "a data set of the hub is taken whole; download the files and name them")
-    for key in (
-        "name",
-        "revision",
-        "shards",
-        "preprocess_shards",
-        "input_transform",
-        "message_property_mappings_extra",
-    ):
+    for key in ("shards", "preprocess_shards", "input_transform", "message_property_mappings_extra"):
         if entry.get(key):
-            made.leave(f"{place}.{key}", "a data set of the hub is taken by its name and split")
+            made.leave(f"{place}.{key}", "a data set of the hub is taken whole")
     if "[" in str(entry.get("split") or ""):
         made.leave(f"{place}.split", f"{entry['split']} is a part; write demonstrations.limit for fewer rows")
     if isinstance(kind, str) and kind.partition(".")[0].partition(":")[0] in ("completion", "pretrain", "input_output"):
@@ -114,7 +106,8 @@ def _of_axolotl(made: Translation, place: str, entry: Mapping[str, Any], folder:
         return
     layout, columns, roles = _layout(made, place, entry, kind)
     for path in paths:
-        yield _Source(_reference(path, entry.get("split"), folder), layout, columns, roles)
+        named = {"subset": entry.get("name"), "revision": entry.get("revision")}
+        yield _Source(_reference(path, entry.get("split"), folder, **named), layout, columns, roles)
 
 
 def _layout(
@@ -177,13 +170,16 @@ def _roles(named: Any) -> dict[str, str]:
     }
 
 
-def _reference(path: str, split: Any, folder: Path) -> str:
+def _reference(path: str, split: Any, folder: Path, *, subset: Any = None, revision: Any = None) -> str:
     """A recipe's name for a file or a data set of the hub."""
     local = path.startswith((".", "/", "~")) or path.lower().endswith(_FILES) or "://" in path
     if local or Path(path).exists() or (folder / path).exists() or path.count("/") > 1:
         return path
     name = str(split or "").partition("[")[0].strip()
-    return f"hub:{path}:{name}" if name and name != "train" else f"hub:{path}"
+    at = f"@{revision}" if revision else ""
+    if subset:
+        return f"hub:{path}{at}:{subset}/{name or 'train'}"
+    return f"hub:{path}{at}:{name}" if name and name != "train" else f"hub:{path}{at}"
 
 
 # -- LLaMA-Factory ------------------------------------------------------------------------------------------
@@ -212,11 +208,12 @@ def _of_llama_factory(made: Translation, name: str, entry: Any, where: Path) -> 
     if entry.get("ranking") or (entry.get("columns") or {}).get("chosen"):
         made.leave(place, "its rows are preferences, which are not learned")
         return
-    for key in ("subset", "folder", "num_samples"):
+    for key in ("folder", "num_samples"):
         if entry.get(key):
-            made.leave(f"{place}.{key}", "a data set of the hub is taken by its name and split")
-    url = entry.get("hf_hub_url")
-    path = _reference(str(url), entry.get("split"), where) if url else str(where / str(entry.get("file_name") or name))
+            made.leave(f"{place}.{key}", "a data set of the hub is taken whole")
+    url, subset = entry.get("hf_hub_url"), entry.get("subset")
+    own = str(where / str(entry.get("file_name") or name))
+    path = _reference(str(url), entry.get("split"), where, subset=subset) if url else own
     named = {str(key): str(value) for key, value in (entry.get("columns") or {}).items()}
     if entry.get("formatting") == "sharegpt":
         column = named.get("messages", "conversations")

@@ -196,7 +196,7 @@ _DEMONSTRATION: dict[str, Any] = {
     "thought": str, "calls": _CALLS,
 }  # fmt: skip
 #: A section of the manifest that names data, a split, a template or weights.
-_HASHED = json_object(hash=str, rows=int, paths=_TEXTS, counts=dict[str, int], choice=str)
+_HASHED = json_object(hash=str, rows=int, paths=_TEXTS, commits=dict[str, str], counts=dict[str, int], choice=str)
 _SECTIONS = ("model", "demonstrations", "split", "adapter", "training", "fidelity", "publish")
 _MANIFEST: dict[str, Any] = {
     "created": str,

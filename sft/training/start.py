@@ -164,7 +164,9 @@ def prepare(
     """
     recipe = resolved.recipe
     before = _placed_before(folder, recipe) if resume else None
-    gathered = gather(recipe, keep_going=keep_going, before=before)
+    gathered = gather(recipe, keep_going=keep_going, before=before, commits=_commits(folder) if resume else None)
+    for reference, commit in gathered.commits.items():
+        say(f"data      {reference} at commit {commit}")
     recipe, resolved = gathered.recipe, replace(resolved, recipe=gathered.recipe)
     split = splits.to_manifest(gathered.splits, seed=recipe.split.seed)
     facts: dict[str, dict[str, Any]] = {
@@ -175,7 +177,8 @@ def prepare(
             "fingerprint": Digest.by("v1", recipe.fingerprint()),
         },
         "data": {"hash": split["data_hash"], "rows": gathered.ledger.rows, "paths": list(recipe.demonstrations.paths)}
-        | ({"replay": recipe.demonstrations.replay.path} if recipe.demonstrations.replay is not None else {}),
+        | ({"replay": recipe.demonstrations.replay.path} if recipe.demonstrations.replay is not None else {})
+        | ({"commits": dict(gathered.commits)} if gathered.commits else {}),
         "split": {
             "hash": splits.split_digest(split, split["data_hash"]),
             "counts": {k: len(v) for k, v in gathered.splits.parts.items()},
@@ -199,6 +202,13 @@ def prepare(
         run.close()
         raise
     return run
+
+
+def _commits(folder: Path) -> dict[str, str]:
+    """Reference -> commit of the data sets of the hub that the run there was begun with."""
+    if not (folder / "manifest.json").exists():
+        return {}
+    return dict((Run.open(folder).manifest.get("data") or {}).get("commits") or {})
 
 
 def _placed_before(folder: Path, recipe: Recipe) -> tuple[Splits, Ledger] | None:

@@ -39,7 +39,7 @@ BROUGHT = {
     "train_on_inputs": "the expert's completions are learned and nothing else",
     "roles_to_train": "weight: 0",
     "dataset_config": "write demonstrations.path: hub:OWNER/NAME",
-    "dataset_train_split": "write demonstrations.path: hub:OWNER/NAME:SPLIT",
+    "dataset_train_split": "write demonstrations.path: hub:OWNER/NAME:SUBSET/SPLIT",
     "assistant_only_loss": "only the completion is ever supervised",
     "do_train": "the command decides this: sft train",
     "random_state": "write training.seed",
@@ -251,6 +251,7 @@ FACTORY_QLORA = """\
 TRL_LORA = """\
 model_name_or_path: Qwen/Qwen3-0.6B
 dataset_name: somebody/talks
+dataset_config: daily
 dataset_train_split: train_sft
 use_peft: true
 lora_target_modules: [q_proj, v_proj]
@@ -333,7 +334,7 @@ CONFIGURATIONS: dict[str, tuple[str, dict[str, Any], list[str]]] = {
     "trl.yaml": (
         TRL_LORA,
         {
-            "demonstrations.path": "hub:somebody/talks:train_sft", "adapter.method": "lora", "adapter.r": 16,
+            "demonstrations.path": "hub:somebody/talks:daily/train_sft", "adapter.method": "lora", "adapter.r": 16,
             "training.eval_strategy": "no", "training.learning_rate": 2e-5, "training.max_length": 2048,
         },
         ["assistant_only_loss", "push_to_hub", "report_to", "output_dir"],
@@ -389,9 +390,9 @@ def test_a_configuration_becomes_a_recipe_and_what_was_left_out_is_told(
 #: Settings of theirs that the recipes above took along, or that say what a recipe does anyway.
 TAKEN = {
     "adapter", "additional_target", "base_model", "bf16", "cosine_min_lr_ratio", "cutoff_len", "dataset",
-    "dataset_name", "dataset_train_split", "datasets", "default_system", "do_train",
-    "early_stopping_patience", "eval_steps",
-    "eval_strategy", "evals_per_epoch", "finetuning_type", "gradient_accumulation_steps",
+    "dataset_config", "dataset_name", "dataset_train_split", "datasets", "default_system", "do_train",
+    "early_stopping_patience", "eval_steps", "eval_strategy", "evals_per_epoch", "finetuning_type",
+    "gradient_accumulation_steps",
     "gradient_checkpointing", "gradient_checkpointing_kwargs", "group_by_length", "learning_rate",
     "load_in_4bit", "logging_steps", "lora_alpha", "lora_modules_to_save", "lora_r", "lora_rank", "lora_target",
     "lora_target_linear", "lora_target_modules", "lr_scheduler", "lr_scheduler_type", "max_length",
