@@ -157,12 +157,7 @@ def read(
                 else:
                     into.add(built)
                 unrolled += len(built) - 1
-    lacking = ""
-    for column in asked:
-        if column not in seen and count > len(rejected):
-            lacking = f"{name}: {missing([column], seen)}; mend demonstrations.columns in the recipe"
-            if column != columns.get("references"):
-                raise SourceError(lacking)
+    lacking = _lacking(name, asked, seen, columns) if count > len(rejected) else ""
     if rules is not None and rules.system in seen:
         raise SourceError(
             f"{name}: demonstrations.system is the message itself, and {rules.system!r} is a column; write it as "
@@ -199,6 +194,17 @@ def _reader(
         cells_are_text=unpacked_suffix(path) in (".csv", ".tsv"),
         has_input="input" in columns or layout == "alpaca",
     )
+
+
+def _lacking(name: str, asked: Iterable[str], seen: Mapping[str, None], columns: Mapping[str, str]) -> str:
+    """What is said of a column of references that no row has; for other columns it is raised as ``SourceError``."""
+    said = ""
+    for column in asked:
+        if column not in seen:
+            said = f"{name}: {missing([column], seen)}; mend demonstrations.columns in the recipe"
+            if column != columns.get("references"):
+                raise SourceError(said)
+    return said
 
 
 def read_source(reference: str, *, name: str | None = None, commit: str = "", **options: Any) -> Reading:

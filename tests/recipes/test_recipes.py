@@ -627,7 +627,7 @@ def test_refused_and_renamed_names_are_what_they_claim() -> None:
     assert set(forwarded.REFUSED["adapter"]) <= set(adapter)
     assert not set(forwarded.RENAMED) & (set(training) | set(adapter))
     assert set(recipes.Training.model_fields) - {"too_long", "dialogues", "early_stopping_patience"} <= set(training)
-    assert set(recipes.Adapter.model_fields) - {"method"} <= set(adapter)
+    assert set(recipes.Adapter.model_fields) - {"method", "start_from"} <= set(adapter)
 
 
 def test_reading_the_fields_of_a_class_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
