@@ -39,8 +39,8 @@ ASKED = (
 ANSWERED = ("{text}", "{text}.", "It is {text}.", "{Text}; compare {lemma}.", "As {pos}: {text}.")
 
 
-def invented(draw: random.Random) -> Iterator[Pair]:
-    """Prompts and completions of words that nobody uses."""
+def invented(draw: random.Random, words_each: tuple[int, int] = (40, 25)) -> Iterator[Pair]:
+    """Prompts and completions of words that nobody uses, so many on average."""
     syllables = [a + b for a in "bdfgklmnprstvz" for b in ("a", "e", "i", "o", "u")]
     words = ["".join(draw.choices(syllables, k=draw.randint(1, 4))) for _ in range(20_000)]
 
@@ -48,7 +48,7 @@ def invented(draw: random.Random) -> Iterator[Pair]:
         return " ".join(draw.choices(words, k=max(3, round(draw.gauss(mean, mean / 3)))))
 
     while True:
-        yield text(40), text(25)
+        yield text(words_each[0]), text(words_each[1])
 
 
 def defined(path: Path, draw: random.Random) -> Iterator[Pair]:
@@ -69,10 +69,10 @@ def defined(path: Path, draw: random.Random) -> Iterator[Pair]:
             yield draw.choice(ASKED).format(**words), draw.choice(ANSWERED).format(**words)
 
 
-def write_rows(path: Path, count: int, glosses: Path | None = None) -> None:
+def write_rows(path: Path, count: int, glosses: Path | None = None, words_each: tuple[int, int] = (40, 25)) -> None:
     """``count`` rows; of a hundred, two repeat, contradict or nearly repeat the one before."""
     draw = random.Random(0)
-    pairs = invented(draw) if glosses is None else defined(glosses, draw)
+    pairs = invented(draw, words_each) if glosses is None else defined(glosses, draw)
     with path.open("w", encoding="utf-8") as file:
         prompt, completion = next(pairs)
         for _ in range(count):
@@ -133,6 +133,14 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rows", type=int, default=100_000)
     options.add_argument("--glosses", type=Path, help="definitions to make rows of")
+    options.add_argument(
+        "--words",
+        type=int,
+        nargs=2,
+        default=(40, 25),
+        metavar="N",
+        help="words of a prompt and a completion: 19 11 for 200 characters a row",
+    )
     options.add_argument("--recipe", action="store_true", help="check a recipe that names the file too")
     options.add_argument("--startup", action="store_true", help="time `sft --help` and a small file instead")
     chosen = options.parse_args()
@@ -140,7 +148,7 @@ def main() -> None:
         return startup()
     with tempfile.TemporaryDirectory() as folder:
         path, recipe = Path(folder) / "demonstrations.jsonl", Path(folder) / "recipe.yaml"
-        write_rows(path, chosen.rows, chosen.glosses)
+        write_rows(path, chosen.rows, chosen.glosses, tuple(chosen.words))
         recipe.write_text(
             f"model: {{name: not-needed}}\ndemonstrations: {{path: {path}}}\nsplit: {{near_duplicates: remove}}\n"
         )

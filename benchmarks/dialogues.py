@@ -137,7 +137,9 @@ def experiment(source: Path, into: Path, steps: int, seeds: int) -> None:
     (into / "r.yaml").write_text(RECIPE.format(model=base, data=data, steps=steps), encoding="utf-8")
     done("run", into / "r.yaml", "--output", into / "r0")
     place, answers = into / "gathered", expert(into / "gathered", right)
-    words = ["correct", str(into / "r0"), "--into", str(place), "--items", str(ITEMS), "--expert", "ada"]
+    unseen = written(into / "unseen.jsonl", [{"messages": one} for one in every[DIALOGUES + POOL :]])
+    words = ["correct", str(into / "r0"), "--prompts", str(unseen), "--into", str(place), "--items", str(ITEMS),
+             "--expert", "ada"]  # fmt: skip
     status, said = attended(words, answers)
     assert status == 0
     print(said)

@@ -157,15 +157,22 @@ def statistics() -> None:
         print(f"anchoring, {items} items: of none {called} called above 0; of {visible} points "
               f"{share(1000, lambda n=items, d=visible: anchoring(n, d, 14))} seen")  # fmt: skip
 
-    def copycat(items: int, share_copied: float) -> bool:
-        blind = round(0.3 * items)
-        copied = draw.random(items - blind) < share_copied
-        one = np.where(copied, 100, draw.normal(35, 14, items - blind))
-        found = intervals.welch([(Sample(list(one)), Sample(list(draw.normal(35, 14, blind))))])
-        return found.low is not None and found.low > 0
+    def copycat(items: int, share_copied: float, right: float) -> tuple[bool, bool]:
+        """Called by the mean, and by texts that are the clone's letter by letter; ``right``: written so anyhow."""
+        counts = items - (blind := round(0.3 * items)), blind
+        same = [draw.random(n) < right for n in counts]
+        same[0] |= draw.random(counts[0]) < share_copied
+        drafted, others = (np.where(own, 100, draw.normal(35, 14, len(own))) for own in same)
+        found = intervals.welch([(Sample(list(drafted)), Sample(list(others)))])
+        equal = intervals.newcombe(*((int(own.sum()), len(own)) for own in same))
+        return found.low is not None and found.low > 0, equal.low is not None and equal.low > 0
 
     for items, part in ((100, 0.2), (200, 0.1), (200, 0.0)):
-        print(f"a copycat in {part:.0%} of {items} items: {share(2000, lambda n=items, p=part: copycat(n, p))} called")
+        for right in (0.0, 0.05, 0.3):
+            called = np.array([copycat(items, part, right) for _ in range(2000)])
+            mean, whole, either = 100 * np.array([*called.mean(axis=0), called.any(axis=1).mean()])
+            print(f"a copycat in {part:.0%} of {items} items, {right:.0%} of the texts right anyhow: by the mean "
+                  f"{mean:.1f} %, by whole texts {whole:.1f} %, by either {either:.1f} %")  # fmt: skip
 
     def arms(seeds: int, gain: float) -> bool:
         prompts = draw.normal(40, 14, 200)

@@ -66,7 +66,7 @@ def leads(kind: str, headline: str) -> Trial:
             key = row["prompt"]
             items[key] = HeldOut(key, (Message("user", key),), (row["reference"],), ("",), key)
             written.setdefault(row["system"], {})[key] = Completion(key, row["completion"], True)
-        scoring = Scoring(headline, checker="json" if headline == "checker" else "")
+        scoring = Scoring(headline, checker="json" if headline == "checker" else "").lean((), ())
         asked = list(items.values())
         table = ScoreTable(asked, score_rows(asked, written, scoring), scoring)
         return all(gain_shown(table.gain(floor, world)) for floor in ("B0", "B3"))

@@ -4,6 +4,7 @@
     python benchmarks/scoring.py --fast            # without the corpus figures
     python benchmarks/scoring.py --recompute       # then `sft report RUN --recompute`, everything again from the run
     python benchmarks/scoring.py --prompts 50000 --page     # then report.html in Chromium: how large, how long to open
+    python benchmarks/scoring.py --open RUN/report.html     # that alone, of a page that is there
 
 Functions of the standard library are prompts, the first sentences of their docstrings completions, varied by a seeded
 draw until there are enough; modules are groups. A clone gets most words right, one base rambles, one answers another
@@ -107,6 +108,9 @@ def write(folder: Path, prompts: int, training: int) -> tuple[Path, Path]:
 
 def timed(*arguments: str) -> float:
     """Seconds that ``sft`` takes with ``arguments``."""
+    print(
+        f"sft {arguments[0]} ...", file=sys.stderr, flush=True
+    )  # with 50,000 prompts it is minutes until the next word
     began = time.perf_counter()
     answer = subprocess.run([sys.executable, "-m", "sft", *arguments], capture_output=True, text=True)
     if answer.returncode:
@@ -114,10 +118,11 @@ def timed(*arguments: str) -> float:
     return time.perf_counter() - began
 
 
-#: In milliseconds from the click: when the page is read, and when its load event is over; and how much is in it.
-OPENED = """(() => { const t = performance.getEntriesByType('navigation')[0];
-return [t.domContentLoadedEventEnd, t.loadEventEnd, document.querySelectorAll('*').length,
-document.querySelectorAll('article.example').length]; })()"""
+#: Milliseconds from the click until something of the page is seen, and until its load event is over; and what is in it.
+OPENED = """new Promise(done => requestAnimationFrame(() => setTimeout(done, 50))).then(() => {
+const paint = performance.getEntriesByName('first-contentful-paint')[0];
+return [paint ? paint.startTime : null, performance.getEntriesByType('navigation')[0].loadEventEnd,
+document.querySelectorAll('*').length, document.querySelectorAll('article.example').length]; })"""
 
 
 def opened(page: Path, profile: Path) -> str:
@@ -127,10 +132,11 @@ def opened(page: Path, profile: Path) -> str:
         for _ in range(3):
             window.show(page, 1280, dark=False)
             times.append(window.tell(OPENED))
-    loaded = sorted(row[1] for row in times)
+    seen, loaded = (sorted(row[column] for row in times if row[column] is not None) for column in (0, 1))
+    painted = f"first paint after {seen[0]:.0f} to {seen[-1]:.0f} ms, " if seen else ""
     return (
         f"{page.name}: {page.stat().st_size / 1e6:.2f} MB, {times[0][2]:,} elements, {times[0][3]} examples; "
-        f"load event after {loaded[0]:.0f} to {loaded[-1]:.0f} ms"
+        f"{painted}load event after {loaded[0]:.0f} to {loaded[-1]:.0f} ms"
     )
 
 
@@ -141,10 +147,15 @@ def main() -> None:
     options.add_argument("--fast", action="store_true")
     options.add_argument("--recompute", action="store_true")
     options.add_argument("--page", action="store_true")
+    options.add_argument("--open", type=Path, metavar="PAGE", help="a page that is there: open it, and nothing else")
     options.add_argument("--keep", type=Path, help="a folder for the files, to look at or to profile")
     given = options.parse_args()
-    if given.page and not installed():
+    if (given.page or given.open) and not installed():
         sys.exit("no Chromium is installed here (apt-get install chromium)")
+    if given.open:
+        with tempfile.TemporaryDirectory() as temporary:
+            print(opened(given.open, Path(temporary)))
+        return
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)

@@ -90,7 +90,11 @@ def grouped(problems: Sequence[Problem]) -> list[str]:
     for problem in problems:
         field = _PLACES.sub("[]", problem.field)
         same.setdefault((problem.path, field, problem.message, problem.remedy), []).append(problem)
-    return [_sentence(first, [p.line for p in others]) for first, *others in same.values()]
+    # A row may have the complaint in several places of one list, and is one row all the same.
+    return [
+        _sentence(first, list(dict.fromkeys(p.line for p in others if p.line != first.line)))
+        for first, *others in same.values()
+    ]
 
 
 def _sentence(first: Problem, others: Sequence[int | None]) -> str:

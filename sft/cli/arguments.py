@@ -10,8 +10,10 @@ from sft import __version__
 from sft.cli import chat as chatting
 from sft.cli import collect as collecting
 from sft.cli import correct as correcting
+from sft.cli import curve as curving
 from sft.cli import data, gather, hand_on, judge
 from sft.cli import served as serving
+from sft.cli import sweep as sweeping
 from sft.cli import train as training
 
 #: More of anything than a machine has; what is larger overflows somewhere in the engine.
@@ -57,6 +59,15 @@ def parser() -> argparse.ArgumentParser:
              correcting.ABOUT), _count,
     )  # fmt: skip
     _before_and_training(verb)
+    curve = verb(
+        "curve", "would more demonstrations help? clones of an eighth to all of them", curving.curve, curving.ABOUT
+    )
+    _takes_recipe(curve, output=False)
+    curving.add_options(curve, _count)
+    sweep = verb("sweep", "which learning rate? combinations of settings, by the validation loss", sweeping.sweep,
+                 sweeping.ABOUT)  # fmt: skip
+    _takes_recipe(sweep, output=False)
+    sweeping.add_options(sweep)
     _evaluate(verb)
     _score(verb)
     _report_and_compare(verb)
@@ -95,7 +106,13 @@ def _before_and_training(verb: Callable[..., argparse.ArgumentParser]) -> None:
         "input",
     )
     check.add_argument("--format", default="auto", help="shape of the rows (default: recognised)")
-    _repeats(check, "--column", "FIELD=NAME", "the file's own column name, e.g. --column prompt=question")
+    _repeats(
+        check,
+        "--column",
+        "FIELD=NAME",
+        "the file's own column name, e.g. --column prompt=question; or "
+        r"several for the prompt: --column 'prompt={question}\n\n{context}'",
+    )
     check.add_argument("--encoding", metavar="NAME", help="of text files that are not UTF-8, e.g. cp1252 or utf-16")
     check.add_argument("--rejected", type=Path, metavar="FILE", help="write rejected rows and their reasons here")
     _is_set(check, "--secrets", "look for tokens, keys, e-mail addresses and home folders too; exit status 2 if there "
@@ -239,6 +256,11 @@ def _handing_on(verb: Callable[..., argparse.ArgumentParser]) -> None:
     chat = verb("chat", "talk to the clone", chatting.chat, chatting.ABOUT)
     _takes_run(chat)
     _is_set(chat, "--base", "talk to the base model instead")
+    chat.add_argument(
+        "--thoughts",
+        choices=["show", "hide"],
+        help="what is thought before an answer, on stderr (default: shown on a terminal, hidden where lines are piped)",
+    )
     chat.add_argument(
         "--max-new-tokens", type=_count, default=256, metavar="N", help="longest answer, in tokens (default: 256)"
     )

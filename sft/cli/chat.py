@@ -8,6 +8,7 @@ import contextlib
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sft.cli.printing import quiet
@@ -19,16 +20,20 @@ if TYPE_CHECKING:
     from sft.runs.run import Run
 
 _FENCE = '"""'
+_DIM, _RESET = "\033[2m", "\033[0m"
 _COMMANDS = f"""\
 /system TEXT   another system message, and a new conversation; /system alone shows it, /system - takes it away
 /new           forget the conversation
+/thoughts      show or hide what the clone thinks before it answers
 /help          this
 {_FENCE}            begins and ends a message of several lines; several lines that are pasted are one message, too
 Ctrl-C         stops an answer; twice, it leaves, as an empty line and Ctrl-D do
 """
 ABOUT = f"""\
 A line is a message. It is answered with those before it in mind, and with the system message that all of the run's
-demonstrations have, where they have one. Piped lines are answered one by one, and a fault ends them.
+demonstrations have, where they have one. Piped lines are answered one by one, and a fault ends them. A thought before
+an answer is no part of it: it goes to stderr, dim on a terminal, and is left out where lines are piped, unless
+--thoughts says otherwise. What later answers see of it is the chat template's affair.
 
 {_COMMANDS}"""
 _COMMAND = re.compile(r"/([^\W\d_]\w*)(?:\s+(.*))?", re.DOTALL)
@@ -37,7 +42,7 @@ _COMMAND = re.compile(r"/([^\W\d_]\w*)(?:\s+(.*))?", re.DOTALL)
 class Conversation:
     """Turns with one policy, which sees all of them, and the ``system`` message before them, until it begins anew.
 
-    ``why_none``: why there is no system message, where that needs a word.
+    ``why_none``: why there is no system message, where that needs a word. ``thinks``: whether thoughts are told apart.
     """
 
     def __init__(self, policy: Policy, max_new_tokens: int, system: str = "", why_none: str = "") -> None:
@@ -46,6 +51,7 @@ class Conversation:
         self._turns: tuple[Message, ...] = ()
         self.system = system
         self.why_none = why_none
+        self.thinks = policy.renderer.answers.thought_form is not None
 
     def begin(self, *, system: str) -> None:
         """Begin anew, with this system message ("": none). Raises ``UserError`` for what is no message."""
@@ -53,8 +59,10 @@ class Conversation:
             _turn("system", system)
         self._turns, self.system, self.why_none = (), system, ""
 
-    def say(self, text: str, hand_on: Callable[[str], None]) -> str:
-        """Answer ``text``, in pieces as they are written; returns a remark if the answer is cut or empty, or nothing.
+    def say(self, text: str, hand_on: Callable[[str, bool], None]) -> str:
+        """Answer ``text``, in pieces as they are written, each with whether it is of a thought.
+
+        Returns a remark if the answer is cut or empty, or nothing.
 
         Raises ``UserError``, with the conversation as it was, where the context is full or the template refuses the
         turns. ``KeyboardInterrupt`` ends the answer, and what was written of it stays in the conversation.
@@ -72,35 +80,36 @@ class Conversation:
                 f"the conversation is {len(ids)} tokens long with this message, and the model's context ends at "
                 f"{context}; it was not sent: begin anew with /new, or send a shorter one"
             )
-        pieces: list[str] = []
+        pieces: dict[bool, list[str]] = {False: [], True: []}
 
-        def keep(piece: str) -> None:
-            pieces.append(piece)
-            hand_on(piece)
+        def keep(piece: str, of_thought: bool) -> None:
+            pieces[of_thought].append(piece)
+            hand_on(piece, of_thought)
 
+        most = min(room, self._max_new_tokens)
         try:
-            answer, finished = stream(self._policy, ids, max_new_tokens=min(room, self._max_new_tokens), hand_on=keep)
+            answer, thought, finished = stream(self._policy, ids, max_new_tokens=most, hand_on=keep)
         except KeyboardInterrupt:
-            self._keep(turns, "".join(pieces))
+            self._keep(turns, "".join(pieces[False]), "".join(pieces[True]))
             raise
-        self._keep(turns, answer)
+        self._keep(turns, answer, thought)
         if finished:
             return "" if answer.strip() else "(the answer is empty; neither it nor the message is remembered)"
         if room <= self._max_new_tokens:
             return f"(the answer is cut: the model's context of {context} tokens is full; /new begins anew)"
         return f"(the answer is cut at {self._max_new_tokens} tokens: --max-new-tokens)"
 
-    def _keep(self, turns: tuple[Message, ...], answer: str) -> None:
+    def _keep(self, turns: tuple[Message, ...], answer: str, thought: str) -> None:
         """The turns and what was answered; a question without any answer is forgotten, for roles take turns."""
         if answer.strip():
-            self._turns = (*turns, _turn("assistant", answer))
+            self._turns = (*turns, _turn("assistant", answer, thought.strip()))
 
 
-def _turn(role: str, text: str) -> Message:
+def _turn(role: str, text: str, thought: str = "") -> Message:
     from sft.demonstrations.demonstration import Message
 
     try:
-        return Message(role, text)
+        return Message(role, text, thought)
     except ValueError as error:
         raise UserError(f"{error}; it was not sent: write it otherwise") from None
 
@@ -149,10 +158,10 @@ def chat(options: argparse.Namespace) -> None:
     if asks:
         _edit_lines()
         _say(f"an empty line or Ctrl-D leaves; /help tells of /new, /system, and messages of several lines ({_FENCE})")
-    _talk(conversation, asks)
+    _talk(conversation, asks, Shown(asks if options.thoughts is None else options.thoughts == "show"))
 
 
-def _talk(conversation: Conversation, asks: bool) -> None:
+def _talk(conversation: Conversation, asks: bool, shown: Shown) -> None:
     stops = 0  # Ctrl-C without a line in between
     while True:
         message = None
@@ -161,8 +170,8 @@ def _talk(conversation: Conversation, asks: bool) -> None:
             if message is None or (not message and asks):
                 return
             stops = 0
-            if message and (verbatim or not _obeyed(conversation, message)):
-                _answer(conversation, message)
+            if message and (verbatim or not _obeyed(conversation, message, shown)):
+                _answer(conversation, message, shown)
         except UserError as error:
             if not asks:  # a script that goes on after a fault would count its answers wrongly
                 raise
@@ -194,7 +203,7 @@ def _message(asks: bool) -> tuple[str | None, bool]:
     return "\n".join(lines).strip(), True
 
 
-def _obeyed(conversation: Conversation, message: str) -> bool:
+def _obeyed(conversation: Conversation, message: str, shown: Shown) -> bool:
     """Whether ``message`` was a command, and has been followed. Raises ``UserError`` for one that is none of ours."""
     command = _COMMAND.fullmatch(message)
     if command is None:
@@ -207,10 +216,14 @@ def _obeyed(conversation: Conversation, message: str) -> bool:
     elif name == "new" and not text:
         conversation.begin(system=conversation.system)
         _say("a new conversation")
+    elif name == "thoughts" and not text:
+        shown.thoughts = not shown.thoughts
+        why = "" if conversation.thinks else " (the run's demonstrations have none: they stand in the answer, if any)"
+        _say(f"thoughts are {'shown' if shown.thoughts else 'hidden'}{why}")
     elif name == "help" and not text:
         _say(_COMMANDS.rstrip())
     else:
-        extra = " with a text behind it" if name in ("new", "help") else ""
+        extra = " with a text behind it" if name in ("new", "help", "thoughts") else ""
         raise UserError(
             f"/{name}{extra}: is no command, and was not sent; /help lists them, and a message that begins so is "
             f"sent between two {_FENCE}"
@@ -218,9 +231,41 @@ def _obeyed(conversation: Conversation, message: str) -> bool:
     return True
 
 
-def _answer(conversation: Conversation, message: str) -> None:
-    with quiet():
-        remark = conversation.say(message, lambda piece: print(piece, end="", flush=True))
+@dataclass
+class Shown:
+    """What of an answer is shown. ``thoughts``: what was thought before it, too."""
+
+    thoughts: bool
+    _open: bool = False
+
+    def piece(self, text: str, of_thought: bool) -> None:
+        """A piece of an answer to stdout; of a thought to stderr, dim on a terminal."""
+        if of_thought and not self.thoughts:
+            return
+        if of_thought and not self._open:
+            self._open = True
+            sys.stderr.write(_DIM if sys.stderr.isatty() else "")
+        if of_thought:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+            return
+        self.close()
+        print(text, end="", flush=True)
+
+    def close(self) -> None:
+        """End the thought, if one is open."""
+        if self._open:
+            self._open = False
+            sys.stderr.write(f"{_RESET if sys.stderr.isatty() else ''}\n")
+            sys.stderr.flush()
+
+
+def _answer(conversation: Conversation, message: str, shown: Shown) -> None:
+    try:
+        with quiet():
+            remark = conversation.say(message, shown.piece)
+    finally:
+        shown.close()
     print(flush=True)
     if remark:
         _say(remark)

@@ -24,8 +24,8 @@ sft correct RUN --train NEW --from DIR --plain                 the control: as m
 sft compare --rounds RUN NEW                                   the learning curve
 
 RUN is any run that was trained and measured. Of the items a share is written blind, before the expert sees the clone's
-text: only those say how good the clone is. A clone of dialogues needs no prompts: the user's turns are replayed, and
-the clone's own turns stand between them."""
+text: only those say how good the clone is. Of dialogues the user's turns are replayed, and the clone's own turns stand
+between them: those of its training, or, where it makes no mistakes any more, those of a file: --prompts."""
 
 
 def add_options(one: argparse.ArgumentParser, count: Callable[[str], int]) -> None:

@@ -28,7 +28,7 @@ def check(options: argparse.Namespace) -> None:
     finding = check_demonstrations(
         options.target,
         format=options.format,
-        columns=pairs(options.column, "--column", "FIELD=NAME", "--column prompt=question"),
+        columns=_columns(options.column),
         encoding=options.encoding,
         overrides=options.set,
         rejected=options.rejected,
@@ -40,7 +40,8 @@ def check(options: argparse.Namespace) -> None:
     if options.secrets:  # of every demonstration, held out or not: the report and the card show some of those too
         from sft.demonstrations.secrets import in_demonstrations
 
-        secrets = in_demonstrations(finding.reading.demonstrations)
+        general = finding.general.demonstrations if finding.general is not None else ()
+        secrets = in_demonstrations([*finding.reading.demonstrations, *general])
     if options.json:
         print(json.dumps(_as_json(options, finding, secrets), ensure_ascii=False))
     elif secrets is None:
@@ -56,6 +57,12 @@ def check(options: argparse.Namespace) -> None:
         from sft.demonstrations.secrets import demand
 
         demand(named, secrets)
+
+
+def _columns(given: Sequence[str]) -> dict[str, str]:
+    r"""Field -> column; a shell has no new line that is quickly written, so ``\n`` is one in a template."""
+    found = pairs(given, "--column", "FIELD=NAME", "--column prompt=question")
+    return {field: name.replace(r"\n", "\n") if "{" in name else name for field, name in found.items()}
 
 
 def _as_json(options: argparse.Namespace, finding: Audit, secrets: Sequence[Finding] | None) -> dict[str, Any]:

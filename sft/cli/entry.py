@@ -20,7 +20,7 @@ from sft.runs.machine import system_refusal
 from sft.runs.processes import Terminated, gone, has_the_word, listening, others_are_gone, rank_and_world, status_of
 
 #: Verbs that go on where they were when they are called again, and those that need ``--resume`` for it.
-_GO_ON, _RESUME = ("demo", "evaluate", "push"), ("run", "train", "correct")
+_GO_ON, _RESUME = ("demo", "curve", "sweep", "evaluate", "push"), ("run", "train", "correct")
 #: Verbs that have done all their work by the time they print, and keep nothing of it when they are stopped before.
 _ONLY_PRINT = ("preview", "plan", "recipes", "report", "compare", "score", "export")
 

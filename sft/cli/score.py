@@ -88,9 +88,10 @@ def score_file(
             "--fast": fast,
         },
     }
-    # Without an output the folder is gone afterwards, so that both ways say the same.
+    # Without an output the folder is gone afterwards, so that both ways say the same. It lies in one of its own: what
+    # is scored elsewhere at this time, or was when it was killed, is no neighbour.
     place = TemporaryDirectory(prefix="sft-score-") if output is None else nullcontext(str(output))
-    with place as folder, _begun(Path(folder), manifest) as run:
+    with place as folder, _begun(Path(folder) / ("" if output else "run"), manifest) as run:
         with run.session():
             _write(run, parts, completions, answers.scores)
             judged = _clone_of(answers)

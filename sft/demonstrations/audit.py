@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,7 +13,8 @@ from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.formats import Reading
 from sft.demonstrations.splits import Leak
 from sft.demonstrations.template_marks import TemplateMarks
-from sft.errors import SplitError
+from sft.demonstrations.weights import Amounts
+from sft.errors import Problem, SplitError
 from sft.recipes import Recipe
 
 __all__ = ["NO_MODEL", "QUANTILES", "Audit", "Lengths"]
@@ -41,13 +42,14 @@ class Audit:
     ``few_groups``: why there are few groups, where there are.
     ``headline``: which score the completions ask for, where it is another than the recipe's. ``recipe``: what was
     checked, or the defaults around a file, whose model is :data:`NO_MODEL`. ``train``: what would be trained on, if the
-    demonstrations can be divided. ``thinking``: completions with a thought before them.
+    demonstrations can be divided. ``thinking``: completions with a thought before them. ``general``: the rows to replay
+    as read, and ``amounts`` what is taken of them and of each source.
     """
 
     path: str
     reading: Reading = field(repr=False)
     recipe: Recipe | None = field(repr=False)
-    train: tuple[Demonstration, ...] = field(repr=False)
+    train: Sequence[Demonstration] = field(repr=False)
     prompts: int
     groups: int
     experts: dict[str, int]
@@ -65,6 +67,13 @@ class Audit:
     leaks_refused: bool
     headline: str = ""
     thinking: int = 0
+    general: Reading | None = field(default=None, repr=False)
+    amounts: Amounts | None = field(default=None, repr=False)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Every complaint about a row, of the demonstrations or of those to replay."""
+        return (*self.reading.problems, *(self.general.problems if self.general is not None else ()))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values; leaks as the addresses of their pairs."""
@@ -76,10 +85,15 @@ class Audit:
             "demonstrations": len(read.demonstrations),
             "unrolled": read.unrolled,
             "rejected": len(read.rejected),
-            "problems": tuple(map(str, read.problems)),
+            **(
+                {"amounts": {fate: count for fate, count in self.amounts.fates.items() if count}}
+                if self.amounts
+                else {}
+            ),
+            "problems": tuple(map(str, self.problems)),
             "ignored_columns": read.ignored,
             "notes": read.notes,
-            **{name: getattr(self, name) for name in self.__slots__[4:]},
+            **{name: getattr(self, name) for name in self.__slots__[4:-2]},
             "prompt_lengths": self.prompt_lengths and asdict(self.prompt_lengths),
             "completion_lengths": self.completion_lengths and asdict(self.completion_lengths),
             "several": asdict(self.several),
@@ -124,6 +138,7 @@ class Audit:
             rows.append(("thoughts", f"before {self.thinking:,} completions{becomes}"))
         if self.splits:
             rows.append(("split", ", ".join(f"{name} {count:,}" for name, count in self.splits.items())))
+            rows += self._amounts()
         width = max(len(name) for name, _ in rows)
         lines = [
             f"{self.path} ({read.format.replace('_', '/')})",
@@ -131,8 +146,22 @@ class Audit:
         ]
         return "\n".join([*lines, *(f"\n{text}" for text in self._findings())])
 
+    def _amounts(self) -> list[tuple[str, str]]:
+        """What weights make of the training rows, and what is replayed beside them."""
+        fates = self.amounts.fates if self.amounts is not None else {}
+        rows = []
+        if fates.get("thinned") or fates.get("repeated"):
+            passes = f"{self.splits['train'] + fates['repeated']:,} rows an epoch: {fates['repeated']:,} passes more"
+            rows.append(("weights", f"{passes}, and {fates['thinned']:,} rows fewer than were read"))
+        if fates.get("replayed") and self.general is not None:
+            kept = f", {fates['leaked']:,} too close to what is held out" if fates["leaked"] else ""
+            rows.append(("replay", f"{fates['replayed']:,} general rows of {self.general.rows:,}{kept}"))
+        return rows
+
     def _findings(self) -> list[str]:
         found = list(self.reading.notes)
+        if self.general is not None:
+            found += self.general.notes
         if self.reading.ignored:
             found.append(
                 f"Columns that no demonstration uses: {', '.join(self.reading.ignored)}. "
@@ -178,6 +207,8 @@ class Audit:
         """Raise what would stop a run: rejected rows (unless ``keep_going``), no possible split, refused leaks."""
         if not keep_going:
             self.reading.demand()
+            if self.general is not None:
+                self.general.demand()
         if self.undivided:
             raise SplitError(self.undivided)
         if self.leaks and self.leaks_refused:

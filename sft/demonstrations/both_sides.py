@@ -11,6 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from sft.demonstrations import columns
 from sft.demonstrations.demonstration import Demonstration
 
 __all__ = ["LONG", "OnBothSides"]
@@ -33,12 +37,16 @@ class OnBothSides:
     @classmethod
     def among(cls, parts: Mapping[str, Sequence[Demonstration]]) -> OnBothSides:
         """Of splits without leaks; case and white space around a text aside."""
+        held_out = columns.joined([parts["validation"], parts["test"]])
+        train, asked = _hashes(parts["train"]), _hashes(held_out)
+        perhaps = asked[np.isin(asked, train)]  # 64 bits; that the texts are equal is seen below
         learned: dict[str, Demonstration] = {}
-        for d in parts["train"]:
-            if len(d.completion) >= LONG:
-                learned.setdefault(_plain(d.completion), d)
-        held_out = [d for name in ("validation", "test") for d in parts[name]]
-        pairs = [(learned.get(_plain(d.completion)), d) for d in held_out if len(d.completion) >= LONG]
+        for d in columns.picked(parts["train"], np.isin(train, perhaps) & (train != 0)):
+            learned.setdefault(_plain(d.completion), d)
+        pairs = [
+            (learned.get(_plain(d.completion)), d)
+            for d in columns.picked(held_out, np.isin(asked, perhaps) & (asked != 0))
+        ]
         found = [(one, other) for one, other in pairs if one is not None]
         shown = {one.id: (one.address, other.address, one.completion) for one, other in reversed(found)}
         return cls(len(found), len(held_out), tuple(shown.values())[:-4:-1])
@@ -61,6 +69,13 @@ class OnBothSides:
         )
         pairs = [f"  {one} (train) and {other}: {' '.join(text.split())[:100]}" for one, other, text in self.examples]
         return "\n".join([text, *pairs])
+
+
+def _hashes(demonstrations: Sequence[Demonstration]) -> NDArray[np.int64]:
+    """Of every completion, as it is compared; 0 of those that are not long enough."""
+    texts = columns.completions(demonstrations)
+    found = ((hash(_plain(text)) or 1) if len(text) >= LONG else 0 for text in texts)
+    return np.fromiter(found, dtype=np.int64, count=len(demonstrations))
 
 
 def _plain(text: str) -> str:

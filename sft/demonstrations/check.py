@@ -6,8 +6,7 @@ Needs no tokenizer: lengths are in words and characters. Every finding says what
 from __future__ import annotations
 
 from array import array
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,17 @@ from pathlib import Path
 import numpy as np
 
 from sft import recipes
-from sft.demonstrations import conflicts, few_groups, formats, headlines, selection, splits, thoughts
+from sft.demonstrations import (
+    columns,
+    conflicts,
+    few_groups,
+    formats,
+    headlines,
+    readings,
+    selection,
+    splits,
+    thoughts,
+)
 from sft.demonstrations.audit import NO_MODEL, QUANTILES, Audit, Lengths
 from sft.demonstrations.both_sides import OnBothSides
 from sft.demonstrations.conflicts import Handling
@@ -24,6 +33,7 @@ from sft.demonstrations.formats import Reading
 from sft.demonstrations.sources import standard_input
 from sft.demonstrations.splits import Leak
 from sft.demonstrations.template_marks import TemplateMarks
+from sft.demonstrations.weights import Amounts, measured_out
 from sft.errors import SourceError, SplitError
 from sft.recipes import Recipe
 from sft.recipes.requirements import refuse_unfit
@@ -43,25 +53,30 @@ def audit(
     headline: str = "",
     recipe: Recipe | None = None,
     thinking: int = 0,
+    general: Reading | None = None,
+    amounts: Amounts | None = None,
 ) -> Audit:
     """Look through what was read. ``parts`` and ``leaks``: the split a run would make, and what it finds in it.
 
     ``handling``: what the recipe makes of several experts; unless given, every answer is trained on. ``headline``: what
-    there is to say of the score that the completions ask for.
+    there is to say of the score that the completions ask for. ``general``: the rows to replay, as read; ``amounts``:
+    what weights and replay make of the rows.
     """
     demonstrations = reading.demonstrations
     kept, repeated = splits.deduplicate(demonstrations)
-    experts = Counter(d.expert for d in demonstrations)
+    numbers, names = columns.by_expert(demonstrations)
+    experts = {names[number]: count for number, count in enumerate(np.bincount(numbers).tolist()) if count}
+    prompt_lengths, completion_lengths = _lengths(demonstrations)
     return Audit(
         path=path,
         reading=reading,
         recipe=recipe,
-        train=tuple((parts or {}).get("train", ())),
-        prompts=len({d.key for d in demonstrations}),
-        groups=len({d.group for d in demonstrations}),
+        train=(parts or {}).get("train", ()),
+        prompts=len(np.unique(columns.labels(demonstrations, "key"))),
+        groups=len(np.unique(columns.labels(demonstrations, "group"))),
         experts=dict(sorted(experts.items(), key=lambda item: (-item[1], item[0]))),
-        prompt_lengths=_lengths([m.content for m in d.prompt] for d in demonstrations),
-        completion_lengths=_lengths([d.completion] for d in demonstrations),
+        prompt_lengths=prompt_lengths,
+        completion_lengths=completion_lengths,
         duplicates=len(repeated),
         several=conflicts.SeveralAnswers.among(kept),
         handling=handling or Handling(),
@@ -74,22 +89,36 @@ def audit(
         leaks_refused=leaks_refused,
         headline=headline,
         thinking=thinking,
+        general=general,
+        amounts=amounts,
     )
 
 
-def _lengths(texts: Iterable[Sequence[str]]) -> Lengths | None:
-    words, characters = array("q"), array("q")
-    for parts in texts:
-        words.append(sum(len(part.split()) for part in parts))
-        characters.append(sum(map(len, parts)))
-    if not words:
-        return None
+def _lengths(demonstrations: Sequence[Demonstration]) -> tuple[Lengths | None, Lengths | None]:
+    """Of the prompts, and of the completions."""
+    counts = [array("q") for _ in range(4)]
+    before: Sequence[str] = ()
+    words = characters = 0
+    for prompt, _, completion in columns.said(demonstrations):
+        known = len(before)
+        if known == 0 or len(prompt) <= known or prompt[:known] != before:  # else what a dialogue goes on with
+            known = words = characters = 0
+        before = prompt
+        words += sum([len(part.split()) for part in prompt[known:]])
+        characters += sum(map(len, prompt[known:]))
+        counts[0].append(words)
+        counts[1].append(characters)
+        counts[2].append(len(completion.split()))
+        counts[3].append(len(completion))
+    if not counts[0]:
+        return None, None
 
     def quantiles(values: array[int]) -> dict[str, int]:
         found = np.percentile(np.frombuffer(values, dtype=np.int64), list(QUANTILES), method="higher")
         return {str(q): int(value) for q, value in zip(QUANTILES, found, strict=True)}
 
-    return Lengths(quantiles(words), quantiles(characters))
+    prompts, completions = [Lengths(quantiles(counts[at]), quantiles(counts[at + 1])) for at in (0, 2)]
+    return prompts, completions
 
 
 def check_demonstrations(
@@ -118,28 +147,29 @@ def check_demonstrations(
 
 
 def _looked_through(recipe: Recipe, rejected: Path | None, called: Mapping[str, str]) -> Audit:
-    readings, ready_made = selection.read(recipe, called)
-    reading = formats.joined([*readings, *ready_made])
+    found = readings.read(recipe, called)
+    reading = found.demonstrations
     if rejected is not None:
-        formats.write_rejected(rejected, reading.rejected)
-    division, parts, undivided = None, None, ""
+        formats.write_rejected(rejected, found.whole.rejected)
+    division, parts, amounts, undivided = None, None, None, ""
     removed = recipe.split.near_duplicates == "remove"
-    thinking = sum(bool(d.thought) for d in reading.demonstrations)
+    thinking = int(columns.flagged(reading.demonstrations, columns.THOUGHT).sum())
     try:
-        recipe, (readings, ready_made) = thoughts.settled(recipe, readings, ready_made)
-        reading = formats.joined([*readings, *ready_made])
-        division = selection.divide(recipe, readings, ready_made)
+        recipe, found = found.settled(recipe)
+        reading = found.demonstrations
+        division = selection.divide(recipe, found)
         undivided = headlines.refusal(
             recipe.fidelity.headline,
             recipe.fidelity.bar,
-            [d for name in ("validation", "test") for d in division.parts[name]],
+            columns.joined([division.parts["validation"], division.parts["test"]]),
         )
-        parts = splits.without_leaks(division.parts, division.leaks)[0] if removed else division.parts
+        without = splits.without_leaks(division.parts, division.leaks)[0]
+        amounts = measured_out(recipe, found, without)
+        parts = (without if removed else division.parts) | {"train": amounts.weighed.kept}
     except (SplitError, thoughts.Undecided) as error:
         undivided = str(error)
-    held_out = (part for part in (recipe.split.validation, recipe.split.test) if isinstance(part, str))
     return audit(
-        ", ".join(called.get(path, path) for path in (*recipe.demonstrations.paths, *held_out)),
+        ", ".join(called.get(path, path) for path in (*recipe.demonstrations.paths, *recipe.split.files.values())),
         reading,
         parts=parts,
         leaks=division.leaks if division else (),
@@ -147,10 +177,12 @@ def _looked_through(recipe: Recipe, rejected: Path | None, called: Mapping[str, 
         undivided=undivided,
         handling=_handling(recipe, reading, division, parts),
         headline=headlines.suggestion(
-            [d.completion for d in reading.demonstrations], recipe.fidelity.headline, recipe.fidelity.checker
+            headlines.looked_at(reading.demonstrations), recipe.fidelity.headline, recipe.fidelity.checker
         ),
         recipe=recipe,
         thinking=thinking,
+        general=found.general,
+        amounts=amounts,
     )
 
 
@@ -162,14 +194,15 @@ def _handling(
 ) -> Handling:
     """What the recipe makes of several experts, or could make."""
     section = recipe.demonstrations
-    prompts = conflicts.by_prompt(reading.demonstrations)
-    disputed = {key for key, rows in prompts.items() if len({d.completion for d in rows}) > 1}
+    several, _ = conflicts.answered_again(reading.demonstrations)
+    differing = [same for same in several if len({d.completion for d in same}) > 1]
+    disputed = {same[0].key for same in differing}
     if not disputed:
         return Handling(section.conflicts, section.expert)
-    rows, _ = splits.deduplicate([d for d in reading.demonstrations if d.key in disputed])
-    between = {key for key in disputed if len({d.expert for d in prompts[key]} - {""}) > 1}
-    agreement = conflicts.conflicts([d for d in rows if d.key in between], section.conflicts)
-    agreement = replace(agreement, prompts=len(prompts))
+    rows, _ = splits.deduplicate(columns.with_keys(reading.demonstrations, disputed))
+    between = {same[0].key for same in differing if len({d.expert for d in same} - {""}) > 1}
+    agreement = conflicts.conflicts(columns.with_keys(rows, between), section.conflicts)
+    agreement = replace(agreement, prompts=len(np.unique(columns.labels(reading.demonstrations, "key"))))
     if section.expert is not None:
         others = selection.held_out_others(division.passed_over, parts) if division and parts else ()
         return Handling(
@@ -182,7 +215,7 @@ def _handling(
         return Handling("majority", None, division.outvoted, division.tied, agreement=agreement)
     fitted = rows
     if division is not None:
-        fitted = [d for name in ("train", "validation") for d in division.parts[name] if d.key in disputed]
+        fitted = columns.with_keys(columns.joined([division.parts[name] for name in ("train", "validation")]), disputed)
     ballots = conflicts.ballots(fitted)
     return Handling(
         section.conflicts,

@@ -13,14 +13,17 @@ from dataclasses import dataclass
 from itertools import combinations, islice
 from statistics import fmean
 
+import numpy as np
+
 from sft import metrics
+from sft.demonstrations import columns
 from sft.demonstrations.demonstration import Demonstration, prompt_text
 from sft.metrics.estimate import Estimate
 from sft.metrics.text import plain_words
 from sft.runs.hashes import fingerprint
 
 __all__ = [
-    "ConflictingPrompt", "Conflicts", "Handling", "SeveralAnswers", "Vote", "ballots", "by_prompt", "conflicting",
+    "ConflictingPrompt", "Conflicts", "Handling", "SeveralAnswers", "Vote", "answered_again", "ballots", "conflicting",
     "conflicts", "majority",
 ]  # fmt: skip
 
@@ -30,12 +33,16 @@ AT_MOST_EACH = 4
 _COMPARED = 16
 
 
-def by_prompt(demonstrations: Iterable[Demonstration]) -> dict[str, list[Demonstration]]:
-    """The prompt's key -> its demonstrations; both in their order."""
-    found: dict[str, list[Demonstration]] = {}
-    for d in demonstrations:
-        found.setdefault(d.key, []).append(d)
-    return found
+def answered_again(demonstrations: Sequence[Demonstration]) -> tuple[list[list[Demonstration]], list[list[int]]]:
+    """The demonstrations of every prompt that has several, and the places of those; both in their order."""
+    keys = columns.labels(demonstrations, "key")
+    places = np.flatnonzero(np.bincount(keys)[keys] > 1) if len(keys) else keys
+    rows: dict[int, list[Demonstration]] = {}
+    where: dict[int, list[int]] = {}
+    for d, place in zip(columns.picked(demonstrations, places), places.tolist(), strict=True):
+        rows.setdefault(int(keys[place]), []).append(d)
+        where.setdefault(int(keys[place]), []).append(place)
+    return list(rows.values()), list(where.values())
 
 
 # -- how alike the answers are -------------------------------------------------------------------------------
@@ -61,10 +68,11 @@ def conflicts(train: Sequence[Demonstration], handled: str, *, seed: int = 0, at
     over ``at_most`` prompts and four demonstrations of each (drawn by ``seed`` where there are more).
     ``prompts`` counts all training prompts.
     """
-    prompts = by_prompt(train)
-    differing = [rows for _, rows in sorted(prompts.items()) if len({row.completion for row in rows}) > 1]
+    prompts = len(np.unique(columns.labels(train, "key")))
+    differing = [rows for rows in answered_again(train)[0] if len({row.completion for row in rows}) > 1]
+    differing.sort(key=lambda rows: rows[0].key)
     if not differing:
-        return Conflicts(len(prompts), 0, None, handled)
+        return Conflicts(prompts, 0, None, handled)
     from sft.metrics.intervals import estimates  # with scipy, which takes a while
 
     draw = random.Random(seed)
@@ -75,20 +83,24 @@ def conflicts(train: Sequence[Demonstration], handled: str, *, seed: int = 0, at
         chosen = draw.sample(rows, AT_MOST_EACH) if len(rows) > AT_MOST_EACH else rows
         scores.append(fmean([metrics.chrf(a.completion, b.completion) for a, b in combinations(chosen, 2)]))
         labels.append(rows[0].group)
-    return Conflicts(len(prompts), len(differing), estimates.points(scores, labels), handled)
+    return Conflicts(prompts, len(differing), estimates.points(scores, labels), handled)
 
 
 # -- a vote --------------------------------------------------------------------------------------------------
 
 
-def ballots(demonstrations: Iterable[Demonstration]) -> list[list[list[Demonstration]]]:
+def ballots(demonstrations: Sequence[Demonstration]) -> list[list[list[Demonstration]]]:
     """Every prompt with different completions: its rows by answer, the answer given most often first.
 
     Answers are the same whose words are: case, white space and outer punctuation aside. Where one named expert gave all
     of them, there is nothing to vote on.
     """
+    return _ballots(answered_again(demonstrations)[0])
+
+
+def _ballots(prompts: Iterable[list[Demonstration]]) -> list[list[list[Demonstration]]]:
     found = []
-    for rows in by_prompt(demonstrations).values():
+    for rows in prompts:
         if len({d.completion for d in rows}) == 1 or _one_named(rows):
             continue
         answers: dict[tuple[str, ...], list[Demonstration]] = {}
@@ -106,8 +118,8 @@ def _one_named(rows: Sequence[Demonstration]) -> bool:
 class Vote:
     """Rows in their order: those whose answer was given most often, and the others. ``tied``: prompts without one."""
 
-    kept: list[Demonstration]
-    outvoted: list[Demonstration]
+    kept: Sequence[Demonstration]
+    outvoted: Sequence[Demonstration]
     tied: int
 
 
@@ -120,13 +132,16 @@ def majority(demonstrations: Sequence[Demonstration]) -> Vote:
     gone: set[int] = set()
     known: dict[tuple[str, str], float] = {}
     ties = 0
-    for answers in ballots(demonstrations):
+    rows, where = answered_again(demonstrations)
+    places = {id(d): place for one, at in zip(rows, where, strict=True) for d, place in zip(one, at, strict=True)}
+    for answers in _ballots(rows):
         tied = [same for same in answers if len(same) == len(answers[0])]
         ties += len(tied) > 1
         winner = tied[0] if len(tied) == 1 else _most_like_the_rest(tied, answers, known)
-        gone.update(id(d) for same in answers if same is not winner for d in same)
-    lost = [d for d in demonstrations if id(d) in gone]
-    return Vote([d for d in demonstrations if id(d) not in gone], lost, ties)
+        gone.update(places[id(d)] for same in answers if same is not winner for d in same)
+    lost = np.zeros(len(demonstrations), dtype=bool)
+    lost[list(gone)] = True
+    return Vote(columns.picked(demonstrations, ~lost), columns.picked(demonstrations, lost), ties)
 
 
 def _most_like_the_rest(
@@ -192,10 +207,10 @@ def _short(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 3] + "..."
 
 
-def conflicting(demonstrations: Iterable[Demonstration]) -> list[ConflictingPrompt]:
+def conflicting(demonstrations: Sequence[Demonstration]) -> list[ConflictingPrompt]:
     """Prompts with more than one completion, the most disputed first. References are not trained on."""
     found = []
-    for rows in by_prompt(demonstrations).values():
+    for rows in answered_again(demonstrations)[0]:
         written: dict[str, dict[str, None]] = {}
         for d in rows:
             written.setdefault(d.completion, {}).update({d.expert: None} if d.expert else {})
@@ -244,7 +259,7 @@ class SeveralAnswers:
     most: ConflictingPrompt | None
 
     @classmethod
-    def among(cls, demonstrations: Iterable[Demonstration]) -> SeveralAnswers:
+    def among(cls, demonstrations: Sequence[Demonstration]) -> SeveralAnswers:
         """Of examples with the same completions only the first."""
         found = conflicting(demonstrations)
         disputed = [each for each in found if each.experts > 1]

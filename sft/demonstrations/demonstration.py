@@ -26,7 +26,8 @@ from sft.demonstrations.messages import (
 from sft.runs.hashes import _CANONICAL, _digest
 
 __all__ = [
-    "HOWS", "ROLES", "Call", "Demonstration", "HeldOut", "Message", "Origin", "Source", "folded", "held_out",
+    "HOWS", "ROLES", "Call", "Demonstration", "HeldOut", "Message", "Origin", "Source", "canonical_turn", "folded",
+    "held_out",
     "prompt_key", "prompt_text", "text_fault",
 ]  # fmt: skip
 
@@ -36,6 +37,16 @@ _quoted = json.encoder.encode_basestring
 _new, _set = object.__new__, object.__setattr__
 #: What a message holds that is nothing but words of somebody.
 _PLAIN = (("thought", ""), ("calls", ()), ("name", ""), ("supervised", True))
+
+
+_FIELDS = ("prompt", "completion", "id", "group", "expert", "source", "references", "thought", "calls", "origin")
+
+
+def canonical_turn(turn: Message) -> str:
+    """A turn as canonical JSON, as it stands in the content of a demonstration."""
+    if turn.thought or turn.calls or turn.name:
+        return _CANONICAL.encode(turn.to_dict())
+    return f'{{"content":{_quoted(turn.content)},"role":"{turn.role}"}}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +142,21 @@ class Demonstration:
 
     @classmethod
     def of_sound_text(
-        cls, prompt: str, completion: str, *, system: str, group: str, expert: str, source: Source
+        cls,
+        prompt: str,
+        completion: str,
+        *,
+        system: str,
+        group: str,
+        expert: str,
+        source: Source | None,
+        key: str = "",
+        id: str = "",
     ) -> Demonstration:
         """One user turn and its completion, of texts that :func:`text_fault` has found sound: nothing is looked at
         again. A large file is read in two thirds of the time; everything else is built the usual way.
+
+        ``key`` and ``id``: where they were worked out before; then the group is known too.
         """
         user = _new(Message)
         _set(user, "role", "user")
@@ -144,7 +166,7 @@ class Demonstration:
         made = _new(cls)
         _set(made, "prompt", (Message("system", system), user) if system else (user,))
         _set(made, "completion", completion)
-        _set(made, "id", "")
+        _set(made, "id", id)
         _set(made, "group", group)
         _set(made, "expert", expert)
         _set(made, "source", source)
@@ -152,8 +174,38 @@ class Demonstration:
         _set(made, "thought", "")
         _set(made, "calls", ())
         _set(made, "origin", None)
-        made._settle()
+        if key:
+            _set(made, "key", key)
+        else:
+            made._settle()
         return made
+
+    @classmethod
+    def of_sound_turns(
+        cls,
+        prompt: tuple[Message, ...],
+        turn: Message,
+        *,
+        group: str,
+        expert: str,
+        source: Source | None,
+        references: tuple[str, ...],
+        origin: Origin | None,
+    ) -> Demonstration:
+        """A prompt that is known to be one, and the expert's turn; ``settled`` gives it what is worked out for it."""
+        made = _new(cls)
+        fields = (prompt, turn.text, "", group, expert, source, references, turn.thought, turn.calls, origin)
+        for name, value in zip(_FIELDS, fields, strict=True):
+            _set(made, name, value)
+        return made
+
+    def settled(self, key: str, id: str) -> Demonstration:
+        """This very demonstration, with the key and the id that were worked out for it."""
+        _set(self, "key", key)
+        _set(self, "id", id)
+        if not self.group:
+            _set(self, "group", key)
+        return self
 
     @property
     def address(self) -> str:
@@ -175,12 +227,16 @@ class Demonstration:
 
     def _canonical(self) -> str:
         """``to_dict(content_only=True)`` as canonical JSON, put together by hand: half the time of reading a file."""
-        if self.thought or self.calls or any(turn.thought or turn.calls or turn.name for turn in self.prompt):
-            return _CANONICAL.encode(self.to_dict(content_only=True))
-        turns = ",".join([f'{{"content":{_quoted(m.content)},"role":"{m.role}"}}' for m in self.prompt])
+        before, after = self.around_prompt()
+        return f"{before}{','.join([canonical_turn(turn) for turn in self.prompt])}{after}"
+
+    def around_prompt(self) -> tuple[str, str]:
+        """Its content as canonical JSON: what stands before the turns of the prompt, and what behind them."""
+        calls = f'"calls":{_CANONICAL.encode([call.to_dict() for call in self.calls])},' if self.calls else ""
         expert = f',"expert":{_quoted(self.expert)}' if self.expert else ""
         references = f',"references":[{",".join(map(_quoted, self.references))}]' if self.references else ""
-        return f'{{"completion":{_quoted(self.completion)}{expert},"prompt":[{turns}]{references}}}'
+        thought = f',"thought":{_quoted(self.thought)}' if self.thought else ""
+        return f'{{{calls}"completion":{_quoted(self.completion)}{expert},"prompt":[', f"]{references}{thought}}}"
 
     def to_dict(self, *, content_only: bool = False) -> dict[str, Any]:
         """The demonstration as JSON-ready values; ``content_only`` leaves out id, group, source and origin."""

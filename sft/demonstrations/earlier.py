@@ -52,7 +52,7 @@ def rows_before(recipe: Recipe) -> EarlierRows | None:
             gone = str(place)
             break
         made = load_splits(run)
-        learned += made.train
+        learned += (*made.train, *made.replay)
         held_out += (*made.validation, *made.test)
         behind = run.manifest.get("start") or {}
         place = (run.path / behind["run"]) if isinstance(behind.get("run"), str) else None

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+
+from sft.demonstrations import columns
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.messages import opening, prompt_key
 
@@ -31,7 +34,7 @@ def refusal(
 
     ``shares``: split -> what was asked for; ``home``: the split of a group by a seed.
     """
-    groups = {d.group for d in demonstrations}
+    groups = set(columns.group_names(demonstrations))
     asked = {name: share for name, share in shares.items() if share > 0}
     count = f"{len(groups):,} different prompt group{'s' if len(groups) != 1 else ''}"
     text = (
@@ -49,9 +52,11 @@ def refusal(
 
 def cause(demonstrations: Sequence[Demonstration]) -> str:
     """Why there are few groups, and what to do, as a sentence; "" where there are many, or nothing explains them."""
-    sizes = Counter(d.group for d in demonstrations)
+    if len(np.unique(columns.labels(demonstrations, "group"))) >= FEW:
+        return ""
+    sizes = Counter(columns.group_names(demonstrations))
     group, count = max(sizes.items(), key=lambda item: item[1], default=("", 0))
-    if len(sizes) >= FEW or count < max(LARGE, len(demonstrations) / 5):
+    if count < max(LARGE, len(demonstrations) / 5):
         return ""
     members = [d for d in demonstrations if d.group == group]
     start = opening(members[0].prompt)

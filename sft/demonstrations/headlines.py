@@ -13,7 +13,7 @@ from sft.demonstrations.demonstration import Demonstration
 from sft.metrics.final_numbers import final_number
 from sft.metrics.json_leaves import NotJson, calls, parsed
 
-__all__ = ["AskedHeadline", "asked_for", "refusal", "suggestion"]
+__all__ = ["AskedHeadline", "asked_for", "looked_at", "refusal", "suggestion"]
 
 #: So many completions are looked at, evenly chosen; fewer than so many ask for nothing.
 LOOKED_AT, LEAST = 2_000, 20
@@ -49,6 +49,11 @@ def asked_for(completions: Sequence[str]) -> AskedHeadline | None:
     if all(_ends_on_a_number(text) for text in looked_at):
         return AskedHeadline("checker", "all completions end on a number", "final-number")
     return None
+
+
+def looked_at(demonstrations: Sequence[Demonstration]) -> list[str]:
+    """The completions that :func:`asked_for` would look at."""
+    return [d.completion for d in demonstrations[:: max(1, len(demonstrations) // LOOKED_AT)]]
 
 
 def _is_structured(text: str) -> bool:

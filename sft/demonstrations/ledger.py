@@ -19,6 +19,10 @@ FATES = {
     "outvoted": "other experts answered this prompt differently, and more of them agree",
     "drafted_left_out": "begun from a clone's text, so it is held out from nothing and measures nothing",
     "leaked": "too close to a held-out prompt, removed from training",
+    "thinned": "left out of training by the weight of its source, which is below 1",
+    "repeated": "one more pass over a row that is trained on, by the weight of its source",
+    "replayed": "a general row, learned beside the demonstrations against forgetting",
+    "spare": "a general row that the share of replay did not need",
     "held_out_before": "held out by the run whose adapter was gone on from, so it stays out of training",
     "learned_before": "the run whose adapter was gone on from was fitted to it, so nobody is judged on it",
     "too_long": "longer than max_length; dropped rather than cut",
@@ -48,14 +52,19 @@ class Ledger:
     """One fate per demonstration or rejected row.
 
     ``rows``: rows read. ``unrolled``: extra demonstrations gained from dialogues with several expert
-    turns. ``fates``: fate -> count; they add up to ``rows + unrolled``, checked here.
-    ``tokens``: fate -> {"prompt": n, "completion": n} for the fates that were rendered.
+    turns. ``fates``: fate -> count; they add up to ``rows + unrolled``, but for "repeated", which counts passes and no
+    rows; checked here. ``tokens``: fate -> {"prompt": n, "completion": n} for the fates that were rendered.
     """
 
     rows: int
     unrolled: int
     fates: dict[str, int]
     tokens: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """What the fates add up to: rows, turns of dialogues beyond one a row, and further passes over rows."""
+        return self.rows + self.unrolled + self.fates.get("repeated", 0)
 
     def __post_init__(self) -> None:
         if unknown := set(self.fates) - set(FATES) - set(IMPORT_FATES):
@@ -66,7 +75,7 @@ class Ledger:
         if strangers := set(self.tokens) - set(self.fates):
             raise ValueError(f"tokens of fates that no row has: {', '.join(sorted(strangers))}")
         total = sum(self.fates.values())
-        if total != self.rows + self.unrolled:
+        if total != self.total:
             raise ValueError(
                 f"the ledger does not add up: {self.rows} rows and {self.unrolled} unrolled turns, but {total} fates"
             )
@@ -80,6 +89,11 @@ class Ledger:
         fates = self.fates | {source: self.fates.get(source, 0) - count}
         fates[to] = fates.get(to, 0) + count
         return Ledger(self.rows, self.unrolled, fates, self.tokens)
+
+    def with_passes(self, count: int) -> Ledger:
+        """A ledger in which ``count`` passes over rows are "repeated": passes are no rows, and have no other fate."""
+        fates = {fate: number for fate, number in self.fates.items() if fate != "repeated"}
+        return Ledger(self.rows, self.unrolled, fates | ({"repeated": count} if count else {}), self.tokens)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""

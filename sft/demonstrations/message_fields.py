@@ -15,6 +15,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from sft.demonstrations import tool_calls
+from sft.demonstrations.message_keys import (
+    CALL_PARTS,
+    CALLS,
+    KNOWN,
+    MARKS,
+    REFUSED,
+    ROLES,
+    TEXT_PARTS,
+    THOUGHT_PARTS,
+    THOUGHTS,
+    how_to_name,
+)
 from sft.demonstrations.message_order import Fault, Turn, head_and_turns, joined, with_results, without_hermes
 from sft.demonstrations.messages import Message, text_fault
 from sft.demonstrations.thoughts import BrokenThought, sole, untagged
@@ -23,44 +35,20 @@ from sft.runs.records import kind_of
 
 __all__ = ["MessageReader", "MessageRules"]
 
-#: Role as others write it, in lower case -> ours.
-_ROLES = {
-    **dict.fromkeys(("system", "developer"), "system"),
-    **dict.fromkeys(("user", "human"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "model", "bot", "chatgpt"), "assistant"),
-    **dict.fromkeys(("tool", "observation", "function", "function_response", "tool_response", "ipython"), "tool"),
-    **dict.fromkeys(("function_call", "tool_call"), "call"),
-    "tools": "tools",
-    "thought": "thought",
-}
-_KNOWN = "system, user, assistant, tool"
-_TEXT_PARTS = ("text", "input_text", "output_text")
-_THOUGHT_PARTS = ("thinking", "reasoning")
-_CALL_PARTS = ("tool_use", "tool_result", "tool_call", "function_call", "function_call_output")
-_THOUGHTS = ("reasoning_content", "thinking", "reasoning", "thought")
-#: Keys that say whether a turn is to be learned, as OpenAI, Axolotl and ms-swift have them.
-_MARKS = ("weight", "train", "training", "loss")
-_CALLS = ("tool_calls", "function_call", "calls")
-#: Keys of a message that change what it means -> what to do about it.
-_REFUSED = {
-    **dict.fromkeys(
-        ("images", "image", "image_url", "audio", "audios", "video", "videos", "file", "files"),
-        "describe it in words, or leave the row out: demonstrations are text",
-    ),
-    "refusal": "write what was said as content",
-    "channel": "write thoughts as reasoning_content and what was said as content",
-    "recipient": "write the call as tool_calls",
-    "prefix": "write whole turns",
-    "train_detail": "mark whole turns: weight 0 or 1",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class MessageRules:
-    """What the recipe says of messages. ``roles``: a role of the file -> ours; ``neighbours``: "refuse" or "join"."""
+    """What the recipe says of messages. ``roles``: a role of the file -> ours; ``neighbours``: "refuse" or "join".
+
+    ``system``: the system message of prompts that have none; "" for none. ``role`` and ``content``: the keys of a
+    message that say whose it is and what was said, where they are others than ours and ShareGPT's.
+    """
 
     roles: Mapping[str, str]
     neighbours: str = "refuse"
+    system: str = ""
+    role: str = ""
+    content: str = ""
 
 
 class MessageReader:
@@ -77,12 +65,18 @@ class MessageReader:
         self.unread: Counter[str] = Counter()
         self.rewritten = self.unlearned = 0
 
+    @property
+    def system(self) -> str:
+        """The system message of prompts that have none; "" for none."""
+        return self._rules.system
+
     def messages(
-        self, column: str, value: Any, fault: Fault, *, system: str = "", tools: Sequence[Message] = ()
+        self, column: str, value: Any, fault: Fault, *, system: str | None = "", tools: Sequence[Message] = ()
     ) -> list[Message]:
         """The turns in ``value``, a list of messages; empty after a complaint.
 
-        ``system``: a system message and ``tools``: a turn that lists functions, which stand beside them in the row.
+        ``system``: a system message and ``tools``: a turn that lists functions, which stand beside them in the row;
+        None where they go on from what was said before, and no system message may stand there.
         """
         faults = 0
 
@@ -96,7 +90,8 @@ class MessageReader:
             for place, each in enumerate(value, 1)
             for turn in self._turns(f"{column}[{place}]", place, each, counted)
         ]
-        head, turns = head_and_turns(column, found, system, tools, counted)
+        otherwise = self.system if system is not None else ""
+        head, turns = head_and_turns(column, found, system or "", tools, counted, otherwise=otherwise)
         head, turns, told = without_hermes(column, head, turns, counted, drops_nulls=self._drops_nulls)
         self.rewritten += told
         if self._rules.neighbours == "join":
@@ -129,9 +124,12 @@ class MessageReader:
         if not isinstance(value, dict):
             fault(where, f"is {kind_of(value)}, not a message", "write {role, content}")
             return
-        spoken, said = _keys_of(value)
-        role = self._role(where, value.get(spoken), fault)
-        if said not in value and role != "system" and not any(value.get(key) for key in _CALLS):
+        spoken, said = self._keys_of(value)
+        if spoken not in value:
+            fault(where, f"has no {spoken!r} (its keys are {', '.join(map(repr, value))})", how_to_name(value))
+            return
+        role = self._role(where, value[spoken], fault)
+        if said not in value and role != "system" and not any(value.get(key) for key in CALLS):
             keys = ", ".join(map(repr, value)) or "nothing"
             fault(f"{where}.{said}", "is missing", f"add it (the message has {keys})")
             return
@@ -166,11 +164,11 @@ class MessageReader:
         self, where: str, place: int, role: str, content: str, given: str, value: Mapping[str, Any], fault: Fault
     ) -> Iterator[Turn]:
         """The turn of an expert; ``given``: the thought that stood among the parts of its content."""
-        said = _keys_of(value)[1]
+        said = self._keys_of(value)[1]
         supervised = self._supervised(where, role, value, fault)
         try:
             calls = tool_calls.read_alike(
-                {"": content} if role == "call" else {key: value[key] for key in _CALLS if value.get(key)},
+                {"": content} if role == "call" else {key: value[key] for key in CALLS if value.get(key)},
                 drops_nulls=self._drops_nulls,
             )
             inline, content = sole(content if role == "assistant" else "")
@@ -194,7 +192,7 @@ class MessageReader:
 
     def _thought(self, where: str, inside: Sequence[str], value: Mapping[str, Any], fault: Fault) -> str | None:
         """The one thought of a message, which may stand in several places; "" for none, None after a complaint."""
-        beside = [untagged(self._text(f"{where}.{key}", value.get(key), fault)) for key in _THOUGHTS]
+        beside = [untagged(self._text(f"{where}.{key}", value.get(key), fault)) for key in THOUGHTS]
         found = [each for each in (*inside, *beside) if each.strip()]
         if not found:
             return ""
@@ -208,12 +206,18 @@ class MessageReader:
             return found[0]
         return None
 
+    def _keys_of(self, value: Mapping[str, Any]) -> tuple[str, str]:
+        """Under which names a message has its role and its content."""
+        spoken = self._rules.role or ("from" if "from" in value and "role" not in value else "role")
+        other = "value" if spoken == "from" else "content"
+        return spoken, self._rules.content or next((key for key in ("content", "value") if key in value), other)
+
     def _role(self, where: str, role: Any, fault: Fault) -> str:
         if isinstance(role, str):
-            mapped = self._rules.roles.get(role) or _ROLES.get(role.strip().lower())
+            mapped = self._rules.roles.get(role) or ROLES.get(role.strip().lower())
             if mapped:
                 return mapped
-        fault(where, f"has the unknown role {role!r}", f"use one of {_KNOWN}, or name it in demonstrations.roles")
+        fault(where, f"has the unknown role {role!r}", f"use one of {KNOWN}, or name it in demonstrations.roles")
         return ""
 
     def _content(self, where: str, role: str, value: Any, fault: Fault) -> tuple[str | None, str]:
@@ -237,18 +241,18 @@ class MessageReader:
         for place, part in enumerate(parts, 1):
             kind = part.get("type", "text") if isinstance(part, dict) else None
             text = part if isinstance(part, str) else None
-            if kind in _TEXT_PARTS:
+            if kind in TEXT_PARTS:
                 text = part.get("text")
             if isinstance(text, str):
                 texts.append(text)
-            elif kind in _THOUGHT_PARTS and isinstance(thought := part.get(kind) or part.get("text"), str):
+            elif kind in THOUGHT_PARTS and isinstance(thought := part.get(kind) or part.get("text"), str):
                 thoughts.append(thought)
             else:
                 what = f"is a part of type {kind!r}" if kind else f"is {kind_of(part)}, not a part"
                 remedy = "describe it in words, or leave the row out: demonstrations are text"
-                if kind in _TEXT_PARTS:
+                if kind in TEXT_PARTS:
                     remedy = "write its text"
-                elif kind in _CALL_PARTS:
+                elif kind in CALL_PARTS:
                     remedy = "write the call as tool_calls, and what it gave back as a message of the role tool"
                 fault(f"{where}[{place}]", what, remedy)
                 return None, ""
@@ -256,9 +260,9 @@ class MessageReader:
 
     def _look_at_keys(self, where: str, role: str, value: Mapping[str, Any], read: set[str], fault: Fault) -> None:
         """Count the keys that nobody reads, and complain about those that change what the message means."""
-        read = read | set(_MARKS)
+        read = read | set(MARKS)
         if role in ("assistant", "call"):
-            read |= {*_CALLS, *_THOUGHTS}
+            read |= {*CALLS, *THOUGHTS}
         if role == "tool":
             read |= {"name", "tool_call_id"}
         if role == "system":
@@ -266,17 +270,17 @@ class MessageReader:
         for key, given in value.items():
             if key in read or given is None or given in ("", [], {}):
                 continue
-            if key in _CALLS and role:
+            if key in CALLS and role:
                 fault(where, f"has {key} in a turn of the {role}", "put the call into the assistant's turn")
-            elif key in _REFUSED:
-                fault(f"{where}.{key}", "changes what the message means, and cannot be kept", _REFUSED[key])
+            elif key in REFUSED:
+                fault(f"{where}.{key}", "changes what the message means, and cannot be kept", REFUSED[key])
             else:
                 self.unread[key] += 1
 
     def _supervised(self, where: str, role: str, value: Mapping[str, Any], fault: Fault) -> bool:
         """Whether the turn may be learned, by the marks that it bears."""
         said: dict[str, bool] = {}
-        for key in _MARKS:
+        for key in MARKS:
             mark = value.get(key)
             if mark is None:
                 continue
@@ -322,13 +326,6 @@ class MessageReader:
             fault(where, f"lists tools, and {error}", error.remedy)
             return []
         return [Message("tools", text)] if text else []
-
-
-def _keys_of(value: Mapping[str, Any]) -> tuple[str, str]:
-    """Under which names a message has its role and its content."""
-    spoken = "from" if "from" in value and "role" not in value else "role"
-    other = "value" if spoken == "from" else "content"
-    return spoken, next((key for key in ("content", "value") if key in value), other)
 
 
 def _are_parts(value: Sequence[Any]) -> bool:

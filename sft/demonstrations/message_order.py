@@ -25,9 +25,12 @@ class Turn:
 
 
 def head_and_turns(
-    column: str, turns: list[Turn], system: str, tools: Sequence[Message], fault: Fault
+    column: str, turns: list[Turn], system: str, tools: Sequence[Message], fault: Fault, *, otherwise: str = ""
 ) -> tuple[list[Message], list[Turn]]:
-    """What stands before the turns, tools first, and the turns; ``system`` and ``tools`` are those of the row."""
+    """What stands before the turns, tools first, and the turns; ``system`` and ``tools`` are those of the row.
+
+    ``otherwise``: the system message where neither the row nor the messages have one.
+    """
     rest = [turn for turn in turns if turn.message.role != "tools"]
     given = [*tools, *(turn.message for turn in turns if turn.message.role == "tools")]
     if len({one.content for one in given}) > 1:
@@ -39,8 +42,8 @@ def head_and_turns(
             fault(column, "starts with a system message beside the system column", "keep one of them")
         head.append(first)
         rest = rest[1:]
-    elif system:
-        head.append(Message("system", system))
+    elif system or otherwise:
+        head.append(Message("system", system or otherwise))
     return head, rest
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from sft.runs.hashes import _digest
 
 __all__ = [
-    "ROLES", "Call", "Message", "folded", "opening", "order_fault", "out_of_order", "prompt_key",
+    "ROLES", "Call", "Message", "folded", "keyed_turn", "opening", "order_fault", "out_of_order", "prompt_key",
     "prompt_text", "refuse_text", "text_fault", "without_invisible", "written_calls",
 ]  # fmt: skip
 
@@ -192,7 +192,7 @@ def prompt_text(prompt: Sequence[Message]) -> str:
 
     Tools and a given thought are left out: what all prompts of a file have in common would make them all alike.
     """
-    return "\n\n".join([message.text for message in prompt if message.role not in _ASIDE])
+    return "\n\n".join([m.text if m.calls else m.content for m in prompt if m.role not in _ASIDE])
 
 
 def prompt_key(prompt: Sequence[Message]) -> str:
@@ -200,8 +200,12 @@ def prompt_key(prompt: Sequence[Message]) -> str:
 
     A given thought is left out, for what was asked is the same with another one.
     """
-    turns = [f'["{m.role}",{_quoted(folded(m.text))}]' for m in prompt if m.role != "thought"]
-    return _digest(f"[{','.join(turns)}]")
+    return _digest(f"[{','.join([keyed_turn(m) for m in prompt if m.role != 'thought'])}]")
+
+
+def keyed_turn(turn: Message) -> str:
+    """What a turn is to :func:`prompt_key`."""
+    return f'["{turn.role}",{_quoted(folded(turn.text if turn.calls else turn.content))}]'
 
 
 def folded(text: str) -> str:

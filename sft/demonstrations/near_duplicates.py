@@ -30,17 +30,17 @@ Hashes are fixed: the same texts give the same answer in every process.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sft.demonstrations import shingles
 from sft.demonstrations.demonstration import HeldOut, folded, prompt_text
-from sft.demonstrations.shingles import HASH_BITS, I64, U64, Boilerplate
+from sft.demonstrations.shingles import HASH_BITS, I64, U64, Boilerplate, Pieces, within_runs
 
 __all__ = ["Near", "families", "find_near", "joined"]
 
@@ -49,6 +49,7 @@ BUCKET_LIMIT = 32
 EXACT_LIMIT = 8
 _RECALL = 0.98  # wanted at the threshold itself; above it more
 _PAIRS = 1 << 18  # candidate pairs looked at together
+_ROWS = 1 << 20  # rows whose buckets are looked up together
 _HOMES = 24  # leading bits of a bucket's name
 _CORES = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
@@ -63,17 +64,18 @@ class Near:
 
 
 def find_near(
-    texts: Sequence[str], others: Sequence[str], threshold: float, *, corpus: Sequence[str] | None = None
+    texts: Sequence[str], others: Sequence[str], threshold: float, *, corpus: Sequence[str] | Boilerplate | None = None
 ) -> list[Near]:
     """For each of ``texts`` the nearest found among ``others``, if its similarity reaches ``threshold``.
 
     ``threshold``: above 0, at most 1. ``corpus``: all texts of the set, where ``texts`` and ``others`` are a part of
-    it, to tell what is boilerplate. At most one :class:`Near` per text, in the order of ``texts``.
+    it, to tell what is boilerplate; or that itself. At most one :class:`Near` per text, in the order of ``texts``.
     Where both are one and the same list, no text is its own nearest. Raises ``ValueError`` for another threshold.
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"a similarity threshold lies above 0 and at most at 1, not at {threshold}")
-    boilerplate = shingles.boilerplate_of([*texts, *others] if corpus is None else corpus)
+    whole = [*texts, *others] if corpus is None else corpus
+    boilerplate = whole if isinstance(whole, Boilerplate) else shingles.boilerplate_of(whole)
     left, right = (_Signatures(each, boilerplate, _rows_per_band(threshold)) for each in (texts, others))
     best = np.full(len(texts), -1, dtype=np.int64)
     similarity, tried = np.zeros(len(texts)), np.zeros(len(texts), dtype=np.int64)
@@ -109,9 +111,11 @@ def families(texts: Sequence[str], threshold: float) -> list[int]:
     """
     root = list(range(len(texts)))
     first = root[:]
+    boilerplate = shingles.boilerplate_of(texts)
     while len(first) > 1:
         asked = [texts[number] for number in first]
-        pairs = [(first[near.row], first[near.other]) for near in find_near(asked, asked, threshold, corpus=texts)]
+        found = find_near(asked, asked, threshold, corpus=boilerplate)
+        pairs = [(first[near.row], first[near.other]) for near in found]
         for one, other in pairs:
             _join(root, one, other)
         remaining = [number for number in first if root[number] == number]
@@ -156,47 +160,61 @@ class _Signatures:
         self.pieces = np.zeros((len(texts), 4), dtype=np.uint64)
         self.filling = np.zeros(self.bands.shape, dtype=np.uint8)
 
-        def sign(first: int, chunk: Sequence[str]) -> I64:
-            values, counts, pieces, owned = shingles.parted(chunk, boilerplate)
+        def sign(first: int, chunk: Pieces) -> I64:
+            found = shingles.grown(chunk, boilerplate)
+            counts = within_runs(np.add, found.telling[1], found.first)
             here = np.flatnonzero(counts)
             self.sizes[first + here] = counts[here]
-            some = first + np.flatnonzero(owned)
-            self.pieces[some] = _bits(pieces, owned[owned > 0])
-            self.filling[some] = _minima(pieces, owned[owned > 0], HASHES // rows).astype(np.uint8)
-            minima = _minima(values, counts[here])
+            minima = within_runs(np.minimum, _minima(*found.telling), found.first)[here]
             self.marks[first + here] = minima.astype(np.uint8)
             for band in range(self.bands.shape[1]):
                 self.bands[first + here, band] = _bucket(minima[:, band * rows : (band + 1) * rows])
+            owned = within_runs(np.add, found.pieces[1], found.first) + found.ends[1]
+            some = np.flatnonzero(owned)
+            whole, ends = (_bits(*each) for each in (found.pieces, found.ends))
+            self.pieces[first + some] = (within_runs(np.bitwise_or, whole, found.first) | ends)[some]
+            inside, behind = (_minima(*each, HASHES // rows) for each in (found.pieces, found.ends))
+            filling = np.minimum(within_runs(np.minimum, inside, found.first), behind)
+            self.filling[first + some] = filling[some].astype(np.uint8)
             return first + here
 
-        parts = list(shingles.chunks(texts))
-        starts = accumulate(map(len, parts), initial=0)
+        filled, asked, first = [np.empty(0, dtype=np.int64)], deque[Future[I64]](), 0
         with ThreadPoolExecutor(_CORES) as threads:  # numpy lets go of the interpreter while it counts
-            filled = list(threads.map(sign, starts, parts))
-        self.filled = np.concatenate([np.empty(0, dtype=np.int64), *filled])
+            for chunk in shingles.chunks(texts):
+                asked.append(threads.submit(sign, first, chunk))
+                first += len(chunk.texts)
+                if len(asked) > 2 * _CORES:  # texts may be on disk, and not all of them fit into memory
+                    filled.append(asked.popleft().result())
+        self.filled = np.concatenate([*filled, *(one.result() for one in asked)])
 
 
 _MULTIPLIERS = shingles.mixed(np.arange(1, HASHES + 1, dtype=np.uint64) * np.uint64(shingles.BASE)) | np.uint64(1)
 
 
 def _minima(values: U64, counts: I64, hashes: int = HASHES) -> NDArray[np.uint32]:
-    """MinHash by multiply-shift of the mixed shingles: (n, hashes) for ``n`` texts of ``counts`` > 0 shingles."""
-    minima = np.empty((len(counts), hashes), dtype=np.uint32)
-    if not len(counts):
+    """MinHash by multiply-shift of the mixed shingles: (n, hashes) for ``n`` texts of ``counts`` shingles each; of none
+    the highest number.
+    """
+    minima = np.full((len(counts), hashes), 0xFFFFFFFF, dtype=np.uint32)
+    here = np.flatnonzero(counts)
+    if not len(here):
         return minima
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    starts = np.cumsum(counts[here]) - counts[here]
     for place, multiplier in enumerate(_MULTIPLIERS[:hashes]):
         hashed = ((values * multiplier) >> np.uint64(32)).astype(np.uint32)
-        minima[:, place] = np.minimum.reduceat(hashed, starts)
+        minima[here, place] = np.minimum.reduceat(hashed, starts)
     return minima
 
 
 def _bits(values: U64, counts: I64) -> U64:
-    """For ``n`` texts of ``counts`` > 0 hashes each, 256 bits in which those of its hashes are set: (n, 4)."""
+    """For ``n`` texts of ``counts`` hashes each, 256 bits in which those of its hashes are set: (n, 4)."""
+    found, here = np.zeros((len(counts), 4), dtype=np.uint64), np.flatnonzero(counts)
     bits = np.zeros((len(values), 4), dtype=np.uint64)
     place = (values >> np.uint64(62)).astype(np.int64)
     bits[np.arange(len(values)), place] = np.uint64(1) << ((values >> np.uint64(56)) & np.uint64(63))
-    return np.bitwise_or.reduceat(bits, np.cumsum(counts) - counts, axis=0) if len(counts) else bits
+    if len(here):
+        found[here] = np.bitwise_or.reduceat(bits, np.cumsum(counts[here]) - counts[here], axis=0)
+    return found
 
 
 def _bucket(minima: NDArray[np.uint32]) -> NDArray[np.uint32]:
@@ -220,6 +238,20 @@ def _candidates(left: _Signatures, right: _Signatures, band: int, rows: I64) -> 
     known, others = known[order], right.filled[order]
     there = np.zeros(1 << _HOMES, dtype=bool)  # most texts have no partner: that is seen here without a search
     there[known >> np.uint64(64 - _HOMES)] = True
+    for first in range(0, len(rows), _ROWS):  # what is worked out for a row is forgotten soon
+        yield from _within(left, band, rows[first : first + _ROWS], names, there, known, others)
+
+
+def _within(
+    left: _Signatures,
+    band: int,
+    rows: I64,
+    names: Callable[[_Signatures, I64], U64],
+    there: NDArray[np.bool_],
+    known: U64,
+    others: I64,
+) -> Iterator[tuple[I64, I64]]:
+    """Of some rows. ``known``: names of buckets in their order, ``others``: the row of the right that has each."""
     rows = rows[there[left.bands[rows, band] >> np.uint32(32 - _HOMES)]]
     wanted = names(left, rows)
     bucket = wanted & np.uint64(0xFFFFFFFF00000000)

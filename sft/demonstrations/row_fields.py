@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from sft.demonstrations.cells import MEDIA, TOOLS, Cells
 from sft.demonstrations.demonstration import Demonstration, Message, Origin, Source, text_fault
 from sft.demonstrations.file_rows import Broken
 from sft.demonstrations.message_fields import MessageReader, MessageRules
 from sft.demonstrations.messages import opening, out_of_order, prompt_key
-from sft.demonstrations.thoughts import BrokenThought, sole
+from sft.demonstrations.plain_text import PlainText
+from sft.demonstrations.unrolled import unrolled
 from sft.errors import Problem
+from sft.recipes.prompt_template import PromptTemplate, is_template
 from sft.runs.records import kind_of
 
-__all__ = ["LAYOUTS", "OPTIONAL", "Cells", "RowReader"]
+__all__ = ["LAYOUTS", "OPTIONAL", "WITH_TEXT", "RowReader"]
 
 #: Layout -> the columns a row of it must have.
 LAYOUTS: dict[str, tuple[str, ...]] = {
@@ -24,149 +28,66 @@ LAYOUTS: dict[str, tuple[str, ...]] = {
     "sharegpt": ("conversations",),
     "alpaca": ("instruction", "output"),
 }
+#: The same, and of rows that are general text.
+WITH_TEXT = {**LAYOUTS, "text": ("text",)}
 OPTIONAL = ("system", "expert", "group", "references")
 #: A row in which it is true is not to be trained on (correction sheets, see ``probes.examples``).
 MARK = "held_out"
 #: What a gathering says of how a row came about.
 GATHERED = "gathered"
-#: Columns of functions that could be called, and columns that no text can stand for.
-_TOOLS, _MEDIA = ("tools", "functions"), ("images", "image", "videos", "audios", "audio")
-_FAULT_REMEDIES = {
-    "is blank": "write one or remove the row",
-    "holds a lone": "replace the broken character (half of an emoji)",
-    "must be text": "write it as text",
-}
-_UNPLAIN = frozenset((*_TOOLS, *_MEDIA))
+_UNPLAIN = frozenset((*TOOLS, *MEDIA))
 
 
 #: A prompt, and what the expert wrote, as the turn that it is.
 Pair = tuple[tuple[Message, ...], Message]
 
 
-class Cells:
-    """The cells of ``row``; every complaint goes to ``fault(field, message, remedy)``, and none raises."""
-
-    __slots__ = ("fault", "reader", "row")
-
-    def __init__(
-        self, row: dict[str, Any], fault: Callable[[str, str, str], None], reader: MessageReader | None = None
-    ) -> None:
-        self.row = row
-        self.fault = fault
-        self.reader = reader or MessageReader()
-
-    def text(self, column: str) -> str:
-        """The cell as text; complains if it is missing or no text."""
-        if column not in self.row:
-            self.fault(column, "is missing", f"add it (the row has {', '.join(map(repr, self.row)) or 'nothing'})")
-            return ""
-        return self._sound(column, self.row[column])
-
-    def optional(self, column: str, *, scalar: bool = False) -> str:
-        """The cell as text, ``""`` where it is absent, null or blank; ``scalar`` takes numbers too."""
-        value = self.row.get(column)
-        if value is None or value != value or (isinstance(value, str) and not value.strip()):
-            return ""
-        if scalar and type(value) in (int, float):
-            value = str(int(value) if value == value // 1 else value)
-        return self._sound(column, value)
-
-    def references(self, column: str, *, parse: bool) -> tuple[str, ...]:
-        """Further completions: text or a list of texts (in CSV: a JSON list)."""
-        value = self.row.get(column)
-        if value is None or (isinstance(value, str) and not value.strip()):
-            return ()
-        if isinstance(value, str):
-            value = (_json_list(value) if parse else None) or [value]
-        if not isinstance(value, list):
-            self.fault(column, f"must be a list of texts, not {kind_of(value)}", "write it as a list")
-            return ()
-        return tuple(self._sound(column, each, f" (number {place})") for place, each in enumerate(value, 1))
-
-    def plain(self, text: str, system: str) -> tuple[Message, ...]:
-        """A prompt of one user turn; empty (and complained about already) where the text is."""
-        if not text:
-            return ()
-        user = Message("user", text)
-        return (Message("system", system), user) if system else (user,)
-
-    def tools(self) -> tuple[Message, ...]:
-        """The functions that the row lists beside its text, as a turn; none where it lists none."""
-        given = next((self.row[name] for name in _TOOLS if self.row.get(name)), None)
-        return tuple(self.reader.tools("tools", given, self.fault))
-
-    def messages(self, column: str, system: str, *, tools: bool = True) -> tuple[Message, ...]:
-        """A list of ``{role, content}`` or ``{from, value}``, after the row's ``tools``; empty after a complaint."""
-        value = self.row.get(column)
-        if not isinstance(value, list) or not value:
-            what = "is missing" if column not in self.row else "is empty" if value == [] else None
-            message = what or f"must be a list of messages, not {kind_of(value)}"
-            self.fault(column, message, "write [{role, content}, ...]")
-            return ()
-        listed = self.tools() if tools else ()
-        return tuple(self.reader.messages(column, value, self.fault, system=system, tools=listed))
-
-    def spoken(self, column: str) -> Message | None:
-        """The cell as what an expert wrote, a thought that it begins with apart; None after a complaint."""
-        text = self.text(column)
-        try:
-            thought, rest = sole(text)
-        except BrokenThought as error:
-            self.fault(column, str(error), error.remedy)
-            return None
-        if text and text_fault(rest):
-            self.fault(column, "is blank after its thought", "write what was said after it")
-            return None
-        return Message("assistant", rest, thought) if text else None
-
-    def _sound(self, field: str, value: Any, where: str = "") -> str:
-        """``value``, where it is text of a demonstration; else "", after a complaint."""
-        fault = text_fault(value)
-        if not fault:
-            return str(value)
-        if value is None or value != value:
-            empty = "null" if value is None else "NaN (an empty cell)"
-            self.fault(field, f"is {empty}", "fill it in or remove the row")
-        else:
-            remedy = next(text for start, text in _FAULT_REMEDIES.items() if fault.startswith(start))
-            self.fault(field, fault + where, remedy)
-        return ""
-
-
-def _json_list(text: str) -> list[Any] | None:
-    if not text.lstrip().startswith("["):
-        return None
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, list) and all(isinstance(each, str) for each in value) else None
-
-
 class RowReader:
     """Builds the demonstrations of one row after another of one file."""
 
     def __init__(
-        self, file: str, layout: str, names: Mapping[str, str], *, held_out: bool, rules: MessageRules | None = None
+        self,
+        file: str,
+        layout: str,
+        names: Mapping[str, str],
+        *,
+        held_out: bool,
+        rules: MessageRules | None = None,
+        cells_are_text: bool = False,
+        has_input: bool = False,
     ) -> None:
         self.file = file
         self.held_out = held_out
         self.layout = layout
         self.names = names
-        own = {"alpaca": ("instruction", "input", "output", "history")}.get(layout, LAYOUTS[layout])
+        self.cells_are_text = cells_are_text
+        self.has_input = has_input
+        self.blank: Counter[str] = Counter()
+        self.template = PromptTemplate.read(names["prompt"]) if is_template(names["prompt"]) else None
+        own = {"alpaca": ("instruction", "input", "output", "history")}.get(layout, WITH_TEXT[layout])
         self.used = {names.get(column, column) for column in (*own, *OPTIONAL)} | {MARK, GATHERED}
+        self.used |= {*(self.template.columns if self.template else ()), *([names["input"]] if has_input else [])}
         if layout != "alpaca":
-            self.used |= {*_TOOLS}
+            self.used |= {*TOOLS}
         self.reader = MessageReader(rules, drops_nulls=file.startswith("hub:") or file.lower().endswith(".parquet"))
         self._of_pairs = layout == "prompt_completion"
+        self._is_plain = self._of_pairs and self.template is None and not has_input
         self._beside = frozenset(names[column] for column in OPTIONAL)
+
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on what was passed over, or left blank."""
+        left = [f"{{{column}}} in {count:,} rows" for column, count in self.blank.items() if count]
+        if not left:
+            return self.reader.notes()
+        blank = f"{self.file}: blank in the prompt's template are {', '.join(left)}; paragraphs of nothing else go."
+        return (blank, *self.reader.notes())
 
     def plain(self, line: int, row: Any) -> Demonstration | None:
         """The demonstration of a row that is two sound texts, perhaps with texts beside them: most rows of most files.
 
         None for all others, which :meth:`demonstrations` looks at closely; for these it would give the same.
         """
-        if not self._of_pairs or type(row) is not dict or MARK in row or GATHERED in row:
+        if not self._is_plain or type(row) is not dict or MARK in row or GATHERED in row:
             return None
         prompt, completion = row.get(self.names["prompt"]), row.get(self.names["completion"])
         if type(prompt) is not str or type(completion) is not str or text_fault(prompt) or text_fault(completion):
@@ -182,6 +103,7 @@ class RowReader:
             if any(type(value) is not str or (value and text_fault(value)) for value in beside):
                 return None
             system, group, expert = beside
+        system = system or self.reader.system
         source = Source(self.file, line)
         return Demonstration.of_sound_text(prompt, completion, system=system, group=group, expert=expert, source=source)
 
@@ -207,16 +129,19 @@ class RowReader:
                 f"same, take '{MARK}' out of the row and judge the clone on other prompts",
             )
             return []
-        values = Cells(row, fault, self.reader)
-        for media in _MEDIA:
+        values = Cells(row, fault, self.reader, self.blank)
+        for media in MEDIA:
             if row.get(media) and not isinstance(row[media], str):
                 remedy = "describe it in words, or leave the row out: demonstrations are text"
                 fault(media, "is no text, and what was said about it cannot be learned without it", remedy)
+        if self.layout == "text":
+            page = values.text("text")
+            return [] if faults else [PlainText.of(page, Source(self.file, line))]
         system = values.optional(self.names["system"])
         expert = values.optional(self.names["expert"], scalar=True)
         group = values.optional(self.names["group"], scalar=True)
-        references = values.references(self.names["references"], parse=self.file.lower().endswith((".csv", ".tsv")))
-        column = self.names["prompt"] if self._of_pairs else LAYOUTS[self.layout][0]
+        references = values.references(self.names["references"], parse=self.cells_are_text)
+        column = self.names["prompt"] if self._of_pairs else self.names.get(first := WITH_TEXT[self.layout][0], first)
         if self._of_pairs:
             pairs = self._pair(values, system)
         elif self.layout == "alpaca":
@@ -234,12 +159,7 @@ class RowReader:
             return []
         source = Source(self.file, line)
         try:
-            return [
-                Demonstration(
-                    prompt, turn.text, "", group, expert, source, references, turn.thought, turn.calls, origin
-                )
-                for prompt, turn in pairs
-            ]
+            return unrolled(pairs, group=group, expert=expert, source=source, references=references, origin=origin)
         except ValueError as error:
             message = str(error).removeprefix("prompt ")
             fault(column, message, "put the turns in order: system, user, assistant, ..., user")
@@ -259,12 +179,18 @@ class RowReader:
 
     def _pair(self, values: Cells, system: str) -> list[Pair]:
         column, written = self.names["prompt"], self.names["completion"]
-        if isinstance(values.row.get(column), list):
+        if self.template is not None:
+            prompt = (*values.tools(), *values.plain(values.filled(self.template), system))
+        elif isinstance(values.row.get(column), list):
             prompt = values.messages(column, system)
+            if self.has_input and values.optional(self.names["input"]):
+                values.fault(
+                    self.names["input"], "cannot follow a prompt that is messages", "write it into the last one"
+                )
         else:
-            prompt = (*values.tools(), *values.plain(values.text(column), system))
+            prompt = (*values.tools(), *values.plain(self._with_input(values, values.text(column)), system))
         if isinstance(values.row.get(written), list):
-            turns = values.messages(written, "", tools=False)
+            turns = values.messages(written, None, tools=False)
             if not turns or not prompt:
                 return []
             if turns[0].role != "assistant":
@@ -276,12 +202,16 @@ class RowReader:
         turn = values.spoken(written)
         return [(prompt, turn)] if turn else []
 
+    def _with_input(self, values: Cells, asked: str) -> str:
+        """What is asked, and after a blank line what it is about, where the row says so."""
+        given = values.optional(self.names["input"], scalar=True) if self.has_input else ""
+        return f"{asked}\n\n{given}" if asked and given else asked
+
     def _alpaca(self, values: Cells, system: str) -> list[Pair]:
-        instruction = values.text("instruction")
-        given = values.optional("input")
+        instruction = self._with_input(values, values.text("instruction"))
         if values.row.get("history"):
             values.fault("history", "holds earlier turns, which Alpaca rows cannot say", "write the row as messages")
-        prompt = values.plain(f"{instruction}\n\n{given}" if given and instruction else instruction, system)
+        prompt = values.plain(instruction, system)
         turn = values.spoken("output")
         return [(prompt, turn)] if turn else []
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
-from sft.demonstrations import few_groups, formats, headlines, splits, thoughts
+import numpy as np
+
+from sft.demonstrations import columns, few_groups, formats, headlines, splits, weights
 from sft.demonstrations.conflicts import majority
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.earlier import left_by, rows_before
 from sft.demonstrations.ledger import Ledger
-from sft.demonstrations.message_fields import MessageRules
+from sft.demonstrations.readings import Readings, read
 from sft.demonstrations.splits import Leak, Splits
 from sft.errors import DemonstrationsError, SplitError, UserError
 from sft.recipes import Recipe
 from sft.runs.hashes import fingerprint
 
-__all__ = ["Division", "Gathered", "divide", "gather", "held_out_others", "read"]
+__all__ = ["Division", "Gathered", "divide", "gather", "held_out_others"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Gathered:
 
     ``recipe``: the one that they were gathered by, with what it left to the data decided.
     ``others``: what named experts beside the recipe's wrote for held-out prompts; each is "filtered" in the ledger.
+    ``commits``: reference -> commit, of data sets of the hub.
     """
 
     recipe: Recipe
@@ -35,44 +37,62 @@ class Gathered:
     rejected: tuple[formats.Rejected, ...]
     leaks: tuple[Leak, ...]
     others: tuple[Demonstration, ...] = ()
+    commits: Mapping[str, str] = field(default_factory=dict)
 
 
-def gather(recipe: Recipe, *, keep_going: bool = False, before: tuple[Splits, Ledger] | None = None) -> Gathered:
+def gather(
+    recipe: Recipe,
+    *,
+    keep_going: bool = False,
+    before: tuple[Splits, Ledger] | None = None,
+    commits: Mapping[str, str] | None = None,
+) -> Gathered:
     """Read, deduplicate, split, and look for leaks, as the recipe says.
 
     ``before``: what an earlier rule of splitting made of this recipe; where it was made of the same rows, they stay as
-    it placed them.
+    it placed them. ``commits``: of data sets of the hub, those that the run was begun with.
 
     Raises ``DemonstrationsError`` with every problem of every file (unless ``keep_going``, which leaves those
     rows out and hands them back), ``SourceError``, or ``SplitError``, also where the headline cannot be computed.
     """
-    readings, ready_made = read(recipe)
-    whole = formats.joined([*readings, *ready_made])
-    if whole.rejected and not keep_going:
-        refused = f"{len(whole.rejected)} of {whole.rows} rows cannot become demonstrations"
-        raise DemonstrationsError(whole.problems, f"{refused}; mend them, or leave them out: --keep-going")
-    recipe, (readings, ready_made) = thoughts.settled(recipe, readings, ready_made)
+    found = read(recipe, commits=commits)
+    if found.whole.rejected and not keep_going:
+        refused = f"{len(found.whole.rejected)} of {found.whole.rows} rows cannot become demonstrations"
+        raise DemonstrationsError(found.whole.problems, f"{refused}; mend them, or leave them out: --keep-going")
+    recipe, found = found.settled(recipe)
     leaks: list[Leak] = []
-    if before is not None and _of_the_same_rows(whole, *before):
+    if before is not None and _of_the_same_rows(found.whole, *before):
         made = before[0]
         fates = {fate: count for fate, count in before[1].fates.items() if fate in _LEFT_OUT}
     else:
-        division = divide(recipe, readings, ready_made)
+        division = divide(recipe, found)
         leaks = division.leaks
         if leaks and recipe.split.near_duplicates != "remove":
             raise splits.leak_error(leaks)
         placed, leaked = splits.without_leaks(division.parts, leaks)
-        made = Splits(**{name: tuple(placed[name]) for name in splits.NAMES}, rule=splits.RULE)
+        amounts = weights.measured_out(recipe, found, placed)
+        made = Splits(
+            tuple(amounts.weighed.kept),
+            tuple(placed["validation"]),
+            tuple(placed["test"]),
+            rule=splits.RULE,
+            times=amounts.weighed.times,
+            replay=amounts.replayed.taken,
+        )
         counts = (division.filtered, division.duplicates, division.outvoted, division.drafted, leaked,
                   division.held_out_before, division.learned_before)  # fmt: skip
         fates = dict(zip(_LEFT_OUT, counts, strict=True))
+        for fate, count in amounts.fates.items():
+            fates[fate] = fates.get(fate, 0) + count
     if why := headlines.refusal(recipe.fidelity.headline, recipe.fidelity.bar, (*made.validation, *made.test)):
         raise SplitError(why)
-    fates = {"invalid": len(whole.rejected), **fates}
+    fates = {"invalid": len(found.whole.rejected), **fates}
     fates |= {"trained": len(made.train), "validation": len(made.validation), "test": len(made.test)}
+    whole = found.whole
     ledger = Ledger(whole.rows, whole.unrolled, {fate: count for fate, count in fates.items() if count})
-    passed_over = _passed_over(recipe, [*readings, *ready_made])
-    return Gathered(recipe, made, ledger, whole.rejected, tuple(leaks), held_out_others(passed_over, made.parts))
+    passed_over = _passed_over(recipe, found.demonstrations)
+    others = held_out_others(passed_over, made.parts)
+    return Gathered(recipe, made, ledger, whole.rejected, tuple(leaks), others, dict(whole.commits))
 
 
 _LEFT_OUT = (
@@ -89,10 +109,12 @@ def _of_the_same_rows(whole: formats.Reading, made: Splits, ledger: Ledger) -> b
     return kept <= Counter(d.content_hash for d in whole.demonstrations)
 
 
-def _passed_over(recipe: Recipe, readings: Iterable[formats.Reading]) -> list[Demonstration]:
+def _passed_over(recipe: Recipe, reading: formats.Reading) -> list[Demonstration]:
     """What named experts beside the one that the recipe names wrote."""
     expert = recipe.demonstrations.expert
-    return [d for each in readings for d in each.demonstrations if expert is not None and d.expert not in ("", expert)]
+    if expert is None:
+        return []
+    return [d for d in reading.demonstrations if d.expert not in ("", expert)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +127,7 @@ class Division:
     of ``adapter.start_from`` had on the other side.
     """
 
-    parts: dict[str, list[Demonstration]]
+    parts: dict[str, Sequence[Demonstration]]
     leaks: list[Leak]
     filtered: int
     duplicates: int
@@ -117,59 +139,73 @@ class Division:
     learned_before: int = 0
 
 
-def divide(recipe: Recipe, readings: Sequence[formats.Reading], ready_made: Sequence[formats.Reading]) -> Division:
+def divide(recipe: Recipe, found: Readings) -> Division:
     """What the recipe makes of what was read: selected, without repetitions, split, and looked through for leaks.
 
-    ``ready_made``: the readings of the validation and the test file, or nothing. Raises ``UserError`` for an
-    expert who wrote nothing, ``SplitError`` for a split that stays empty, ``RunError`` and ``SourceError`` for an
-    ``adapter.start_from`` that cannot be had.
+    Raises ``UserError`` for an expert who wrote nothing, ``SplitError`` for a split that stays empty, ``RunError`` and
+    ``SourceError`` for an ``adapter.start_from`` that cannot be had.
     """
     section, split = recipe.demonstrations, recipe.split
-    parts = [[d for reading in readings for d in reading.demonstrations]]
-    parts += [list(reading.demonstrations) for reading in ready_made]
-    passed_over = _passed_over(recipe, [*readings, *ready_made])
+    readings, held_out = found.training, found.held_out
+    parts = [columns.joined([reading.demonstrations for reading in readings])]
+    parts += [reading.demonstrations for reading in held_out.values()]
+    is_divided = len(held_out) < len(splits.NAMES) - 1
+    passed_over = _passed_over(recipe, found.demonstrations)
     filtered = duplicates = outvoted = tied = 0
     for index, part in enumerate(parts):
-        kept = [d for d in part if section.expert in (None, d.expert)]
+        kept = part
+        if section.expert is not None:
+            numbers, names = columns.by_expert(part)
+            kept = columns.picked(part, numbers == (names.index(section.expert) if section.expert in names else -1))
         filtered += len(part) - len(kept)
         if section.expert is not None and not kept:
-            known = ", ".join(sorted({d.expert for d in part} - {""})) or "none is named"
+            known = ", ".join(sorted({names[number] for number in np.unique(numbers)} - {""})) or "none is named"
             raise UserError(f"demonstrations.expert: nothing was written by {section.expert!r}; experts are {known}")
-        if index == 0 and not ready_made:
+        if index == 0 and is_divided:
             told_apart, kept = kept, splits.together(kept)
         if section.duplicates == "drop":
             kept, repeated = splits.deduplicate(kept)
             duplicates += len(repeated)
+        if index == 0:
+            within = weights.limited(kept, section.sources, readings)
+            filtered += len(kept) - len(within)
+            kept = within
         if section.limit is not None and index == 0 and len(kept) > section.limit:
             filtered += len(kept) - section.limit
-            kept = sorted(kept, key=lambda d: fingerprint([d.id, d.key]))[: section.limit]
+            ranks = np.fromiter((fingerprint([d.id, d.key]).encode() for d in kept), dtype="S32", count=len(kept))
+            kept = columns.picked(kept, np.argsort(ranks, kind="stable")[: section.limit])
         parts[index] = kept
-    if ready_made:
-        placed = dict(zip(splits.NAMES, parts, strict=True))
-    else:
-        assert isinstance(split.validation, float) and isinstance(split.test, float)  # shares for both, or files
+    placed = dict(zip(("train", *held_out), parts, strict=True))
+    if is_divided:
+        shares = {name: part for name in splits.NAMES[1:] if isinstance(part := getattr(split, name), float)}
         try:
-            placed = splits.assign(parts[0], validation=split.validation, test=split.test, seed=split.seed)
+            divided = splits.assign(
+                parts[0], validation=shares.get("validation", 0.0), test=shares.get("test", 0.0), seed=split.seed
+            )
+            placed = {name: placed[name] if name in held_out else divided[name] for name in splits.NAMES}
         except SplitError as error:
             rows = f"; {duplicates} rows repeat another word for word" if duplicates else ""
-            joined = len({d.group for d in told_apart}) > 2 * len({d.group for d in parts[0]})
+            before, after = (np.unique(columns.labels(each, "group")).size for each in (told_apart, parts[0]))
+            joined = before > 2 * after
             raise SplitError(few_groups.joined(told_apart) if joined else f"{error}{rows}") from None
     drafted = 0
     for name in splits.NAMES[1:]:  # a clone is not measured against its own words
-        kept = [d for d in placed[name] if d.origin is None or not d.origin.drafted]
-        drafted += len(placed[name]) - len(kept)
-        placed[name] = kept
+        begun = columns.flagged(placed[name], columns.DRAFTED)
+        drafted += int(begun.sum())
+        placed[name] = columns.picked(placed[name], ~begun)
     if section.conflicts == "majority":  # what is held out keeps every answer: the clone is measured against them all
         for name in ("train", "validation"):
             vote = majority(placed[name])
             placed[name] = vote.kept
             outvoted += len(vote.outvoted)
             tied += vote.tied
+    if (earlier := rows_before(recipe)) is not None:  # rows of two runs are told apart as objects
+        placed = {name: list(part) for name, part in placed.items()}
     leaks = splits.find_leaks(placed, threshold=split.near_threshold)
     if split.near_duplicates == "allow":  # the same prompt on both sides is never allowed
         leaks = [leak for leak in leaks if leak.kind != "near-duplicate"]
     withheld = learned = 0
-    if (earlier := rows_before(recipe)) is not None:
+    if earlier is not None:
         leaky = {id(leak.source) for leak in leaks}
         told = {name: [d for d in part if id(d) not in leaky] for name, part in placed.items()}
         seen, withheld, learned = left_by(
@@ -184,31 +220,8 @@ def held_out_others(
     passed_over: Iterable[Demonstration], parts: Mapping[str, Sequence[Demonstration]]
 ) -> tuple[Demonstration, ...]:
     """Those of ``passed_over`` that answer a prompt of the validation or test split, each once."""
+    passed_over = list(passed_over)
+    if not passed_over:
+        return ()
     prompts = {d.prompt for name in splits.NAMES[1:] for d in parts[name]}
     return tuple(splits.deduplicate([d for d in passed_over if d.prompt in prompts])[0])
-
-
-def read(
-    recipe: Recipe, called: Mapping[str, str] | None = None
-) -> tuple[list[formats.Reading], list[formats.Reading]]:
-    """The readings of the recipe's files, and of its ready-made validation and test files. Raises ``SourceError``.
-
-    ``called``: what addresses call a path that has no name of its own.
-    """
-    section = recipe.demonstrations
-    options: dict[str, Any] = {
-        "format": section.format,
-        "columns": {key: name for key, name in section.columns.model_dump().items() if name is not None},
-        "encoding": section.encoding or "",
-        "rules": MessageRules(section.roles, section.neighbours),
-    }
-
-    def one(reference: str, *, held_out: bool = False) -> formats.Reading:
-        return formats.read_source(reference, name=(called or {}).get(reference), held_out=held_out, **options)
-
-    ready_made = [
-        one(path, held_out=path == recipe.split.test)  # what a checkpoint is chosen on is learned from too
-        for path in (recipe.split.validation, recipe.split.test)
-        if isinstance(path, str)
-    ]
-    return [one(path) for path in section.paths], ready_made

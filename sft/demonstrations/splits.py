@@ -14,12 +14,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from sft.demonstrations import few_groups
-from sft.demonstrations.demonstration import Demonstration, prompt_text
+import numpy as np
+from numpy.typing import NDArray
+
+from sft.demonstrations import columns, few_groups
+from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.near_duplicates import find_near
+from sft.demonstrations.shingles import Boilerplate, boilerplate_of
 from sft.errors import SplitError
 from sft.runs.hashes import Digest, fingerprint
 
@@ -31,6 +35,7 @@ __all__ = [
 NAMES = ("train", "validation", "test")
 RULE, RULE_BEFORE = "v3", "v2"
 
+I64 = NDArray[np.int64]
 Parts = Mapping[str, Sequence[Demonstration]]
 
 
@@ -39,14 +44,17 @@ class Splits:
     """Three sets of demonstrations that share no prompt and no group; train and test are not empty.
 
     ``validation`` may be empty, when there is nothing to choose a checkpoint on. ``rule``: by which they were made; of
-    those by an earlier one it was seen then that they share no prompt, as prompts were told apart then. Raises
-    ``SplitError``.
+    those by an earlier one it was seen then that they share no prompt, as prompts were told apart then. ``times``: id
+    of a training row -> how often an epoch goes through it, where that is more than once. ``replay``: what is learned
+    beside the demonstrations and belongs to no split. Raises ``SplitError``.
     """
 
     train: tuple[Demonstration, ...]
     validation: tuple[Demonstration, ...]
     test: tuple[Demonstration, ...]
     rule: str = RULE
+    times: Mapping[str, int] = field(default_factory=dict)
+    replay: tuple[Demonstration, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("train", "test"):
@@ -71,7 +79,7 @@ class Splits:
 
 def assign(
     demonstrations: Sequence[Demonstration], *, validation: float, test: float, seed: int
-) -> dict[str, list[Demonstration]]:
+) -> dict[str, Sequence[Demonstration]]:
     """Every demonstration in the split of its group. ``validation`` and ``test``: shares of all groups.
 
     A group's split depends on its name and the seed alone, so small sets miss the shares by chance.
@@ -82,13 +90,11 @@ def assign(
         place = _place(group, seed)
         return "test" if place < test else "validation" if place < test + validation else "train"
 
-    parts: dict[str, list[Demonstration]] = {name: [] for name in NAMES}
-    homes: dict[str, str] = {}
-    for demonstration in demonstrations:
-        group = demonstration.group
-        if group not in homes:
-            homes[group] = home(group, seed)
-        parts[homes[group]].append(demonstration)
+    groups = columns.labels(demonstrations, "group")
+    _, firsts, group_of = np.unique(groups, return_index=True, return_inverse=True)
+    names = columns.group_names(columns.picked(demonstrations, firsts))
+    homes = np.fromiter((NAMES.index(home(group, seed)) for group in names), dtype=np.int8, count=len(firsts))[group_of]
+    parts = {name: columns.picked(demonstrations, homes == number) for number, name in enumerate(NAMES)}
     shares = {"train": 1 - validation - test, "validation": validation, "test": test}
     if empty := [name for name, share in shares.items() if share > 0 and not parts[name]]:
         raise SplitError(few_groups.refusal(demonstrations, shares, empty, home))
@@ -101,19 +107,18 @@ def _place(group: str, seed: int) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
-def _content(d: Demonstration) -> tuple[Any, ...]:
-    return d.prompt, d.completion, d.expert, d.references, d.thought
-
-
-def together(demonstrations: Sequence[Demonstration]) -> list[Demonstration]:
+def together(demonstrations: Sequence[Demonstration]) -> Sequence[Demonstration]:
     """All of them, in which groups that have a row in common are one, named as the first of their names.
 
     Otherwise the order of the file would say in which of its groups, and so in which split, a repeated row stays. A
     row that is a dialogue counts as a whole: hundreds that open with one greeting have no row in common.
     """
-    if all(d.group == d.key for d in demonstrations):  # rows that are equal have one prompt, and so one group
-        return list(demonstrations)
-    known: dict[tuple[Any, ...], str] = {}
+    if all(columns.groups_are_keys(demonstrations)):  # rows that are equal have one prompt, and so one group
+        return demonstrations
+    whole = np.flatnonzero(columns.ends_row(demonstrations))  # the last turn of its row
+    contents = columns.labels(demonstrations, "content")[whole]
+    whole = whole[np.bincount(contents)[contents] > 1] if len(whole) else whole
+    known: dict[int, str] = {}
     root: dict[str, str] = {}
 
     def first_of(group: str) -> str:
@@ -121,32 +126,37 @@ def together(demonstrations: Sequence[Demonstration]) -> list[Demonstration]:
             group = other
         return group
 
-    for d, after in zip(demonstrations, [*demonstrations[1:], None], strict=True):
-        if after is None or after.source is None or after.source != d.source:  # the last turn of its row
-            one, other = sorted((first_of(known.setdefault(_content(d), d.group)), first_of(d.group)))
-            if one != other:
-                root[other] = one
-    return [replace(d, group=first_of(d.group)) if d.group in root else d for d in demonstrations]
+    repeated = columns.picked(demonstrations, whole)
+    for content, group in zip(columns.labels(repeated, "content").tolist(), columns.group_names(repeated), strict=True):
+        one, other = sorted((first_of(known.setdefault(content, group)), first_of(group)))
+        if one != other:
+            root[other] = one
+    return columns.renamed(demonstrations, {group: first_of(group) for group in root}) if root else demonstrations
 
 
-def deduplicate(demonstrations: Sequence[Demonstration]) -> tuple[list[Demonstration], list[Demonstration]]:
+def deduplicate(demonstrations: Sequence[Demonstration]) -> tuple[Sequence[Demonstration], Sequence[Demonstration]]:
     """(one of each, the repetitions): same prompt, completion, references and expert, word for word.
 
     The first is kept, or of several groups the one of the first name, so that the order of rows decides no split.
     """
-    places: dict[tuple[Any, ...], int] = {}
-    kept: list[Demonstration] = []
-    repeated: list[Demonstration] = []
-    for d in demonstrations:
-        place = places.setdefault(_content(d), len(kept))
-        if place == len(kept):
-            kept.append(d)
-        elif d.group < kept[place].group:
-            repeated.append(kept[place])
-            kept[place] = d
-        else:
-            repeated.append(d)
-    return kept, repeated
+    contents = columns.labels(demonstrations, "content")
+    _, firsts, counts = np.unique(contents, return_index=True, return_counts=True)
+    several = np.flatnonzero(counts[contents] > 1) if len(contents) else contents
+    groups = columns.group_names(columns.picked(demonstrations, several))
+    best: dict[int, tuple[int, int, str]] = {}  # content -> the first place, the place of the one kept, its group
+    repeated = []
+    for place, group in zip(several.tolist(), groups, strict=True):
+        first, kept, name = best.setdefault(int(contents[place]), (place, place, group))
+        if place == kept:
+            continue
+        if group < name:
+            best[int(contents[place])] = (first, place, group)
+            kept, place = place, kept
+        repeated.append(place)
+    places = np.sort(firsts)
+    if moved := {first: kept for first, kept, _ in best.values() if first != kept}:
+        places = np.array([moved.get(place, place) for place in places.tolist()])
+    return columns.picked(demonstrations, places), columns.picked(demonstrations, np.array(repeated, dtype=np.int64))
 
 
 # -- leaks ------------------------------------------------------------------------------------------------
@@ -183,43 +193,74 @@ def find_leaks(parts: Parts, *, threshold: float = 0.8) -> list[Leak]:
     ``threshold``: word-shingle Jaccard similarity from which prompts are near-duplicates (see ``near_duplicates``).
     At most one leak per demonstration, the plainest kind first.
     """
-    leaks: list[Leak] = []
+    everyone = columns.joined([parts[name] for name in NAMES])
+    keys, groups = columns.labels(everyone, "key"), columns.labels(everyone, "group")
+    split_of = np.repeat(np.arange(len(NAMES)), [len(parts[name]) for name in NAMES])
     # What all prompts say is no sign of a leak; a small split alone could not tell what that is.
-    everything = list({d.key: prompt_text(d.prompt) for name in NAMES for d in parts[name]}.values())
+    everything = columns.PromptTexts(columns.picked(everyone, _of_each(keys, np.arange(len(keys)))[1]))
+    boilerplate = boilerplate_of(everything)
+    leaks: list[Leak] = []
     for index, source_split in enumerate(NAMES[:-1]):
-        held = [(d, name) for name in reversed(NAMES[index + 1 :]) for d in parts[name]]
-        if not held:
+        source = np.flatnonzero(split_of == index)
+        # Test before validation: a prompt that stands in both is a leak of the one that judges.
+        held = np.concatenate([np.flatnonzero(split_of == later) for later in range(len(NAMES) - 1, index, -1)])
+        if not len(held):
             continue
-        exact = _repeated(parts[source_split], held, source_split)
-        leaks += exact
-        gone = {id(leak.source) for leak in exact}
-        rest = [d for d in parts[source_split] if id(d) not in gone]
-        # One comparison per prompt, not per row: completions do not leak prompts.
-        texts = {d.key: prompt_text(d.prompt) for d in rest}
-        chosen = list({d.key: (d, name) for d, name in reversed(held)}.values())
-        others = [prompt_text(d.prompt) for d, _ in chosen]
-        keys, near = list(texts), find_near(list(texts.values()), others, threshold, corpus=everything)
-        found = {keys[pair.row]: pair for pair in near}
-        for d in rest:
-            if (pair := found.get(d.key)) is not None:
-                other, name = chosen[pair.other]
-                leaks.append(Leak(d, other, source_split, name, "near-duplicate", pair.similarity))
+        pairs, kinds = _repeated(source, held, keys, groups)
+        near, found = _near(source[pairs < 0], held, keys, everyone, boilerplate, threshold)
+        places = np.concatenate([source[pairs >= 0], near])
+        of = np.concatenate([pairs[pairs >= 0], np.array([other for other, _ in found], dtype=np.int64)])
+        similarities = [1.0] * int((pairs >= 0).sum()) + [similarity for _, similarity in found]
+        named = [_KINDS[kind] for kind in kinds[pairs >= 0].tolist()] + ["near-duplicate"] * len(near)
+        leaks += [
+            Leak(d, other, source_split, NAMES[split_of[place]], kind, similarity)
+            for d, other, place, kind, similarity in zip(
+                columns.picked(everyone, places), columns.picked(everyone, of), of, named, similarities, strict=True
+            )
+        ]
     return leaks
 
 
-def _repeated(
-    source: Iterable[Demonstration], held_out: Sequence[tuple[Demonstration, str]], source_split: str
-) -> list[Leak]:
-    """Demonstrations of ``source`` whose prompt or group is among the ``held_out`` ones, each with its split."""
-    known: dict[tuple[str, str], tuple[Demonstration, str]] = {}
-    for d, split in reversed(held_out):
-        known["same prompt", d.key] = known["same group", d.group] = (d, split)
-    leaks = []
-    for d in source:
-        kind = next((kind for kind in (("same prompt", d.key), ("same group", d.group)) if kind in known), None)
-        if kind is not None:
-            leaks.append(Leak(d, known[kind][0], source_split, known[kind][1], kind[0], 1.0))
-    return leaks
+#: Why a demonstration gives a held-out one away, the plainest first; else it is a near-duplicate.
+_KINDS = ("same prompt", "same group")
+
+
+def _of_each(values: I64, places: I64) -> tuple[I64, I64]:
+    """(the first, the last) of ``places`` for each of ``values`` there, in the order of the first."""
+    _, firsts = np.unique(values[places], return_index=True)
+    _, lasts = np.unique(values[places][::-1], return_index=True)
+    order = np.argsort(firsts)
+    return places[firsts[order]], places[::-1][lasts[order]]
+
+
+def _near(
+    source: I64, held: I64, keys: I64, everyone: Sequence[Demonstration], boilerplate: Boilerplate, threshold: float
+) -> tuple[I64, list[tuple[int, float]]]:
+    """Those of ``source`` whose prompt nearly repeats one of ``held``, and for each the place of that and how alike.
+
+    One comparison per prompt, not per row: completions do not leak prompts.
+    """
+    firsts, lasts = _of_each(keys, source)
+    _, chosen = _of_each(keys, held[::-1])
+    texts, others = (columns.PromptTexts(columns.picked(everyone, places)) for places in (lasts, chosen))
+    found = {
+        int(keys[firsts[pair.row]]): (int(chosen[pair.other]), pair.similarity)
+        for pair in find_near(texts, others, threshold, corpus=boilerplate)
+    }
+    known = np.isin(keys[source], np.fromiter(found, dtype=np.int64, count=len(found)))
+    near = source[known]
+    return near, [found[key] for key in keys[near].tolist()]
+
+
+def _repeated(source: I64, held: I64, keys: I64, groups: I64) -> tuple[I64, NDArray[np.int8]]:
+    """For each of ``source`` the first of ``held`` with its prompt, or else with its group, or -1; and which it is."""
+    pairs, kinds = np.full(len(source), -1, dtype=np.int64), np.zeros(len(source), dtype=np.int8)
+    for kind, values in ((1, groups), (0, keys)):  # the plainest last, so that it stays
+        known, firsts = np.unique(values[held], return_index=True)
+        place = np.minimum(np.searchsorted(known, values[source]), len(known) - 1)
+        same = known[place] == values[source]
+        pairs[same], kinds[same] = held[firsts[place[same]]], kind
+    return pairs, kinds
 
 
 def refuse_learned(train: Iterable[Demonstration], held_out: Iterable[Demonstration], name: str) -> None:
@@ -227,7 +268,15 @@ def refuse_learned(train: Iterable[Demonstration], held_out: Iterable[Demonstrat
 
     Near-duplicates are measured, not refused: such a clone cannot be trained again.
     """
-    if leaks := _repeated(train, [(d, "") for d in held_out], ""):
+    learned, asked = list(train), list(held_out)
+    both = [*learned, *asked]
+    keys, groups = columns.labels(both, "key"), columns.labels(both, "group")
+    source, held = np.arange(len(learned)), np.arange(len(learned), len(both))
+    pairs, kinds = _repeated(source, held, keys, groups) if asked else (source - len(both), source)
+    leaks = [
+        Leak(both[place], both[pairs[place]], "", "", _KINDS[kinds[place]], 1.0) for place in np.flatnonzero(pairs >= 0)
+    ]
+    if leaks:
         remedy = (
             "a clone is judged on what it did not learn from; leave these prompts out of the file that it is judged "
             "on, or name the training file that was used"
@@ -251,10 +300,20 @@ def leak_error(leaks: Sequence[Leak], *, shown: int = 10, of: str = "", remedy: 
     return SplitError("\n".join([f"{what}:", *lines, remedy]) if lines else f"{what}; {remedy}")
 
 
-def without_leaks(parts: Parts, leaks: Iterable[Leak]) -> tuple[dict[str, list[Demonstration]], int]:
-    """The parts without the demonstrations that leak, and how many were left out. Test is never touched."""
-    gone = {id(leak.source) for leak in leaks}
-    kept = {name: [d for d in parts[name] if id(d) not in gone] for name in NAMES}
+def without_leaks(parts: Parts, leaks: Iterable[Leak]) -> tuple[dict[str, Sequence[Demonstration]], int]:
+    """The parts without the demonstrations that leak, and how many were left out. Test is never touched.
+
+    Whether one leaks depends on its prompt and its group alone, so all that have both are gone.
+    """
+    gone: dict[str, set[tuple[str, str]]] = {name: set() for name in NAMES}
+    for leak in leaks:
+        gone[leak.source_split].add((leak.source.key, leak.source.group))
+    kept: dict[str, Sequence[Demonstration]] = {}
+    for name in NAMES:
+        kept[name] = parts[name]
+        if gone[name]:
+            leaks_here = (pair in gone[name] for pair in columns.keys_and_groups(parts[name]))
+            kept[name] = columns.picked(parts[name], ~np.fromiter(leaks_here, dtype=bool, count=len(parts[name])))
     return kept, sum(len(parts[name]) - len(kept[name]) for name in NAMES)
 
 
@@ -267,6 +326,8 @@ def to_manifest(splits: Splits, **facts: Any) -> dict[str, Any]:
     return {
         **facts,
         **({"rule": splits.rule} if splits.rule != RULE_BEFORE else {}),
+        **({"times": dict(sorted(splits.times.items()))} if splits.times else {}),
+        **({"replay": sorted(d.id for d in splits.replay)} if splits.replay else {}),
         "counts": {name: len(part) for name, part in ids.items()},
         "data_hash": data_digest(splits.parts),
         "ids": ids,

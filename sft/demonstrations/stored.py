@@ -8,6 +8,7 @@ from sft import recipes
 from sft.demonstrations import splits
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.ledger import Ledger
+from sft.demonstrations.plain_text import PlainText
 from sft.demonstrations.splits import Splits, data_digest
 from sft.errors import RunError
 from sft.recipes import Recipe
@@ -15,7 +16,16 @@ from sft.runs import sealed
 from sft.runs.run import Run
 from sft.runs.sealed import _altered, _checked_rows, _one, _remedy, made, there, value
 
-__all__ = ["demonstrations", "gathered_before", "ledger", "load_others", "load_recipe", "load_splits", "parts"]
+__all__ = [
+    "demonstrations",
+    "gathered_before",
+    "general",
+    "ledger",
+    "load_others",
+    "load_recipe",
+    "load_splits",
+    "parts",
+]
 
 
 def parts(run: Run) -> dict[str, list[Demonstration]]:
@@ -57,7 +67,9 @@ def load_splits(run: Run) -> Splits:
             raise RunError(f"{path}: is gone; restore it from a copy, or start a new run in another folder")
     recorded = sealed.value(run, run.split_path)
     rule = recorded.get("rule", splits.RULE_BEFORE) if isinstance(recorded, dict) else splits.RULE
-    made = Splits(**{name: tuple(part) for name, part in parts(run).items()}, rule=rule)
+    times = recorded.get("times", {}) if isinstance(recorded, dict) else {}
+    found = {name: tuple(part) for name, part in parts(run).items()}
+    made = Splits(found["train"], found["validation"], found["test"], rule=rule, times=times, replay=general(run))
     splits.check_manifest(recorded, made)
     return made
 
@@ -69,6 +81,16 @@ def gathered_before(run: Run) -> tuple[Splits, Ledger] | None:
     """
     made = load_splits(run)
     return None if made.rule == splits.RULE else (made, ledger(run))
+
+
+def general(run: Run) -> tuple[Demonstration, ...]:
+    """The general rows that ``run`` learned beside its demonstrations; none where it has no such file.
+
+    Raises ``RunError`` when the file was altered.
+    """
+    if not sealed.there(run, run.replay_path):
+        return ()
+    return tuple(made(run, run.replay_path, lambda row: (PlainText if "text" in row else Demonstration).from_dict(row)))
 
 
 def load_others(run: Run) -> list[Demonstration]:

@@ -12,7 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sft.demonstrations import columns
 from sft.demonstrations.demonstration import Demonstration
+from sft.demonstrations.table import Words
 
 __all__ = ["TemplateMark", "TemplateMarks"]
 
@@ -60,17 +62,18 @@ class TemplateMarks:
         """Of the last turn of every prompt, what it begins with, and every completion."""
         counts: Counter[tuple[str, str]] = Counter()
         first: dict[tuple[str, str], str] = {}
-        for d in demonstrations:
-            for where, text in _texts(d):
+        for place, words in enumerate(columns.said(demonstrations)):
+            for where, text in _texts(words):
                 if "<" in text or "[" in text or "#" in text:
                     for mark in {found[0].strip() for found in _CERTAIN.finditer(text)}:
                         counts[mark, where] += 1
-                        first.setdefault((mark, where), d.address)
+                        if (mark, where) not in first:
+                            first[mark, where] = demonstrations[place].address
         looked_at = demonstrations[:: max(1, len(demonstrations) // _LOOKED_AT)]
         if len(looked_at) >= _LEAST:
             some: Counter[tuple[str, str]] = Counter()
-            for d in looked_at:
-                for where, text in _texts(d):
+            for d, words in zip(looked_at, columns.said(looked_at), strict=True):
+                for where, text in _texts(words):
                     for mark in {found[0].strip() for found in _PERHAPS.finditer(text)}:
                         some[mark, where] += 1
                         first.setdefault((mark, where), d.address)
@@ -102,11 +105,12 @@ class TemplateMarks:
         return said
 
 
-def _texts(d: Demonstration) -> Iterator[tuple[str, str]]:
-    yield "prompts", d.prompt[0].text
-    if len(d.prompt) > 1:
-        yield "prompts", d.prompt[-1].text
-    yield "completions", d.completion
+def _texts(words: Words) -> Iterator[tuple[str, str]]:
+    _, prompt, completion = words
+    yield "prompts", prompt[0]
+    if len(prompt) > 1:
+        yield "prompts", prompt[-1]
+    yield "completions", completion
 
 
 def _ending(completions: Sequence[str]) -> str:

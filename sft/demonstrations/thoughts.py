@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from sft.demonstrations import columns
 from sft.demonstrations.demonstration import Demonstration, Message
 from sft.errors import UserError
 
@@ -73,8 +74,8 @@ def settled(recipe: Recipe, *parts: Sequence[Reading]) -> tuple[Recipe, tuple[li
     some have.
     """
     mode = recipe.demonstrations.thoughts
-    everything = [d for part in parts for reading in part for d in reading.demonstrations]
-    count = sum(bool(d.thought) for d in everything)
+    everything = columns.joined([reading.demonstrations for part in parts for reading in part])
+    count = int(columns.flagged(everything, columns.THOUGHT).sum())
     if mode == "context" and count < len(everything):
         raise Undecided(
             f"demonstrations.thoughts: is context, and {len(everything) - count:,} of {len(everything):,} completions "
@@ -89,13 +90,15 @@ def settled(recipe: Recipe, *parts: Sequence[Reading]) -> tuple[Recipe, tuple[li
     if mode is None and count:
         mode = "keep"
         recipe = _with_mode(recipe, mode)
-    if mode == "keep" or not (count or any(_thinks(d) for d in everything)):
+    if mode == "keep" or not (count or columns.flagged(everything, columns.THINKS).any()):
         return recipe, tuple(list(part) for part in parts)
-    done = [
-        [replace(reading, demonstrations=tuple(_without(d, mode) for d in reading.demonstrations)) for reading in part]
-        for part in parts
-    ]
-    return recipe, tuple(done)
+    done = columns.mapped([reading.demonstrations for part in parts for reading in part], lambda d: _without(d, mode))
+    return recipe, tuple([replace(reading, demonstrations=next(done)) for reading in part] for part in parts)
+
+
+def without(reading: Reading) -> Reading:
+    """``reading`` without its thoughts."""
+    return replace(reading, demonstrations=tuple(_without(d, None) for d in reading.demonstrations))
 
 
 def as_begun(run: Run, recipe: Recipe) -> Recipe:

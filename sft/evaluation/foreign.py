@@ -275,7 +275,7 @@ def _read(reference: str, *, held_out: bool = False) -> list[Demonstration]:
 
     Raises ``SourceError`` or ``DemonstrationsError``.
     """
-    demonstrations = splits.deduplicate(formats.read_source(reference, held_out=held_out).demand())[0]
+    demonstrations = list(splits.deduplicate(formats.read_source(reference, held_out=held_out).demand())[0])
     if not demonstrations:
         raise SourceError(f"{reference}: holds no demonstrations; name another file")
     return demonstrations

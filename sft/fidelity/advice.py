@@ -35,8 +35,8 @@ _GUARDRAIL_STEPS = {
     "(split.near_duplicates: remove) and train again; a clone cannot be judged on what it may have read",
     "verbatim copies": "stop earlier, or gather more demonstrations: the clone repeats its training completions, "
     "word for word or nearly, more often than the expert does",
-    "forgetting": "train at a lower learning rate or for fewer steps: plain text surprises the clone more than the "
-    "base model, beyond the limit",
+    "forgetting": "mix general rows in (demonstrations.replay: {path: FILE, share: 0.2}), or train at a lower learning "
+    "rate or for fewer steps: plain text surprises the clone more than the base model, beyond the limit",
 }
 _FLOOR_STEPS = {
     "B0": "check that the training loss falls (log.jsonl); then train longer or at a higher learning rate",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import operator
 import re
 import sys
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +18,7 @@ from sft.demonstrations.demonstration import HeldOut
 from sft.errors import UserError
 from sft.metrics import nfc
 from sft.metrics.final_numbers import final_number
-from sft.metrics.json_leaves import json_leaves
+from sft.metrics.json_leaves import NotJson, json_leaves, parsed
 
 __all__ = ["FINAL_NUMBER", "JSON", "Checker", "SameAnswer", "checker_fault", "is_right", "load"]
 
@@ -30,21 +32,26 @@ _IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 @dataclass(frozen=True, slots=True)
 class SameAnswer:
-    """A checker that compares what ``answer`` finds in both texts; no answer is a wrong one."""
+    """A checker that compares what ``answer`` finds in both texts; no answer is a wrong one.
 
-    answer: Callable[[str], object | None]
+    ``same``: whether two answers are one. A reference without an answer leaves its prompt unjudged.
+    """
+
+    answer: Callable[[str], Any | None]
+    same: Callable[[Any, Any], bool] = operator.eq
 
     def __call__(self, completion: str, reference: str) -> bool:
         """Whether both texts have an answer, and the same."""
-        found = self.answer(completion)
-        return found is not None and found == self.answer(reference)
+        found, expected = self.answer(completion), self.answer(reference)
+        return found is not None and expected is not None and bool(self.same(found, expected))
 
 
 def load(spec: str) -> Checker:
     """The checker that ``spec`` names, called with (completion, reference).
 
     "final-number", by the rule of :mod:`sft.metrics.final_numbers`; "json", where all leaves agree by that of
-    :mod:`sft.metrics.json_leaves`, so that a call with one wrong argument is a wrong one; "regex:PATTERN", or just a
+    :mod:`sft.metrics.json_leaves`, so that a call with one wrong argument is a wrong one, and so is JSON behind a
+    sentence, which no program could read; "regex:PATTERN", or just a
     pattern: the last match's first group, or the whole match where it has none, must be the same in both texts, white
     space at its ends aside;
     "module:function" or "path/to/file.py:function": Python, found from the current folder too.
@@ -53,7 +60,7 @@ def load(spec: str) -> Checker:
     if spec == FINAL_NUMBER:
         return SameAnswer(final_number)
     if spec == JSON:
-        return lambda completion, reference: json_leaves(completion, reference) == 100.0
+        return SameAnswer(_json, lambda found, expected: json_leaves(found, expected) == 100.0)
     if spec.startswith("regex:"):
         return _pattern(spec, spec.removeprefix("regex:"))
     where, _, name = spec.rpartition(":")
@@ -62,6 +69,15 @@ def load(spec: str) -> Checker:
     if _IMPORT_PATH.fullmatch(spec):
         return _from_module(spec, where, name)
     return _pattern(spec, spec)
+
+
+def _json(text: str) -> str | None:
+    """``text``, where it is one JSON value, or calls in their tags."""
+    try:
+        parsed(text)
+    except NotJson:
+        return None
+    return text
 
 
 def checker_fault(spec: str, what: str) -> UserError:

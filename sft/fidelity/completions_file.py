@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from sft.demonstrations import formats, splits
+from sft.demonstrations.cells import Cells
 from sft.demonstrations.demonstration import Demonstration, HeldOut, Message, Source, text_fault
 from sft.demonstrations.file_rows import Broken, rows_of
 from sft.demonstrations.near_duplicates import joined
-from sft.demonstrations.row_fields import Cells
 from sft.demonstrations.sources import files_of
 from sft.demonstrations.text_files import unpacked_suffix
 from sft.errors import DemonstrationsError, Problem, SourceError
@@ -91,7 +91,7 @@ def _content_of(answers: Answers) -> str:
 def _training(train: Path, answers: Answers) -> tuple[Demonstration, ...]:
     """The training demonstrations. Raises ``SplitError`` where a held-out prompt, or a group, is among them."""
     name = str(train)
-    learned = formats.read_source(name).demand()
+    learned = tuple(formats.read_source(name).demand())
     splits.refuse_learned(learned, answers.asked, name)
     return learned
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sft.demonstrations.cells import Cells
 from sft.demonstrations.demonstration import HeldOut, Message
 from sft.demonstrations.file_rows import Broken, rows_of
-from sft.demonstrations.row_fields import Cells
 from sft.errors import DemonstrationsError, Problem, SourceError
 from sft.fidelity.scorecard import SYSTEMS
 from sft.runs.records import Completion, kind_of

@@ -93,7 +93,8 @@ class Scoring:
         if not held_out or not isinstance(checker, checkers.SameAnswer):
             return
         if all(checker.answer(self.plain(text)) is None for item in held_out for text in item.references):
-            read = "" if self.checker == checkers.FINAL_NUMBER else "read as a regular expression, it "
+            named = (checkers.FINAL_NUMBER, checkers.JSON)
+            read = "" if self.checker in named else "read as a regular expression, it "
             what = f"{read}finds no answer in any reference, so nothing could be right; see the references"
             raise checkers.checker_fault(self.checker, what)
 

@@ -295,15 +295,17 @@ def _hter(answers: Sequence[Answer], clones: Mapping[str, str]) -> Estimate | No
 
 def anchoring_of(answers: Sequence[Answer], clones: Mapping[str, str]) -> Anchoring | None:
     """How alike final and clone's text are, drafted less blind, among the items drawn at random and the others."""
-    strata = []
+    strata, equal = [], []
     for drawn in ("audit", "chosen"):
-        parts = []
+        parts, alike = [], []
         for seen in (True, False):
             some = [a for a in answers if a.item.drawn == drawn and a.item.id in clones
                     and (a.item.shown == "drafted") is seen and bool(a.clone) is seen]  # fmt: skip
             parts.append(Sample([metrics.chrf(a.text, clones[a.item.id]) for a in some], _labels(some)))
+            alike.append((sum(_accepted(some, clones)), len(some)))
         if parts[0].values and parts[1].values:
             strata.append((parts[0], parts[1]))
+            equal.append(alike)
     if not strata:
         return None
     return Anchoring(
@@ -311,7 +313,14 @@ def anchoring_of(answers: Sequence[Answer], clones: Mapping[str, str]) -> Anchor
         intervals.visible_difference(strata),
         sum(len(one.values) for one, _ in strata),
         sum(len(other.values) for _, other in strata),
+        intervals.newcombe(_summed(drafted for drafted, _ in equal), _summed(blind for _, blind in equal)),
     )
+
+
+def _summed(counts: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    """(texts that are the clone's, texts) over strata."""
+    hits, texts = zip(*counts, strict=True)
+    return sum(hits), sum(texts)
 
 
 def _by_expert(answers: Sequence[Answer], clones: Mapping[str, str]) -> dict[str, Anchoring]:

@@ -83,7 +83,7 @@ def write_data_set(
     write_jsonl(folder / "items.jsonl", (_item(one, names) for one in items))
     for digest in gathering.settings.guidelines:
         (folder / "guidelines").mkdir(exist_ok=True)
-        write_text(folder / "guidelines" / f"{digest}.md", _text_of(gathering, digest))
+        write_text(folder / "guidelines" / f"{digest}.md", gathering.guideline(digest))
     write_json(folder / "sft_gathering.json", _settings(gathering))
     left_out = {
         "withdrawn answers": sum(one.withdrawn for one in state.works.values()),
@@ -123,10 +123,6 @@ def _item(one: Item, names: Mapping[str, str]) -> dict[str, Any]:
     row = one.to_row()
     row.pop("reference", None)
     return row | ({"only": names[one.only]} if one.only else {})
-
-
-def _text_of(gathering: Gathering, digest: str) -> str:
-    return (gathering.path / "guidelines" / f"{digest}.md").read_text(encoding="utf-8")
 
 
 def _settings(gathering: Gathering) -> dict[str, Any]:

@@ -186,8 +186,8 @@ def _guidelines(facts: Facts) -> list[str]:
     if under[""]:
         lines += ["", f"{under['']} answers were written before there were any."]
     for number, digest in enumerate(versions, start=1):
-        text = (facts.gathering.path / "guidelines" / f"{digest}.md").read_text(encoding="utf-8")
-        lines += ["", f"Version {number} (`{digest}`), {under[digest]} answers:", "", fenced(text)]
+        text = fenced(facts.gathering.guideline(digest))
+        lines += ["", f"Version {number} (`{digest}`), {under[digest]} answers:", "", text]
     return lines
 
 

@@ -15,6 +15,7 @@ from sft.gathering.folder import Gathering
 from sft.gathering.items import Item, item_id
 from sft.gathering.prompts import LONGEST, screened
 from sft.gathering.state import Answer, Task
+from sft.metrics.text import paired
 from sft.runs.atomic_files import open_append
 from sft.runs.hashes import fingerprint
 
@@ -137,7 +138,7 @@ class Desk:
         item, work, text = self._written(expert, body)
         if work.status == "submitted" and work.text == text:
             return []
-        if fault := text_fault(text):
+        if fault := text_fault(body.get("text", "")):
             raise Denied(422, f"The answer {fault}; write one, or skip the item. Your text is kept.")
         self._refuse_older(work, body)
         context = "expert" if body.get("context") == "expert" and item.dialogue else ""
@@ -228,7 +229,7 @@ def _text(body: Mapping[str, Any], name: str) -> str:
     value = body.get(name, "")
     if not isinstance(value, str):
         raise Denied(400, f"{name} must be text.")
-    return value
+    return paired(value)
 
 
 def _spent(body: Mapping[str, Any]) -> Fields:

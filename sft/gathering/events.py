@@ -6,6 +6,7 @@ numbers ``n``, never of the clock. No content of keys, no clipboard and no addre
 
 from __future__ import annotations
 
+import json
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sft import __version__
 from sft.errors import RunError
+from sft.metrics.text import paired
 from sft.runs.atomic_files import Appender, write_jsonl
 from sft.runs.machine import sentences
 
@@ -125,11 +127,22 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes, Event | None]]:
     with sentences(path, reading=True), path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
-                with suppress(ValidationError):
-                    event = _EVENT.validate_json(line, strict=True)
-                    yield number, line, event if event.kind in KINDS else None
-                    continue
-                yield number, line, None
+                yield number, line, _event(line)
+
+
+def _event(line: bytes) -> Event | None:
+    """The event in ``line``; None where there is none. Half an emoji, which an earlier page let in, is marked."""
+    event = None
+    with suppress(ValidationError):
+        event = _EVENT.validate_json(line, strict=True)
+    if event is None and b"\\ud" in line.lower():
+        with suppress(ValueError, RecursionError):
+            event = _EVENT.validate_json(paired(json.dumps(json.loads(line), ensure_ascii=False)), strict=True)
+    if event is None or event.kind not in KINDS:
+        return None
+    with suppress(ValueError):  # leases are reckoned from it
+        return event if datetime.fromisoformat(event.at).tzinfo is not None else None
+    return None
 
 
 def compacted(events: Sequence[Event]) -> list[Event]:

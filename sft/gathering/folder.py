@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,10 +25,12 @@ from typing import IO, Any, Self
 from sft.errors import RunError, UserError
 from sft.gathering.events import Event, read_events
 from sft.gathering.items import Item
+from sft.gathering.shapes import json_of, rows_of
 from sft.gathering.state import Standing
 from sft.metrics.text import plain
-from sft.runs.atomic_files import Held, let_go, locked, read_json, read_jsonl, write_json, write_jsonl, write_text
+from sft.runs.atomic_files import Held, let_go, locked, read_json, write_json, write_jsonl, write_text
 from sft.runs.hashes import fingerprint
+from sft.runs.machine import sentences
 from sft.runs.run import now
 
 __all__ = ["Gathering", "HeldOutKeys", "Setup"]
@@ -37,6 +40,8 @@ SCHEMA_VERSION = 1
 _LINKS = 20
 #: Characters of a name.
 _LONGEST_NAME = 60
+#: Unseen, and part of how Persian names and some emoji are written.
+_JOINERS = "\u200c\u200d"
 
 
 @dataclass(slots=True)
@@ -127,13 +132,11 @@ class Gathering(Held):
         try:
             found = read_json(path / "gathering.json")
             version = found.get("schema_version") if isinstance(found, dict) else None
-            if not isinstance(version, int):
-                raise RunError(f"{path / 'gathering.json'}: is no gathering's; restore it from a copy")
-            if version > SCHEMA_VERSION:
+            if isinstance(version, int) and version > SCHEMA_VERSION:
                 raise RunError(f"{path}: was made by a newer sft (schema {version}, this sft reads up to "
                                f"{SCHEMA_VERSION}); upgrade sft")  # fmt: skip
             try:
-                return cls(path, Setup(**found), lock)
+                return cls(path, Setup(**json_of(path / "gathering.json")), lock)
             except TypeError as error:
                 raise RunError(f"{path / 'gathering.json'}: {error}; restore it from a copy") from None
         except BaseException:
@@ -152,7 +155,7 @@ class Gathering(Held):
         if not self.items_path.exists():
             return []
         found = []
-        for number, row in enumerate(read_jsonl(self.items_path), start=1):
+        for number, row in enumerate(rows_of(self.items_path), start=1):
             try:
                 found.append(Item.from_row(row))
             except ValueError as error:
@@ -181,7 +184,7 @@ class Gathering(Held):
         """Item -> what a clone wrote for it, of every round."""
         found: dict[str, str] = {}
         for path in sorted(self.path.glob("clone-*.jsonl")):
-            found |= {row["id"]: row["text"] for row in read_jsonl(path)}
+            found |= {row["id"]: row["text"] for row in rows_of(path)}
         return found
 
     # Experts and their links.
@@ -189,7 +192,7 @@ class Gathering(Held):
     def experts(self) -> dict[str, list[str]]:
         """Name -> hashes of the links; "" is the owner."""
         path = self.path / "experts.json"
-        return {name: one["tokens"] for name, one in read_json(path).items()} if path.exists() else {}
+        return {name: one["tokens"] for name, one in json_of(path).items()} if path.exists() else {}
 
     def invite(self, name: str) -> str:
         """A new link's token for ``name``, who is added where nobody has that name; ``""`` is the owner.
@@ -197,7 +200,7 @@ class Gathering(Held):
         Tokens are kept as hashes; earlier ones stay good, so that a page that is open goes on after a restart.
         """
         path = self.path / "experts.json"
-        known = read_json(path) if path.exists() else {}
+        known = json_of(path) if path.exists() else {}
         token, one = secrets.token_urlsafe(16), known.setdefault(name, {"added": now(), "tokens": []})
         one["tokens"] = [*one["tokens"], token_hash(token)][-_LINKS:]
         write_json(path, known)
@@ -220,8 +223,17 @@ class Gathering(Held):
         if not self.settings.guidelines:
             return "", "", 0
         newest = self.settings.guidelines[-1]
-        text = (self.path / "guidelines" / f"{newest}.md").read_text(encoding="utf-8")
-        return newest, text, len(self.settings.guidelines)
+        return newest, self.guideline(newest), len(self.settings.guidelines)
+
+    def guideline(self, version: str) -> str:
+        """The text of one version. Raises ``RunError`` where it is gone, or is no text."""
+        path = self.path / "guidelines" / f"{version}.md"
+        with sentences(path, reading=True):
+            raw = path.read_bytes()
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError:
+            raise RunError(f"{path}: is not UTF-8 text as it was written; restore it from a copy") from None
 
     def set_guidelines(self, text: str) -> str:
         """Put a version in force and keep those before it; its hash."""
@@ -241,7 +253,7 @@ class Gathering(Held):
         path = self.path / "held-out-keys.json"
         if not path.exists():
             return HeldOutKeys()
-        row = read_json(path)
+        row = json_of(path)
         return HeldOutKeys(
             frozenset(row["keys"]), frozenset(row["groups"]), tuple(row["prompts"]), row["threshold"], row["run"]
         )
@@ -288,7 +300,8 @@ def refuse_names(names: Sequence[str]) -> None:
     for name in names:
         if name == "owner":
             raise UserError("--expert owner: is whose page shows how far it is; give the expert another name")
-        if not name.strip() or plain(name) != name or "\n" in name or len(name) > _LONGEST_NAME:
+        unseen = any(unicodedata.category(c) == "Cf" and c not in _JOINERS for c in name)  # two would look like one
+        if not name.strip() or plain(name) != name or unseen or "\n" in name or len(name) > _LONGEST_NAME:
             raise UserError(
                 f"--expert {plain(name)[:80]!r}: is no name (1 to {_LONGEST_NAME} characters that can be seen); "
                 "write one such as ada"

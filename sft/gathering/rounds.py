@@ -12,20 +12,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from sft import recipes
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.messages import prompt_text
 from sft.demonstrations.splits import Splits
 from sft.demonstrations.stored import load_recipe, load_splits
 from sft.errors import RunError, UserError
 from sft.gathering import choosing
+from sft.gathering.dialogue_rounds import ask_dialogues, dialogues_in
+from sft.gathering.dialogue_turns import dialogues_of
+from sft.gathering.fixed_parts import lost_rows, recipe_of_parts, write_parts
 from sft.gathering.folder import Gathering, HeldOutKeys
-from sft.gathering.items import Item, item_id, rank
+from sft.gathering.items import rank
 from sft.gathering.prompts import read_prompts, screened
 from sft.recipes import Recipe, Resolved
-from sft.runs.atomic_files import read_jsonl, write_jsonl
+from sft.runs.atomic_files import read_jsonl
 from sft.runs.hashes import fingerprint
 from sft.runs.run import Run, now
 
@@ -80,8 +80,8 @@ def ask(
 ) -> Iterator[str]:
     """Draw the items of the next round, let the clone write for them, and put all of it on record; lines to be said.
 
-    ``pool``: a file of prompts; None replays the user's turns of the training dialogues. An interrupted round goes on
-    where it was. Raises ``UserError``.
+    ``pool``: a file of prompts; None replays the user's turns of the training dialogues, and a pool of dialogues those
+    of dialogues that the clone has not seen. An interrupted round goes on where it was. Raises ``UserError``.
     """
     from sft.gathering.clone import CloneAtWork
 
@@ -113,8 +113,15 @@ def ask(
     }
     if known is None:
         gathering.settings.rounds.append(facts)
-    if pool is None:
-        yield from _ask_dialogues(gathering, clone, splits, facts, count)
+    found = dialogues_of(splits.train)
+    if pool is not None and found:
+        found = yield from dialogues_in(pool, gathering, found, number)
+    if pool is None and not found:
+        raise UserError(
+            f"{run.path}: was trained on single turns; name prompts that nobody has answered: --prompts FILE"
+        )
+    if found or pool is None:
+        yield from ask_dialogues(gathering, clone, found, facts, count)
     else:
         if known is None:
             yield from _draw(gathering, clone, splits, facts, pool, count)
@@ -162,36 +169,6 @@ def _draw(
     )
 
 
-def _ask_dialogues(
-    gathering: Gathering, clone: Any, splits: Splits, facts: dict[str, Any], count: int
-) -> Iterator[str]:
-    """Items from the user's turns of the training dialogues, the clone's own turns in between."""
-    from sft.gathering.clone import replayed
-    from sft.gathering.dialogue_turns import dialogues_of
-
-    seed, number = gathering.settings.seed, facts["number"]
-    known = dialogues_of(splits.train)
-    if not known:
-        raise UserError(
-            f"{clone.run.path}: was trained on single turns; name prompts that nobody has answered: --prompts FILE"
-        )
-    ranked = sorted(known, key=lambda name: rank(seed, "dialogue", number, name))
-    chosen, turns = list[str](), 0
-    while ranked and turns < count:
-        chosen.append(ranked.pop(0))
-        turns += sum(turn.role == "assistant" for turn in known[chosen[-1]])
-    wanted = [Item(item_id(known[name][:1], number, name), known[name][:-1], round=number) for name in chosen]
-    drawn = choosing.draw(wanted, len(wanted), choose="random", audit=1.0, blind=facts["blind"], seed=seed, scores={})
-    by_id = {one.id: one for one in drawn}
-    items = replayed(clone, gathering.clone_path(number), {name: known[name] for name in chosen},
-                     {name: by_id[one.id] for name, one in zip(chosen, wanted, strict=True)})  # fmt: skip
-    gathering.add(items)
-    yield (
-        f"Round {number}: {len(chosen)} dialogues, {len(items)} turns with the clone's own before them. The clone "
-        "sees its own mistakes; here corrections are worth more than demonstrations."
-    )
-
-
 # -- learning ------------------------------------------------------------------------------------------------
 
 
@@ -217,8 +194,10 @@ def union(run: Run, gathering: Gathering, *, plain: bool) -> tuple[Splits, int]:
             f"{gathering.path}: nothing was submitted in round {number}; correct first: sft correct {run.path} --into "
             f"{gathering.path} --prompts FILE"
         )
+    kept = {d.id for d in base}
+    times = {one: count for one, count in known.times.items() if one in kept}
     if not plain:
-        return Splits((*base, *corrections), known.validation, known.test), len(corrections)
+        return Splits((*base, *corrections), known.validation, known.test, times=times), len(corrections)
     # Behind the clone's own turns a blind answer is a correction of where they led to, and no plain demonstration.
     led = {one.id for one in gathering.items() if one.dialogue and one.turn}
     found = [d for d in corrections if d.origin is not None and d.origin.drawn == "audit" and not d.origin.drafted]
@@ -234,39 +213,17 @@ def union(run: Run, gathering: Gathering, *, plain: bool) -> tuple[Splits, int]:
             f"--plain: the control needs {len(corrections)} blind answers to random prompts, and {gathering.path} has "
             f"{len(taken)}; gather {missing} more of the same experts: sft collect POOL --into {gathering.path}"
         )
-    return Splits((*base, *taken), known.validation, known.test), len(taken)
+    return Splits((*base, *taken), known.validation, known.test, times=times), len(taken)
 
 
 def recipe_of_union(run: Run, place: Path, name: str, *, seed: int) -> Resolved:
     """The run's own recipe with the union at ``place`` as its files: same held-out rows and settings, ``seed`` more."""
-    files = {part: place / f"{part}.jsonl" for part in ("train", "validation", "test")}
-    recipe = load_recipe(run)
-    values = recipe.to_dict()
-    values["name"] = name
-    section = {key: value for key, value in values["demonstrations"].items() if key not in ("columns", "limit")}
-    values["demonstrations"] = section | {"path": str(files["train"]), "format": "prompt_completion"}
-    values["split"] = {"validation": str(files["validation"]), "test": str(files["test"]),
-                       "near_duplicates": "remove", "near_threshold": recipe.split.near_threshold}  # fmt: skip
-    values["training"]["seed"] = recipe.training.seed + seed
-    return recipes.parse(yaml.safe_dump(values, allow_unicode=True, sort_keys=False), str(place / "recipe.yaml"))
+    return recipe_of_parts(load_recipe(run), place, name, seed=seed)
 
 
 def write_union(gathering: Gathering, made: Splits) -> Path:
-    """The folder in the gathering that holds the rows of ``made``. Its name is their hash: none is written over.
-
-    Raises ``RunError`` where files of that name hold something else.
-    """
-    rows = {part: [_row(d) for d in some] for part, some in made.parts.items()}
-    place = gathering.path / "unions" / fingerprint(rows)[:16]
-    for part, some in rows.items():
-        path = place / f"{part}.jsonl"
-        if not path.exists():
-            place.mkdir(parents=True, exist_ok=True)
-            write_jsonl(path, some)
-        elif list(read_jsonl(path)) != some:
-            raise RunError(f"{path}: is not as it was written, and a run may have learned from it; restore it from a "
-                           "copy, or move it away")  # fmt: skip
-    return place
+    """The folder in the gathering that holds the rows of ``made``; see :func:`write_parts`."""
+    return write_parts(gathering.path / "unions", made)
 
 
 def _begun(folder: Path, gathering: Gathering) -> tuple[Path, int] | None:
@@ -277,11 +234,6 @@ def _begun(folder: Path, gathering: Gathering) -> tuple[Path, int] | None:
     if not isinstance(known, dict) or "union" not in known:
         return None
     return gathering.path / "unions" / known["union"], int(known["new_rows"])
-
-
-def _row(d: Demonstration) -> dict[str, Any]:
-    row = d.to_dict()
-    return {key: value for key, value in row.items() if key not in ("id", "source")}
 
 
 @contextmanager
@@ -299,9 +251,8 @@ def learning(
     resolved = recipe_of_union(run, place, folder.name, seed=seed)
     with begin(resolved, folder, resume=resume) as one:
         carried = load_splits(one)
-        lost = {d.content_hash for d in load_splits(run).test} - {d.content_hash for d in carried.test}
-        if lost:
-            raise RunError(f"{folder}: {len(lost)} held-out rows cannot be carried over from {run.path} (calls or "
+        if lost := lost_rows(load_splits(run), carried):
+            raise RunError(f"{folder}: {lost} held-out rows cannot be carried over from {run.path} (calls or "
                            "thoughts of their own); correct clones of plain text")  # fmt: skip
         one.update_manifest(
             round=round_of(run) + 1,

@@ -26,6 +26,7 @@ from sft.gathering import pages
 from sft.gathering.desk import Denied, Desk
 from sft.gathering.folder import refuse_names
 from sft.gathering.guard import Guard, hosts
+from sft.metrics.text import paired
 from sft.reports.text import differences
 
 __all__ = ["Page", "running"]
@@ -233,7 +234,7 @@ class _App:
 
     async def own(self, _: str, body: dict[str, Any]) -> dict[str, Any]:
         """One action of the owner."""
-        kind, text = str(body.get("kind")), str(body.get("text", "")).strip()
+        kind, text = str(body.get("kind")), paired(str(body.get("text", ""))).strip()
         if kind == "cleared":
             await asyncio.wrap_future(self.desk.tell("cleared", item=str(body.get("item"))))
         elif kind == "guidelines":

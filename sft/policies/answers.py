@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from sft.demonstrations.demonstration import Call, Demonstration, Message
@@ -16,7 +16,7 @@ from sft.demonstrations.messages import written_calls
 from sft.errors import PolicyError
 from sft.policies.conversations import prompt_strings, written_answer
 from sft.policies.encoding import Encoder, Piece, any_of
-from sft.policies.frame import REFUSALS, Frame
+from sft.policies.frame import REFUSALS, Frame, ThoughtForm
 from sft.policies.rendered import Rendered, decode_tokens
 from sft.policies.template_calls import common_beginning
 from sft.policies.templates import THOUGHT_TOKENS
@@ -44,7 +44,7 @@ class AnswerForms:
     """What is written and read after prompts under one ``frame``.
 
     ``end_of_turn``: the ids that end every answer in words, and ``trail``, what the template writes before them.
-    ``stop_token_ids``: generation stops on any. ``encoder``: texts to ids.
+    ``stop_token_ids``: generation stops on any. ``encoder``: texts to ids. ``closes``: what ends a thought.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, frame: Frame, special_tokens: SpecialTokens) -> None:
@@ -65,7 +65,7 @@ class AnswerForms:
         }
         self.encoder = Encoder(tokenizer, control)
         self._refuse_stops_in_thoughts()
-        self._closes = self._end_of_thought()
+        self.closes = self._end_of_thought()
         self._readable: dict[tuple[bool, bool, int], bool] = {}
 
     def _refuse_stops_in_thoughts(self) -> None:
@@ -204,7 +204,7 @@ class AnswerForms:
         if form is None and not learned:
             return self.decode(ids), ""
         text = self._decoded(ids, frozenset())
-        thought, text = self._parted(text) if learned else ("", text.removeprefix(self._frame.lead))
+        thought, text = self._split(text) if learned else ("", text.removeprefix(self._frame.lead))
         text = text.removeprefix(self._frame.header)
         words, found = form.read(text, tools) if form is not None else (text, [])
         if self._special_tokens != "tokens":
@@ -221,11 +221,35 @@ class AnswerForms:
             return 0
         head = [(form.lead, False), (demonstration.thought, True), (form.between, False)]
         if demonstration.calls:  # a header of the answer may differ
-            head[-1] = (self._closes, False)
+            head[-1] = (self.closes, False)
         ids, whole = self.encoder.pieces([head], meant=self._special_tokens == "tokens")[0], rendered.completion_ids
         return next((n for n, (a, b) in enumerate(zip(ids, whole, strict=False)) if a != b), min(len(ids), len(whole)))
 
-    def _parted(self, text: str) -> tuple[str, str]:
+    @property
+    def thought_form(self) -> ThoughtForm | None:
+        """How a thought is written; None where thoughts are off."""
+        return self._frame.thought
+
+    @property
+    def lead(self) -> str:
+        """What the template writes before words without a thought."""
+        return self._frame.lead
+
+    def parted(self, text: str) -> tuple[str, str]:
+        """(thought, words) of what a model wrote, which may think although it was not taught to; no control tokens.
+
+        ``text``: as it was written, special tokens included, without the token that ends the turn.
+        """
+        thought, said = self._split(text) if self._frame.thought else ("", text.removeprefix(self._frame.lead))
+        if self._special_tokens != "tokens":
+            thought, said = (self.encoder.written.sub("", part) for part in (thought, said))
+        return thought, said
+
+    def parted_ids(self, ids: Sequence[int]) -> tuple[str, str]:
+        """:meth:`parted` of generated ``ids``, up to the first stop token."""
+        return self.parted(self._decoded(ids, frozenset())) if self._frame.thought else ("", self.decode(ids))
+
+    def _split(self, text: str) -> tuple[str, str]:
         """(thought, rest) of a text that begins with a thought as the template writes one."""
         form = self._frame.thought
         assert form is not None
@@ -233,7 +257,7 @@ class AnswerForms:
         opened = begun != text or not form.lead
         if not opened and form.lead.strip() and text.lstrip().startswith(form.lead.strip()):
             begun, opened = text.lstrip().removeprefix(form.lead.strip()), True
-        for close in (form.between, form.between.strip(), self._closes):
+        for close in (form.between, form.between.strip(), self.closes):
             thought, found, rest = begun.partition(close)
             if found:
                 return thought.strip("\n"), rest if close == form.between else rest.lstrip("\n")
@@ -263,7 +287,7 @@ class AnswerForms:
         run = re.match(rf"(\s*)((?:{any_of(self._added).pattern})+)", tail) if self._added else None
         if run is None:
             return "", (int(self._tokenizer.eos_token_id),)
-        return run[1], tuple(self._added[token] for token in any_of(self._added).findall(run[2]))
+        return run[1], self._up_to_eos(self._added[token] for token in any_of(self._added).findall(run[2]))
 
     def _end_of_call(self, tail: str) -> tuple[str, tuple[int, ...]]:
         """The same of a turn that closes calls with tokens of its own: the first run of special ones that ends it."""
@@ -274,4 +298,9 @@ class AnswerForms:
         found = re.search(rf"(?s)^(.*?)({run})(?:\s*{run})*\s*$", tail) if ends else None
         if found is None:
             return tail.rstrip(), (int(self._tokenizer.eos_token_id),)
-        return found[1], tuple(ends[token] for token in any_of(ends).findall(found[2]))
+        return found[1], self._up_to_eos(ends[token] for token in any_of(ends).findall(found[2]))
+
+    def _up_to_eos(self, ids: Iterable[int]) -> tuple[int, ...]:
+        """``ids`` up to the end of sequence: some templates ask for the next answer right behind every one."""
+        found, eos = tuple(ids), int(self._tokenizer.eos_token_id)
+        return found[: found.index(eos) + 1] if eos in found else found

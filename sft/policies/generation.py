@@ -28,6 +28,7 @@ from sft.policies.prefix_cache import (
     shares_prefixes,
 )
 from sft.policies.rendering import Rendered
+from sft.policies.streamed import HandOn, StreamedAnswer
 from sft.policies.weights import supervised_only
 from sft.runs.records import Completion, TokenScores
 
@@ -299,22 +300,26 @@ def token_scores(logits: torch.Tensor, targets: torch.Tensor, at_once: int = POS
 
 
 class _Pieces(TextStreamer):
-    """Hands text on as soon as its words are complete."""
+    """Hands text on as soon as its words are complete, and it is certain whether they are a thought's."""
 
-    def __init__(self, tokenizer: object, hand_on: Callable[[str], None]) -> None:
-        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
-        self.hand_on = hand_on
+    def __init__(self, policy: Policy, hand_on: HandOn) -> None:
+        super().__init__(policy.renderer.tokenizer, skip_prompt=True, skip_special_tokens=False)
+        self._answer = StreamedAnswer(policy.renderer.answers, hand_on)
+        self._stops = frozenset(policy.renderer.stop_token_ids)
+
+    def put(self, value: torch.Tensor) -> None:
+        """Ids: the prompt's, then one after another; the one that ends the turn is no text."""
+        if self.next_tokens_are_prompt or int(value.flatten()[-1]) not in self._stops:
+            super().put(value)
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
         """One piece of text; the last one comes with ``stream_end``."""
-        if text:
-            self.hand_on(text)
+        self._answer.add(text, last=stream_end)
 
 
 @torch.inference_mode()
-def stream(
-    policy: Policy, prompt: Sequence[int], *, max_new_tokens: int, hand_on: Callable[[str], None]
-) -> tuple[str, bool]:
-    """One greedy completion, its text handed on word by word; the whole of it, and whether it ended by itself."""
-    ids = _generate(policy, prompt, max_new_tokens, _Pieces(policy.renderer.tokenizer, hand_on))
-    return policy.renderer.decode_completion(ids), bool(ids) and ids[-1] in policy.renderer.stop_token_ids
+def stream(policy: Policy, prompt: Sequence[int], *, max_new_tokens: int, hand_on: HandOn) -> tuple[str, str, bool]:
+    """One greedy completion, its text handed on word by word: (words, thought, whether it ended by itself)."""
+    ids = _generate(policy, prompt, max_new_tokens, _Pieces(policy, hand_on))
+    thought, said = policy.renderer.answers.parted_ids(ids)
+    return said, thought, bool(ids) and ids[-1] in policy.renderer.stop_token_ids

@@ -118,6 +118,10 @@ class Renderer:
         pad = self.tokenizer.pad_token_id
         return int(self.tokenizer.eos_token_id if pad is None else pad)
 
+    def words(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of texts as they stand, without a template; what spells a control token is words."""
+        return self._encoder.words(list(texts))
+
     # -- prompts ------------------------------------------------------------------------------------
 
     def prompt_ids(self, prompt: tuple[Message, ...]) -> list[int]:

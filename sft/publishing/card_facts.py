@@ -84,7 +84,7 @@ def about(run: Run) -> tuple[Recipe, About]:
             f"{run.path}: its recipe does not say {named}, without which a model card is not complete; "
             f"write {'it' if len(missing) == 1 else 'them'} under publish in {run.resolved_recipe_path}"
         )
-    ids = [path.removeprefix("hub:").partition(":")[0] for path in paths if path.startswith("hub:")]
+    ids = [path.removeprefix("hub:").partition(":")[0].partition("@")[0] for path in paths if path.startswith("hub:")]
     language = known["language"]
     return recipe, About(
         expert=str(known["expert"]),
@@ -127,9 +127,17 @@ def withheld(run: Run) -> str:
     if not run.ledger_path.exists():
         return ""
     ledger = stored.ledger(run)
-    left = {f: n for f, n in ledger.fates.items() if f not in ("trained", "validation", "test") and n}
+    used = ("trained", "validation", "test", "repeated", "replayed")
+    left = {f: n for f, n in ledger.fates.items() if f not in used and n}
     said = ", ".join(f"{grouped(count)} {fate.replace('_', ' ')}" for fate, count in left.items())
     trained = f"{grouped(ledger.fates.get('trained', 0))} were trained on"
+    if passes := ledger.fates.get("repeated"):
+        trained += f", some more than once in an epoch ({grouped(passes)} passes more)"
+    if general := ledger.fates.get("replayed"):
+        replay = (run.resolved_recipe.get("demonstrations") or {}).get("replay") or {}
+        path = str(replay.get("path") or "")
+        name = path if path.startswith(("data:", "hub:")) else Path(path).name
+        trained += f", and {grouped(general)} general rows of {name} beside them, against forgetting"
     return f"Of {grouped(ledger.rows)} rows read {trained}" + (f"; not used: {said}" if said else "")
 
 

@@ -141,12 +141,13 @@ def _as_trained_on(run: Run) -> list[Demonstration]:
         raise PublishError(f"{path}: is not there, so that nobody can see what the clone may repeat; {again}")
     try:
         known = stored.parts(run)
+        general = stored.general(run)
         recorded = sorted(sealed.value(run, run.split_path)["ids"].get("train", ()))
     except RunError as error:
         raise PublishError(f"{str(error).partition('; ')[0]}; {again}") from None
     if sorted(d.id for d in known["train"]) != recorded:
         raise PublishError(f"{path}: is not what was trained on; {again}")
-    return known["train"]
+    return [*known["train"], *general]
 
 
 # -- paths of this machine ------------------------------------------------------------------------------------

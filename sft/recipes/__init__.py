@@ -11,7 +11,9 @@
 Nothing here imports the trainer: a recipe is checked in a fraction of a second.
 """
 
-from sft.recipes.fields import Adapter, Columns, Demonstrations, Fidelity, Model, Publish, Recipe, Split, Training
+from sft.recipes.data_fields import Columns
+from sft.recipes.data_rules import is_encoding
+from sft.recipes.fields import Adapter, Demonstrations, Fidelity, Model, Publish, Recipe, Split, Training
 from sft.recipes.forwarded import lora_arguments, training_arguments
 from sft.recipes.loading import (
     Resolved,
@@ -25,7 +27,7 @@ from sft.recipes.loading import (
     shipped,
     shipped_folder,
 )
-from sft.recipes.rules import POINTS, SHARES, is_encoding
+from sft.recipes.rules import POINTS, SHARES
 from sft.recipes.schema import json_schema, schema_text
 
 __all__ = [

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-__all__ = ["Complaint", "Location", "about", "idle", "nearest", "not_among", "unknown"]
+__all__ = ["Complaint", "Location", "about", "idle", "nearest", "not_among", "twice", "unknown"]
 
 #: Keys from the top of a recipe, or of a section, down to a value.
 Location = tuple[str, ...]
@@ -71,3 +71,9 @@ def not_among(key: str, value: str, what: str, known: Iterable[str]) -> Complain
     close = longer if longer is not None else nearest(value, known)
     remedy = f"did you mean {close}?" if close is not None else f"it takes one of {', '.join(known)}"
     return about(key, f"is {value!r:.80}, not {what}", remedy)
+
+
+def twice(key: str, names: tuple[str, ...], what: str) -> Iterator[Complaint]:
+    """The complaint about a key that lists a ``what`` twice, or nothing."""
+    if len(set(names)) < len(names):
+        yield about(key, f"names a {what} twice", f"list each {what} once")

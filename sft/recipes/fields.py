@@ -7,16 +7,16 @@ Holding a :class:`Recipe` means its rules hold, those between keys included (:mo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field
 
-from sft.recipes import rules
-from sft.recipes.complaints import Complaint
+from sft.recipes import data_rules, rules
+from sft.recipes.data_fields import Columns, FileFormat, Replay, SourceEntry
 from sft.recipes.rules import POINTS, SHARES
+from sft.recipes.section import Count, Section, Text
 from sft.runs.hashes import fingerprint
 
 __all__ = [
@@ -24,9 +24,7 @@ __all__ = [
     "Split", "Training", "section_keys",
 ]  # fmt: skip
 
-Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
 Texts = Text | Annotated[tuple[Text, ...], Field(min_length=1, strict=False)]
-Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Steps = Annotated[int, Field(ge=1, le=2**31 - 1)] | Annotated[float, Field(gt=0, lt=1)]
 Part = Annotated[float, Field(gt=0, lt=1)] | Text
@@ -34,31 +32,6 @@ SystemName = Literal["tuned", "B0", "B3", "R", "K", "P"]
 #: ISO 639 code, or one of the hub's own words.
 Language = Annotated[str, Field(pattern=r"^([a-z]{2,3}(-[A-Za-z]{2,4})?|code|multilingual)$")]
 HubId = Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
-
-
-class Section(BaseModel):
-    """What all sections have in common: no key that is not known, no value that must first be converted."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
-
-    @property
-    def further(self) -> Mapping[str, Any]:
-        """The keys that are handed on unmodelled."""
-        return self.model_extra or {}
-
-    def _rules(self) -> Iterator[Complaint]:
-        """What is wrong between keys, each complaint at a location within this section."""
-        yield from ()
-
-    @model_validator(mode="after")
-    def _keep_rules(self) -> Self:
-        given = {key for key in self.model_fields_set if getattr(self, key) is not None}
-        found = [complaint for complaint in self._rules() if not complaint.idle or complaint.loc[0] in given]
-        if found:
-            text = " | ".join(f"{'.'.join(c.loc)} {c.message}; {c.remedy}" for c in found)
-            # Raised as one, so that pydantic hands all of them on; ``loading`` takes them apart again.
-            raise PydanticCustomError("recipe", "{text}", {"text": text, "complaints": found})
-        return self
 
 
 class Model(Section):
@@ -87,27 +60,23 @@ class Model(Section):
     _rules = rules.of_model
 
 
-class Columns(Section):
-    """Names of the columns in files that use other names than ours."""
-
-    prompt: Text | None = Field(default=None, description="Column with the prompt.")
-    completion: Text | None = Field(default=None, description="Column with what the expert wrote.")
-    system: Text | None = Field(default=None, description="Column with a system message.")
-    expert: Text | None = Field(default=None, description="Column that names the expert.")
-    group: Text | None = Field(default=None, description="Column whose equal values must stay in one split.")
-    references: Text | None = Field(default=None, description="Column with further experts' completions.")
-
-
 class Demonstrations(Section):
     """What the expert did."""
 
-    path: Texts = Field(
-        description="A file or a list of files, `hub:OWNER/NAME[:SPLIT]`, or `data:NAME` for a shipped set."
+    path: Text | Annotated[tuple[Text | SourceEntry, ...], Field(min_length=1, strict=False)] = Field(
+        description="A file, `data:NAME` for a shipped set, or a data set of the hub: "
+        "`hub:OWNER/NAME[@REVISION][:[SUBSET/]SPLIT]`, such as `hub:openai/gsm8k:main/train`; or a list of them, where "
+        "an entry may be `{path, format, columns, limit, weight}`."
     )
-    format: Literal["auto", "prompt_completion", "alpaca", "sharegpt", "messages", "columns"] = Field(
+    format: FileFormat = Field(
         default="auto", description="Shape of the rows; `auto` recognises them, `columns` uses the names below."
     )
     columns: Columns = Field(default_factory=Columns, description="Column names, where the file has others.")
+    system: Text | None = Field(
+        default=None,
+        description="The system message of every demonstration that has none of its own; where a column holds it, name "
+        "that as columns.system.",
+    )
     encoding: Text | None = Field(
         default=None, description="Encoding of text files that are not UTF-8, such as cp1252 or utf-16."
     )
@@ -136,17 +105,36 @@ class Demonstrations(Section):
         "token itself; empty: stop.",
     )
     limit: Count | None = Field(default=None, description="Use at most this many demonstrations, chosen by content.")
+    replay: Replay | None = Field(
+        default=None,
+        description="General rows to learn beside the demonstrations, against forgetting: `{path, share}`. They are "
+        "never held out, and no figure is about them.",
+    )
+
+    @property
+    def sources(self) -> tuple[SourceEntry, ...]:
+        """The entries of ``path``, one or more, each with the format and the columns that its rows are read by."""
+        entries = (self.path,) if isinstance(self.path, str) else self.path
+        return tuple(self.source(entry) for entry in entries)
+
+    def source(self, entry: str | SourceEntry) -> SourceEntry:
+        """``entry`` with the format and the columns of the section where it has none of its own."""
+        if isinstance(entry, str):
+            return SourceEntry(path=entry, format=self.format, columns=self.columns)
+        if entry.columns is None:
+            return entry.model_copy(update={"format": entry.format or self.format, "columns": self.columns})
+        return entry.model_copy(update={"format": entry.format or "auto"})
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """``path`` as a tuple, one entry or more."""
-        return (self.path,) if isinstance(self.path, str) else self.path
+        """The paths of the :attr:`sources`."""
+        return tuple(source.path for source in self.sources)
 
-    _rules = rules.of_demonstrations
+    _rules = data_rules.of_demonstrations
 
 
 class Split(Section):
-    """What is held out: a share of the demonstrations, or files that are already apart."""
+    """What is held out: shares of the demonstrations, or files that are already apart; or a share and a file."""
 
     validation: Part = Field(
         default=0.1, description="Share held out to choose the checkpoint, or the file that holds it ready-made."
@@ -165,11 +153,13 @@ class Split(Section):
     )
 
     @property
-    def ready_made(self) -> bool:
-        """Whether validation and test are files rather than shares of the demonstrations."""
-        return isinstance(self.test, str)
+    def files(self) -> dict[str, str]:
+        """Split -> the file that holds it ready-made; the others are shares of the demonstrations."""
+        return {
+            name: part for name, part in (("validation", self.validation), ("test", self.test)) if isinstance(part, str)
+        }
 
-    _rules = rules.of_split
+    _rules = data_rules.of_split
 
 
 class Adapter(Section):
@@ -392,9 +382,13 @@ class Recipe(Section):
 
 @lru_cache(maxsize=1)
 def section_keys() -> Mapping[str, tuple[str, ...]]:
-    """Section -> its modelled keys; ``""`` is the top level, ``demonstrations.columns`` the nested one."""
+    """Section -> its modelled keys; ``""`` is the top level, ``demonstrations.columns`` one of the nested ones."""
     found: dict[str, tuple[str, ...]] = {"": tuple(Recipe.model_fields)}
     for name, section in Recipe.model_fields.items():
         if isinstance(section.annotation, type) and issubclass(section.annotation, BaseModel):
             found[name] = tuple(section.annotation.model_fields)
-    return found | {"demonstrations.columns": tuple(Columns.model_fields)}
+    return found | {
+        "demonstrations.columns": tuple(Columns.model_fields),
+        "demonstrations.path": tuple(SourceEntry.model_fields),
+        "demonstrations.replay": tuple(Replay.model_fields),
+    }

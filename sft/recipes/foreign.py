@@ -21,6 +21,11 @@ MOVED: Mapping[str, str] = _by_name({
     "model.revision": "revision_of_model model_revision",
     "model.dtype": "torch_dtype infer_dtype",
     "demonstrations.limit": "max_samples max_train_samples num_samples",
+    "demonstrations.system": "default_system default_system_message system_prompt",
+    "demonstrations.columns.messages": "field_messages",
+    "demonstrations.columns.role": "message_field_role",
+    "demonstrations.columns.content": "message_field_content",
+    "demonstrations.columns.input": "field_input",
     "split.validation": "val_set_size val_size test_split_size eval_split_ratio",
     "adapter.r": "lora_r lora_rank",
     "adapter.target_modules": "lora_target lora_target_modules",
@@ -57,7 +62,7 @@ _MEASURED = "agreement with the expert is measured after training; see the fidel
 _TRACKER = "write training.report_to: [wandb], or another tracker's name; its project is a variable of the environment"
 _SERVED = "it says how a model is served or asked, which a recipe does not"
 _TEMPLATE = "write model.template: auto for the tokenizer's own template, or the path of a .jinja file"
-_SOURCE = "write demonstrations.path: hub:OWNER/NAME:SPLIT"
+_SOURCE = "write demonstrations.path: hub:OWNER/NAME:SUBSET/SPLIT"
 _HELD_OUT = "write split.test and split.validation: files, or shares of the demonstrations"
 _METHOD = "write adapter.method: lora, dora, rslora, qlora or full"
 _BASE = "a recipe starts from a base and a new adapter, and goes on with none"
@@ -71,15 +76,13 @@ LEFT_OUT: Mapping[str, str] = _by_name({
     "preprocessing_batch_size tokenized_path skip_prepare_dataset dataset_shard_num dataset_shard_idx "
     "cache_dir num_proc",
     "every file is read whole; write demonstrations.limit for fewer": "streaming dataset_streaming buffer_size",
-    "write demonstrations.path with every file: each counts by its rows": "mix_strategy interleave_probs "
-    "shuffle_merged_datasets dataset_mixer",
+    "write demonstrations.path with every file: each counts by its rows, or by a weight, [{path: FILE, weight: 2}]":
+    "mix_strategy interleave_probs shuffle_merged_datasets dataset_mixer",
     "write demonstrations.duplicates: drop or keep": "dataset_exact_deduplication",
     _SOURCE: "dataset_train_split dataset_split dataset_config dataset_config_name dataset_subset dataset_dir",
     _HELD_OUT: "test_datasets dataset_test_split eval_on_each_dataset do_bench_eval",
-    "write demonstrations.columns.system: a column of the file that holds the message": "default_system "
-    "default_system_message system_prompt",
-    "write demonstrations.format and demonstrations.columns": "dataset_format field_messages message_property_mappings "
-    "field_instruction field_output field_input prompt_column response_column prompt_template",
+    "write demonstrations.format and demonstrations.columns": "dataset_format message_property_mappings "
+    "field_instruction field_output prompt_column response_column prompt_template",
     _TEMPLATE: "template chat_template_jinja chat_template_path_jinja tool_format eot_tokens",
     "write model.template_options: {enable_thinking: true}": "enable_thinking reasoning_effort",
     _METHOD: "use_peft use_lora finetuning_type full_finetuning peft_use_dora peft_use_rslora quantization_bit "

@@ -30,34 +30,39 @@ class _Source:
     columns: Mapping[str, str] = field(default_factory=dict)
     roles: Mapping[str, str] = field(default_factory=dict)
 
+    def entry(self) -> str | dict[str, Any]:
+        """It as an entry of ``demonstrations.path``, beside others that differ."""
+        found: dict[str, Any] = {"path": self.path}
+        if self.format != "auto":
+            found["format"] = self.format
+        if self.columns:
+            found["columns"] = dict(self.columns)
+        return found if len(found) > 1 else self.path
+
 
 def take(made: Translation, given: Mapping[str, Any], folder: Path) -> None:
     """Take the data sets of ``given``, the configuration in ``folder``. Raises ``RecipeError`` where it names none."""
     sources = list(_sources(made, given, folder))
     if not sources:
         raise RecipeError([Problem(made.path, None, "", "names no data set with answers to learn", "name one there")])
-    first = sources[0]
-    alike = [one for one in sources if dict(one.columns) == dict(first.columns)]
-    for one in sources:
-        if one not in alike:
-            made.leave(
-                f"datasets.{one.path}", "its columns have other names than those of the first; write one file of both"
-            )
     key = next(key for key in ("datasets", "dataset", "dataset_name") if key in given)
-    made.put("demonstrations.path", alike[0].path if len(alike) == 1 else [one.path for one in alike], key)
-    layouts = {one.format for one in alike}
-    if layouts != {"auto"} and len(layouts) == 1:
-        made.put("demonstrations.format", first.format, key)
-    for name, column in first.columns.items():
-        made.put(f"demonstrations.columns.{name}", column, key)
-    if roles := {name: role for one in alike for name, role in one.roles.items()}:
+    first = sources[0]
+    if all((one.format, dict(one.columns)) == (first.format, dict(first.columns)) for one in sources):
+        made.put("demonstrations.path", first.path if len(sources) == 1 else [one.path for one in sources], key)
+        if first.format != "auto":
+            made.put("demonstrations.format", first.format, key)
+        for name, column in first.columns.items():
+            made.put(f"demonstrations.columns.{name}", column, key)
+    else:
+        made.put("demonstrations.path", [one.entry() for one in sources], key)
+    if roles := {name: role for one in sources for name, role in one.roles.items()}:
         made.put("demonstrations.roles", roles, key)
     for name in ("test_datasets", "eval_dataset"):
         if given.get(name):
-            made.leave(name, "write split.validation and split.test: files for both, or shares of the demonstrations")
+            made.leave(name, "write split.test or split.validation: the file, or a share of the demonstrations")
     for name in ("default_system", "default_system_message"):
-        if given.get(name):
-            made.leave(name, "write it into a column of the file and name that as demonstrations.columns.system")
+        if isinstance(given.get(name), str) and given[name].strip():
+            made.put("demonstrations.system", given[name], name)
     if "split.validation" not in made.values:
         made.notes.append("split.validation: 0.1 is held out to choose the checkpoint, of which nothing was said")
     made.notes.append("split.test: 0.1 is held out to judge the clone")
@@ -76,9 +81,8 @@ def _sources(made: Translation, given: Mapping[str, Any], folder: Path) -> Itera
         for name in [str(name).strip() for name in names]:
             yield from _of_llama_factory(made, name, known.get(name), where)
     elif isinstance(given.get("dataset_name"), str):
-        if given.get("dataset_config"):
-            made.leave("dataset_config", "a data set of the hub is taken by its name and split; download the subset")
-        yield _Source(_reference(given["dataset_name"], given.get("dataset_train_split"), folder))
+        subset, split = given.get("dataset_config"), given.get("dataset_train_split")
+        yield _Source(_reference(given["dataset_name"], split, folder, subset=subset))
 
 
 # -- Axolotl ------------------------------------------------------------------------------------------------
@@ -92,16 +96,9 @@ def _of_axolotl(made: Translation, place: str, entry: Mapping[str, Any], folder:
         paths = [files] if isinstance(files, str) else [str(file) for file in files]
     elif files:
         made.leave(f"{place}.data_files", "a data set of the hub is taken whole; download the files and name them")
-    for key in (
-        "name",
-        "revision",
-        "shards",
-        "preprocess_shards",
-        "input_transform",
-        "message_property_mappings_extra",
-    ):
+    for key in ("shards", "preprocess_shards", "input_transform", "message_property_mappings_extra"):
         if entry.get(key):
-            made.leave(f"{place}.{key}", "a data set of the hub is taken by its name and split")
+            made.leave(f"{place}.{key}", "a data set of the hub is taken whole")
     if "[" in str(entry.get("split") or ""):
         made.leave(f"{place}.split", f"{entry['split']} is a part; write demonstrations.limit for fewer rows")
     if isinstance(kind, str) and kind.partition(".")[0].partition(":")[0] in ("completion", "pretrain", "input_output"):
@@ -109,7 +106,8 @@ def _of_axolotl(made: Translation, place: str, entry: Mapping[str, Any], folder:
         return
     layout, columns, roles = _layout(made, place, entry, kind)
     for path in paths:
-        yield _Source(_reference(path, entry.get("split"), folder), layout, columns, roles)
+        named = {"subset": entry.get("name"), "revision": entry.get("revision")}
+        yield _Source(_reference(path, entry.get("split"), folder, **named), layout, columns, roles)
 
 
 def _layout(
@@ -117,11 +115,14 @@ def _layout(
 ) -> tuple[str, dict[str, str], dict[str, str]]:
     """The layout of a data set's rows, its columns, and what its roles are called."""
     if isinstance(kind, Mapping):
-        names = {"field_instruction": "prompt", "field_output": "completion", "field_system": "system"}
+        names = {
+            "field_instruction": "prompt",
+            "field_input": "input",
+            "field_output": "completion",
+            "field_system": "system",
+        }
         columns = {ours: str(kind[key]) for key, ours in names.items() if kind.get(key)}
         columns = {"prompt": "instruction", "completion": "output"} | columns
-        if kind.get("field_input"):
-            made.leave(f"{place}.type.field_input", "a prompt is one column; join the two in the file")
         for key in ("format", "no_input_format", "system_prompt", "system_format"):
             if kind.get(key) and str(kind[key]).strip() not in ("{instruction}", "{system}"):
                 made.leave(
@@ -142,9 +143,19 @@ def _layout(
     if not name:
         return "auto", {}, roles
     column = str(entry.get("field_messages") or ("conversations" if name == "sharegpt" else "messages"))
-    if column not in ("messages", "conversations"):
-        made.leave(f"{place}.field_messages", f"dialogues stand in a column messages or conversations; rename {column}")
-    return {"messages": "messages", "conversations": "sharegpt"}.get(column, "auto"), {}, roles
+    properties = entry.get("message_property_mappings")
+    said = properties if isinstance(properties, Mapping) else {}
+    told = {key: str(said[key]) for key in ("role", "content") if key in said}
+    return *_dialogue(column, told), roles
+
+
+def _dialogue(column: str, keys: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """The layout and the columns of rows with a dialogue in ``column``; ``keys``: of its messages, ours -> theirs."""
+    known = dict(keys) in ({}, {"role": "role", "content": "content"}, {"role": "from", "content": "value"})
+    named = {} if known else dict(keys)
+    if column in ("messages", "conversations"):
+        return {"messages": "messages", "conversations": "sharegpt"}[column], named
+    return "auto", {"messages": column, **named}
 
 
 def _roles(named: Any) -> dict[str, str]:
@@ -159,13 +170,16 @@ def _roles(named: Any) -> dict[str, str]:
     }
 
 
-def _reference(path: str, split: Any, folder: Path) -> str:
+def _reference(path: str, split: Any, folder: Path, *, subset: Any = None, revision: Any = None) -> str:
     """A recipe's name for a file or a data set of the hub."""
     local = path.startswith((".", "/", "~")) or path.lower().endswith(_FILES) or "://" in path
     if local or Path(path).exists() or (folder / path).exists() or path.count("/") > 1:
         return path
     name = str(split or "").partition("[")[0].strip()
-    return f"hub:{path}:{name}" if name and name != "train" else f"hub:{path}"
+    at = f"@{revision}" if revision else ""
+    if subset:
+        return f"hub:{path}{at}:{subset}/{name or 'train'}"
+    return f"hub:{path}{at}:{name}" if name and name != "train" else f"hub:{path}{at}"
 
 
 # -- LLaMA-Factory ------------------------------------------------------------------------------------------
@@ -194,28 +208,29 @@ def _of_llama_factory(made: Translation, name: str, entry: Any, where: Path) -> 
     if entry.get("ranking") or (entry.get("columns") or {}).get("chosen"):
         made.leave(place, "its rows are preferences, which are not learned")
         return
-    for key in ("subset", "folder", "num_samples"):
+    for key in ("folder", "num_samples"):
         if entry.get(key):
-            made.leave(f"{place}.{key}", "a data set of the hub is taken by its name and split")
-    url = entry.get("hf_hub_url")
-    path = _reference(str(url), entry.get("split"), where) if url else str(where / str(entry.get("file_name") or name))
+            made.leave(f"{place}.{key}", "a data set of the hub is taken whole")
+    url, subset = entry.get("hf_hub_url"), entry.get("subset")
+    own = str(where / str(entry.get("file_name") or name))
+    path = _reference(str(url), entry.get("split"), where, subset=subset) if url else own
     named = {str(key): str(value) for key, value in (entry.get("columns") or {}).items()}
     if entry.get("formatting") == "sharegpt":
         column = named.get("messages", "conversations")
-        if column not in ("messages", "conversations"):
-            made.leave(f"{place}.columns", f"dialogues stand in a column messages or conversations; rename {column}")
         tags = {str(key): str(value) for key, value in (entry.get("tags") or {}).items()}
         told = {"user_tag": "user", "assistant_tag": "assistant", "system_tag": "system", "observation_tag": "tool"}
         roles = _roles({ours: [tags[tag]] for tag, ours in told.items() if tag in tags})
-        yield _Source(path, {"messages": "messages", "conversations": "sharegpt"}.get(column, "auto"), {}, roles)
+        keys = {ours: tags[tag] for tag, ours in (("role_tag", "role"), ("content_tag", "content")) if tag in tags}
+        layout, columns = _dialogue(column, keys)
+        yield _Source(path, layout, columns | ({"system": named["system"]} if "system" in named else {}), roles)
         return
     prompt, answer = named.get("prompt", "instruction"), named.get("response", "output")
     if (prompt, answer, named.get("query", "input")) == ("instruction", "output", "input"):
         yield _Source(path, "alpaca")
         return
-    if named.get("query"):
-        made.leave(f"{place}.columns.query", "a prompt is one column; join the two in the file")
     columns = {"prompt": prompt, "completion": answer}
+    if named.get("query"):
+        columns["input"] = named["query"]
     if "system" in named:
         columns["system"] = named["system"]
     yield _Source(path, "columns", columns)

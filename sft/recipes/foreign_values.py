@@ -261,7 +261,7 @@ _SOURCES = frozenset((
 def _schedule(made: Translation, given: Mapping[str, Any]) -> None:
     """How often the validation loss is measured: a checkpoint is saved there too."""
     strategy = given.get("eval_strategy", given.get("evaluation_strategy"))
-    strategy = {False: "no"}.get(strategy, strategy)
+    strategy = "no" if strategy is False else strategy
     epochs = made.values.get("training.num_train_epochs", 1)
     steps, source = given.get("eval_steps"), "eval_steps"
     if not steps and isinstance(given.get("evals_per_epoch"), int):

@@ -241,6 +241,10 @@ def unknown_key(section: str, key: str, nor: str = "", offered: Iterable[str] = 
     home = next((name for name, held in keys.items() if name != section and key in held), None)
     refused = next((names[key] for names in REFUSED.values() if key in names), "")
     known = RENAMED.get(key) or foreign.pointer(key)
+    if home == "demonstrations.path":
+        return about(
+            key, f"is not {what}", f"write it in an entry of demonstrations.path: [{{path: FILE, {key}: ...}}]"
+        )
     if remedy := known or (f"write it {f'under {home}:' if home else 'unindented'}" if home is not None else refused):
         return about(key, f"is not {what}", remedy)
     if (engine := _engine_section(key)) not in ("", section):

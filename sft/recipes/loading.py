@@ -175,7 +175,7 @@ def _validated(values: dict[str, Any], bad: set[Location]) -> tuple[Recipe | Non
     judged again; complaints that involve a value in error are held back, being perhaps its consequence.
     """
     found: dict[tuple[Location, str], Complaint] = {}
-    suspect = set(bad)
+    suspect = bad | {_in_full(loc) for loc in bad}
     while True:
         try:
             recipe = Recipe.model_validate(values)
@@ -187,13 +187,19 @@ def _validated(values: dict[str, Any], bad: set[Location]) -> tuple[Recipe | Non
             return None, list(found.values())
         for complaint in new:
             found.setdefault((complaint.loc, complaint.message), complaint)
-            suspect.add(complaint.loc)
+            suspect |= {complaint.loc, _in_full(complaint.loc)}
         values = _without(values, suspect)
 
 
 def _touch(complaint: Complaint, known: Location) -> bool:
     """Whether the complaint has to do with what stands at or around ``known``, or in it."""
     return any(loc[: len(known)] == known[: len(loc)] for loc in (complaint.loc, *complaint.beside))
+
+
+def _in_full(loc: Location) -> Location:
+    """``loc`` up to the list that it is in, if it is in one: that is left out as a whole."""
+    places = [n for n, part in enumerate(loc, 1) if schema.place_in_list(part)[1] is not None]
+    return (*loc[: places[0] - 1], schema.place_in_list(loc[places[0] - 1])[0]) if places else loc
 
 
 def _without(values: dict[str, Any], gone: set[Location], at: Location = ()) -> dict[str, Any]:
@@ -205,17 +211,34 @@ def _without(values: dict[str, Any], gone: set[Location], at: Location = ()) -> 
 
 
 def _complaints(error: ValidationError, values: dict[str, Any]) -> Iterator[Complaint]:
-    """pydantic's errors as complaints of ours, one to a key."""
-    told: set[Location] = set()
+    """pydantic's errors as complaints of ours, one to a key; of a choice that was not meant nothing is said."""
+    found: list[tuple[Location, list[Complaint]]] = []
     for detail in error.errors(include_url=False):
         loc, kind = tuple(str(part) for part in detail["loc"]), detail["type"]
         if kind == "recipe":
-            yield from (complaint.within(loc) for complaint in detail["ctx"]["complaints"])
+            loc = schema.key_of(loc, values)
+            found.append(((*loc, ""), [complaint.within(loc) for complaint in detail["ctx"]["complaints"]]))
         elif kind == "extra_forbidden":
-            yield unknown_key(".".join(loc[:-1]), loc[-1]).within(loc[:-1])
-        elif (loc := schema.key_of(loc)) not in told:
-            told.add(loc)
-            yield schema.wrong_value(loc, kind, values)
+            *inner, key = loc
+            section = schema.key_of(tuple(inner), values)
+            named = ".".join(schema.place_in_list(part)[0] for part in section)
+            named = "demonstrations.columns" if named.endswith(".columns") else named
+            found.append(((*section, key), [unknown_key(named, key).within(section)]))
+        elif (loc := schema.key_of(loc, values)) not in [known for known, _ in found]:
+            found.append((loc, [schema.wrong_value(loc, kind, values)]))
+    apart = [_apart(loc) for loc, _ in found]
+    for (_, complaints), own in zip(found, apart, strict=True):
+        if not any(other[: len(own)] == own and len(other) > len(own) for other in apart):
+            yield from complaints
+
+
+def _apart(loc: Location) -> list[str]:
+    """The parts of ``loc``, a place in a list as a part of its own."""
+    found = []
+    for part in loc:
+        key, place = schema.place_in_list(part)
+        found += [key] if place is None else [key, str(place)]
+    return found
 
 
 def _addressed(complaint: Complaint, document: Document) -> Problem:

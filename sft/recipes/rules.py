@@ -8,20 +8,18 @@ The trainer takes most of this and says nothing, or fails a minute in. Its choic
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sft.recipes import engine_fields, forwarded
-from sft.recipes.complaints import Complaint, about, idle, not_among, unknown
+from sft.recipes.complaints import Complaint, about, idle, not_among, twice, unknown
 from sft.recipes.yaml_text import as_yaml
 
 if TYPE_CHECKING:
-    from sft.recipes.fields import Adapter, Demonstrations, Fidelity, Model, Split, Training
+    from sft.recipes.fields import Adapter, Fidelity, Model, Training
 
 __all__ = [
-    "POINTS", "SHARES", "is_encoding", "of_adapter", "of_demonstrations", "of_fidelity", "of_model", "of_split",
-    "of_training", "points_of_bar",
+    "POINTS", "SHARES", "of_adapter", "of_fidelity", "of_model", "of_training", "points_of_bar",
 ]  # fmt: skip
 
 #: Metrics a bar may be set on: in points above 1 up to 100 (1 would be taken for a share), or as a share up to 1.
@@ -56,12 +54,8 @@ _TRACKIO = "project trackio_space_id trackio_bucket_id"
 _NESTED = {"velora_config": "VeloraConfig", "use_bdlora": "BdLoraConfig"}
 
 
-#: A number or a percentage, where a file could be named too.
-_NUMBER = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(%?)")
-
-
 def of_model(model: Model) -> Iterator[Complaint]:
-    """What is wrong with the section ``model``; so do the next five for theirs."""
+    """What is wrong with the section ``model``; so do the next three for theirs."""
     wheel = model.name.removeprefix("wheel:")
     if wheel != model.name and not all(wheel.partition("==")):
         yield about("name", "names a wheel without its version", "write wheel:NAME==VERSION")
@@ -71,68 +65,16 @@ def of_model(model: Model) -> Iterator[Complaint]:
         yield about("revision", "has no meaning for a wheel", "pin the wheel's version in model.name", "name")
 
 
-def of_demonstrations(section: Demonstrations) -> Iterator[Complaint]:
-    """See :func:`of_model`."""
-    for path in section.paths:
-        if path in ("data:", "hub:") or (path.startswith("hub:") and "/" not in path):
-            yield about("path", f"is {path!r}", "write data:NAME or hub:OWNER/NAME")
-        if path.startswith("wheel:"):
-            yield about("path", "names a wheel, which carries models", "write data:NAME or a file")
-    yield from _twice("path", section.paths, "file")
-    if section.format == "columns" and not {"prompt", "completion"} <= section.columns.model_fields_set:
-        remedy = "give demonstrations.columns.prompt and demonstrations.columns.completion"
-        yield about("format", "is columns, but their names are missing", remedy, "columns")
-    if section.encoding is not None and not is_encoding(section.encoding):
-        yield about("encoding", f"is {section.encoding!r}, no encoding of text", "write one such as cp1252 or utf-16")
-    if section.expert is not None and section.conflicts != "keep":
-        yield idle("conflicts", "with demonstrations.expert, whom nobody outvotes", "expert")
-
-
-def is_encoding(name: str) -> bool:
-    """Whether Python knows text in the encoding ``name``."""
-    try:
-        "".encode(name)
-    except (LookupError, ValueError):
-        return False
-    return True
-
-
-def of_split(split: Split) -> Iterator[Complaint]:
-    """See :func:`of_model`."""
-    validation, test = split.validation, split.test
-    named = {key: _NUMBER.fullmatch(value.strip()) for key, value in split if isinstance(value, str)}
-    if numbers := {key: found for key, found in named.items() if found}:
-        for key, found in numbers.items():
-            share = float(found[1]) / (100 if found[2] or float(found[1]) >= 1 else 1)
-            remedy = f"write {share:g} without quotes" if 0 < share < 1 else "write a share, 0.1 for a tenth"
-            yield about(key, f"is {found[0]!r}, the name of a file", remedy)
-        return
-    if isinstance(validation, str) and isinstance(test, str):
-        if validation == test:
-            remedy = "hold out another file; the clone cannot be judged on what chose it"
-            yield about("test", "is the validation file", remedy, "validation")
-    elif isinstance(validation, str) or isinstance(test, str):
-        file, other = ("validation", "test") if isinstance(validation, str) else ("test", "validation")
-        message = f"is a share while split.{file} is a file"
-        yield about(other, message, "give files for both, or shares for both", file, other)
-    elif validation + test >= 1:
-        message = f"and split.test hold out {validation + test:g} of everything"
-        remedy = "leave demonstrations to train on: the two must add up to less than 1"
-        yield about("validation", message, remedy, "test")
-    if split.ready_made:
-        yield idle("seed", "for ready-made files", "validation", "test")
-
-
 def of_fidelity(fidelity: Fidelity) -> Iterator[Complaint]:
     """See :func:`of_model`."""
     if "tuned" not in fidelity.systems:
         yield about("systems", "leaves out tuned, the clone itself", "add tuned")
     if not set(fidelity.systems) - {"tuned"}:
         yield about("systems", "has nothing to compare the clone with", "add B0, or R, K and P")
-    yield from _twice("systems", fidelity.systems, "system")
-    yield from _twice("metrics", fidelity.metrics, "metric")
-    yield from _twice("control", fidelity.control, "file")
-    yield from _twice("normalise", fidelity.normalise, "step")
+    yield from twice("systems", fidelity.systems, "system")
+    yield from twice("metrics", fidelity.metrics, "metric")
+    yield from twice("control", fidelity.control, "file")
+    yield from twice("normalise", fidelity.normalise, "step")
     if fidelity.headline == "checker" and not fidelity.checker:
         message, remedy = "is checker, and nothing says which answers are right", "set fidelity.checker, or choose chrf"
         yield about("headline", message, remedy, "checker")
@@ -157,11 +99,6 @@ def points_of_bar(metric: str, value: float, known: Sequence[str]) -> float | Co
         return float(value)
     example = f"{value * 100:g}" if 0 < value <= 1 else "0.95" if metric in (*SHARES, "checker") else "60"
     return Complaint(("bar", metric), f"is {value:g}, not in points above 1 up to 100", f"write {example}")
-
-
-def _twice(key: str, names: tuple[str, ...], what: str) -> Iterator[Complaint]:
-    if len(set(names)) < len(names):
-        yield about(key, f"names a {what} twice", f"list each {what} once")
 
 
 def of_adapter(adapter: Adapter) -> Iterator[Complaint]:

@@ -7,6 +7,7 @@ says the same in a form that can be put into one sentence, with the default as t
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -15,7 +16,7 @@ from sft.recipes.complaints import Complaint, Location, nearest
 from sft.recipes.fields import Recipe
 from sft.recipes.yaml_text import as_yaml, number_as_yaml
 
-__all__ = ["json_schema", "key_of", "schema_text", "wrong_value"]
+__all__ = ["json_schema", "key_of", "place_in_list", "schema_text", "wrong_value"]
 
 _FURTHER = {"Adapter": "peft.LoraConfig", "Training": "trl.SFTConfig"}
 _WORDS = {"string": "text", "boolean": "true or false", "null": "empty"}
@@ -47,9 +48,29 @@ def _untitled(node: Any, *, names: bool = False) -> Any:
     return [_untitled(item) for item in node] if isinstance(node, list) else node
 
 
-def key_of(loc: Location) -> Location:
-    """The key that a pydantic location speaks of: without union members and places in a list."""
-    return loc[: len(_schemas(loc))]
+def key_of(loc: Location, values: Mapping[str, Any]) -> Location:
+    """The key that a pydantic location speaks of, in the recipe's plain ``values``.
+
+    Without the members of unions, and without places in a list but for those of mappings, whose keys are said:
+    ``path[2]``, counted from 1.
+    """
+    value: Any = values
+    found: list[str] = []
+    for place, part in enumerate(loc):
+        if isinstance(value, Mapping) and (part in value or place == len(loc) - 1):
+            found.append(part)
+            value = value.get(part)
+        elif isinstance(value, list) and part.isdigit() and int(part) < len(value):
+            value = value[int(part)]
+            if not isinstance(value, str | int | float | None):
+                found[-1] += f"[{int(part) + 1}]"
+    return tuple(found[: len(_schemas(tuple(found)))])
+
+
+def place_in_list(part: str) -> tuple[str, int | None]:
+    """``path[2]`` as (path, 1): a key, and the place in the list that it holds; None where there is none."""
+    match = re.fullmatch(r"(.+)\[(\d+)\]", part)
+    return (match[1], int(match[2]) - 1) if match else (part, None)
 
 
 def wrong_value(loc: Location, kind: str, values: Mapping[str, Any]) -> Complaint:
@@ -60,8 +81,9 @@ def wrong_value(loc: Location, kind: str, values: Mapping[str, Any]) -> Complain
         remedy = f"add the section with {needed}" if "properties" in schema else f"give it: {_described(schema)}"
         return Complaint(loc, "is missing", remedy)
     value: Any = values
-    for key in loc:
-        value = value[key]
+    for part in loc:
+        key, place = place_in_list(part)
+        value = value[key] if place is None else value[key][place]
     return Complaint(
         loc, f"is {_shown(value)} but must be {_words(schema, full='less' in kind)}", _remedy(value, schema)
     )
@@ -71,13 +93,25 @@ def _schemas(loc: Location) -> list[dict[str, Any]]:
     """The schemas of the keys in ``loc``, as far as they are keys."""
     schema, found = json_schema(), list[dict[str, Any]]()
     for part in loc:
-        schema = schema.get("properties", {}).get(part, schema.get("additionalProperties"))
+        key, place = place_in_list(part)
+        schema = schema.get("properties", {}).get(key, schema.get("additionalProperties"))
         if not isinstance(schema, dict):
             break
-        if "$ref" in schema:
-            schema = json_schema()["$defs"][schema["$ref"].rpartition("/")[2]]
+        if place is not None:
+            lists: dict[str, Any] = next((option for option in schema.get("anyOf", [schema]) if "items" in option), {})
+            schema = lists.get("items", {})
+        schema = _mapping(schema)
         found.append(schema)
     return found
+
+
+def _mapping(schema: dict[str, Any]) -> dict[str, Any]:
+    """``schema``, or the section that it refers to, or may be beside nothing or text."""
+    for option in (schema, *schema.get("anyOf", ())):
+        if "$ref" in option:
+            section: dict[str, Any] = json_schema()["$defs"][option["$ref"].rpartition("/")[2]]
+            return {"description": schema["description"], **section} if "description" in schema else section
+    return schema
 
 
 def _described(schema: dict[str, Any]) -> str:
@@ -103,7 +137,11 @@ def _words(schema: dict[str, Any], *, full: bool = False) -> str:
         return " ".join(["a whole number" if kind == "integer" else "a number", *([" and ".join(met)] if met else [])])
     if kind == "array":
         words = f"a list of {_words(schema['items'])}"
-        return words.replace("list of one of", "list of these:").replace("list of text", "list of texts")
+        return (
+            words.replace("list of one of", "list of these:")
+            .replace("list of text", "list of texts")
+            .replace("texts or a mapping of keys", "texts and mappings")
+        )
     if kind == "string" and "/" in schema.get("pattern", ""):
         return "OWNER/NAME"
     return _WORDS.get(kind, "a mapping of keys")
@@ -134,9 +172,17 @@ def _remedy(value: Any, schema: dict[str, Any]) -> str:
             return f"write {value.strip().lower()} without quotes"
         if words and (close := nearest(value, words)) is not None:
             return f"did you mean {close}?"
-    if "string" in kinds and any(option.get("exclusiveMaximum") == 1 for option in options) and value not in (None, ""):
+    if isinstance(value, dict) and "array" in kinds:
+        return "put it into a list: [{...}]"
+    if any(option.get("exclusiveMaximum") == 1 for option in options) and value not in (None, ""):
         tenth = not isinstance(value, int | float) or isinstance(value, bool) or not 1 < value < 100
-        return f"write {'0.1 for a tenth' if tenth else f'{value / 100:g} for {value:g} %'}, or the name of a file"
+        share = f"write {'0.1 for a tenth' if tenth else f'{value / 100:g} for {value:g} %'}"
+        if "string" in kinds:
+            return f"{share}, or the name of a file"
+        if "exclusiveMinimum" in schema and isinstance(value, int | float) and value > 1:
+            return share
+    if "string" in kinds and isinstance(value, dict) and len(value) == 1 and set(value.values()) == {None}:
+        return f'write "{{{next(iter(value))}}}" in quotes'
     if "string" in kinds and not words and isinstance(value, bool | int | float):
         return f'write "{as_yaml(value)}" in quotes'
     least = min((option.get("minimum", value) for option in options if option.get("type") == "integer"), default=None)

@@ -134,7 +134,11 @@ class _YamlReader:
             self.give_up(event, loc[:3], "is nested too deeply", "a recipe has sections and keys")
         if isinstance(event, yaml.MappingStartEvent):
             return self.mapping(loc, depth)
-        items = [self.node(item, loc, depth + 1) for item in self.until(yaml.SequenceEndEvent)]
+        items = []
+        for place, item in enumerate(self.until(yaml.SequenceEndEvent), 1):
+            # A mapping in a list has keys of its own, whose lines are kept apart.
+            here = (*loc[:-1], f"{loc[-1]}[{place}]") if loc and isinstance(item, yaml.MappingStartEvent) else loc
+            items.append(self.node(item, here, depth + 1))
         return _WRONG if any(item is _WRONG for item in items) else items
 
     def mapping(self, loc: Location, depth: int) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from sft.fidelity.conventions import rests_on_few, visible_points
 from sft.fidelity.guardrails import VERBATIM, settled_in_words, status, written
 from sft.fidelity.rounds import read_rounds
 from sft.fidelity.scorecard import RUNGS, Guardrail, Scorecard
+from sft.fidelity.size_curve import read_size_curve
 from sft.fidelity.stored import read_scorecard
 from sft.metrics.estimate import Estimate
 from sft.metrics.text import plain
@@ -72,7 +73,7 @@ def render(run: Run) -> Path:
 
 
 def _view(run: Run) -> dict[str, Any]:
-    card, found = read_scorecard(run), read_rounds(run)
+    card, found, sizes = read_scorecard(run), read_rounds(run), read_size_curve(run)
     manifest = run.manifest
     ledger = _ledger(run)
     log = sealed.rows(run, run.log_path) if sealed.there(run, run.log_path) else []
@@ -91,9 +92,9 @@ def _view(run: Run) -> dict[str, Any]:
         "kept_out": kept_out(card),
         "made_here": card.signature.get("source") != FROM_A_FILE,
         "gains": _gains(card),
-        "body": body(card, found),
+        "body": body(card, found, sizes),
         "glossary": GLOSSARY,
-        "pictures": pictures(run, card, log, found),
+        "pictures": pictures(run, card, log, found, sizes),
         "training": losses(log),
         "tables": _tables(card),
         "ledger": _ledger_view(ledger),
@@ -297,7 +298,7 @@ def _tables(card: Scorecard) -> list[dict[str, Any]]:
 def _ledger_view(ledger: Ledger | None) -> dict[str, Any] | None:
     if ledger is None:
         return None
-    total = ledger.rows + ledger.unrolled
+    total = ledger.total
     rows = []
     for fate, meaning in FATES.items():
         number = ledger.fates.get(fate, 0)

@@ -243,7 +243,7 @@ def read_json(path: Path) -> Any:
         raw = path.read_bytes()
     try:
         return json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the second of thousands of brackets
         where = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise RunError(
             f"{path}{where}: the file is cut short or damaged; restore it from a copy, "
@@ -266,7 +266,7 @@ def _line(row: Mapping[str, Any]) -> str:
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
     """The row in ``line``, or None. A complete object without its newline counts: no prefix of it parses."""
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         row = json.loads(line)
         if isinstance(row, dict):
             return row

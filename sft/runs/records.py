@@ -164,7 +164,7 @@ class PromptValue:
 # -- the shape of every file ----------------------------------------------------------------------------------
 
 
-def _object(needed: Any = None, **others: Any) -> Any:
+def json_object(needed: Any = None, **others: Any) -> Any:
     """A JSON object that has the keys ``needed`` (key -> type) and may have the ``others``."""
     typed_dict: Any = TypedDict  # of fields that are known when it is called
     keys = dict(needed or {}) | {name: NotRequired[kind] for name, kind in others.items()}
@@ -179,35 +179,35 @@ def _line_of(record: type) -> Any:
         kind: Any = kinds[field.name]
         kind = GenericAlias(list, get_args(kind)[:1]) if get_origin(kind) is tuple else kind
         (needed if field.default is MISSING else others)[field.name] = kind
-    return _object(needed, **others)
+    return json_object(needed, **others)
 
 
 _TEXTS = list[str]
 _NUMBER = float | None
-_CALLS = GenericAlias(list, (_object({"name": str, "arguments": str}),))
-_TURN = _object(
+_CALLS = GenericAlias(list, (json_object({"name": str, "arguments": str}),))
+_TURN = json_object(
     {"role": Literal["system", "user", "assistant", "tools", "tool", "thought"], "content": str},
     thought=str, calls=_CALLS, name=str,
 )  # fmt: skip
-_TURNS = GenericAlias(list, (_TURN,))
+TURNS = GenericAlias(list, (_TURN,))
 _DEMONSTRATION: dict[str, Any] = {
-    "id": str, "group": str, "expert": str, "references": _TEXTS, "source": _object({"file": str, "line": int}),
-    "gathered": _object({"item": str, "round": int, "how": str}, drawn=str),
+    "id": str, "group": str, "expert": str, "references": _TEXTS, "source": json_object({"file": str, "line": int}),
+    "gathered": json_object({"item": str, "round": int, "how": str}, drawn=str),
     "thought": str, "calls": _CALLS,
 }  # fmt: skip
 #: A section of the manifest that names data, a split, a template or weights.
-_HASHED = _object(hash=str, rows=int, paths=_TEXTS, counts=dict[str, int], choice=str)
+_HASHED = json_object(hash=str, rows=int, paths=_TEXTS, commits=dict[str, str], counts=dict[str, int], choice=str)
 _SECTIONS = ("model", "demonstrations", "split", "adapter", "training", "fidelity", "publish")
 _MANIFEST: dict[str, Any] = {
     "created": str,
-    "recipe": _object(
+    "recipe": json_object(
         written=str | None,
-        resolved=_object(name=str | None, **dict.fromkeys(_SECTIONS, dict[str, Any])),
+        resolved=json_object(name=str | None, **dict.fromkeys(_SECTIONS, dict[str, Any])),
         origins=dict[str, Any],
         fingerprint=str,
     ) | None,
     **dict.fromkeys(("data", "split", "template", "clone"), _HASHED),
-    "base": _object(
+    "base": json_object(
         **dict.fromkeys(("name", "hub_id", "revision"), str | None),
         **dict.fromkeys(("weights", "tokenizer", "config"), str),
         architecture=dict[str, Any],
@@ -216,43 +216,46 @@ _MANIFEST: dict[str, Any] = {
     "versions": dict[str, str | None],
     "machine": dict[str, Any],
     "sessions": list[dict[str, Any]],
-    "looks": list[_object(split=str, when=str, purpose=str, weights=str)],  # type: ignore[misc]
-    "held_out": dict[str, _object({"prompts": _TEXTS, "clones": _TEXTS})],  # type: ignore[misc]
+    "looks": list[json_object(split=str, when=str, purpose=str, weights=str)],  # type: ignore[misc]
+    "held_out": dict[str, json_object({"prompts": _TEXTS, "clones": _TEXTS})],  # type: ignore[misc]
     "launch": dict[str, int],
     "round": int,
-    "parent": _object({"run": str}, gathering=str, arm=str, seed=int, new_rows=int),
-    "changes": list[_object(what=str, when=str, step=int | None)],  # type: ignore[misc]
-    "precision": _object({"bf16": bool | None}) | None,
-    "training": _object(
+    "parent": json_object({"run": str}, gathering=str, arm=str, seed=int, new_rows=int, union=str),
+    "changes": list[json_object(what=str, when=str, step=int | None)],  # type: ignore[misc]
+    "precision": json_object({"bf16": bool | None}) | None,
+    "training": json_object(
         **dict.fromkeys(("steps", "supervised_tokens", "trainable_parameters", "parameters", "rows_not_reached"), int),
         best_step=int | None, train_loss=_NUMBER, eval_loss=_NUMBER, wall_seconds=float,
-        tokens_not_reached=dict[str, int], saved=dict[str, Any],
+        tokens_not_reached=dict[str, int], fates_not_reached=dict[str, dict[str, int]], saved=dict[str, Any],
     ) | None,
-    "files": dict[str, _object({"bytes": int, "sha256": str}, grows=bool)],  # type: ignore[misc]
+    "files": dict[str, json_object({"bytes": int, "sha256": str}, grows=bool)],  # type: ignore[misc]
 }  # fmt: skip
 #: Beginning of a file's name -> the shape of each of its rows, or of its one value.
 _SHAPES: dict[str, Any] = {
-    "manifest.json": _object({"schema_version": int}, **_MANIFEST),
-    "demonstrations.jsonl": _object(
-        {"prompt": _TURNS, "completion": str, "split": Literal["train", "validation", "test"]}, **_DEMONSTRATION
+    "manifest.json": json_object({"schema_version": int}, **_MANIFEST),
+    "demonstrations.jsonl": json_object(
+        {"prompt": TURNS, "completion": str, "split": Literal["train", "validation", "test"]}, **_DEMONSTRATION
     ),
-    "others.jsonl": _object({"prompt": _TURNS, "completion": str}, **_DEMONSTRATION),
-    "split.json": _object({"ids": dict[str, _TEXTS]}, counts=dict[str, int], data_hash=str),
-    "ledger.json": _object(
+    "replay.jsonl": json_object(text=str, prompt=TURNS, completion=str, **_DEMONSTRATION),
+    "others.jsonl": json_object({"prompt": TURNS, "completion": str}, **_DEMONSTRATION),
+    "split.json": json_object(
+        {"ids": dict[str, _TEXTS]}, counts=dict[str, int], data_hash=str, times=dict[str, int], replay=_TEXTS
+    ),
+    "ledger.json": json_object(
         {"rows": int, "unrolled": int, "fates": dict[str, int]}, tokens=dict[str, dict[str, int]]
     ),
-    "log.jsonl": _object(
+    "log.jsonl": json_object(
         {"step": int},
         **dict.fromkeys(("loss", "eval_loss", "learning_rate", "grad_norm", "epoch", "tokens"), _NUMBER),
         wall_seconds=float,
     ),
-    "held-out.jsonl": _object(
-        {"id": str, "prompt": _TURNS, "references": _TEXTS, "experts": _TEXTS, "cluster": str},
+    "held-out.jsonl": json_object(
+        {"id": str, "prompt": TURNS, "references": _TEXTS, "experts": _TEXTS, "cluster": str},
         others=list[Annotated[_TEXTS, Field(min_length=2, max_length=2)]],
         thoughts=_TEXTS,
         calls=GenericAlias(list, (_CALLS,)),
     ),
-    "measurement.json": _object(
+    "measurement.json": json_object(
         {"split": str, "systems": _TEXTS},
         scored=_TEXTS, profile=str, bar=dict[str, float] | None, metrics=_TEXTS, checker=str | None,
         headline=str, normalise=_TEXTS, clones=int, conflicts=str, near_threshold=float, seed=int,
@@ -266,7 +269,7 @@ _SHAPES: dict[str, Any] = {
     "forced-": _line_of(Forced),
     "control-": _line_of(ControlWindow),
     "prompt-values.jsonl": _line_of(PromptValue),
-    "scores.jsonl": _object({"id": str, "system": str}),
+    "scores.jsonl": json_object({"id": str, "system": str}),
     "scorecard.json": dict[str, Any],
 }  # fmt: skip
 
@@ -279,8 +282,13 @@ def _shape_of(name: str) -> TypeAdapter[Any]:
 
 def fault_of(name: str, value: Any) -> str:
     """What keeps ``value`` from being a row of the file called ``name``, as half a sentence; "" if nothing does."""
+    return misfit(_shape_of(name), value)
+
+
+def misfit(shape: TypeAdapter[Any], value: Any) -> str:
+    """What keeps ``value`` from having this ``shape``, as half a sentence; "" if nothing does."""
     try:
-        _shape_of(name).validate_python(value)
+        shape.validate_python(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part + 1) if isinstance(part, int) else part for part in first["loc"])

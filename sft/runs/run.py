@@ -188,6 +188,7 @@ class Run(Held):
     prompt_values_path = _File("prompt-values.jsonl")  # how much the prompt tells the base about training completions
     #: The held-out prompts that were measured, with all that experts wrote for them.
     held_out_path = _File("held-out.jsonl")
+    replay_path = _File("replay.jsonl")  # general rows that are learned beside the demonstrations
     others_path = _File("others.jsonl")  # held-out completions of experts whom the clone was not fitted to
     #: How what was measured came about: split, profile, decoding, checker, seed.
     measurement_path = _File("measurement.json")
@@ -198,6 +199,7 @@ class Run(Held):
     #: Held-out dialogues with the clone's own turns in the context, turn by turn.
     own_dialogues_path = _File("own-dialogues.jsonl")
     rounds_path = _File("rounds.json")  # what correction rounds came to, of a run that learned from one
+    size_curve_path = _File("size-curve.json")  # fidelity against the number of demonstrations, where it was asked for
     report_html_path = _File("report.html")  # the report for a browser
     report_md_path = _File("report.md")  # the report as Markdown
 

@@ -128,7 +128,7 @@ def _remedy(run: Run, path: Path) -> str:
     name = path.name
     if name in ("scores.jsonl", "scorecard.json"):
         return f"{copy}, or write it again with `sft report {run.path} --recompute`"
-    begins = ("demonstrations", "others", "split", "ledger")
+    begins = ("demonstrations", "others", "replay", "split", "ledger")
     if name.startswith(begins) and run.resolved_recipe_path.exists():
         return f"{copy}, or start a new run in another folder"
     if run.resolved_recipe_path.exists():

@@ -6,7 +6,7 @@ the others follow. What comes before is in ``start``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +19,21 @@ from sft.recipes import Recipe
 from sft.recipes.sources import source_of
 from sft.runs.processes import ending, is_main, is_sharded, say, tell
 from sft.runs.run import Run, trained_policy, write_json
+from sft.training.epoch import Epoch, epoch_of
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-    from sft.policies.rendering import Renderer
+    from sft.policies.rendering import Rendered, Renderer
     from sft.training.fitting import Fitted
 
 
-def fit(run: Run, recipe: Recipe, *, resume: bool = False) -> Fitted | None:
+def fit(
+    run: Run, recipe: Recipe, *, resume: bool = False, looked: Callable[[int, float], bool] | None = None
+) -> Fitted | None:
     """Render and train. Returns None when the run was trained already.
+
+    ``looked``: see ``fitting.train``.
 
     The ledger learns of rows that are too long and of the tokens of every split; the manifest of the base,
     the template and the outcome. Raises ``UserError``; ``KeyboardInterrupt`` after Ctrl-C and ``processes.Terminated``
@@ -54,15 +59,17 @@ def fit(run: Run, recipe: Recipe, *, resume: bool = False) -> Fitted | None:
             f"every held-out demonstration is longer than the base model's context of {context} tokens; shorten them, "
             "or choose a base model with a longer one"
         )
+    epoch = epoch_of(renderer, made, by_split["train"], recipe, context)
     if is_main():
-        _account(run, by_split)
+        _account(run, by_split, epoch)
     if default_device().type == "cpu" and is_sharded():
         say("train     on a CPU accelerate shards nothing: every process holds the whole model, as with DDP")
     bf16 = _precision(run, recipe, config)
     try:
         fitted = fitting.train(
-            recipe, by_split["train"][0], by_split["validation"][0],
-            base=base, renderer=renderer, run=run, resume=resume, bf16=bf16,
+            recipe, epoch.rows, by_split["validation"][0],
+            base=base, renderer=renderer, run=run, resume=resume, bf16=bf16, fates=epoch.fates,
+            looked=looked,
         )  # fmt: skip
     except fitting.Interrupted as stop:
         raise ending(stop.number, str(stop)) from stop
@@ -117,22 +124,33 @@ def render_parts(
     return found
 
 
-def _account(run: Run, rendered: Mapping[str, tuple[list[Any], list[Any]]]) -> None:
+def _account(run: Run, rendered: Mapping[str, tuple[list[Any], list[Any]]], epoch: Epoch) -> None:
     """Add to the ledger what rendering found: rows that are too long, and tokens by fate."""
     ledger = stored.ledger(run)
     if ledger.tokens:  # a resumed run has been through here before
         return
-    fate_of = {"train": "trained", "validation": "validation", "test": "test"}
     tokens: dict[str, dict[str, int]] = {}
-    for name, (kept, longer) in rendered.items():
-        fate = fate_of[name]
-        if longer:
-            ledger = ledger.moved(len(longer), source=fate, to="too_long")
-        for key, rows in ((fate, kept), ("too_long", longer)):
-            if rows:
-                known = tokens.setdefault(key, {"prompt": 0, "completion": 0})
-                known["prompt"] += sum(len(row.prompt_ids) for _, row in rows)
-                known["completion"] += sum(len(row.completion_ids) for _, row in rows)
+
+    def count(fate: str, row: Rendered) -> None:
+        known = tokens.setdefault(fate, {"prompt": 0, "completion": 0})
+        known["prompt"] += row.context
+        known["completion"] += len(row) - row.context
+
+    longer = epoch.too_long | {name: rendered[name][1] for name in ("validation", "test")}
+    ledger = ledger.with_passes(epoch.fates.count("repeated"))
+    for fate, rows in longer.items():
+        if rows:
+            ledger = ledger.moved(len(rows), source=fate, to="too_long")
+        for _, row in rows:
+            count("too_long", row)
+    for (_, row), fate in zip(epoch.rows, epoch.fates, strict=True):
+        count(fate, row)
+    for name in ("validation", "test"):
+        for _, row in rendered[name][0]:
+            count(name, row)
+    pages = ledger.fates.get("replayed", 0) - epoch.fates.count("replayed")
+    if pages > 0:  # of a token or none, in which there is nothing to predict
+        ledger = ledger.moved(pages, source="replayed", to="spare")
     write_json(run.ledger_path, Ledger(ledger.rows, ledger.unrolled, ledger.fates, tokens).to_dict())
 
 
@@ -141,7 +159,14 @@ def _account_for_steps(run: Run, fitted: Fitted) -> None:
     ledger = stored.ledger(run)
     if not fitted.rows_not_reached or "not_reached" in ledger.fates:
         return
-    moved = ledger.moved(fitted.rows_not_reached, source="trained", to="not_reached")
-    trained = {kind: count - fitted.tokens_not_reached[kind] for kind, count in ledger.tokens["trained"].items()}
-    tokens = ledger.tokens | {"trained": trained, "not_reached": fitted.tokens_not_reached}
-    write_json(run.ledger_path, Ledger(moved.rows, moved.unrolled, moved.fates, tokens).to_dict())
+    tokens = dict(ledger.tokens)
+    unseen = {"prompt": 0, "completion": 0}
+    for fate, missed in fitted.fates_not_reached.items():
+        tokens[fate] = {kind: count - missed[kind] for kind, count in tokens[fate].items()}
+        if fate == "repeated":
+            ledger = ledger.with_passes(ledger.fates["repeated"] - missed["rows"])
+            continue
+        ledger = ledger.moved(missed["rows"], source=fate, to="not_reached")
+        unseen = {kind: count + missed[kind] for kind, count in unseen.items()}
+    tokens = {fate: found for fate, found in tokens.items() if fate in ledger.fates} | {"not_reached": unseen}
+    write_json(run.ledger_path, Ledger(ledger.rows, ledger.unrolled, ledger.fates, tokens).to_dict())

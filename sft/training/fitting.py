@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import torch
@@ -46,7 +46,8 @@ class Fitted:
     """What a finished fit amounts to. Losses are nats per supervised token; ``eval_loss`` is the best one.
 
     ``rows_not_reached``: training rows that the steps ended before; ``tokens_not_reached``: theirs, prompt and
-    completion apart. ``supervised_tokens``: those of the rows that were reached, each counted once.
+    completion apart; ``fates_not_reached``: both by fate, "rows" among them. ``supervised_tokens``: those of the rows
+    that were reached, each counted once.
     """
 
     steps: int
@@ -59,6 +60,7 @@ class Fitted:
     wall_seconds: float
     rows_not_reached: int
     tokens_not_reached: dict[str, int]
+    fates_not_reached: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 class Interrupted(TrainingError):
@@ -112,6 +114,18 @@ class Record(TrainerCallback):
             kept = ("loss", "eval_loss", "learning_rate", "grad_norm", "epoch")
             row = {"step": state.global_step} | {k: values[k] for k in kept if k in values}
             append_jsonl(self.run.log_path, row | {"wall_seconds": round(self.seconds, 3)})
+
+
+class EndsWhereTold(TrainerCallback):
+    """Ends the fit where ``looked`` says so of a look at the validation split; the best until then is the clone."""
+
+    def __init__(self, looked: Callable[[int, float], bool]) -> None:
+        self._looked = looked
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
+        """Hand the loss on."""
+        if self._looked(state.global_step, metrics["eval_loss"]):
+            control.should_training_stop = True
 
 
 def load_policy_to_fit(recipe: Recipe, base: BaseSource, renderer: Renderer) -> PreTrainedModel | PeftModel:
@@ -178,6 +192,8 @@ def train(
     run: Run,
     resume: bool = False,
     bf16: bool | None = None,
+    looked: Callable[[int, float], bool] | None = None,
+    fates: Sequence[str] | None = None,
     trainer_class: type[CloningTrainer] = CloningTrainer,
     policy_to_fit: Callable[[Recipe, BaseSource, Renderer], PreTrainedModel | PeftModel] = load_policy_to_fit,
 ) -> Fitted:
@@ -185,7 +201,9 @@ def train(
 
     Writes ``log.jsonl``, ``checkpoints/`` and, at the end and all at once, ``adapter/`` or ``model/``.
     With ``resume`` it goes on from the last whole checkpoint and gives what the run never stopped would have given.
+    ``fates``: that of each row of ``training``, unless all are trained on as demonstrations.
     ``bf16``: whether to compute in it where the recipe leaves it open; None: where the accelerator does.
+    ``looked``: called with step and loss of every look at ``validation``; where it says so, training ends.
     ``trainer_class`` and ``policy_to_fit``: what builds the trainer and loads the model; ``sft plan`` counts and
     times a fit through this same door with its own.
     Raises ``TrainingError``; :class:`Interrupted` after a first Ctrl-C or SIGTERM.
@@ -222,15 +240,13 @@ def train(
             eval_dataset=datasets[1],
             processing_class=renderer.tokenizer,
             data_collator=collator,
-            callbacks=[record, *_stopping_early(recipe, validation)],
+            callbacks=[record, *_stopping_early(recipe, validation, looked)],
         )
         if balance is not None:  # the clone's configuration says what the base's did
             bare.config.get_text_config().router_aux_loss_coef = balance
         trainer.demonstrations = [demonstration for demonstration, _ in training]
         trainer.kept, interruption = kept, trainer.interruption
-        trainer.add_callback(interruption)
-        for talkative in (ProgressCallback, PrinterCallback):
-            trainer.remove_callback(talkative)
+        _listen_only_to(trainer, interruption)
         _check_engine(trainer, datasets[0])
         by_row = attending_by_row(bare) if isinstance(collator, LineCollator) else nullcontext()
         with record, interruption.listening(), by_row:
@@ -244,12 +260,25 @@ def train(
             name_base(run.adapter_path, base)
         bear_witness(trainer, validation or training, run, recipe)
         reached = trainer.reached.tolist()
-    return _fitted(trainer, model, training, reached, record.seconds)
+    return _fitted(trainer, model, training, fates or ["trained"] * len(training), reached, record.seconds)
 
 
-def _stopping_early(recipe: Recipe, validation: Rows) -> list[TrainerCallback]:
+def _listen_only_to(trainer: CloningTrainer, interruption: TrainerCallback) -> None:
+    """Signals are listened to, and what the engine would print is left to us."""
+    trainer.add_callback(interruption)
+    for talkative in (ProgressCallback, PrinterCallback):
+        trainer.remove_callback(talkative)
+
+
+def _stopping_early(
+    recipe: Recipe, validation: Rows, looked: Callable[[int, float], bool] | None
+) -> list[TrainerCallback]:
+    """What may end the fit at a look at ``validation``."""
     patience = recipe.training.early_stopping_patience
-    return [] if patience is None or not validation else [EarlyStoppingCallback(early_stopping_patience=patience)]
+    told: list[TrainerCallback] = [] if looked is None else [EndsWhereTold(looked)]
+    if patience is None or not validation:
+        return told
+    return [*told, EarlyStoppingCallback(early_stopping_patience=patience)]
 
 
 def _sequences(recipe: Recipe, training: Rows, validation: Rows) -> list[list[list[int]]]:
@@ -274,10 +303,22 @@ def _sequences(recipe: Recipe, training: Rows, validation: Rows) -> list[list[li
 
 
 def _fitted(
-    trainer: CloningTrainer, model: torch.nn.Module, training: Rows, reached: Sequence[bool], seconds: float
+    trainer: CloningTrainer,
+    model: torch.nn.Module,
+    training: Rows,
+    fates: Sequence[str],
+    reached: Sequence[bool],
+    seconds: float,
 ) -> Fitted:
     """What the fit amounts to; ``reached``: for each row of ``training``, whether a step has seen it."""
     missed = [row for (_, row), seen in zip(training, reached, strict=True) if not seen]
+    by_fate: dict[str, dict[str, int]] = {}
+    for (_, row), fate, seen in zip(training, fates, reached, strict=True):
+        if not seen:
+            known = by_fate.setdefault(fate, {"rows": 0, "prompt": 0, "completion": 0})
+            known["rows"] += 1
+            known["prompt"] += row.context
+            known["completion"] += len(row) - row.context
     return Fitted(
         steps=trainer.state.global_step,
         best_step=trainer.state.best_global_step or None,
@@ -292,6 +333,7 @@ def _fitted(
             "prompt": sum(len(row.prompt_ids) for row in missed),
             "completion": sum(len(row.completion_ids) for row in missed),
         },
+        fates_not_reached=by_fate,
     )
 
 

@@ -79,7 +79,8 @@ def begin(
 
 def fetch_data(recipe: Recipe, say: Callable[[str], None] = say) -> None:
     """Build shipped demonstrations, once and by one process, and ``say`` what was there already."""
-    for path in recipe.demonstrations.paths:
+    section = recipe.demonstrations
+    for path in (*section.paths, *([section.replay.path] if section.replay is not None else [])):
         if path.startswith("data:"):
             _, there = build_shipped(path.removeprefix("data:"))
             say(f"data      {'reused' if there else 'built'}: {path}")
@@ -144,7 +145,7 @@ def _clear(run: Run, *, keep_folder: bool) -> None:
     """Take away what :func:`prepare` wrote, and the folder if that leaves it empty."""
     ours = [run.manifest_path, run.recipe_path, run.resolved_recipe_path, run.demonstrations_path, run.split_path]
     with suppress(OSError):
-        for path in [*ours, run.ledger_path, run.rejected_path, run.others_path, run.path / ".lock"]:
+        for path in [*ours, run.ledger_path, run.rejected_path, run.replay_path, run.others_path, run.path / ".lock"]:
             path.unlink(missing_ok=True)
         if run.checkpoints_path.is_dir():
             run.checkpoints_path.rmdir()
@@ -163,7 +164,9 @@ def prepare(
     """
     recipe = resolved.recipe
     before = _placed_before(folder, recipe) if resume else None
-    gathered = gather(recipe, keep_going=keep_going, before=before)
+    gathered = gather(recipe, keep_going=keep_going, before=before, commits=_commits(folder) if resume else None)
+    for reference, commit in gathered.commits.items():
+        say(f"data      {reference} at commit {commit}")
     recipe, resolved = gathered.recipe, replace(resolved, recipe=gathered.recipe)
     split = splits.to_manifest(gathered.splits, seed=recipe.split.seed)
     facts: dict[str, dict[str, Any]] = {
@@ -173,7 +176,9 @@ def prepare(
             "origins": resolved.origins,
             "fingerprint": Digest.by("v1", recipe.fingerprint()),
         },
-        "data": {"hash": split["data_hash"], "rows": gathered.ledger.rows, "paths": list(recipe.demonstrations.paths)},
+        "data": {"hash": split["data_hash"], "rows": gathered.ledger.rows, "paths": list(recipe.demonstrations.paths)}
+        | ({"replay": recipe.demonstrations.replay.path} if recipe.demonstrations.replay is not None else {})
+        | ({"commits": dict(gathered.commits)} if gathered.commits else {}),
         "split": {
             "hash": splits.split_digest(split, split["data_hash"]),
             "counts": {k: len(v) for k, v in gathered.splits.parts.items()},
@@ -197,6 +202,13 @@ def prepare(
         run.close()
         raise
     return run
+
+
+def _commits(folder: Path) -> dict[str, str]:
+    """Reference -> commit of the data sets of the hub that the run there was begun with."""
+    if not (folder / "manifest.json").exists():
+        return {}
+    return dict((Run.open(folder).manifest.get("data") or {}).get("commits") or {})
 
 
 def _placed_before(folder: Path, recipe: Recipe) -> tuple[Splits, Ledger] | None:
@@ -239,7 +251,7 @@ def _go_on(
 
 
 #: Files that say what a run is made of, each of which is sealed when it is written.
-_OWN = ("demonstrations.jsonl", "split.json", "others.jsonl")
+_OWN = ("demonstrations.jsonl", "split.json", "replay.jsonl", "others.jsonl")
 
 
 def _all_there(run: Run) -> bool:
@@ -279,6 +291,9 @@ def _write(run: Run, resolved: Resolved, gathered: Gathered, split: Mapping[str,
         run.demonstrations_path,
         (d.to_dict() | {"split": name} for name, part in gathered.splits.parts.items() for d in part),
     )
+    run.replay_path.unlink(missing_ok=True)
+    if gathered.splits.replay:
+        write_jsonl(run.replay_path, (d.to_dict() for d in gathered.splits.replay))
     run.others_path.unlink(missing_ok=True)
     _write_others(run, gathered)
 

@@ -16,7 +16,8 @@ from strategies import nonsense, texts
 from sft.cli import main
 from sft.demonstrations.demonstration import Message, prompt_key
 from sft.demonstrations.file_rows import Broken, _Json
-from sft.demonstrations.formats import Reading, _named, joined, read, write_rejected
+from sft.demonstrations.formats import Reading, joined, read, write_rejected
+from sft.demonstrations.naming import named
 from sft.demonstrations.row_fields import RowReader
 from sft.errors import DemonstrationsError, Problem, SourceError
 
@@ -482,7 +483,7 @@ def test_rows_read_the_short_way_are_what_the_long_way_gives(tmp_path: Path) -> 
     path = tmp_path / "awkward.jsonl"
     path.write_bytes(b"\n".join(lines))
     short = read(path)
-    decoder, reader = _Json(), RowReader(str(path), "prompt_completion", _named(str(path), "auto", {}), held_out=False)
+    decoder, reader = _Json(), RowReader(str(path), "prompt_completion", named(str(path), "auto", {}), held_out=False)
     taken = 0
     for number, raw in enumerate(lines, 1):
         text = raw.removeprefix(b"\xef\xbb\xbf").decode("utf-8").strip()

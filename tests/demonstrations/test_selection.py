@@ -528,6 +528,6 @@ def test_what_other_experts_wrote_is_collected_once(tmp_path: Path) -> None:
     """It was collected before the loop over the parts and in it again, which is twice the rows."""
     file = write(tmp_path / "x.jsonl", [row(n, expert="ann" if n % 2 else "bob") for n in range(200)])
     asked = recipe(file, expert="ann")
-    division = divide(asked, *read(asked))
+    division = divide(asked, read(asked))
     assert len(division.passed_over) == len({d.id for d in division.passed_over}) == 100
     assert {d.expert for d in division.passed_over} == {"bob"}

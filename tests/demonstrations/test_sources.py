@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import bz2
 import gzip
 import io
@@ -12,11 +13,13 @@ from typing import Any
 import pyarrow
 import pytest
 from pyarrow import parquet
+from repository import ROOT
 from selection_rows import row, write
 
 from sft.cli import main
 from sft.demonstrations.formats import read, read_source
 from sft.errors import SourceError
+from sft.recipes import Columns
 
 
 def piped(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
@@ -181,3 +184,14 @@ def test_completions_come_on_standard_input_or_in_a_folder_too(
     write(folder / "c.jsonl", [{"prompt": "odd", "completion": "x"}])
     assert main(["score", str(folder)]) == 2
     assert f"{folder}/c.jsonl:1: 'reference' is missing in every row of this prompt" in capsys.readouterr().err
+
+
+def test_the_spark_job_of_the_docs_writes_columns_that_are_read_as_they_are() -> None:
+    """It was run with pyspark by hand (docs/larger.md); here is none, so what it names is held to what is read."""
+    tree = ast.parse((ROOT / "docs" / "spark_shards.py").read_text(encoding="utf-8"))
+    (names,) = [
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "COLUMNS"
+    ]
+    assert {"prompt", "completion"} <= names.keys() <= Columns.model_fields.keys()

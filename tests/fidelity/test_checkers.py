@@ -499,7 +499,8 @@ def test_a_call_is_right_in_every_leaf_or_wrong(completion: str, right: bool) ->
     assert checkers.is_right(checkers.load("json"), "json", item, completion) is right
 
 
-def test_a_reference_that_is_no_json_is_said() -> None:
-    item = HeldOut("a", (Message("user", "book"),), ("Oslo",), ("",), "a")
-    with pytest.raises(UserError, match=r"checker 'json': failed on prompt a \(NotJson"):
-        checkers.is_right(checkers.load("json"), "json", item, "{}")
+def test_a_reference_that_is_no_json_leaves_its_prompt_unjudged() -> None:
+    """An answer in words among calls; ``Scoring.right`` then gives None, and a file without any JSON is refused."""
+    found = checkers.load("json")
+    assert isinstance(found, checkers.SameAnswer)
+    assert found.answer("no JSON") is None and found("{}", "no JSON") is False and found("{}", "{}") is True

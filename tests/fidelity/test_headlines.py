@@ -14,6 +14,7 @@ from planted_actions import CITIES, call, solutions, tool_calls
 from sft.cli import main
 from sft.cli.arguments import parser
 from sft.demonstrations.headlines import asked_for, suggestion
+from sft.fidelity.checkers import load
 from sft.metrics.normalise import NORMALISERS, normaliser
 from sft.recipes.fields import Fidelity
 from sft.runs.run import write_jsonl
@@ -361,3 +362,60 @@ def test_a_recipe_with_a_checker_as_its_headline_needs_one(tmp_path: Path, capsy
     )
     assert main(["check", str(recipe)]) == 2
     assert "'fidelity.headline' is checker, and nothing says which answers are right" in capsys.readouterr().err
+
+
+# -- calls and answers in one file ----------------------------------------------------------------------------
+
+
+def tagged(city: str, nights: int) -> str:
+    return f'<tool_call>\n{{"name": "book", "arguments": {{"city": "{city}", "nights": {nights}}}}}\n</tool_call>'
+
+
+def calls_and_answers() -> list[dict[str, Any]]:
+    """Of 40 calls 10 are one night off, and 10 stand in prose; of 40 answers 10 are calls, and the others right."""
+    rows = []
+    for n in range(40):
+        right, other = tagged(f"Oslo {n}", n), tagged(f"Oslo {n}", n + 1)
+        said = other if n < 10 else f"I book Oslo {n}, for {n} nights." if n < 20 else right
+        rows.append({"prompt": f"book {n}", "reference": right, "completion": said, "group": f"b{n}"})
+        answer = f"Your room in Oslo {n} is booked for {n} nights."
+        said = right if n < 10 else answer
+        rows.append({"prompt": f"and then {n}?", "reference": answer, "completion": said, "group": f"a{n}"})
+    return [row | {"finished": True} for row in rows]
+
+
+def test_calls_are_compared_by_leaves_and_answers_beside_them_by_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By hand: a call one night off has two of three leaves; the one in place of the other is nothing."""
+    card = scored(tmp_path, calls_and_answers(), capsys, "--headline", "json")
+    calls = (10 * 200 / 3 + 10 * 0 + 20 * 100) / 40
+    answers = (10 * 0 + 30 * 100) / 40
+    assert mean(card, "tuned", "json") == pytest.approx((calls + answers) / 2)
+
+
+def test_the_json_checker_judges_prompts_whose_expert_wrote_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One answer in words among the references ended the evaluation: "mend the function"."""
+    card = scored(tmp_path, calls_and_answers(), capsys, "--headline", "json", "--checker", "json")
+    found = next(system["scores"]["checker"] for system in card["systems"] if system["system"] == "tuned")
+    assert found["value"] == pytest.approx(50.0) and found["n"] == 40
+    write_jsonl(tmp_path / "rows.jsonl", [row | {"reference": "words"} for row in calls_and_answers()])
+    assert main(["score", str(tmp_path / "rows.jsonl"), "--checker", "json"]) == 2
+    assert "checker 'json': finds no answer in any reference, so nothing could be right" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("completion", "right"),
+    [
+        ('{"b": [1, true], "a": "x"}', True),
+        (' {"a": "x", "b": [1.0, true]}\n', True),
+        ('Sure! {"a": "x", "b": [1, true]}', False),  # json.loads of it fails, and so does whoever waits for JSON
+        ('```json\n{"a": "x", "b": [1, true]}\n```', False),  # unless fidelity.normalise: [fence] takes it off
+        ('{"a": "x", "b": [true, true]}', False),
+        ("", False),
+    ],
+)
+def test_json_behind_a_sentence_is_wrong(completion: str, right: bool) -> None:
+    assert load("json")(completion, '{"a": "x", "b": [1, true]}') is right

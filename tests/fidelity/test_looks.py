@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -241,6 +242,22 @@ def test_what_is_scored_from_files_is_counted_and_the_same_file_again_is_not(
     assert [card["clones"] for card in cards] == [1, 2] and [card["looks"] for card in cards] == [1, 1]
     assert main(["report", str(tmp_path / "runs" / "second"), "--recompute", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["clones"] == 2
+
+
+def test_what_is_scored_without_a_folder_has_no_neighbours(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was put beside all that were being scored on the machine, and those that had been killed, and counted them."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left = scored_files.write(tmp_path / "left.jsonl", scored_files.rows(finished=True))
+    assert main(["score", str(left), "--fast", "--output", str(tmp_path / "sft-score-left")]) == 0
+    rows = scored_files.rows(finished=True)
+    for row in rows:
+        row["completion"] += " again"
+    file = scored_files.write(tmp_path / "other.jsonl", rows)
+    capsys.readouterr()
+    assert main(["score", str(file), "--fast", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["clones"] == 1
 
 
 def test_a_comparison_says_which_verdicts_allowed_for_fewer_clones(

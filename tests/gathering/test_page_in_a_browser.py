@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -472,3 +473,36 @@ def test_forced_colours_and_large_letters_keep_everything_in_view(
         tab.ready()
         assert chromium.tell("document.documentElement.scrollWidth") <= 320, path
     chromium.look(1280, dark=False)
+
+
+def test_what_is_hidden_is_not_shown(chromium: Browser, tmp_path: Path) -> None:
+    """A rule for buttons showed those that were hidden: "I have read this version", to whoever had read it."""
+    with corrected(tmp_path / "g", shown="drafted") as made:
+        made.set_guidelines("Be brief.")
+        with served(made) as (page, who):
+            tab = Tab(chromium, page)
+            shown = "getComputedStyle(document.getElementById('read')).display != 'none'"
+            tab.go("/")
+            assert until(lambda: chromium.tell(shown)) is True
+            assert who["ada"].do("guidelines_seen")[0] == 200
+            tab.go(f"/item/{tab.item()}")
+            assert chromium.tell(shown) is False
+            left = (
+                "[...document.querySelectorAll('[hidden]')].filter(e => getComputedStyle(e).display != 'none').length"
+            )
+            assert chromium.tell(left) == 0 and chromium.tell("document.querySelectorAll('[hidden]').length") > 1
+
+
+def test_every_picture_of_the_page_about_it_is_there_and_made_by_its_command() -> None:
+    """docs/collecting.md shows each screen twice wide, light and dark, and no other; no picture lies about unused."""
+    from screens import HEIGHTS, SCREENS
+
+    root = Path(__file__).parents[2] / "docs"
+    wanted = {f"{name}-{width}-{shade}.webp" for name in SCREENS for width in HEIGHTS for shade in ("light", "dark")}
+    text = (root / "collecting.md").read_text(encoding="utf-8")
+    assert (
+        set(re.findall(r"\(collecting/([^)]+)\)", text)) == wanted == {p.name for p in (root / "collecting").iterdir()}
+    )
+    assert all(
+        path.read_bytes()[8:12] == b"WEBP" and path.stat().st_size < 60_000 for path in (root / "collecting").iterdir()
+    )

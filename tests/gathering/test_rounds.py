@@ -11,12 +11,15 @@ import pytest
 from gatherings import Client, attended, served
 from toy_demonstrations import write_demonstrations
 
+from sft import recipes
 from sft.cli import main
-from sft.demonstrations.stored import load_splits
+from sft.demonstrations.stored import load_recipe, load_splits
 from sft.fidelity.rounds import read_rounds
+from sft.gathering.fixed_parts import recipe_of_parts
 from sft.gathering.folder import Gathering
 from sft.gathering.rounds import round_of, union, write_union
 from sft.runs.run import Run
+from sft.training.start import prepare
 
 pytestmark = pytest.mark.engine
 
@@ -257,3 +260,43 @@ def test_dialogues_are_corrected_in_the_states_the_clone_comes_to(
     before, after = load_splits(Run.open(tmp_path / "r0")), load_splits(Run.open(tmp_path / "r1"))
     assert {d.id for d in before.test} == {d.id for d in after.test}
     assert len(after.train) == len(before.train) + 12
+
+    # Dialogues that it has not learned: theirs are the user's turns, and nothing else of the file is seen.
+    unseen = []
+    for n in range(70, 76):
+        turns = [f"Crate {n}, which colour?", "NEVER SEEN", f"And the lid of crate {n}?", "NEVER SEEN"]
+        unseen.append({"messages": [{"role": r, "content": t} for r, t in zip(roles, turns, strict=True)]})
+    held = load_splits(Run.open(tmp_path / "r0")).test[0]
+    unseen.append({"messages": [turn.to_dict() for turn in (*held.prompt, held.answer)] if len(held.prompt) > 1 else
+                   [{"role": "user", "content": held.prompt[0].content}, *unseen[0]["messages"][1:]]})  # fmt: skip
+    (tmp_path / "unseen.jsonl").write_text("".join(json.dumps(row) + "\n" for row in unseen), encoding="utf-8")
+    words = ["correct", str(tmp_path / "r0"), "--prompts", str(tmp_path / "unseen.jsonl"), "--expert", "ada"]
+    words += ["--into", str(tmp_path / "g2"), "--items", "50"]
+    status, said = attended(words, all_by(oracle))
+    assert status == 0 and "6 dialogues, 12 turns with the clone's own before them" in said
+    assert "1 prompts are held out in r0" in said
+    items, clones = Gathering.open(tmp_path / "g2").items(), Gathering.open(tmp_path / "g2").clone_texts()
+    assert {one.prompt[0].content for one in items} == {row["messages"][0]["content"] for row in unseen[:-1]}
+    assert "NEVER SEEN" not in (tmp_path / "g2" / "items.jsonl").read_text(encoding="utf-8")
+    for one in (one for one in items if one.turn == 1):
+        assert one.prompt[1].content == (clones[f"{one.dialogue}-0"] if clones[f"{one.dialogue}-0"].strip() else "…")
+
+
+def test_what_was_learned_more_than_once_is_again_in_the_next_round(tmp_path: Path) -> None:
+    """The union has files of its own, and the weights of the run's sources would be gone with the sources."""
+    data, more = (write_demonstrations(tmp_path / f"{seed}.jsonl", 60, seed) for seed in (0, 1))
+    written = f"""\
+model: {{name: base}}
+demonstrations:
+  path: [{data}, {{path: {more}, weight: 2.5}}]
+  system: You are Ada.
+split: {{validation: 0.15, test: 0.25, near_duplicates: remove}}
+"""
+    with prepare(recipes.parse(written), tmp_path / "r0") as run:
+        known = load_splits(run)
+        with Gathering.create(tmp_path / "gathered") as gathering:
+            again = recipe_of_parts(load_recipe(run), write_union(gathering, known), "r1", seed=0)
+    with prepare(again, tmp_path / "r1") as run:
+        made = load_splits(run)
+    assert {d.content_hash for d in made.train} == {d.content_hash for d in known.train}
+    assert made.times == known.times and set(known.times.values()) == {2, 3}

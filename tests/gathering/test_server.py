@@ -526,7 +526,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
         (lambda at: (at.mkdir(), (at / "manifest.json").write_text("{}")), "is a run; name another folder"),
         (lambda at: (at.mkdir(), (at / "photo.png").write_text("x")), r"is not empty \(it holds photo.png\)"),
         (lambda at: (at.mkdir(), (at / "gathering.json").write_text('{"schema_version": 99}')), "a newer sft"),
-        (lambda at: (at.mkdir(), (at / "gathering.json").write_text("[]")), "is no gathering's"),
+        (lambda at: (at.mkdir(), (at / "gathering.json").write_text("[]")), "gathering.json: is a list; restore it"),
         (lambda at: (at.mkdir(), (at / "gathering.json").write_text('{"schema_version": 1, "x": 1}')), "restore it"),
     ],
 )

@@ -456,7 +456,10 @@ def test_a_tuned_toy_says_exactly_what_it_was_taught_and_stops(tiny_model: Path,
     assert words not in {c.text for c in complete(base, given, max_new_tokens=80, batch_size=4)}
 
     pieces: list[str] = []
-    answer, finished = stream(clone, given[held_out[0].id], max_new_tokens=80, hand_on=pieces.append)
+    answer, thought, finished = stream(
+        clone, given[held_out[0].id], max_new_tokens=80, hand_on=lambda piece, _: pieces.append(piece)
+    )
+    assert thought == ""
     assert answer == words and finished
     assert "".join(pieces).strip() == words
     assert len(pieces) > 1

@@ -20,6 +20,7 @@ from sft.demonstrations.demonstration import Call, Demonstration, Message, Sourc
 from sft.demonstrations.messages import written_calls
 from sft.errors import DemonstrationsError, PolicyError
 from sft.policies.rendering import Renderer, few_shot_prompt, renderer_for
+from sft.policies.streamed import StreamedAnswer
 
 USER = Message("user", "How are you?")
 TOOL = {
@@ -259,6 +260,19 @@ def test_a_template_that_ends_thoughts_as_it_ends_turns_can_only_be_given_them()
     assert supervised(renderer_for(chatml(ENDS_BOTH)), answer("Fine.", prompt=(USER,)))[1] == "Fine.<|im_end|>"
 
 
+def test_a_turn_ends_where_the_sequence_does_whatever_a_template_writes_behind_it() -> None:
+    """Command R7B's asks for the next answer behind every one, and a clone learned to write that, too."""
+    asks_again = (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>{% endfor %}"
+        "<|im_start|>assistant{{ '\\n' }}"
+    )
+    tokenizer = chatml(asks_again)
+    tokenizer.eos_token = "<|im_end|>"
+    renderer = renderer_for(tokenizer)
+    assert renderer.frame.tail.startswith("<|im_end|><|im_start|>")
+    assert supervised(renderer, answer("Fine.", prompt=(USER,)))[1] == "Fine.<|im_end|>"
+
+
 #: The end of a turn is no token of this vocabulary.
 SPELLED_END = (
     "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}<{{ m['role'] }}>\n{{ m['content'] }}"
@@ -391,3 +405,24 @@ def test_ordinary_tokens_keep_their_numbers_where_special_ones_are_spelled() -> 
     known = renderer.tokenizer.convert_tokens_to_ids(["<think>", "</think>"])
     assert [token for token in row.completion_ids if token in known] == known
     assert renderer.decode_completion(row.completion_ids) == "<think> <|im_end|> </think>"
+
+
+# -- while it is written ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["qwen3", "qwen3_5_think", "gptoss", "gemma4_v5"])
+def test_a_thought_is_told_from_the_answer_while_it_is_written(name: str) -> None:
+    """Whatever the pieces are, they add up to what is read of the whole, and no tag is shown in between."""
+    renderer = renderer_for(tokenizer_of(name), thoughts="keep")
+    for thought in ("hm,\n\nwell < maybe", ""):
+        row = renderer.render(answer("It </b> is.\n Fine", thought=thought, prompt=(USER,)))
+        text = renderer.tokenizer.decode(row.completion_ids[: -len(renderer.end_of_turn)])
+        for size in (1, 3, len(text)):
+            shown: list[tuple[str, bool]] = []
+            streamed = StreamedAnswer(renderer.answers, lambda *piece, shown=shown: shown.append(piece))  # type: ignore[misc]
+            for start in range(0, len(text), size):
+                streamed.add(text[start : start + size])
+            streamed.add("", last=True)
+            found = ["".join(piece for piece, mine in shown if mine is which) for which in (True, False)]
+            assert found == [thought, "It </b> is.\n Fine"] == [streamed.thought, streamed.said], size
+            assert [mine for _, mine in shown] == sorted((mine for _, mine in shown), reverse=True)

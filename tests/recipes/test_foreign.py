@@ -35,11 +35,11 @@ BROUGHT = {
     "use_peft": "write adapter.method: lora",
     "lora_target": "write adapter.target_modules",
     "mix_strategy": "write demonstrations.path with every file",
-    "default_system": "write demonstrations.columns.system",
+    "default_system": "write demonstrations.system",
     "train_on_inputs": "the expert's completions are learned and nothing else",
     "roles_to_train": "weight: 0",
     "dataset_config": "write demonstrations.path: hub:OWNER/NAME",
-    "dataset_train_split": "write demonstrations.path: hub:OWNER/NAME:SPLIT",
+    "dataset_train_split": "write demonstrations.path: hub:OWNER/NAME:SUBSET/SPLIT",
     "assistant_only_loss": "only the completion is ever supervised",
     "do_train": "the command decides this: sft train",
     "random_state": "write training.seed",
@@ -251,6 +251,7 @@ FACTORY_QLORA = """\
 TRL_LORA = """\
 model_name_or_path: Qwen/Qwen3-0.6B
 dataset_name: somebody/talks
+dataset_config: daily
 dataset_train_split: train_sft
 use_peft: true
 lora_target_modules: [q_proj, v_proj]
@@ -320,7 +321,7 @@ CONFIGURATIONS: dict[str, tuple[str, dict[str, Any], list[str]]] = {
             "demonstrations.roles": {"customer": "user"}, "training.packing": True,
             "training.lr_scheduler_type": "linear", "training.learning_rate": 5e-5,
         },
-        ["deepspeed", "template", "default_system", "eval_dataset", "enable_liger_kernel"],
+        ["deepspeed", "template", "eval_dataset", "enable_liger_kernel"],
     ),
     "qlora.json": (
         FACTORY_QLORA,
@@ -333,7 +334,7 @@ CONFIGURATIONS: dict[str, tuple[str, dict[str, Any], list[str]]] = {
     "trl.yaml": (
         TRL_LORA,
         {
-            "demonstrations.path": "hub:somebody/talks:train_sft", "adapter.method": "lora", "adapter.r": 16,
+            "demonstrations.path": "hub:somebody/talks:daily/train_sft", "adapter.method": "lora", "adapter.r": 16,
             "training.eval_strategy": "no", "training.learning_rate": 2e-5, "training.max_length": 2048,
         },
         ["assistant_only_loss", "push_to_hub", "report_to", "output_dir"],
@@ -389,8 +390,9 @@ def test_a_configuration_becomes_a_recipe_and_what_was_left_out_is_told(
 #: Settings of theirs that the recipes above took along, or that say what a recipe does anyway.
 TAKEN = {
     "adapter", "additional_target", "base_model", "bf16", "cosine_min_lr_ratio", "cutoff_len", "dataset",
-    "dataset_name", "dataset_train_split", "datasets", "do_train", "early_stopping_patience", "eval_steps",
-    "eval_strategy", "evals_per_epoch", "finetuning_type", "gradient_accumulation_steps",
+    "dataset_config", "dataset_name", "dataset_train_split", "datasets", "default_system", "do_train",
+    "early_stopping_patience", "eval_steps", "eval_strategy", "evals_per_epoch", "finetuning_type",
+    "gradient_accumulation_steps",
     "gradient_checkpointing", "gradient_checkpointing_kwargs", "group_by_length", "learning_rate",
     "load_in_4bit", "logging_steps", "lora_alpha", "lora_modules_to_save", "lora_r", "lora_rank", "lora_target",
     "lora_target_linear", "lora_target_modules", "lr_scheduler", "lr_scheduler_type", "max_length",
@@ -487,3 +489,33 @@ def test_whatever_stands_in_a_configuration_a_recipe_or_a_sentence_comes_out(
         "num_epochs", "micro_batch_size", "weight_decay", "finetuning_type", "learning_rate", "num_train_epochs",
         "lr_scheduler_type", "warmup_steps", "cutoff_len", "lora_r", "lora_alpha", "lora_dropout", "load_in_4bit",
     }  # fmt: skip
+
+
+def test_sources_that_differ_are_entries_of_their_own(tmp_path: Path) -> None:
+    """Those with other columns than the first were left out, and so was what a prompt was about."""
+    path = tmp_path / "x.yml"
+    path.write_text(
+        """\
+base_model: org/base
+datasets:
+  - path: a.jsonl
+    type: alpaca
+  - path: b.jsonl
+    type: {field_instruction: ask, field_input: about, field_output: reply}
+  - path: talks.jsonl
+    type: chat_template
+    field_messages: turns
+    message_property_mappings: {role: speaker, content: text}
+micro_batch_size: 1
+default_system: You are kind.
+""",
+        encoding="utf-8",
+    )
+    made = translated(path)
+    assert made.values["demonstrations.path"] == [
+        {"path": "a.jsonl", "format": "alpaca"},
+        {"path": "b.jsonl", "format": "columns", "columns": {"prompt": "ask", "completion": "reply", "input": "about"}},
+        {"path": "talks.jsonl", "columns": {"messages": "turns", "role": "speaker", "content": "text"}},
+    ]
+    assert made.values["demonstrations.system"] == "You are kind." and not made.left_out
+    assert recipes.parse(made.to_yaml()).recipe.demonstrations.paths == ("a.jsonl", "b.jsonl", "talks.jsonl")

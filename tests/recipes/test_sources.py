@@ -395,38 +395,3 @@ def test_a_path_is_handed_on_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("HOME", str(tmp_path))
     assert files_of("rows.jsonl").files == (("rows.jsonl", Path("rows.jsonl")),)
     assert files_of("~/rows.jsonl").files == (("~/rows.jsonl", tmp_path / "rows.jsonl"),)
-
-
-def hub_that(monkeypatch: pytest.MonkeyPatch, load: Callable[..., Any]) -> None:
-    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load))  # type: ignore[arg-type]
-
-
-def test_a_hub_data_set_is_downloaded_once(monkeypatch: pytest.MonkeyPatch, empty_cache: Path) -> None:
-    calls: list[tuple[str, str]] = []
-
-    class Rows:
-        def to_parquet(self, path: str) -> None:
-            Path(path).write_bytes(b"PAR1")
-
-    def load(repo: str, split: str) -> Rows:
-        calls.append((repo, split))
-        return Rows()
-
-    hub_that(monkeypatch, load)
-    assert files_of("hub:owner/poems").files[0][1].read_bytes() == b"PAR1"
-    assert files_of("hub:owner/poems").files[0][1].parent.name == "owner--poems--train"
-    assert files_of("hub:owner/poems:test").files[0][1].parent.name == "owner--poems--test"
-    assert calls == [("owner/poems", "train"), ("owner/poems", "test")]
-
-
-def test_a_hub_data_set_that_cannot_be_had_is_one_sentence(monkeypatch: pytest.MonkeyPatch, empty_cache: Path) -> None:
-    """Whatever the client raises, in however many lines."""
-
-    def load(repo: str, split: str) -> Any:
-        raise ConnectionError("Couldn't reach 'owner/poems'\non the Hub (offline mode)")
-
-    hub_that(monkeypatch, load)
-    with pytest.raises(SourceError, match=r"hub:owner/poems: .*ConnectionError: Couldn't reach") as error:
-        files_of("hub:owner/poems")
-    assert "check the id and the network" in one_sentence(error)
-    assert list((empty_cache / "hub").iterdir()) == []

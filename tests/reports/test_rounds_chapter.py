@@ -112,3 +112,11 @@ def test_the_curve_shows_the_best_shortcut_and_another_expert_as_bands() -> None
     assert "the best shortcut: completion of the nearest training prompt: 20.0, 20.0" in drawn
     assert "another expert: 60.0, 60.0" in drawn and "one constant" not in drawn
     assert drawn.count('class="band') == 3 and dict(pictures(planted()))["rounds"].count('class="band') == 1
+
+
+def test_texts_that_are_copied_whole_are_said_though_no_mean_moved() -> None:
+    """Every tenth draft left as it was moves the mean by less than its noise; nobody writes so blind."""
+    copied = planted(anchoring=Anchoring(about(4, 5), 7.0, 140, 60, about(0.1, 0.06)))
+    assert "stand letter by letter because they were there: +10.0 %" in said(copied) and "raise --blind" in said(copied)
+    right = planted(anchoring=Anchoring(about(4, 5), 7.0, 140, 60, about(0.02, 0.06)))
+    assert "letter by letter" not in said(right) and "raise --blind" not in said(right)

@@ -365,6 +365,7 @@ class LoopbackHub:
         siblings = [{"rfilename": path} for path in commit.tree]
         plain = name.removeprefix("datasets/")
         about = {"_id": plain, "id": plain, "modelId": plain, "sha": commit.oid, "private": repo.private, "tags": []}
+        about |= {"lastModified": "2026-01-01T00:00:00.000Z"}
         return _json(200, about | {"siblings": siblings, "downloads": 0, "likes": 0, "gated": False})
 
     def _refs(self, handler: Handler, user: Any, query: Any, name: str) -> Answer:
@@ -387,7 +388,13 @@ class LoopbackHub:
         inside = {p: data for p, data in sorted(commit.tree.items()) if path is None or p.startswith(f"{path}/")}
         if path is not None and not inside:
             return _no_entry(path)
-        return _json(200, [_listed(p, data) for p, data in inside.items()])
+        if query.get("recursive", ["false"])[0].lower() == "true":
+            return _json(200, [_listed(p, data) for p, data in inside.items()])
+        start = f"{path}/" if path else ""
+        parts = {p: p.removeprefix(start).partition("/") for p in inside}
+        folders = dict.fromkeys(f"{start}{first}" for first, deeper, _ in parts.values() if deeper)
+        here = [_listed(p, inside[p]) for p, (_, deeper, _) in parts.items() if not deeper]
+        return _json(200, [{"type": "directory", "path": p, "size": 0, "oid": "0" * 40} for p in folders] + here)
 
     def _commits(self, handler: Handler, user: Any, query: Any, name: str, revision: str) -> Answer:
         repo = self._repo(name, user)

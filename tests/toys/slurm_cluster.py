@@ -73,7 +73,7 @@ class Cluster:
         return done.stdout.strip()
 
     def state(self, job: str) -> str:
-        """``PENDING``, ``RUNNING``, ``COMPLETING``, ``COMPLETED``, ``FAILED``..."""
+        """Where a job is, in SLURM's own words: pending, running, completing, completed, failed, in capitals."""
         return self.facts(job)["JobState"]
 
     def facts(self, job: str) -> dict[str, str]:

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from sft.demonstrations.demonstration import Call, Demonstration, Message
 from sft.demonstrations.messages import written_calls
 from sft.errors import DemonstrationsError, PolicyError
-from sft.policies.rendering import Renderer
+from sft.policies.rendering import Renderer, decode_tokens
 
-__all__ = ["KINDS", "Checked", "checked"]
+__all__ = ["KINDS", "MODES", "Checked", "checked"]
+
+#: What becomes of thoughts.
+MODES = ("off", "keep", "context")
 
 _TOOL = {
     "type": "function",
@@ -91,7 +94,7 @@ def _fault(renderer: Renderer, d: Demonstration, found: Checked, kind: str) -> s
         return "its turn does not end once, at its end"
     if row.input_ids.count(tokenizer.bos_token_id) > 1 and tokenizer.bos_token_id not in stops:
         return "it begins twice"
-    asked, supervised = (tokenizer.decode(ids) for ids in (prompt, completion))
+    asked, supervised = (decode_tokens(tokenizer, ids) for ids in (prompt, completion))
     for text in (d.thought, *(() if d.calls else (d.completion,))):
         if text not in supervised:
             return f"{text!r} is not verbatim"

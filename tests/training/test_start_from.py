@@ -21,9 +21,10 @@ from toy_demonstrations import write_demonstrations
 from toy_pushes import base_files, connected
 
 from sft.cli import main
-from sft.demonstrations.stored import ledger, load_splits
+from sft.demonstrations.stored import ledger, load_recipe, load_splits
 from sft.fidelity.stored import read_scorecard
 from sft.policies.weights import load_weights
+from sft.publishing.card_facts import settings
 from sft.recipes.sources import resolve_model
 from sft.runs.run import Run, read_json, read_jsonl, write_json
 
@@ -108,6 +109,9 @@ def test_on_the_same_data(first: Path, tiny_model: Path, tmp_path: Path, capsys:
         assert "Fitted on from" in page and "What did the further fit bring?" in page
     assert main(["report", str(run.path), "--recompute"]) == 0
     assert read_scorecard(run).from_start == card.from_start
+    on_the_card = dict(settings(run, load_recipe(run)))
+    assert on_the_card["fitted on from"] == str(first) and on_the_card["rank r, lora_alpha, dropout"] == "4, 8, 0.0"
+    assert on_the_card["its hash"] == run.manifest["start"]["weights_hash"]
 
 
 def test_new_demonstrations_keep_what_was_held_out(first: Path, tiny_model: Path, tmp_path: Path) -> None:

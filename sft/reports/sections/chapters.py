@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from sft.fidelity.rounds import Rounds
 from sft.fidelity.scorecard import Scorecard
+from sft.fidelity.size_curve import SizeCurve
 from sft.reports.names import training_told
 from sft.reports.sections import (
     calibration,
@@ -24,6 +25,7 @@ from sft.reports.sections import (
     manner,
     memorisation,
     rounds,
+    size_curve,
     strata,
     systems,
     thoughts,
@@ -52,7 +54,7 @@ class Body:
     unplaced: tuple[tuple[str, str], ...]
 
 
-def body(card: Scorecard, found: Rounds | None = None) -> Body:
+def body(card: Scorecard, found: Rounds | None = None, sizes: SizeCurve | None = None) -> Body:
     """Everything that ``card`` holds beside its headline."""
     beside = (*from_start.from_start_part(card), strata.strata_part(card), corpus.corpus_part(card))
     chapters = (
@@ -62,6 +64,7 @@ def body(card: Scorecard, found: Rounds | None = None) -> Body:
         _limits_chapter(card),
         *((_costs_chapter(card),) if training_told(card) else ()),
         *((rounds.rounds_chapter(found),) if found is not None else ()),
+        *((size_curve.size_chapter(sizes, card),) if sizes is not None else ()),
     )
     unplaced = claimed(chapters, beside, card)
     if not training_told(card):
@@ -158,9 +161,14 @@ DRAWN = (
 
 
 def pictures(
-    run: Run, card: Scorecard, log: Sequence[Mapping[str, Any]], known: Rounds | None = None
+    run: Run,
+    card: Scorecard,
+    log: Sequence[Mapping[str, Any]],
+    known: Rounds | None = None,
+    sizes: SizeCurve | None = None,
 ) -> dict[str, Markup]:
     """Name -> picture; a picture with nothing to show is left out."""
     found = [pair for section in DRAWN for pair in section.pictures(card)]
-    found += [*training.losses_picture(log), *manner.lengths_picture(run, card), *rounds.pictures(known)]
+    found += [*training.losses_picture(log), *manner.lengths_picture(run, card)]
+    found += [*rounds.pictures(known), *size_curve.pictures(sizes)]
     return {name: Markup(drawn) for name, drawn in found}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from sft.fidelity.conventions import LEVEL
-from sft.fidelity.rounds import CurvePoint, RoundAsked, Rounds
+from sft.fidelity.rounds import Anchoring, CurvePoint, RoundAsked, Rounds
 from sft.metrics.estimate import Estimate
 from sft.metrics.text import plain
 from sft.reports import charts
@@ -223,7 +223,13 @@ def _anchoring_part(rounds: Rounds) -> Part:
     seen = "" if least is None else f" So many items show a difference of {least:.1f} points four times in five."
     drawn = f"{found.drafted} drafted items against {found.blind} blind"
     about = f"{figure(found.difference, signed=True)} chrF points, {drawn}"
-    if side(found.difference) > 0:
+    if side(found.difference) <= 0 and _is_copied(found):
+        said = (
+            f"Some drafts stand letter by letter because they were there: {figure(found.same, 'share', signed=True)} "
+            f"more of the final texts are the clone's where it was seen ({drawn}). It is not yet harm, for a text that "
+            "is as good may stand; but such answers cannot measure the clone."
+        )
+    elif side(found.difference) > 0:
         said = (
             f"Experts who saw the clone's text ended nearer to it than those who wrote blind ({about}). It is not yet "
             "harm, for a text that is as good may stand; but such answers cannot measure the clone."
@@ -233,12 +239,17 @@ def _anchoring_part(rounds: Rounds) -> Part:
     return Part("anchoring", "Did the clone's words stand because they were there?", (said + seen, *_by_expert(rounds)))
 
 
+def _is_copied(found: Anchoring) -> bool:
+    """Whether more final texts are the clone's, letter by letter, where it was seen."""
+    return found.same is not None and side(found.same) > 0
+
+
 def _by_expert(rounds: Rounds) -> tuple[str, ...]:
     """Experts whose own drafted answers are nearer to the clone's text, where several wrote."""
     if len(rounds.anchored) < 2:
         return ()
     level = len(rounds.anchored)
-    found = [name for name, one in rounds.anchored.items() if side(one.difference) > 0]
+    found = [name for name, one in rounds.anchored.items() if side(one.difference) > 0 or _is_copied(one)]
     told = ", ".join(f"{plain(name)} {figure(one.difference, signed=True)}" for name, one in rounds.anchored.items())
     who = f"Let the clone's words stand: {listed([plain(name) for name in found])}. " if found else ""
     return (f"{who}By expert ({level} asked): {told}.",)
@@ -285,7 +296,7 @@ def advice(rounds: Rounds) -> tuple[str, ...]:
     found = []
     if rounds.agreement is not None and rounds.agreement.high is not None and rounds.agreement.high < DISPUTED:
         found.append("Experts disagree with each other: agree on guidelines before the next round (owner's page).")
-    if rounds.anchoring is not None and side(rounds.anchoring.difference) > 0:
+    if rounds.anchoring is not None and (side(rounds.anchoring.difference) > 0 or _is_copied(rounds.anchoring)):
         found.append("The drafts anchor the experts: raise --blind in the next round, or gather with `sft collect`.")
     if (
         rounds.helps is not None

@@ -25,6 +25,7 @@ from sft.recipes.sources import source_of
 from sft.runs.atomic_files import read_json, write_json
 from sft.runs.machine import Machine, machine_here
 from sft.runs.run import Run
+from sft.training.epoch import epoch_of
 from sft.training.fit import render_parts
 from sft.training.plan import costs
 from sft.training.plan.costs import PROCESS
@@ -86,10 +87,12 @@ def observe(
 
     renderer, config = load_renderer(base, recipe), config_of(base)
     rendered = render_parts(renderer, gathered.splits.parts, recipe, context_length(config))
-    training, validation = rendered["train"][0], rendered["validation"][0]
+    epoch = epoch_of(renderer, gathered.splits, rendered["train"], recipe, context_length(config))
+    training, validation = epoch.rows, rendered["validation"][0]
     if not training:
         raise SplitError("there is no demonstration left to train on; see `sft check` for where they went")
     counts = {name: len(kept) for name, (kept, _) in rendered.items()}
+    counts |= {fate: epoch.fates.count(fate) for fate in ("repeated", "replayed") if fate in epoch.fates}
     number = precision.choice(recipe, default_device(), accelerator_computes_bf16(), layer_shape(config))
     given: dict[str, Any] = {
         "bf16": number["bf16"],

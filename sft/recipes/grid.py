@@ -1,0 +1,104 @@
+"""Values of recipe keys to be tried, every combination of them; and what became of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from sft.errors import UserError
+from sft.recipes.complaints import nearest
+from sft.recipes.loading import Resolved, resolve
+
+__all__ = ["Swept", "Tried", "grid_of", "recipes_of"]
+
+Point = Mapping[str, str]
+
+#: What a combination may set: keys of these sections, but for those with the reason why not.
+_SECTIONS = ("training", "adapter")
+_OTHER_ROWS = "would change the validation rows, whose losses could not be compared"
+_NOT = {
+    "training.max_length": _OTHER_ROWS,
+    "training.too_long": _OTHER_ROWS,
+    "training.seed": "is luck, and the luckiest seed is no better recipe",
+    "training.eval_strategy": "says when the validation loss is measured, and a sweep goes by that",
+    "training.eval_steps": "says when the validation loss is measured, and more looks have more luck",
+    "adapter.start_from": "says what is fitted, and each start has other rows; fit each by itself and compare them",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One combination. ``loss``: the lowest validation loss, nats per supervised token, None where there was none.
+
+    ``state``: "whole", "stopped early" or "failed", and ``fault`` why. ``looks``: (step, loss) of every look.
+    """
+
+    run: str
+    values: dict[str, str]
+    state: str
+    loss: float | None
+    steps: int
+    looks: tuple[tuple[int, float], ...]
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """All of them. ``chosen``: the run of the lowest loss among those fitted to their end; ``rows`` were judged on."""
+
+    tried: tuple[Tried, ...]
+    chosen: str
+    rows: int
+
+
+def grid_of(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """``KEY=VALUE,VALUE...`` words as key -> values. Raises ``UserError`` for a word or key that is none to try."""
+    found: dict[str, tuple[str, ...]] = {}
+    for word in words:
+        key, sign, text = word.partition("=")
+        key, values = key.strip(), tuple(_parted(text))
+        example = "--grid training.learning_rate=1.0e-4,2.0e-4"
+        if not sign or not key:
+            raise UserError(f"--grid {word[:80]}: is not KEY=VALUE,VALUE; write for example {example}")
+        section = key.partition(".")[0]
+        if section not in _SECTIONS or "." not in key:
+            close = nearest(section, _SECTIONS)
+            hint = f"did you mean {close}?" if close and close != section else f"write for example {example}"
+            raise UserError(f"--grid {key[:80]}: only keys of training and adapter can be tried by the loss; {hint}")
+        if key in _NOT:
+            raise UserError(f"--grid {key}: {_NOT[key]}; leave it out")
+        if key in found:
+            raise UserError(f"--grid {key}: is given twice; list all its values once")
+        if "" in values or len(values) < 2:
+            raise UserError(f"--grid {word[:80]}: gives {len([v for v in values if v])} values; give two or more")
+        if len(set(values)) < len(values):
+            raise UserError(f"--grid {key}: names {max(values, key=values.count)} twice; list each value once")
+        found[key] = values
+    if not found:
+        raise UserError("--grid: what is to be tried? write for example --grid training.learning_rate=1.0e-4,2.0e-4")
+    return found
+
+
+def _parted(text: str) -> list[str]:
+    """The values between commas, where brackets keep a list together."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter in "[{") - (letter in "]}")
+        if letter == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts]
+
+
+def recipes_of(
+    reference: str, overrides: Sequence[str], grid: Mapping[str, Sequence[str]]
+) -> list[tuple[dict[str, str], Resolved]]:
+    """Every combination with its recipe, all read before anything starts. Raises ``RecipeError``."""
+    points = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+    kept = [word for word in overrides if word.partition("=")[0].strip() not in grid]
+    return [
+        (point, resolve(reference, [*kept, *(f"{k}={v}" for k, v in point.items())], to_follow=True))
+        for point in points
+    ]

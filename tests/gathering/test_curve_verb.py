@@ -1,0 +1,74 @@
+"""``sft curve`` as its users run it: nested subsets, one set of prompts, a kill, and one look at the test split."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from toy_demonstrations import write_demonstrations
+
+from sft.cli import main
+from sft.demonstrations.stored import load_splits
+from sft.runs.run import Run
+
+pytestmark = pytest.mark.engine
+
+RECIPE = """\
+model: {{name: {model}}}
+demonstrations: {{path: {data}}}
+split: {{validation: 0.2, test: 0.2, near_duplicates: remove}}
+adapter: {{r: 4, lora_alpha: 8}}
+training: {{learning_rate: 1.0e-2, num_train_epochs: 1, eval_steps: 2, logging_steps: 1}}
+fidelity: {{profile: fast, max_prompts: 12, max_new_tokens: 6, systems: [tuned, R, K, P]}}
+"""
+
+
+def test_it_goes_on_where_it_was_and_looks_once(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_demonstrations(tmp_path / "d.jsonl", 70)
+    recipe, place = tmp_path / "r.yaml", tmp_path / "curve"
+    recipe.write_text(RECIPE.format(model=tiny_model, data=tmp_path / "d.jsonl"), encoding="utf-8")
+    words = ["curve", str(recipe), "--output", str(place)]
+    assert main([*words, "--json"]) == 0
+    curve = json.loads(capsys.readouterr().out)
+    assert curve == json.loads((place / "curve.json").read_text())
+    runs = {name: Run.open(place / name) for name in ("a-quarter", "half", "all")}  # an eighth would be too few
+    parts = {name: load_splits(run) for name, run in runs.items()}
+    keys = {name: {d.key for d in part.train} for name, part in parts.items()}
+    assert keys["a-quarter"] < keys["half"] < keys["all"]
+    assert [point["rows"] for point in curve["points"]] == [len(keys[name]) for name in runs]
+    assert len({tuple(sorted(d.key for d in part.validation)) for part in parts.values()}) == 1
+    assert {name: run.times_looked("test") for name, run in runs.items()} == {"a-quarter": 0, "half": 0, "all": 1}
+    assert all(run.times_looked("validation") == 1 for run in runs.values())
+    # Killed after the first clone: the others are made again, to the same figures, and nothing else is looked at.
+    first = (place / "sizes.jsonl").read_text().splitlines(keepends=True)
+    (place / "sizes.jsonl").write_text(first[0])
+    shutil.rmtree(place / "half")
+    assert main(words) == 0
+    said, progress = capsys.readouterr()
+    assert json.loads((place / "curve.json").read_text())["points"] == curve["points"]
+    assert "reused: a-quarter" in progress and "reused: half" not in progress
+    assert "Bits per byte and chrF by number of demonstrations" in said and "it takes `--seeds 3`" in said
+    page = (place / "all" / "report.html").read_text(encoding="utf-8")
+    assert "Would more demonstrations help?" in page and "by number of demonstrations" in page
+    assert Run.open(place / "all").times_looked("test") == 1
+    assert main([*words, "--set", "training.learning_rate=1.0e-3"]) == 2
+    assert "was begun with another recipe" in capsys.readouterr().err
+
+
+def test_too_few_and_folders_of_others(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_demonstrations(tmp_path / "d.jsonl", 30)
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(RECIPE.format(model=tiny_model, data=tmp_path / "d.jsonl"), encoding="utf-8")
+    assert main(["curve", str(recipe), "--output", str(tmp_path / "c")]) == 2
+    assert "prompts are left to train on, and a curve takes 32" in capsys.readouterr().err
+    write_demonstrations(tmp_path / "d.jsonl", 70)
+    (tmp_path / "c").mkdir(exist_ok=True)
+    (tmp_path / "c" / "mine.txt").write_text("mine")
+    assert main(["curve", str(recipe), "--output", str(tmp_path / "c")]) == 2
+    assert "holds something else; name a new or empty folder" in capsys.readouterr().err
+    (tmp_path / "c" / "mine.txt").unlink()
+    assert main(["curve", str(recipe), "--output", str(tmp_path / "c"), "--set", "split.validation=0.0001"]) == 2

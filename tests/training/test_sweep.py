@@ -1,0 +1,112 @@
+"""``sft sweep`` as its users run it: a grid by the validation loss, ended early, gone on with, written as a recipe."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from toy_demonstrations import write_demonstrations
+
+from sft.cli import main
+from sft.recipes import load
+from sft.runs.run import Run
+
+pytestmark = pytest.mark.engine
+
+RECIPE = """\
+model: {{name: {model}}}
+demonstrations: {{path: {data}}}
+split: {{validation: 0.2, test: 0.2, near_duplicates: remove}}
+adapter: {{r: 4, lora_alpha: 8}}
+training: {{learning_rate: 1.0e-2, max_steps: 8, eval_steps: 2, logging_steps: 1}}
+"""
+GRID = "training.learning_rate=1.0e-2,5.0e-3,1.0e-7"
+
+
+@pytest.fixture
+def recipe(tiny_model: Path, tmp_path: Path) -> Path:
+    write_demonstrations(tmp_path / "d.jsonl", 60)
+    path = tmp_path / "r.yaml"
+    path.write_text(RECIPE.format(model=tiny_model, data=tmp_path / "d.jsonl"), encoding="utf-8")
+    return path
+
+
+def test_it_chooses_ends_early_and_goes_on(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / "sweep"
+    words = ["sweep", str(recipe), "--grid", GRID, "--output", str(place)]
+    assert main([*words, "--json"]) == 0
+    swept = json.loads(capsys.readouterr().out)
+    tried = {one["values"]["training.learning_rate"]: one for one in swept["tried"]}
+    assert [tried[rate]["state"] for rate in ("1.0e-2", "5.0e-3", "1.0e-7")] == ["whole", "whole", "stopped early"]
+    assert [tried[rate]["steps"] for rate in ("1.0e-2", "1.0e-7")] == [8, 4]
+    assert swept["chosen"] == tried["1.0e-2"]["run"]
+    assert tried["1.0e-2"]["loss"] == min(one["loss"] for one in swept["tried"])
+    assert all(Run.open(place / one["run"]).times_looked("test") == 0 for one in swept["tried"])
+    chosen = load(place / "recipe.yaml")
+    assert chosen.training.learning_rate == 1.0e-2
+    assert "among 3 combinations" in (place / "recipe.yaml").read_text().splitlines()[0]
+    page = (place / "sweep.html").read_text(encoding="utf-8")
+    assert "Which settings?" in page and "learning_rate 1.0e-2" in page and "stopped early" in page
+    # Again: nothing is fitted anew, and the table is the same.
+    assert main(words) == 0
+    said, progress = capsys.readouterr()
+    assert json.loads((place / "sweep.json").read_text()) == swept and progress.count("reused") == 3
+    assert said.count("stopped early") == 1 and "Chosen: learning_rate 1.0e-2" in said
+    # Killed while the last one was fitted: it is fitted again, and it alone.
+    journal = (place / "optuna.journal").read_text().splitlines(keepends=True)
+    last = max(number for number, line in enumerate(journal) if json.loads(line).get("state") in (1, 2))
+    (place / "optuna.journal").write_text("".join(journal[:last]))
+    assert main(words) == 0
+    again = json.loads((place / "sweep.json").read_text())
+    assert again == swept and capsys.readouterr().err.count("reused: trial-") == 2
+    # A damaged record is one sentence, and what that says is followed.
+    (place / "optuna.journal").write_text("{}\n" + (place / "optuna.journal").read_text())
+    assert main(words) == 2
+    assert "optuna.journal: is damaged" in capsys.readouterr().err
+    (place / "optuna.journal").unlink()
+    assert main(words) == 0 and json.loads((place / "sweep.json").read_text()) == swept
+    assert main([*words[:3], "training.learning_rate=1.0e-2,2.0e-3", *words[4:]]) == 2
+    assert "was begun with another recipe or grid" in capsys.readouterr().err
+
+
+WRONG = [
+    ([], "what is to be tried?"),
+    (["training.learning_rate"], "is not KEY=VALUE,VALUE"),
+    (["training.learning_rate=1.0e-4"], "gives 1 values; give two or more"),
+    (["training.learning_rate=1.0e-4,1.0e-4"], "names 1.0e-4 twice"),
+    (["training.learning_rate=1.0e-4,"], "gives 1 values"),
+    (["trainin.learning_rate=1,2"], "did you mean training?"),
+    (["split.seed=1,2"], "only keys of training and adapter can be tried"),
+    (["training.seed=1,2"], "is luck"),
+    (["training.max_length=64,128"], "would change the validation rows"),
+    (["training.lerning_rate=1.0e-4,2.0e-4"], "learning_rate"),
+    (["training.learning_rate=fast,slow"], "learning_rate"),
+    (["adapter.r=4,8", "adapter.r=16,32"], "is given twice"),
+    (["adapter.r=4,0"], "adapter.r"),
+]
+
+
+@pytest.mark.parametrize(("grid", "sentence"), WRONG)
+def test_a_wrong_grid_is_one_sentence_before_anything_starts(
+    grid: list[str], sentence: str, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [word for one in grid for word in ("--grid", one)]
+    assert main(["sweep", str(recipe), *words, "--output", str(tmp_path / "sweep")]) == 2
+    assert sentence in capsys.readouterr().err and not (tmp_path / "sweep").exists()
+
+
+def test_a_combination_that_fails_is_told_and_the_others_are_tried(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rank 4 has no layers of that name; lists keep together in brackets."""
+    place = tmp_path / "sweep"
+    grid = "adapter.target_modules=[q_proj,v_proj],[no_such_layer]"
+    words = ["sweep", str(recipe), "--grid", grid, "--set", "training.max_steps=2", "--output", str(place)]
+    assert main([*words, "--no-pruning"]) == 0
+    said = capsys.readouterr().out
+    assert "failed: adapter: " in said and "Chosen: target_modules [q_proj,v_proj]" in said
+    for made in (place / "mine.txt", place / "begun.json"):
+        made.unlink(missing_ok=True)
+    assert main(words) == 2
+    assert "holds something else" in capsys.readouterr().err
