@@ -2,8 +2,8 @@
 
 Transformers 5 names a class that 4 does not have, lists special tokens where 4 wants a mapping, and keeps the base of
 rotary positions in a place that 4 passes over: 4.57 then reads 10,000 for 100,000 without a word. What is written
-here says the same to both. Source: ``transformers`` 5.23 and 4.57.6, ``tokenization_utils_base``,
-``modeling_rope_utils`` and the models' own ``configuration_*``.
+here says the same to both. Source: transformers 5.23 and 4.57.6, their tokenization_utils_base,
+modeling_rope_utils and the models' own configurations.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ def _model(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     positions = config.get("rope_parameters")
     if not isinstance(positions, dict):
         return config
-    whole, local = positions, None
+    whole: Any = positions
+    local: Any = None
     if "rope_theta" not in positions:  # by the kind of the layers: 4 has a name of its own for those that look near
         whole, local = positions.get("full_attention"), positions.get("sliding_attention")
     if isinstance(whole, dict) and "rope_theta" in whole:
