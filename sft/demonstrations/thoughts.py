@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sft.demonstrations import columns
 from sft.demonstrations.demonstration import Demonstration, Message
 from sft.errors import UserError
 
@@ -73,6 +72,8 @@ def settled(recipe: Recipe, *parts: Sequence[Reading]) -> tuple[Recipe, tuple[li
     Without a word in the recipe thoughts are kept where every completion has one. Raises :class:`Undecided` where only
     some have.
     """
+    from sft.demonstrations import columns  # with numpy, which whoever reads one message need not wait for
+
     mode = recipe.demonstrations.thoughts
     everything = columns.joined([reading.demonstrations for part in parts for reading in part])
     count = int(columns.flagged(everything, columns.THOUGHT).sum())

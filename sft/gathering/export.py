@@ -18,7 +18,6 @@ from typing import Any
 from rapidfuzz.distance import Levenshtein
 
 from sft import metrics
-from sft.demonstrations.conflicts import majority
 from sft.demonstrations.demonstration import Demonstration
 from sft.gathering.folder import Gathering, is_gathering
 from sft.gathering.state import Standing
@@ -161,5 +160,7 @@ def chosen(
     if not vote:
         return kept
     made = [Demonstration.from_dict(dict(row) | {"id": str(place)}) for place, row in enumerate(kept)]
+    from sft.demonstrations.conflicts import majority  # with numpy, which an expert need not wait for
+
     standing = {int(one.id) for one in majority(made).kept}
     return [row for place, row in enumerate(kept) if place in standing]

@@ -9,7 +9,6 @@ from typing import Any
 
 from sft.demonstrations.demonstration import Demonstration, prompt_text
 from sft.demonstrations.file_rows import Broken, rows_of
-from sft.demonstrations.row_fields import LAYOUTS, OPTIONAL, RowReader
 from sft.errors import DemonstrationsError, Problem, SourceError
 from sft.gathering.folder import HeldOutKeys
 from sft.gathering.items import Item, item_id
@@ -20,7 +19,6 @@ __all__ = ["LONGEST", "Screened", "read_prompts", "screened"]
 LONGEST = 200_000
 #: Stands for the completion of a row that has none.
 _NONE = "(none)"
-_NAMES = {column: column for column in ("prompt", "completion", *OPTIONAL)}
 #: Columns of a row -> how it is read.
 _COLUMNS = {"prompt": "prompt_completion", "instruction": "alpaca", "messages": "messages",
             "conversations": "sharegpt"}  # fmt: skip
@@ -31,6 +29,9 @@ def read_prompts(path: Path, *, round: int = 0) -> tuple[list[Item], int]:
 
     Raises ``SourceError`` for a file without prompts, ``DemonstrationsError`` with every row that cannot be asked.
     """
+    from sft.demonstrations.row_fields import OPTIONAL, RowReader  # with the recipes, which a page need not wait for
+
+    names = {column: column for column in ("prompt", "completion", "input", *OPTIONAL)}
     name, faults, rows = str(path), list[Problem](), 0
     found: dict[str, Item] = {}
     layout, reader = "", None  # type: str, RowReader | None
@@ -43,9 +44,9 @@ def read_prompts(path: Path, *, round: int = 0) -> tuple[list[Item], int]:
                     f"{path}: no row has a prompt (columns found: {', '.join(map(repr, list(row)[:12]))}); name the "
                     "column of what is asked 'prompt'"
                 )
-            reader = RowReader(name, layout, _NAMES, held_out=True)
+            reader = RowReader(name, layout, names, held_out=True, has_input=layout == "alpaca")
         if reader is None or isinstance(row, Broken) or not isinstance(row, dict):
-            plain = reader or RowReader(name, "prompt_completion", _NAMES, held_out=True)
+            plain = reader or RowReader(name, "prompt_completion", names, held_out=True)
             plain.demonstrations(line, row, faults)
             continue
         own = list[Problem]()
@@ -66,7 +67,7 @@ def read_prompts(path: Path, *, round: int = 0) -> tuple[list[Item], int]:
 def _answered(layout: str, row: dict[str, Any]) -> dict[str, Any]:
     """``row`` with a stand-in for the completion that it does not need to have."""
     if layout in ("messages", "sharegpt"):
-        column = LAYOUTS[layout][0]
+        column = "messages" if layout == "messages" else "conversations"
         turns = row.get(column)
         role, content = ("role", "content") if layout == "messages" else ("from", "value")
         if (

@@ -120,7 +120,15 @@ def test_every_file_has_its_place_in_the_folder(tmp_path: Path) -> None:
         *("others.jsonl", "held-out.jsonl", "measurement.json", "own-path.jsonl", "prompt-values.jsonl"),
         *("samples-0.jsonl", "forced-tuned.jsonl", "control-base.jsonl"),
         *("completions-B0.jsonl", "token-scores-tuned.jsonl", "scores.jsonl", "scorecard.json"),
-        *("own-dialogues.jsonl", "rounds.json", "report.html", "report.md", "corrections.jsonl"),
+        *(
+            "replay.jsonl",
+            "size-curve.json",
+            "own-dialogues.jsonl",
+            "rounds.json",
+            "report.html",
+            "report.md",
+            "corrections.jsonl",
+        ),
     }
 
 
