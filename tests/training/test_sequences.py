@@ -205,10 +205,11 @@ def test_turns_that_a_template_writes_differently_later_stay_apart() -> None:
     tokenizer.chat_template = small_tokenizers.trl_template("qwen3")
     first = (Message("user", "How are you?"),)
     made = [
-        Demonstration(first, "<think>\nthe expert\n</think>\n\nfine", source=Source("d.jsonl", 1)),
+        Demonstration(first, "fine", thought="the expert", source=Source("d.jsonl", 1)),
         Demonstration(
-            (*first, Message("assistant", "<think>\nthe expert\n</think>\n\nfine"), Message("user", "thank you")),
+            (*first, Message("assistant", "fine", "the expert"), Message("user", "thank you")),
             "fine",
+            thought="the expert",
             source=Source("d.jsonl", 1),
         ),
     ]
