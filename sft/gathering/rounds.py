@@ -24,7 +24,7 @@ from sft.gathering.fixed_parts import lost_rows, recipe_of_parts, write_parts
 from sft.gathering.folder import Gathering, HeldOutKeys
 from sft.gathering.items import rank
 from sft.gathering.prompts import read_prompts, screened
-from sft.recipes import Recipe, Resolved
+from sft.recipes import Recipe
 from sft.runs.atomic_files import read_jsonl
 from sft.runs.hashes import fingerprint
 from sft.runs.run import Run, now
@@ -216,11 +216,6 @@ def union(run: Run, gathering: Gathering, *, plain: bool) -> tuple[Splits, int]:
     return Splits((*base, *taken), known.validation, known.test, times=times), len(taken)
 
 
-def recipe_of_union(run: Run, place: Path, name: str, *, seed: int) -> Resolved:
-    """The run's own recipe with the union at ``place`` as its files: same held-out rows and settings, ``seed`` more."""
-    return recipe_of_parts(load_recipe(run), place, name, seed=seed)
-
-
 def write_union(gathering: Gathering, made: Splits) -> Path:
     """The folder in the gathering that holds the rows of ``made``; see :func:`write_parts`."""
     return write_parts(gathering.path / "unions", made)
@@ -248,7 +243,7 @@ def learning(
         made, new = union(run, gathering, plain=plain)
         begun = write_union(gathering, made), new
     place, new = begun
-    resolved = recipe_of_union(run, place, folder.name, seed=seed)
+    resolved = recipe_of_parts(load_recipe(run), place, folder.name, seed=seed)
     with begin(resolved, folder, resume=resume) as one:
         carried = load_splits(one)
         if lost := lost_rows(load_splits(run), carried):

@@ -22,7 +22,7 @@ _OF_THIS_MACHINE = ("is_local", "local_files_only", "backend")
 def as_both_majors_read(folder: Path) -> None:
     """Rewrite ``tokenizer_config.json`` and ``config.json`` in ``folder``, where they are there. Weights stay.
 
-    Raises ``RunError`` for a file that is no JSON object.
+    Raises ``RunError`` for a file that is not JSON.
     """
     for name, change in (("tokenizer_config.json", _tokenizer), ("config.json", _model)):
         path = folder / name
