@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sft.cli.printing import quiet
 from sft.errors import PublishError, UserError
-from sft.runs.private import token_lines
+from sft.runs.tokens import token_lines
 
 if TYPE_CHECKING:
     from sft.publishing.export import Gguf, Merged
