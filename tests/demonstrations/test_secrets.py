@@ -47,7 +47,7 @@ TOKENS = {
     "a Perplexity key": "pplx-" + drawn(48),
     "a Replicate token": "r8_" + drawn(37),
     "a Weights & Biases key": "WANDB_API_KEY=" + drawn(40, "0123456789abcdef"),
-    "a Cohere key": 'CO_API_KEY = "' + drawn(40) + '"',
+    "a Cohere key": "CO_API_KEY=" + drawn(40),
     "a Google client secret": "GOCSPX-" + drawn(28),
     "a Google access token": "ya29." + drawn(60),
     "an Azure signature": "sig=" + drawn(43) + "%3D",
@@ -65,14 +65,16 @@ TOKENS = {
 }
 #: What has no prefix: the words before it say what it is, in text.
 NAMED = {
-    "a password or key": (f'password = "{drawn(9)}"', f"DB_PASSWORD={drawn(9)}", f"'api_key': '{drawn(30)}'",
-                          'os.environ["CLIENT_SECRET"] = "hunter2x"'),
-    "a basic header": ("Authorization: Basic " + base64.b64encode(f"ann:{drawn(9)}".encode()).decode(),),
-    "a bearer header": (f"curl -H 'Authorization: Bearer {drawn(40)}'",),
-    "an IBAN": ("to DE89 3704 0044 0532 0130 00, please",),
-    "a card number": ("with 4111 1111 1111 1111",),
-    "a telephone number": ("call +44 20 7946 0958",),
-}  # fmt: skip
+    'password = "{}"': ("a password or key", "Tr0ub4dor&3"),
+    "DB_PASSWORD={}": ("a password or key", "Tr0ub4dor&3"),
+    "'api_key': '{}'": ("a password or key", drawn(30)),
+    'os.environ["CLIENT_SECRET"] = "{}"': ("a password or key", "hunter2x"),
+    "Authorization: Basic {}": ("a basic header", base64.b64encode(f"ann:{drawn(9)}".encode()).decode()),
+    "curl -H 'Authorization: Bearer {}'": ("a bearer header", drawn(40)),
+    "to {}, please": ("an IBAN", "DE89 3704 0044 0532 0130 00"),
+    "with {}": ("a card number", "4111 1111 1111 1111"),
+    "call {}": ("a telephone number", "+44 20 7946 0958"),
+}
 #: What the library's detectors know, in text.
 HEX = "0123456789abcdef"
 DETECTED = {
@@ -115,15 +117,15 @@ def test_what_the_library_knows_is_found_in_text_at_its_line(what: str, token: s
     assert (again.id, again.address) == (found.id, "x.jsonl:7")
 
 
-@pytest.mark.parametrize(("what", "text"), [(what, text) for what, texts in NAMED.items() for text in texts])
-def test_what_has_no_prefix_is_known_by_the_words_before_it_or_by_its_checksum(what: str, text: str) -> None:
+@pytest.mark.parametrize("words", NAMED)
+def test_what_has_no_prefix_is_known_by_the_words_before_it_or_by_its_checksum(words: str) -> None:
     """Where people wrote, numbers of people count as well; and what is shown to judge by does not give it away."""
-    (found,) = in_demonstrations([row(3, "which?", f"It is\n{text}\nsee?")], environment=NOWHERE)
-    (again,) = secrets_in("notes.txt", f"It is\n{text}\nsee?".encode(), environment=NOWHERE, people=True)
+    what, value = NAMED[words]
+    text = f"It is\n{words.format(value)}\nsee?"
+    (found,) = in_demonstrations([row(3, "which?", text)], environment=NOWHERE)
+    (again,) = secrets_in("notes.txt", text.encode(), environment=NOWHERE, people=True)
     assert (found.what, again.what, again.line, again.id) == (what, what, 2, found.id)
-    assert "[...]" in found.around and "It is" not in found.around
-    value = max(text.replace('"', " ").replace("'", " ").split(), key=len)
-    assert found.around.replace("[...]", "") != found.around and value[-4:] not in str(found)
+    assert found.around == again.around == words.format("[...]") and value[4:] not in str(found)
 
 
 def test_hosts_of_a_network_of_ones_own_count_in_settings_alone() -> None:
