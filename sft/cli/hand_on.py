@@ -98,6 +98,9 @@ def push(options: argparse.Namespace) -> None:
         merged=options.merged,
         dry_run=options.dry_run,
         allow=tuple(options.allow_finding),
+        allow_files=tuple(options.allow_findings),
+        examples=options.examples,
+        comments=not options.no_comments,
     )
     if (options.target / "gathering.json").is_file():
         done = _push_gathering(options, asked, say)
@@ -162,7 +165,14 @@ def add_push_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--license", metavar="ID", help="a gathering: its licence, as the hub writes it, e.g. cc-by-4.0")
     is_set("--name-experts", "a gathering: experts by their names (default: expert-1, expert-2, ...)")
     is_set("--with-held-out", "a gathering: also the answers that a clone is judged on, each marked as held out")
-    one.add_argument("--allow-finding", action="append", default=[], metavar="ID=REASON",
-                     help="publish in spite of this finding (may be repeated)")  # fmt: skip
+    shown = one.add_mutually_exclusive_group()
+    shown.add_argument("--examples", action="store_true", default=None, help="a run: texts of held-out demonstrations "
+                       "may stand in card and scorecard (default: only if the data are public)")  # fmt: skip
+    shown.add_argument("--no-examples", dest="examples", action="store_false", default=None, help="a run: none may")
+    is_set("--no-comments", "a run: the recipe without its comments")
+    one.add_argument("--allow-finding", action="append", default=[], metavar="WHAT=REASON",
+                     help="publish in spite of a finding, by its id, kind or file (may be repeated)")  # fmt: skip
+    one.add_argument("--allow-findings", action="append", default=[], metavar="FILE", type=Path,
+                     help="the same from a file, one a line")  # fmt: skip
     is_set("--dry-run", "show the plan, and send nothing")
     one.add_argument("--json", action="store_true", help="print JSON")

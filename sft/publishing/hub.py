@@ -204,6 +204,18 @@ class Hub:
 
         return self._ask("the base model", ask)
 
+    def is_public_data(self, name: str) -> bool:
+        """Whether everybody can read the data set ``name``."""
+
+        def ask() -> bool:
+            try:
+                about = self._api.dataset_info(name)
+            except (client_errors.RepositoryNotFoundError, client_errors.RevisionNotFoundError):
+                return False  # of a gated one too
+            return not about.private and not about.gated
+
+        return self._ask(f"the data set {name}", ask)
+
     def tags(self, repo: str) -> dict[str, str]:
         """Tag -> commit."""
         found = self._ask("the tags", lambda: self._api.list_repo_refs(repo, repo_type=self.kind))

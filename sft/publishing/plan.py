@@ -24,7 +24,9 @@ GATHERED = "sft_gathering.json"
 class Asked:
     """What the user asks for. ``None``: what the recipe's section ``publish`` says.
 
-    ``allow``: ``ID=REASON`` of findings that may be published all the same.
+    ``allow``: ``WHAT=REASON`` of findings that may be published all the same, and ``allow_files`` with such lines.
+    ``examples``: whether texts of held-out demonstrations may stand in card and scorecard. ``comments``: whether those
+    of the recipe are published.
     """
 
     repo: str | None = None
@@ -37,6 +39,9 @@ class Asked:
     merged: bool = False
     dry_run: bool = False
     allow: Sequence[str] = ()
+    allow_files: Sequence[Path] = ()
+    examples: bool | None = None
+    comments: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,9 @@ class PushPlan:
 
     ``what``: what is published, in words. ``base_model``: None for a data set.
     ``removed``: files of its kind on the branch that it no longer has; ``kept``: others, left as they are.
-    ``left_out``: what stays here. ``pulls``: pull requests there were before. ``content``: hash of all files.
+    ``examples``: what of the held-out demonstrations is in it. ``comments``: of the recipe, each with its line.
+    ``rewritten``: where the record is not as in the run. ``left_out``: what stays here. ``pulls``: pull requests there
+    were before. ``content``: hash of all files.
     """
 
     endpoint: str
@@ -80,6 +87,9 @@ class PushPlan:
     allowed: Mapping[str, str]
     notes: tuple[str, ...]
     pulls: Mapping[str, str]
+    examples: tuple[str, ...] = ()
+    comments: tuple[str, ...] = ()
+    rewritten: tuple[str, ...] = ()
 
     @property
     def address(self) -> str:
@@ -117,6 +127,9 @@ class PushPlan:
         rows += [f"  removed     {path}" for path in self.removed]
         rows += [f"  left there  {path}" for path in self.kept]
         rows += [f"  left out    {path} ({why})" for path, why in self.left_out.items()]
+        rows += [f"  {'examples' if not place else '':<11} {line}" for place, line in enumerate(self.examples)]
+        rows += [f"  comment     {line}" for line in self.comments]
+        rows += [f"  rewritten   {line}" for line in self.rewritten]
         rows += [f"  allowed     {what} ({key})" for key, what in self.allowed.items()]
         rows += [f"  note        {note}" for note in self.notes]
         rows.append("nothing to send" if self.nothing_to_send else f"one commit, {_size(self.bytes_to_send)} to send")
@@ -204,6 +217,9 @@ def settle(
         allowed=allowed,
         notes=tuple(notes),
         pulls=hub.pull_requests(repo) if asked.create_pr else {},
+        examples=tuple(staged.quoted.to_lines()),
+        comments=tuple(f"recipe line {line}: {text}" for line, text in staged.remarks),
+        rewritten=staged.rewritten,
     )
 
 

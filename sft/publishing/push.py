@@ -70,8 +70,12 @@ def push(
     with tempfile.TemporaryDirectory(prefix="sft-push-") as scratch:
         folder = Path(scratch, "staged")
         folder.mkdir()
-        staged = stage(run, folder, base=base, repo=repo, merged=asked.merged)
-        allowed = screen(staged, run, hub.token, reasons(asked.allow))
+        with hub:
+            why = _no_examples(run, asked, hub)
+        staged = stage(
+            run, folder, base=base, repo=repo, merged=asked.merged, no_examples=why, with_remarks=asked.comments
+        )
+        allowed = screen(staged, run, hub.token, reasons(asked.allow, asked.allow_files))
         from sft.publishing.checks import check
 
         notes = check(staged, run)
@@ -101,7 +105,7 @@ def push_data_set(
         folder.mkdir()
         made = write(folder)
         staged = Staged(folder, made.what, "data set", None, described(folder), dict(sorted(made.left_out.items())))
-        allowed = screen_data_set(staged, place, hub.token, reasons(asked.allow))
+        allowed = screen_data_set(staged, place, hub.token, reasons(asked.allow, asked.allow_files))
         with hub:
             private = asked.private is not False
             plan = settle(staged, hub, asked, repo=asked.repo, private=private, allowed=allowed, notes=made.notes)
@@ -140,6 +144,25 @@ def _wishes(run: Run, asked: Asked) -> tuple[str, bool]:
     _refuse_names(asked, str(repo))
     private = asked.private if asked.private is not None else bool(published.get("private", True))
     return str(repo), private
+
+
+def _no_examples(run: Run, asked: Asked, hub: Hub) -> str:
+    """Why no text of a demonstration is to be published; "" where some may: by word of the user, or of public data."""
+    said = (resolved_recipe(run.manifest).get("publish") or {}).get("examples")
+    if asked.examples is not None or said is not None:
+        wanted = asked.examples if asked.examples is not None else bool(said)
+        return "" if wanted else "--no-examples" if asked.examples is not None else "publish.examples: false"
+    paths = [str(path) for path in (run.manifest.get("data") or {}).get("paths") or ()]
+    published = resolved_recipe(run.manifest).get("publish") or {}
+    sets = [path.removeprefix("hub:").partition(":")[0].partition("@")[0] for path in paths if path.startswith("hub:")]
+    if not all(path.startswith(("data:", "hub:")) for path in paths):  # files of the user's own
+        sets = list(published.get("datasets") or ())
+        if not sets:
+            return "the demonstrations are private; --examples, or publish.examples: true, shows some"
+    for name in sets:
+        if not hub.is_public_data(name):
+            return f"{name} is not public on {hub.endpoint}; --examples, or publish.examples: true, shows some"
+    return ""
 
 
 def _refuse_names(asked: Asked, repo: str | None = None) -> None:

@@ -19,11 +19,14 @@ from typing import Any, Literal
 
 from sft import __version__
 from sft.errors import PublishError, UserError
+from sft.fidelity.scorecard import Scorecard
 from sft.fidelity.stored import read_scorecard
 from sft.policies.portable import as_both_majors_read
 from sft.publishing.card import card_of
 from sft.publishing.hub import is_repository
-from sft.publishing.screening import known_places
+from sft.publishing.places import known_places
+from sft.publishing.quoted import NOTHING_QUOTED, Quoted, quoted, without_examples
+from sft.publishing.record import Told, remarks, told
 from sft.runs.private import shortened
 from sft.runs.run import Run, read_json, write_json, write_text
 
@@ -47,9 +50,6 @@ PUBLISHABLE = (
     *TOKENIZER, *ADAPTER, *MODEL, *OURS, "adapter_model.bin", "pytorch_model.bin", "pytorch_model.bin.index.json",
 )  # fmt: skip
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
-#: Sections of the manifest that say something of the clone; sessions are command lines of this machine.
-_TOLD = ("recipe", "data", "split", "base", "template", "seeds", "versions", "looks", "launch", "changes", "training")
-
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -131,7 +131,8 @@ class StagedFile:
 class Staged:
     """The folder, what is in it, and what was left out with the reason. ``base``: None of a data set.
 
-    ``what``: what it is, in a line of the plan.
+    ``what``: what it is, in a line of the plan. ``quoted``: held-out demonstrations in it. ``remarks``: of the recipe,
+    as they are published: line and text. ``rewritten``: where the record is not as in the run.
     """
 
     folder: Path
@@ -140,6 +141,9 @@ class Staged:
     base: Base | None
     files: tuple[StagedFile, ...]
     left_out: dict[str, str]
+    quoted: Quoted = NOTHING_QUOTED
+    remarks: tuple[tuple[int, str], ...] = ()
+    rewritten: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -148,8 +152,20 @@ class Staged:
         return hashlib.sha256(whole.encode()).hexdigest()[:32]
 
 
-def stage(run: Run, folder: Path, *, base: Base, repo: str, merged: bool) -> Staged:
+def stage(
+    run: Run,
+    folder: Path,
+    *,
+    base: Base,
+    repo: str,
+    merged: bool,
+    no_examples: str = "",
+    with_remarks: bool = True,
+) -> Staged:
     """Fill the empty ``folder`` with what ``run`` publishes as ``repo``. ``merged``: whole weights, not an adapter.
+
+    ``no_examples``: why no text of a demonstration is to stand in it; "" where some may. ``with_remarks``: whether the
+    comments of the recipe are published.
 
     Raises as :func:`ready`, and ``PublishError`` for what is linked from elsewhere.
     """
@@ -171,14 +187,27 @@ def stage(run: Run, folder: Path, *, base: Base, repo: str, merged: bool) -> Sta
             _copy(run.path / name, folder / name, run)
     if not merged:
         _name_base(folder, base)
-    _write_ours(run, folder, base, weights)
+    _refuse_link(run.scorecard_path, run)
+    scorecard = json.loads(run.scorecard_path.read_text(encoding="utf-8"))
+    known = read_scorecard(run)
+    if no_examples:
+        scorecard = without_examples(scorecard)
+        known = Scorecard.from_dict(scorecard)
+    record = told(run, with_remarks=with_remarks)
+    _write_ours(run, folder, base, weights, scorecard, record)
     files = described(folder)
     checksums = {one.path: one.sha256 for one in files}
     card = card_of(
-        run, base_model=base.id, base_revision=base.revision, repo=repo, weights=weights, checksums=checksums
-    )
+        run, base_model=base.id, base_revision=base.revision, repo=repo, weights=weights, checksums=checksums,
+        card=known, examples=not no_examples,
+    )  # fmt: skip
     write_text(folder / "README.md", card)
-    return Staged(folder, f"{weights} on {base}", weights, base, described(folder), dict(sorted(left_out.items())))
+    return Staged(
+        folder, f"{weights} on {base}", weights, base, described(folder), dict(sorted(left_out.items())),
+        quoted=quoted(run, folder, known, why=no_examples),
+        remarks=tuple(remarks((record.value.get("recipe") or {}).get("written") or "")),
+        rewritten=record.rewritten,
+    )  # fmt: skip
 
 
 def ready(run: Run, *, merged: bool) -> Path:
@@ -268,15 +297,18 @@ def _name_base(folder: Path, base: Base) -> None:
     write_json(path, config | {"base_model_name_or_path": base.id, "revision": base.revision})
 
 
-def _write_ours(run: Run, folder: Path, base: Base, weights: Weights) -> None:
+def _write_ours(run: Run, folder: Path, base: Base, weights: Weights, scorecard: dict[str, Any], record: Told) -> None:
     """Scorecard, manifest, and how generation stops."""
-    _refuse_link(run.scorecard_path, run)
-    scorecard = json.loads(run.scorecard_path.read_text(encoding="utf-8"))
     write_json(folder / "scorecard.json", shortened(scorecard, known_places(run)))
-    manifest = run.manifest
-    told: dict[str, Any] = {key: manifest[key] for key in _TOLD if key in manifest}
-    published = {"base_model": base.id, "base_revision": base.revision, "weights": weights, "sft": __version__}
-    write_json(folder / "sft_manifest.json", shortened(told) | {"published": published})
+    published: dict[str, Any] = {
+        "base_model": base.id,
+        "base_revision": base.revision,
+        "weights": weights,
+        "sft": __version__,
+    }
+    if record.rewritten:
+        published["rewritten"] = list(record.rewritten)
+    write_json(folder / "sft_manifest.json", record.value | {"published": published})
     if not (folder / "generation_config.json").exists() and (stop := _stops(folder)) is not None:
         write_json(folder / "generation_config.json", stop)
 

@@ -344,6 +344,11 @@ class Publish(Section):
     )
     expert: Text | None = Field(default=None, description="Who the expert is, in a sentence, for the model card.")
     data_license: Text | None = Field(default=None, description="Licence of the demonstrations, for the model card.")
+    examples: bool | None = Field(
+        default=None,
+        description="Whether texts of held-out demonstrations may stand in card and scorecard (default: only where the "
+        "data are public: shipped, or on the hub for everybody).",
+    )
 
 
 class Recipe(Section):

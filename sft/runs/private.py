@@ -31,7 +31,7 @@ _NOBODY = re.compile(
 #: Names that only a network of somebody's own knows, and its numbers: where settings and remarks are published.
 _INTERNAL = re.compile(
     rb"(?<![\w.@-])(?:(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,5}"
-    rb"(?:internal|intranet|intern|local|localdomain|lan|corp|private|home\.arpa)(?![\w-]|\.\w)"
+    rb"(?:internal|intranet|intern|local|localdomain|lan|corp|home\.arpa)(?![\w-]|\.\w)"
     rb"|(?:10(?:\.\d{1,3}){3}|192\.168(?:\.\d{1,3}){2}|172\.(?:1[6-9]|2\d|3[01])(?:\.\d{1,3}){2})(?![\w.]))"
 )
 
