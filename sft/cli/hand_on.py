@@ -33,13 +33,14 @@ The token comes from `hf auth login` or HF_TOKEN, the hub's address from HF_ENDP
 Exit status:
   0  published and verified, now or before; with --dry-run: it could be
   2  refused, and nothing was sent: the run, the options, or a finding that must be mended
-  3  no access: offline, nobody logged in, or no right to write there
+  3  no access: offline, nobody logged in, no right to write there, or no room
   4  the repository is not as asked for: another visibility, another clone in it, a tag that is taken
   5  conflict: somebody else's commit came first, and nothing of ours is in the branch
   6  the hub does not answer as it should; the branch is as it was; run it again later
   7  a commit was sent and no answer came; it may still land; run it again, which finds out
   8  the commit is there, and what was downloaded is not, or could not be shown to be, what was sent; or the tag or
      the receipt could not be written
+  9  what answers is no hub, or gives answers that none gives; see whether HF_ENDPOINT names one
 """
 #: How somebody may try to hand one over; argparse would repeat it in its complaint.
 _TOKEN_OPTION = re.compile(r"--?(?:to|[\w-]*token)", re.IGNORECASE)

@@ -13,6 +13,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -31,8 +32,8 @@ from sft.runs.private import shortened
 from sft.runs.run import Run, read_json, write_json, write_text
 
 __all__ = [
-    "PUBLISHABLE", "Base", "Staged", "StagedFile", "Weights", "base_of", "described", "ready", "resolved_recipe",
-    "stage",
+    "PUBLISHABLE", "WEIGHTS", "Base", "Staged", "StagedFile", "Weights", "base_of", "described", "ready",
+    "resolved_recipe", "stage",
 ]  # fmt: skip
 
 Weights = Literal["adapter", "merged"]
@@ -49,6 +50,8 @@ OURS = ("README.md", "scorecard.json", "sft_manifest.json", "generation_config.j
 PUBLISHABLE = (
     *TOKENIZER, *ADAPTER, *MODEL, *OURS, "adapter_model.bin", "pytorch_model.bin", "pytorch_model.bin.index.json",
 )  # fmt: skip
+#: How files of weights end.
+WEIGHTS = (".safetensors", ".gguf")
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -274,10 +277,14 @@ def _left_out(source: Path, run: Run, *, merged: bool) -> Iterator[tuple[str, st
 
 
 def _copy(source: Path, target: Path, run: Run) -> None:
-    """The file, and never one from elsewhere."""
+    """The file, and never one from elsewhere; weights, which are large, under a second name."""
     _refuse_link(source, run)
     if not source.is_file():
         raise PublishError(f"{source}: is no file; move it away")
+    if source.suffix in WEIGHTS:
+        with suppress(OSError):  # another disk, or one that has no second names
+            target.hardlink_to(source.resolve())
+            return
     shutil.copyfile(source, target)
 
 
