@@ -60,15 +60,6 @@ def add_people(one: argparse.ArgumentParser) -> None:
     page.add_argument("--no-open", action="store_false", dest="open", help="print the links, and open no browser")
 
 
-def refresh(*paths: str) -> None:
-    """Of those of ``paths`` that are gatherings, bring the demonstrations up to date with what was submitted."""
-    for path in paths:
-        if (Path(path) / "gathering.json").is_file():
-            from sft.gathering import export
-
-            export.refresh(Path(path))
-
-
 def share(text: str) -> float:
     """The type of options that take a share."""
     try:

@@ -7,8 +7,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from sft.cli.printing import print_report, quiet
+from sft.cli.printing import print_report
 from sft.errors import UserError
+from sft.verbs.quiet import quiet
 
 ABOUT = """\
 sft curve recipe.yaml --output curves/mine              an eighth, a quarter, half and all of the demonstrations

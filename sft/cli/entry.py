@@ -18,6 +18,7 @@ from sft.cli.hand_on import refuse_token
 from sft.errors import DemonstrationsError, UserError
 from sft.runs.machine import system_refusal
 from sft.runs.processes import Terminated, gone, has_the_word, listening, others_are_gone, rank_and_world, status_of
+from sft.verbs.quiet import tell_nobody
 
 #: Verbs that go on where they were when they are called again, and those that need ``--resume`` for it.
 _GO_ON, _RESUME = ("demo", "curve", "sweep", "evaluate", "push"), ("run", "train", "correct")
@@ -28,8 +29,7 @@ _ONLY_PRINT = ("preview", "plan", "recipes", "report", "compare", "score", "expo
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    # TRL tells the hub of every trainer that it makes: model family, GPU, processes. Read when the client is imported.
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    tell_nobody()  # before the hub's client is imported, which reads it then
     try:
         refuse_token(words)
     except UserError as error:

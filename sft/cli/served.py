@@ -9,8 +9,8 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
-from sft.cli.printing import quiet
 from sft.errors import UserError
+from sft.verbs.quiet import quiet
 
 __all__ = ["ABOUT", "add_options", "evaluate_served", "refuse_alone"]
 

@@ -7,8 +7,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from sft.cli.printing import quiet
 from sft.errors import UserError
+from sft.verbs.quiet import quiet
 
 ABOUT = """\
 sft sweep recipe.yaml --grid training.learning_rate=1.0e-4,2.0e-4,5.0e-4 --output sweeps/mine
