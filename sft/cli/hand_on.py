@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sft.errors import PublishError
-from sft.runs.private import token_lines
+from sft.runs.tokens import token_lines
 
 ABOUT_PUSH = """\
 sft push RUN OWNER/NAME          the clone

@@ -76,7 +76,7 @@ def screen_data_set(staged: Staged, place: Path, token: str, allowed: Mapping[st
                 environment=environment,
             )
         else:
-            found += secrets_in(name, data, environment=environment, mail=True)
+            found += secrets_in(name, data, environment=environment, people=True)
         found += paths_in(name, data, _forms_of([place, *_of_this_machine()]))
     by_id = {one.id: one for one in reversed(found)}
     if unknown := sorted(set(allowed) - set(by_id)):
@@ -112,9 +112,9 @@ def _in_file(staged: Staged, name: str, run: Run, environment: Mapping[str, str]
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if name == "scorecard.json":  # examples, as they were before JSON wrote their lines in one
             texts = "\n".join(texts_in(json.loads(bytes(data)))).encode("utf-8", "surrogatepass")
-            found = [replace(one, line=None) for one in secrets_in(name, texts, environment=environment, mail=True)]
+            found = [replace(one, line=None) for one in secrets_in(name, texts, environment=environment, people=True)]
         else:
-            found = secrets_in(name, data, environment=environment, mail=name == "README.md")
+            found = secrets_in(name, data, environment=environment, people=name == "README.md")
         if not name.endswith(".safetensors"):
             found += paths_in(name, bytes(data), known_places(run))
     return found

@@ -20,7 +20,7 @@ from sft.fidelity.conventions import bar_points
 from sft.fidelity.scorecard import SYSTEMS
 from sft.metrics import METRICS
 from sft.recipes import engine_fields, forwarded, yaml_text
-from sft.runs.private import token_lines
+from sft.runs.tokens import token_lines
 
 SMALL = "model:\n  name: some/model\ndemonstrations:\n  path: rows.jsonl\n"
 
