@@ -1,4 +1,4 @@
-"""What `sft check --secrets` and `sft push` find in files that people wrote, by kind; where nothing is planted, all false.
+"""What `sft check --secrets` and `sft push` find in files that people wrote, by kind.
 
     python benchmarks/findings.py FILE [FILE ...]
 
@@ -38,7 +38,9 @@ def rows_of(path: Path) -> Iterator[str]:
 
 def main() -> None:
     paths = [Path(word) for word in sys.argv[1:]]
-    texts = [(path.name, number, text) for path in paths for number, text in enumerate(rows_of(path), 1) if text.strip()]
+    texts = [
+        (path.name, number, text) for path in paths for number, text in enumerate(rows_of(path), 1) if text.strip()
+    ]
     rows = [Demonstration((Message("user", "?"),), text, source=Source(name, n)) for name, n, text in texts]
     started = time.perf_counter()
     found = in_demonstrations(rows, environment={})

@@ -226,6 +226,10 @@ class Bench:
         status = 70
         try:
             os.setsid()
+            # A job in a shell's background ignores these, and with it every test of Ctrl-C or a hung-up terminal fails.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
             nowhere = os.open(os.devnull, os.O_RDWR)
             for stream in range(3):
                 os.dup2(nowhere, stream)

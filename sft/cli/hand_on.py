@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from sft.cli.printing import quiet
-from sft.errors import PublishError, UserError
+from sft.cli.door import as_json
+from sft.errors import PublishError
 from sft.runs.tokens import token_lines
-
-if TYPE_CHECKING:
-    from sft.publishing.export import Gguf, Merged
-    from sft.publishing.push import Asked, Pushed
 
 ABOUT_PUSH = """\
 sft push RUN OWNER/NAME          the clone
@@ -48,25 +42,10 @@ _TOKEN_OPTION = re.compile(r"--?(?:to|[\w-]*token)", re.IGNORECASE)
 
 def export(options: argparse.Namespace) -> None:
     """The clone in shapes that other programs load."""
-    if options.merged is None and options.gguf is None:
-        raise UserError("sft export: what into? Name a folder with --merged DIR, or a file with --gguf FILE")
-    if options.outtype is not None and options.gguf is None:
-        raise UserError("sft export: --outtype is of a GGUF file; name one with --gguf FILE")
-    from sft.runs.run import Run
+    from sft.verbs import hand_on as verbs
 
-    one = Run.open(options.target)
-    made: dict[str, Merged | Gguf] = {}
-    with quiet():
-        from sft.publishing.export import export_gguf, export_merged
-
-        if options.merged is not None:
-            made["merged"] = export_merged(one, options.merged)
-        if options.gguf is not None:
-            made["gguf"] = export_gguf(one, options.gguf, options.outtype or "f16")
-    if options.json:
-        print(json.dumps({name: each.to_dict() for name, each in made.items()}, ensure_ascii=False))
-    else:
-        print("\n".join(each.to_text() for each in made.values()))
+    made = verbs.export(options.target, merged=options.merged, gguf=options.gguf, outtype=options.outtype)
+    print(as_json(made.to_dict()) if options.json else made.to_text())
 
 
 def refuse_token(words: Sequence[str]) -> None:
@@ -82,14 +61,15 @@ def refuse_token(words: Sequence[str]) -> None:
 
 def push(options: argparse.Namespace) -> None:
     """Publish the clone, or what was gathered."""
-    from sft.publishing import push as publishing
+    from sft.verbs import hand_on as verbs
 
     def say(line: str) -> None:
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
 
-    asked = publishing.Asked(
-        repo=options.repo,
+    done = verbs.push(
+        options.target,
+        options.repo,
         private=options.private,
         branch=options.revision,
         create_pr=options.create_pr,
@@ -102,48 +82,12 @@ def push(options: argparse.Namespace) -> None:
         allow_files=tuple(options.allow_findings),
         examples=options.examples,
         comments=not options.no_comments,
+        license=options.license,
+        name_experts=options.name_experts,
+        with_held_out=options.with_held_out,
+        say=say,
     )
-    if (options.target / "gathering.json").is_file():
-        done = _push_gathering(options, asked, say)
-    else:
-        from sft.runs.run import Run
-
-        _refuse_options(options, {"name_experts": "--name-experts", "with_held_out": "--with-held-out",
-                                  "license": "--license"}, "a gathering; a run's recipe says it (publish)")  # fmt: skip
-        done = publishing.push(Run.open(options.target), asked, say=say)
-    if options.json:
-        print(json.dumps(done.to_dict(), ensure_ascii=False))
-    elif done.receipt is None:
-        print(done.plan.to_text())
-    else:
-        where = done.receipt["pull_request"] or done.plan.branch
-        was = "" if done.made else " (it was there already, nothing was sent)"
-        print(f"{done.plan.address}: {where} is at {done.receipt['commit']}, verified{was}")
-
-
-def _push_gathering(options: argparse.Namespace, asked: Asked, say: Callable[[str], None]) -> Pushed:
-    """What experts wrote, as a data set."""
-    from sft.gathering.data_set import write_data_set
-    from sft.gathering.folder import Gathering
-    from sft.publishing.push import Filled, push_data_set
-
-    _refuse_options(options, {"merged": "--merged", "base_model": "--base-model"}, "a run; a gathering has no weights")
-    gathering = Gathering.open(options.target)
-
-    def write(folder: Path) -> Filled:
-        made = write_data_set(
-            gathering, folder, repo=str(options.repo), licence=options.license, named=options.name_experts,
-            with_held_out=options.with_held_out,
-        )  # fmt: skip
-        return Filled(made.what, made.left_out, made.notes)
-
-    return push_data_set(gathering.path, asked, write, say=say)
-
-
-def _refuse_options(options: argparse.Namespace, names: Mapping[str, str], whose: str) -> None:
-    for name, option in names.items():
-        if getattr(options, name):
-            raise UserError(f"{option}: is for {whose}; leave it out")
+    print(as_json(done.to_dict()) if options.json else done.to_text())
 
 
 def add_push_options(one: argparse.ArgumentParser) -> None:

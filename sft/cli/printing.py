@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from sft.cli.door import as_json
 from sft.errors import UserError
 
 if TYPE_CHECKING:
     from sft.fidelity.scorecard import Scorecard
     from sft.runs.run import Run
+    from sft.verbs.opened import OpenedRun
 
 
 def pairs(given: Sequence[str], option: str, shape: str, example: str) -> dict[str, str]:
@@ -27,16 +26,21 @@ def pairs(given: Sequence[str], option: str, shape: str, example: str) -> dict[s
     return pairs
 
 
-def print_card(options: argparse.Namespace, one: Run, card: Scorecard) -> None:
-    """As JSON where that was asked for; otherwise the verdict, and where the report is."""
+def print_run(options: argparse.Namespace, one: OpenedRun) -> None:
+    """The scorecard as JSON where that was asked for; otherwise the verdict, and where the report is."""
+    from sft.runs.processes import is_main
+
+    if not is_main():
+        return
     if options.json:
-        print(json.dumps(card.to_dict(), ensure_ascii=False))
+        print(as_json(one.scorecard.to_dict()))
     else:
-        print_report(one, card)
+        print_verdict(one.scorecard)
+        print(f"Report: {one.report}")
 
 
 def print_report(one: Run, card: Scorecard) -> None:
-    """The verdict in words, and where to read the rest."""
+    """The verdict in words, and the report drawn."""
     from sft.reports.report import render
 
     page = render(one)
@@ -62,12 +66,3 @@ def print_verdict(card: Scorecard) -> None:
     for warning in warnings_of(card, card.looks):
         print(f"Note: {warning}")
     print()
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Inside, the engine's deprecation notes stay out of the user's sight; they are ours to act on, not his."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
-        yield

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.personal import numbers
 from sft.errors import UserError
-from sft.metrics.text import plain
 from sft.runs.private import PERSONAL, internal_hosts, personal
 from sft.runs.tokens import Bytes, Found, Hit, continues, hit_of, passwords, placeholder, places, tokens
+from sft.runs.visible import plain
 
 if TYPE_CHECKING:
     from detect_secrets.plugins.base import RegexBasedDetector

@@ -9,8 +9,8 @@ import httpx2
 from huggingface_hub import errors as client_errors
 
 from sft.errors import NoAccess, PublishError
-from sft.metrics.text import plain
 from sft.runs.patience import is_doubtful, seconds_asked
+from sft.runs.visible import plain
 
 __all__ = ["Doubt", "meaning"]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sft.errors import NoAccess, OtherContent, PublishError
-from sft.metrics.text import plain
 from sft.publishing.hub import Hub, RemoteFile, State
 from sft.publishing.staging import PUBLISHABLE, Base, Staged, StagedFile, resolved_recipe
+from sft.runs.visible import plain
 
 __all__ = ["GATHERED", "Asked", "PlannedFile", "PushPlan", "holds", "settle"]
 

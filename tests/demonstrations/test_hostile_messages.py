@@ -25,8 +25,8 @@ NEST = json.loads('{"a":' * 80 + "1" + "}" * 80)
         (SAY | {"reasoning_content": "\ud83d"}, "'messages[2].reasoning_content' holds a lone surrogate"),
         ({"role": "assistant", "text": "say"},
          "'messages[2].content' is missing; add it (the message has 'role', 'text')"),
-        (SAY | {"content": [{"type": "tool_use", "id": "t", "name": "w", "input": {}}]},
-         "'messages[2].content[1]' is a part of type 'tool_use'; write the call as tool_calls, and what it gave back"),
+        (SAY | {"content": [{"type": "function_call", "id": "t", "name": "w", "arguments": "{}"}]},
+         "'messages[2].content[1]' is a part of type 'function_call'; write the call as tool_calls, and what it gave"),
     ],
 )  # fmt: skip
 def test_what_a_message_says_twice_or_elsewhere_is_refused(tmp_path: Path, turn: dict[str, Any], why: str) -> None:
