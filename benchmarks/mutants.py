@@ -280,7 +280,7 @@ def main() -> None:
     sys.dont_write_bytecode = True
     patterns, tests = AREAS[options.area]
     if options.again:
-        todo = [m for m in _known(options.again) if m.status == SURVIVED]
+        todo = [m for m in _known(options.again) if m.status == SURVIVED and (options.only or "") in m.path]
     else:
         files = sorted(file for pattern in patterns for file in ROOT.glob(pattern) if (options.only or "") in str(file))
         everywhere = [place for file in files for place in places(file, options.lines, options.seed)]

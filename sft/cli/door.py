@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from sft.runs.visible import plain, spelled_in_json
 
-__all__ = ["Door", "as_json", "open_door"]
+__all__ = ["Door", "as_json", "coloured", "open_door"]
 
 #: How a progress bar goes back to the beginning of its line, or up to another's.
 _BAR = re.compile(r"(?:\r|\n|\x1b\[A)*")
@@ -55,6 +55,11 @@ def open_door() -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = before
+
+
+def coloured(text: str, end: str = "\n") -> None:
+    """Print words of our own with the colours that we set in them: they pass by the door."""
+    print(text, end=end, file=getattr(sys.stdout, "behind", sys.stdout))
 
 
 def as_json(value: Any) -> str:

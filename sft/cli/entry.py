@@ -15,10 +15,12 @@ from collections.abc import Callable, Sequence
 
 from sft.cli.arguments import parser
 from sft.cli.door import open_door
+from sft.cli.examples import FIRST_STEPS
 from sft.cli.hand_on import refuse_token
 from sft.errors import DemonstrationsError, UserError
 from sft.runs.machine import system_refusal
 from sft.runs.processes import Terminated, gone, has_the_word, listening, others_are_gone, rank_and_world, status_of
+from sft.runs.progress import QUIET
 from sft.verbs.quiet import tell_nobody
 
 #: Verbs that go on where they were when they are called again, and those that need ``--resume`` for it.
@@ -40,7 +42,12 @@ def _run(words: Sequence[str]) -> int:
     except UserError as error:
         _complain(str(error))
         return error.exit_status
+    if not words:
+        print(FIRST_STEPS, end="")
+        return _flush()
     options = parser().parse_args(words)
+    if getattr(options, "quiet", False):
+        os.environ[QUIET] = "1"
     with listening(lambda why: _complain(f"{why}{how_to_go_on(options, words)}", above="\n")) as is_over:
         return _carried_out(options, words, is_over)
 

@@ -58,9 +58,15 @@ def add_options(one: argparse.ArgumentParser, count: Callable[[str], int]) -> No
     who = one.add_argument_group("whose words, and which")
     takes("--me", "who the expert is in the export, a name or an address; repeatable; where it is not clear, the names "
           "that were found are listed", to=who, action="append", default=[], metavar="NAME")  # fmt: skip
-    takes("--expert", "what the rows and the card call the expert", to=who, default="", metavar="NAME")
+    takes(
+        "--expert",
+        "what the rows and the card call the expert (default: the name of --me)",
+        to=who,
+        default="",
+        metavar="NAME",
+    )
     takes("--since", "nothing from before, e.g. 2024-01-31", to=who, type=_day, metavar="DATE")
-    takes("--min-words", "completions of N words or more", to=who, type=count, default=1, metavar="N")
+    takes("--min-words", "completions of N words or more (default: 1)", to=who, type=count, default=1, metavar="N")
     takes("--mask-others", "leave others' words out of the prompts: how many they were stands there, and a row goes "
           "whose prompt has no others", to=who, action="store_true")  # fmt: skip
     how = one.add_argument_group("how prompts are made")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sft.cli.door import as_json
+from sft.cli.door import as_json, coloured
 from sft.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,6 +26,25 @@ def pairs(given: Sequence[str], option: str, shape: str, example: str) -> dict[s
             raise UserError(f"{option} {item}: is not {shape}; write for example {example}")
         pairs[name] = value
     return pairs
+
+
+#: Rung -> colour: red where nothing is shown, yellow where it only imitates, green above.
+_COLOURS = {
+    "no evidence of cloning": "31",
+    "does not pass your bar": "31",
+    "imitates": "33",
+    "learned from the demonstrations": "32",
+    "meets your bar": "32",
+    "passes your bar": "32",
+    "cloned, within the margin": "32",
+}
+
+
+def strong(text: str, colour: str = "") -> str:
+    """``text`` in bold, and in ``colour``, on a terminal; as it is where NO_COLOR (no-color.org) is set."""
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+        return text
+    return f"\033[1{';' if colour else ''}{colour}m{text}\033[0m"
 
 
 def print_run(options: argparse.Namespace, one: OpenedRun) -> None:
@@ -54,7 +75,7 @@ def print_verdict(card: Scorecard) -> None:
     from sft.reports.sections.from_start import from_start_sentences
 
     verdict = card.verdict
-    print(f"\nVerdict: {verdict.rung}\n")
+    coloured(f"\n{strong('Verdict:')} {strong(verdict.rung, _COLOURS.get(verdict.rung, ''))}\n")
     print(verdict.sentence)
     if verdict.shortfall:
         print(verdict.shortfall)
@@ -62,7 +83,8 @@ def print_verdict(card: Scorecard) -> None:
         print(f"  - {reason}")
     for sentence in from_start_sentences(card):
         print(sentence)
-    print(f"Next: {verdict.next_step}")
+    coloured(strong("Next:"), end=" ")
+    print(verdict.next_step)
     for warning in warnings_of(card, card.looks):
         print(f"Note: {warning}")
     print()

@@ -67,7 +67,9 @@ def train(options: argparse.Namespace) -> None:
     from sft.verbs import fit
 
     one = fit.train(options.recipe, **_how(options))
-    if one.fitted is not None and is_main():
+    if options.json and is_main():
+        print(as_json(one.fit_to_dict()))
+    elif one.fitted is not None and is_main():
         loss = "" if one.fitted.eval_loss is None else f", validation loss {one.fitted.eval_loss:.4f}"
         print(f"{one.path}: {one.fitted.steps} steps{loss}; measure it with: sft evaluate {one.path}")
 

@@ -65,6 +65,12 @@ class OpenedRun(Tabular, Run):
 
         return list(read_jsonl(self.log_path)) if self.log_path.is_file() else []
 
+    def fit_to_dict(self) -> dict[str, Any]:
+        """How training ended, JSON-ready: folder, steps, validation loss; "reused" where nothing was left."""
+        done = self.fitted
+        found = {"run": str(self.path), "trained": self.is_trained, "reused": done is None}
+        return found if done is None else found | {"steps": done.steps, "validation_loss": done.eval_loss}
+
     def to_text(self) -> str:
         """The verdict and where the report is; before there is one, what to do next."""
         if self.is_measured:
