@@ -36,6 +36,8 @@ Exit status:
      the receipt could not be written
   9  what answers is no hub, or gives answers that none gives; see whether HF_ENDPOINT names one
 """
+#: Formats of matrices in GGUF files; those from q6_k on by llama.cpp's own quantiser.
+GGUF_TYPES = ("f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m")
 #: How somebody may try to hand one over; argparse would repeat it in its complaint.
 _TOKEN_OPTION = re.compile(r"--?(?:to|[\w-]*token)", re.IGNORECASE)
 
@@ -44,7 +46,10 @@ def export(options: argparse.Namespace) -> None:
     """The clone in shapes that other programs load."""
     from sft.verbs import hand_on as verbs
 
-    made = verbs.export(options.target, merged=options.merged, gguf=options.gguf, outtype=options.outtype)
+    made = verbs.export(
+        options.target, merged=options.merged, gguf=options.gguf, outtype=options.outtype,
+        gguf_adapter=options.gguf_adapter,
+    )  # fmt: skip
     print(as_json(made.to_dict()) if options.json else made.to_text())
 
 
@@ -82,6 +87,7 @@ def push(options: argparse.Namespace) -> None:
         allow_files=tuple(options.allow_findings),
         examples=options.examples,
         comments=not options.no_comments,
+        gguf=tuple(options.gguf),
         license=options.license,
         name_experts=options.name_experts,
         with_held_out=options.with_held_out,
@@ -110,6 +116,8 @@ def add_push_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--license", metavar="ID", help="a gathering: its licence, as the hub writes it, e.g. cc-by-4.0")
     is_set("--name-experts", "a gathering: experts by their names (default: expert-1, expert-2, ...)")
     is_set("--with-held-out", "a gathering: also the answers that a clone is judged on, each marked as held out")
+    one.add_argument("--gguf", action="append", default=[], metavar="OUTTYPE", choices=GGUF_TYPES,
+                     help=f"a run: a GGUF file too, in the same commit: {', '.join(GGUF_TYPES)} (may be repeated)")  # fmt: skip
     shown = one.add_mutually_exclusive_group()
     shown.add_argument("--examples", action="store_true", default=None, help="a run: texts of held-out demonstrations "
                        "may stand in card and scorecard (default: only if the data are public)")  # fmt: skip

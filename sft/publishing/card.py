@@ -20,6 +20,7 @@ from sft.fidelity.scorecard import Scorecard
 from sft.fidelity.stored import read_held_out, read_scorecard
 from sft.publishing import card_facts as facts
 from sft.publishing.places import known_places
+from sft.publishing.servers import Server
 from sft.reports.caveats import warnings_of
 from sft.reports.names import RUNG_MEANINGS, metric_name
 from sft.reports.sections.chapters import body
@@ -47,13 +48,14 @@ def card_of(
     checksums: Mapping[str, str],
     card: Scorecard | None = None,
     examples: bool = True,
+    servers: Sequence[Server] = (),
 ) -> str:
     """The text of ``README.md`` for the clone of ``run`` as it will stand in the hub's repository ``repo``.
 
     ``base_model``, ``base_revision``: the base's id on the hub, and the commit if it is known. ``weights``: what the
     repository holds, an adapter or a whole model. ``checksums``: file -> sha256 of what is published. ``card``: the
-    scorecard as it is published (default: the run's). ``examples``: whether texts of demonstrations may stand in it. No
-    path of this machine is in it.
+    scorecard as it is published (default: the run's). ``examples``: whether texts of demonstrations may stand in it.
+    ``servers``: which take it, with the lines that start them. No path of this machine is in it.
 
     Raises ``RunError`` where the run has no scorecard, or its recipe does not say who the expert is, under which
     licences clone and demonstrations are, or in which language: the sentence names the keys.
@@ -94,6 +96,7 @@ def card_of(
             dtype=str(((run.manifest.get("training") or {}).get("saved") or {}).get("dtype") or "float32"),
             max_new_tokens=longest if isinstance(longest := card.signature.get("max_new_tokens"), int) else 256,
         ),
+        "servers": servers,
         "checksums": "\n".join(f"{digest}  {name}" for name, digest in checksums.items()),
     }  # fmt: skip
     head = _metadata(card, about, base_model=base_model, repo=repo, weights=weights, method=method)

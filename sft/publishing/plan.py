@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from sft.errors import NoAccess, OtherContent, PublishError
 from sft.publishing.hub import Hub, RemoteFile, State
-from sft.publishing.staging import PUBLISHABLE, Base, Staged, StagedFile, resolved_recipe
+from sft.publishing.staging import PUBLISHABLE, Base, Staged, StagedFile, is_gguf_of, resolved_recipe
 from sft.runs.visible import plain
 
 __all__ = ["GATHERED", "Asked", "PlannedFile", "PushPlan", "holds", "settle"]
@@ -26,7 +26,7 @@ class Asked:
 
     ``allow``: ``WHAT=REASON`` of findings that may be published all the same, and ``allow_files`` with such lines.
     ``examples``: whether texts of held-out demonstrations may stand in card and scorecard. ``comments``: whether those
-    of the recipe are published.
+    of the recipe are published. ``gguf``: kinds of GGUF files that go along.
     """
 
     repo: str | None = None
@@ -42,6 +42,7 @@ class Asked:
     allow_files: Sequence[Path] = ()
     examples: bool | None = None
     comments: bool = True
+    gguf: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class PushPlan:
     ``what``: what is published, in words. ``base_model``: None for a data set.
     ``removed``: files of its kind on the branch that it no longer has; ``kept``: others, left as they are.
     ``examples``: what of the held-out demonstrations is in it. ``comments``: of the recipe, each with its line.
-    ``rewritten``: where the record is not as in the run. ``left_out``: what stays here. ``pulls``: pull requests there
+    ``rewritten``: where the record is not as in the run. ``servers``: which take it. ``left_out``: what stays here. ``pulls``: pull requests there
     were before. ``content``: hash of all files.
     """
 
@@ -90,6 +91,7 @@ class PushPlan:
     examples: tuple[str, ...] = ()
     comments: tuple[str, ...] = ()
     rewritten: tuple[str, ...] = ()
+    servers: tuple[str, ...] = ()
 
     @property
     def address(self) -> str:
@@ -128,6 +130,7 @@ class PushPlan:
         rows += [f"  left there  {path}" for path in self.kept]
         rows += [f"  left out    {path} ({why})" for path, why in self.left_out.items()]
         rows += [f"  {'examples' if not place else '':<11} {line}" for place, line in enumerate(self.examples)]
+        rows += [f"  served      {line}" for line in self.servers]
         rows += [f"  comment     {line}" for line in self.comments]
         rows += [f"  rewritten   {line}" for line in self.rewritten]
         rows += [f"  allowed     {what} ({key})" for key, what in self.allowed.items()]
@@ -186,7 +189,8 @@ def settle(
     files = tuple(PlannedFile(one.path, one.size, one.sha256, _state(remote, one)) for one in staged.files)
     strangers = sorted(set(remote) - {one.path for one in staged.files})
     ours = _of_a_clone if staged.base is not None else _of_a_data_set
-    removed = tuple(path for path in strangers if ours(path))
+    name = repo.rpartition("/")[2]
+    removed = tuple(path for path in strangers if ours(path) or (staged.base is not None and is_gguf_of(name, path)))
     if asked.tag is not None and state is not None:
         at = hub.tags(repo).get(asked.tag)
         # A tag that is there already may only be the one of this very content.
@@ -220,6 +224,7 @@ def settle(
         examples=tuple(staged.quoted.to_lines()),
         comments=tuple(f"recipe line {line}: {text}" for line, text in staged.remarks),
         rewritten=staged.rewritten,
+        servers=tuple(one.to_text() for one in staged.servers),
     )
 
 

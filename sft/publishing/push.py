@@ -71,14 +71,21 @@ def push(
     earlier_pushes(run.path)  # one that cannot be added to is found before anything is sent
     base = base_of(run, asked.base_model)
     hub = (connect or Hub)()
-    demand_room(run, merged=asked.merged)
+    demand_room(run, merged=asked.merged, gguf=asked.gguf)
     with _scratch(run.path) as scratch:
         folder = scratch / "staged"
         folder.mkdir()
         with hub:
             why = _no_examples(run, asked, hub)
         staged = stage(
-            run, folder, base=base, repo=repo, merged=asked.merged, no_examples=why, with_remarks=asked.comments
+            run,
+            folder,
+            base=base,
+            repo=repo,
+            merged=asked.merged,
+            no_examples=why,
+            with_remarks=asked.comments,
+            gguf=asked.gguf,
         )
         allowed = screen(staged, run, hub.token, reasons(asked.allow, asked.allow_files))
         from sft.publishing.checks import check

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sft.errors import PublishError
@@ -16,11 +16,16 @@ __all__ = ["demand_room"]
 _REST = 64 * 1024 * 1024
 
 
-def demand_room(run: Run, *, merged: bool, beside: int = 0) -> None:
+#: Of float32; of fewer bits it is less than a quarter.
+_SHARES = {"f32": 1.0, "f16": 0.5, "bf16": 0.5, "q8_0": 0.27}
+
+
+def demand_room(run: Run, *, merged: bool, gguf: Sequence[str] = ()) -> None:
     """Raise ``PublishError`` where the disk of ``run`` has no room for a push of it.
 
     That takes the weights' size once: merged weights are written there, sent and removed before they are downloaded
-    again to be compared; an adapter is sent as it lies in the run. ``beside``: bytes of what goes along.
+    again to be compared; an adapter is sent as it lies in the run. ``gguf``: kinds of GGUF files that go along; of few
+    bits each is made from one in float32.
     """
     fitted = run.adapter_path if (run.adapter_path / "adapter_config.json").is_file() else run.model_path
     own = [path.stat().st_size for path in fitted.rglob("*") if path.suffix in WEIGHTS and path.is_file()]
@@ -28,7 +33,9 @@ def demand_room(run: Run, *, merged: bool, beside: int = 0) -> None:
         needed = _merged_bytes(run.manifest.get("base") or {}, resolved_recipe(run.manifest))
     else:
         needed = max(own, default=0)
-    needed = needed + beside + _REST
+    whole = _merged_bytes(run.manifest.get("base") or {}, {"model": {"dtype": "float32"}})
+    needed += int(whole * (sum(_SHARES.get(kind, 0.25) for kind in gguf) + any(kind not in _SHARES for kind in gguf)))
+    needed += _REST
     free = shutil.disk_usage(run.path).free
     if free < needed:
         raise PublishError(

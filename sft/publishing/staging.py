@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,12 +28,13 @@ from sft.publishing.hub import is_repository
 from sft.publishing.places import known_places
 from sft.publishing.quoted import NOTHING_QUOTED, Quoted, quoted, without_examples
 from sft.publishing.record import Told, remarks, told
+from sft.publishing.servers import Server, servers
 from sft.runs.private import shortened
 from sft.runs.run import Run, read_json, write_json, write_text
 
 __all__ = [
-    "PUBLISHABLE", "WEIGHTS", "Base", "Staged", "StagedFile", "Weights", "base_of", "described", "ready",
-    "resolved_recipe", "stage",
+    "PUBLISHABLE", "WEIGHTS", "Base", "Staged", "StagedFile", "Weights", "base_of", "described", "is_gguf_of",
+    "ready", "resolved_recipe", "stage",
 ]  # fmt: skip
 
 Weights = Literal["adapter", "merged"]
@@ -135,7 +136,7 @@ class Staged:
     """The folder, what is in it, and what was left out with the reason. ``base``: None of a data set.
 
     ``what``: what it is, in a line of the plan. ``quoted``: held-out demonstrations in it. ``remarks``: of the recipe,
-    as they are published: line and text. ``rewritten``: where the record is not as in the run.
+    as they are published: line and text. ``rewritten``: where the record is not as in the run. ``servers``: which take it.
     """
 
     folder: Path
@@ -147,6 +148,7 @@ class Staged:
     quoted: Quoted = NOTHING_QUOTED
     remarks: tuple[tuple[int, str], ...] = ()
     rewritten: tuple[str, ...] = ()
+    servers: tuple[Server, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -164,10 +166,11 @@ def stage(
     merged: bool,
     no_examples: str = "",
     with_remarks: bool = True,
+    gguf: Sequence[str] = (),
 ) -> Staged:
     """Fill the empty ``folder`` with what ``run`` publishes as ``repo``. ``merged``: whole weights, not an adapter.
 
-    ``no_examples``: why no text of a demonstration is to stand in it; "" where some may. ``with_remarks``: whether the
+    ``gguf``: kinds of GGUF files that go along. ``no_examples``: why no text of a demonstration is to stand in it; "" where some may. ``with_remarks``: whether the
     comments of the recipe are published.
 
     Raises as :func:`ready`, and ``PublishError`` for what is linked from elsewhere.
@@ -190,6 +193,11 @@ def stage(
             _copy(run.path / name, folder / name, run)
     if not merged:
         _name_base(folder, base)
+    name = repo.rpartition("/")[2]
+    for kind in dict.fromkeys(gguf):
+        from sft.publishing.export import export_gguf
+
+        export_gguf(run, folder / f"{name}-{kind}.gguf", kind)
     _refuse_link(run.scorecard_path, run)
     scorecard = json.loads(run.scorecard_path.read_text(encoding="utf-8"))
     known = read_scorecard(run)
@@ -200,9 +208,11 @@ def stage(
     _write_ours(run, folder, base, weights, scorecard, record)
     files = described(folder)
     checksums = {one.path: one.sha256 for one in files}
+    dtype = str(((run.manifest.get("training") or {}).get("saved") or {}).get("dtype") or "float32")
+    serving = servers(folder, repo=repo, base=base.id, dtype=dtype, files=[*checksums])
     card = card_of(
         run, base_model=base.id, base_revision=base.revision, repo=repo, weights=weights, checksums=checksums,
-        card=known, examples=not no_examples,
+        card=known, examples=not no_examples, servers=serving,
     )  # fmt: skip
     write_text(folder / "README.md", card)
     return Staged(
@@ -210,7 +220,15 @@ def stage(
         quoted=quoted(run, folder, known, why=no_examples),
         remarks=tuple(remarks((record.value.get("recipe") or {}).get("written") or "")),
         rewritten=record.rewritten,
+        servers=serving,
     )  # fmt: skip
+
+
+def is_gguf_of(name: str, path: str) -> bool:
+    """Whether a push of the clone ``name`` with GGUF files, now or before, put the file at ``path`` there."""
+    return (
+        re.fullmatch(rf"{re.escape(name)}-(?:f32|b?f16|q8_0|q6_k|q5_k_m|q4_k_m)\.(?:gguf|Modelfile)", path) is not None
+    )
 
 
 def ready(run: Run, *, merged: bool) -> Path:
