@@ -261,7 +261,7 @@ def _handing_on(verb: Callable[..., argparse.ArgumentParser]) -> None:
     export.add_argument(
         "--outtype",
         choices=hand_on.GGUF_TYPES,
-        help="of the matrices in FILE (default: f16); those of few bits by llama.cpp's own quantiser, with what is lost",
+        help="of the matrices in FILE (default: f16); of few bits by llama.cpp's own quantiser, with what is lost",
     )
     _takes_json(export)
 

@@ -117,7 +117,7 @@ def add_push_options(one: argparse.ArgumentParser) -> None:
     is_set("--name-experts", "a gathering: experts by their names (default: expert-1, expert-2, ...)")
     is_set("--with-held-out", "a gathering: also the answers that a clone is judged on, each marked as held out")
     one.add_argument("--gguf", action="append", default=[], metavar="OUTTYPE", choices=GGUF_TYPES,
-                     help=f"a run: a GGUF file too, in the same commit: {', '.join(GGUF_TYPES)} (may be repeated)")  # fmt: skip
+                     help=f"a run: a GGUF file too, in the same commit: {', '.join(GGUF_TYPES)}")  # fmt: skip
     shown = one.add_mutually_exclusive_group()
     shown.add_argument("--examples", action="store_true", default=None, help="a run: texts of held-out demonstrations "
                        "may stand in card and scorecard (default: only if the data are public)")  # fmt: skip

@@ -62,8 +62,8 @@ class PushPlan:
     ``what``: what is published, in words. ``base_model``: None for a data set.
     ``removed``: files of its kind on the branch that it no longer has; ``kept``: others, left as they are.
     ``examples``: what of the held-out demonstrations is in it. ``comments``: of the recipe, each with its line.
-    ``rewritten``: where the record is not as in the run. ``servers``: which take it. ``left_out``: what stays here. ``pulls``: pull requests there
-    were before. ``content``: hash of all files.
+    ``rewritten``: where the record is not as in the run. ``servers``: which take it. ``left_out``: what stays here.
+    ``pulls``: pull requests there were before. ``content``: hash of all files.
     """
 
     endpoint: str

@@ -136,7 +136,8 @@ class Staged:
     """The folder, what is in it, and what was left out with the reason. ``base``: None of a data set.
 
     ``what``: what it is, in a line of the plan. ``quoted``: held-out demonstrations in it. ``remarks``: of the recipe,
-    as they are published: line and text. ``rewritten``: where the record is not as in the run. ``servers``: which take it.
+    as they are published: line and text. ``rewritten``: where the record is not as in the run. ``servers``: which take
+    it.
     """
 
     folder: Path
@@ -170,8 +171,8 @@ def stage(
 ) -> Staged:
     """Fill the empty ``folder`` with what ``run`` publishes as ``repo``. ``merged``: whole weights, not an adapter.
 
-    ``gguf``: kinds of GGUF files that go along. ``no_examples``: why no text of a demonstration is to stand in it; "" where some may. ``with_remarks``: whether the
-    comments of the recipe are published.
+    ``gguf``: kinds of GGUF files that go along. ``no_examples``: why no text of a demonstration is to stand in it; ""
+    where some may. ``with_remarks``: whether the comments of the recipe are published.
 
     Raises as :func:`ready`, and ``PublishError`` for what is linked from elsewhere.
     """

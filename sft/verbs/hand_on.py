@@ -22,7 +22,7 @@ __all__ = ["Exported", "Published", "export", "push"]
 
 @dataclass(frozen=True, slots=True)
 class Exported(Tabular):
-    """What was written. ``files``: "merged", "gguf" or "gguf_adapter" -> what it is, with its distance from the clone."""
+    """What was written. ``files``: "merged", "gguf" or "gguf_adapter" -> what it is, and how far from the clone."""
 
     files: Mapping[str, Merged | Gguf | GgufAdapter]
 
@@ -127,9 +127,10 @@ def push(
     send nothing. ``allow``: ``WHAT=REASON`` of findings to publish all the same, WHAT a finding's id, kind or file;
     ``allow_files``: files with such lines. ``examples``: whether texts of held-out demonstrations may stand in card and
     scorecard (unless said here or in the recipe: only those of public data); ``comments``: whether the recipe's
-    comments are published; ``gguf``: kinds of GGUF files to send along, in the same commit. These, ``base_model`` and ``merged`` are for a run; ``license``, ``name_experts`` and
-    ``with_held_out`` for a gathering. ``say`` gets the plan before anything is sent, then a line now and then. The
-    token comes from ``hf auth login`` or HF_TOKEN, and from nowhere else.
+    comments are published; ``gguf``: kinds of GGUF files to send along, in the same commit. These, ``base_model`` and
+    ``merged`` are for a run; ``license``, ``name_experts`` and ``with_held_out`` for a gathering. ``say`` gets the plan
+    before anything is sent, then a line now and then. The token comes from ``hf auth login`` or HF_TOKEN, and from
+    nowhere else.
     Raises ``PublishError`` and the outcomes below it (``sft push --help``).
     """
     with quiet():

@@ -86,8 +86,8 @@ def export_gguf(run: Run, file: Path, outtype: str = "f16") -> Gguf:
 
     ``outtype``: of matrices, one of :data:`OUTTYPES` or :data:`sft.publishing.export.quantised.QUANTS`; vectors are in
     float32. The file appears when its weights, read back, have been compared with the clone; one of few bits, when that
-    was done with its float32, and it is known how it answers. Raises ``RunError`` for a run that is not trained and for files that
-    are there already, ``PolicyError`` for a model or tokenizer that llama.cpp would read otherwise.
+    was done with its float32, and it is known how it answers. Raises ``RunError`` for a run that is not trained and for
+    files that are there already, ``PolicyError`` for a model or tokenizer that llama.cpp would read otherwise.
     """
     if outtype in QUANTS:
         quantiser(outtype)

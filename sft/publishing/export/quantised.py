@@ -103,13 +103,13 @@ class Kept:
     def to_text(self) -> str:
         """For a person."""
         return (
-            f"{self.same} of {self.n} held-out completions are the clone's own, letter by letter; {self.bits:.4f} bits a "
-            f"byte of what experts wrote there, the clone {self.own_bits:.4f}"
+            f"{self.same} of {self.n} held-out completions are the clone's own, letter by letter; {self.bits:.4f} bits "
+            f"a byte of what experts wrote there, the clone {self.own_bits:.4f}"
         )
 
 
 def kept_of(run: Run, recipe: Recipe, renderer: Renderer, model: Any, read: Any) -> Kept:
-    """How ``read``, the weights of a quantised file, answers held-out prompts of ``run``, beside the clone's ``model``."""
+    """How ``read``, the weights of a quantised file, answers held-out prompts of ``run``, beside ``model``, the clone."""
     rows = sorted(stored.parts(run)["test"], key=lambda d: d.id)[:_PROMPTS]
     source = source_of(recipe.model)
     rendered = {d.id: one for d, one in renderer.render_all(rows)[0]}
