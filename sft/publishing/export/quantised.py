@@ -109,7 +109,7 @@ class Kept:
 
 
 def kept_of(run: Run, recipe: Recipe, renderer: Renderer, model: Any, read: Any) -> Kept:
-    """How ``read``, the weights of a quantised file, answers held-out prompts of ``run``, beside ``model``, the clone."""
+    """How ``read``, weights of a quantised file, answers held-out prompts of ``run``, beside ``model``, the clone."""
     rows = sorted(stored.parts(run)["test"], key=lambda d: d.id)[:_PROMPTS]
     source = source_of(recipe.model)
     rendered = {d.id: one for d, one in renderer.render_all(rows)[0]}
