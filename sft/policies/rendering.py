@@ -62,7 +62,7 @@ def few_shot_prompt(demonstrations: Sequence[Demonstration], prompt: tuple[Messa
 
 
 #: A template is tried out in milliseconds.
-_LONGEST_SECONDS = 20
+_LONGEST_SECONDS = 5
 
 
 def renderer_for(

@@ -67,23 +67,24 @@ class _TooLong(BaseException):
 
 @contextmanager
 def within(seconds: float, error: Exception) -> Iterator[None]:
-    """Raise ``error`` where what is inside takes longer than ``seconds``: a program of somebody else's may never end.
+    """Raise ``error`` where what is inside computes for longer than ``seconds``: a program of somebody else's may never
+    end. Other programs on the machine do not count.
 
-    By the system's clock signal, which the main thread alone gets; elsewhere, and inside another, nothing is limited.
+    By a signal of the system's, which the main thread alone gets; elsewhere, and inside another, nothing is limited.
     """
 
     def ring(*_: object) -> None:
         raise _TooLong
 
-    if threading.current_thread() is not threading.main_thread() or signal.getitimer(signal.ITIMER_REAL)[0]:
+    if threading.current_thread() is not threading.main_thread() or signal.getitimer(signal.ITIMER_VIRTUAL)[0]:
         yield
         return
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    before = signal.signal(signal.SIGVTALRM, ring)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
     try:
         yield
     except _TooLong:
         raise error from None
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)

@@ -16,7 +16,7 @@ pytest.importorskip("torch")
 
 from exported_runs import trained
 from gguf import GGMLQuantizationType, GGUFReader
-from twenty_prompts import MOST
+from llama_files import MOST
 
 from sft.cli import main
 from sft.policies.policy import load_policy
@@ -58,7 +58,7 @@ def test_without_a_quantiser_it_is_said_what_to_install(
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, package=None: None)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(Exception, match="needs llama.cpp's quantiser; pip install"):
+    with pytest.raises(Exception, match=r"needs llama\.cpp.s quantiser; pip install"):
         quantiser("q4_k_m")
 
 
