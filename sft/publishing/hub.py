@@ -30,7 +30,7 @@ from huggingface_hub.utils._http import default_client_factory
 from huggingface_hub.utils._validators import validate_repo_id
 
 from sft.errors import NoAccess, NotAHub, PublishError, Unavailable
-from sft.publishing.hub_answers import Doubt, meaning
+from sft.publishing.hub_answers import Doubt, is_missing, meaning
 from sft.runs.patience import Patience, is_loopback
 
 __all__ = ["PATIENCE", "Hub", "RemoteFile", "State", "is_repository"]
@@ -163,7 +163,7 @@ class Hub:
         Raises ``NoAccess`` where the hub does not accept the token, or takes it for reading only.
         """
         found = self._ask("whoami", lambda: self._api.whoami())
-        if not isinstance(found, Mapping) or "name" not in found:
+        if not isinstance(found, Mapping) or not isinstance(found.get("name"), str):
             raise NotAHub(f"{self.endpoint}: does not answer as a hub does; check HF_ENDPOINT")
         organisations = tuple(str(o["name"]) for o in found.get("orgs") or () if o.get("roleInOrg") != "read")
         about = (found.get("auth") or {}).get("accessToken") or {}
@@ -334,7 +334,7 @@ class Hub:
                 warnings.simplefilter("ignore", UserWarning)
                 return ask()
         except Exception as error:
-            if just_made and isinstance(error, client_errors.HfHubHTTPError) and error.response.status_code == 404:
+            if just_made and is_missing(error):
                 raise Doubt("answer 404 right after the commit", sent=False) from error
             if (judged := meaning(error, self.endpoint, self.token)) is None:
                 raise

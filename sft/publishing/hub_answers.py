@@ -12,7 +12,7 @@ from sft.errors import NoAccess, PublishError
 from sft.runs.patience import is_doubtful, seconds_asked
 from sft.runs.visible import plain
 
-__all__ = ["Doubt", "meaning"]
+__all__ = ["Doubt", "is_missing", "meaning"]
 
 
 class Doubt(Exception):
@@ -68,6 +68,13 @@ def meaning(error: BaseException, endpoint: str, token: str) -> Exception | None
         # The client reads an answer, and what it looks for is not there: of these it makes errors of Python alone.
         return Doubt("an answer that no hub gives", sent=True, malformed=True)
     return None
+
+
+def is_missing(error: BaseException) -> bool:
+    """Whether the hub has answered that there is no such thing."""
+    if isinstance(error, client_errors.LocalEntryNotFoundError) and error.__cause__ is not None:
+        return is_missing(error.__cause__)
+    return isinstance(error, client_errors.HfHubHTTPError) and getattr(error.response, "status_code", 0) == 404
 
 
 def _meaning_of_answer(answer: httpx2.Response, endpoint: str, token: str) -> Exception:

@@ -91,7 +91,7 @@ def test_the_record_is_published_as_it_was_written(bench: Bench) -> None:
 
 
 def test_a_path_of_this_machine_is_cut_and_that_is_told_with_its_line(bench: Bench) -> None:
-    folder = bench.run.parent
+    folder = bench.run
     recorded(bench, f"model: {{name: tiny}}\n\ndescription: rows of {folder}\n")
     done = bench.push()
     assert done.code == 0 and str(folder) not in json.dumps(manifest(bench)), done.err
