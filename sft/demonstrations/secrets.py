@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.personal import numbers
+from sft.demonstrations.presidio import found_by_presidio, is_here
 from sft.errors import UserError
 from sft.runs.private import PERSONAL, internal_hosts, personal
 from sft.runs.tokens import Bytes, Found, Hit, continues, hit_of, passwords, placeholder, places, tokens
@@ -200,12 +201,29 @@ def _hits(data: Bytes, known: Sequence[_Known], *, text: bool, people: Iterable[
                 yield place, end, one.hit
     if not text:
         return
-    for further in (_detected(data), passwords(data), personal(data, people := list(people)), _numbers(data, people)):
+    people = list(people)
+    for further in (
+        _detected(data), passwords(data), personal(data, people), _numbers(data, people), _by_presidio(data, people)
+    ):  # fmt: skip
         starts = [start for start, _, _ in ours]
         reached = [0, *accumulate((end for _, end, _ in ours), max)]
         new = [one for one in further if reached[bisect_left(starts, one[1])] <= one[0]]
         yield from new
         ours = sorted([*ours, *new])
+
+
+def _by_presidio(data: Bytes, people: Sequence[str]) -> Iterator[Found]:
+    """What Presidio's recognisers are sure of, where it is installed; as :func:`_numbers`."""
+    if not people or not is_here():
+        return
+    at = 0
+    for line in bytes(data).split(b"\n"):
+        text = line.decode("utf-8", "surrogateescape")
+        for start, end, what in found_by_presidio(text):
+            value = text[start:end].encode("utf-8", "surrogateescape")
+            begins = at + len(text[:start].encode("utf-8", "surrogateescape"))
+            yield begins, begins + len(value), hit_of(what, value)
+        at += len(line) + 1
 
 
 _NUMBERS = {"[IBAN]": "an IBAN", "[card]": "a card number", "[phone]": "a telephone number"}

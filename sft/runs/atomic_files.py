@@ -230,6 +230,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 def numbered_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """As :func:`read_jsonl`, one after another, each with the number of its line."""
+    refuse_endless(path)
     with sentences(path, reading=True), path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
@@ -244,8 +245,9 @@ def numbered_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def read_json(path: Path) -> Any:
-    """The value in ``path``; raises ``RunError`` when it is missing, cut short or no JSON."""
+    """The value in ``path``; raises ``RunError`` when it is missing, cut short, no JSON, or a device or a pipe."""
     with sentences(path, reading=True):
+        refuse_endless(path)
         raw = path.read_bytes()
     try:
         return json.loads(raw)
@@ -255,6 +257,12 @@ def read_json(path: Path) -> Any:
             f"{path}{where}: the file is cut short or damaged; restore it from a copy, "
             "or redo that step in a new run folder"
         ) from None
+
+
+def refuse_endless(path: Path) -> None:
+    """Raise ``RunError`` where ``path`` is, or leads to, a device or a pipe, which may never end."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise RunError(f"{path}: is a device or a pipe, or a link to one; put a file in its place")
 
 
 def _dumps(value: Any, **style: Any) -> str:

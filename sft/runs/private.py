@@ -49,7 +49,7 @@ def personal(data: Bytes, kinds: Iterable[str] = tuple(PERSONAL)) -> Iterator[Fo
 
 
 def internal_hosts(data: Bytes) -> Iterator[Found]:
-    """Every host in ``data`` that only a network of somebody's own knows: ``db.corp``, ``10.1.2.3``."""
+    """Every host in ``data`` that only a network of somebody's own knows, by the end of its name or by its number."""
     for match in _INTERNAL.finditer(data):
         yield match.start(), match.end(), hit_of("an internal host", match[0], public=3)
 
