@@ -173,9 +173,15 @@ def test_what_a_killed_push_leaves_the_next_command_clears(bench: Bench) -> None
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("kind", ["whoami", "info", "preupload", "lfs_batch", "create_repo"])
 @pytest.mark.parametrize(
-    "body", [b"[]", b"{}", b'{"name": {"a": 1}, "files": 7, "objects": [1]}', b"<html>log in</html>"]
+    ("kind", "body"),
+    [
+        ("whoami", b'{"name": {"a": 1}}'),
+        ("info", b"<html>log in</html>"),
+        ("create_repo", b"[]"),
+        ("preupload", b'{"files": 7}'),
+        ("lfs_batch", b'{"objects": [1]}'),
+    ],
 )
 def test_an_answer_that_no_hub_gives_is_a_sentence(bench: Bench, kind: str, body: bytes) -> None:
     """Status 200, and not what was asked for: once a traceback of whatever the client stumbled on."""
