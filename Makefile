@@ -20,7 +20,7 @@ test-clusters: setup ## SLURM (slurm-wlm and munge, as root) and two network nam
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n 0 -m cluster tests/training
 
 test-llama: .venv-llama/installed   ## exported files in llama-cpp-python, which is compiled the first time: 13 minutes on two cores
-	HF_HUB_OFFLINE=1 .venv-llama/bin/python -m pytest -q -n 0 tests/publishing/test_export_llama.py
+	HF_HUB_OFFLINE=1 .venv-llama/bin/python -m pytest -q -n 0 tests/publishing/test_export_llama.py tests/publishing/test_export_quantised.py
 
 .venv-llama/installed: pyproject.toml constraints.txt
 	@command -v c++ >/dev/null || { echo "test-llama: llama.cpp is built from source; install a C++ compiler" >&2; exit 1; }

@@ -34,14 +34,14 @@ def run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def here() -> bool:
-    return importlib.util.find_spec("llama_cpp_py_sync") is not None or shutil.which("llama-quantize") is not None
+    return importlib.util.find_spec("llama_cpp") is not None or shutil.which("llama-quantize") is not None
 
 
 @pytest.mark.parametrize("kind", ["q4_k_m", "q6_k"])
 def test_a_file_of_few_bits_and_what_is_lost_by_it(run: Path, kind: str, tmp_path: Path, capsys: Captured) -> None:
     """The quantiser is llama.cpp's; toys of 64 columns get its mixtures for such, which are wider."""
     if not here():
-        pytest.skip("no quantiser of llama.cpp is installed (extra quantize)")
+        pytest.skip("no quantiser of llama.cpp is here (llama-quantize, or the extra llama)")
     file = tmp_path / "clone.gguf"
     assert main(["export", str(run), "--gguf", str(file), "--outtype", kind, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["gguf"]
@@ -58,7 +58,7 @@ def test_without_a_quantiser_it_is_said_what_to_install(
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, package=None: None)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(Exception, match=r"needs llama\.cpp.s quantiser; pip install"):
+    with pytest.raises(Exception, match=r"needs llama\.cpp.s quantiser; put its program"):
         quantiser("q4_k_m")
 
 

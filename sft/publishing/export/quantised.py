@@ -1,7 +1,7 @@
 """Matrices in few bits by llama.cpp's own quantiser, and what a clone loses by it: its completions and bits a byte.
 
-The quantiser is ``llama_model_quantize`` of llama.cpp, from whichever of its packages is installed (the extra
-``quantize``, or llama-cpp-python), or its program ``llama-quantize`` on the path. Nothing of it is our own.
+The quantiser is llama.cpp's: its program ``llama-quantize`` where that is on the path, or ``llama_model_quantize`` as
+llama-cpp-python hands it on (the extra ``llama``). Nothing of it is our own.
 """
 
 from __future__ import annotations
@@ -39,15 +39,6 @@ QUANTS = {
 #: So many held-out prompts are answered again, and judged again.
 _PROMPTS, _BATCH = 20, 8
 
-_BY_CFFI = """\
-import sys
-from llama_cpp_py_sync import _cffi_bindings as bound
-ffi, lib = bound.get_ffi(), bound.get_lib()
-lib.llama_backend_init()
-asked = ffi.new("llama_model_quantize_params *", lib.llama_model_quantize_default_params())
-asked.ftype, asked.nthread = int(sys.argv[3]), int(sys.argv[4])
-sys.exit(int(lib.llama_model_quantize(sys.argv[1].encode(), sys.argv[2].encode(), asked)))
-"""
 _BY_CTYPES = """\
 import ctypes, sys
 import llama_cpp
@@ -55,20 +46,17 @@ asked = llama_cpp.llama_model_quantize_default_params()
 asked.ftype, asked.nthread = int(sys.argv[3]), int(sys.argv[4])
 sys.exit(int(llama_cpp.llama_model_quantize(sys.argv[1].encode(), sys.argv[2].encode(), ctypes.byref(asked))))
 """
-#: Package -> a program that quantises by it. In a process of its own: native code ends the one that it fails in.
-_PROGRAMS = {"llama_cpp_py_sync": _BY_CFFI, "llama_cpp": _BY_CTYPES}
 
 
 def quantiser(outtype: str) -> list[str]:
     """The command that quantises, up to the names of its files. Raises ``PolicyError`` where there is none."""
     if program := shutil.which("llama-quantize"):
         return [program]
-    for package, text in _PROGRAMS.items():
-        if importlib.util.find_spec(package) is not None:
-            return [sys.executable, "-c", text]
+    if importlib.util.find_spec("llama_cpp") is not None:
+        return [sys.executable, "-c", _BY_CTYPES]  # in a process of its own: native code ends the one that it fails in
     raise PolicyError(
-        f'--outtype {outtype}: needs llama.cpp\'s quantiser; pip install "behavioral-cloning[quantize]", or put its '
-        "program llama-quantize on the path"
+        f"--outtype {outtype}: needs llama.cpp's quantiser; put its program llama-quantize on the path, or compile it "
+        'with pip install "behavioral-cloning[llama]"'
     )
 
 
