@@ -135,13 +135,13 @@ def test_findings_are_allowed_by_kind_by_file_and_from_a_file(bench: Bench, what
     recorded(bench, f"# ask {MAIL}\nmodel: {{name: tiny}}\n")
     leave = tmp_path / "leave.txt"
     leave.write_text(f"# seen by Ann\n\n{what}=she is on the card\n", encoding="utf-8")
-    for words in (["--allow-finding", f"{what}=she is on the card"], ["--allow-findings", str(leave)]):
+    for words in (["--allow-finding", f"{what}=she is on the card"], ["--reviewed", str(leave)]):
         done = bench.push(*words)
         assert done.code == 0, done.err
         (why,) = bench.receipt()["allowed"].values()
         assert why == "an e-mail address in recipe in sft_manifest.json:1: she is on the card"
     leave.write_text(f"{what}\n", encoding="utf-8")
-    assert f"{leave}:1: needs a reason" in bench.push("--allow-findings", str(leave)).err
+    assert f"{leave}:1: needs a reason" in bench.push("--reviewed", str(leave)).err
 
 
 # -- room, scratch, and answers ----------------------------------------------------------------------------------
