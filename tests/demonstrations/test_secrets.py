@@ -322,3 +322,23 @@ def test_a_finding_is_one_line() -> None:
     )
     often = Finding("0", "a", "b", "c", 1, tuple(f"a:{n}" for n in range(2, 2000)))
     assert str(often) == "a:1 (also a:2, a:3, a:4, 1,995 more): b, c (id 0)"
+
+
+#: What Presidio's recognisers are sure of, and what has their form and a wrong checksum, or none.
+BY_PRESIDIO = {
+    "1BoatSLRHtKNngkdXEeobR76b53LETtpyT": "a purse of a cryptocurrency",
+    "192.0.2.146": "an IP address",
+    "00:1A:2B:3C:4D:5E": "a MAC address",
+    "131052-308T": "a Finnish identity code",
+    "X1234567L": "a Spanish foreigner's number",
+    "RSSMRA85T10A562S": "an Italian tax code",
+}
+HARMLESS = ("1BoatSLRHtKNngkdXEeobR76b53LETtpyU", "version 1.2.3", "131052-308U", "X1234567M", "10:15 to 11:00", "::")
+
+
+@pytest.mark.parametrize("text", [*BY_PRESIDIO, *HARMLESS])
+def test_presidio_is_asked_where_it_is_installed_and_believed_where_it_is_sure(text: str) -> None:
+    pytest.importorskip("presidio_analyzer")
+    found = in_demonstrations([row(1, "which?", f"It is \N{GREEK SMALL LETTER ALPHA} {text} .")], environment=NOWHERE)
+    assert [one.what for one in found] == ([BY_PRESIDIO[text]] if text in BY_PRESIDIO else [])
+    assert text not in str(found)

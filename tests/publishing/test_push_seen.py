@@ -219,3 +219,19 @@ def test_a_404_right_after_the_commit_is_asked_again(bench: Bench, kind: str) ->
     bench.hub.fault(kind, status(404), times=2, after=1 if kind == "tree" else 0)
     done = bench.push()
     assert done.code == 0 and bench.commits == 1, done.err
+
+
+# -- along with it -----------------------------------------------------------------------------------------------
+
+
+def test_a_gguf_file_goes_along_in_the_same_commit_and_away_with_the_next(bench: Bench) -> None:
+    """Whoever pushes without it again leaves no file of an older clone beside the new one."""
+    done = bench.push("--gguf", "f16")
+    assert done.code == 0 and bench.commits == 1, done.err
+    assert {"clone-f16.gguf", "clone-f16.Modelfile"} <= set(bench.head)
+    assert "served      llama.cpp takes it" in done.err and "served      vLLM takes it" in done.err
+    card = bench.head["README.md"].decode()
+    assert "llama-server -m clone-f16.gguf --jinja --temp 0" in card and "vllm serve me/tiny-base --enable-lora" in card
+    done = bench.push()
+    assert done.code == 0 and "removed     clone-f16.gguf" in done.err
+    assert not [path for path in bench.head if path.endswith((".gguf", ".Modelfile"))] and bench.commits == 2
