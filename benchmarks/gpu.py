@@ -5,7 +5,7 @@
     python benchmarks/gpu.py --rehearse --out DIR        # the same parts on a CPU at toy size: about a minute
 
 Every part is a process of its own, the most telling first; what it finds is written at once, to ``DIR/gpu.jsonl`` and,
-as tables that name the card, to ``DIR/gpu.md``. A crash or the clock costs one part: it leaves its reason, and what
+as tables that name the card, to gpu.md beside it. A crash or the clock costs one part: it leaves its reason, and what
 it had found until then. ``DIR/gpu.log`` has all that was said. Models have random weights and the shapes of published
 ones (``gpu_made``), so losses compare and fidelity does not.
 
@@ -158,7 +158,7 @@ class Parts:
         Report(self.found, name)("failed", why=why)
 
     def write(self) -> None:
-        """``gpu.md`` from all rows so far."""
+        """The page from all rows so far."""
         (self.out / "gpu.md").write_text(page(self.rows(), rehearsal=self.rehearsal), encoding="utf-8")
 
 

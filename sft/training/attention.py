@@ -6,7 +6,7 @@ row's values are what they are when it stands alone. ``sft_varlen`` is PyTorch's
 lengths, one call for the whole line, for NVIDIA GPUs in 16 bits. The model hands ``segments`` on to its attention as
 it hands on every keyword it does not know.
 
-Which one a fit takes is settled by :func:`attention_on`, which compares them on the device at hand before anything
+Which one a fit takes is settled by :func:`why_not_varlen`, which compares them on the device at hand before anything
 trains; it believes no table of devices.
 """
 
