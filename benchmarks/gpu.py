@@ -5,7 +5,7 @@
     python benchmarks/gpu.py --rehearse --out DIR        # the same parts on a CPU at toy size: about a minute
 
 Every part is a process of its own, the most telling first; what it finds is written at once, to ``DIR/gpu.jsonl`` and,
-as tables that name the card, to gpu.md beside it. A crash or the clock costs one part: it leaves its reason, and what
+as tables that name the card, on a page beside it. A crash or the clock costs one part: it leaves its reason, and what
 it had found until then. ``DIR/gpu.log`` has all that was said. Models have random weights and the shapes of published
 ones (``gpu_made``), so losses compare and fidelity does not.
 
