@@ -1,6 +1,6 @@
 """A clone from a mailbox, end to end: import, check, run, each by the command itself.
 
-    python benchmarks/clone_of_mail.py qna_chitchat_witty.tsv --into runs/mailbox [--mails 400] [--steps 40] [--model ...]
+    python benchmarks/clone_of_mail.py qna_chitchat_witty.tsv --into runs/mailbox [--mails 400] [--steps 40]
 
 The words are people's: the questions and answers of Personality Chat. They stand in a mailbox as mail does: somebody
 asks, Ada answers above what was asked, with a signature, and now and then passes a mail on or is away. Printed are
