@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup demo test test-clusters test-llama test-served test-transformers-4 inner check bench bench-statistics
+.PHONY: setup demo test test-clusters test-llama test-served test-transformers-4 inner check bench bench-statistics rehearse-gpu
 
 setup: .venv/installed
 
@@ -46,6 +46,9 @@ check: setup         ## linter, format, types, layers
 
 bench: setup         ## the fit beside TRL's and beside arithmetic, then the scorecard, `sft check` and start-up; about half an hour, alone
 	$(BIN)/python benchmarks/training.py && $(BIN)/python benchmarks/scoring.py && $(BIN)/python benchmarks/check.py && $(BIN)/python benchmarks/check.py --startup
+
+rehearse-gpu: setup   ## benchmarks/gpu.py on a CPU, with toys: that it has no bug left when a GPU is met
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/gpu.py --rehearse --out .rehearsal
 
 bench-statistics: setup   ## type I error, coverage and power of every statistic, and the verdicts of planted clones; about 8 minutes on one idle core
 	$(BIN)/python benchmarks/simulations.py && $(BIN)/python benchmarks/planted.py
