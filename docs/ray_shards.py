@@ -31,7 +31,7 @@ def taken(rows: pandas.DataFrame, share: float) -> pandas.DataFrame:
     """Demonstrations of the tickets that are taken, none of them empty, each with the hash of what it says."""
     rows = rows[list(COLUMNS.values())].fillna("").astype(str).set_axis(list(COLUMNS), axis=1)
     is_there = (rows["prompt"].str.strip() != "") & (rows["completion"].str.strip() != "")
-    rows = rows[is_there & [number(group) < share * 2**63 for group in rows["group"]]]
+    rows = rows[is_there & (rows["group"].map(number) < share * 2**63)]
     said = zip(rows["prompt"], rows["completion"], rows["expert"], strict=True)
     return rows.assign(said=[number(*texts) for texts in said])
 
