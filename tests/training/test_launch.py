@@ -199,7 +199,8 @@ def test_several_processes_at_one_row_are_refused(
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
     from accelerate.utils.launch import prepare_extend_env_parallelism_config
 
-    words = ["--config_file", str(ROOT / "recipes" / "accelerate" / "fsdp2.yaml"), "--num_processes", "2", *options, "x"]
+    file = str(ROOT / "recipes" / "accelerate" / "fsdp2.yaml")
+    words = ["--config_file", file, "--num_processes", "2", *options, "x"]
     arguments, _, _ = _validate_launch_command(launch_command_parser().parse_args(words))
     for name, value in prepare_extend_env_parallelism_config(arguments, {}).items():
         monkeypatch.setenv(name, value)
