@@ -109,7 +109,8 @@ def measured(target: Path) -> tuple[str, float, float, int]:
     ) as process:
         while True:
             try:
-                answer, complaint = process.communicate(timeout=0.25)
+                # Looking takes a while where there is much to look at.
+                answer, complaint = process.communicate(timeout=min(0.25 + (time.perf_counter() - began) / 100, 5))
                 break
             except subprocess.TimeoutExpired:
                 peak = max(peak, resident(process.pid))

@@ -148,7 +148,7 @@ class MessageReader:
             name = self._text(f"{where}.name", value.get("name"), fault)
             ids = (str(value["tool_call_id"]),) if value.get("tool_call_id") else ()
             for result in tool_calls.results(content):
-                yield Turn(Message("tool", result, name=name), place, ids)
+                yield from self._result(f"{where}.{said}", place, result, ids, fault, name=name)
         elif role in ("assistant", "call"):
             yield from self._assistant(where, place, role, parts, value, fault)
         elif parts.results:
@@ -161,13 +161,20 @@ class MessageReader:
         if role == "system" and value.get("tools"):
             yield from (Turn(listed, place) for listed in self.tools(f"{where}.tools", value["tools"], fault))
 
+    def _result(
+        self, where: str, place: int, result: str, ids: tuple[str, ...], fault: Fault, *, name: str = ""
+    ) -> Iterator[Turn]:
+        """What a call gave back as a turn; one that shows nothing is an empty one."""
+        fault_of = text_fault(result)
+        if fault_of and not fault_of.startswith("is blank"):
+            self._complain(where, fault_of, fault)
+        else:
+            yield Turn(Message("tool", "" if fault_of else result, name=name), place, ids)
+
     def _after_results(self, where: str, place: int, parts: Parts, fault: Fault) -> Iterator[Turn]:
         """A turn of the user that holds what calls gave back: those as turns of their own, then what the user says."""
         for key, result in parts.results:
-            if result.strip() and (fault_of := text_fault(result)):
-                self._complain(where, fault_of, fault)
-                return
-            yield Turn(Message("tool", result), place, (key,))
+            yield from self._result(where, place, result, (key,), fault)
         if parts.text.strip():
             if fault_of := text_fault(parts.text):
                 self._complain(where, fault_of, fault)

@@ -123,3 +123,13 @@ def test_what_a_tool_gave_back_may_be_a_list_and_so_may_a_call(tmp_path: Path) -
 def test_both_forms_of_names_may_be_mixed_in_a_message(tmp_path: Path) -> None:
     turns = [{"from": "human", "content": "ask"}, {"role": "assistant", "value": "say"}]
     assert said(reading(tmp_path, *turns)) == [(["ask"], "say")]
+
+
+@pytest.mark.parametrize(
+    "blank", [" ", "\n\t", "<tool_response>\u200b</tool_response>", [{"type": "text", "text": " "}]]
+)
+def test_a_result_that_shows_nothing_is_an_empty_one(tmp_path: Path, blank: Any) -> None:
+    """`sft check` ended with a traceback: a blank result is no text, and was none of those that are empty either."""
+    turn = {"role": "assistant", "content": "", "tool_calls": [CALL]}
+    found = reading(tmp_path, ASK, turn, RESULT | {"content": blank}, SAY, tools=TOOLS)
+    assert found.demonstrations[-1].prompt[-1].content == ""

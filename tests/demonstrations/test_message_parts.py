@@ -51,7 +51,7 @@ def test_a_dialogue_of_anthropic_is_the_same_as_one_of_openai(tmp_path: Path) ->
 
 def test_a_result_may_come_in_parts_or_be_nothing(tmp_path: Path) -> None:
     inner = [{"type": "text", "text": "24 C", "cache_control": {"type": "ephemeral"}}, {"type": "text", "text": "dry"}]
-    for content, text in ((inner, "24 C\ndry"), ("", ""), (None, "")):
+    for content, text in ((inner, "24 C\ndry"), ("", ""), (None, ""), (" \n", ""), ("\u200b", "")):
         found = reading(tmp_path, ASK, use(USE), gave(GAVE | {"content": content, "is_error": True}), SAY, tools=TOOLS)
         assert found.demonstrations[1].prompt[-1].content == text
         assert "is_error (1)" in found.notes[0]

@@ -29,8 +29,8 @@ PUBLIC = {
     "score": "completions train checker bar metrics headline normalise output fast",
     "compare": "*runs",
     "push": "target repo private branch create_pr tag replace base_model merged dry_run allow "
-    "allow_files examples comments license name_experts with_held_out say",
-    "export": "run merged gguf outtype",
+    "allow_files examples comments gguf license name_experts with_held_out say",
+    "export": "run merged gguf outtype gguf_adapter",
     "open_run": "path",
 }
 
