@@ -153,6 +153,21 @@ def test_room_is_asked_for_before_anything_is_written(bench: Bench, monkeypatch:
     assert "MB are free; make room" in line and not bench.hub.requests
 
 
+def test_the_scratch_of_a_push_is_in_the_run_and_holds_the_weights_once_at_most(bench: Bench) -> None:
+    """As they lie in the run while they are sent; none when they are downloaded again; nothing afterwards."""
+    seen: list[list[int]] = []
+
+    def look(handler: Any, serve: Any) -> Any:
+        found = [path for path in bench.run.rglob("*.safetensors") if ".push." in str(path)]
+        seen.append([path.stat().st_nlink for path in found])
+        return serve()
+
+    bench.hub.fault("lfs_upload", look)
+    bench.hub.fault("lfs_download", look)
+    assert bench.push().code == 0
+    assert seen == [[2], []] and not list(bench.run.glob(".push*"))
+
+
 def test_what_a_killed_push_leaves_the_next_command_clears(bench: Bench) -> None:
     """In the run, so that it is found; and not the folder of one that lives."""
     program = (
