@@ -220,6 +220,15 @@ def test_no_room_on_the_hub_is_called_that(bench: Bench, kind: str, code: int) -
     assert done.code == 3 and "has no room for it" in done.err and bench.commits == 0, done.err
 
 
+def test_what_a_hub_does_not_have_is_no_doubt(bench: Bench) -> None:
+    """KohakuHub has no pull requests and answers 501: nothing may still land, and nothing is asked six times."""
+    bench.hub.put(CLONE, {})
+    bench.hub.fault("commit", status(501), times=1000)
+    done = bench.push("--create-pr")
+    assert done.code == 2 and "answer 501" in done.err and "--create-pr" in done.err, done.err
+    assert bench.hub.kinds().count("commit") == 1 and bench.commits == 0
+
+
 def test_an_expired_address_for_the_upload_is_asked_for_again(bench: Bench) -> None:
     """Storage answers 403 in XML; that is nobody's missing right to write."""
     answer = (403, {"Content-Type": "application/xml"}, b"<Error><Message>Request has expired</Message></Error>")
