@@ -82,7 +82,7 @@ class CloningTrainer(Resuming):
             if self.args.average_tokens_across_devices and num_items_in_batch is not None:
                 loss = loss * self.accelerator.num_processes
         if not torch.isfinite(loss.detach()):
-            raise TrainingError(self._not_finite("loss", float(loss), rows))
+            raise TrainingError(self._not_finite("loss", float(loss.detach()), rows))
         return loss
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
