@@ -1,9 +1,9 @@
 """The README and the first pages of the documentation are a program: executed, in order, on a tiny real policy.
 
 Executed are every line of every ``sh`` block of docs/start.md and docs/publishing.md, of which the README shows some,
-and every launch of the table in docs/clusters.md, on CPUs and with fewer processes. Not executed: `pip install`, and the
-`make` targets, which install from the network (``.ci/run`` is them); DeepSpeed's launches, where DeepSpeed is missing, up
-to what they say then. GPUs are asked for nothing: no test has one.
+and every launch of the table in docs/clusters.md, on CPUs and with fewer processes. Not executed: `pip install`, and
+the `make` targets, which install from the network (``.ci/run`` is them); DeepSpeed's launches, where DeepSpeed is
+missing, up to what they say then. GPUs are asked for nothing: no test has one.
 """
 
 from __future__ import annotations
