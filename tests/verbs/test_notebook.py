@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from repository import ROOT
 
+from sft.training.plan.parts import Plan
+
 pytestmark = pytest.mark.engine
 
 NOTEBOOK = ROOT / "docs" / "clone_an_expert.ipynb"
@@ -39,6 +41,8 @@ def test_the_notebook_runs_from_its_first_cell_to_its_last(tmp_path: Path, monke
     pages = [value._repr_html_() for value in values if value is not None]
     assert len(pages) > 7 and any("Verdict" in page for page in pages)
     assert (tmp_path / "runs" / "first" / "report.html").is_file() and (tmp_path / "merged" / "config.json").is_file()
+    (planned,) = [value for value in values if isinstance(value, Plan)]
+    assert {row["quantity"]: row["value"] for row in planned.table()}["steps"] == 3
     assert names["card"].scores_of("tuned")["exact_match"].value == 0.0
 
 
