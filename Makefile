@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup demo docs notebook test test-clusters test-llama test-served test-transformers-4 inner check bench bench-statistics
+.PHONY: setup demo docs notebook test test-clusters test-llama test-served test-transformers-4 inner check bench bench-statistics rehearse-gpu
 
 setup: .venv/installed
 
@@ -29,7 +29,7 @@ test-clusters: setup ## SLURM (slurm-wlm and munge, as root) and two network nam
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n 0 -m cluster tests/training
 
 test-llama: .venv-llama/installed   ## exported files in llama-cpp-python, which is compiled the first time: 13 minutes on two cores
-	HF_HUB_OFFLINE=1 .venv-llama/bin/python -m pytest -q -n 0 tests/publishing/test_export_llama.py
+	HF_HUB_OFFLINE=1 .venv-llama/bin/python -m pytest -q -n 0 tests/publishing/test_export_llama.py tests/publishing/test_export_quantised.py
 
 .venv-llama/installed: pyproject.toml constraints.txt
 	@command -v c++ >/dev/null || { echo "test-llama: llama.cpp is built from source; install a C++ compiler" >&2; exit 1; }
@@ -55,6 +55,9 @@ check: setup         ## linter, format, types, layers
 
 bench: setup         ## the fit beside TRL's and beside arithmetic, then the scorecard, `sft check` and start-up; about half an hour, alone
 	$(BIN)/python benchmarks/training.py && $(BIN)/python benchmarks/scoring.py && $(BIN)/python benchmarks/check.py && $(BIN)/python benchmarks/check.py --startup
+
+rehearse-gpu: setup   ## benchmarks/gpu.py on a CPU, with toys: that it has no bug left when a GPU is met
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/gpu.py --rehearse --out .rehearsal
 
 bench-statistics: setup   ## type I error, coverage and power of every statistic, and the verdicts of planted clones; about 8 minutes on one idle core
 	$(BIN)/python benchmarks/simulations.py && $(BIN)/python benchmarks/planted.py

@@ -256,7 +256,12 @@ def _handing_on(verb: Callable[..., argparse.ArgumentParser]) -> None:
     export.add_argument("--merged", type=Path, metavar="DIR", help="write merged weights into this new or empty folder")
     export.add_argument("--gguf", type=Path, metavar="FILE", help="write this new GGUF file (Llama, Qwen2/3, Gemma 3)")
     export.add_argument(
-        "--outtype", choices=["f32", "f16", "bf16", "q8_0"], help="of the matrices in FILE (default: f16)"
+        "--gguf-adapter", type=Path, metavar="FILE", help="write the adapter alone as this new GGUF file"
+    )
+    export.add_argument(
+        "--outtype",
+        choices=hand_on.GGUF_TYPES,
+        help="of the matrices in FILE (default: f16); of few bits by llama.cpp's own quantiser, with what is lost",
     )
     _takes_json(export)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import getpass
-import json
 import sys
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sft.cli.door import as_json
 from sft.errors import RunError, UserError
 
 if TYPE_CHECKING:
@@ -215,6 +215,6 @@ def _read(options: argparse.Namespace, what: str) -> None:
         return
     found = figures(state, gathering.held_out())
     if options.json:
-        print(json.dumps(found.to_dict(), ensure_ascii=False))
+        print(as_json(found.to_dict()))
     else:
         print("\n".join([str(gathering.path), *(f"  {line}" for line in found.to_lines())]))

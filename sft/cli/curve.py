@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 
+from sft.cli.door import as_json
 from sft.cli.printing import print_report
 from sft.errors import UserError
 from sft.verbs.quiet import quiet
@@ -46,7 +46,7 @@ def curve(options: argparse.Namespace) -> None:
         subsets.fill()
         run, found = subsets.finish()
         if options.json:
-            print(json.dumps(found.to_dict(), ensure_ascii=False))
+            print(as_json(found.to_dict()))
             return
         print_report(run, read_scorecard(run))
         print(f"\n{to_text(found)}")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sft.cli.door import as_json
 from sft.cli.printing import pairs
 from sft.errors import UserError
 from sft.verbs.quiet import quiet
@@ -36,7 +36,7 @@ def check(options: argparse.Namespace) -> None:
         raise UserError(f"{named}: --gaps asks a base model; check a recipe, which names one")
     secrets = finding.secrets() if options.secrets else None
     if options.json:
-        print(json.dumps(_as_json(options, finding, secrets), ensure_ascii=False))
+        print(as_json(_as_json(options, finding, secrets)))
     elif secrets is None:
         print(finding.to_text())
     else:

@@ -1,6 +1,6 @@
 """The command line: parse, call one function, print. Results on stdout, progress and complaints on stderr.
 
-Exit status: 0 fine; 1 our fault, with a traceback; 2 the user's, with one sentence; 3 to 8 outcomes of a push;
+Exit status: 0 fine; 1 our fault, with a traceback; 2 the user's, with one sentence; 3 to 9 outcomes of a push;
 130 stopped by Ctrl-C, 143 by SIGTERM, with one sentence.
 """
 
@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from sft.cli.arguments import parser
+from sft.cli.door import open_door
 from sft.cli.examples import FIRST_STEPS
 from sft.cli.hand_on import refuse_token
 from sft.errors import DemonstrationsError, UserError
@@ -29,8 +30,12 @@ _ONLY_PRINT = ("preview", "plan", "recipes", "report", "compare", "score", "expo
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; the exit status."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    """Run one verb; the exit status. Whatever it prints goes through one door (``cli.door``)."""
+    with open_door():
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(words: Sequence[str]) -> int:
     tell_nobody()  # before the hub's client is imported, which reads it then
     try:
         refuse_token(words)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+from sft.cli.door import as_json
 from sft.cli.printing import pairs
 
 ABOUT_IMPORT = """\
@@ -41,7 +41,7 @@ def import_writing(options: argparse.Namespace) -> None:
     )
     output = options.output or Path("imported", options.source.stem or "export")
     made = imported(options.source, output, wanted, overwrite=options.overwrite)
-    print(json.dumps(made.to_dict(), ensure_ascii=False) if options.json else made.to_text())
+    print(as_json(made.to_dict()) if options.json else made.to_text())
 
 
 def add_options(one: argparse.ArgumentParser, count: Callable[[str], int]) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sft.cli.door import as_json
 from sft.errors import PublishError
-from sft.runs.private import token_lines
+from sft.runs.tokens import token_lines
 
 ABOUT_PUSH = """\
 sft push RUN OWNER/NAME          the clone
@@ -27,14 +27,17 @@ The token comes from `hf auth login` or HF_TOKEN, the hub's address from HF_ENDP
 Exit status:
   0  published and verified, now or before; with --dry-run: it could be
   2  refused, and nothing was sent: the run, the options, or a finding that must be mended
-  3  no access: offline, nobody logged in, or no right to write there
+  3  no access: offline, nobody logged in, no right to write there, or no room
   4  the repository is not as asked for: another visibility, another clone in it, a tag that is taken
   5  conflict: somebody else's commit came first, and nothing of ours is in the branch
   6  the hub does not answer as it should; the branch is as it was; run it again later
   7  a commit was sent and no answer came; it may still land; run it again, which finds out
   8  the commit is there, and what was downloaded is not, or could not be shown to be, what was sent; or the tag or
      the receipt could not be written
+  9  what answers is no hub, or gives answers that none gives; see whether HF_ENDPOINT names one
 """
+#: Formats of matrices in GGUF files; those from q6_k on by llama.cpp's own quantiser.
+GGUF_TYPES = ("f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m")
 #: How somebody may try to hand one over; argparse would repeat it in its complaint.
 _TOKEN_OPTION = re.compile(r"--?(?:to|[\w-]*token)", re.IGNORECASE)
 
@@ -43,8 +46,11 @@ def export(options: argparse.Namespace) -> None:
     """The clone in shapes that other programs load."""
     from sft.verbs import hand_on as verbs
 
-    made = verbs.export(options.target, merged=options.merged, gguf=options.gguf, outtype=options.outtype)
-    print(json.dumps(made.to_dict(), ensure_ascii=False) if options.json else made.to_text())
+    made = verbs.export(
+        options.target, merged=options.merged, gguf=options.gguf, outtype=options.outtype,
+        gguf_adapter=options.gguf_adapter,
+    )  # fmt: skip
+    print(as_json(made.to_dict()) if options.json else made.to_text())
 
 
 def refuse_token(words: Sequence[str]) -> None:
@@ -78,12 +84,16 @@ def push(options: argparse.Namespace) -> None:
         merged=options.merged,
         dry_run=options.dry_run,
         allow=tuple(options.allow_finding),
+        allow_files=tuple(options.allow_findings),
+        examples=options.examples,
+        comments=not options.no_comments,
+        gguf=tuple(options.gguf),
         license=options.license,
         name_experts=options.name_experts,
         with_held_out=options.with_held_out,
         say=say,
     )
-    print(json.dumps(done.to_dict(), ensure_ascii=False) if options.json else done.to_text())
+    print(as_json(done.to_dict()) if options.json else done.to_text())
 
 
 def add_push_options(one: argparse.ArgumentParser) -> None:
@@ -106,7 +116,16 @@ def add_push_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--license", metavar="ID", help="a gathering: its licence, as the hub writes it, e.g. cc-by-4.0")
     is_set("--name-experts", "a gathering: experts by their names (default: expert-1, expert-2, ...)")
     is_set("--with-held-out", "a gathering: also the answers that a clone is judged on, each marked as held out")
-    one.add_argument("--allow-finding", action="append", default=[], metavar="ID=REASON",
-                     help="publish in spite of this finding (may be repeated)")  # fmt: skip
+    one.add_argument("--gguf", action="append", default=[], metavar="OUTTYPE", choices=GGUF_TYPES,
+                     help=f"a run: a GGUF file too, in the same commit: {', '.join(GGUF_TYPES)}")  # fmt: skip
+    shown = one.add_mutually_exclusive_group()
+    shown.add_argument("--examples", action="store_true", default=None, help="a run: texts of held-out demonstrations "
+                       "may stand in card and scorecard (default: only if the data are public)")  # fmt: skip
+    shown.add_argument("--no-examples", dest="examples", action="store_false", default=None, help="a run: none may")
+    is_set("--no-comments", "a run: the recipe without its comments")
+    one.add_argument("--allow-finding", action="append", default=[], metavar="WHAT=REASON",
+                     help="publish in spite of a finding, by its id, kind or file (may be repeated)")  # fmt: skip
+    one.add_argument("--allow-findings", action="append", default=[], metavar="FILE", type=Path,
+                     help="the same from a file, one a line")  # fmt: skip
     is_set("--dry-run", "show the plan, and send nothing")
     one.add_argument("--json", action="store_true", help="print JSON")

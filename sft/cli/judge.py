@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 
+from sft.cli.door import as_json
 from sft.cli.printing import pairs, print_run, print_verdict
 from sft.cli.served import evaluate_served, refuse_alone
 from sft.errors import UserError
@@ -62,7 +62,7 @@ def score(options: argparse.Namespace) -> None:
         fast=options.fast,
     )
     if options.json:
-        print(json.dumps(card.to_dict(), ensure_ascii=False))
+        print(as_json(card.to_dict()))
         return
     print_verdict(card)
     print(to_text(card))
@@ -80,7 +80,7 @@ def report(options: argparse.Namespace) -> None:
         if options.recompute:
             stored.remeasure(one)
         page = render(one)
-        print(json.dumps(stored.read_scorecard(one).to_dict(), ensure_ascii=False) if options.json else page)
+        print(as_json(stored.read_scorecard(one).to_dict()) if options.json else page)
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -97,7 +97,7 @@ def compare(options: argparse.Namespace) -> None:
     found = verbs.compare(*options.targets)
     write_text(options.output, to_html(found))
     if options.json:
-        print(json.dumps(found.to_dict(), ensure_ascii=False))
+        print(as_json(found.to_dict()))
     else:
         print(f"{to_text(found)}\n\nPage: {options.output}")
 
@@ -114,4 +114,4 @@ def _compare_rounds(options: argparse.Namespace) -> None:
     chain = runs if len(runs) > 1 else chain_of(runs[0])
     found = put_on_record(chain[-1], chain, [Run.open(one) for one in options.plain])
     page = render(chain[-1])
-    print(json.dumps(found.to_dict(), ensure_ascii=False) if options.json else f"{to_text(found)}\n\nReport: {page}")
+    print(as_json(found.to_dict()) if options.json else f"{to_text(found)}\n\nReport: {page}")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from sft.cli.door import as_json, coloured
 from sft.errors import UserError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def print_run(options: argparse.Namespace, one: OpenedRun) -> None:
     if not is_main():
         return
     if options.json:
-        print(json.dumps(one.scorecard.to_dict(), ensure_ascii=False))
+        print(as_json(one.scorecard.to_dict()))
     else:
         print_verdict(one.scorecard)
         print(f"Report: {one.report}")
@@ -75,7 +75,7 @@ def print_verdict(card: Scorecard) -> None:
     from sft.reports.sections.from_start import from_start_sentences
 
     verdict = card.verdict
-    print(f"\n{strong('Verdict:')} {strong(verdict.rung, _COLOURS.get(verdict.rung, ''))}\n")
+    coloured(f"\n{strong('Verdict:')} {strong(verdict.rung, _COLOURS.get(verdict.rung, ''))}\n")
     print(verdict.sentence)
     if verdict.shortfall:
         print(verdict.shortfall)
@@ -83,7 +83,8 @@ def print_verdict(card: Scorecard) -> None:
         print(f"  - {reason}")
     for sentence in from_start_sentences(card):
         print(sentence)
-    print(f"{strong('Next:')} {verdict.next_step}")
+    coloured(strong("Next:"), end=" ")
+    print(verdict.next_step)
     for warning in warnings_of(card, card.looks):
         print(f"Note: {warning}")
     print()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
+from sft.cli.door import as_json
 from sft.cli.printing import print_run
 from sft.verbs.quiet import quiet
 
@@ -68,7 +68,7 @@ def train(options: argparse.Namespace) -> None:
 
     one = fit.train(options.recipe, **_how(options))
     if options.json and is_main():
-        print(json.dumps(one.fit_to_dict(), ensure_ascii=False))
+        print(as_json(one.fit_to_dict()))
     elif one.fitted is not None and is_main():
         loss = "" if one.fitted.eval_loss is None else f", validation loss {one.fitted.eval_loss:.4f}"
         print(f"{one.path}: {one.fitted.steps} steps{loss}; measure it with: sft evaluate {one.path}")
@@ -103,4 +103,4 @@ def plan(options: argparse.Namespace) -> None:
     from sft.verbs import before
 
     made = before.plan(options.recipe, settings=options.set, probe=options.probe)
-    print(json.dumps(made.to_dict(), ensure_ascii=False) if options.json else made.to_text())
+    print(as_json(made.to_dict()) if options.json else made.to_text())

@@ -75,7 +75,8 @@ def _tensorboard(run: Run, card: Scorecard, run_name: str, project: str | None) 
 
     known = sorted((run.checkpoints_path / "runs").glob("*/"))
     folder = os.environ.get("TENSORBOARD_LOGGING_DIR") or (known[-1] if known else run.checkpoints_path / "runs" / "0")
-    with SummaryWriter(log_dir=str(Path(folder).expanduser())) as writer:
+    opened: Any = SummaryWriter  # has types where tensorboard itself is not installed, and none where it is
+    with opened(log_dir=str(Path(folder).expanduser())) as writer:
         for name, value in figures_of(card).items():
             writer.add_scalar(name, value, _step(run))
         for name, text in _words(card).items():

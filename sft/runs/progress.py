@@ -11,12 +11,14 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ["QUIET", "Lines", "bar", "is_quiet"]
+__all__ = ["PATIENCE", "QUIET", "Lines", "bar", "is_quiet"]
 
 #: The variable that keeps progress back, in the processes that a verb starts too.
 QUIET = "SFT_QUIET"
 #: A line is written when a tenth more of the work is done, or this many seconds after the last one.
 _SECONDS = 60.0
+#: Seconds of silence before work is told of that is mostly over by then.
+PATIENCE = 5.0
 
 
 def is_quiet() -> bool:
@@ -24,24 +26,27 @@ def is_quiet() -> bool:
     return os.environ.get(QUIET, "") not in ("", "0")
 
 
-def bar(total: int, title: str, unit: str, *, initial: int = 0, shown: bool = True) -> Any:
+def bar(total: int, title: str, unit: str, *, initial: int = 0, shown: bool = True, after: float = 0.0) -> Any:
     """What shows that ``initial`` of ``total`` units are done: ``update(n)``, ``set_postfix_str(text)``, ``close()``.
 
     A context manager, as tqdm's bar is; on a terminal it is that bar. ``shown``: False in a process that says nothing.
+    ``after``: seconds before anything is said, for what is mostly over by then.
     """
     if shown and not is_quiet() and sys.stderr.isatty():
         from tqdm import tqdm  # not for whoever is told in lines
 
-        return tqdm(total=total, initial=initial, desc=title, unit=unit, file=sys.stderr)
-    return Lines(total, title, unit, initial=initial, shown=shown and not is_quiet())
+        return tqdm(total=total, initial=initial, desc=title, unit=unit, file=sys.stderr, delay=after)
+    return Lines(total, title, unit, initial=initial, shown=shown and not is_quiet(), after=after)
 
 
 class Lines:
     """Progress as lines: what is done of how much, the time it took, and the time that is left at this pace."""
 
-    def __init__(self, total: int, title: str, unit: str, *, initial: int = 0, shown: bool = True) -> None:
+    def __init__(
+        self, total: int, title: str, unit: str, *, initial: int = 0, shown: bool = True, after: float = 0.0
+    ) -> None:
         self.n, self._total, self._title, self._unit = initial, total, title, unit
-        self._initial, self._shown, self._more = initial, shown, ""
+        self._initial, self._shown, self._more, self._after = initial, shown, "", after
         self._began = self._last = time.monotonic()
         self._said = initial
 
@@ -69,7 +74,7 @@ class Lines:
 
     def _say(self, now: float) -> None:
         self._said, self._last = self.n, now
-        if not self._shown:
+        if not self._shown or now - self._began < self._after:
             return
         spent, done = now - self._began, self.n - self._initial
         left = f", about {_clock(spent / done * (self._total - self.n))} left" if 0 < self.n < self._total else ""

@@ -6,6 +6,8 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sft.runs.visible import plain
+
 if TYPE_CHECKING:
     import pandas
 
@@ -31,9 +33,13 @@ class Tabular:
 
         return pandas.DataFrame(self.table())
 
+    def __str__(self) -> str:
+        """What ``print`` shows: the words, with every character that would hide or reorder others spelled out."""
+        return plain(self.to_text())
+
     def _repr_html_(self) -> str:
         """What Jupyter shows: the words, as a terminal shows them."""
-        return f'<pre style="white-space: pre-wrap">{html.escape(self.to_text())}</pre>'
+        return f'<pre style="white-space: pre-wrap">{html.escape(str(self))}</pre>'
 
 
 def as_table(rows: Sequence[Mapping[str, Any]]) -> str:

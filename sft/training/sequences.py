@@ -21,6 +21,7 @@ from datasets import Dataset
 from sft.demonstrations.demonstration import Demonstration
 from sft.policies.prefix_cache import common_prefix
 from sft.policies.rendering import Rendered
+from sft.training.attention import BY_ROW
 
 #: The label of a position that is not supervised, as every Hugging Face loss reads it.
 IGNORED = -100
@@ -139,10 +140,12 @@ class LineCollator:
 
     ``segments``: the tokens of the common beginning, then of every sequence's rest; attention reads them. No
     token of the common beginning predicts a supervised one, so nothing of any sequence's loss lies in it.
-    ``share``: whether there may be such a beginning; under dropout every row wants its own draw.
+    ``share``: whether there may be such a beginning; under dropout every row wants its own draw. ``attention``: the
+    name of the one that keeps rows apart.
     """
 
     share: bool = True
+    attention: str = BY_ROW
 
     def __call__(self, items: list[dict[str, Any]]) -> dict[str, Any]:
         """Ids, labels and positions in one line, and where which sequence is."""

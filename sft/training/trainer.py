@@ -69,8 +69,9 @@ class CloningTrainer(Resuming):
         rows = inputs.pop("row").tolist()
         self._rows_of_step += tuple(rows)
         self._reached[rows] = True
-        # On CUDA TRL's kernel scores supervised positions only, in tiles; it knows rows with padding.
-        if inputs["input_ids"].device.type == "cuda" and "segments" not in inputs:
+        # On CUDA TRL's kernel scores supervised positions only, in tiles, so that no batch's logits are ever whole. In
+        # a line too: no row's first token is supervised, so none is predicted from the row before.
+        if inputs["input_ids"].device.type == "cuda":
             loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         else:
             nats, _ = self._nats(model, inputs)

@@ -14,7 +14,7 @@ from sft.runs.tabular import Tabular
 from sft.verbs.quiet import quiet
 
 if TYPE_CHECKING:
-    from sft.publishing.export import Gguf, Merged
+    from sft.publishing.export import Gguf, GgufAdapter, Merged
     from sft.publishing.push import Asked, Pushed
 
 __all__ = ["Exported", "Published", "export", "push"]
@@ -22,9 +22,9 @@ __all__ = ["Exported", "Published", "export", "push"]
 
 @dataclass(frozen=True, slots=True)
 class Exported(Tabular):
-    """What was written. ``files``: "merged" or "gguf" -> what it is, with how far it is from the run's clone."""
+    """What was written. ``files``: "merged", "gguf" or "gguf_adapter" -> what it is, and how far from the clone."""
 
-    files: Mapping[str, Merged | Gguf]
+    files: Mapping[str, Merged | Gguf | GgufAdapter]
 
     def to_text(self) -> str:
         """A line for each, with its size and its deviation from the run's clone."""
@@ -72,25 +72,29 @@ def export(
     merged: str | PathLike[str] | None = None,
     gguf: str | PathLike[str] | None = None,
     outtype: str | None = None,
+    gguf_adapter: str | PathLike[str] | None = None,
 ) -> Exported:
     """The clone in shapes that other programs load, each read back and compared with the run's.
 
     ``merged``: a new or empty folder for whole weights. ``gguf``: a new file for llama.cpp and Ollama, its matrices of
-    ``outtype`` ("f32", "f16", "bf16", "q8_0"; "f16" unless given). Raises ``UserError``.
+    ``outtype`` ("f32", "f16", "bf16", "q8_0", or, by llama.cpp's own quantiser and with what is lost by it, "q6_k",
+    "q5_k_m", "q4_k_m"; "f16" unless given). ``gguf_adapter``: a new file for the adapter alone. Raises ``UserError``.
     """
-    if merged is None and gguf is None:
+    if merged is None and gguf is None and gguf_adapter is None:
         raise UserError("sft export: what into? Name a folder with --merged DIR, or a file with --gguf FILE")
     if outtype is not None and gguf is None:
         raise UserError("sft export: --outtype is of a GGUF file; name one with --gguf FILE")
     one = run if isinstance(run, Run) else Run.open(run)
-    made: dict[str, Merged | Gguf] = {}
+    made: dict[str, Merged | Gguf | GgufAdapter] = {}
     with quiet():
-        from sft.publishing.export import export_gguf, export_merged
+        from sft.publishing.export import export_gguf, export_gguf_adapter, export_merged
 
         if merged is not None:
             made["merged"] = export_merged(one, Path(merged))
         if gguf is not None:
             made["gguf"] = export_gguf(one, Path(gguf), outtype or "f16")
+        if gguf_adapter is not None:
+            made["gguf_adapter"] = export_gguf_adapter(one, Path(gguf_adapter))
     return Exported(made)
 
 
@@ -107,6 +111,10 @@ def push(
     merged: bool = False,
     dry_run: bool = False,
     allow: Sequence[str] = (),
+    allow_files: Sequence[str | PathLike[str]] = (),
+    examples: bool | None = None,
+    comments: bool = True,
+    gguf: Sequence[str] = (),
     license: str | None = None,
     name_experts: bool = False,
     with_held_out: bool = False,
@@ -116,19 +124,32 @@ def push(
 
     ``target``: a run, or a gathering's folder. ``repo``: OWNER/NAME on the hub, the recipe's ``publish.hub_id`` unless
     given. ``private``: for its owner only, unless the recipe or False says otherwise. ``dry_run``: show the plan, and
-    send nothing. ``allow``: ``ID=REASON`` of findings to publish all the same. ``base_model`` and ``merged`` are for a
-    run; ``license``, ``name_experts`` and ``with_held_out`` for a gathering. ``say`` gets the plan before anything is
-    sent, then a line now and then. The token comes from ``hf auth login`` or HF_TOKEN, and from nowhere else.
+    send nothing. ``allow``: ``WHAT=REASON`` of findings to publish all the same, WHAT a finding's id, kind or file;
+    ``allow_files``: files with such lines. ``examples``: whether texts of held-out demonstrations may stand in card and
+    scorecard (unless said here or in the recipe: only those of public data); ``comments``: whether the recipe's
+    comments are published; ``gguf``: kinds of GGUF files to send along, in the same commit. These, ``base_model`` and
+    ``merged`` are for a run; ``license``, ``name_experts`` and ``with_held_out`` for a gathering. ``say`` gets the plan
+    before anything is sent, then a line now and then. The token comes from ``hf auth login`` or HF_TOKEN, and from
+    nowhere else.
     Raises ``PublishError`` and the outcomes below it (``sft push --help``).
     """
     with quiet():
         from sft.publishing import push as publishing
 
-        asked = publishing.Asked(repo, private, branch, create_pr, tag, replace, base_model, merged, dry_run, allow)
+        asked = publishing.Asked(
+            repo, private, branch, create_pr, tag, replace, base_model, merged, dry_run, allow,
+            allow_files=tuple(map(Path, allow_files)), examples=examples, comments=comments, gguf=tuple(gguf),
+        )  # fmt: skip
         folder = target.path if isinstance(target, Run) else Path(target)
         if (folder / "gathering.json").is_file():
             for name, given in (("merged", merged), ("base_model", base_model)):
                 _refuse(given, name, "a run; a gathering has no weights")
+            for name, given in (
+                ("examples", examples),
+                ("no_examples", examples is False),
+                ("no_comments", not comments),
+            ):
+                _refuse(given, name, "a run; a gathering is published as it is")
             return Published(_push_gathering(folder, asked, license, name_experts, with_held_out, say))
         for name, given in (("name_experts", name_experts), ("with_held_out", with_held_out), ("license", license)):
             _refuse(given, name, "a gathering; a run's recipe says it (publish)")

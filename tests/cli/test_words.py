@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import json
 import os
 import pty
@@ -157,6 +158,20 @@ def test_progress_is_told_in_lines_where_there_is_no_terminal(monkeypatch: pytes
     assert re.fullmatch(r"write tuned: 100 of 1,000 prompts in \d+ s, about \d+ s left", lines[0])
     assert re.fullmatch(r"write tuned: 1,000 of 1,000 prompts in \d+ s", lines[-1])
     assert len(told(2, monkeypatch)) == 2 and not told(0, monkeypatch)
+
+
+def test_a_scorecard_of_thousands_says_what_it_is_at(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten minutes of 50,000 prompts passed without a word; one that is made at once says nothing."""
+    file = write(tmp_path / "x.jsonl", rows(20))
+    assert main(["score", str(file)]) == 0
+    assert "scorecard" not in capsys.readouterr().err
+    ticks = itertools.count(step=3.0)
+    monkeypatch.setattr("time.monotonic", lambda: next(ticks))
+    assert main(["score", str(file)]) == 0
+    said = re.findall(r"scorecard: (\d+) of \d+ sections in .*, now ([a-z ]+)", capsys.readouterr().err)
+    assert len(said) > 3 and {"giveaways", "own words"} <= {name for _, name in said}
 
 
 def test_quiet_keeps_progress_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ from toy_launches import launch, passes
 from sft.cli import main
 from sft.errors import RunError, UserError
 from sft.runs import checkpoints
-from sft.runs.processes import demand_all_started, others_are_gone
+from sft.runs.processes import demand_all_started, others_are_gone, refuse_one_row_for_several
 from sft.runs.run import Run, read_json, read_jsonl
 from sft.training import going_on
 
@@ -178,6 +178,39 @@ def test_a_launch_that_started_one_of_several_is_refused(
     assert not (tmp_path / "run").exists()
     monkeypatch.setenv("WORLD_SIZE", "2")
     demand_all_started()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--use_parallelism_config", "--parallelism_config_tp_size=2"], "asks for tensor parallelism, and"),
+        (
+            ["--use_parallelism_config", "--parallelism_config_cp_size=2", "--parallelism_config_sp_size=2"],
+            "asks for context parallelism and sequence parallelism, and",
+        ),
+        (["--use_parallelism_config", "--parallelism_config_dp_shard_size=2"], ""),
+    ],
+)
+def test_several_processes_at_one_row_are_refused(
+    options: list[str], said: str, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """By the variables that accelerate's own launcher makes of its options; sharding by them is none of these."""
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+    from accelerate.utils.launch import prepare_extend_env_parallelism_config
+
+    file = str(ROOT / "recipes" / "accelerate" / "fsdp2.yaml")
+    words = ["--config_file", file, "--num_processes", "2", *options, "x"]
+    arguments, _, _ = _validate_launch_command(launch_command_parser().parse_args(words))
+    for name, value in prepare_extend_env_parallelism_config(arguments, {}).items():
+        monkeypatch.setenv(name, value)
+    if not said:
+        refuse_one_row_for_several()
+        return
+    assert main(["train", str(recipe), "--output", str(tmp_path / "run")]) == 2
+    told = capsys.readouterr().err
+    assert said in told and "recipes/accelerate/fsdp2.yaml" in told
+    assert not (tmp_path / "run").exists()
 
 
 # -- several processes ----------------------------------------------------------------------------------------

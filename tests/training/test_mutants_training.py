@@ -24,7 +24,8 @@ from sft.demonstrations.demonstration import Demonstration, Message
 from sft.errors import TrainingError
 from sft.policies.rendering import Rendered
 from sft.runs.run import Run
-from sft.training.batches import attending_by_row, by_row, collator_for, largest_difference, nats_of
+from sft.training.attention import attending_by_row, by_row
+from sft.training.batches import collator_for, largest_difference, nats_of
 from sft.training.fitting import Record
 from sft.training.going_on import rewind, take_up
 from sft.training.resuming import Interruption

@@ -28,7 +28,8 @@ from transformers import (
 from sft.demonstrations.demonstration import Demonstration, Message, Source
 from sft.errors import TrainingError
 from sft.policies.rendering import Rendered, renderer_for
-from sft.training.batches import attending_by_row, attends_by_row, collator_for, largest_difference, nats_of
+from sft.training.attention import attending_by_row, attends_by_row
+from sft.training.batches import collator_for, largest_difference, nats_of
 from sft.training.sequences import IGNORED, Collator, LineCollator, dataset_of, joined, packed
 
 TOGETHER: dict[str, Any] = {

@@ -27,9 +27,9 @@ PUBLIC = {
     "output max_prompts",
     "score": "completions train checker bar metrics headline normalise output fast",
     "compare": "*runs",
-    "push": "target repo private branch create_pr tag replace base_model merged dry_run allow license name_experts "
-    "with_held_out say",
-    "export": "run merged gguf outtype",
+    "push": "target repo private branch create_pr tag replace base_model merged dry_run allow "
+    "allow_files examples comments gguf license name_experts with_held_out say",
+    "export": "run merged gguf outtype gguf_adapter",
     "open_run": "path",
 }
 
@@ -76,6 +76,13 @@ def test_demonstrations_are_checked(tmp_path: Path) -> None:
     assert "60 different" in found._repr_html_() and not found.secrets()
     with pytest.raises(UserError, match="of what"):
         sft.check()
+
+
+def test_what_is_printed_is_what_a_terminal_shows(tmp_path: Path) -> None:
+    row = {"prompt": "who?", "completion": "I", "expert": "eve\x1b[31m\u202e"}
+    (tmp_path / "x.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    said = str(sft.check(tmp_path / "x.jsonl"))
+    assert "demonstrations    1" in said and "⟨U+001B⟩[31m⟨U+202E⟩" in said and "\x1b" not in said
 
 
 def test_what_is_shown_is_escaped(tmp_path: Path) -> None:
