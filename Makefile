@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup demo test test-clusters test-llama test-served test-transformers-4 inner check bench bench-statistics
+.PHONY: setup demo docs test test-clusters test-llama test-served test-transformers-4 inner check bench bench-statistics rehearse-gpu
 
 setup: .venv/installed
 
@@ -12,6 +12,12 @@ setup: .venv/installed
 
 demo: setup          ## the whole loop on real demonstrations; about 15 minutes on two cores
 	$(BIN)/sft demo
+
+docs: setup .venv-docs/installed   ## the documentation as a site in build/site: offline, warnings are errors, in an environment of its own
+	$(BIN)/python docs/reference.py build/source && .venv-docs/bin/sphinx-build -q -n -W --keep-going -b html build/source build/site
+
+.venv-docs/installed: docs/requirements.txt
+	$(PYTHON) -m venv .venv-docs && .venv-docs/bin/python -m pip install -q -r docs/requirements.txt && touch $@
 
 test: setup          ## everything but clusters, offline; bytecode is kept, for every worker imports every test
 	PYTHONDONTWRITEBYTECODE= HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
@@ -46,6 +52,9 @@ check: setup         ## linter, format, types, layers
 
 bench: setup         ## the fit beside TRL's and beside arithmetic, then the scorecard, `sft check` and start-up; about half an hour, alone
 	$(BIN)/python benchmarks/training.py && $(BIN)/python benchmarks/scoring.py && $(BIN)/python benchmarks/check.py && $(BIN)/python benchmarks/check.py --startup
+
+rehearse-gpu: setup   ## benchmarks/gpu.py on a CPU, with toys: that it has no bug left when a GPU is met
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/gpu.py --rehearse --out .rehearsal
 
 bench-statistics: setup   ## type I error, coverage and power of every statistic, and the verdicts of planted clones; about 8 minutes on one idle core
 	$(BIN)/python benchmarks/simulations.py && $(BIN)/python benchmarks/planted.py

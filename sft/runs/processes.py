@@ -61,6 +61,30 @@ def demand_all_started() -> None:
         )
 
 
+#: Ways to have several processes work at one row, by the variable with which ``accelerate launch`` asks for each.
+_ONE_ROW = {
+    "PARALLELISM_CONFIG_TP_SIZE": "tensor parallelism",
+    "PARALLELISM_CONFIG_CP_SIZE": "context parallelism",
+    "PARALLELISM_CONFIG_SP_SIZE": "sequence parallelism",
+}
+
+
+def refuse_one_row_for_several() -> None:
+    """Raise ``UserError`` where the launcher's configuration would have several processes work at one row.
+
+    Rows are dealt out to processes, and counted, as if each had its own; the trainer would take them all the same.
+    """
+    asked = os.environ.get("ACCELERATE_USE_PARALLELISM_CONFIG", "").lower() == "true"
+    kinds = [kind for name, kind in _ONE_ROW.items() if asked and os.environ.get(name, "1") not in ("", "1")]
+    if os.environ.get("ACCELERATE_USE_MEGATRON_LM", "").lower() == "true":
+        kinds.append("Megatron-LM")
+    if kinds:
+        raise UserError(
+            f"the configuration of accelerate launch asks for {' and '.join(kinds)}, and here every process has rows "
+            "of its own; take that out, and split the weights instead: recipes/accelerate/fsdp2.yaml"
+        )
+
+
 def is_sharded() -> bool:
     """Whether the launcher's configuration asks for weights or optimizer in parts: FSDP, or a stage of ZeRO."""
     return any(os.environ.get(f"ACCELERATE_USE_{kind}", "").lower() == "true" for kind in ("FSDP", "DEEPSPEED"))

@@ -88,15 +88,14 @@ def _why_padded(
         return "this model's attention cannot be had row by row"
     if any(parameter.is_meta for parameter in model.parameters()):
         return ""  # only the first process has the weights, and it compares
-    where = model.device.type
-    format_ = narrow if narrow is not None and where == "cuda" else _format_of(model)
-    with torch.autocast(where, dtype=narrow, enabled=format_ is narrow):
-        # Weights that are split among processes are still on the CPU, where there is no such kernel.
-        shortest = sorted(rows, key=lambda row: len(row[1]))[:2]
+    # Weights that are to be split among processes are still on the CPU, where there is no such kernel.
+    where, narrow = model.device.type, narrow if model.device.type == "cuda" else None
+    shortest = sorted(rows, key=lambda row: len(row[1]))[:2]
+    with torch.autocast(where, dtype=narrow, enabled=narrow is not None):
         difference = largest_difference(
             model, shortest, filler=filler, attention=attention if where == "cuda" else BY_ROW
         )
-    if not difference <= TOLERANCE.get(format_, 1e-3):
+    if not difference <= TOLERANCE.get(narrow or _format_of(model), 1e-3):
         return f"log-probabilities in this model change by {difference:.2g} nats when rows stand behind each other"
     return ""
 

@@ -24,7 +24,14 @@ from sft.recipes.requirements import refuse_unfit, refuse_without_effect
 from sft.recipes.sources import BaseSource, source_of
 from sft.runs import sealed
 from sft.runs.hashes import Digest, differences
-from sft.runs.processes import demand_all_started, is_main, rank_and_world, say, tell
+from sft.runs.processes import (
+    demand_all_started,
+    is_main,
+    rank_and_world,
+    refuse_one_row_for_several,
+    say,
+    tell,
+)  # fmt: skip
 from sft.runs.run import Run, trained_policy, write_json, write_jsonl, write_text
 from sft.training.going_on import Changes, differing, hold, refuse_trained_on
 
@@ -40,6 +47,7 @@ def begin(
     next try, with a mended recipe, is not refused.
     """
     demand_all_started()
+    refuse_one_row_for_several()
     if not is_main():
         if not tell(None):
             raise SystemExit(2)  # the first process says why

@@ -13,11 +13,12 @@ from sft.verbs.quiet import quiet
 from sft.verbs.recipe_given import Given, Settings, folder_of, resolved_of
 
 if TYPE_CHECKING:
+    from sft.fidelity.scorecard import Scorecard
     from sft.recipes import Recipe
     from sft.runs.run import Run
     from sft.training.fitting import Fitted
 
-__all__ = ["run", "train"]
+__all__ = ["run", "tell_trackers", "train"]
 
 
 def run(
@@ -46,9 +47,10 @@ def run(
         from sft.evaluation.evaluate import evaluate_clone
         from sft.reports.report import render
 
-        evaluate_clone(one, as_is, profile=profile)
+        card = evaluate_clone(one, as_is, profile=profile)
         if is_main():
             render(one)
+            tell_trackers(one, card, as_is)
     return open_run(one.path)
 
 
@@ -74,6 +76,14 @@ def train(
     trained = open_run(one.path)
     trained.fitted = fitted
     return trained
+
+
+def tell_trackers(run: Run, card: Scorecard, recipe: Recipe) -> None:
+    """Tell the trackers of ``training.report_to`` what was measured."""
+    from sft.reports.trackers import tell
+
+    further = recipe.training.model_extra or {}
+    tell(run, card, recipe.training.trackers, further.get("run_name"), further.get("project"))
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft.errors import RunError, UserError
+from sft.verbs.fit import tell_trackers
 from sft.verbs.opened import OpenedRun, open_run
 from sft.verbs.quiet import quiet
 
@@ -110,9 +111,10 @@ def _evaluate_run(
         from sft.reports.report import render
 
         with one.session() if is_main() else contextlib.nullcontext():
-            evaluate_clone(
+            recipe = judged_by(load_recipe(one), asked)
+            card = evaluate_clone(
                 one,
-                judged_by(load_recipe(one), asked),
+                recipe,
                 split=split,
                 profile=profile,
                 engine=engine,
@@ -120,6 +122,7 @@ def _evaluate_run(
             )
         if is_main():
             render(one)
+            tell_trackers(one, card, recipe)
     return open_run(folder)
 
 

@@ -125,12 +125,14 @@ def test_the_real_kernel_takes_a_model_s_states_forward_and_backward() -> None:
     )  # fmt: skip
     with torch.device("meta"):
         model = LlamaForCausalLM(config).to(torch.bfloat16)
-        ids = torch.zeros(1, 11, dtype=torch.long)
+        states = torch.zeros(1, 11, 64, dtype=torch.bfloat16)
+        turned = torch.zeros(1, 11, 16, dtype=torch.bfloat16)
+    layer = model.model.layers[0].self_attn
     with attending_by_row(model, VARLEN):
-        logits = model(input_ids=ids, segments=(0, 5, 6), use_cache=False).logits
-    logits.sum().backward()
-    gradient = model.model.layers[0].self_attn.k_proj.weight.grad
-    assert gradient is not None and gradient.shape == (32, 64)
+        found, _ = layer(states, position_embeddings=(turned, turned), attention_mask=None, segments=(0, 5, 6))
+    found.sum().backward()
+    assert found.shape == (1, 11, 64)
+    assert layer.k_proj.weight.grad is not None and layer.k_proj.weight.grad.shape == (32, 64)
 
 
 # -- when it is taken ---------------------------------------------------------------------------------------

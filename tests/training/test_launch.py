@@ -33,7 +33,7 @@ from toy_launches import launch, passes
 from sft.cli import main
 from sft.errors import RunError, UserError
 from sft.runs import checkpoints
-from sft.runs.processes import demand_all_started, others_are_gone
+from sft.runs.processes import demand_all_started, others_are_gone, refuse_one_row_for_several
 from sft.runs.run import Run, read_json, read_jsonl
 from sft.training import going_on
 
@@ -102,9 +102,9 @@ def assert_same_to_the_bit(one: Path, other: Path) -> None:
 # -- the files for accelerate ---------------------------------------------------------------------------------
 
 
-def test_every_launch_is_in_the_readme() -> None:
+def test_every_launch_is_in_the_documentation() -> None:
     """File and line; and each file says in its first lines what it is for and how it is run, with its own name."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "clusters.md").read_text(encoding="utf-8")
     assert [path.stem for path in CONFIGS] == [
         "cpu", "ddp", "fsdp2", "one-gpu", "two-machines", "zero2", "zero3",
     ]  # fmt: skip
@@ -112,9 +112,9 @@ def test_every_launch_is_in_the_readme() -> None:
         text = path.read_text(encoding="utf-8")
         line = LINE.search(text)
         assert text.startswith("# ") and line and f"--config_file recipes/accelerate/{path.name} " in line[1]
-        assert f"recipes/accelerate/{path.name}" in readme
+        assert f"recipes/accelerate/{path.name}" in page
         if "processes" in line[1]:
-            assert re.search(rf"accelerate/{path.name}`? .*--num_processes|{path.name} --num_processes", readme), path
+            assert re.search(rf"accelerate/{path.name}`? .*--num_processes|{path.name} --num_processes", page), path
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -178,6 +178,39 @@ def test_a_launch_that_started_one_of_several_is_refused(
     assert not (tmp_path / "run").exists()
     monkeypatch.setenv("WORLD_SIZE", "2")
     demand_all_started()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--use_parallelism_config", "--parallelism_config_tp_size=2"], "asks for tensor parallelism, and"),
+        (
+            ["--use_parallelism_config", "--parallelism_config_cp_size=2", "--parallelism_config_sp_size=2"],
+            "asks for context parallelism and sequence parallelism, and",
+        ),
+        (["--use_parallelism_config", "--parallelism_config_dp_shard_size=2"], ""),
+    ],
+)
+def test_several_processes_at_one_row_are_refused(
+    options: list[str], said: str, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """By the variables that accelerate's own launcher makes of its options; sharding by them is none of these."""
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+    from accelerate.utils.launch import prepare_extend_env_parallelism_config
+
+    file = str(ROOT / "recipes" / "accelerate" / "fsdp2.yaml")
+    words = ["--config_file", file, "--num_processes", "2", *options, "x"]
+    arguments, _, _ = _validate_launch_command(launch_command_parser().parse_args(words))
+    for name, value in prepare_extend_env_parallelism_config(arguments, {}).items():
+        monkeypatch.setenv(name, value)
+    if not said:
+        refuse_one_row_for_several()
+        return
+    assert main(["train", str(recipe), "--output", str(tmp_path / "run")]) == 2
+    told = capsys.readouterr().err
+    assert said in told and "recipes/accelerate/fsdp2.yaml" in told
+    assert not (tmp_path / "run").exists()
 
 
 # -- several processes ----------------------------------------------------------------------------------------
@@ -294,7 +327,7 @@ def test_a_killed_process_ends_the_others_and_the_run_goes_on(family: dict[str, 
 def accelerate(
     recipe: Path, run: Path, *words: str, processes: int, environment: dict[str, str]
 ) -> Iterator[subprocess.Popen[str]]:
-    """The README's line: ``accelerate launch ... -m sft train``; ``test_signals`` starts it as a user does."""
+    """The documentation's line: ``accelerate launch ... -m sft train``; ``test_signals`` starts it as a user does."""
     config = ROOT / "recipes" / "accelerate" / "cpu.yaml"
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
     count = ["--num_processes", str(processes), "-m", "sft", "train", str(recipe), "--output", str(run)]
@@ -319,7 +352,7 @@ def accelerate(
 def test_batches_that_do_not_go_round(
     processes: int, batch: int, launcher: bool, recipe: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    """The command of the README: every row twice in two epochs, and the losses and weights of one process.
+    """The command of the documentation: every row twice in two epochs, and the losses and weights of one process.
 
     Two processes are started by ``accelerate launch``, three as it starts them (``toy_launches``), which is quicker.
 

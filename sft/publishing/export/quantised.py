@@ -1,6 +1,6 @@
 """Matrices in few bits by llama.cpp's own quantiser, and what a clone loses by it: its completions and bits a byte.
 
-The quantiser is llama.cpp's: its program ``llama-quantize`` where that is on the path, or its function as
+The quantiser is llama.cpp's: its program ``llama-quantize`` where that is on the path, or its function of that name as
 llama-cpp-python hands it on (the extra ``llama``). Nothing of it is our own.
 """
 
