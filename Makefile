@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup demo test test-clusters test-llama test-served test-transformers-4 inner check bench bench-statistics rehearse-gpu
+.PHONY: setup demo docs notebook test test-clusters test-llama test-served test-transformers-4 inner check bench bench-statistics rehearse-gpu
 
 setup: .venv/installed
 
@@ -13,6 +13,15 @@ setup: .venv/installed
 demo: setup          ## the whole loop on real demonstrations; about 15 minutes on two cores
 	$(BIN)/sft demo
 
+notebook: setup      ## docs/clone_an_expert.ipynb in a kernel, without network, into build/notebook
+	rm -rf build/notebook && mkdir -p build/notebook && HF_HUB_OFFLINE=1 $(BIN)/python docs/run_notebook.py docs/clone_an_expert.ipynb build/notebook
+
+docs: setup .venv-docs/installed   ## the documentation as a site in build/site: offline, warnings are errors, in an environment of its own
+	$(BIN)/python docs/reference.py build/source && .venv-docs/bin/sphinx-build -q -n -W --keep-going -b html build/source build/site
+
+.venv-docs/installed: docs/requirements.txt
+	$(PYTHON) -m venv .venv-docs && .venv-docs/bin/python -m pip install -q -r docs/requirements.txt && touch $@
+
 test: setup          ## everything but clusters, offline; bytecode is kept, for every worker imports every test
 	PYTHONDONTWRITEBYTECODE= HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
@@ -20,7 +29,7 @@ test-clusters: setup ## SLURM (slurm-wlm and munge, as root) and two network nam
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n 0 -m cluster tests/training
 
 test-llama: .venv-llama/installed   ## exported files in llama-cpp-python, which is compiled the first time: 13 minutes on two cores
-	HF_HUB_OFFLINE=1 .venv-llama/bin/python -m pytest -q -n 0 tests/publishing/test_export_llama.py
+	HF_HUB_OFFLINE=1 .venv-llama/bin/python -m pytest -q -n 0 tests/publishing/test_export_llama.py tests/publishing/test_export_quantised.py
 
 .venv-llama/installed: pyproject.toml constraints.txt
 	@command -v c++ >/dev/null || { echo "test-llama: llama.cpp is built from source; install a C++ compiler" >&2; exit 1; }

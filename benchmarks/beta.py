@@ -48,7 +48,7 @@ def table(run: Path) -> str:
         words[system] = fmean(len(text.split()) for text in written.values())
     ids = list(scored["tuned"])
     expert = fmean(len(items[key].references[0].split()) for key in ids)
-    lines = [f"### {run.name}: {len(ids)} prompts, expert {expert:.1f} words, cut at {longest} characters", ""]
+    lines = [f"## {run.name}: {len(ids)} prompts, expert {expert:.1f} words, cut at {longest} characters", ""]
     lines += ["| system | words | " + " | ".join(CANDIDATES) + " |", "|---|---|" + "---|" * len(CANDIDATES)]
     for system, by_id in sorted(scored.items(), key=lambda item: -fmean(s[0] for s in item[1].values())):
         means = [fmean(score[i] for score in by_id.values()) for i in range(len(CANDIDATES))]

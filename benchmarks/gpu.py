@@ -4,10 +4,10 @@
     python benchmarks/gpu.py --minutes 8 --out DIR --only 8B-lora writing-1.3B
     python benchmarks/gpu.py --rehearse --out DIR        # the same parts on a CPU at toy size
 
-Every part is a process of its own, the most telling first; what it finds is written into DIR at once, as JSON lines
-and as a page of tables that name the card. A crash or the clock costs one part: it leaves its reason, and what it had
-found until then. The log beside them has all that was said. Models have random weights and the shapes of published ones
-(``gpu_made``), so losses compare and fidelity does not.
+Every part is a process of its own, the most telling first; what it finds is written at once, to gpu.jsonl in DIR and,
+as tables that name the card, to a page. A crash or the clock costs one part: it leaves its reason, and what it had
+found until then. gpu.log has all that was said. Models have random weights and the shapes of published
+ones (``gpu_made``), so losses compare and fidelity does not.
 
 A rehearsal shows that the script has no bug left. Its figures are those of toys on a CPU, and say nothing of any card.
 """
@@ -163,7 +163,7 @@ class Parts:
         Report(self.found, name)("failed", why=why)
 
     def write(self) -> None:
-        """Write the page of all rows so far."""
+        """Write the page from all rows so far."""
         (self.out / "gpu.md").write_text(page(self.rows(), rehearsal=self.rehearsal), encoding="utf-8")
 
 

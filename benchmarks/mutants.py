@@ -226,6 +226,10 @@ class Bench:
         status = 70
         try:
             os.setsid()
+            # A job in a shell's background ignores these, and with it every test of Ctrl-C or a hung-up terminal fails.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
             nowhere = os.open(os.devnull, os.O_RDWR)
             for stream in range(3):
                 os.dup2(nowhere, stream)
@@ -276,7 +280,7 @@ def main() -> None:
     sys.dont_write_bytecode = True
     patterns, tests = AREAS[options.area]
     if options.again:
-        todo = [m for m in _known(options.again) if m.status == SURVIVED]
+        todo = [m for m in _known(options.again) if m.status == SURVIVED and (options.only or "") in m.path]
     else:
         files = sorted(file for pattern in patterns for file in ROOT.glob(pattern) if (options.only or "") in str(file))
         everywhere = [place for file in files for place in places(file, options.lines, options.seed)]

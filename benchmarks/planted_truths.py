@@ -28,7 +28,7 @@ import planted_thirds
 import planted_trigrams
 import simulations
 
-from sft.demonstrations.demonstration import HeldOut, Message
+from sft.demonstrations.demonstration import Demonstration, HeldOut, Message, held_out
 from sft.demonstrations.near_duplicates import joined
 from sft.fidelity import floors
 from sft.fidelity.conventions import CLONED_CHECKED, beyond_chance, gain_shown
@@ -85,6 +85,23 @@ def right_enough(clone: float, expert: float) -> Trial:
     return trial
 
 
+def named(writer: planted.Writer, step: str) -> Trial:
+    """Whether the scorecard says that setting ``step`` aside would give another verdict ("": that anything would)."""
+
+    def trial(prompts: int, world: int) -> bool:
+        train, asked = planted.world(prompts, world)
+        shortcuts = {
+            "B0": planted.written(asked, planted.base, 10 * world + 1),
+            "B3": planted.written(asked, planted.shots, 10 * world + 2),
+            **floors.floor_completions(train, asked),
+        }
+        rows = score_rows(asked, shortcuts)
+        found = planted.card(asked, train, shortcuts, rows, (writer, 1.0), 1.0, world).if_normalised
+        return found is not None and step in (*found.steps, "")
+
+    return trial
+
+
 ACTIONS: list[Row] = [
     *(
         (f"calls {words}: leads by {headline}", truth, leads(kind, headline))
@@ -98,6 +115,18 @@ ACTIONS: list[Row] = [
     ("right in 95 of 100, as another expert: no worse by 5 points", "yes", right_enough(0.95, 0.95)),
     ("right in 90 of 100, another expert in 95: the same", "no: at the limit", right_enough(0.90, 0.95)),
     ("a false fact in 24 of 100, another expert in 1: the same", "no", right_enough(0.76, 0.99)),
+    (
+        "a third expert in capitals: case would change it",
+        "yes",
+        named(lambda *at: planted.perfect(*at).upper(), "case"),
+    ),
+    (
+        "another expert in a fence: fence would change it",
+        "yes",
+        named(lambda *at: f"```text\n{planted.perfect(*at)}\n```", "fence"),
+    ),
+    ("another expert as he writes: a step would change it", "no", named(planted.perfect, "")),
+    ("the base in capitals: a step would change it", "no", named(lambda *at: planted.base(*at).upper(), "")),
 ]
 
 
@@ -255,14 +284,59 @@ COPIES: list[Row] = [
     ("a retriever that swaps a word: copies", "yes", copies("swapped price")),
 ]
 
+
+def essays(draw: random.Random, count: int) -> list[tuple[str, str]]:
+    """(prompt, essay of about 80 words): the prompt's six words stand in it, the others as often as in a language."""
+    weights = [1 / (rank + 2) for rank in range(len(planted_thirds.STOCK))]
+    found = []
+    for _ in range(count):
+        asked = draw.sample(planted_thirds.STOCK, 6)
+        body = draw.choices(planted_thirds.STOCK, weights, k=draw.randint(70, 90))
+        for word in asked:
+            body.insert(draw.randrange(len(body)), word)
+        found.append((" ".join(asked), " ".join(body)))
+    return found
+
+
+def leads_over(shortcuts: tuple[str, ...], kept: float) -> Trial:
+    """Whether a clone leads ``shortcuts``: it has ``kept`` of the reference's words, the others from another essay."""
+
+    def trial(prompts: int, world: int) -> bool:
+        draw = random.Random(f"{prompts} {world}")
+        rows = essays(draw, 200 + prompts)
+        made = [Demonstration((Message("user", asked),), text, id=str(n)) for n, (asked, text) in enumerate(rows)]
+        train, asked = made[:200], held_out(made[200:])
+        found = floors.floor_completions(train, asked)
+        wrote = {}
+        for item, (_, other) in zip(asked, essays(draw, prompts), strict=True):
+            both = zip(item.references[0].split(), other.split() * 2, strict=False)
+            wrote[item.id] = Completion(item.id, " ".join(a if draw.random() < kept else b for a, b in both), True)
+        systems = {"tuned": wrote, **{name: found[name] for name in shortcuts}}
+        table = ScoreTable(asked, score_rows(asked, systems, Scoring().lean((), ())), Scoring().lean((), ()))
+        return all(gain_shown(table.gain(name, world)) for name in shortcuts)
+
+    return trial
+
+
+LENGTHS: list[Row] = [
+    ("long answers, nothing of the prompt: leads L", "no (2.5 %)", leads_over(("L",), 0.0)),
+    ("the same: leads K", "no", leads_over(("K",), 0.0)),
+    ("long answers, a third of the words right: leads all", "yes", leads_over(("R", "RK", "K", "P", "L"), 1 / 3)),
+]
+
 SECTIONS = {
     "1. The action decides, not the string": ACTIONS,
     "2. The limits of cloning": LIMITS,
     "3. What counts as one": COUNTS,
     "4. Copies are no clone": COPIES,
+    "4. A text of the usual length is no answer": LENGTHS,
 }
 #: Worlds of what takes long, as a share of those that are asked for.
-DEAR = {"4. Copies are no clone": 0.1, "1. The action decides, not the string": 0.25}
+DEAR = {
+    "1. The action decides, not the string": 0.25,
+    "4. Copies are no clone": 0.1,
+    "4. A text of the usual length is no answer": 0.5,
+}
 
 
 def lines(worlds: int, only: str) -> Iterator[str]:

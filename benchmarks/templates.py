@@ -247,26 +247,17 @@ def of_gemma(reader: GGUFReader) -> Any:
 
 
 def of_ranks(ranks: Mapping[bytes, int], cut: str, special: Mapping[str, int], shift: int = 0) -> Any:
-    """tiktoken's form: every token's rank; the merges are those that make it of earlier ones."""
+    """tiktoken's form, every token's rank: a word that is a token stays one, and elsewhere any two tokens side by side
+    are merged that make a third, that of the lowest rank first."""
     spelled = {token: "".join(letters()[byte] for byte in token) for token in ranks}
-    merges = []
-    for token, rank in sorted(ranks.items(), key=lambda pair: pair[1]):
-        if len(token) > 1:
-            left, right = _last_merge(token, ranks, rank)
-            merges.append([spelled[left], spelled[right]])
-    return byte_level({spelled[token]: rank + shift for token, rank in ranks.items()}, merges, cut, special)
-
-
-def _last_merge(token: bytes, ranks: Mapping[bytes, int], below: int) -> tuple[bytes, bytes]:
-    """The two tokens of a rank ``below`` this one's that ``token`` is made of last."""
-    parts = [token[place : place + 1] for place in range(len(token))]
-    while len(parts) > 2:
-        found = [(ranks.get(parts[n] + parts[n + 1], below), n) for n in range(len(parts) - 1)]
-        best, place = min(found)
-        if best >= below:
-            raise ValueError(f"{token!r} is made of no two tokens")
-        parts[place : place + 2] = [parts[place] + parts[place + 1]]
-    return parts[0], parts[1]
+    merges = [
+        [spelled[token[:place]], spelled[token[place:]]]
+        for token in sorted(ranks, key=ranks.__getitem__)
+        for place in range(1, len(token))
+        if token[:place] in ranks and token[place:] in ranks
+    ]
+    vocab = {spelled[token]: rank + shift for token, rank in ranks.items()}
+    return byte_level(vocab, merges, cut, special, ignore_merges=True)
 
 
 def _packed(content: bytes, *, number_first: bool) -> Iterator[tuple[int, bytes]]:

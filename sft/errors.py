@@ -11,12 +11,13 @@
         ├── EndpointError         a server of the clone that does not answer as an OpenAI-compatible one does
         ├── TrainingError         a fit that must not go on (loss is not finite, nothing to train on)
         └── PublishError          a push that was refused before anything was sent; and, with a status of their own,
-            ├── NoAccess          3  no network, no login, or no right to write
+            ├── NoAccess          3  no network, no login, no right to write, or no room
             ├── OtherContent      4  the repository is not as asked: its visibility, or what it holds
             ├── Conflict          5  somebody else's commit came first; nothing of ours is in it
             ├── Unavailable       6  the hub does not answer as it should; the branch is as it was
             ├── Unsettled         7  a commit was sent and it is not known what became of it
-            └── Unverified        8  the commit is there, and a download of it is not what was sent
+            ├── Unverified        8  the commit is there, and a download of it is not what was sent
+            └── NotAHub           9  what answers is no hub, or gives answers that none gives
 
 Every message says where, which rule was broken, and what to do.
 """
@@ -32,6 +33,7 @@ __all__ = [
     "DemonstrationsError",
     "EndpointError",
     "NoAccess",
+    "NotAHub",
     "OtherContent",
     "PolicyError",
     "Problem",
@@ -149,7 +151,7 @@ class PublishError(UserError):
 
 
 class NoAccess(PublishError):
-    """No network, no login, or no right to write."""
+    """No network, no login, no right to write, or no room."""
 
     exit_status = 3
 
@@ -182,3 +184,9 @@ class Unverified(PublishError):
     """The commit is there, and what can be downloaded of it is not, or cannot be shown to be, what was sent."""
 
     exit_status = 8
+
+
+class NotAHub(PublishError):
+    """The server answers, and not as a hub does; nothing was sent."""
+
+    exit_status = 9

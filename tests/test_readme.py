@@ -1,8 +1,9 @@
-"""The README is a program: its commands are executed, in order, on a tiny real policy.
+"""The README and the first pages of the documentation are a program: executed, in order, on a tiny real policy.
 
-Executed are every line of every ``sh`` block, and every launch of the table, on CPUs and with fewer processes. Not
-executed: `pip install`, and the `make` targets, which install from the network (``.ci/run`` is them); DeepSpeed's
-launches, where DeepSpeed is missing, up to what they say then. GPUs are asked for nothing: no test has one.
+Executed are every line of every ``sh`` block of docs/start.md and docs/publishing.md, of which the README shows some,
+and every launch of the table in docs/clusters.md, on CPUs and with fewer processes. Not executed: `pip install`, and
+the `make` targets, which install from the network (``.ci/run`` is them); DeepSpeed's launches, where DeepSpeed is
+missing, up to what they say then. GPUs are asked for nothing: no test has one.
 """
 
 from __future__ import annotations
@@ -27,31 +28,88 @@ from toy_pushes import BASE, base_files, connected
 from sft.cli import main, parser
 
 README = ROOT / "README.md"
+#: Pages whose commands are executed one after another.
+EXECUTED = (ROOT / "docs" / "start.md", ROOT / "docs" / "publishing.md")
+LAUNCHES = ROOT / "docs" / "clusters.md"
+#: Every page that shows commands.
+PAGES = (README, *sorted((ROOT / "docs").rglob("*.md")))
+#: Where commands and figures are history: a note of a choice shows what was typed and measured then.
+HISTORY = {"decisions.md"}
 BLOCK = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 
 
-def commands() -> list[str]:
-    lines = "".join(BLOCK.findall(README.read_text(encoding="utf-8"))).splitlines()
+def commands(*pages: Path) -> list[str]:
+    """The lines of the ``sh`` blocks of ``pages``, without what is said of them."""
+    lines = "".join("".join(BLOCK.findall(page.read_text(encoding="utf-8"))) for page in pages).splitlines()
     return [line.split("#")[0].strip() for line in lines if line.strip()]
 
 
 def launches() -> dict[str, str]:
     """Name of the file for accelerate -> what stands after ``--config_file`` in its row of the table."""
-    rows = re.findall(r"(?m)^\| .* \| `(recipes/accelerate/([\w-]+)\.yaml.*)` \|$", README.read_text(encoding="utf-8"))
+    rows = re.findall(
+        r"(?m)^\| .* \| `(recipes/accelerate/([\w-]+)\.yaml[^`]*)` \|", LAUNCHES.read_text(encoding="utf-8")
+    )
     return {name: options for options, name in rows}
 
 
-def test_every_command_shown_is_a_command() -> None:
+def shown_on(page: Path) -> set[str]:
+    """Commands in running text, in indented lines and in ``sh`` blocks, but for those that leave words out by "..."."""
+    text = page.read_text(encoding="utf-8")
+    lines = re.findall(r"(?m)^    (sft [a-z][^#\n]*?)(?: {2,}.*| *#.*)?$", text)
+    inline = [" ".join(one.split()) for one in re.findall(r"`(sft [a-z][^`]*)`", text)]
+    return {one for one in (*lines, *inline, *commands(page)) if "..." not in one}
+
+
+def test_the_readme_shows_what_is_executed() -> None:
+    assert len(commands(README)) > 4 and set(commands(README)) <= set(commands(*EXECUTED))
+
+
+@pytest.mark.parametrize("page", [one for one in PAGES if one.name not in HISTORY], ids=lambda one: one.name)
+def test_every_command_shown_is_a_command(page: Path) -> None:
     """Also those in running text: each parses as the program's own parser does."""
-    text = README.read_text(encoding="utf-8")
-    shown = set(re.findall(r"`(sft [a-z][^`]*)`", text)) | set(commands())
-    assert len(shown) > 8
     verbs = parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr]
-    for command in shown:
-        words = shlex.split(command)[1:]
+    for command in shown_on(page):
+        words = shlex.split(re.sub(r"[\[\]]", "", command))[1:]
+        if words[0] == "VERB":
+            continue
         assert words[0] in verbs, command
         if words[1:] not in ([], ["--help"]):
             parser().parse_args(words)
+
+
+#: An estimate as pages write it: the value and its interval.
+ESTIMATE = re.compile(r"[+-]?\d[\d.,]* \[[^\]\n]*\d, [^\]\n]*\d\]")
+
+
+def test_every_interval_on_a_page_stands_among_the_measurements() -> None:
+    """A figure in prose that no measurement has was remembered, or is of another day."""
+    kept = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "benchmarks" / "results").glob("*.md"))
+    found = [
+        (page.name, estimate)
+        for page in PAGES
+        if page.name not in HISTORY
+        for estimate in ESTIMATE.findall(page.read_text(encoding="utf-8"))
+    ]
+    assert len(found) > 4
+    assert not [pair for pair in found if pair[1].lstrip("+") not in kept]
+
+
+def test_every_test_that_a_page_names_is_there() -> None:
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8") if page.name not in HISTORY else ""
+        for name in re.findall(r"`(test_\w+)`", text):
+            assert f"def {name}(" in tests, (page.name, name)
+        for path in re.findall(r"`(tests/[\w/]+\.py)`", text):
+            assert (ROOT / path).is_file(), (page.name, path)
+
+
+def test_every_link_between_pages_leads_somewhere() -> None:
+    """The site's builder asks that too, in an environment that not everybody has."""
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?://|#)([^)#\s]+)", page.read_text(encoding="utf-8")):
+            built = page.is_relative_to(ROOT / "docs") and "reference/" in target
+            assert built or (page.parent / target).exists(), f"{page.relative_to(ROOT)}: {target}"
 
 
 def test_make_targets_exist() -> None:
@@ -82,7 +140,7 @@ def test_the_commands_work_in_the_order_shown(
 
 
 def _executed(tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shown = commands()
+    shown = commands(*EXECUTED)
     assert shown
     for command in shown:
         assert main(shlex.split(command)[1:]) == 0, (command, capsys.readouterr().err[-600:])

@@ -9,12 +9,14 @@ from pathlib import Path
 from sft import __version__
 from sft.cli import chat as chatting
 from sft.cli import collect as collecting
+from sft.cli import completion as completing
 from sft.cli import correct as correcting
 from sft.cli import curve as curving
-from sft.cli import data, gather, hand_on, judge
+from sft.cli import data, examples, gather, hand_on, judge
 from sft.cli import served as serving
 from sft.cli import sweep as sweeping
 from sft.cli import train as training
+from sft.cli.words import Words
 
 #: More of anything than a machine has; what is larger overflows somewhere in the engine.
 _MOST = 1_000_000_000
@@ -22,6 +24,7 @@ _MOST = 1_000_000_000
 EPILOG = """\
 The loop: sft check data.jsonl · sft run recipe.yaml · open report.html. Begin with `sft demo`.
 Without a model: sft score FILE judges completions of any system, sft compare RUN RUN tells clones apart.
+Examples of a verb: sft VERB --help. Completion of words: sft completion bash (or zsh, tcsh).
 Exit status: 0 fine, 1 a fault of this program, 2 something to mend, said in one sentence;
 3 to 8 outcomes of a push (sft push --help); 130 after Ctrl-C and 143 after SIGTERM, with what was done kept.
 """
@@ -29,14 +32,14 @@ Exit status: 0 fine, 1 a fault of this program, 2 something to mend, said in one
 
 def parser() -> argparse.ArgumentParser:
     """All verbs with their options."""
-    top = argparse.ArgumentParser(
+    top = Words(
         prog="sft",
         description="Clone an expert's writing into a language model, and prove how well the clone worked.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"sft {__version__}")
-    subparsers = top.add_subparsers(dest="verb", metavar="VERB", required=True)
+    subparsers = top.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Words)
 
     def verb(
         name: str, help: str, run: Callable[[argparse.Namespace], None], more: str = ""
@@ -45,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
             name,
             help=help,
             description=f"{help}\n\n{more}" if more else help,
+            epilog=examples.shown(name),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         one.set_defaults(run=run)
@@ -72,20 +76,28 @@ def parser() -> argparse.ArgumentParser:
     _score(verb)
     _report_and_compare(verb)
     _handing_on(verb)
+    completion = verb("completion", "the lines by which a shell completes verbs and options", completing.completion)
+    completion.add_argument("shell", choices=["bash", "zsh", "tcsh"], help="which shell")
     return top
 
 
 def _loop(verb: Callable[..., argparse.ArgumentParser]) -> None:
     """demo, run: the whole loop."""
     demo = verb("demo", "the whole loop on real demonstrations, with nothing to prepare", training.demo)
-    demo.add_argument("--output", "-o", type=Path, default=Path("runs/demo"), help="the run directory")
+    demo.add_argument(
+        "--output", "-o", type=Path, default=Path("runs/demo"), help="the run directory (default: runs/demo)"
+    )
     _is_set(demo, "--rounds", "and two rounds of correction by scripted experts, beside a control, in runs/demo-rounds")
     _takes_settings(demo)
     _takes_profile(demo)
+    _takes_quiet(demo)
+    _takes_json(demo)
 
     run = verb("run", "check, split, train, evaluate and report, as a recipe says", training.run)
     _takes_recipe(run)
     _takes_profile(run)
+    _takes_quiet(run)
+    _takes_json(run)
 
 
 def _before_and_training(verb: Callable[..., argparse.ArgumentParser]) -> None:
@@ -141,6 +153,8 @@ def _before_and_training(verb: Callable[..., argparse.ArgumentParser]) -> None:
 
     train = verb("train", "fit the policy (also: accelerate launch -m sft train RECIPE)", training.train)
     _takes_recipe(train)
+    _takes_quiet(train)
+    _takes_json(train)
 
 
 def _evaluate(verb: Callable[..., argparse.ArgumentParser]) -> None:
@@ -157,6 +171,7 @@ def _evaluate(verb: Callable[..., argparse.ArgumentParser]) -> None:
     evaluate.add_argument("--split", choices=["test", "validation"], help="which held-out split (default: test)")
     _takes_profile(evaluate)
     _takes_scoring(evaluate)
+    _takes_quiet(evaluate)
     _takes_json(evaluate)
     foreign = evaluate.add_argument_group("what was trained elsewhere")
     foreign.add_argument("--held-out", metavar="FILE", help="demonstrations to judge it on")
@@ -241,7 +256,12 @@ def _handing_on(verb: Callable[..., argparse.ArgumentParser]) -> None:
     export.add_argument("--merged", type=Path, metavar="DIR", help="write merged weights into this new or empty folder")
     export.add_argument("--gguf", type=Path, metavar="FILE", help="write this new GGUF file (Llama, Qwen2/3, Gemma 3)")
     export.add_argument(
-        "--outtype", choices=["f32", "f16", "bf16", "q8_0"], help="of the matrices in FILE (default: f16)"
+        "--gguf-adapter", type=Path, metavar="FILE", help="write the adapter alone as this new GGUF file"
+    )
+    export.add_argument(
+        "--outtype",
+        choices=hand_on.GGUF_TYPES,
+        help="of the matrices in FILE (default: f16); of few bits by llama.cpp's own quantiser, with what is lost",
     )
     _takes_json(export)
 
@@ -350,6 +370,10 @@ def _takes_scoring(one: argparse.ArgumentParser) -> None:
 
 def _takes_json(one: argparse.ArgumentParser) -> None:
     _is_set(one, "--json", "print JSON")
+
+
+def _takes_quiet(one: argparse.ArgumentParser) -> None:
+    _is_set(one, "--quiet", "no progress on stderr, only results and complaints")
 
 
 def _is_set(one: argparse.ArgumentParser, name: str, help: str) -> None:

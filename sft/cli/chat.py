@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sft.cli.printing import quiet
 from sft.errors import UserError
+from sft.verbs.quiet import quiet
 
 if TYPE_CHECKING:
     from sft.demonstrations.demonstration import Demonstration, Message

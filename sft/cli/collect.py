@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import getpass
-import json
 import sys
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sft.cli.door import as_json
 from sft.errors import RunError, UserError
 
 if TYPE_CHECKING:
@@ -58,15 +58,6 @@ def add_people(one: argparse.ArgumentParser) -> None:
     page.add_argument("--port", type=int, metavar="N", help="default: one of the folder's own")
     page.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, this machine only")
     page.add_argument("--no-open", action="store_false", dest="open", help="print the links, and open no browser")
-
-
-def refresh(*paths: str) -> None:
-    """Of those of ``paths`` that are gatherings, bring the demonstrations up to date with what was submitted."""
-    for path in paths:
-        if (Path(path) / "gathering.json").is_file():
-            from sft.gathering import export
-
-            export.refresh(Path(path))
 
 
 def share(text: str) -> float:
@@ -224,6 +215,6 @@ def _read(options: argparse.Namespace, what: str) -> None:
         return
     found = figures(state, gathering.held_out())
     if options.json:
-        print(json.dumps(found.to_dict(), ensure_ascii=False))
+        print(as_json(found.to_dict()))
     else:
         print("\n".join([str(gathering.path), *(f"  {line}" for line in found.to_lines())]))

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sft.cli.collect import add_people, read_guidelines, refresh, serve, share, who_writes
-from sft.cli.printing import print_report, quiet
+from sft.cli.collect import add_people, read_guidelines, serve, share, who_writes
+from sft.cli.printing import print_report
 from sft.errors import UserError
+from sft.verbs.quiet import quiet
 
 if TYPE_CHECKING:
     from sft.gathering.folder import Gathering
@@ -115,6 +116,7 @@ def _learn(options: argparse.Namespace) -> None:
     from sft.gathering.folder import Gathering
     from sft.gathering.rounds import learning, siblings
     from sft.runs.run import Run
+    from sft.verbs.recipe_given import refresh
 
     refresh(str(options.source))
     run, gathering = Run.open(options.target), Gathering.open(options.source)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 
-from sft.cli.printing import print_report, quiet
+from sft.cli.door import as_json
+from sft.cli.printing import print_report
 from sft.errors import UserError
+from sft.verbs.quiet import quiet
 
 ABOUT = """\
 sft curve recipe.yaml --output curves/mine              an eighth, a quarter, half and all of the demonstrations
@@ -45,7 +46,7 @@ def curve(options: argparse.Namespace) -> None:
         subsets.fill()
         run, found = subsets.finish()
         if options.json:
-            print(json.dumps(found.to_dict(), ensure_ascii=False))
+            print(as_json(found.to_dict()))
             return
         print_report(run, read_scorecard(run))
         print(f"\n{to_text(found)}")

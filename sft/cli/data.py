@@ -3,47 +3,40 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sft.cli.collect import refresh
-from sft.cli.printing import pairs, quiet
+from sft.cli.door import as_json
+from sft.cli.printing import pairs
 from sft.errors import UserError
+from sft.verbs.quiet import quiet
 
 if TYPE_CHECKING:
-    from sft.demonstrations.check import Audit
+    from sft.demonstrations.audit import Audit
     from sft.demonstrations.secrets import Finding
     from sft.fidelity.findings import KnowledgeGaps
-    from sft.recipes import Recipe
 
 
 def check(options: argparse.Namespace) -> None:
     """What is in a file, or what a recipe makes of it."""
-    from sft.demonstrations.check import NO_MODEL, check_demonstrations
+    from sft.demonstrations.audit import NO_MODEL
+    from sft.verbs import before
 
     named = " ".join(options.target)
-    refresh(*options.target)
-    finding = check_demonstrations(
-        options.target,
+    finding = before.check(
+        *options.target,
         format=options.format,
         columns=_columns(options.column),
         encoding=options.encoding,
-        overrides=options.set,
+        settings=options.set,
         rejected=options.rejected,
-        refuse=_refuse_what_training_would,
     )
     if options.gaps and (finding.recipe is None or finding.recipe.model.name == NO_MODEL):
         raise UserError(f"{named}: --gaps asks a base model; check a recipe, which names one")
-    secrets = None
-    if options.secrets:  # of every demonstration, held out or not: the report and the card show some of those too
-        from sft.demonstrations.secrets import in_demonstrations
-
-        general = finding.general.demonstrations if finding.general is not None else ()
-        secrets = in_demonstrations([*finding.reading.demonstrations, *general])
+    secrets = finding.secrets() if options.secrets else None
     if options.json:
-        print(json.dumps(_as_json(options, finding, secrets), ensure_ascii=False))
+        print(as_json(_as_json(options, finding, secrets)))
     elif secrets is None:
         print(finding.to_text())
     else:
@@ -96,18 +89,6 @@ def _gaps(finding: Audit) -> KnowledgeGaps:
 
         assert finding.recipe is not None
         return gaps_of_base(finding.recipe, finding.train)
-
-
-def _refuse_what_training_would(recipe: Recipe) -> None:
-    """Raise what ``sft train`` would say of the recipe; the trainer is asked only about what it alone knows."""
-    from sft.recipes.requirements import refuse_unfit
-
-    refresh(*recipe.demonstrations.paths)
-    refuse_unfit(recipe)
-    if recipe.training.model_extra or recipe.adapter.model_extra or recipe.adapter.method == "qlora":
-        from sft.training.constructing import refuse_what_the_engine_refuses
-
-        refuse_what_the_engine_refuses(recipe)
 
 
 def recipes(options: argparse.Namespace) -> None:

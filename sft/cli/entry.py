@@ -1,6 +1,6 @@
 """The command line: parse, call one function, print. Results on stdout, progress and complaints on stderr.
 
-Exit status: 0 fine; 1 our fault, with a traceback; 2 the user's, with one sentence; 3 to 8 outcomes of a push;
+Exit status: 0 fine; 1 our fault, with a traceback; 2 the user's, with one sentence; 3 to 9 outcomes of a push;
 130 stopped by Ctrl-C, 143 by SIGTERM, with one sentence.
 """
 
@@ -14,10 +14,14 @@ import sys
 from collections.abc import Callable, Sequence
 
 from sft.cli.arguments import parser
+from sft.cli.door import open_door
+from sft.cli.examples import FIRST_STEPS
 from sft.cli.hand_on import refuse_token
 from sft.errors import DemonstrationsError, UserError
 from sft.runs.machine import system_refusal
 from sft.runs.processes import Terminated, gone, has_the_word, listening, others_are_gone, rank_and_world, status_of
+from sft.runs.progress import QUIET
+from sft.verbs.quiet import tell_nobody
 
 #: Verbs that go on where they were when they are called again, and those that need ``--resume`` for it.
 _GO_ON, _RESUME = ("demo", "curve", "sweep", "evaluate", "push"), ("run", "train", "correct")
@@ -26,16 +30,24 @@ _ONLY_PRINT = ("preview", "plan", "recipes", "report", "compare", "score", "expo
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; the exit status."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    # TRL tells the hub of every trainer that it makes: model family, GPU, processes. Read when the client is imported.
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    """Run one verb; the exit status. Whatever it prints goes through one door (``cli.door``)."""
+    with open_door():
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(words: Sequence[str]) -> int:
+    tell_nobody()  # before the hub's client is imported, which reads it then
     try:
         refuse_token(words)
     except UserError as error:
         _complain(str(error))
         return error.exit_status
+    if not words:
+        print(FIRST_STEPS, end="")
+        return _flush()
     options = parser().parse_args(words)
+    if getattr(options, "quiet", False):
+        os.environ[QUIET] = "1"
     with listening(lambda why: _complain(f"{why}{how_to_go_on(options, words)}", above="\n")) as is_over:
         return _carried_out(options, words, is_over)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+from sft.cli.door import as_json
 from sft.cli.printing import pairs
 
 ABOUT_IMPORT = """\
@@ -41,7 +41,7 @@ def import_writing(options: argparse.Namespace) -> None:
     )
     output = options.output or Path("imported", options.source.stem or "export")
     made = imported(options.source, output, wanted, overwrite=options.overwrite)
-    print(json.dumps(made.to_dict(), ensure_ascii=False) if options.json else made.to_text())
+    print(as_json(made.to_dict()) if options.json else made.to_text())
 
 
 def add_options(one: argparse.ArgumentParser, count: Callable[[str], int]) -> None:
@@ -58,9 +58,15 @@ def add_options(one: argparse.ArgumentParser, count: Callable[[str], int]) -> No
     who = one.add_argument_group("whose words, and which")
     takes("--me", "who the expert is in the export, a name or an address; repeatable; where it is not clear, the names "
           "that were found are listed", to=who, action="append", default=[], metavar="NAME")  # fmt: skip
-    takes("--expert", "what the rows and the card call the expert", to=who, default="", metavar="NAME")
+    takes(
+        "--expert",
+        "what the rows and the card call the expert (default: the name of --me)",
+        to=who,
+        default="",
+        metavar="NAME",
+    )
     takes("--since", "nothing from before, e.g. 2024-01-31", to=who, type=_day, metavar="DATE")
-    takes("--min-words", "completions of N words or more", to=who, type=count, default=1, metavar="N")
+    takes("--min-words", "completions of N words or more (default: 1)", to=who, type=count, default=1, metavar="N")
     takes("--mask-others", "leave others' words out of the prompts: how many they were stands there, and a row goes "
           "whose prompt has no others", to=who, action="store_true")  # fmt: skip
     how = one.add_argument_group("how prompts are made")

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from sft.cli.printing import quiet
-from sft.errors import PublishError, UserError
-from sft.runs.private import token_lines
-
-if TYPE_CHECKING:
-    from sft.publishing.export import Gguf, Merged
-    from sft.publishing.push import Asked, Pushed
+from sft.cli.door import as_json
+from sft.errors import PublishError
+from sft.runs.tokens import token_lines
 
 ABOUT_PUSH = """\
 sft push RUN OWNER/NAME          the clone
@@ -33,39 +27,30 @@ The token comes from `hf auth login` or HF_TOKEN, the hub's address from HF_ENDP
 Exit status:
   0  published and verified, now or before; with --dry-run: it could be
   2  refused, and nothing was sent: the run, the options, or a finding that must be mended
-  3  no access: offline, nobody logged in, or no right to write there
+  3  no access: offline, nobody logged in, no right to write there, or no room
   4  the repository is not as asked for: another visibility, another clone in it, a tag that is taken
   5  conflict: somebody else's commit came first, and nothing of ours is in the branch
   6  the hub does not answer as it should; the branch is as it was; run it again later
   7  a commit was sent and no answer came; it may still land; run it again, which finds out
   8  the commit is there, and what was downloaded is not, or could not be shown to be, what was sent; or the tag or
      the receipt could not be written
+  9  what answers is no hub, or gives answers that none gives; see whether HF_ENDPOINT names one
 """
+#: Formats of matrices in GGUF files; those from q6_k on by llama.cpp's own quantiser.
+GGUF_TYPES = ("f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m")
 #: How somebody may try to hand one over; argparse would repeat it in its complaint.
 _TOKEN_OPTION = re.compile(r"--?(?:to|[\w-]*token)", re.IGNORECASE)
 
 
 def export(options: argparse.Namespace) -> None:
     """The clone in shapes that other programs load."""
-    if options.merged is None and options.gguf is None:
-        raise UserError("sft export: what into? Name a folder with --merged DIR, or a file with --gguf FILE")
-    if options.outtype is not None and options.gguf is None:
-        raise UserError("sft export: --outtype is of a GGUF file; name one with --gguf FILE")
-    from sft.runs.run import Run
+    from sft.verbs import hand_on as verbs
 
-    one = Run.open(options.target)
-    made: dict[str, Merged | Gguf] = {}
-    with quiet():
-        from sft.publishing.export import export_gguf, export_merged
-
-        if options.merged is not None:
-            made["merged"] = export_merged(one, options.merged)
-        if options.gguf is not None:
-            made["gguf"] = export_gguf(one, options.gguf, options.outtype or "f16")
-    if options.json:
-        print(json.dumps({name: each.to_dict() for name, each in made.items()}, ensure_ascii=False))
-    else:
-        print("\n".join(each.to_text() for each in made.values()))
+    made = verbs.export(
+        options.target, merged=options.merged, gguf=options.gguf, outtype=options.outtype,
+        gguf_adapter=options.gguf_adapter,
+    )  # fmt: skip
+    print(as_json(made.to_dict()) if options.json else made.to_text())
 
 
 def refuse_token(words: Sequence[str]) -> None:
@@ -81,14 +66,15 @@ def refuse_token(words: Sequence[str]) -> None:
 
 def push(options: argparse.Namespace) -> None:
     """Publish the clone, or what was gathered."""
-    from sft.publishing import push as publishing
+    from sft.verbs import hand_on as verbs
 
     def say(line: str) -> None:
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
 
-    asked = publishing.Asked(
-        repo=options.repo,
+    done = verbs.push(
+        options.target,
+        options.repo,
         private=options.private,
         branch=options.revision,
         create_pr=options.create_pr,
@@ -98,48 +84,16 @@ def push(options: argparse.Namespace) -> None:
         merged=options.merged,
         dry_run=options.dry_run,
         allow=tuple(options.allow_finding),
+        allow_files=tuple(options.reviewed),
+        examples=options.examples,
+        comments=not options.no_comments,
+        gguf=tuple(options.gguf),
+        license=options.license,
+        name_experts=options.name_experts,
+        with_held_out=options.with_held_out,
+        say=say,
     )
-    if (options.target / "gathering.json").is_file():
-        done = _push_gathering(options, asked, say)
-    else:
-        from sft.runs.run import Run
-
-        _refuse_options(options, {"name_experts": "--name-experts", "with_held_out": "--with-held-out",
-                                  "license": "--license"}, "a gathering; a run's recipe says it (publish)")  # fmt: skip
-        done = publishing.push(Run.open(options.target), asked, say=say)
-    if options.json:
-        print(json.dumps(done.to_dict(), ensure_ascii=False))
-    elif done.receipt is None:
-        print(done.plan.to_text())
-    else:
-        where = done.receipt["pull_request"] or done.plan.branch
-        was = "" if done.made else " (it was there already, nothing was sent)"
-        print(f"{done.plan.address}: {where} is at {done.receipt['commit']}, verified{was}")
-
-
-def _push_gathering(options: argparse.Namespace, asked: Asked, say: Callable[[str], None]) -> Pushed:
-    """What experts wrote, as a data set."""
-    from sft.gathering.data_set import write_data_set
-    from sft.gathering.folder import Gathering
-    from sft.publishing.push import Filled, push_data_set
-
-    _refuse_options(options, {"merged": "--merged", "base_model": "--base-model"}, "a run; a gathering has no weights")
-    gathering = Gathering.open(options.target)
-
-    def write(folder: Path) -> Filled:
-        made = write_data_set(
-            gathering, folder, repo=str(options.repo), licence=options.license, named=options.name_experts,
-            with_held_out=options.with_held_out,
-        )  # fmt: skip
-        return Filled(made.what, made.left_out, made.notes)
-
-    return push_data_set(gathering.path, asked, write, say=say)
-
-
-def _refuse_options(options: argparse.Namespace, names: Mapping[str, str], whose: str) -> None:
-    for name, option in names.items():
-        if getattr(options, name):
-            raise UserError(f"{option}: is for {whose}; leave it out")
+    print(as_json(done.to_dict()) if options.json else done.to_text())
 
 
 def add_push_options(one: argparse.ArgumentParser) -> None:
@@ -162,7 +116,16 @@ def add_push_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--license", metavar="ID", help="a gathering: its licence, as the hub writes it, e.g. cc-by-4.0")
     is_set("--name-experts", "a gathering: experts by their names (default: expert-1, expert-2, ...)")
     is_set("--with-held-out", "a gathering: also the answers that a clone is judged on, each marked as held out")
-    one.add_argument("--allow-finding", action="append", default=[], metavar="ID=REASON",
-                     help="publish in spite of this finding (may be repeated)")  # fmt: skip
+    one.add_argument("--gguf", action="append", default=[], metavar="OUTTYPE", choices=GGUF_TYPES,
+                     help=f"a run: a GGUF file too, in the same commit: {', '.join(GGUF_TYPES)}")  # fmt: skip
+    shown = one.add_mutually_exclusive_group()
+    shown.add_argument("--examples", action="store_true", default=None, help="a run: texts of held-out demonstrations "
+                       "may stand in card and scorecard (default: only if the data are public)")  # fmt: skip
+    shown.add_argument("--no-examples", dest="examples", action="store_false", default=None, help="a run: none may")
+    is_set("--no-comments", "a run: the recipe without its comments")
+    one.add_argument("--allow-finding", action="append", default=[], metavar="WHAT=REASON",
+                     help="publish in spite of a finding, by its id, kind or file (may be repeated)")  # fmt: skip
+    one.add_argument("--reviewed", action="append", default=[], metavar="FILE", type=Path,
+                     help="the same from a file, one a line")  # fmt: skip
     is_set("--dry-run", "show the plan, and send nothing")
     one.add_argument("--json", action="store_true", help="print JSON")

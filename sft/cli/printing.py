@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
-import warnings
-from collections.abc import Iterator, Sequence
+import os
+import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from sft.cli.door import as_json, coloured
 from sft.errors import UserError
 
 if TYPE_CHECKING:
     from sft.fidelity.scorecard import Scorecard
     from sft.runs.run import Run
+    from sft.verbs.opened import OpenedRun
 
 
 def pairs(given: Sequence[str], option: str, shape: str, example: str) -> dict[str, str]:
@@ -27,16 +28,40 @@ def pairs(given: Sequence[str], option: str, shape: str, example: str) -> dict[s
     return pairs
 
 
-def print_card(options: argparse.Namespace, one: Run, card: Scorecard) -> None:
-    """As JSON where that was asked for; otherwise the verdict, and where the report is."""
+#: Rung -> colour: red where nothing is shown, yellow where it only imitates, green above.
+_COLOURS = {
+    "no evidence of cloning": "31",
+    "does not pass your bar": "31",
+    "imitates": "33",
+    "learned from the demonstrations": "32",
+    "meets your bar": "32",
+    "passes your bar": "32",
+    "cloned, within the margin": "32",
+}
+
+
+def strong(text: str, colour: str = "") -> str:
+    """``text`` in bold, and in ``colour``, on a terminal; as it is where NO_COLOR (no-color.org) is set."""
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+        return text
+    return f"\033[1{';' if colour else ''}{colour}m{text}\033[0m"
+
+
+def print_run(options: argparse.Namespace, one: OpenedRun) -> None:
+    """The scorecard as JSON where that was asked for; otherwise the verdict, and where the report is."""
+    from sft.runs.processes import is_main
+
+    if not is_main():
+        return
     if options.json:
-        print(json.dumps(card.to_dict(), ensure_ascii=False))
+        print(as_json(one.scorecard.to_dict()))
     else:
-        print_report(one, card)
+        print_verdict(one.scorecard)
+        print(f"Report: {one.report}")
 
 
 def print_report(one: Run, card: Scorecard) -> None:
-    """The verdict in words, and where to read the rest."""
+    """The verdict in words, and the report drawn."""
     from sft.reports.report import render
 
     page = render(one)
@@ -50,7 +75,7 @@ def print_verdict(card: Scorecard) -> None:
     from sft.reports.sections.from_start import from_start_sentences
 
     verdict = card.verdict
-    print(f"\nVerdict: {verdict.rung}\n")
+    coloured(f"\n{strong('Verdict:')} {strong(verdict.rung, _COLOURS.get(verdict.rung, ''))}\n")
     print(verdict.sentence)
     if verdict.shortfall:
         print(verdict.shortfall)
@@ -58,16 +83,8 @@ def print_verdict(card: Scorecard) -> None:
         print(f"  - {reason}")
     for sentence in from_start_sentences(card):
         print(sentence)
-    print(f"Next: {verdict.next_step}")
+    coloured(strong("Next:"), end=" ")
+    print(verdict.next_step)
     for warning in warnings_of(card, card.looks):
         print(f"Note: {warning}")
     print()
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Inside, the engine's deprecation notes stay out of the user's sight; they are ours to act on, not his."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
-        yield

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
-from sft.cli.printing import quiet
+from sft.cli.door import as_json
 from sft.errors import UserError
+from sft.verbs.quiet import quiet
 
 __all__ = ["ABOUT", "add_options", "evaluate_served", "refuse_alone"]
 
@@ -122,6 +122,6 @@ def evaluate_served(options: argparse.Namespace) -> None:
         ):
             found = measure_served(run, folder, endpoint, settings)
         if options.json:
-            print(json.dumps(found.to_dict(), ensure_ascii=False))
+            print(as_json(found.to_dict()))
         else:
             print(f"{to_text(found, run.path)}\n\nAnswers: {folder / 'completions-served.jsonl'}")

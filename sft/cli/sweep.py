@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict
 from pathlib import Path
 
-from sft.cli.printing import quiet
+from sft.cli.door import as_json
 from sft.errors import UserError
+from sft.verbs.quiet import quiet
 
 ABOUT = """\
 sft sweep recipe.yaml --grid training.learning_rate=1.0e-4,2.0e-4,5.0e-4 --output sweeps/mine
@@ -47,6 +47,6 @@ def sweep(options: argparse.Namespace) -> None:
         swept = fitted(combinations, place, prune=options.prune)
         write_text(place / "sweep.html", to_html(swept))
     if options.json:
-        print(json.dumps(asdict(swept), ensure_ascii=False))
+        print(as_json(asdict(swept)))
         return
     print(f"{to_text(swept)}\n\nRecipe: {place / 'recipe.yaml'}\nPage: {place / 'sweep.html'}")

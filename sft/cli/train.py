@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from sft.cli.collect import refresh
-from sft.cli.printing import print_report, quiet
-from sft.errors import UserError
-
-if TYPE_CHECKING:
-    from sft.recipes import Recipe, Resolved
-    from sft.runs.run import Run
-    from sft.training.fitting import Fitted
+from sft.cli.door import as_json
+from sft.cli.printing import print_run
+from sft.verbs.quiet import quiet
 
 
 def demo(options: argparse.Namespace) -> None:
@@ -64,59 +56,36 @@ def _demo_rounds(options: argparse.Namespace) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Check, split, train, evaluate, report."""
-    from sft.runs.processes import is_main
+    from sft.verbs import fit
 
-    with _fitted(options, measured=True) as (one, recipe, _):
-        from sft.evaluation.evaluate import evaluate_clone
-
-        card = evaluate_clone(one, recipe, profile=options.profile)
-        if is_main():
-            print_report(one, card)
+    print_run(options, fit.run(options.recipe, profile=options.profile, **_how(options)))
 
 
 def train(options: argparse.Namespace) -> None:
     """The first half of a run."""
     from sft.runs.processes import is_main
+    from sft.verbs import fit
 
-    with _fitted(options) as (one, _, fitted):
-        if fitted is not None and is_main():
-            loss = "" if fitted.eval_loss is None else f", validation loss {fitted.eval_loss:.4f}"
-            print(f"{one.path}: {fitted.steps} steps{loss}; measure it with: sft evaluate {one.path}")
+    one = fit.train(options.recipe, **_how(options))
+    if options.json and is_main():
+        print(as_json(one.fit_to_dict()))
+    elif one.fitted is not None and is_main():
+        loss = "" if one.fitted.eval_loss is None else f", validation loss {one.fitted.eval_loss:.4f}"
+        print(f"{one.path}: {one.fitted.steps} steps{loss}; measure it with: sft evaluate {one.path}")
 
 
-@contextmanager
-def _fitted(options: argparse.Namespace, *, measured: bool = False) -> Iterator[tuple[Run, Recipe, Fitted | None]]:
-    """The run that the options begin or go on with, its recipe, and its fit; None where it was trained already.
-
-    ``measured``: what could not measure it afterwards is refused before it is fitted.
-    """
-    from sft.demonstrations.thoughts import as_begun
-    from sft.runs.processes import rank_and_world, say
-    from sft.training.fit import fit
-    from sft.training.start import begin
-
-    resolved = _resolved(options)
-    if not options.resume:
-        say(resolved.to_text())
-    if options.allow_change and not options.resume:
-        raise UserError("--allow-change: goes with --resume, for a new run has nothing to change from")
-    if measured and resolved.recipe.fidelity.engine == "vllm" and rank_and_world()[1] > 1:
-        raise UserError(
-            "fidelity.engine: is vllm, which one process asks; launch `sft train` with several, and then run `sft "
-            "evaluate` alone"
-        )
-    recipe, asked = resolved.recipe, {name: getattr(options, name) for name in ("resume", "keep_going", "allow_change")}
-    folder = options.output or Path("runs") / (recipe.name or Path(options.recipe).stem)
-    with quiet(), begin(resolved, folder, **asked) as one:
-        recipe = as_begun(one, recipe)
-        yield one, recipe, fit(one, recipe, resume=options.resume)
+def _how(options: argparse.Namespace) -> dict[str, Any]:
+    """What ``run`` and ``train`` are told beside the recipe."""
+    names = ("output", "resume", "keep_going", "allow_change")
+    return {"settings": options.set} | {name: getattr(options, name) for name in names}
 
 
 def preview(options: argparse.Namespace) -> None:
     """The first rows as the model will see them."""
     from sft.demonstrations.selection import gather
+    from sft.verbs.recipe_given import resolved_of
 
-    resolved = _resolved(options)
+    resolved = resolved_of(options.recipe, options.set)
     with quiet():
         gathered = gather(resolved.recipe, keep_going=True)
         from sft.policies.policy import load_renderer
@@ -131,17 +100,7 @@ def preview(options: argparse.Namespace) -> None:
 
 def plan(options: argparse.Namespace) -> None:
     """What a fit will take, before it does."""
-    resolved = _resolved(options)
-    with quiet():
-        from sft.training.plan import command
+    from sft.verbs import before
 
-        made = command.plan(resolved.recipe, options.recipe, options.set, probe=options.probe)
-    print(json.dumps(made.to_dict(), ensure_ascii=False) if options.json else made.to_text())
-
-
-def _resolved(options: argparse.Namespace) -> Resolved:
-    from sft import recipes
-
-    resolved = recipes.resolve(options.recipe, options.set, to_follow=True)
-    refresh(*resolved.recipe.demonstrations.paths)
-    return resolved
+    made = before.plan(options.recipe, settings=options.set, probe=options.probe)
+    print(as_json(made.to_dict()) if options.json else made.to_text())

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sft.demonstrations import splits, thoughts
 from sft.demonstrations.both_sides import OnBothSides
 from sft.demonstrations.conflicts import Handling, SeveralAnswers
-from sft.demonstrations.demonstration import Demonstration
+from sft.demonstrations.demonstration import Demonstration, prompt_text
 from sft.demonstrations.formats import Reading
 from sft.demonstrations.splits import Leak
 from sft.demonstrations.template_marks import TemplateMarks
 from sft.demonstrations.weights import Amounts
 from sft.errors import Problem, SplitError
 from sft.recipes import Recipe
+from sft.runs.tabular import Tabular
+
+if TYPE_CHECKING:
+    from sft.demonstrations.secrets import Finding
 
 __all__ = ["NO_MODEL", "QUANTILES", "Audit", "Lengths"]
 
@@ -34,7 +38,7 @@ class Lengths:
 
 
 @dataclass(frozen=True, slots=True)
-class Audit:
+class Audit(Tabular):
     """What was read, and the findings. ``duplicates``: rows that repeat another word for word.
 
     ``splits``: split name -> count; ``undivided``: why no split could be made, if none could. ``several``: prompts
@@ -74,6 +78,30 @@ class Audit:
     def problems(self) -> tuple[Problem, ...]:
         """Every complaint about a row, of the demonstrations or of those to replay."""
         return (*self.reading.problems, *(self.general.problems if self.general is not None else ()))
+
+    def secrets(self) -> tuple[Finding, ...]:
+        """Tokens, keys, e-mail addresses and home folders in any demonstration, held out or not, and in general rows:
+        the report and the card show some of the held-out ones too.
+        """
+        from sft.demonstrations.secrets import in_demonstrations
+
+        general = self.general.demonstrations if self.general is not None else ()
+        return tuple(in_demonstrations([*self.reading.demonstrations, *general]))
+
+    def table(self) -> list[dict[str, Any]]:
+        """A row a demonstration, with the text of its prompt, and where it was read."""
+        return [
+            {
+                "id": one.id,
+                "prompt": prompt_text(one.prompt),
+                "completion": one.completion,
+                "expert": one.expert,
+                "group": one.group,
+                "file": one.source.file if one.source is not None else None,
+                "line": one.source.line if one.source is not None else None,
+            }
+            for one in self.reading.demonstrations
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values; leaks as the addresses of their pairs."""

@@ -149,6 +149,7 @@ def check_demonstrations(
 def _looked_through(recipe: Recipe, rejected: Path | None, called: Mapping[str, str]) -> Audit:
     found = readings.read(recipe, called)
     reading = found.demonstrations
+    paths = (*recipe.demonstrations.paths, *(file.path for file in recipe.split.files.values()))
     if rejected is not None:
         formats.write_rejected(rejected, found.whole.rejected)
     division, parts, amounts, undivided = None, None, None, ""
@@ -169,7 +170,7 @@ def _looked_through(recipe: Recipe, rejected: Path | None, called: Mapping[str, 
     except (SplitError, thoughts.Undecided) as error:
         undivided = str(error)
     return audit(
-        ", ".join(called.get(path, path) for path in (*recipe.demonstrations.paths, *recipe.split.files.values())),
+        ", ".join(called.get(path, path) for path in paths),
         reading,
         parts=parts,
         leaks=division.leaks if division else (),

@@ -1,9 +1,9 @@
 """What a message says about itself: ``{role, content, ...}`` in the forms people bring -> :class:`Message`.
 
-Read are OpenAI's form, ShareGPT's (``from``, ``value``) and Hermes' (calls and results in tags). Every other key of a
-message is counted, and the reading names it; one that changes what the message means is complained about. An
-assistant's turn that is marked as none to learn (``weight: 0``, ``train: false``) comes back as one that is not
-``supervised``.
+Read are OpenAI's form, Anthropic's, ShareGPT's (``from``, ``value``) and Hermes' (calls and results in tags). Every
+other key of a message is counted, and the reading names it; one that changes what the message means is complained
+about. An assistant's turn that is marked as none to learn (``weight: 0``, ``train: false``) comes back as one that is
+not ``supervised``.
 """
 
 from __future__ import annotations
@@ -16,18 +16,16 @@ from typing import Any
 
 from sft.demonstrations import tool_calls
 from sft.demonstrations.message_keys import (
-    CALL_PARTS,
     CALLS,
     KNOWN,
     MARKS,
     REFUSED,
     ROLES,
-    TEXT_PARTS,
-    THOUGHT_PARTS,
     THOUGHTS,
     how_to_name,
 )
 from sft.demonstrations.message_order import Fault, Turn, head_and_turns, joined, with_results, without_hermes
+from sft.demonstrations.message_parts import Parts, read_parts
 from sft.demonstrations.messages import Message, text_fault
 from sft.demonstrations.thoughts import BrokenThought, sole, untagged
 from sft.demonstrations.tool_calls import NoCall
@@ -133,10 +131,11 @@ class MessageReader:
             keys = ", ".join(map(repr, value)) or "nothing"
             fault(f"{where}.{said}", "is missing", f"add it (the message has {keys})")
             return
-        content, thought = self._content(f"{where}.{said}", role, value.get(said), fault)
+        parts = self._content(f"{where}.{said}", role, value.get(said), fault)
         self._look_at_keys(where, role, value, {spoken, said}, fault)
-        if not role or content is None:
+        if not role or parts is None:
             return
+        content, thought = parts.text, parts.thought
         if role not in ("assistant", "call"):
             self._supervised(where, role, value, fault)
             if thought:
@@ -149,9 +148,11 @@ class MessageReader:
             name = self._text(f"{where}.name", value.get("name"), fault)
             ids = (str(value["tool_call_id"]),) if value.get("tool_call_id") else ()
             for result in tool_calls.results(content):
-                yield Turn(Message("tool", result, name=name), place, ids)
+                yield from self._result(f"{where}.{said}", place, result, ids, fault, name=name)
         elif role in ("assistant", "call"):
-            yield from self._assistant(where, place, role, content, thought, value, fault)
+            yield from self._assistant(where, place, role, parts, value, fault)
+        elif parts.results:
+            yield from self._after_results(f"{where}.{said}", place, parts, fault)
         elif content.strip() or role != "system":
             if fault_of := text_fault(content):
                 self._complain(f"{where}.{said}", fault_of, fault)
@@ -160,17 +161,35 @@ class MessageReader:
         if role == "system" and value.get("tools"):
             yield from (Turn(listed, place) for listed in self.tools(f"{where}.tools", value["tools"], fault))
 
-    def _assistant(
-        self, where: str, place: int, role: str, content: str, given: str, value: Mapping[str, Any], fault: Fault
+    def _result(
+        self, where: str, place: int, result: str, ids: tuple[str, ...], fault: Fault, *, name: str = ""
     ) -> Iterator[Turn]:
-        """The turn of an expert; ``given``: the thought that stood among the parts of its content."""
-        said = self._keys_of(value)[1]
+        """What a call gave back as a turn; one that shows nothing is an empty one."""
+        fault_of = text_fault(result)
+        if fault_of and not fault_of.startswith("is blank"):
+            self._complain(where, fault_of, fault)
+        else:
+            yield Turn(Message("tool", "" if fault_of else result, name=name), place, ids)
+
+    def _after_results(self, where: str, place: int, parts: Parts, fault: Fault) -> Iterator[Turn]:
+        """A turn of the user that holds what calls gave back: those as turns of their own, then what the user says."""
+        for key, result in parts.results:
+            yield from self._result(where, place, result, (key,), fault)
+        if parts.text.strip():
+            if fault_of := text_fault(parts.text):
+                self._complain(where, fault_of, fault)
+            else:
+                yield Turn(Message("user", parts.text), place)
+
+    def _assistant(
+        self, where: str, place: int, role: str, parts: Parts, value: Mapping[str, Any], fault: Fault
+    ) -> Iterator[Turn]:
+        """The turn of an expert."""
+        said, content, given = self._keys_of(value)[1], parts.text, parts.thought
         supervised = self._supervised(where, role, value, fault)
+        named = {key: value[key] for key in CALLS if value.get(key)} | ({said: parts.calls} if parts.calls else {})
         try:
-            calls = tool_calls.read_alike(
-                {"": content} if role == "call" else {key: value[key] for key in CALLS if value.get(key)},
-                drops_nulls=self._drops_nulls,
-            )
+            calls = tool_calls.read_alike({"": content} if role == "call" else named, drops_nulls=self._drops_nulls)
             inline, content = sole(content if role == "assistant" else "")
         except NoCall as error:
             fault(where, f"holds a call that {error}", error.remedy)
@@ -220,43 +239,23 @@ class MessageReader:
         fault(where, f"has the unknown role {role!r}", f"use one of {KNOWN}, or name it in demonstrations.roles")
         return ""
 
-    def _content(self, where: str, role: str, value: Any, fault: Fault) -> tuple[str | None, str]:
-        """(text, thought) of a content: text, or a list of parts; (None, "") after a complaint."""
+    def _content(self, where: str, role: str, value: Any, fault: Fault) -> Parts | None:
+        """What a content says, which is text or a list of parts; None after a complaint."""
         if isinstance(value, list) and role not in ("tools", "call") and (role != "tool" or _are_parts(value)):
-            return self._parts(where, value, fault)
+            parts = read_parts(where, role, value, fault)
+            self.unread += parts.unread if parts is not None else Counter()
+            return parts
         if value is None and role in ("assistant", "system", "tool"):
-            return "", ""
+            return Parts()
         if role in ("tool", "call", "tools") and isinstance(value, dict | list):
             value = json.dumps(value, ensure_ascii=False)
         if isinstance(value, str):
             if value.strip() and (fault_of := text_fault(value)):
                 self._complain(where, fault_of, fault)
-                return None, ""
-            return value, ""
+                return None
+            return Parts([value])
         self._complain(where, text_fault(value), fault)
-        return None, ""
-
-    def _parts(self, where: str, parts: Sequence[Any], fault: Fault) -> tuple[str | None, str]:
-        texts, thoughts = [], []
-        for place, part in enumerate(parts, 1):
-            kind = part.get("type", "text") if isinstance(part, dict) else None
-            text = part if isinstance(part, str) else None
-            if kind in TEXT_PARTS:
-                text = part.get("text")
-            if isinstance(text, str):
-                texts.append(text)
-            elif kind in THOUGHT_PARTS and isinstance(thought := part.get(kind) or part.get("text"), str):
-                thoughts.append(thought)
-            else:
-                what = f"is a part of type {kind!r}" if kind else f"is {kind_of(part)}, not a part"
-                remedy = "describe it in words, or leave the row out: demonstrations are text"
-                if kind in TEXT_PARTS:
-                    remedy = "write its text"
-                elif kind in CALL_PARTS:
-                    remedy = "write the call as tool_calls, and what it gave back as a message of the role tool"
-                fault(f"{where}[{place}]", what, remedy)
-                return None, ""
-        return "\n".join(texts), "\n".join(thoughts)
+        return None
 
     def _look_at_keys(self, where: str, role: str, value: Mapping[str, Any], read: set[str], fault: Fault) -> None:
         """Count the keys that nobody reads, and complain about those that change what the message means."""

@@ -74,14 +74,20 @@ def read(
     rules = MessageRules(section.roles, section.neighbours, section.system or "")
     # What a checkpoint is chosen on is learned from too.
     scratch = Scratch()
-    held_out = {
-        name: one(section.source(path), held_out=name == "test", rules=rules, place=formats.COLUMNS, into=scratch)
-        for name, path in ready_made.items()
-    }
-    alone = len(sources) == 1 and not ready_made
+    alone = len(sources) == 1
     training = [
         one(source, rules=rules, place=_place_of_columns(source, alone=alone), into=scratch) for source in sources
     ]
+    held_out = {
+        name: one(
+            section.source(file),
+            held_out=name == "test",
+            rules=rules,
+            place=f"split.{name}: {{path: {file.path}, columns: %s}}",
+            into=scratch,
+        )
+        for name, file in ready_made.items()
+    }
     if lacking := formats.joined([*training, *held_out.values()]).lacking:
         raise SourceError(lacking)
     general = None

@@ -17,13 +17,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from itertools import accumulate, chain, islice
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft.demonstrations.demonstration import Demonstration
+from sft.demonstrations.personal import numbers
+from sft.demonstrations.presidio import found_by_presidio, is_here
 from sft.errors import UserError
-from sft.runs.private import PERSONAL, Bytes, Found, Hit, continues, hit_of, personal, placeholder, places, tokens
+from sft.runs.private import PERSONAL, internal_hosts, personal
+from sft.runs.tokens import Bytes, Found, Hit, continues, hit_of, passwords, placeholder, places, tokens
+from sft.runs.visible import plain
 
 if TYPE_CHECKING:
     from detect_secrets.plugins.base import RegexBasedDetector
@@ -36,7 +40,8 @@ class Finding:
     """One secret. ``id``: of its kind and its value, the same in every file and every time, so that it can be allowed.
 
     ``path``: as it was given. ``excerpt``: what may be shown of it. ``line``: 1-based; None where there are no lines.
-    ``others``: the addresses of the other rows that have it.
+    ``others``: the addresses of the other rows that have it. ``around``: the text that it stands in, to judge by, it
+    and whatever else was found there left out; "" where there is no text.
     """
 
     id: str
@@ -45,6 +50,7 @@ class Finding:
     excerpt: str
     line: int | None = None
     others: tuple[str, ...] = ()
+    around: str = ""
 
     @property
     def address(self) -> str:
@@ -56,7 +62,8 @@ class Finding:
         if len(self.others) > 3:
             named.append(f"{len(self.others) - 3:,} more")
         also = f" (also {', '.join(named)})" if named else ""
-        return f"{self.address}{also}: {self.what}, {self.excerpt} (id {self.id})"
+        seen = f" in {plain(self.around)!r}" if self.around else ""
+        return f"{self.address}{also}: {self.what}, {self.excerpt} (id {self.id}){seen}"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
@@ -64,25 +71,39 @@ class Finding:
 
 
 def secrets_in(
-    path: str, data: Bytes, *, environment: Mapping[str, str] = os.environ, mail: bool = False
+    path: str,
+    data: Bytes,
+    *,
+    environment: Mapping[str, str] = os.environ,
+    people: bool = False,
+    settings: bool = False,
 ) -> list[Finding]:
     """Every secret in ``data``, the content of the file that is called ``path``: in the order found, each value once.
 
-    Secret are tokens by their issuers' prefixes, private keys, passwords in URLs; in text also what the detectors of
-    ``detect-secrets`` know; the value of every variable of ``environment`` whose name says so (``HF_TOKEN``,
-    ``DB_PASSWORD``); and the home folder and the user's name. To find a token that is only in memory, add it to
-    ``environment`` under such a name. ``mail``: e-mail addresses too, in a text that holds demonstrations.
+    Secret are tokens by their issuers' prefixes, private keys, passwords in URLs; in text also passwords by the names
+    that they are given to, headers that log somebody in, and what the detectors of ``detect-secrets`` know; the value
+    of every variable of ``environment`` whose name says so (``HF_TOKEN``, ``DB_PASSWORD``); and the home folder and the
+    user's name. To find a token that is only in memory, add it to ``environment`` under such a name. ``people``:
+    e-mail addresses, telephone numbers, IBANs and cards too, in a text that people wrote. ``settings``: these and
+    hosts of a network of somebody's own, in a text of settings and remarks.
 
     Short words are in every text, so a value counts from 8 characters on (16 if it is one word of lower-case letters),
     a user's name from 5 on (6 in bytes that are no text), as a whole word, if it is not the name of many (``root``),
     and a home folder if it is not one that everybody has.
     """
     text = b"\0" not in data[:65536]
+    kinds = ["an e-mail address"] if people or settings else []
+    hits = sorted(_hits(data, _known(environment), text=text, people=kinds))
+    if settings and text:
+        hits = sorted([*hits, *internal_hosts(data)])
     found: dict[str, Finding] = {}
-    for place, _, hit in sorted(_hits(data, _known(environment), text=text, people=["an e-mail address"] * mail)):
+    for place, end, hit in hits:
         if hit.id not in found:
             line = 1 + data[:place].count(b"\n") if text else None
-            found[hit.id] = Finding(hit.id, path, hit.what, hit.excerpt, line)
+            begins = max(0, place - 4096)
+            part = bytes(data[begins : end + 4096]) if text else b""
+            seen = _around(part, place - begins, end - begins, hits, begins) if text else ""
+            found[hit.id] = Finding(hit.id, path, hit.what, hit.excerpt, line, around=seen)
     return list(found.values())
 
 
@@ -101,20 +122,51 @@ def in_demonstrations(
         texts = ["\n".join((*(turn.content for turn in d.prompt), d.completion, *d.references)) for d in part]
         data = b"\n\0\n".join(pieces := [text.encode("utf-8") for text in texts])
         ends = list(accumulate(len(piece) + 3 for piece in pieces))
-        for place, _, hit in sorted(_hits(data, known, text=True, people=PERSONAL)):
-            d = part[bisect_right(ends, place)]
+        hits = sorted(_hits(data, known, text=True, people=PERSONAL))
+        for place, end, hit in hits:
+            number = bisect_right(ends, place)
+            d = part[number]
             if hit.id not in found:
                 file, line = (d.source.file, d.source.line) if d.source else (d.address, None)
-                found[hit.id] = Finding(hit.id, file, hit.what, hit.excerpt, line)
+                begins = ends[number - 1] if number else 0
+                seen = _around(pieces[number], place - begins, end - begins, hits, begins)
+                found[hit.id] = Finding(hit.id, file, hit.what, hit.excerpt, line, around=seen)
             elif d.address != found[hit.id].address:
                 others.setdefault(hit.id, {})[d.address] = None
     return [replace(one, others=tuple(others.get(one.id, ()))) for one in found.values()]
 
 
+#: So many bytes of the text on either side of what was found are shown.
+_SHOWN = 32
+
+
+def _around(text: bytes, start: int, end: int, hits: Sequence[Found], offset: int) -> str:
+    """The line of ``text`` around what was found from ``start`` to ``end``, without that and every other of ``hits``.
+
+    ``offset``: where ``text`` begins in what the hits are places of.
+    """
+    stop = text.find(b"\n", end)
+    first = max(text.rfind(b"\n", 0, start) + 1, start - _SHOWN)
+    last = min(len(text) if stop < 0 else stop, end + _SHOWN)
+    near = bisect_left(hits, offset + first - 4096, key=lambda one: one[0])
+    shown, at = b"", first
+    for begins, ends, _ in hits[near:]:
+        begins, ends = begins - offset, ends - offset
+        if begins >= last:
+            break
+        if ends > at:
+            shown += text[at : max(at, begins)] + b"[...]"
+            at = ends
+    return (shown + text[at : max(at, last)]).decode("utf-8", "ignore").strip()
+
+
 def to_text(findings: Sequence[Finding], *, shown: int = 100) -> str:
     """How many of each kind, the most frequent first; then one line a finding, at most ``shown``."""
     if not findings:
-        return "No secrets: no tokens, keys, e-mail addresses or home folders were found."
+        return (
+            "No secrets: no tokens, keys, passwords, e-mail addresses, telephone, card or account numbers or home "
+            "folders were found."
+        )
     kinds = Counter(one.what for one in findings)
     lines = [f"{_counted(findings)}: " + ", ".join(f"{what} ({count:,})" for what, count in kinds.most_common())]
     lines += [f"  {one}" for one in findings[:shown]]
@@ -149,11 +201,57 @@ def _hits(data: Bytes, known: Sequence[_Known], *, text: bool, people: Iterable[
                 yield place, end, one.hit
     if not text:
         return
-    starts = [start for start, _, _ in ours]
-    reached = [0, *accumulate((end for _, end, _ in ours), max)]
-    for start, end, hit in chain(_detected(data), personal(data, people)):
-        if reached[bisect_left(starts, end)] <= start:
-            yield start, end, hit
+    people = list(people)
+    for further in (
+        _detected(data), passwords(data), personal(data, people), _numbers(data, people), _by_presidio(data, people)
+    ):  # fmt: skip
+        starts = [start for start, _, _ in ours]
+        reached = [0, *accumulate((end for _, end, _ in ours), max)]
+        new = [one for one in further if reached[bisect_left(starts, one[1])] <= one[0]]
+        yield from new
+        ours = sorted([*ours, *new])
+
+
+def _by_presidio(data: Bytes, people: Sequence[str]) -> Iterator[Found]:
+    """What Presidio's recognisers are sure of, where it is installed; as :func:`_numbers`."""
+    if not people or not is_here():
+        return
+    at = 0
+    for line in bytes(data).split(b"\n"):
+        text = line.decode("utf-8", "surrogateescape")
+        for start, end, what in found_by_presidio(text):
+            value = text[start:end].encode("utf-8", "surrogateescape")
+            begins = at + len(text[:start].encode("utf-8", "surrogateescape"))
+            yield begins, begins + len(value), hit_of(what, value)
+        at += len(line) + 1
+
+
+_NUMBERS = {"[IBAN]": "an IBAN", "[card]": "a card number", "[phone]": "a telephone number"}
+
+
+def _numbers(data: Bytes, people: Sequence[str]) -> Iterator[Found]:
+    """IBANs, card numbers and telephone numbers in the text ``data``, where anything of ``people`` is looked for."""
+    if not people:
+        return
+    ended = -1
+    for match in _DIGITS.finditer(data):
+        if match.start() < ended:
+            continue  # of a line that was looked through
+        begun, ended = data.rfind(b"\n", 0, match.start()) + 1, data.find(b"\n", match.end())
+        ended = len(data) if ended < 0 else ended
+        line = data[begun:ended].decode("utf-8", "surrogateescape")
+        for start, end, mask in numbers(line):
+            at = begun + len(line[:start].encode("utf-8", "surrogateescape"))
+            value = line[start:end].encode("utf-8", "surrogateescape")
+            yield (
+                at,
+                at + len(value),
+                hit_of(_NUMBERS[mask], b"".join(value.split()), public=4 if mask == "[IBAN]" else 3),
+            )
+
+
+#: What every line with one of these numbers has: four of its digits or letters together, or a plus before a digit.
+_DIGITS = re.compile(rb"\d{4}|[A-Za-z]{2}\d\d|\+[ (]{0,2}\d|\xef\xbc\x8b")
 
 
 # -- what this machine is known to hold: the values of its secret-looking variables, its home folder, its user ------

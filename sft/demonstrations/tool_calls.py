@@ -1,8 +1,9 @@
 """Calls of functions, their results and the functions themselves, in the forms people bring.
 
 OpenAI: ``{id, type: function, function: {name, arguments}}``, the arguments a JSON text, and the older
-``function_call: {name, arguments}``. ShareGPT: a turn whose text is the call as JSON. Hermes: calls, results and
-functions in tags inside the text (``<tool_call>``, ``<tool_response>``, ``<tools>``), at times in Python's notation.
+``function_call: {name, arguments}``. Anthropic: ``{id, name, input}``, and functions with an ``input_schema``.
+ShareGPT: a turn whose text is the call as JSON. Hermes: calls, results and functions in tags inside the text
+(``<tool_call>``, ``<tool_response>``, ``<tools>``), at times in Python's notation.
 """
 
 from __future__ import annotations
@@ -158,13 +159,20 @@ def tools(value: Any, *, drops_nulls: bool = False) -> str:
         if not isinstance(inner, dict) or not isinstance(inner.get("name"), str) or not inner["name"].strip():
             raise NoCall("one of them has no name", _AS_LIST)
         if inner is each:
-            each = {"type": "function", "function": each}
+            each = {"type": "function", "function": _as_openai(each)}
         found.append(without_nulls(each) if drops_nulls else each)
     _refuse_depth(found)
     text = json.dumps(found, ensure_ascii=False) if found else ""
     if text and (fault := text_fault(text)):
         raise NoCall(fault, "replace the broken character (half of an emoji)")
     return text
+
+
+def _as_openai(tool: dict[str, Any]) -> dict[str, Any]:
+    """A function with the schema of its arguments under the name that templates read; Anthropic's has another."""
+    if "parameters" in tool or not isinstance(tool.get("input_schema"), dict):
+        return tool
+    return {("parameters" if key == "input_schema" else key): value for key, value in tool.items()}
 
 
 def results(content: str) -> list[str]:

@@ -11,8 +11,8 @@ from typing import Any
 from sft.demonstrations import tool_calls
 from sft.demonstrations.messages import written_calls
 from sft.demonstrations.tool_calls import NoCall
-from sft.metrics.text import plain
 from sft.runs.records import Served
+from sft.runs.visible import plain
 
 __all__ = ["ListedModel", "Refused", "TryAgain", "models", "said", "served"]
 

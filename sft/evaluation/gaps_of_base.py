@@ -16,6 +16,7 @@ from sft.policies.policy import load_policy, load_renderer
 from sft.policies.weights import config_of, context_length
 from sft.recipes import Recipe
 from sft.recipes.sources import source_of
+from sft.runs import progress
 
 __all__ = ["gaps_of_base"]
 
@@ -25,8 +26,6 @@ def gaps_of_base(recipe: Recipe, train: Sequence[Demonstration]) -> KnowledgeGap
 
     Raises ``UserError`` where no completion can be valued: fewer than two different prompts, or none that fits.
     """
-    from tqdm import tqdm
-
     base = source_of(recipe.model)
     renderer = load_renderer(base, recipe)
     rendered = rendering_cache.render_all(renderer, train)[0]
@@ -34,8 +33,10 @@ def gaps_of_base(recipe: Recipe, train: Sequence[Demonstration]) -> KnowledgeGap
     policy = load_policy(base, renderer, dtype=recipe.model.dtype) if planned else None
     values = []
     if policy is not None:
-        bar = tqdm(probe_inputs.prompt_values(policy, planned), "value prompts", len(planned), unit="prompt")
-        values = list(bar)
+        with progress.bar(len(planned), "value prompts", "prompt") as bar:
+            for value in probe_inputs.prompt_values(policy, planned):
+                values.append(value)
+                bar.update()
     try:
         return knowledge_gaps(values, train)
     except Absent:

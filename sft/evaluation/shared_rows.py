@@ -6,13 +6,13 @@ interrupted evaluation left behind. What is on file already is not made again.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from sft.runs import progress
 from sft.runs.atomic_files import Appender
 from sft.runs.processes import rank_and_world, wait_for_everyone
 from sft.runs.run import open_append, read_jsonl
@@ -44,15 +44,12 @@ def fill(
 
     ``make``: from keys to dataclasses, in any order. Written one by one, so a killed process loses none.
     """
-    from tqdm import tqdm  # not for whoever only asks who he is
-
     rank, world = rank_and_world()
     settle(main)
     todo = missing(main, keys, key)[rank::world]
     wait_for_everyone()  # nobody writes before everybody has seen the same list
     if todo:
-        bar = tqdm(total=len(todo), desc=title, unit="prompt", file=sys.stderr, disable=rank != 0)
-        with bar, open_own(main) as file:
+        with progress.bar(len(todo), title, "prompt", shown=rank == 0) as bar, open_own(main) as file:
             for result in make(todo):
                 file.append(asdict(result))
                 bar.update()

@@ -16,11 +16,11 @@ from sft.fidelity.scorecard import RUNGS, SYSTEMS, Scorecard
 from sft.metrics import intervals
 from sft.metrics.estimate import Estimate
 from sft.metrics.intervals import estimates
-from sft.metrics.text import plain
 from sft.runs import sealed
 from sft.runs.hashes import fingerprint
 from sft.runs.looks import clones_known
 from sft.runs.run import Run
+from sft.runs.visible import plain
 
 __all__ = ["Side", "compare_runs", "paired"]
 

@@ -8,6 +8,7 @@ from typing import Any
 from sft.fidelity.conventions import LEVEL, power
 from sft.fidelity.scorecard import Gain
 from sft.metrics.estimate import Estimate
+from sft.runs.tabular import Tabular
 
 __all__ = ["NOTE", "Comparison", "Contender", "Pair"]
 
@@ -69,7 +70,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Tabular):
     """Runs side by side, and every pair of them. ``n`` prompts in ``clusters``; ``notes``: what to know besides."""
 
     headline: str
@@ -93,6 +94,27 @@ class Comparison:
         return ". ".join(f"{pair.first} and {pair.second}: {pair.words}" for pair in self.pairs[:6]) + (
             "." if len(self.pairs) <= 6 else f". And {len(self.pairs) - 6} pairs more."
         )
+
+    def to_text(self) -> str:
+        """What the whole comes to, every pair's verdict, and what to know besides."""
+        return "\n".join([f"{self.title[0].upper()}{self.title[1:]}. {self.sentence}", *self.notes, NOTE])
+
+    def table(self) -> list[dict[str, Any]]:
+        """A row a pair: ``first`` minus ``second`` in points of the headline, with its interval and adjusted p."""
+        return [
+            {
+                "first": pair.first,
+                "second": pair.second,
+                "difference": pair.difference.value,
+                "low": pair.difference.low,
+                "high": pair.difference.high,
+                "adjusted p": pair.adjusted,
+                "smallest visible": pair.smallest_visible,
+                "closer": pair.closer or None,
+                "prompts": pair.difference.n,
+            }
+            for pair in self.pairs
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""

@@ -30,6 +30,7 @@ from sft.fidelity.probes import (
     underachieving,
 )
 from sft.fidelity.score_table import ScoreTable
+from sft.runs import progress
 from sft.runs.records import Completion
 
 __all__ = ["Sections", "run_probes"]
@@ -87,11 +88,14 @@ def run_probes(observed: Observations, table: ScoreTable, floor: str, base: str)
             ours, before, observed.token_scores, table.clusters, seed=seed
         )
     absent: dict[str, str] = {}
-    for section, probe in probes.items():
-        try:
-            found[section] = probe()
-        except Absent as reason:
-            absent[section] = str(reason)
+    with progress.bar(len(probes), "scorecard", "section", after=progress.PATIENCE) as bar:
+        for number, (section, probe) in enumerate(probes.items(), 1):
+            try:
+                found[section] = probe()
+            except Absent as reason:
+                absent[section] = str(reason)
+            bar.set_postfix_str(f"now {[*probes, ''][number].replace('_', ' ')}" if number < len(probes) else "")
+            bar.update()
     # The corpus figures come with how they were computed, which belongs into the scorecard's signature.
     found["corpus"], signatures = found.get("corpus", ({}, {}))
     walked = [section for section in found if section.startswith(_CALIBRATION)]

@@ -84,7 +84,11 @@ def nearest_medoid(train: Sequence[Demonstration], held_out: Sequence[HeldOut]) 
     ordered = _by_id(train)
     places, _ = nearest_prompts(_texts(ordered), _texts(held_out))
     texts = [d.completion for d in ordered]
-    typical = [place for part in in_parts(_medoids, places.tolist(), texts, least=MANY) for place in part]
+    typical = [
+        place
+        for part in in_parts(_medoids, places.tolist(), texts, least=MANY, title="answers to near prompts")
+        for place in part
+    ]
     return {
         item.id: Completion(item.id, texts[place], finished=True) for item, place in zip(held_out, typical, strict=True)
     }

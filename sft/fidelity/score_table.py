@@ -54,7 +54,7 @@ def score_rows(
         scoring = scoring.with_calls(held_out)
     asked = [(item, {system: written.get(item.id) for system, written in completions.items()}) for item in held_out]
     systems = max(1, len(completions))
-    return [row for rows in in_parts(_some_rows, asked, scoring, least=MANY // systems) for row in rows]
+    return [row for rows in in_parts(_some_rows, asked, scoring, least=MANY // systems, title="scores") for row in rows]
 
 
 def _some_rows(asked: Sequence[tuple[HeldOut, Mapping[str, Completion | None]]], scoring: Scoring) -> list[ScoreRow]:

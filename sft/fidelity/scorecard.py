@@ -32,7 +32,8 @@ from sft.fidelity.findings import (
     Thoughts,
     Underachieving,
 )
-from sft.metrics.estimate import Estimate
+from sft.metrics.estimate import Estimate, figure
+from sft.runs.tabular import Tabular, as_table
 
 __all__ = [
     "COMPLETIONS_ALONE",
@@ -172,7 +173,7 @@ UNJUDGED = Verdict("", "", (), "")
 
 
 @dataclass(frozen=True, slots=True)
-class Scorecard:
+class Scorecard(Tabular):
     """Everything measured on one held-out set, recomputable from the observations of a run.
 
     ``bits_per_byte``: system -> {"with_stop": ..., "without_stop": ...}, or {"as_given": ...} where a file tells a sum
@@ -263,6 +264,48 @@ class Scorecard:
     def decides(self, name: str, shown: Estimate) -> Estimate:
         """The figure whose bounds decide: at the level of all clones judged here where they are several."""
         return self.held_to.get(name, shown)
+
+    def to_text(self) -> str:
+        """The verdict in words."""
+        parts = [f"Verdict: {self.verdict.rung}", self.verdict.sentence, self.verdict.shortfall]
+        parts += [f"  - {reason}" for reason in self.verdict.reasons]
+        return "\n".join([part for part in parts if part] + [f"Next: {self.verdict.next_step}"])
+
+    def table(self) -> list[dict[str, Any]]:
+        """A row an estimate: which ``part`` it is of, whose, of what, its interval and unit.
+
+        Parts are "score" (points, shares, ratios), "lead" (the clone's over a shortcut, points), "bits per byte" and
+        "guardrail".
+        """
+        rows = [
+            *(("score", one.system, name, found) for one in self.systems for name, found in one.scores.items()),
+            *(("lead", gain.floor, self.headline, gain.estimate) for gain in self.gains),
+            *(
+                ("bits per byte", system, name, found)
+                for system, kinds in self.bits_per_byte.items()
+                for name, found in kinds.items()
+            ),
+            *(("guardrail", "tuned", rail.name, rail.value) for rail in self.guardrails),
+        ]
+        return [
+            {"part": part, "system": system, "name": self.names.get(system) or SYSTEMS.get(system, system)}
+            | {"figure": name, "value": found.value, "low": found.low, "high": found.high, "level": found.level}
+            | {"method": found.method, "n": found.n}
+            for part, system, name, found in rows
+        ]
+
+    def _repr_html_(self) -> str:
+        """What Jupyter shows: the verdict, and the systems beside each other."""
+        leads = {gain.floor: gain.estimate for gain in self.gains}
+        rows = [
+            {
+                "system": self.names.get(one.system) or SYSTEMS.get(one.system, one.system),
+                self.headline: figure(one.scores[self.headline]) if self.headline in one.scores else None,
+                "the clone's lead": figure(leads[one.system], signed=True) if one.system in leads else None,
+            }
+            for one in self.systems
+        ]
+        return f"{Tabular._repr_html_(self)}{as_table(rows)}"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""

@@ -20,7 +20,7 @@ from sft.gathering.folder import HeldOutKeys
 from sft.gathering.prompts import screened
 from sft.gathering.state import Answer, Standing
 from sft.metrics.estimate import Estimate, figure
-from sft.metrics.text import plain
+from sft.runs.visible import plain
 
 __all__ = ["Expert", "Figures", "by_expert", "figures"]
 

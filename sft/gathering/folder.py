@@ -27,11 +27,11 @@ from sft.gathering.events import Event, read_events
 from sft.gathering.items import Item
 from sft.gathering.shapes import json_of, rows_of
 from sft.gathering.state import Standing
-from sft.metrics.text import plain
 from sft.runs.atomic_files import Held, let_go, locked, read_json, write_json, write_jsonl, write_text
 from sft.runs.hashes import fingerprint
 from sft.runs.machine import sentences
 from sft.runs.run import now
+from sft.runs.visible import plain
 
 __all__ = ["Gathering", "HeldOutKeys", "Setup"]
 

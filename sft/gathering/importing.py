@@ -18,11 +18,11 @@ from typing import Any
 from sft.demonstrations.demonstration import Demonstration, Message, Source, folded
 from sft.demonstrations.formats import Rejected, write_rejected
 from sft.demonstrations.ledger import IMPORT_FATES, Ledger
+from sft.demonstrations.personal import Finder, finder
 from sft.errors import Problem, RunError, UserError
 from sft.gathering.card import card, counted
 from sft.gathering.dialogues import Candidate, candidates
 from sft.gathering.imports.sources import importer_of
-from sft.gathering.personal import Finder, finder
 from sft.gathering.records import Importer, ImportOptions, Record, Said, Unread, Written
 from sft.gathering.source_files import SourceFiles
 from sft.metrics.text import words

@@ -14,8 +14,8 @@ from sft.demonstrations.messages import Message, prompt_text, written_calls
 from sft.gathering.desk import JUDGEMENTS, Desk
 from sft.gathering.items import Item
 from sft.gathering.prompts import LONGEST
-from sft.metrics.text import plain
 from sft.reports.text import duration, shown
+from sft.runs.visible import plain
 
 __all__ = ["item", "listed", "message", "nothing_left", "onward", "owner"]
 

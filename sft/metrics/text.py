@@ -12,7 +12,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
-__all__ = ["nfc", "paired", "plain", "plain_words", "unspaced", "words"]
+__all__ = ["nfc", "paired", "plain_words", "unspaced", "words"]
 
 _ASCII_WORDS = re.compile(r"[a-z0-9]+")
 #: First and last code points of scripts written without spaces between words.
@@ -129,15 +129,6 @@ def _split_unspaced(word: str) -> list[str]:
     return pieces
 
 
-#: Controls and bidirectional overrides; joiners and marks that honest scripts need are left alone.
-_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ufeff\ud800-\udfff]")
-
-
 def paired(text: str) -> str:
     """``text`` with every half of a surrogate pair, which no file can hold, as U+FFFD; halves that meet are joined."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
-def plain(text: str, around: str = "\N{MATHEMATICAL LEFT ANGLE BRACKET}{}\N{MATHEMATICAL RIGHT ANGLE BRACKET}") -> str:
-    """``text`` with every character that hides or reorders others spelled out, as in ``⟨U+202E⟩``."""
-    return _HIDDEN.sub(lambda found: around.format(f"U+{ord(found[0]):04X}"), text.replace("\r\n", "\n"))

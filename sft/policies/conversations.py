@@ -128,7 +128,7 @@ def written_answer(
     )
     given = frame.thought if prompt[-1].role == "thought" else None
     if given is not None:
-        if answer.calls and not given.between.strip().startswith("</"):
+        if answer.calls and not (given.called or given.between.strip().startswith("</")):
             raise ValueError("it writes a thought before a call otherwise than before words")
         asked = asked.removesuffix(f"{given.lead}{prompt[-1].content}{given.between}")
     rest = without_prompt(whole, asked)

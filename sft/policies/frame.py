@@ -19,12 +19,13 @@ class ThoughtForm:
     """How a template writes a thought: ``lead``, the thought, ``between``, the completion.
 
     ``key``: of the message that it reads it from; "" where it stands in the content. Earlier turns' are handed over
-    likewise, and the template decides what to show of them.
+    likewise, and the template decides what to show of them. ``called``: whether it writes the same before a call.
     """
 
     key: str
     lead: str
     between: str
+    called: bool = False
 
 
 @dataclass(frozen=True, slots=True)

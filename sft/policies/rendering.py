@@ -30,6 +30,7 @@ from sft.policies.rendered import Census, Rendered, census, decode_tokens, divid
 from sft.policies.template_clock import TODAY, tells_the_date
 from sft.policies.templates import read_template, settle
 from sft.runs.hashes import Digest, fingerprint
+from sft.runs.patience import within
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -60,6 +61,10 @@ def few_shot_prompt(demonstrations: Sequence[Demonstration], prompt: tuple[Messa
     return (*(m for m in prompt if m.role in heads), *shown, *(m for m in prompt if m.role not in heads))
 
 
+#: A template is tried out in milliseconds.
+_LONGEST_SECONDS = 5
+
+
 def renderer_for(
     tokenizer: PreTrainedTokenizerBase,
     template: str = "auto",
@@ -80,7 +85,12 @@ def renderer_for(
         raise PolicyError(f"the tokenizer of {name} is a slow one; save it as tokenizer.json (a fast tokenizer)")
     if tokenizer.eos_token_id is None:
         raise PolicyError(f"the tokenizer of {name} has no eos_token; set one in its tokenizer_config.json")
-    return Renderer(tokenizer, read_template(tokenizer, template), options, thoughts, special_tokens)
+    endless = PolicyError(
+        f"the chat template of {name} does not come to an end within {_LONGEST_SECONDS} s; it is a program, and may "
+        "never end: name another with model.template"
+    )
+    with within(_LONGEST_SECONDS, endless):
+        return Renderer(tokenizer, read_template(tokenizer, template), options, thoughts, special_tokens)
 
 
 class Renderer:

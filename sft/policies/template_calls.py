@@ -26,7 +26,7 @@ from sft.demonstrations.messages import Call
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["TOOLS", "CallForm", "common_beginning", "learn_calls", "opens_thought", "without_prompt"]
+__all__ = ["PROBE", "TOOLS", "CallForm", "common_beginning", "learn_calls", "opens_thought", "without_prompt"]
 
 _REFUSALS = (TemplateError, TypeError, ValueError)
 _NAMES, _KEYS, _VALUES = ("zqfirstqz", "zqsecondqz"), ("zqkeyqz", "zqotherqz"), ("zqvalueqz", "zqanyqz")
@@ -121,6 +121,10 @@ def _handed(call: Call, number: int, *, as_text: bool, named_ids: bool) -> dict[
     # Mistral wants nine letters and digits; Kimi writes the id where others write the name.
     key = f"functions.{call.name}:{number}" if named_ids else f"call{number:05d}"
     return {"id": key, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+
+
+#: A turn that calls one of :data:`TOOLS`.
+PROBE = {"content": "", "tool_calls": [_handed(_ONE, 0, as_text=False, named_ids=False)]}
 
 
 # -- reading --------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ policy, whoever serves it, renders what it was trained on:
 * thoughts off: think blocks are off (``enable_thinking=false`` where the template knows it) and one that the
   generation prompt opens is closed while still in the prompt. Thoughts learned or given: think blocks are on;
 * text between generation prompt and completion (a channel, a header) belongs to the prompt;
+* lists that a template changes in place, which transformers forbids, are assigned anew;
 * "today" is 26 July 2024, Llama's own default: a prompt that changes overnight is not the one trained on, and a
   template that draws by chance is refused.
 
@@ -31,8 +32,9 @@ from sft.demonstrations.demonstration import Message
 from sft.errors import PolicyError
 from sft.policies.conversations import conversation
 from sft.policies.frame import REFUSALS, Frame, ThoughtForm
-from sft.policies.template_calls import TOOLS, learn_calls, opens_thought, without_prompt
+from sft.policies.template_calls import PROBE, TOOLS, learn_calls, opens_thought, without_prompt
 from sft.policies.template_clock import dated, names_in
+from sft.policies.template_lists import with_assignments
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -107,7 +109,7 @@ def settle(
     drawn = [word for before, word, _ in names if (before, word) == ("|", "random") or word == "lipsum"]
     if drawn:
         raise _unfit(tokenizer, f"draws by chance ({drawn[0]}), so no prompt would be written twice alike")
-    template = dated(_with_options(tokenizer, template, options or {}))
+    template = with_assignments(dated(_with_options(tokenizer, template, options or {})))
     first, bos = _probe(tokenizer, template, _SHAPES[0])[0], tokenizer.bos_token
     if bos and bos not in first and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]:
         template = "{{- bos_token }}" + template
@@ -253,7 +255,14 @@ def _thought_form(
 
     Where it drops thoughts they are written as the prompt begins them, or in tags of their own.
     """
+    opened, before, _ = _probe(tokenizer, template, shapes[0], fold_system=fold_system)
+    none = without_prompt(before, opened) or ""
+    called = {key: _before_call(tokenizer, template, shapes[0], fold_system, key, none) for key in _THOUGHT_KEYS if key}
     for key in _THOUGHT_KEYS:
+        if not key:  # Gemma 4's writes thoughts beside calls alone, and drops them before words
+            for other, form in called.items():
+                if form is not None:
+                    return ThoughtForm(other, *form, called=True)
         found: set[tuple[str, str] | None] = set()
         for shape in shapes:
             inside = f"<think>\n{_THOUGHT}\n</think>\n\n{_COMPLETION}"
@@ -270,15 +279,39 @@ def _thought_form(
             whole_form = completed and between.strip() and not twice
             found.add((lead, between) if whole_form else None)
         if len(found) == 1 and (one := found.pop()):
-            return ThoughtForm(key, *one)
-    opened, before, _ = _probe(tokenizer, template, shapes[0], fold_system=fold_system)
-    empty = re.fullmatch(r"(\s*<think>)(\s*)(</think>\s*)", without_prompt(before, opened) or "")
+            return ThoughtForm(key, *one, called=called.get(key) == one)
+    empty = re.fullmatch(r"(\s*<think>)(\s*)(</think>\s*)", none)
     if empty:  # it writes an empty thought, and drops others
         half = empty[2][: len(empty[2]) // 2]
         return ThoughtForm("", empty[1] + half, empty[2].removeprefix(half) + empty[3])
     if opened.endswith("<think>"):
         return ThoughtForm("", "", "</think>")
     return ThoughtForm("", "" if opened.rstrip().endswith("<think>") else "<think>\n", "\n</think>\n\n")
+
+
+def _before_call(
+    tokenizer: PreTrainedTokenizerBase,
+    template: str,
+    shape: tuple[Message, ...],
+    fold_system: bool,
+    key: str,
+    none: str,
+) -> tuple[str, str] | None:
+    """What ``template`` writes around a thought under ``key`` that stands before a call; None where it writes none.
+
+    ``none``: what it writes where there is no thought.
+    """
+    try:
+        asked, plain = _both(tokenizer, template, shape, fold_system, PROBE, tools=TOOLS)
+        whole = _both(tokenizer, template, shape, fold_system, PROBE | {key: _THOUGHT}, tools=TOOLS)[1]
+    except PolicyError:
+        return None
+    call = (without_prompt(plain, asked) or "").removeprefix(none)
+    lead, found, behind = (without_prompt(whole, asked) or "").partition(_THOUGHT)
+    if not call or not found or not behind.endswith(call):
+        return None
+    between = behind.removesuffix(call)
+    return (lead, between) if between.strip() else None
 
 
 def _probe(
@@ -297,7 +330,7 @@ def _both(
     template: str,
     shape: tuple[Message, ...],
     fold_system: bool,
-    answer: Mapping[str, str],
+    answer: Mapping[str, Any],
     tools: Any = None,
 ) -> tuple[str, str]:
     """A probe prompt, and the same with ``answer`` after it."""

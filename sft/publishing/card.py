@@ -19,7 +19,8 @@ from sft.fidelity.findings import Example
 from sft.fidelity.scorecard import Scorecard
 from sft.fidelity.stored import read_held_out, read_scorecard
 from sft.publishing import card_facts as facts
-from sft.publishing.screening import known_places
+from sft.publishing.places import known_places
+from sft.publishing.servers import Server
 from sft.reports.caveats import warnings_of
 from sft.reports.names import RUNG_MEANINGS, metric_name
 from sft.reports.sections.chapters import body
@@ -31,6 +32,8 @@ __all__ = ["card_of"]
 
 #: Of an example's texts, so many characters are shown; a card is no place for a whole document.
 _LONGEST = 700
+#: A prompt where none of the demonstrations may be shown.
+_ANY = {"role": "user", "content": "..."}
 #: A chat template up to this length is shown whole.
 _TEMPLATE = 1500
 
@@ -43,17 +46,21 @@ def card_of(
     repo: str,
     weights: Literal["adapter", "merged"],
     checksums: Mapping[str, str],
+    card: Scorecard | None = None,
+    examples: bool = True,
+    servers: Sequence[Server] = (),
 ) -> str:
     """The text of ``README.md`` for the clone of ``run`` as it will stand in the hub's repository ``repo``.
 
     ``base_model``, ``base_revision``: the base's id on the hub, and the commit if it is known. ``weights``: what the
-    repository holds, an adapter or a whole model. ``checksums``: file -> sha256 of what is published. No path of this
-    machine is in it.
+    repository holds, an adapter or a whole model. ``checksums``: file -> sha256 of what is published. ``card``: the
+    scorecard as it is published (default: the run's). ``examples``: whether texts of demonstrations may stand in it.
+    ``servers``: which take it, with the lines that start them. No path of this machine is in it.
 
     Raises ``RunError`` where the run has no scorecard, or its recipe does not say who the expert is, under which
     licences clone and demonstrations are, or in which language: the sentence names the keys.
     """
-    card = read_scorecard(run)
+    card = card if card is not None else read_scorecard(run)
     recipe, about = facts.about(run)
     folder = _weights_folder(run, weights)
     method = recipe.adapter.method
@@ -84,11 +91,12 @@ def card_of(
         "best": [_example(one) for one in card.examples if one.kind == "best"][:1],
         "chapters": body(card).chapters,
         "snippet": _snippet(
-            repo, base_model, base_revision, weights=weights, messages=_messages(run, card),
+            repo, base_model, base_revision, weights=weights, messages=_messages(run, card) if examples else [_ANY],
             # The number format that the clone was proven in after saving.
             dtype=str(((run.manifest.get("training") or {}).get("saved") or {}).get("dtype") or "float32"),
             max_new_tokens=longest if isinstance(longest := card.signature.get("max_new_tokens"), int) else 256,
         ),
+        "servers": servers,
         "checksums": "\n".join(f"{digest}  {name}" for name, digest in checksums.items()),
     }  # fmt: skip
     head = _metadata(card, about, base_model=base_model, repo=repo, weights=weights, method=method)

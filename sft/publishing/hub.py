@@ -29,8 +29,8 @@ from huggingface_hub import errors as client_errors
 from huggingface_hub.utils._http import default_client_factory
 from huggingface_hub.utils._validators import validate_repo_id
 
-from sft.errors import NoAccess, PublishError, Unavailable
-from sft.publishing.hub_answers import Doubt, meaning
+from sft.errors import NoAccess, NotAHub, PublishError, Unavailable
+from sft.publishing.hub_answers import Doubt, is_missing, meaning
 from sft.runs.patience import Patience, is_loopback
 
 __all__ = ["PATIENCE", "Hub", "RemoteFile", "State", "is_repository"]
@@ -163,8 +163,8 @@ class Hub:
         Raises ``NoAccess`` where the hub does not accept the token, or takes it for reading only.
         """
         found = self._ask("whoami", lambda: self._api.whoami())
-        if not isinstance(found, Mapping) or "name" not in found:
-            raise PublishError(f"{self.endpoint}: does not answer as a hub does; check HF_ENDPOINT")
+        if not isinstance(found, Mapping) or not isinstance(found.get("name"), str):
+            raise NotAHub(f"{self.endpoint}: does not answer as a hub does; check HF_ENDPOINT")
         organisations = tuple(str(o["name"]) for o in found.get("orgs") or () if o.get("roleInOrg") != "read")
         about = (found.get("auth") or {}).get("accessToken") or {}
         if about.get("role") == "read" or _may_only_read(about.get("fineGrained")):
@@ -204,6 +204,18 @@ class Hub:
 
         return self._ask("the base model", ask)
 
+    def is_public_data(self, name: str) -> bool:
+        """Whether everybody can read the data set ``name``."""
+
+        def ask() -> bool:
+            try:
+                about = self._api.dataset_info(name)
+            except (client_errors.RepositoryNotFoundError, client_errors.RevisionNotFoundError):
+                return False  # of a gated one too
+            return not about.private and not about.gated
+
+        return self._ask(f"the data set {name}", ask)
+
     def tags(self, repo: str) -> dict[str, str]:
         """Tag -> commit."""
         found = self._ask("the tags", lambda: self._api.list_repo_refs(repo, repo_type=self.kind))
@@ -215,9 +227,9 @@ class Hub:
         found = self._ask("the pull requests", ask)
         return {one.ref: one.target_commit for one in found.pull_requests or ()}
 
-    def tree(self, repo: str, commit: str) -> dict[str, RemoteFile]:
-        """Every file of ``repo`` at ``commit``."""
-        return self._ask("the list of files", lambda: self._tree(repo, commit))
+    def tree(self, repo: str, commit: str, *, just_made: bool = False) -> dict[str, RemoteFile]:
+        """Every file of ``repo`` at ``commit``; ``just_made``: one that not every server of the hub may know yet."""
+        return self._ask("the list of files", lambda: self._tree(repo, commit), just_made=just_made)
 
     def _tree(self, repo: str, commit: str) -> dict[str, RemoteFile]:
         listed = self._api.list_repo_tree(repo, recursive=True, revision=commit, repo_type=self.kind)
@@ -227,21 +239,32 @@ class Hub:
             if isinstance(one, RepoFile)
         }
 
-    def download(self, repo: str, commit: str, path: str, cache: Path) -> Path:
-        """``path`` at ``commit``, downloaded into the folder ``cache`` (empty: then surely from the hub)."""
+    def download(self, repo: str, commit: str, path: str, cache: Path, *, just_made: bool = False) -> Path:
+        """``path`` at ``commit``, downloaded into the folder ``cache`` (empty: then surely from the hub).
+
+        ``just_made``: as of :meth:`tree`.
+        """
         told: Any = {"revision": commit, "cache_dir": cache, "endpoint": self.endpoint, "token": self.token,
                      "repo_type": self.kind}  # fmt: skip
-        return Path(self._ask(path, lambda: hf_hub_download(repo, path, **told)))
+        return Path(self._ask(path, lambda: hf_hub_download(repo, path, **told), just_made=just_made))
 
-    def _ask(self, what: str, ask: Callable[[], T], failed: str = "had") -> T:
-        """``ask()``, again after every doubt, until patience ends. ``failed``: what it then cannot be."""
+    def _ask(self, what: str, ask: Callable[[], T], failed: str = "had", *, just_made: bool = False) -> T:
+        """``ask()``, again after every doubt, until patience ends. ``failed``: what it then cannot be.
+
+        ``just_made``: that it is not there is a doubt, too. Raises ``NotAHub`` for answers that no hub gives.
+        """
         for number in range(self.patience.tries):
             try:
-                return self._once(ask)
+                return self._once(ask, just_made=just_made)
             except Doubt as doubt:
                 last = doubt
                 if number + 1 < self.patience.tries:
                     self.patience.pause(number, doubt.retry_after)
+        if last.malformed:
+            raise NotAHub(
+                f"{self.endpoint}: {what} cannot be {failed} ({last.why}); see whether HF_ENDPOINT names a hub, and no "
+                "page to log in at stands before it"
+            )
         harmless = "nothing was changed by that, so " if failed == "had" else ""
         raise Unavailable(
             f"{self.endpoint}: {what} cannot be {failed} ({last.why}); {harmless}run the same command again later"
@@ -302,8 +325,8 @@ class Hub:
             raise
         return str(made.oid), made.pr_revision
 
-    def _once(self, ask: Callable[[], T]) -> T:
-        """``ask()``, its failures as a ``PublishError`` or as a :class:`Doubt`."""
+    def _once(self, ask: Callable[[], T], *, just_made: bool = False) -> T:
+        """``ask()``, its failures as a ``PublishError`` or as a :class:`Doubt`. ``just_made``: as of :meth:`tree`."""
         try:
             with warnings.catch_warnings():
                 # Of how the client calls its own libraries, and of a card's metadata, which is checked before.
@@ -311,6 +334,8 @@ class Hub:
                 warnings.simplefilter("ignore", UserWarning)
                 return ask()
         except Exception as error:
+            if just_made and is_missing(error):
+                raise Doubt("answer 404 right after the commit", sent=False) from error
             if (judged := meaning(error, self.endpoint, self.token)) is None:
                 raise
             raise judged from error

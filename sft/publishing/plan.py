@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sft.errors import NoAccess, OtherContent, PublishError
-from sft.metrics.text import plain
 from sft.publishing.hub import Hub, RemoteFile, State
-from sft.publishing.staging import PUBLISHABLE, Base, Staged, StagedFile, resolved_recipe
+from sft.publishing.staging import PUBLISHABLE, Base, Staged, StagedFile, is_gguf_of, resolved_recipe
+from sft.runs.visible import plain
 
 __all__ = ["GATHERED", "Asked", "PlannedFile", "PushPlan", "holds", "settle"]
 
@@ -24,7 +24,9 @@ GATHERED = "sft_gathering.json"
 class Asked:
     """What the user asks for. ``None``: what the recipe's section ``publish`` says.
 
-    ``allow``: ``ID=REASON`` of findings that may be published all the same.
+    ``allow``: ``WHAT=REASON`` of findings that may be published all the same, and ``allow_files`` with such lines.
+    ``examples``: whether texts of held-out demonstrations may stand in card and scorecard. ``comments``: whether those
+    of the recipe are published. ``gguf``: kinds of GGUF files that go along.
     """
 
     repo: str | None = None
@@ -37,6 +39,10 @@ class Asked:
     merged: bool = False
     dry_run: bool = False
     allow: Sequence[str] = ()
+    allow_files: Sequence[Path] = ()
+    examples: bool | None = None
+    comments: bool = True
+    gguf: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,9 @@ class PushPlan:
 
     ``what``: what is published, in words. ``base_model``: None for a data set.
     ``removed``: files of its kind on the branch that it no longer has; ``kept``: others, left as they are.
-    ``left_out``: what stays here. ``pulls``: pull requests there were before. ``content``: hash of all files.
+    ``examples``: what of the held-out demonstrations is in it. ``comments``: of the recipe, each with its line.
+    ``rewritten``: where the record is not as in the run. ``servers``: which take it. ``left_out``: what stays here.
+    ``pulls``: pull requests there were before. ``content``: hash of all files.
     """
 
     endpoint: str
@@ -80,6 +88,10 @@ class PushPlan:
     allowed: Mapping[str, str]
     notes: tuple[str, ...]
     pulls: Mapping[str, str]
+    examples: tuple[str, ...] = ()
+    comments: tuple[str, ...] = ()
+    rewritten: tuple[str, ...] = ()
+    servers: tuple[str, ...] = ()
 
     @property
     def address(self) -> str:
@@ -117,6 +129,10 @@ class PushPlan:
         rows += [f"  removed     {path}" for path in self.removed]
         rows += [f"  left there  {path}" for path in self.kept]
         rows += [f"  left out    {path} ({why})" for path, why in self.left_out.items()]
+        rows += [f"  {'examples' if not place else '':<11} {line}" for place, line in enumerate(self.examples)]
+        rows += [f"  served      {line}" for line in self.servers]
+        rows += [f"  comment     {line}" for line in self.comments]
+        rows += [f"  rewritten   {line}" for line in self.rewritten]
         rows += [f"  allowed     {what} ({key})" for key, what in self.allowed.items()]
         rows += [f"  note        {note}" for note in self.notes]
         rows.append("nothing to send" if self.nothing_to_send else f"one commit, {_size(self.bytes_to_send)} to send")
@@ -173,7 +189,8 @@ def settle(
     files = tuple(PlannedFile(one.path, one.size, one.sha256, _state(remote, one)) for one in staged.files)
     strangers = sorted(set(remote) - {one.path for one in staged.files})
     ours = _of_a_clone if staged.base is not None else _of_a_data_set
-    removed = tuple(path for path in strangers if ours(path))
+    name = repo.rpartition("/")[2]
+    removed = tuple(path for path in strangers if ours(path) or (staged.base is not None and is_gguf_of(name, path)))
     if asked.tag is not None and state is not None:
         at = hub.tags(repo).get(asked.tag)
         # A tag that is there already may only be the one of this very content.
@@ -204,6 +221,10 @@ def settle(
         allowed=allowed,
         notes=tuple(notes),
         pulls=hub.pull_requests(repo) if asked.create_pr else {},
+        examples=tuple(staged.quoted.to_lines()),
+        comments=tuple(f"recipe line {line}: {text}" for line, text in staged.remarks),
+        rewritten=staged.rewritten,
+        servers=tuple(one.to_text() for one in staged.servers),
     )
 
 

@@ -7,9 +7,11 @@ in a module of its own: ``staging`` (with the base that the clone stands on),
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,11 @@ from typing import Any
 from sft.errors import OtherContent, PublishError, RunError, Unverified
 from sft.publishing.hub import Hub, is_repository
 from sft.publishing.plan import Asked, PushPlan, settle
+from sft.publishing.room import demand_room
 from sft.publishing.screening import reasons, screen, screen_data_set
 from sft.publishing.sending import Sent, earlier_pushes, send, tag, verify, write_receipt
-from sft.publishing.staging import Staged, base_of, described, ready, resolved_recipe, stage
+from sft.publishing.staging import WEIGHTS, Staged, base_of, described, ready, resolved_recipe, stage
+from sft.runs.atomic_files import scratch_in
 from sft.runs.run import Run
 
 __all__ = ["Asked", "Filled", "Pushed", "push", "push_data_set"]
@@ -67,11 +71,23 @@ def push(
     earlier_pushes(run.path)  # one that cannot be added to is found before anything is sent
     base = base_of(run, asked.base_model)
     hub = (connect or Hub)()
-    with tempfile.TemporaryDirectory(prefix="sft-push-") as scratch:
-        folder = Path(scratch, "staged")
+    demand_room(run, merged=asked.merged, gguf=asked.gguf)
+    with _scratch(run.path) as scratch:
+        folder = scratch / "staged"
         folder.mkdir()
-        staged = stage(run, folder, base=base, repo=repo, merged=asked.merged)
-        allowed = screen(staged, run, hub.token, reasons(asked.allow))
+        with hub:
+            why = _no_examples(run, asked, hub)
+        staged = stage(
+            run,
+            folder,
+            base=base,
+            repo=repo,
+            merged=asked.merged,
+            no_examples=why,
+            with_remarks=asked.comments,
+            gguf=asked.gguf,
+        )
+        allowed = screen(staged, run, hub.token, reasons(asked.allow, asked.allow_files))
         from sft.publishing.checks import check
 
         notes = check(staged, run)
@@ -96,12 +112,12 @@ def push_data_set(
         raise PublishError(f"{place}: where to? Name OWNER/NAME")
     earlier_pushes(place)
     hub = (connect or (lambda: Hub(kind="dataset")))()
-    with tempfile.TemporaryDirectory(prefix="sft-push-") as scratch:
-        folder = Path(scratch, "staged")
+    with _scratch(place) as scratch:
+        folder = scratch / "staged"
         folder.mkdir()
         made = write(folder)
         staged = Staged(folder, made.what, "data set", None, described(folder), dict(sorted(made.left_out.items())))
-        allowed = screen_data_set(staged, place, hub.token, reasons(asked.allow))
+        allowed = screen_data_set(staged, place, hub.token, reasons(asked.allow, asked.allow_files))
         with hub:
             private = asked.private is not False
             plan = settle(staged, hub, asked, repo=asked.repo, private=private, allowed=allowed, notes=made.notes)
@@ -111,13 +127,29 @@ def push_data_set(
             return _carried_out(place, plan, staged, hub, say)
 
 
+@contextmanager
+def _scratch(place: Path) -> Iterator[Path]:
+    """A folder for what is staged and what is downloaded again: within ``place``, so that the next command clears it
+    after a kill; of the system's where nothing can be written there, as of a run that is only looked at.
+    """
+    if os.access(place, os.W_OK):
+        with scratch_in(place, "push") as folder:
+            yield folder
+    else:
+        with tempfile.TemporaryDirectory(prefix="sft-push-") as name:
+            yield Path(name)
+
+
 def _carried_out(place: Path, plan: PushPlan, staged: Staged, hub: Hub, say: Callable[[str], None]) -> Pushed:
     if plan.nothing_to_send and plan.parent is not None:
         sent = Sent(plan.parent, None, False)
     else:
         sent = send(plan, staged, hub, say)
+    for one in staged.files:  # sent: there is never room for more than one copy of the weights to be asked for
+        if one.path.endswith(WEIGHTS):
+            (staged.folder / one.path).unlink()
     say(f"push      verifying: {len(plan.files)} files at {sent.commit[:12]}, downloaded again")
-    verify(plan, staged, sent, hub)
+    verify(plan, staged, sent, hub, staged.folder.parent)
     try:
         tag(plan, sent.commit, hub)
         return Pushed(plan, write_receipt(place, plan, sent), sent.made)
@@ -140,6 +172,25 @@ def _wishes(run: Run, asked: Asked) -> tuple[str, bool]:
     _refuse_names(asked, str(repo))
     private = asked.private if asked.private is not None else bool(published.get("private", True))
     return str(repo), private
+
+
+def _no_examples(run: Run, asked: Asked, hub: Hub) -> str:
+    """Why no text of a demonstration is to be published; "" where some may: by word of the user, or of public data."""
+    said = (resolved_recipe(run.manifest).get("publish") or {}).get("examples")
+    if asked.examples is not None or said is not None:
+        wanted = asked.examples if asked.examples is not None else bool(said)
+        return "" if wanted else "--no-examples" if asked.examples is not None else "publish.examples: false"
+    paths = [str(path) for path in (run.manifest.get("data") or {}).get("paths") or ()]
+    published = resolved_recipe(run.manifest).get("publish") or {}
+    sets = [path.removeprefix("hub:").partition(":")[0].partition("@")[0] for path in paths if path.startswith("hub:")]
+    if not all(path.startswith(("data:", "hub:")) for path in paths):  # files of the user's own
+        sets = list(published.get("datasets") or ())
+        if not sets:
+            return "the demonstrations are private; --examples, or publish.examples: true, shows some"
+    for name in sets:
+        if not hub.is_public_data(name):
+            return f"{name} is not public on {hub.endpoint}; --examples, or publish.examples: true, shows some"
+    return ""
 
 
 def _refuse_names(asked: Asked, repo: str | None = None) -> None:

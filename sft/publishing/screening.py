@@ -1,4 +1,8 @@
-"""Secrets and paths of this machine, in every byte that would be sent and in what the clone was taught."""
+"""Secrets and paths of this machine, in every byte that would be sent and in what the clone was taught.
+
+Every file is looked through as its reader sees it: texts of JSON as they were before it wrote their lines in one, the
+recipe in the manifest line by line, its comments included.
+"""
 
 from __future__ import annotations
 
@@ -6,58 +10,93 @@ import hashlib
 import json
 import mmap
 import os
+import pwd
 import re
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import socket
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sft.demonstrations import stored
 from sft.demonstrations.demonstration import Demonstration, Message, Source
 from sft.demonstrations.secrets import Finding, in_demonstrations, secrets_in
 from sft.errors import PublishError, RunError
-from sft.recipes.sources import cache_dir
+from sft.publishing.places import forms_of, known_places, of_this_machine, paths_in
+from sft.publishing.record import remarks
 from sft.runs import sealed
-from sft.runs.private import texts_in, whole
+from sft.runs.private import texts_in
 from sft.runs.run import Run
 
 if TYPE_CHECKING:
     from sft.publishing.staging import Staged
 
-__all__ = ["known_places", "paths_in", "reasons", "screen", "screen_data_set"]
+__all__ = ["reasons", "screen", "screen_data_set"]
 
 #: Lines of findings at most; what to do about them stands below, and must be seen.
 _SHOWN = 30
+#: Words and word pieces, in which anything may stand beside anything.
+_VOCABULARY = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model")
 
 
-def reasons(said: Sequence[str]) -> dict[str, str]:
-    """``ID=REASON`` words as a mapping. Raises ``PublishError`` for one without its reason."""
+def reasons(said: Sequence[str], files: Sequence[Path] = ()) -> dict[str, str]:
+    """``WHAT=REASON`` words, and lines of ``files``, as a mapping: WHAT is a finding's id, its kind, or its file.
+
+    Raises ``PublishError`` for one without its reason, and for a file that cannot be read.
+    """
+    lines = [(text, f"--allow-finding {text.partition('=')[0]}") for text in said]
+    for file in files:
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise PublishError(f"--reviewed {file}: cannot be read ({why}); name a file of WHAT=REASON") from None
+        for number, line in enumerate(text.splitlines(), start=1):
+            if line.strip() and not line.lstrip().startswith("#"):
+                lines.append((line.strip(), f"{file}:{number}"))
     found = {}
-    for text in said:
+    for text, where in lines:
         key, sign, why = text.partition("=")
         if not (key and sign and why.strip()):
-            raise PublishError(f"--allow-finding {key}: needs a reason; write --allow-finding {key or 'ID'}='REASON'")
-        found[key] = why.strip()
+            raise PublishError(f"{where}: needs a reason; write --allow-finding {key or 'ID'}='REASON'")
+        found[key.strip()] = why.strip()
     return found
 
 
 def screen(staged: Staged, run: Run, token: str, allowed: Mapping[str, str]) -> dict[str, str]:
     """Look through all staged bytes; the findings that were allowed, as id -> what it is and why it may be.
 
-    ``token``: the one that the push uses, wherever it came from. Raises ``PublishError`` with every other finding.
+    ``token``: the one that the push uses, wherever it came from. ``allowed``: as of :func:`reasons`. Raises
+    ``PublishError`` with every other finding.
     """
     environment = dict(os.environ) | {"HF_TOKEN": token}
     sent = [one for file in staged.files for one in _in_file(staged, file.path, run, environment)]
     # What the clone may repeat, since it was trained on it.
     taught = [*_before_changes(run), *in_demonstrations(_as_trained_on(run), environment=environment)]
-    by_id = {one.id: one for one in reversed([*sent, *taught])}
-    if unknown := sorted(set(allowed) - set(by_id)):
-        raise PublishError(f"--allow-finding {unknown[0]}: there is no such finding; leave it out")
-    left = [[one for one in found if one.id not in allowed] for found in (sent, taught)]
+    record, left = _sorted_out([sent, taught], allowed)
     _refuse(run.path, left[0], left[1])
-    return {key: f"{by_id[key].what} in {by_id[key].address}: {why}" for key, why in allowed.items()}
+    return record
+
+
+def _sorted_out(
+    found: Sequence[Sequence[Finding]], allowed: Mapping[str, str]
+) -> tuple[dict[str, str], list[list[Finding]]]:
+    """The record of what is allowed, and what is left of each list. Raises ``PublishError`` for what allows nothing."""
+    record, used = dict[str, str](), set[str]()
+    left = [list[Finding]() for _ in found]
+    for place, findings in enumerate(found):
+        for one in findings:
+            names = (one.id, one.what, re.sub(r"^an? |^the ", "", one.what), one.path, Path(one.path).name)
+            fitting = [name for name in dict.fromkeys(names) if name in allowed]
+            used |= {*fitting}
+            if fitting:
+                record.setdefault(one.id, f"{one.what} in {one.address}: {allowed[fitting[0]]}")
+            else:
+                left[place].append(one)
+    if unknown := sorted(set(allowed) - used):
+        raise PublishError(f"--allow-finding {unknown[0]}: there is no such finding; leave it out")
+    return record, left
 
 
 def screen_data_set(staged: Staged, place: Path, token: str, allowed: Mapping[str, str]) -> dict[str, str]:
@@ -76,14 +115,11 @@ def screen_data_set(staged: Staged, place: Path, token: str, allowed: Mapping[st
                 environment=environment,
             )
         else:
-            found += secrets_in(name, data, environment=environment, mail=True)
-        found += paths_in(name, data, _forms_of([place, *_of_this_machine()]))
-    by_id = {one.id: one for one in reversed(found)}
-    if unknown := sorted(set(allowed) - set(by_id)):
-        raise PublishError(f"--allow-finding {unknown[0]}: there is no such finding; leave it out")
-    _refuse(place, [one for one in found if one.id not in allowed], [],
-            mend="have the expert take the answer up again, or correct the guidelines")  # fmt: skip
-    return {key: f"{by_id[key].what} in {by_id[key].address}: {why}" for key, why in allowed.items()}
+            found += secrets_in(name, data, environment=environment, people=True)
+        found += paths_in(name, data, forms_of([place, *of_this_machine()]))
+    record, left = _sorted_out([found], allowed)
+    _refuse(place, left[0], [], mend="have the expert take the answer up again, or correct the guidelines")
+    return record
 
 
 def _refuse(place: Path, sent: Sequence[Finding], taught: Sequence[Finding], mend: str = "") -> None:
@@ -95,12 +131,14 @@ def _refuse(place: Path, sent: Sequence[Finding], taught: Sequence[Finding], men
     if len(found) > _SHOWN:
         lines.append(f"... and {len(found) - _SHOWN:,} more")
     those, them, come = ("that", "it", "it comes") if len(found) == 1 else ("those", "them", "they come")
+    if any(one.path.startswith("recipe in ") for one in found):
+        mend = mend or "--no-comments publishes the recipe without its comments"
     ways = [f"take {them} out where {come} from" + (f" ({mend})" if mend else "")] if sent else []
     if taught:
         ways.append(f"mask {them} in the demonstrations (`sft check --secrets` names every row) and train again")
     lines.append(
         f"{place}: not to be published with {those} in it; {', and '.join(ways)}; or, where everybody may see "
-        f"{them}, add --allow-finding ID=REASON"
+        f"{them}, name its id, its kind or its file: --allow-finding ID=REASON"
     )
     raise PublishError("\n".join(lines))
 
@@ -110,14 +148,58 @@ def _in_file(staged: Staged, name: str, run: Run, environment: Mapping[str, str]
     if not path.stat().st_size:
         return []
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        if name == "scorecard.json":  # examples, as they were before JSON wrote their lines in one
-            texts = "\n".join(texts_in(json.loads(bytes(data)))).encode("utf-8", "surrogatepass")
-            found = [replace(one, line=None) for one in secrets_in(name, texts, environment=environment, mail=True)]
+        if name.endswith(".safetensors") or name in _VOCABULARY:
+            found = secrets_in(name, data, environment=environment)
+        elif name.endswith(".json"):
+            found = [
+                *_in_texts(name, json.loads(bytes(data)), environment),
+                *secrets_in(name, data, environment=environment),
+            ]
         else:
-            found = secrets_in(name, data, environment=environment, mail=name == "README.md")
+            found = secrets_in(name, data, environment=environment, people=True)
         if not name.endswith(".safetensors"):
             found += paths_in(name, bytes(data), known_places(run))
-    return found
+    return list({one.id: one for one in reversed(found)}.values())[::-1]
+
+
+def _in_texts(name: str, value: Any, environment: Mapping[str, str]) -> list[Finding]:
+    """Findings in the texts of the JSON ``value`` of the file ``name``; in the recipe that it holds, line by line."""
+    found = list[Finding]()
+    recipe = value.get("recipe") if isinstance(value, dict) else None
+    if isinstance(recipe, dict) and isinstance(recipe.get("written"), str):
+        text = recipe["written"]
+        value = value | {"recipe": {key: part for key, part in recipe.items() if key != "written"}}
+        where = f"recipe in {name}"
+        data = text.encode("utf-8", "surrogatepass")
+        found += secrets_in(where, data, environment=environment, people=True, settings=True)
+        found += paths_in(where, data, ())
+        found += _names_in(where, text, environment)
+    texts = "\n".join(texts_in(value)).encode("utf-8", "surrogatepass")
+    settings = name != "scorecard.json"
+    more = secrets_in(name, texts, environment=environment, people=True, settings=settings)
+    return [*found, *(replace(one, line=None) for one in more)]
+
+
+def _names_in(where: str, text: str, environment: Mapping[str, str]) -> Iterator[Finding]:
+    """The name of whoever pushes and of this machine, in remarks: in values of the recipe they were meant."""
+    for what, name in _own_names(environment):
+        for line, remark in remarks(text):
+            if re.search(rf"(?i)(?<!\w){re.escape(name)}(?!\w)", remark):
+                key = hashlib.sha256(f"{what}\0{name}".encode()).hexdigest()[:12]
+                yield Finding(key, where, what, f"{name[:1]}\N{HORIZONTAL ELLIPSIS} ({len(name)} characters)", line)
+                break
+
+
+def _own_names(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    names = {environment.get(key, "") for key in ("DEBFULLNAME", "GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME")}
+    with suppress(KeyError):
+        names.add(pwd.getpwuid(os.getuid()).pw_gecos.partition(",")[0])
+    for name in sorted(names):
+        if " " in name.strip() and len(name) > 4:
+            yield "the name of this machine's user", name.strip()
+    host = socket.gethostname()
+    if len(host) > 5 and re.search(r"[\d.-]", host) and host != "localhost.localdomain":
+        yield "this machine's name", host
 
 
 def _before_changes(run: Run) -> Iterator[Finding]:
@@ -148,104 +230,3 @@ def _as_trained_on(run: Run) -> list[Demonstration]:
     if sorted(d.id for d in known["train"]) != recorded:
         raise PublishError(f"{path}: is not what was trained on; {again}")
     return [*known["train"], *general]
-
-
-# -- paths of this machine ------------------------------------------------------------------------------------
-
-#: Folders of people, wherever a file was written.
-_PEOPLE = re.compile(
-    rb"(?<![\w/.~%-])(?:/home/[^/\s\"'<>\\]+|/Users/[^/\s\"'<>\\]+|/root|[A-Za-z]:\\{1,2}Users\\{1,2}[^\\\s\"'<>]+"
-    rb"|file://)[/\\]+[\w.+-]+"
-)
-#: A path from the root on, as a whole.
-_ROOTED = re.compile(rb"(?<![\w/.~:%@+-])/[\w.@+-]+(?:/[\w.@+-]+)+")
-#: Where every machine has the same files, so that to name one says nothing of this one.
-_ANYWHERE = (b"bin", b"dev", b"etc", b"lib", b"lib64", b"opt", b"proc", b"sbin", b"sys", b"usr", b"var")
-#: Words and word pieces, in which anything may stand beside anything.
-_VOCABULARY = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model")
-
-
-def known_places(run: Run) -> list[str]:
-    """Folders and files of this machine that the run has to do with, longest first."""
-    written = {text for text in texts_in(run.manifest) if _rooted(text)}
-    return _forms_of([run.path, *map(Path, sorted(written)), *_of_this_machine()], written)
-
-
-def _of_this_machine() -> list[Path]:
-    """Folders that everything here has to do with."""
-    named = [Path.cwd(), Path(tempfile.gettempdir()), cache_dir()]
-    with suppress(RuntimeError):
-        named.append(Path.home())
-    for name in ("HF_HOME", "HF_HUB_CACHE", "VIRTUAL_ENV"):
-        if os.environ.get(name):
-            named.append(Path(os.environ[name]))
-    return named
-
-
-def _forms_of(named: Iterable[Path], written: Iterable[str] = ()) -> list[str]:
-    """How the paths ``named`` may be written, with those ``written`` from the home folder on, longest first."""
-    known = {text for text in written if text.startswith("~") and len(Path(text).parts) > 1}
-    for path in named:
-        with suppress(OSError, RuntimeError):
-            for form in (path.expanduser(), path.expanduser().resolve()):
-                if form.is_absolute() and len(form.parts) > 2:
-                    known.add(str(form))
-    return sorted(known, key=lambda text: (-len(text), text))
-
-
-def _rooted(text: str) -> bool:
-    """Whether ``text`` is a whole path from the root or the home folder on."""
-    return text.startswith(("/", "~")) and "\n" not in text and len(text) < 4096
-
-
-def paths_in(name: str, data: bytes, places: Iterable[str]) -> list[Finding]:
-    """Every path of this machine, or in a person's folder, in the file ``name`` with the content ``data``.
-
-    Also any other path that is there on this machine and not on every one; in configuration (``*.json`` but
-    vocabularies), any value that as a whole is a path from the root on.
-    """
-    found: dict[bytes, str] = {}
-    text = b"\0" not in data[:65536]
-
-    def is_new(raw: bytes) -> bool:
-        return not any(known in raw or raw in known for known in found)
-
-    for place in places:
-        if re.search(whole(place).encode("utf-8", "surrogateescape"), data):
-            found[place.encode("utf-8", "surrogateescape")] = "a path of this machine"
-    if text and name not in _VOCABULARY:
-        for match in _PEOPLE.finditer(data):
-            if is_new(match[0]):
-                found[match[0]] = "a path in somebody's folder"
-        for match in _ROOTED.finditer(data):
-            if is_new(match[0]) and _is_there(match[0]):
-                found[match[0]] = "a path of this machine"
-        if name.endswith(".json") and name != "scorecard.json":
-            for match in re.finditer(rb'": *"((?:~|[A-Za-z]:)?[/\\][^"\n]*[/\\][^"\n]*)"', data):
-                if is_new(match[1]):
-                    found[match[1]] = "a path from the root of a disk"
-    return [
-        Finding(
-            id=hashlib.sha256(b"path\0" + raw).hexdigest()[:12],
-            path=name,
-            what=what,
-            excerpt=_shown(raw),
-            line=1 + data[: data.find(raw)].count(b"\n") if text else None,
-        )
-        for raw, what in sorted(found.items())
-    ]
-
-
-def _is_there(raw: bytes) -> bool:
-    """Whether there is something at the path ``raw``, which may end with the full stop of a sentence."""
-    if raw.split(b"/")[1] in _ANYWHERE:
-        return False
-    with suppress(OSError, ValueError):
-        return Path(os.fsdecode(raw.rstrip(b"."))).exists()
-    return False
-
-
-def _shown(raw: bytes) -> str:
-    """The first name and the last: the user knows it from them, and nobody else."""
-    names = [part for part in re.split(r"[/\\]+", raw.decode("utf-8", "replace")) if part]
-    return f"/{names[0]}/\N{HORIZONTAL ELLIPSIS}/{names[-1]}" if len(names) > 2 else "/".join(["", *names])

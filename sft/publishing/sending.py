@@ -8,7 +8,6 @@ nothing but 401.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,8 @@ from sft.errors import Conflict, OtherContent, PublishError, RunError, Unavailab
 from sft.publishing.hub import Hub, RemoteFile, State
 from sft.publishing.hub_answers import Doubt
 from sft.publishing.plan import PushPlan, holds
-from sft.publishing.staging import Staged
-from sft.runs.atomic_files import read_json, write_json
+from sft.publishing.staging import WEIGHTS, Staged
+from sft.runs.atomic_files import read_json, scratch_in, write_json
 from sft.runs.hashes import file_sha256
 from sft.runs.run import now
 
@@ -63,9 +62,15 @@ def tag(plan: PushPlan, commit: str, hub: Hub) -> None:
     if plan.tag is None:
         return
     hub.tag(plan.repo, plan.tag, commit)
-    if (at := hub.tags(plan.repo).get(plan.tag)) != commit:
+    at = hub.tags(plan.repo).get(plan.tag)
+    if at is None:
+        raise Unverified(
+            f"{plan.repo}: the {_noun(plan)} is there as {commit[:12]}, and the hub lists no tag {plan.tag}, which it "
+            "said it made; run the same command again"
+        )
+    if at != commit:
         raise OtherContent(
-            f"{plan.repo}: the {_noun(plan)} is there as {commit[:12]}, and the tag {plan.tag} is at {str(at)[:12]}; "
+            f"{plan.repo}: the {_noun(plan)} is there as {commit[:12]}, and the tag {plan.tag} is at {at[:12]}; "
             "choose another"
         )
 
@@ -187,14 +192,17 @@ def _in_a_pull_request(plan: PushPlan, staged: Staged, hub: Hub, pulls: Mapping[
     return None
 
 
-def verify(plan: PushPlan, staged: Staged, sent: Sent, hub: Hub) -> None:
-    """Download what was published and compare it with what was staged. Raises ``Unverified``."""
+def verify(plan: PushPlan, staged: Staged, sent: Sent, hub: Hub, scratch: Path) -> None:
+    """Download what was published, a file at a time, and compare it with what was staged. Raises ``Unverified``.
+
+    ``scratch``: a folder to download into.
+    """
     where = f"{plan.repo} at {sent.commit[:12]}"
-    with tempfile.TemporaryDirectory(prefix="sft-push-") as scratch:
-        cache, folder = Path(scratch, "cache"), Path(scratch, "clone")
+    with scratch_in(scratch, "proof") as proof:
+        cache, folder = proof / "cache", proof / "clone"
         folder.mkdir()
         try:
-            listed = hub.tree(plan.repo, sent.commit)
+            listed = hub.tree(plan.repo, sent.commit, just_made=True)
             lost = [one.path for one in staged.files if not holds(listed, one)]
             if lost:
                 raise Unverified(
@@ -202,14 +210,16 @@ def verify(plan: PushPlan, staged: Staged, sent: Sent, hub: Hub) -> None:
                     "delete that file or the repository, and push again"
                 )
             for one in staged.files:
-                got = hub.download(plan.repo, sent.commit, one.path, cache)
+                got = hub.download(plan.repo, sent.commit, one.path, cache, just_made=True)
                 if file_sha256(got) != one.sha256:
                     raise Unverified(
                         f"{where}: {one.path} as downloaded is not what was sent; run the same command again, and "
                         f"do not hand the {_noun(plan)} on before it says so"
                     )
-                (folder / one.path).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(got, folder / one.path)
+                if not one.path.endswith(WEIGHTS):  # which are hashed, and are large
+                    (folder / one.path).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(got, folder / one.path)
+                shutil.rmtree(cache)
         except Unverified:
             raise
         except (PublishError, OSError, ValueError) as error:  # what the hub lists is not what it serves

@@ -12,24 +12,29 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from sft import __version__
 from sft.errors import PublishError, UserError
+from sft.fidelity.scorecard import Scorecard
 from sft.fidelity.stored import read_scorecard
 from sft.policies.portable import as_both_majors_read
 from sft.publishing.card import card_of
 from sft.publishing.hub import is_repository
-from sft.publishing.screening import known_places
+from sft.publishing.places import known_places
+from sft.publishing.quoted import NOTHING_QUOTED, Quoted, quoted, without_examples
+from sft.publishing.record import Told, remarks, told
+from sft.publishing.servers import Server, servers
 from sft.runs.private import shortened
 from sft.runs.run import Run, read_json, write_json, write_text
 
 __all__ = [
-    "PUBLISHABLE", "Base", "Staged", "StagedFile", "Weights", "base_of", "described", "ready", "resolved_recipe",
-    "stage",
+    "PUBLISHABLE", "WEIGHTS", "Base", "Staged", "StagedFile", "Weights", "base_of", "described", "is_gguf_of",
+    "ready", "resolved_recipe", "stage",
 ]  # fmt: skip
 
 Weights = Literal["adapter", "merged"]
@@ -46,10 +51,9 @@ OURS = ("README.md", "scorecard.json", "sft_manifest.json", "generation_config.j
 PUBLISHABLE = (
     *TOKENIZER, *ADAPTER, *MODEL, *OURS, "adapter_model.bin", "pytorch_model.bin", "pytorch_model.bin.index.json",
 )  # fmt: skip
+#: How files of weights end.
+WEIGHTS = (".safetensors", ".gguf")
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
-#: Sections of the manifest that say something of the clone; sessions are command lines of this machine.
-_TOLD = ("recipe", "data", "split", "base", "template", "seeds", "versions", "looks", "launch", "changes", "training")
-
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -131,7 +135,9 @@ class StagedFile:
 class Staged:
     """The folder, what is in it, and what was left out with the reason. ``base``: None of a data set.
 
-    ``what``: what it is, in a line of the plan.
+    ``what``: what it is, in a line of the plan. ``quoted``: held-out demonstrations in it. ``remarks``: of the recipe,
+    as they are published: line and text. ``rewritten``: where the record is not as in the run. ``servers``: which take
+    it.
     """
 
     folder: Path
@@ -140,6 +146,10 @@ class Staged:
     base: Base | None
     files: tuple[StagedFile, ...]
     left_out: dict[str, str]
+    quoted: Quoted = NOTHING_QUOTED
+    remarks: tuple[tuple[int, str], ...] = ()
+    rewritten: tuple[str, ...] = ()
+    servers: tuple[Server, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -148,8 +158,21 @@ class Staged:
         return hashlib.sha256(whole.encode()).hexdigest()[:32]
 
 
-def stage(run: Run, folder: Path, *, base: Base, repo: str, merged: bool) -> Staged:
+def stage(
+    run: Run,
+    folder: Path,
+    *,
+    base: Base,
+    repo: str,
+    merged: bool,
+    no_examples: str = "",
+    with_remarks: bool = True,
+    gguf: Sequence[str] = (),
+) -> Staged:
     """Fill the empty ``folder`` with what ``run`` publishes as ``repo``. ``merged``: whole weights, not an adapter.
+
+    ``gguf``: kinds of GGUF files that go along. ``no_examples``: why no text of a demonstration is to stand in it; ""
+    where some may. ``with_remarks``: whether the comments of the recipe are published.
 
     Raises as :func:`ready`, and ``PublishError`` for what is linked from elsewhere.
     """
@@ -171,14 +194,42 @@ def stage(run: Run, folder: Path, *, base: Base, repo: str, merged: bool) -> Sta
             _copy(run.path / name, folder / name, run)
     if not merged:
         _name_base(folder, base)
-    _write_ours(run, folder, base, weights)
+    name = repo.rpartition("/")[2]
+    for kind in dict.fromkeys(gguf):
+        from sft.publishing.export import export_gguf
+
+        export_gguf(run, folder / f"{name}-{kind}.gguf", kind)
+    _refuse_link(run.scorecard_path, run)
+    scorecard = json.loads(run.scorecard_path.read_text(encoding="utf-8"))
+    known = read_scorecard(run)
+    if no_examples:
+        scorecard = without_examples(scorecard)
+        known = Scorecard.from_dict(scorecard)
+    record = told(run, with_remarks=with_remarks)
+    _write_ours(run, folder, base, weights, scorecard, record)
     files = described(folder)
     checksums = {one.path: one.sha256 for one in files}
+    dtype = str(((run.manifest.get("training") or {}).get("saved") or {}).get("dtype") or "float32")
+    serving = servers(folder, repo=repo, base=base.id, dtype=dtype, files=[*checksums])
     card = card_of(
-        run, base_model=base.id, base_revision=base.revision, repo=repo, weights=weights, checksums=checksums
-    )
+        run, base_model=base.id, base_revision=base.revision, repo=repo, weights=weights, checksums=checksums,
+        card=known, examples=not no_examples, servers=serving,
+    )  # fmt: skip
     write_text(folder / "README.md", card)
-    return Staged(folder, f"{weights} on {base}", weights, base, described(folder), dict(sorted(left_out.items())))
+    return Staged(
+        folder, f"{weights} on {base}", weights, base, described(folder), dict(sorted(left_out.items())),
+        quoted=quoted(run, folder, known, why=no_examples),
+        remarks=tuple(remarks((record.value.get("recipe") or {}).get("written") or "")),
+        rewritten=record.rewritten,
+        servers=serving,
+    )  # fmt: skip
+
+
+def is_gguf_of(name: str, path: str) -> bool:
+    """Whether a push of the clone ``name`` with GGUF files, now or before, put the file at ``path`` there."""
+    return (
+        re.fullmatch(rf"{re.escape(name)}-(?:f32|b?f16|q8_0|q6_k|q5_k_m|q4_k_m)\.(?:gguf|Modelfile)", path) is not None
+    )
 
 
 def ready(run: Run, *, merged: bool) -> Path:
@@ -245,10 +296,14 @@ def _left_out(source: Path, run: Run, *, merged: bool) -> Iterator[tuple[str, st
 
 
 def _copy(source: Path, target: Path, run: Run) -> None:
-    """The file, and never one from elsewhere."""
+    """The file, and never one from elsewhere; weights, which are large, under a second name."""
     _refuse_link(source, run)
     if not source.is_file():
         raise PublishError(f"{source}: is no file; move it away")
+    if source.suffix in WEIGHTS:
+        with suppress(OSError):  # another disk, or one that has no second names
+            target.hardlink_to(source.resolve())
+            return
     shutil.copyfile(source, target)
 
 
@@ -268,15 +323,18 @@ def _name_base(folder: Path, base: Base) -> None:
     write_json(path, config | {"base_model_name_or_path": base.id, "revision": base.revision})
 
 
-def _write_ours(run: Run, folder: Path, base: Base, weights: Weights) -> None:
+def _write_ours(run: Run, folder: Path, base: Base, weights: Weights, scorecard: dict[str, Any], record: Told) -> None:
     """Scorecard, manifest, and how generation stops."""
-    _refuse_link(run.scorecard_path, run)
-    scorecard = json.loads(run.scorecard_path.read_text(encoding="utf-8"))
     write_json(folder / "scorecard.json", shortened(scorecard, known_places(run)))
-    manifest = run.manifest
-    told: dict[str, Any] = {key: manifest[key] for key in _TOLD if key in manifest}
-    published = {"base_model": base.id, "base_revision": base.revision, "weights": weights, "sft": __version__}
-    write_json(folder / "sft_manifest.json", shortened(told) | {"published": published})
+    published: dict[str, Any] = {
+        "base_model": base.id,
+        "base_revision": base.revision,
+        "weights": weights,
+        "sft": __version__,
+    }
+    if record.rewritten:
+        published["rewritten"] = list(record.rewritten)
+    write_json(folder / "sft_manifest.json", record.value | {"published": published})
     if not (folder / "generation_config.json").exists() and (stop := _stops(folder)) is not None:
         write_json(folder / "generation_config.json", stop)
 

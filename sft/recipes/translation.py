@@ -19,7 +19,7 @@ from sft.errors import Problem, RecipeError
 from sft.recipes import foreign, foreign_sources, foreign_values, yaml_text
 from sft.recipes.fields import section_keys
 from sft.recipes.loading import parse
-from sft.runs.private import token_lines
+from sft.runs.tokens import token_lines
 
 __all__ = ["Translation", "translated"]
 

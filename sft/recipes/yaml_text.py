@@ -18,7 +18,7 @@ import yaml
 
 from sft.errors import Problem, RecipeError
 from sft.recipes.complaints import Location
-from sft.runs.private import token_lines
+from sft.runs.tokens import token_lines
 
 __all__ = ["LARGEST", "Document", "as_yaml", "decode", "dump", "number_as_yaml", "read", "scalar"]
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from sft.fidelity.comparison import NOTE, Comparison, Contender
 from sft.fidelity.conventions import LEVEL
 from sft.metrics.estimate import Estimate
-from sft.metrics.text import plain
 from sft.reports import charts
 from sft.reports.charts import Dot
 from sft.reports.names import metric_name
 from sft.reports.text import figure, in_groups, shown
+from sft.runs.visible import plain
 
 __all__ = ["aligned", "to_html", "to_text"]
 

@@ -28,7 +28,6 @@ from sft.fidelity.scorecard import RUNGS, Guardrail, Scorecard
 from sft.fidelity.size_curve import read_size_curve
 from sft.fidelity.stored import read_scorecard
 from sft.metrics.estimate import Estimate
-from sft.metrics.text import plain
 from sft.reports.caveats import warnings_of
 from sft.reports.names import GLOSSARY, METRIC_NAMES, RUNG_MEANINGS, kept_out, metric_name, system_name
 from sft.reports.sections import examples
@@ -51,6 +50,7 @@ from sft.reports.text import (
 )
 from sft.runs import sealed
 from sft.runs.run import Run, write_text
+from sft.runs.visible import plain
 
 __all__ = ["render"]
 

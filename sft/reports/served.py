@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sft.fidelity.served import Parting, Serving
-from sft.metrics.text import plain
 from sft.reports.compare_page import aligned
 from sft.reports.names import metric_name
 from sft.reports.text import figure
+from sft.runs.visible import plain
 
 __all__ = ["to_text"]
 

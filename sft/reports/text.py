@@ -14,7 +14,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from sft.metrics.estimate import figure
-from sft.metrics.text import _HIDDEN, plain
+from sft.runs.visible import HIDDEN, plain
 
 __all__ = [
     "bold_places",
@@ -99,7 +99,7 @@ def shown(text: str) -> Markup:
     parts: list[str] = []
     at = 0
     text = text.replace("\r\n", "\n")
-    for found in _HIDDEN.finditer(text):
+    for found in HIDDEN.finditer(text):
         parts.append(escape(text[at : found.start()]))
         parts.append(Markup('<span class="hidden-char">U+{:04X}</span>').format(ord(found[0])))
         at = found.end()

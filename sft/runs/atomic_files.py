@@ -60,7 +60,7 @@ def write_text(path: Path, text: str | Iterable[str]) -> None:
 
 
 def clear_temporaries(folder: Path, name: str = "", *, alone: bool = False) -> None:
-    """Remove what a killed process was writing into ``folder`` (for the file ``name`` only, if given).
+    """Remove what a killed process was writing into ``folder``, files and folders (only those for ``name``, if given).
 
     ``alone``: nobody else can be writing there, so that also goes what says of no process that it is its own.
 
@@ -72,7 +72,10 @@ def clear_temporaries(folder: Path, name: str = "", *, alone: bool = False) -> N
             found = _TEMPORARY.fullmatch(entry.name)
             if found and name[:_NAMED] in ("", found["name"]) and not _is_being_written(entry, found["process"], alone):
                 with suppress(OSError):
-                    Path(entry.path).unlink()
+                    if entry.is_dir(follow_symlinks=False):
+                        shutil.rmtree(entry.path)
+                    else:
+                        Path(entry.path).unlink()
 
 
 def _is_being_written(entry: os.DirEntry[str], process: str | None, alone: bool) -> bool:
@@ -88,8 +91,11 @@ def _is_being_written(entry: os.DirEntry[str], process: str | None, alone: bool)
             return True
         else:
             return True
-    with Path(entry.path).open("rb") as file:
-        return not hold(file)
+    opened = os.open(entry.path, os.O_RDONLY)
+    try:
+        return not hold(opened)
+    finally:
+        os.close(opened)
 
 
 def hold(file: IO[Any] | int) -> bool:
@@ -224,6 +230,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 def numbered_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """As :func:`read_jsonl`, one after another, each with the number of its line."""
+    refuse_endless(path)
     with sentences(path, reading=True), path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
@@ -238,8 +245,9 @@ def numbered_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def read_json(path: Path) -> Any:
-    """The value in ``path``; raises ``RunError`` when it is missing, cut short or no JSON."""
+    """The value in ``path``; raises ``RunError`` when it is missing, cut short, no JSON, or a device or a pipe."""
     with sentences(path, reading=True):
+        refuse_endless(path)
         raw = path.read_bytes()
     try:
         return json.loads(raw)
@@ -249,6 +257,12 @@ def read_json(path: Path) -> Any:
             f"{path}{where}: the file is cut short or damaged; restore it from a copy, "
             "or redo that step in a new run folder"
         ) from None
+
+
+def refuse_endless(path: Path) -> None:
+    """Raise ``RunError`` where ``path`` is, or leads to, a device or a pipe, which may never end."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise RunError(f"{path}: is a device or a pipe, or a link to one; put a file in its place")
 
 
 def _dumps(value: Any, **style: Any) -> str:
@@ -343,6 +357,25 @@ def making(path: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     finally:
+        os.close(held)
+
+
+@contextmanager
+def scratch_in(folder: Path, name: str) -> Iterator[Path]:
+    """Inside, an empty folder in ``folder`` that is this process's own, and gone at the end.
+
+    After a kill the next command that opens ``folder`` clears it (:func:`clear_temporaries`). Raises ``RunError`` where
+    it cannot be made.
+    """
+    place = folder / f".{name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    with sentences(place):
+        place.mkdir()
+        held = os.open(place, os.O_RDONLY)
+    try:
+        hold(held)
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
         os.close(held)
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sft.errors import RunError
+from sft.runs import progress
 
 if TYPE_CHECKING:
     import torch
@@ -153,12 +154,14 @@ def swap_bytes() -> int:
     return 0
 
 
-def in_parts(function: Callable[..., T], items: Sequence[Any], *fixed: Any, least: int, cores: int = CORES) -> list[T]:
+def in_parts(
+    function: Callable[..., T], items: Sequence[Any], *fixed: Any, least: int, title: str = "parts", cores: int = CORES
+) -> list[T]:
     """``function(part, *fixed)`` for consecutive parts of ``items``, in their order.
 
     One part, done here, where there are fewer than ``least`` items or there is one core; ``least`` is what takes some
-    seconds, for starting processes takes one. ``cores``: processes at a time. ``function``, ``fixed`` and the items
-    must be picklable.
+    seconds, for starting processes takes one. ``title``: what is said to be under way, where it takes long.
+    ``cores``: processes at a time. ``function``, ``fixed`` and the items must be picklable.
     """
     if len(items) < least or cores == 1:
         return [function(items, *fixed)]
@@ -166,7 +169,13 @@ def in_parts(function: Callable[..., T], items: Sequence[Any], *fixed: Any, leas
 
     some = -(-len(items) // (_PARTS * cores))
     parts = [items[start : start + some] for start in range(0, len(items), some)]
-    return list(Parallel(n_jobs=cores, backend="loky")(delayed(function)(part, *fixed) for part in parts))
+    made: list[T] = []
+    with progress.bar(len(parts), title, "part", after=progress.PATIENCE) as bar:
+        run = Parallel(n_jobs=cores, backend="loky", return_as="generator")
+        for one in run(delayed(function)(part, *fixed) for part in parts):
+            made.append(one)
+            bar.update()
+    return made
 
 
 # -- what it refused ----------------------------------------------------------------------------------------------

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 from urllib.parse import urlsplit
 
-__all__ = ["DOUBTFUL", "Patience", "is_doubtful", "is_loopback", "seconds_asked"]
+__all__ = ["DOUBTFUL", "Patience", "is_doubtful", "is_loopback", "seconds_asked", "within"]
 
 #: Answers after which it is open whether the server did what was asked, or will do it when asked again.
 DOUBTFUL = (408, 409, 412, 423, 425, 429)
@@ -56,3 +59,32 @@ def seconds_asked(headers: Mapping[str, str]) -> float | None:
 def is_loopback(endpoint: str) -> bool:
     """Whether ``endpoint`` is on this machine."""
     return (urlsplit(endpoint).hostname or "") in _LOOPBACK
+
+
+class _TooLong(BaseException):
+    """So that nothing on the way takes it for an error of its own."""
+
+
+@contextmanager
+def within(seconds: float, error: Exception) -> Iterator[None]:
+    """Raise ``error`` where what is inside computes for longer than ``seconds``: a program of somebody else's may never
+    end. Other programs on the machine do not count.
+
+    By a signal of the system's, which the main thread alone gets; elsewhere, and inside another, nothing is limited.
+    """
+
+    def ring(*_: object) -> None:
+        raise _TooLong
+
+    if threading.current_thread() is not threading.main_thread() or signal.getitimer(signal.ITIMER_VIRTUAL)[0]:
+        yield
+        return
+    before = signal.signal(signal.SIGVTALRM, ring)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    except _TooLong:
+        raise error from None
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)

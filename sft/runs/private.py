@@ -1,9 +1,4 @@
-"""What others may not read: tokens and personal addresses, which are found, and paths, which are taken out.
-
-Tokens are known by the prefixes that their issuers gave them, so that they can be found in any bytes. This is the one
-table of them: commands, recipes, demonstrations and what is published are looked through with it. What the library of
-detectors (``demonstrations.secrets``) has no kind for, or finds in text alone, is here: Hugging Face, Anthropic,
-Google and newer OpenAI and GitHub tokens above all, and everything that may stand in weights and pickles.
+"""What others may not read: personal addresses, which are found, and paths, which are taken out.
 
 There is one rule of what a path is, and two of what it becomes: a manifest keeps the user's paths, with ``~`` for the
 home folder (:func:`presentable`); what is published has the last names of paths alone (:func:`shortened`).
@@ -11,142 +6,15 @@ home folder (:func:`presentable`); what is published has the last names of paths
 
 from __future__ import annotations
 
-import hashlib
-import mmap
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sft.runs.atomic_files import finite
-
-Bytes = bytes | mmap.mmap
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Hit:
-    """A value found: what it is, what may be shown of it, and an id that does not give it away."""
-
-    what: str
-    excerpt: str
-    id: str
-
-
-def hit_of(what: str, value: bytes, public: int = 0) -> Hit:
-    """The hit of ``value``, whose first ``public`` bytes may be shown."""
-    shown = value[:public].decode("ascii", "replace")
-    digest = hashlib.sha256(what.encode() + b"\0" + value).hexdigest()
-    return Hit(what, f"{shown}\N{HORIZONTAL ELLIPSIS} ({len(value)} characters)", digest[:12])
-
-
-def places(data: Bytes, wanted: bytes) -> Iterator[int]:
-    """Where ``wanted`` begins in ``data``, every time."""
-    place = data.find(wanted)
-    while place >= 0:
-        yield place
-        place = data.find(wanted, place + 1)
-
-
-def continues(data: Bytes, place: int) -> bool:
-    """Whether the byte at ``place`` belongs to a word, so that what was found is only a part of one."""
-    byte = data[place : place + 1] if place >= 0 else b""
-    return byte.isalnum() or byte in (b"_", b"-")
-
-
-#: Where a value begins, where it ends, and what it is.
-Found = tuple[int, int, Hit]
-
-
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """One kind of token. ``anchor``: bytes it begins with, which are searched first; ``pattern``: the whole of it.
-
-    ``public``: how many of its first bytes may be shown. ``genuine``: whether a value is one, and no placeholder.
-    ``lines``: whether it goes over lines, whose ends are not part of it.
-    """
-
-    what: str
-    anchor: bytes
-    pattern: re.Pattern[bytes]
-    public: int
-    genuine: Callable[[bytes], bool]
-    lines: bool = False
-
-
-def placeholder(value: bytes) -> bool:
-    """``hf_xxxxxxxx``, and the keys of documentation that have EXAMPLE in them: they open nothing."""
-    return len(set(value)) <= 5 or b"EXAMPLE" in value.upper()
-
-
-def _varied(value: bytes) -> bool:
-    return not placeholder(value)
-
-
-def _random(value: bytes) -> bool:
-    """A long run of letters and digits, both in it: ``sk-learn-as-a-dash-separated-name`` is none."""
-    runs = re.findall(rb"[A-Za-z0-9]{16,}", value)
-    return _varied(value) and any(re.search(rb"\d", run) and re.search(rb"[A-Za-z]", run) for run in runs)
-
-
-def _password(url: bytes) -> bool:
-    """A URL whose password is one, and not the word for it or a name to fill in."""
-    password = url.rpartition(b"@")[0].rpartition(b":")[2]
-    return not re.fullmatch(rb"(?i)(pass(word|wd)?|pwd|secret|token|x+|\*+|\.+)|[<{$%\[].*", password)
-
-
-def _kind(what: str, anchor: str, rest: str, genuine: Callable[[bytes], bool] = _varied) -> _Kind:
-    pattern = re.compile(re.escape(anchor.encode()) + rest.encode())
-    return _Kind(what, anchor.encode(), pattern, len(anchor), genuine)
-
-
-#: In weights, which are random bytes, a prefix of three is followed by twenty letters and digits once in 10^19 places,
-#: so that length does not matter.
-_TOKENS = (
-    _kind("a Hugging Face token", "hf_", r"[A-Za-z0-9]{30,}"),
-    _kind("a Hugging Face organisation token", "api_org_", r"[A-Za-z0-9]{30,}"),
-    _kind("a secret key (OpenAI, Anthropic and others)", "sk-", r"[A-Za-z0-9_-]{20,}", _random),
-    *(
-        _kind("a GitHub token", f"gh{letter}_", r"[A-Za-z0-9]{36,}")
-        for letter in ("p", "o", "u", "s", "r")  # personal, OAuth, user, server, refresh
-    ),
-    _kind("a GitHub token", "github_pat_", r"[A-Za-z0-9_]{50,}"),
-    _kind("a GitLab token", "glpat-", r"[A-Za-z0-9_-]{20,}"),
-    _kind("an AWS access key", "AKIA", r"[A-Z0-9]{16}(?![A-Za-z0-9])"),
-    _kind("an AWS access key", "ASIA", r"[A-Z0-9]{16}(?![A-Za-z0-9])"),
-    *(
-        _kind("an AWS secret key", name, r"[\\\"']{0,3} ?[=:] ?[\\\"']{0,3}[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])")
-        for name in ("aws_secret_access_key", "AWS_SECRET_ACCESS_KEY", "SecretAccessKey")
-    ),
-    _kind("a Google API key", "AIza", r"[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])"),
-    *(_kind("a Slack token", f"xox{letter}-", r"[A-Za-z0-9-]{20,}", _random) for letter in "abeoprs"),
-    _kind("a Stripe key", "sk_live_", r"[A-Za-z0-9]{20,}"),
-    _kind("a Stripe key", "rk_live_", r"[A-Za-z0-9]{20,}"),
-    _kind("an npm token", "npm_", r"[A-Za-z0-9]{36}(?![A-Za-z0-9])"),
-    _kind("a PyPI token", "pypi-AgE", r"[A-Za-z0-9_-]{50,}"),
-    _kind("a JSON web token", "eyJ", r"[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}"),
-    _Kind(
-        "a private key",
-        b"-----BEGIN ",
-        # With what follows: to allow the one of a textbook is not to allow every other.
-        re.compile(
-            rb"-----BEGIN (?:[A-Z0-9]+ ){0,4}PRIVATE KEY(?: BLOCK)?(?:-----(?:\\[nr]|[A-Za-z0-9+/=\s]){0,600})?"
-        ),
-        11,
-        lambda value: True,
-        lines=True,
-    ),
-    _Kind(
-        "a password in a URL",
-        b"://",
-        re.compile(rb"://[\w.%+-]{0,64}:[^\s/:@?#\x00-\x1f\x7f-\xff]{3,128}@[A-Za-z0-9\[]"),
-        3,
-        _password,
-    ),
-)
-#: How lines end in a key, as it is and as JSON writes it.
-_LINE_ENDS = re.compile(rb"\\[nr]|\s")
+from sft.runs.tokens import Bytes, Found, hit_of
 
 #: What somebody can be found by; only in what experts wrote, for licences and vocabularies are full of addresses.
 PERSONAL = {
@@ -160,28 +28,12 @@ _NOBODY = re.compile(
 )
 
 
-def tokens(data: Bytes, *, text: bool, placeholders: bool = False) -> Iterator[Found]:
-    """Every token in ``data``; ``text``: whether it has words, of which a token is never the end.
-
-    ``placeholders``: also what has the form of a token and opens nothing.
-    """
-    for kind in _TOKENS:
-        for place in places(data, kind.anchor):
-            # Within a longer word it is none: `task-...` holds `sk-`. In a pickle a length stands before it, any byte.
-            if text and kind.anchor[:1].isalnum() and continues(data, place - 1):
-                continue
-            match = kind.pattern.match(data, place)
-            if match is None:
-                continue
-            if kind.genuine(match[0]) or (placeholders and kind.genuine in (_varied, _password)):
-                value = _LINE_ENDS.sub(b"", match[0]) if kind.lines else match[0]
-                yield place, match.end(), hit_of(kind.what, value, kind.public)
-
-
-def token_lines(text: str) -> list[int]:
-    """The lines of ``text``, 1-based, with what has the form of a token, be it a placeholder for one."""
-    data = text.encode("utf-8", "surrogatepass")
-    return sorted({1 + data.count(b"\n", 0, place) for place, _, _ in tokens(data, text=True, placeholders=True)})
+#: Names that only a network of somebody's own knows, and its numbers: where settings and remarks are published.
+_INTERNAL = re.compile(
+    rb"(?<![\w.@-])(?:(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,5}"
+    rb"(?:internal|intranet|intern|local|localdomain|lan|corp|home\.arpa)(?![\w-]|\.\w)"
+    rb"|(?:10(?:\.\d{1,3}){3}|192\.168(?:\.\d{1,3}){2}|172\.(?:1[6-9]|2\d|3[01])(?:\.\d{1,3}){2})(?![\w.]))"
+)
 
 
 def personal(data: Bytes, kinds: Iterable[str] = tuple(PERSONAL)) -> Iterator[Found]:
@@ -189,7 +41,17 @@ def personal(data: Bytes, kinds: Iterable[str] = tuple(PERSONAL)) -> Iterator[Fo
     for what in kinds:
         for match in PERSONAL[what].finditer(data):
             if not _NOBODY.fullmatch(match[0]):
-                yield match.start(), match.end(), hit_of(what, match[0])
+                hit = hit_of(what, match[0])
+                if what == "an e-mail address":  # the domain may be seen, to judge by
+                    shown = match[0][:1] + b"\xe2\x80\xa6@" + match[0].rpartition(b"@")[2]
+                    hit = replace(hit, excerpt=f"{shown.decode('utf-8', 'replace')} ({len(match[0])} characters)")
+                yield match.start(), match.end(), hit
+
+
+def internal_hosts(data: Bytes) -> Iterator[Found]:
+    """Every host in ``data`` that only a network of somebody's own knows, by the end of its name or by its number."""
+    for match in _INTERNAL.finditer(data):
+        yield match.start(), match.end(), hit_of("an internal host", match[0], public=3)
 
 
 # -- paths ------------------------------------------------------------------------------------------------------

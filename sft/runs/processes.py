@@ -26,6 +26,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from sft.errors import UserError
+from sft.runs.progress import is_quiet
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -137,8 +138,8 @@ def highest(value: int) -> int:
 
 
 def say(text: str) -> None:
-    """One line of progress, on stderr, from the first process only."""
-    if is_main():
+    """One line of progress, on stderr, from the first process only; nothing with ``--quiet``."""
+    if is_main() and not is_quiet():
         sys.stderr.write(text + "\n")
 
 

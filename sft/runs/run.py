@@ -255,12 +255,15 @@ class Run(Held):
     def session(self, command: Sequence[str] | None = None) -> Iterator[None]:
         """Record one process's work on this run: command, times, peak memory and how it ended.
 
-        ``command`` is ``sys.argv`` unless given. A session that was killed stays without an end.
+        ``command`` is ``sys.argv`` unless given; "notebook" in a notebook, whose kernel was started with other words.
+        A session that was killed stays without an end.
         """
         with self._writing():
             argv = list(sys.argv if command is None else command)
             if argv:
                 argv[0] = Path(argv[0]).name
+            if argv[:1] == ["ipykernel_launcher.py"]:
+                argv = ["notebook"]
             row: dict[str, Any] = {"command": shlex.join(argv), "started": now()}
             known = _read_manifest(self.path).get("sessions", [])
             self.update_manifest(sessions=[*known, row])

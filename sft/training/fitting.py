@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -13,7 +12,6 @@ from typing import Any, Self
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from tqdm.auto import tqdm
 from transformers import (
     EarlyStoppingCallback,
     PreTrainedModel,
@@ -31,6 +29,7 @@ from sft.policies.starting import find_start, goes_on_from
 from sft.policies.weights import accelerator_computes_bf16, base_weights, quiet_engine
 from sft.recipes import Recipe
 from sft.recipes.sources import BaseSource
+from sft.runs import progress
 from sft.runs.machine import default_device
 from sft.runs.processes import is_sharded, note, rank_and_world, say
 from sft.runs.run import Run, append_jsonl
@@ -79,7 +78,7 @@ class Record(TrainerCallback):
     def __init__(self, run: Run | None, seconds_before: float) -> None:
         self.run, self.seconds_before = run, seconds_before
         self.began = time.monotonic()
-        self.bar: tqdm[Any] | None = None
+        self.bar: Any = None
 
     def __enter__(self) -> Self:
         return self
@@ -97,9 +96,7 @@ class Record(TrainerCallback):
         """Open the bar at the step where training begins."""
         self.began = time.monotonic()
         if state.is_world_process_zero:
-            self.bar = tqdm(
-                total=state.max_steps, initial=state.global_step, desc="train", unit="step", file=sys.stderr
-            )
+            self.bar = progress.bar(state.max_steps, "train", "step", initial=state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Move the bar."""

@@ -74,7 +74,7 @@ def test_help_is_a_result(words: list[str], capsys: Captured) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "required: VERB"),
+        (["--json"], "required: VERB"),
         (["frobnicate"], "invalid choice: 'frobnicate'"),
         (["check"], "required: target"),
         (["train", "demo", "--frobnicate"], "unrecognized arguments"),

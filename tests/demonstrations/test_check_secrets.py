@@ -99,7 +99,7 @@ def test_every_format_has_each_finding_at_its_row(name: str, tmp_path: Path, cap
         line, again = (5, (20,)) if one["what"] == "a GitHub token" else (8, ())
         assert (one["path"], one["line"]) == (str(path), line + above)
         assert one["others"] == [f"{path}:{n + above}" for n in again]
-        assert set(one) == {"id", "path", "line", "address", "what", "excerpt", "others"}
+        assert set(one) == {"id", "path", "line", "address", "what", "excerpt", "others", "around"}
 
 
 def test_a_person_reads_what_where_and_what_to_do(tmp_path: Path, capsys: Captured) -> None:
@@ -109,7 +109,8 @@ def test_a_person_reads_what_where_and_what_to_do(tmp_path: Path, capsys: Captur
     status, out, err = checked([path, "--secrets"], capsys)
     (token,) = in_demonstrations([Demonstration((Message("user", "?"),), f"With {GITHUB}.")])
     assert status == 2
-    assert f"\n  {path}:5 (also {path}:20): a GitHub token, ghp_… (40 characters) (id {token.id})\n" in out
+    told = f"\n  {path}:5 (also {path}:20): a GitHub token, ghp_… (40 characters) (id {token.id}) in "
+    assert told in out and "[...]" in out.partition(told)[2].partition("\n")[0]
     assert "4 secrets: " in out and "Nothing to mend" not in out and "split" in out
     assert err.count("\n") == 1 and err.startswith(f"sft: {path}: 4 secrets in ")
     assert "mask them" in err and "sft push" in err and "--allow-finding ID=REASON" in err

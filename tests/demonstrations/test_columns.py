@@ -228,3 +228,47 @@ def test_references_may_stand_in_the_test_file_alone() -> None:
     assert {d.references for d in made.splits.test} == {("another",)}
     with pytest.raises(SourceError, match=r"train.jsonl: no row has 'alternatives' .*; mend demonstrations.columns"):
         gathered("columns: {references: alternatives}", path="train.jsonl", split=split)
+
+
+# -- files that are held out ---------------------------------------------------------------------------------
+
+
+def test_the_remedy_for_a_test_file_of_other_columns_is_followed(capsys: Captured) -> None:
+    """The one place for names was that of the training rows: a test file of another make could not be named."""
+    write("x.jsonl", [row(n) for n in range(60)])
+    write("t.jsonl", [{"question": each["prompt"], "answer": each["completion"]} for each in map(row, range(100, 110))])
+    with pytest.raises(SourceError) as refused:
+        gathered(split="{validation: 0.2, test: t.jsonl}")
+    line = "split.test: {path: t.jsonl, columns: {prompt: question, completion: answer}}"
+    assert str(refused.value).endswith(f"name your columns in the recipe, {line}")
+    made = gathered(split=f"{{validation: 0.2, test: {line.partition(': ')[2]}}}")
+    assert {name: len(part) for name, part in made.splits.parts.items() if name == "test"} == {"test": 10}
+    assert len(made.splits.validation) + len(made.splits.train) == 60 and made.splits.validation
+    # The other way round: one line for the training rows, and the test file keeps its own names.
+    write("x.jsonl", [{"question": each["prompt"], "answer": each["completion"]} for each in map(row, range(60))])
+    write("t.jsonl", [row(n) for n in range(100, 110)])
+    with pytest.raises(SourceError) as refused:
+        gathered(split="{validation: 0.2, test: t.jsonl}")
+    named = "columns: {prompt: question, completion: answer}"
+    assert f"name your columns in the recipe, demonstrations.{named}; to" in str(refused.value)
+    with pytest.raises(SourceError) as refused:
+        gathered(named, split="{validation: 0.2, test: t.jsonl}")
+    line = str(refused.value).rpartition("name your columns in the recipe, split.test: ")[2]
+    assert line == "{path: t.jsonl, columns: {prompt: prompt, completion: completion}}"
+    assert len(gathered(named, split=f"{{validation: 0.2, test: {line}}}").splits.test) == 10
+
+
+def test_one_line_names_the_columns_of_both_files() -> None:
+    for name, numbers in (("x.jsonl", range(60)), ("t.jsonl", range(100, 110))):
+        write(name, [{"question": each["prompt"], "answer": each["completion"]} for each in map(row, numbers)])
+    with pytest.raises(SourceError) as refused:
+        gathered(split="{validation: 0.2, test: t.jsonl}")
+    named = str(refused.value).rpartition("name your columns in the recipe, demonstrations.")[2].partition(";")[0]
+    assert len(gathered(named, split="{validation: 0.2, test: t.jsonl}").splits.test) == 10
+
+
+def test_a_test_file_of_dialogues_beside_rows_of_prompts() -> None:
+    write("x.jsonl", [row(n) for n in range(60)])
+    write("t.jsonl", [{"talk": talk(n)} for n in range(100, 110)])
+    made = gathered(split="{validation: 0.2, test: {path: t.jsonl, format: messages, columns: {messages: talk}}}")
+    assert len(made.splits.test) == 10 and all(d.prompt[-1].role == "user" for d in made.splits.test)

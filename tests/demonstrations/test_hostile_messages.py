@@ -25,8 +25,8 @@ NEST = json.loads('{"a":' * 80 + "1" + "}" * 80)
         (SAY | {"reasoning_content": "\ud83d"}, "'messages[2].reasoning_content' holds a lone surrogate"),
         ({"role": "assistant", "text": "say"},
          "'messages[2].content' is missing; add it (the message has 'role', 'text')"),
-        (SAY | {"content": [{"type": "tool_use", "id": "t", "name": "w", "input": {}}]},
-         "'messages[2].content[1]' is a part of type 'tool_use'; write the call as tool_calls, and what it gave back"),
+        (SAY | {"content": [{"type": "function_call", "id": "t", "name": "w", "arguments": "{}"}]},
+         "'messages[2].content[1]' is a part of type 'function_call'; write the call as tool_calls, and what it gave"),
     ],
 )  # fmt: skip
 def test_what_a_message_says_twice_or_elsewhere_is_refused(tmp_path: Path, turn: dict[str, Any], why: str) -> None:
@@ -123,3 +123,13 @@ def test_what_a_tool_gave_back_may_be_a_list_and_so_may_a_call(tmp_path: Path) -
 def test_both_forms_of_names_may_be_mixed_in_a_message(tmp_path: Path) -> None:
     turns = [{"from": "human", "content": "ask"}, {"role": "assistant", "value": "say"}]
     assert said(reading(tmp_path, *turns)) == [(["ask"], "say")]
+
+
+@pytest.mark.parametrize(
+    "blank", [" ", "\n\t", "<tool_response>\u200b</tool_response>", [{"type": "text", "text": " "}]]
+)
+def test_a_result_that_shows_nothing_is_an_empty_one(tmp_path: Path, blank: Any) -> None:
+    """`sft check` ended with a traceback: a blank result is no text, and was none of those that are empty either."""
+    turn = {"role": "assistant", "content": "", "tool_calls": [CALL]}
+    found = reading(tmp_path, ASK, turn, RESULT | {"content": blank}, SAY, tools=TOOLS)
+    assert found.demonstrations[-1].prompt[-1].content == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -118,7 +119,9 @@ def test_a_run_records_the_commits_and_goes_on_with_them(tmp_path: Path) -> None
     def begun(word: str) -> str:
         """What preparing the run says, in a process that knows the hub here."""
         command, env = [sys.executable, "-c", BEGIN, word], environment(hub.endpoint, tmp_path)
-        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True).stderr
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stderr
 
     with LoopbackHub() as hub:
         first = with_subsets(hub, "lab/sums", {"default": made})
@@ -132,3 +135,19 @@ def test_a_run_records_the_commits_and_goes_on_with_them(tmp_path: Path) -> None
         assert f"data      hub:lab/sums at commit {first}" in begun("resume")
         assert json.loads((tmp_path / "run" / "manifest.json").read_text())["data"] == manifest["data"]
         assert len(hub.requests) == asked
+        # No validation split, as in gsm8k: a share of the training rows beside a test split of the hub, whose columns
+        # may be called otherwise.
+        renamed = [{"problem": row["question"], "solution": row["answer"]} for row in rows("tests", 20)]
+        with_subsets(hub, "lab/more", {"main": {"train": rows("sums", 60)}, "hard": {"test": renamed}})
+        test = "{path: hub:lab/more:hard/test, columns: {prompt: problem, completion: solution}}"
+        (tmp_path / "recipe.yaml").write_text(
+            "model: {name: not-needed}\n"
+            "demonstrations: {path: hub:lab/more:main/train, columns: {prompt: question, completion: answer}}\n"
+            f"split: {{validation: 0.2, near_duplicates: allow, test: {test}}}\n"
+        )
+        shutil.rmtree(tmp_path / "run")
+        begun("new")
+        manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+        assert set(manifest["data"]["commits"]) == {"hub:lab/more:main/train", "hub:lab/more:hard/test"}
+        counts = manifest["split"]["counts"]
+        assert counts["test"] == 20 and counts["validation"] and counts["train"] + counts["validation"] == 60

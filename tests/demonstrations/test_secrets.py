@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import mmap
 import pickle
@@ -41,6 +42,38 @@ TOKENS = {
     "a private key": "-----BEGIN OPENSSH " + "PRIVATE KEY-----",
     "a password in a URL": "postgres://ann:" + drawn(12) + "@db.internal/x",
     "an AWS secret key": "aws_secret_access_key = " + drawn(40),
+    "a Groq key": "gsk_" + drawn(52),
+    "an xAI key": "xai-" + drawn(80),
+    "a Perplexity key": "pplx-" + drawn(48),
+    "a Replicate token": "r8_" + drawn(37),
+    "a Weights & Biases key": "WANDB_API_KEY=" + drawn(40, "0123456789abcdef"),
+    "a Cohere key": "CO_API_KEY=" + drawn(40),
+    "a Google client secret": "GOCSPX-" + drawn(28),
+    "a Google access token": "ya29." + drawn(60),
+    "an Azure signature": "sig=" + drawn(43) + "%3D",
+    "a DigitalOcean token": "dop_v1_" + drawn(64, "0123456789abcdef"),
+    "a Heroku token": "HRKU-" + drawn(40),
+    "a Stripe webhook's secret": "whsec_" + drawn(32),
+    "a Shopify token": "shpat_" + drawn(32, "0123456789abcdef"),
+    "a Docker token": "dckr_pat_" + drawn(27),
+    "a Databricks token": "dapi" + drawn(32, "0123456789abcdef"),
+    "a Linear key": "lin_api_" + drawn(40),
+    "a Notion token": "ntn_" + drawn(46),
+    "a Vault token": "hvs." + drawn(90),
+    "an age key": "AGE-SECRET-KEY-1" + drawn(58, "QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L"),
+    "a Terraform token": ".atlasv1." + drawn(67),
+}
+#: What has no prefix: the words before it say what it is, in text.
+NAMED = {
+    'password = "{}"': ("a password or key", "Tr0ub4dor&3"),
+    "DB_PASSWORD={}": ("a password or key", "Tr0ub4dor&3"),
+    "'api_key': '{}'": ("a password or key", drawn(30)),
+    'os.environ["CLIENT_SECRET"] = "{}"': ("a password or key", "hunter2x"),
+    "Authorization: Basic {}": ("a basic header", base64.b64encode(f"ann:{drawn(9)}".encode()).decode()),
+    "curl -H 'Authorization: Bearer {}'": ("a bearer header", drawn(40)),
+    "to {}, please": ("an IBAN", "DE89 3704 0044 0532 0130 00"),
+    "with {}": ("a card number", "4111 1111 1111 1111"),
+    "call {}": ("a telephone number", "+44 20 7946 0958"),
 }
 #: What the library's detectors know, in text.
 HEX = "0123456789abcdef"
@@ -82,6 +115,24 @@ def test_what_the_library_knows_is_found_in_text_at_its_line(what: str, token: s
     assert (found.what, found.line) == (what, 2) and token[12:24] not in str(found)
     (again,) = in_demonstrations([row(7, "which?", f"It is {token}")], environment=NOWHERE)
     assert (again.id, again.address) == (found.id, "x.jsonl:7")
+
+
+@pytest.mark.parametrize("words", NAMED)
+def test_what_has_no_prefix_is_known_by_the_words_before_it_or_by_its_checksum(words: str) -> None:
+    """Where people wrote, numbers of people count as well; and what is shown to judge by does not give it away."""
+    what, value = NAMED[words]
+    text = f"It is\n{words.format(value)}\nsee?"
+    (found,) = in_demonstrations([row(3, "which?", text)], environment=NOWHERE)
+    (again,) = secrets_in("notes.txt", text.encode(), environment=NOWHERE, people=True)
+    assert (found.what, again.what, again.line, again.id) == (what, what, 2, found.id)
+    assert found.around == again.around == words.format("[...]") and value[4:] not in str(found)
+
+
+def test_hosts_of_a_network_of_ones_own_count_in_settings_alone() -> None:
+    text = b"# ask db01.acme.corp or 10.20.30.40, not example.com, 8.8.8.8, 1.10.2.3.4 or a.local.txt"
+    assert secrets_in("x", text, environment=NOWHERE) == []
+    found = secrets_in("x", text, environment=NOWHERE, settings=True)
+    assert [(one.what, one.line) for one in found] == [("an internal host", 1)] * 2
 
 
 def test_every_detector_of_the_library_that_is_asked_is_one_of_these() -> None:
@@ -139,7 +190,7 @@ def test_the_same_secret_has_one_id_wherever_it_is_and_is_told_once_a_file() -> 
         "ACCAEXAMPLE123EXAMPL",
         'aws_secret_access_key = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"',
         "SG." + "x" * 22 + "." + "x" * 43,
-        "password = 'hunter2' and 10.0.0.1",
+        "password = 'password1' and password: required, token = \"<your token>\", 10.0.0.1",
         "",
     ],
 )
@@ -271,3 +322,23 @@ def test_a_finding_is_one_line() -> None:
     )
     often = Finding("0", "a", "b", "c", 1, tuple(f"a:{n}" for n in range(2, 2000)))
     assert str(often) == "a:1 (also a:2, a:3, a:4, 1,995 more): b, c (id 0)"
+
+
+#: What Presidio's recognisers are sure of, and what has their form and a wrong checksum, or none.
+BY_PRESIDIO = {
+    "1BoatSLRHtKNngkdXEeobR76b53LETtpyT": "a purse of a cryptocurrency",
+    "192.0.2.146": "an IP address",
+    "00:1A:2B:3C:4D:5E": "a MAC address",
+    "131052-308T": "a Finnish identity code",
+    "X1234567L": "a Spanish foreigner's number",
+    "RSSMRA85T10A562S": "an Italian tax code",
+}
+HARMLESS = ("1BoatSLRHtKNngkdXEeobR76b53LETtpyU", "version 1.2.3", "131052-308U", "X1234567M", "10:15 to 11:00", "::")
+
+
+@pytest.mark.parametrize("text", [*BY_PRESIDIO, *HARMLESS])
+def test_presidio_is_asked_where_it_is_installed_and_believed_where_it_is_sure(text: str) -> None:
+    pytest.importorskip("presidio_analyzer")
+    found = in_demonstrations([row(1, "which?", f"It is \N{GREEK SMALL LETTER ALPHA} {text} .")], environment=NOWHERE)
+    assert [one.what for one in found] == ([BY_PRESIDIO[text]] if text in BY_PRESIDIO else [])
+    assert text not in str(found)

@@ -20,7 +20,6 @@ import pytest
 from scored_files import PROMPTS, rows, training, write
 
 from sft.cli import main
-from sft.cli.score import score_file
 from sft.demonstrations.demonstration import Demonstration, HeldOut, held_out
 from sft.errors import DemonstrationsError, RunError, SourceError, SplitError, UserError
 from sft.fidelity import stored
@@ -32,6 +31,7 @@ from sft.reports.report import render
 from sft.reports.terminal import to_text
 from sft.runs.records import Completion
 from sft.runs.run import Run, read_json, read_jsonl, write_json, write_jsonl
+from sft.verbs.completions import score_file
 
 
 def problems(path: Path) -> list[str]:

@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jinja2
+import jinja2.sandbox
 import pytest
 
 pytestmark = pytest.mark.engine
@@ -21,6 +23,7 @@ from sft.demonstrations.messages import written_calls
 from sft.errors import DemonstrationsError, PolicyError
 from sft.policies.rendering import Renderer, few_shot_prompt, renderer_for
 from sft.policies.streamed import StreamedAnswer
+from sft.policies.template_lists import with_assignments
 
 USER = Message("user", "How are you?")
 TOOL = {
@@ -426,3 +429,63 @@ def test_a_thought_is_told_from_the_answer_while_it_is_written(name: str) -> Non
             found = ["".join(piece for piece, mine in shown if mine is which) for which in (True, False)]
             assert found == [thought, "It </b> is.\n Fine"] == [streamed.thought, streamed.said], size
             assert [mine for _, mine in shown] == sorted((mine for _, mine in shown), reverse=True)
+
+
+# -- what a template does with calls ---------------------------------------------------------------------------
+
+#: As Gemma 4's: a thought stands beside a call, and is dropped before words.
+THINKS_BESIDE_CALLS = (
+    "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+    "{% if m.reasoning_content and m.tool_calls %}<|channel>thought\n{{ m.reasoning_content }}\n<channel|>{% endif %}"
+    "{{ m['content'] }}{% for c in m.tool_calls %}<tool_call>{{ c.function | tojson }}</tool_call>{% endfor %}"
+    "<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+#: As Kimi K2's: calls are numbered in a list that grows, which transformers' sandbox forbids.
+QUEUES_CALLS = (
+    "{%- set queue = namespace(ids=[]) -%}{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}"
+    "<|im_start|>{{ m['role'] }}\n{% if m.role == 'tool' %}{%- set id = queue.ids.pop(0) -%}Return of {{ id }}: "
+    "{% endif %}{{ m['content'] }}{% for c in m.tool_calls %}{%- set id = 'functions.' + c.function.name + ':0' -%}"
+    "{%- set _ = queue.ids.append(id) -%}<tool_call>{{ c.function | tojson }}</tool_call>{% endfor %}<|im_end|>"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize("words", ["", "Fine."])
+def test_a_thought_that_a_template_writes_beside_calls_alone_is_written_so_everywhere(words: str) -> None:
+    """Calls with a thought were refused, and a thought before words stood in tags that the model does not know."""
+    calls = () if words else (ROME,)
+    learned = renderer_for(chatml(THINKS_BESIDE_CALLS), thoughts="keep")
+    kept = answer(words, *calls, thought="hm")
+    assert supervised(learned, kept)[1].startswith("<|channel>thought\nhm\n<channel|>")
+    given = renderer_for(chatml(THINKS_BESIDE_CALLS), thoughts="context")
+    row = answer(words, *calls, prompt=(TOOLS, USER, Message("thought", "hm")))
+    assert supervised(given, row)[0].endswith("assistant\n<|channel>thought\nhm\n<channel|>")
+    assert given.render(row).input_ids == learned.render(kept).input_ids
+
+
+def test_a_list_that_a_template_changes_in_place_is_assigned_anew(tmp_path: Path) -> None:
+    """Every row with a call was refused: the template raised in transformers' sandbox, wherever it was rendered."""
+    renderer = renderer_for(chatml(QUEUES_CALLS))
+    assert "<tool_call>" in supervised(renderer, answer("", ROME))[1]
+    prompt, _ = supervised(renderer, answer("It is 24.", prompt=(TOOLS, USER, CALLING, RESULT)))
+    assert "of functions.weather:0: 24 C" in prompt
+    renderer.tokenizer.save_pretrained(tmp_path)  # who serves the clone renders with the same sandbox
+    served = PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    turn = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "weather", "arguments": {}}}]}
+    messages = [{"role": "user", "content": "a"}, turn, {"role": "tool", "content": "b"}]
+    assert "Return of functions.weather:0: b" in served.apply_chat_template(messages, tokenize=False)
+
+
+def test_assignments_say_what_append_and_pop_said() -> None:
+    body = (
+        "{%- set n = namespace(q=[1, 2]) -%}{% set _ = n.q.append(f(3, ')')) %}{%- set a = n.q.pop(0) -%}"
+        "{%+ set b = n.q.pop() -%}{{ a }} {{ b }} {{ n.q }}"
+    )
+    plain = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
+    forbids = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    given = {"f": lambda number, text: f"{number}{text}"}
+    with pytest.raises(jinja2.sandbox.SecurityError):
+        forbids.from_string(body).render(**given)
+    assert forbids.from_string(with_assignments(body)).render(**given) == plain.from_string(body).render(**given)
+    for other in ("{{ q.append(1) }}", "{% set _ = q.append(1) %}", "{% set x = n.q.pop(n.q.index(1)) %}", "a.b.pop()"):
+        assert with_assignments(other) == other

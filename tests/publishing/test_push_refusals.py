@@ -474,7 +474,7 @@ def test_a_token_in_the_recipe(bench: Bench) -> None:
 
 def test_a_path_that_is_there_counts_wherever_it_leads(tmp_path: Path) -> None:
     """In no home, not known to the run: but it is there, so it tells of this machine; what all have does not."""
-    from sft.publishing.screening import paths_in
+    from sft.publishing.places import paths_in
 
     (tmp_path / "texts").mkdir()
     text = f"Written in {tmp_path}/texts. Not /nowhere/at/all, /usr/bin/env, https://x.org{tmp_path} or and/or.\n"
@@ -842,6 +842,7 @@ OUTCOMES: dict[int, Change] = {
     6: lambda bench: bench.hub.fault("whoami", status(503), times=1000),
     7: lost,
     8: lambda bench: bench.hub.fault("resolve", flipped_byte, times=1000),
+    9: lambda bench: bench.hub.fault("whoami", lambda handler, serve: (200, {}, b"[1]"), times=9),
 }
 
 

@@ -20,7 +20,7 @@ from sft.fidelity.conventions import bar_points
 from sft.fidelity.scorecard import SYSTEMS
 from sft.metrics import METRICS
 from sft.recipes import engine_fields, forwarded, yaml_text
-from sft.runs.private import token_lines
+from sft.runs.tokens import token_lines
 
 SMALL = "model:\n  name: some/model\ndemonstrations:\n  path: rows.jsonl\n"
 
@@ -312,9 +312,13 @@ def test_keys_of_the_trainer_that_cannot_be_given_so(section: str, line: str, re
     ("extra", "said"),
     [
         ("split: {validation: 0}", "above 0 and below 1"),
+        ("split: {test: {path: t.jsonl, colums: {}}}", "not a key of split.test; did you mean columns?"),
+        ("split: {test: {format: messages}}", "'split.test.path' is missing"),
+        ("split: {test: {path: t.jsonl}, validation: t.jsonl}", "is the validation file"),
+        ("split: {test: {path: 'hub:gsm8k'}}", "'split.test.path' is 'hub:gsm8k'; write data:NAME or hub:OWNER"),
         ("split: {test: 1.0}", "above 0 and below 1"),
         ("split: {validation: 0.5, test: 0.5}", "add up to less than 1"),
-        ("split: {test: t.jsonl, validation: 1.5}", "above 0 and below 1 or text; write 0.015 for 1.5 %, or the name"),
+        ("split: {test: t.jsonl, validation: 1.5}", "or text or a mapping of keys; write 0.015 for 1.5 %, or the name"),
         ("split: {validation: x.jsonl, test: x.jsonl}", "is the validation file"),
         ("split: {validation: x.jsonl, test: y.jsonl, seed: 3}", "has no meaning for ready-made files"),
         ("adapter: {method: full, r: 8}", "'adapter.r' has no meaning with method: full"),

@@ -22,11 +22,11 @@ from sft.errors import RunError
 from sft.fidelity.probes.examples import BANDS
 from sft.fidelity.scorecard import RUNGS, SYSTEMS
 from sft.metrics.estimate import Estimate
-from sft.metrics.text import plain
 from sft.reports.report import render
 from sft.reports.sections.training import losses
 from sft.reports.text import cell, coded, coded_cell, differences, duration, fenced, figure, marked, shown
 from sft.runs.run import Run, append_jsonl, write_json, write_jsonl
+from sft.runs.visible import plain
 
 PROMPTS = 36
 PICTURES = (

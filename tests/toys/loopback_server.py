@@ -50,13 +50,13 @@ def slow(seconds: float) -> Any:
 
 @dataclass
 class LoopbackServer:
-    """``answers``: what the last message of a prompt says -> the answer.
+    """``answers``: what the last message of a prompt says -> the answer: a text, or calls as they are given back.
 
     ``models``: what it lists, None where it lists nothing. ``key``: that it asks for. ``change``: of the answer to a
     body, as (text, finish reason); ``refuses``: words of a refusal of a body, or "".
     """
 
-    answers: Mapping[str, str]
+    answers: Mapping[str, Any]
     models: list[str] | None = field(default_factory=lambda: ["clone"])
     key: str = ""
     change: Callable[[dict[str, Any], str], tuple[str, str]] = lambda body, text: (text, "stop")
@@ -168,7 +168,9 @@ class LoopbackServer:
             return 400, {}, json.dumps({"error": {"message": said}}).encode()
         asked = body["messages"][-1]["content"] if chat else body["prompt"]
         text = next(text for prompt, text in self.answers.items() if prompt == asked or f"\n{prompt}<" in asked)
-        text, reason = self.change(body, text)
-        holder = {"message": {"role": "assistant", "content": None, self.elsewhere: text}} if chat else {"text": text}
+        elsewhere, reason = ("tool_calls", "tool_calls") if isinstance(text, list) else (self.elsewhere, "stop")
+        if isinstance(text, str):
+            text, reason = self.change(body, text)
+        holder = {"message": {"role": "assistant", "content": None, elsewhere: text}} if chat else {"text": text}
         choice = {"index": 0, "finish_reason": reason, "logprobs": None} | holder
         return 200, {}, json.dumps({"choices": [choice]}).encode()

@@ -53,6 +53,7 @@ publish:
   data_license: mit
   language: en
   base_model: me/tiny-base
+  examples: true
 """
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from toy_demonstrations import write_demonstrations
 
 from sft.cli import main
-from sft.runs.run import read_json, read_jsonl
+from sft.publishing.card import card_of
+from sft.runs.run import Run, read_json, read_jsonl
 
 pytestmark = pytest.mark.engine
 
@@ -39,6 +41,7 @@ demonstrations:
 split: {{validation: 0.15, test: 0.25, near_duplicates: remove}}
 training: {{learning_rate: 1.0e-2, num_train_epochs: 1, eval_steps: 0.5, logging_steps: 1, max_length: 256}}
 fidelity: {{max_prompts: 6, max_new_tokens: 4, profile: fast}}
+publish: {{license: mit, language: [en], expert: Ann, data_license: mit}}
 """,
         encoding="utf-8",
     )
@@ -68,6 +71,13 @@ def test_what_is_repeated_and_replayed_is_learned_and_nothing_is_measured_on_it(
     assert shortcuts and not any("Page" in text or "knew how long" in text for text in shortcuts)
     report = (run / "report.html").read_text(encoding="utf-8")
     assert "learned beside the demonstrations against forgetting" in report and "one more pass over a row" in report
+    facts: dict[str, Any] = {"base_model": "lab/tiny", "base_revision": "0" * 40, "repo": "ann/clone", "checksums": {}}
+    card = card_of(Run.open(run), weights="adapter", **facts)
+    assert (
+        f"{fates['trained']} were trained on, some more than once in an epoch ({fates['repeated']} passes more), and "
+        f"{fates['replayed']} general rows of general.jsonl beside them, against forgetting" in card.replace("\\", "")
+    )
+    assert str(tmp_path) not in card, "the file is named, and not where it lay"
 
 
 def test_passes_that_the_steps_ended_before_are_not_counted(recipe: Path, tmp_path: Path) -> None:

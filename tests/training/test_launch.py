@@ -102,9 +102,9 @@ def assert_same_to_the_bit(one: Path, other: Path) -> None:
 # -- the files for accelerate ---------------------------------------------------------------------------------
 
 
-def test_every_launch_is_in_the_readme() -> None:
+def test_every_launch_is_in_the_documentation() -> None:
     """File and line; and each file says in its first lines what it is for and how it is run, with its own name."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "clusters.md").read_text(encoding="utf-8")
     assert [path.stem for path in CONFIGS] == [
         "cpu", "ddp", "fsdp2", "one-gpu", "two-machines", "zero2", "zero3",
     ]  # fmt: skip
@@ -112,9 +112,9 @@ def test_every_launch_is_in_the_readme() -> None:
         text = path.read_text(encoding="utf-8")
         line = LINE.search(text)
         assert text.startswith("# ") and line and f"--config_file recipes/accelerate/{path.name} " in line[1]
-        assert f"recipes/accelerate/{path.name}" in readme
+        assert f"recipes/accelerate/{path.name}" in page
         if "processes" in line[1]:
-            assert re.search(rf"accelerate/{path.name}`? .*--num_processes|{path.name} --num_processes", readme), path
+            assert re.search(rf"accelerate/{path.name}`? .*--num_processes|{path.name} --num_processes", page), path
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -325,7 +325,7 @@ def test_a_killed_process_ends_the_others_and_the_run_goes_on(family: dict[str, 
 def accelerate(
     recipe: Path, run: Path, *words: str, processes: int, environment: dict[str, str]
 ) -> Iterator[subprocess.Popen[str]]:
-    """The README's line: ``accelerate launch ... -m sft train``; ``test_signals`` starts it as a user does."""
+    """The documentation's line: ``accelerate launch ... -m sft train``; ``test_signals`` starts it as a user does."""
     config = ROOT / "recipes" / "accelerate" / "cpu.yaml"
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
     count = ["--num_processes", str(processes), "-m", "sft", "train", str(recipe), "--output", str(run)]
@@ -350,7 +350,7 @@ def accelerate(
 def test_batches_that_do_not_go_round(
     processes: int, batch: int, launcher: bool, recipe: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    """The command of the README: every row twice in two epochs, and the losses and weights of one process.
+    """The command of the documentation: every row twice in two epochs, and the losses and weights of one process.
 
     Two processes are started by ``accelerate launch``, three as it starts them (``toy_launches``), which is quicker.
 

@@ -69,7 +69,7 @@ def corpus(
             [""] * len(texts) for texts in references.values()
         ]  # it says how many there are, and not what they say
         signatures[name] = f"{_Statistics(make(tokenize), blank).signature}|norm:NFC"
-        counted = in_parts(_counted, asked, make, tokenize, least=MANY)
+        counted = in_parts(_counted, asked, make, tokenize, least=MANY, title="corpus figures")
         for system, items in systems.items():
             rows = np.concatenate([part[system] for part in counted])
             labels = [item.cluster for item in items]

@@ -20,11 +20,13 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from sft.errors import PolicyError
 from sft.policies.rendering import Renderer
+from sft.policies.sameness import deviation
 from sft.policies.weights import config_of, quiet_engine
 from sft.publishing.export.gguf_models import add_settings, family_of, tensors_of
 from sft.publishing.export.gguf_tokenizers import Vocabulary, begins_itself, vocabulary_of
 from sft.publishing.export.merged import Clone, clone_of, recipe_of
 from sft.publishing.export.modelfile import modelfile_of
+from sft.publishing.export.quantised import QUANTS, Kept, kept_of, quantise, quantiser
 from sft.recipes.sources import source_of
 from sft.runs.atomic_files import appear, making, refuse_taken, write_text
 from sft.runs.run import Run
@@ -48,7 +50,7 @@ class Gguf:
     """What was written. ``modelfile``: Ollama's, beside ``file``; None where ``why_not`` says why there is none.
 
     ``deviation``: how far the weights as read back from ``file`` are from the clone, as in
-    :class:`sft.publishing.export.merged.Merged`.
+    :class:`sft.publishing.export.merged.Merged`. ``kept``: what is left of the clone, where it was quantised.
     """
 
     file: Path
@@ -57,6 +59,7 @@ class Gguf:
     deviation: dict[str, Any]
     modelfile: Path | None
     why_not: str
+    kept: Kept | None = None
 
     def to_text(self) -> str:
         """For a person."""
@@ -65,6 +68,8 @@ class Gguf:
             f"{self.file}: {self.bytes / 1e6:,.0f} MB, {self.outtype}; read back, its logits differ by "
             f"{found['mean']:.1g} on average from the clone's, at {found['positions']} held-out positions"
         ]
+        if self.kept is not None:
+            lines.append(self.kept.to_text())
         if self.modelfile is None:
             lines.append(f"no Modelfile for Ollama: {self.why_not}")
         else:
@@ -79,10 +84,13 @@ class Gguf:
 def export_gguf(run: Run, file: Path, outtype: str = "f16") -> Gguf:
     """Write the clone of ``run`` as GGUF into ``file``, and a Modelfile for Ollama beside it (``FILE.Modelfile``).
 
-    ``outtype``: of matrices, one of :data:`OUTTYPES`; vectors are in float32. The file appears when its weights, read
-    back, have been compared with the clone. Raises ``RunError`` for a run that is not trained and for files that
-    are there already, ``PolicyError`` for a model or tokenizer that llama.cpp would read otherwise.
+    ``outtype``: of matrices, one of :data:`OUTTYPES` or :data:`sft.publishing.export.quantised.QUANTS`; vectors are in
+    float32. The file appears when its weights, read back, have been compared with the clone; one of few bits, when that
+    was done with its float32, and it is known how it answers. Raises ``RunError`` for a run that is not trained and for
+    files that are there already, ``PolicyError`` for a model or tokenizer that llama.cpp would read otherwise.
     """
+    if outtype in QUANTS:
+        quantiser(outtype)
     beside = file.with_name(f"{file.stem}.Modelfile")
     refuse_taken(file)
     refuse_taken(beside)
@@ -91,15 +99,24 @@ def export_gguf(run: Run, file: Path, outtype: str = "f16") -> Gguf:
     text, why_not = modelfile_of(clone.renderer, file.name)
     with making(file) as scratch:
         made, described = scratch / file.name, scratch / beside.name
-        write_gguf(made, clone.model, clone.renderer, name=run.path.resolve().name, outtype=outtype)
-        read = _read_back(made, clone)
-        found = clone.compare(read, str(file), OUTTYPES[outtype][2])
-        _refuse_other_weights(read, clone, file, OUTTYPES[outtype][3])
+        whole = scratch / "float32.gguf" if outtype in QUANTS else made
+        plain = "f32" if outtype in QUANTS else outtype
+        write_gguf(whole, clone.model, clone.renderer, name=run.path.resolve().name, outtype=plain)
+        read = _read_back(whole, clone)
+        found = clone.compare(read, str(file), OUTTYPES[plain][2])
+        _refuse_other_weights(read, clone, file, OUTTYPES[plain][3])
+        kept = None
+        if outtype in QUANTS:
+            quantise(whole, made, outtype)
+            whole.unlink()
+            read = _read_back(made, clone)
+            found, _ = deviation(read, clone.rows, clone.said, narrow=True)  # as large as it may be: it is told
+            kept = kept_of(run, recipe_of(run), clone.renderer, clone.model, read)
         if text:
             write_text(described, text)
             appear(described, beside)
         appear(made, file)
-    return Gguf(file, outtype, file.stat().st_size, found, beside if text else None, why_not)
+    return Gguf(file, outtype, file.stat().st_size, found, beside if text else None, why_not, kept)
 
 
 def write_gguf(file: Path, model: PreTrainedModel, renderer: Renderer, *, name: str, outtype: str) -> None:

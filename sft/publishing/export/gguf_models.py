@@ -19,7 +19,7 @@ from sft.errors import PolicyError
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
-__all__ = ["Family", "add_settings", "family_of", "tensors_of"]
+__all__ = ["Family", "add_settings", "as_gguf_has", "family_of", "tensors_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,13 +146,18 @@ def _values(family: Family, config: PretrainedConfig, name: str, weight: torch.T
         values = weight.detach().float()
         if family.norm_from_one and name.endswith("norm.weight"):
             values = values + 1
-        if family.halves_apart and ".q_proj." in name:
-            values = _side_by_side(values, config.num_attention_heads)
-        elif family.halves_apart and ".k_proj." in name:
-            values = _side_by_side(values, config.num_key_value_heads)
-        return values.contiguous()
+        return as_gguf_has(config, name, values).contiguous()
 
     return made
+
+
+def as_gguf_has(config: PretrainedConfig, name: str, values: torch.Tensor) -> torch.Tensor:
+    """The rows of the weight ``name``, or of the second matrix of its adapter, in the order that llama.cpp reads."""
+    if family_of(config).halves_apart and ".q_proj." in name:
+        return _side_by_side(values, config.num_attention_heads)
+    if family_of(config).halves_apart and ".k_proj." in name:
+        return _side_by_side(values, config.num_key_value_heads)
+    return values
 
 
 def _side_by_side(values: torch.Tensor, heads: int) -> torch.Tensor:

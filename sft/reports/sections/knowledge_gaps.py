@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from sft.fidelity.conventions import SLIPS
 from sft.fidelity.findings import KnowledgeGap, KnowledgeGaps
 from sft.fidelity.scorecard import Scorecard
-from sft.metrics.text import plain
 from sft.reports import charts
 from sft.reports.charts import Share
 from sft.reports.sections.parts import (
@@ -20,6 +19,7 @@ from sft.reports.sections.parts import (
     side,
 )
 from sft.reports.text import bracketed, figure, grouped
+from sft.runs.visible import plain
 
 __all__ = ["gaps_part", "gaps_sentence", "gaps_text", "pictures"]
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from sft.fidelity.scorecard import Scorecard
 from sft.metrics.estimate import Estimate
-from sft.metrics.text import plain
 from sft.reports.charts import Dot
 from sft.reports.names import METRIC_NAMES, metric_name, system_name
 from sft.reports.text import figure
+from sft.runs.visible import plain
 
 __all__ = [
     "DASH",

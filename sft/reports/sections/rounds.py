@@ -8,12 +8,12 @@ from dataclasses import replace
 from sft.fidelity.conventions import LEVEL
 from sft.fidelity.rounds import Anchoring, CurvePoint, RoundAsked, Rounds
 from sft.metrics.estimate import Estimate
-from sft.metrics.text import plain
 from sft.reports import charts
 from sft.reports.charts import Line
 from sft.reports.names import metric_name, system_name
 from sft.reports.sections.parts import DASH, Chapter, Grid, Part, Quotation, Row, away, listed, side
 from sft.reports.text import chance, figure
+from sft.runs.visible import plain
 
 __all__ = ["SEEDS", "advice", "curve_sentences", "pictures", "rounds_chapter", "to_text"]
 

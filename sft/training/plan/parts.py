@@ -13,11 +13,12 @@ rest          libraries, demonstrations, work space of kernels, what the allocat
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from sft.runs.machine import Machine, size
+from sft.runs.tabular import Tabular
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,7 @@ class Remedy:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Tabular):
     """All of it. ``measured``: a probe ran, else memory is computed and there is no time.
 
     ``remedy``: where the run does not fit; ``notes``: what a reader has to know about how this came about.
@@ -268,6 +269,10 @@ class Plan:
             "notes": list(self.notes),
         }
 
+    def table(self) -> list[dict[str, Any]]:
+        """Every quantity of :meth:`to_dict` by its dotted name: bytes, seconds, counts."""
+        return [{"quantity": name, "value": value} for name, value in _leaves(self.to_dict())]
+
     def to_text(self) -> str:
         """A table of parts with their units, then the verdict."""
         work, longest = self.work, self.work.longest
@@ -303,6 +308,15 @@ class Plan:
         table = "\n".join(f"{name:<18}{value}".rstrip() for name, value in lines)
         notes = "".join(f"\n{note}" for note in self.notes)
         return f"{table}\n\n{self.verdict[0].upper()}{self.verdict[1:]}.{notes}"
+
+
+def _leaves(values: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of everything in ``values``."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{at}{key}.")
+        else:
+            yield f"{at}{key}", value
 
 
 def _with_total(part: Time | Disk) -> dict[str, Any]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 from sft.errors import UserError
-from sft.runs.private import personal, tokens
+from sft.runs.private import personal
+from sft.runs.tokens import passwords, tokens
 
-__all__ = ["Finder", "finder"]
+__all__ = ["Finder", "Span", "finder", "numbers"]
 
 #: Begins at, ends before, and what stands in its place.
 Span = tuple[int, int, str]
@@ -72,7 +74,7 @@ def _in_order_of_certainty(text: str, region: str | None) -> Iterator[Span]:
     def place(at: int) -> int:
         return at if len(data) == len(text) else len(data[:at].decode("utf-8"))
 
-    for start, end, _ in sorted(tokens(data, text=True), key=lambda one: one[:2]):
+    for start, end, _ in sorted(chain(tokens(data, text=True), passwords(data)), key=lambda one: one[:2]):
         yield place(start), place(end), "[secret]"
     if b"@" in data or b"/" in data or b"\\" in data:
         for start, end, hit in sorted(personal(data), key=lambda one: one[:2]):
@@ -81,6 +83,14 @@ def _in_order_of_certainty(text: str, region: str | None) -> Iterator[Span]:
         return
     for match in _BIRTH.finditer(text):
         yield match.start(1), match.end(1), "[date of birth]"
+    yield from numbers(text, region)
+
+
+def numbers(text: str, region: str | None = None) -> Iterator[Span]:
+    """Every IBAN and card number in ``text``, by its checksum, and every telephone number.
+
+    ``region``: as of :func:`finder`; None: telephone numbers that begin with ``+`` alone.
+    """
     yield from _ibans(text)
     for match in _CARD.finditer(text):
         if _is_card("".join(filter(str.isdigit, match[0]))):
