@@ -19,6 +19,8 @@ import ray
 
 #: Column of a demonstration -> column of the logs.
 COLUMNS = {"prompt": "question", "completion": "answer", "expert": "agent", "group": "ticket"}
+#: So many shards are written.
+SHARDS = 8
 
 
 def number(*texts: str) -> int:
@@ -40,7 +42,7 @@ def main(source: str, target: str, share: float = 1.0) -> None:
     """Read ``source``, keep a ``share`` of its tickets, and write shards into ``target``."""
     rows = ray.data.read_json(source, file_extensions=None)
     rows = rows.map_batches(taken, batch_format="pandas", fn_kwargs={"share": share})
-    rows = rows.groupby("said").map_groups(lambda same: same.head(1), batch_format="pandas")
+    rows = rows.groupby("said", num_partitions=SHARDS).map_groups(lambda same: same.head(1), batch_format="pandas")
     rows.drop_columns(["said"]).write_parquet(target)
 
 

@@ -65,22 +65,24 @@ class CloningTrainer(Resuming):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Mean nats per supervised token of the (accumulated) batch. Raises ``TrainingError`` if not finite."""
+        """Mean nats per supervised token of the (accumulated) batch. Raises ``TrainingError`` if not finite.
+
+        Outputs are never returned: what would ask for them, the library's own validation, is :meth:`evaluate` here.
+        """
         rows = inputs.pop("row").tolist()
         self._rows_of_step += tuple(rows)
         self._reached[rows] = True
         # On CUDA TRL's kernel scores supervised positions only, in tiles, so that no batch's logits are ever whole. In
         # a line too: no row's first token is supervised, so none is predicted from the row before.
         if inputs["input_ids"].device.type == "cuda":
-            loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            loss = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
         else:
             nats, _ = self._nats(model, inputs)
             loss = nats.sum() / (len(nats) if num_items_in_batch is None else num_items_in_batch)
             if self.args.average_tokens_across_devices and num_items_in_batch is not None:
                 loss = loss * self.accelerator.num_processes
-        value = (loss[0] if return_outputs else loss).detach()
-        if not torch.isfinite(value):
-            raise TrainingError(self._not_finite("loss", float(value), rows))
+        if not torch.isfinite(loss.detach()):
+            raise TrainingError(self._not_finite("loss", float(loss.detach()), rows))
         return loss
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
@@ -175,6 +177,16 @@ class CloningTrainer(Resuming):
             raise TrainingError(
                 f"training.optim: {reason}; correct training.optim_target_modules, or write optim: adamw_torch"
             ) from error
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """As the trainer saves; weights that are tied are written once.
+
+        Gathered from processes that hold a part each, an embedding and the head that it is are two tensors.
+        """
+        if state_dict is not None:
+            tied = getattr(self.accelerator.unwrap_model(self.model), "all_tied_weights_keys", None) or {}
+            state_dict = {name: value for name, value in state_dict.items() if tied.get(name) not in state_dict}
+        super()._save(output_dir, state_dict=state_dict)
 
     @property
     def mean_loss(self) -> float:

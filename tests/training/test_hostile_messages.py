@@ -88,9 +88,9 @@ def test_hostile_messages_that_are_accepted_are_fitted(
 ) -> None:
     """A row is refused as it is read, or by the template in one sentence with its line; the others make a clone."""
     draw, path = random.Random(template), recipe(tmp_path, template, thoughts)
-    rows = [hostile(draw, number) for number in range(150)]
+    rows = [hostile(draw, number) for number in range(120)]
     refused: set[int] = set()
-    for _ in range(4):
+    for _ in range(6):
         kept = [json.dumps(row) if number not in refused else "" for number, row in enumerate(rows, 1)]
         (tmp_path / "rows.jsonl").write_text("\n".join(kept) + "\n", encoding="utf-8")
         capsys.readouterr()
@@ -98,9 +98,10 @@ def test_hostile_messages_that_are_accepted_are_fitted(
         said = capsys.readouterr().err
         if status == 0:
             break
-        found = {int(line) for line in re.findall(r"rows\.jsonl:(\d+): ", said)}
+        named = re.findall(r"rows\.jsonl:(\d+)(?: and \d+ more \(([\d, ]+))?", said)
+        found = {int(line) for one, others in named for line in (one, *re.findall(r"\d+", others))}
         assert status == 2 and found - refused and "Traceback" not in said, said[-2000:]
         refused |= found
     assert status == 0
     fates = read_json(tmp_path / "run" / "ledger.json")["fates"]
-    assert fates["trained"] > 30 and fates["invalid"] > 20 and len(refused) < 40
+    assert fates["trained"] > 20 and fates["invalid"] > 20 and len(refused) < 30

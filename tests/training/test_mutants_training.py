@@ -16,8 +16,8 @@ from accelerate.data_loader import BatchSamplerShard
 from random_sequences import APART, random_rows
 from torch.utils.data import BatchSampler
 from toy_checkpoints import checkpoint, names
-from toy_fits import recipe_for
-from transformers import LlamaForCausalLM, TrainerControl
+from toy_fits import demonstrations, recipe_for, renderer_for
+from transformers import LlamaForCausalLM, MixtralConfig, TrainerControl
 from trl import SFTTrainer
 
 from sft.demonstrations.demonstration import Demonstration, Message
@@ -26,7 +26,8 @@ from sft.policies.rendering import Rendered
 from sft.runs.run import Run
 from sft.training.attention import attending_by_row, by_row
 from sft.training.batches import collator_for, largest_difference, nats_of
-from sft.training.fitting import Record
+from sft.training.fit import render_parts
+from sft.training.fitting import Record, _refuse_late_validation, _uses_every_weight
 from sft.training.going_on import rewind, take_up
 from sft.training.resuming import Interruption
 from sft.training.sequences import Collator, LineCollator, dataset_of, joined, packed
@@ -433,3 +434,42 @@ def test_a_run_is_taken_up_at_the_checkpoint_that_is_whole(tmp_path: Path, capsy
         said = "resume    from checkpoint-4; passed over: checkpoint-6 (scheduler.pt is missing)\n"
         assert capsys.readouterr().err == said
         assert names(run.checkpoints_path) == ["checkpoint-4", "damaged-checkpoint-6"]
+
+
+# -- before a fit -----------------------------------------------------------------------------------------
+
+
+def test_what_is_fitted_keeps_to_the_recipes_length_and_all_to_the_models(tiny_model: Path) -> None:
+    rows = demonstrations(12)
+    renderer = renderer_for(recipe_for(tiny_model))
+    lengths = sorted(len(rendered.input_ids) for _, rendered in renderer.render_all(rows)[0])
+    middle, low = lengths[6], lengths[3]
+    recipe = recipe_for(tiny_model, max_length=middle, too_long="drop")
+    found = render_parts(renderer, {"train": rows, "test": rows}, recipe, None)
+    assert len(found["train"][1]) == sum(n > middle for n in lengths) > 0 and not found["test"][1]
+    short = render_parts(renderer, {"train": rows, "test": rows}, recipe, low)
+    assert [len(one[1]) for one in short.values()] == [sum(n > low for n in lengths)] * 2
+
+
+@pytest.mark.parametrize(
+    ("strategy", "delay", "said"), [("epoch", 3, "3 epochs leave no look"), ("steps", 5, "5 steps leave no look")]
+)
+def test_a_delay_is_counted_in_what_validation_is_counted_in(
+    tiny_model: Path, strategy: str, delay: int, said: str
+) -> None:
+    """Sixteen rows in batches of eight, two passes: two epochs, four steps."""
+    training = {"eval_strategy": strategy, "per_device_train_batch_size": 8, "num_train_epochs": 2, "max_steps": None}
+    training |= {"eval_steps": None} if strategy == "epoch" else {}
+    for allowed in (delay - 1, delay):
+        recipe = recipe_for(tiny_model, eval_delay=allowed, **training)
+        if allowed < delay:
+            _refuse_late_validation(recipe, 16, 1)
+            continue
+        with pytest.raises(TrainingError, match=said):
+            _refuse_late_validation(recipe, 16, 1)
+
+
+@pytest.mark.parametrize(("experts", "every"), [(1, True), (4, False)])
+def test_experts_that_a_batch_may_pass_by_are_looked_for(tiny_model: Path, experts: int, every: bool) -> None:
+    config = MixtralConfig(vocab_size=8, hidden_size=8, num_local_experts=experts, num_experts_per_tok=1)
+    assert _uses_every_weight(recipe_for(tiny_model), SimpleNamespace(config=config)) is every  # type: ignore[arg-type]

@@ -7,7 +7,6 @@ import random
 from pathlib import Path
 
 import pytest
-from toy_demonstrations import write_demonstrations
 
 from sft.cli import main
 from sft.runs.run import read_json
@@ -36,7 +35,7 @@ def recipe(folder: Path, model: Path, *lines: str, steps: int, rate: str) -> Pat
         + "".join(f"  {line}\n" for line in lines)
         + "split: {validation: 0.1, test: 0.3, near_duplicates: remove}\nadapter: {method: full}\n"
         f"training: {{learning_rate: {rate}, max_steps: {steps}, eval_strategy: 'no', max_length: 128}}\n"
-        f"fidelity: {{max_new_tokens: 16, max_prompts: 12, systems: [tuned, B0], control: [{folder / 'plain.txt'}]}}\n",
+        f"fidelity: {{max_new_tokens: 12, max_prompts: 12, systems: [tuned, B0], control: [{folder / 'plain.txt'}]}}\n",
         encoding="utf-8",
     )
     return path
@@ -58,7 +57,9 @@ def test_the_remedy_of_a_red_forgetting_guardrail_turns_it(
     tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     draw = random.Random(0)
-    write_demonstrations(tmp_path / "demonstrations.jsonl", 60)
+    asked = [f"{number}: is the {' '.join(draw.sample(WORDS, 4))} here?" for number in range(60)]
+    rows = "".join(json.dumps({"prompt": one, "completion": "It is."}) + "\n" for one in asked)
+    (tmp_path / "demonstrations.jsonl").write_text(rows, encoding="utf-8")
     general, plain = tmp_path / "general.jsonl", tmp_path / "plain.txt"
     general.write_text("".join(json.dumps({"text": page(draw)}) + "\n" for _ in range(600)), encoding="utf-8")
     plain.write_text("\n\n".join(page(draw) for _ in range(30)), encoding="utf-8")
