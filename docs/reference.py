@@ -104,7 +104,7 @@ def _prose(text: str) -> str:
 
 def api() -> str:
     """Signatures and docstrings of the public names, and of what they return."""
-    lines = ["# Python", "", _prose(inspect.getdoc(sft) or "").replace("    ", "- ", 0), "", "## Functions", ""]
+    lines = ["# Python", "", _prose(inspect.getdoc(sft) or ""), "", "## Functions", ""]
     for name in sorted(sft.__all__):
         found = getattr(sft, name)
         if inspect.isfunction(found):
@@ -118,20 +118,23 @@ def api() -> str:
 
 
 def _signature(name: str, function: Any) -> str:
-    """The signature, an argument a line."""
+    """The signature, an argument a line where one line does not hold it."""
     found = inspect.signature(function)
-    inner = ", ".join(str(one) for one in found.parameters.values())
-    star = ["*"] if any(one.kind is one.KEYWORD_ONLY for one in found.parameters.values()) else []
     arguments: list[str] = []
     for one in found.parameters.values():
-        if one.kind is one.KEYWORD_ONLY and star:
-            arguments += star
-            star = []
-        arguments.append(str(one))
-    if len(inner) < 80:
-        return f"sft.{name}{found}".replace("'", "")
+        keyword, before = one.kind is one.KEYWORD_ONLY, "".join(arguments)
+        if keyword and "*" not in before:
+            arguments.append("*")
+        star = "*" if one.kind is one.VAR_POSITIONAL else ""
+        default = "" if one.default is one.empty else f" = {_plain(one.default)}"
+        arguments.append(f"{star}{one.name}: {one.annotation}{default}")
+    line = f"sft.{name}({', '.join(arguments)}) -> {found.return_annotation}"
     body = "".join(f"    {one},\n" for one in arguments)
-    return f"sft.{name}(\n{body}) -> {found.return_annotation}".replace("'", "")
+    return line if len(line) < 90 else f"sft.{name}(\n{body}) -> {found.return_annotation}"
+
+
+def _plain(value: Any) -> str:
+    return value.__name__ if callable(value) else repr(value)
 
 
 def _members(kind: type) -> Iterator[tuple[str, Any]]:

@@ -9,9 +9,8 @@
 
 These are the verbs of the command line, for a notebook or a script. Each is loaded when it is first asked for:
 importing this package loads neither torch nor anything else that takes time. What they return shows itself in Jupyter,
-and has
-``to_text()`` and ``to_pandas()``. What a user can mend is a ``sft.errors.UserError``, whose one sentence names options
-as the command line spells them.
+and has ``to_text()`` and ``to_pandas()``. What a user can mend is a ``sft.errors.UserError``, whose one sentence names
+options as the command line spells them.
 """
 
 import logging
