@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -144,6 +145,7 @@ class Parts:
         for pid in self.running:
             with suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
+        shutil.rmtree(self.scratch, ignore_errors=True)
         os._exit(128 + number)
 
     def forget(self, names: Iterable[str]) -> None:
