@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup demo docs test test-clusters test-llama test-served test-transformers-4 inner check bench bench-statistics rehearse-gpu
+.PHONY: setup demo docs notebook test test-clusters test-llama test-served test-transformers-4 inner check bench bench-statistics rehearse-gpu
 
 setup: .venv/installed
 
@@ -12,6 +12,9 @@ setup: .venv/installed
 
 demo: setup          ## the whole loop on real demonstrations; about 15 minutes on two cores
 	$(BIN)/sft demo
+
+notebook: setup      ## docs/clone_an_expert.ipynb in a kernel, without network, into build/notebook
+	rm -rf build/notebook && mkdir -p build/notebook && HF_HUB_OFFLINE=1 $(BIN)/python docs/run_notebook.py docs/clone_an_expert.ipynb build/notebook
 
 docs: setup .venv-docs/installed   ## the documentation as a site in build/site: offline, warnings are errors, in an environment of its own
 	$(BIN)/python docs/reference.py build/source && .venv-docs/bin/sphinx-build -q -n -W --keep-going -b html build/source build/site

@@ -152,6 +152,8 @@ class Fit:
         torch.manual_seed(0)
         made = with_new_adapter(model, recipe)
         self.trainable = sum(p.numel() for p in made.parameters() if p.requires_grad)
+        del model
+        forget_peak()  # it was drawn in float32
         return made
 
 

@@ -1,6 +1,6 @@
 """FlexAttention for rows in one line: tried in ``benchmarks/gpu.py``, not taken by the product.
 
-PyTorch compiles it, which takes a minute, and on CPUs it has no gradient when compiled; there it runs as it is written.
+PyTorch compiles it, and on CPUs it has no gradient: in a rehearsal its rows say so.
 """
 
 from __future__ import annotations
@@ -38,8 +38,7 @@ def by_blocks(
     segments: tuple[int, ...], scaling: float | None = None, **_: Any,
 ) -> tuple[torch.Tensor, None]:  # fmt: skip
     """Causal attention within each row; shapes as for ``sft.training.attention.by_row``."""
-    attend = _compiled() if query.is_cuda else flex_attention
-    found = attend(
+    found = _compiled()(
         query, key, value, block_mask=_blocks(segments, query.device), scale=scaling,
         enable_gqa=query.shape[1] != key.shape[1],
     )  # fmt: skip

@@ -47,7 +47,7 @@ def commands(*pages: Path) -> list[str]:
 def launches() -> dict[str, str]:
     """Name of the file for accelerate -> what stands after ``--config_file`` in its row of the table."""
     rows = re.findall(
-        r"(?m)^\| .* \| `(recipes/accelerate/([\w-]+)\.yaml.*)` \|$", LAUNCHES.read_text(encoding="utf-8")
+        r"(?m)^\| .* \| `(recipes/accelerate/([\w-]+)\.yaml[^`]*)` \|", LAUNCHES.read_text(encoding="utf-8")
     )
     return {name: options for options, name in rows}
 

@@ -84,7 +84,7 @@ def push(options: argparse.Namespace) -> None:
         merged=options.merged,
         dry_run=options.dry_run,
         allow=tuple(options.allow_finding),
-        allow_files=tuple(options.allow_findings),
+        allow_files=tuple(options.reviewed),
         examples=options.examples,
         comments=not options.no_comments,
         gguf=tuple(options.gguf),
@@ -125,7 +125,7 @@ def add_push_options(one: argparse.ArgumentParser) -> None:
     is_set("--no-comments", "a run: the recipe without its comments")
     one.add_argument("--allow-finding", action="append", default=[], metavar="WHAT=REASON",
                      help="publish in spite of a finding, by its id, kind or file (may be repeated)")  # fmt: skip
-    one.add_argument("--allow-findings", action="append", default=[], metavar="FILE", type=Path,
+    one.add_argument("--reviewed", action="append", default=[], metavar="FILE", type=Path,
                      help="the same from a file, one a line")  # fmt: skip
     is_set("--dry-run", "show the plan, and send nothing")
     one.add_argument("--json", action="store_true", help="print JSON")

@@ -87,6 +87,11 @@ def _meaning_of_answer(answer: httpx2.Response, endpoint: str, token: str) -> Ex
         )
     if code in (400, 401, 403) and "/api/" not in asked and _EXPIRED.search(_said(answer, token)):
         return Doubt("the address for the upload has expired", sent=False)  # asked again, the hub gives another
+    if code == 501:
+        return PublishError(
+            f"{endpoint}: has no {asked} (answer 501: {_said(answer, token)}); leave out the option that asks for it, "
+            "such as --create-pr"
+        )
     if is_doubtful(code):
         hours = answer.headers.get("x-asked-to-wait")
         why = f"answer {code}" + (f", which asks to wait for {hours} s" if hours else "")

@@ -51,7 +51,7 @@ def reasons(said: Sequence[str], files: Sequence[Path] = ()) -> dict[str, str]:
             text = file.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-            raise PublishError(f"--allow-findings {file}: cannot be read ({why}); name a file of WHAT=REASON") from None
+            raise PublishError(f"--reviewed {file}: cannot be read ({why}); name a file of WHAT=REASON") from None
         for number, line in enumerate(text.splitlines(), start=1):
             if line.strip() and not line.lstrip().startswith("#"):
                 lines.append((line.strip(), f"{file}:{number}"))
@@ -138,7 +138,7 @@ def _refuse(place: Path, sent: Sequence[Finding], taught: Sequence[Finding], men
         ways.append(f"mask {them} in the demonstrations (`sft check --secrets` names every row) and train again")
     lines.append(
         f"{place}: not to be published with {those} in it; {', and '.join(ways)}; or, where everybody may see "
-        f"{them}, add --allow-finding ID=REASON (in place of the id also a kind, or a file)"
+        f"{them}, name its id, its kind or its file: --allow-finding ID=REASON"
     )
     raise PublishError("\n".join(lines))
 

@@ -62,9 +62,15 @@ def tag(plan: PushPlan, commit: str, hub: Hub) -> None:
     if plan.tag is None:
         return
     hub.tag(plan.repo, plan.tag, commit)
-    if (at := hub.tags(plan.repo).get(plan.tag)) != commit:
+    at = hub.tags(plan.repo).get(plan.tag)
+    if at is None:
+        raise Unverified(
+            f"{plan.repo}: the {_noun(plan)} is there as {commit[:12]}, and the hub lists no tag {plan.tag}, which it "
+            "said it made; run the same command again"
+        )
+    if at != commit:
         raise OtherContent(
-            f"{plan.repo}: the {_noun(plan)} is there as {commit[:12]}, and the tag {plan.tag} is at {str(at)[:12]}; "
+            f"{plan.repo}: the {_noun(plan)} is there as {commit[:12]}, and the tag {plan.tag} is at {at[:12]}; "
             "choose another"
         )
 

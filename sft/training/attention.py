@@ -13,10 +13,11 @@ trains; it believes no table of devices.
 from __future__ import annotations
 
 import contextlib
+import typing
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from itertools import accumulate
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -122,9 +123,10 @@ def varlen(
     if kernel is None:
         from torch.nn.attention.varlen import varlen_attn
 
-        kernel = cast("Kernel", varlen_attn)
+        kernel = typing.cast("Kernel", varlen_attn)
     device = query.device.type
-    narrow = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else value.dtype
+    cast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    narrow = torch.get_autocast_dtype(device) if cast else value.dtype
     flat = [states[0].transpose(0, 1).to(narrow) for states in (query, key, value)]
     ends, longest = _ends(segments, query.device), max(segments)
     found = kernel(

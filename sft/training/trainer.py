@@ -178,6 +178,16 @@ class CloningTrainer(Resuming):
                 f"training.optim: {reason}; correct training.optim_target_modules, or write optim: adamw_torch"
             ) from error
 
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """As the trainer saves; weights that are tied are written once.
+
+        Gathered from processes that hold a part each, an embedding and the head that it is are two tensors.
+        """
+        if state_dict is not None:
+            tied = getattr(self.accelerator.unwrap_model(self.model), "all_tied_weights_keys", None) or {}
+            state_dict = {name: value for name, value in state_dict.items() if tied.get(name) not in state_dict}
+        super()._save(output_dir, state_dict=state_dict)
+
     @property
     def mean_loss(self) -> float:
         """Mean training loss over all steps, those before an interruption included."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sft.errors import UserError
 from sft.verbs.opened import OpenedRun, open_run
-from sft.verbs.quiet import quiet
+from sft.verbs.quiet import at_work
 from sft.verbs.recipe_given import Given, Settings, folder_of, resolved_of
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _fitted(
 
     resolved = resolved_of(given, settings)
     folder = folder_of(given, resolved, None if output is None else str(output))
-    with quiet():
+    with at_work():
         from sft.training.fit import fit
         from sft.training.start import begin
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sft.errors import RunError, UserError
 from sft.verbs.fit import tell_trackers
 from sft.verbs.opened import OpenedRun, open_run
-from sft.verbs.quiet import quiet
+from sft.verbs.quiet import at_work
 
 if TYPE_CHECKING:
     from sft.fidelity.comparison import Comparison
@@ -67,7 +67,7 @@ def evaluate(
     if split is not None:
         raise UserError("--split: a held-out file is no split of a run; leave out --split or --held-out")
     place = Path("runs") / f"{Path(folder).name}-on-{Path(held_out).stem}" if output is None else Path(output)
-    with quiet():
+    with at_work():
         from sft.evaluation import foreign
         from sft.reports.report import render
         from sft.runs.processes import is_main
@@ -101,7 +101,7 @@ def _evaluate_run(
         if (folder / "manifest.json").exists():
             raise
         raise RunError(f"{error}; what was trained elsewhere is judged with --held-out FILE") from None
-    with quiet(), opened as one:
+    with at_work(), opened as one:
         if not one.resolved_recipe_path.exists():
             raise RunError(
                 f"{one.path}: was not made by a recipe, so there is nothing to measure again; "

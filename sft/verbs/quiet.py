@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 
-__all__ = ["quiet", "tell_nobody"]
+__all__ = ["at_work", "quiet", "tell_nobody"]
 
 
 @contextlib.contextmanager
@@ -18,6 +18,13 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
+@contextlib.contextmanager
+def at_work() -> Iterator[None]:
+    """As :func:`quiet`; what libraries print (trackio greets) goes to stderr: stdout is for results."""
+    with quiet(), contextlib.redirect_stdout(sys.stderr):
         yield
 
 

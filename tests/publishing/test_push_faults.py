@@ -359,8 +359,8 @@ def test_a_hub_that_is_full(bench: Bench) -> None:
 
     bench.hub.fault("lfs_batch", full, times=1000)
     done = bench.push()
-    unchanged(bench, done, 2)
-    assert "takes no large file" in done.err and "storage limit reached" in done.err
+    unchanged(bench, done, 3)
+    assert "has no room for it" in done.err and "storage limit reached" in done.err
 
 
 def test_metadata_that_the_hub_does_not_like(bench: Bench) -> None:
@@ -416,6 +416,7 @@ def test_disk_full_while_staging(bench: Bench, monkeypatch: pytest.MonkeyPatch, 
     done = bench.push()
     unchanged(bench, done, 2)
     assert "disk is full" in done.err and bench.hub.requests == [] and list(temporary.iterdir()) == []
+    assert not list(bench.run.glob(".push*"))
 
 
 # -- processes of their own -------------------------------------------------------------------------------

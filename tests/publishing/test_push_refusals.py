@@ -842,6 +842,7 @@ OUTCOMES: dict[int, Change] = {
     6: lambda bench: bench.hub.fault("whoami", status(503), times=1000),
     7: lost,
     8: lambda bench: bench.hub.fault("resolve", flipped_byte, times=1000),
+    9: lambda bench: bench.hub.fault("whoami", lambda handler, serve: (200, {}, b"[1]"), times=9),
 }
 
 

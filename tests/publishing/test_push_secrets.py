@@ -215,4 +215,4 @@ def test_hundreds_of_findings_leave_the_way_out_in_sight(bench: Bench) -> None:
     done = bench.push()
     refused(bench, done)
     assert done.err.count("\n") == 32 and "... and 272 more" in done.err
-    assert done.err.splitlines()[-1].endswith("add --allow-finding ID=REASON")
+    assert done.err.splitlines()[-1].endswith("--allow-finding ID=REASON")

@@ -135,13 +135,13 @@ def test_findings_are_allowed_by_kind_by_file_and_from_a_file(bench: Bench, what
     recorded(bench, f"# ask {MAIL}\nmodel: {{name: tiny}}\n")
     leave = tmp_path / "leave.txt"
     leave.write_text(f"# seen by Ann\n\n{what}=she is on the card\n", encoding="utf-8")
-    for words in (["--allow-finding", f"{what}=she is on the card"], ["--allow-findings", str(leave)]):
+    for words in (["--allow-finding", f"{what}=she is on the card"], ["--reviewed", str(leave)]):
         done = bench.push(*words)
         assert done.code == 0, done.err
         (why,) = bench.receipt()["allowed"].values()
         assert why == "an e-mail address in recipe in sft_manifest.json:1: she is on the card"
     leave.write_text(f"{what}\n", encoding="utf-8")
-    assert f"{leave}:1: needs a reason" in bench.push("--allow-findings", str(leave)).err
+    assert f"{leave}:1: needs a reason" in bench.push("--reviewed", str(leave)).err
 
 
 # -- room, scratch, and answers ----------------------------------------------------------------------------------
@@ -151,6 +151,21 @@ def test_room_is_asked_for_before_anything_is_written(bench: Bench, monkeypatch:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=10**9, used=10**9, free=1000))
     (line,) = refused(bench, bench.push())
     assert "MB are free; make room" in line and not bench.hub.requests
+
+
+def test_the_scratch_of_a_push_is_in_the_run_and_holds_the_weights_once_at_most(bench: Bench) -> None:
+    """As they lie in the run while they are sent; none when they are downloaded again; nothing afterwards."""
+    seen: list[list[int]] = []
+
+    def look(handler: Any, serve: Any) -> Any:
+        found = [path for path in bench.run.rglob("*.safetensors") if ".push." in str(path)]
+        seen.append([path.stat().st_nlink for path in found])
+        return serve()
+
+    bench.hub.fault("lfs_upload", look)
+    bench.hub.fault("lfs_download", look)
+    assert bench.push().code == 0
+    assert seen == [[2], []] and not list(bench.run.glob(".push*"))
 
 
 def test_what_a_killed_push_leaves_the_next_command_clears(bench: Bench) -> None:
@@ -203,6 +218,15 @@ def test_no_room_on_the_hub_is_called_that(bench: Bench, kind: str, code: int) -
     bench.hub.fault(kind, lambda handler, serve: answer, times=1000)
     done = bench.push()
     assert done.code == 3 and "has no room for it" in done.err and bench.commits == 0, done.err
+
+
+def test_what_a_hub_does_not_have_is_no_doubt(bench: Bench) -> None:
+    """KohakuHub has no pull requests and answers 501: nothing may still land, and nothing is asked six times."""
+    bench.hub.put(CLONE, {})
+    bench.hub.fault("commit", status(501), times=1000)
+    done = bench.push("--create-pr")
+    assert done.code == 2 and "answer 501" in done.err and "--create-pr" in done.err, done.err
+    assert bench.hub.kinds().count("commit") == 1 and bench.commits == 0
 
 
 def test_an_expired_address_for_the_upload_is_asked_for_again(bench: Bench) -> None:

@@ -196,12 +196,10 @@ def test_several_processes_at_one_row_are_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """By the variables that accelerate's own launcher makes of its options; sharding by them is none of these."""
-    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+    from accelerate.commands.launch import launch_command_parser
     from accelerate.utils.launch import prepare_extend_env_parallelism_config
 
-    file = str(ROOT / "recipes" / "accelerate" / "fsdp2.yaml")
-    words = ["--config_file", file, "--num_processes", "2", *options, "x"]
-    arguments, _, _ = _validate_launch_command(launch_command_parser().parse_args(words))
+    arguments = launch_command_parser().parse_args([*options, "x"])
     for name, value in prepare_extend_env_parallelism_config(arguments, {}).items():
         monkeypatch.setenv(name, value)
     if not said:

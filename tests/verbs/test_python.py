@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -155,7 +154,7 @@ def test_a_recipe_may_be_a_mapping(tmp_path: Path) -> None:
 
 
 @pytest.mark.engine
-def test_a_clone_is_fitted_measured_and_handed_on(
+def test_a_clone_is_fitted_gone_on_with_and_measured_again(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole loop without a command line; the second half again by itself says the same."""
@@ -168,8 +167,6 @@ def test_a_clone_is_fitted_measured_and_handed_on(
         "training": {"learning_rate": 1e-2, "max_steps": 2, "logging_steps": 1},
         "fidelity": {"profile": "fast", "max_new_tokens": 4},
     }
-    planned = sft.plan(recipe, settings={"training.max_steps": 3}, probe=False)
-    assert dict(planned.table()[i].values() for i in range(len(planned.table())))["steps"] == 3  # type: ignore[arg-type]
     trained = sft.train(recipe, output="runs/mine", settings={"fidelity.max_prompts": 3})
     assert isinstance(trained, OpenedRun) and trained.fitted is not None and trained.fitted.steps == 2
     assert not trained.is_measured and "not measured yet" in trained._repr_html_()
@@ -179,7 +176,5 @@ def test_a_clone_is_fitted_measured_and_handed_on(
     again = sft.evaluate(done)
     assert again.scorecard.n == 3 and again.report.is_file()
     assert again.scorecard.scores_of("tuned") == done.scorecard.scores_of("tuned")
-    exported = sft.export(done, merged="merged")
-    assert (tmp_path / "merged" / "model.safetensors").is_file() and re.search("merged.*MB", exported._repr_html_())
     with pytest.raises(UserError, match="is for a gathering"):
         sft.push(done, "me/mine", name_experts=True, dry_run=True)

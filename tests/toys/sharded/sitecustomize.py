@@ -1,6 +1,6 @@
 """Read by every Python that is started with this folder on its path: accelerate shards on CPUs too.
 
-PyTorch's own sharding works over gloo; accelerate asks for it only where processes have accelerators (in
+PyTorch's FSDP2 works over gloo; accelerate asks for it only where processes have accelerators (in
 ``AcceleratorState``, ``MULTI_CPU`` is not among the kinds that become ``FSDP``). Here it does for processes on CPUs
 what it does for the others, and leaves word of it in the folder ``SHARDED``: a file per process, with the parameters
 that it holds a part of. Nothing of ``sft`` is touched.
