@@ -5,7 +5,7 @@
     sft check shards/                                     # in a recipe: demonstrations: {path: shards/}
 
 ``logs/`` holds JSON Lines with ``question``, ``answer``, ``agent`` and ``ticket``, of any size; columns are named in
-``COLUMNS``. Empty rows go, exact repetitions meet by the hash of what they say, of which one is kept, and a share of
+``COLUMNS``. Empty rows go, exact repetitions meet by a hash of what they say, and one of them stays, and a share of
 the tickets is taken by a hash, so that another run of the job takes the same ones.
 """
 
@@ -19,8 +19,8 @@ import ray
 
 #: Column of a demonstration -> column of the logs.
 COLUMNS = {"prompt": "question", "completion": "answer", "expert": "agent", "group": "ticket"}
-#: So many shards are written.
-SHARDS = 8
+#: Rows that say the same meet in one of so many parts, which one machine holds at a time; so many shards are written.
+PARTS, SHARDS = 256, 8
 
 
 def number(*texts: str) -> int:
@@ -30,20 +30,25 @@ def number(*texts: str) -> int:
 
 
 def taken(rows: pandas.DataFrame, share: float) -> pandas.DataFrame:
-    """Demonstrations of the tickets that are taken, none of them empty, each with the hash of what it says."""
+    """Demonstrations of the tickets that are taken, none of them empty, each with the part that its words fall into."""
     rows = rows[list(COLUMNS.values())].fillna("").astype(str).set_axis(list(COLUMNS), axis=1)
     is_there = (rows["prompt"].str.strip() != "") & (rows["completion"].str.strip() != "")
     rows = rows[is_there & (rows["group"].map(number) < share * 2**63)]
     said = zip(rows["prompt"], rows["completion"], rows["expert"], strict=True)
-    return rows.assign(said=[number(*texts) for texts in said])
+    return rows.assign(part=[number(*texts) % PARTS for texts in said])
+
+
+def once(part: pandas.DataFrame) -> pandas.DataFrame:
+    """One of each that say the same."""
+    return part.drop_duplicates(["prompt", "completion", "expert"])
 
 
 def main(source: str, target: str, share: float = 1.0) -> None:
     """Read ``source``, keep a ``share`` of its tickets, and write shards into ``target``."""
     rows = ray.data.read_json(source, file_extensions=None)
     rows = rows.map_batches(taken, batch_format="pandas", fn_kwargs={"share": share})
-    rows = rows.groupby("said", num_partitions=SHARDS).map_groups(lambda same: same.head(1), batch_format="pandas")
-    rows.drop_columns(["said"]).write_parquet(target)
+    rows = rows.groupby("part", num_partitions=SHARDS).map_groups(once, batch_format="pandas")
+    rows.drop_columns(["part"]).write_parquet(target)
 
 
 if __name__ == "__main__":
