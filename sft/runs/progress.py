@@ -45,7 +45,7 @@ class Lines:
     def __init__(
         self, total: int, title: str, unit: str, *, initial: int = 0, shown: bool = True, after: float = 0.0
     ) -> None:
-        self.n, self._total, self._title, self._unit = initial, total, title, unit
+        self.n, self.total, self._title, self._unit = initial, total, title, unit
         self._initial, self._shown, self._more, self._after = initial, shown, "", after
         self._began = self._last = time.monotonic()
         self._said = initial
@@ -60,7 +60,7 @@ class Lines:
         """``n`` more are done; a line, where that is much."""
         self.n += n
         now = time.monotonic()
-        if self.n - self._said >= max(1.0, self._total / 10) or self.n == self._total or now - self._last >= _SECONDS:
+        if self.n - self._said >= max(1.0, self.total / 10) or self.n == self.total or now - self._last >= _SECONDS:
             self._say(now)
 
     def set_postfix_str(self, text: str) -> None:
@@ -72,14 +72,19 @@ class Lines:
         if self.n > self._said:
             self._say(time.monotonic())
 
+    def __str__(self) -> str:
+        return self._line(time.monotonic())
+
+    def _line(self, now: float) -> str:
+        spent, done = now - self._began, self.n - self._initial
+        left = f", about {_clock(spent / done * (self.total - self.n))} left" if done and self.n < self.total else ""
+        more = f", {self._more}" if self._more else ""
+        return f"{self._title}: {self.n:,} of {self.total:,} {self._unit}s in {_clock(spent)}{left}{more}"
+
     def _say(self, now: float) -> None:
         self._said, self._last = self.n, now
-        if not self._shown or now - self._began < self._after:
-            return
-        spent, done = now - self._began, self.n - self._initial
-        left = f", about {_clock(spent / done * (self._total - self.n))} left" if 0 < self.n < self._total else ""
-        more = f", {self._more}" if self._more else ""
-        sys.stderr.write(f"{self._title}: {self.n:,} of {self._total:,} {self._unit}s in {_clock(spent)}{left}{more}\n")
+        if self._shown and now - self._began >= self._after:
+            sys.stderr.write(f"{self._line(now)}\n")
 
 
 def _clock(seconds: float) -> str:
