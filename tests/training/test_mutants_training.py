@@ -393,7 +393,7 @@ def test_a_line_of_the_log_written_out(tmp_path: Path, capsys: pytest.CaptureFix
         {"step": 9} | kept,
     ]
     assert all(100 <= one < 160 and round(one, 3) == one for one in seconds)
-    assert "6/10" in capsys.readouterr().err
+    assert "train: 6 of 10 steps" in capsys.readouterr().err
 
 
 def test_only_the_first_process_writes_the_log_and_shows_a_bar(tmp_path: Path) -> None:
