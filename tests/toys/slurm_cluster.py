@@ -5,6 +5,7 @@ The machine's own SLURM, where there is one, is neither asked nor touched: ports
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
@@ -17,7 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from forked_python import PR_SET_CHILD_SUBREAPER
 from toy_launches import free_port
+
+PR_GET_CHILD_SUBREAPER = 37
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "scancel")
 CONFIG = """\
@@ -100,7 +104,7 @@ def cluster(folder: Path) -> Iterator[Cluster]:
         *(["slurmd", "-D", "-N", name] for name in ("node1", "node2")),
     ]
     started = []
-    with (folder / "daemons.log").open("wb") as log:
+    with (folder / "daemons.log").open("wb") as log, _orphans_are_inits():
         try:
             for words in daemons:
                 started.append(subprocess.Popen(words, env=environment, stdout=log, stderr=log, start_new_session=True))
@@ -119,6 +123,22 @@ def cluster(folder: Path) -> Iterator[Cluster]:
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
+
+
+@contextmanager
+def _orphans_are_inits() -> Iterator[None]:
+    """Inside, what a job leaves behind goes to the machine's first process, which buries it.
+
+    Where a test before had made this process the heir (``forked_python``), the dead stayed in their process group, and
+    SLURM drained the node whose job it could not end.
+    """
+    process, was = ctypes.CDLL(None), ctypes.c_int()
+    process.prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(was), 0, 0, 0)
+    process.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+    try:
+        yield
+    finally:
+        process.prctl(PR_SET_CHILD_SUBREAPER, was.value, 0, 0, 0)
 
 
 def _end_all_jobs(found: Cluster) -> None:
