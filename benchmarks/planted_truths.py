@@ -122,7 +122,7 @@ ACTIONS: list[Row] = [
     ),
     (
         "another expert in a fence: fence would change it",
-        "yes",
+        "where it decides",
         named(lambda *at: f"```text\n{planted.perfect(*at)}\n```", "fence"),
     ),
     ("another expert as he writes: a step would change it", "no", named(planted.perfect, "")),
