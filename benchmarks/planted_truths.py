@@ -116,7 +116,7 @@ ACTIONS: list[Row] = [
     ("right in 90 of 100, another expert in 95: the same", "no: at the limit", right_enough(0.90, 0.95)),
     ("a false fact in 24 of 100, another expert in 1: the same", "no", right_enough(0.76, 0.99)),
     (
-        "a third expert in capitals: case would change it",
+        "another expert in capitals: case would change it",
         "yes",
         named(lambda *at: planted.perfect(*at).upper(), "case"),
     ),
