@@ -89,12 +89,12 @@ def run_probes(observed: Observations, table: ScoreTable, floor: str, base: str)
         )
     absent: dict[str, str] = {}
     with progress.bar(len(probes), "scorecard", "section", after=progress.PATIENCE) as bar:
-        for number, (section, probe) in enumerate(probes.items(), 1):
+        for (section, probe), following in zip(probes.items(), [*list(probes)[1:], ""], strict=True):
             try:
                 found[section] = probe()
             except Absent as reason:
                 absent[section] = str(reason)
-            bar.set_postfix_str(f"now {[*probes, ''][number].replace('_', ' ')}" if number < len(probes) else "")
+            bar.set_postfix_str(f"now {following.replace('_', ' ')}" if following else "")
             bar.update()
     # The corpus figures come with how they were computed, which belongs into the scorecard's signature.
     found["corpus"], signatures = found.get("corpus", ({}, {}))
