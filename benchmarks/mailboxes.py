@@ -4,9 +4,10 @@
     python benchmarks/mailboxes.py make PanzaMail/data -o mails
     python benchmarks/mailboxes.py clone mails -o runs/mailboxes       # three fits, nine measurements; goes on
     python benchmarks/mailboxes.py grid runs/mailboxes                 # the table
-    sft curve benchmarks/mailboxes.yaml --set demonstrations.path=mails/isabel-train.jsonl split.test=...   # how many
+    sft curve benchmarks/mailboxes.yaml --set demonstrations.path=mails/isabel-train.jsonl \\
+        --set split.test=mails/isabel-test.jsonl                       # how many mails it takes; not run yet
 
-PanzaMail (Nicolicioiu et al. 2024) publishes mails that their authors gave for it, ``NAME_anonymous_clean.jsonl`` with
+PanzaMail publishes mails that their authors gave for it, ``NAME_anonymous_clean.jsonl`` with
 ``subject`` and ``email`` in each row. Its prompts were written by a model; here the prompt is what a person types, the
 subject. Mails of one subject, "Re:" or not, are one thread, and whole threads are held out, by a hash of the subject.
 The diagonal has to win: on the held-out subjects of an author, the author's own clone has to be closer than the
