@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sft.demonstrations.delimited import delimited
+from sft.demonstrations.file_kinds import BEGINNING, refuse_other_kinds
 from sft.demonstrations.text_files import PACKED, Broken, lines_of, unpacked_suffix
 from sft.errors import SourceError
 
@@ -191,6 +192,10 @@ def _parquet(path: Path, _: str, __: list[str]) -> Rows:
     import pyarrow
     import pyarrow.parquet as parquet
 
+    with path.open("rb") as beginning:
+        head = beginning.read(BEGINNING)
+    if not head.startswith(b"PAR1"):
+        refuse_other_kinds(path, head)
     try:
         with parquet.ParquetFile(path) as file:
             names = list(file.schema_arrow.names)

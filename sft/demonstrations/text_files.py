@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from sft.demonstrations.file_kinds import BEGINNING, refuse_other_kinds
 from sft.errors import SourceError
 
 __all__ = ["PACKED", "Broken", "lines_of", "opened", "unpacked_suffix"]
@@ -38,6 +39,8 @@ def _zstd(path: Path) -> IO[bytes]:
 PACKED: dict[str, Callable[[Path], Any]] = {".gz": gzip.GzipFile, ".bz2": bz2.BZ2File, ".zst": _zstd}
 #: What a file in a wide encoding begins with -> how it is called. NUL is no letter of any text.
 _MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+#: Encodings of one byte a character, mostly for Latin letters, as Python names them.
+_LATIN = {"cp1252", "iso8859-1", "iso8859-15", "cp1250", "cp1254", "iso8859-2", "iso8859-9", "mac-roman", "cp850", "cp437"}
 _LETTER = re.compile(rb"[A-Za-z]")
 _HIGH = re.compile(rb"[\x80-\xff]")
 
@@ -58,7 +61,8 @@ def lines_of(path: Path, encoding: str = "") -> Iterator[tuple[int, str]]:
     r"""Numbered lines, decoded, cut at ``\n`` only: U+2028 and its kin may stand inside a completion.
 
     ``encoding``: how files that are not UTF-8 are written; "" where all of them are. Raises ``SourceError`` for a file
-    that is neither, with the encoding that fits where one does, and for a packed file that is damaged.
+    that is neither, with the encoding that fits where one does, for a packed file that is damaged, and for a file that
+    is no text. Lines of UTF-8 in a file of a Latin encoding are read as what they are: no such text looks like them.
     """
     try:
         yield from _decoded(path, encoding)
@@ -72,7 +76,9 @@ def lines_of(path: Path, encoding: str = "") -> Iterator[tuple[int, str]]:
 
 def _decoded(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
     with opened(path) as file:
-        head = file.read(4)
+        head = file.read(BEGINNING)
+    refuse_other_kinds(path, head)
+    head = head[:4]
     if encoding and not _is_utf8(path):
         yield from _in_encoding(path, encoding)
         return
@@ -103,6 +109,9 @@ def _ways_out(encoding: str) -> str:
 
 
 def _in_encoding(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
+    if codecs.lookup(encoding).name in _LATIN:
+        yield from _in_latin(path, encoding)
+        return
     number = 0
     with opened(path) as file, io.TextIOWrapper(file, encoding=encoding, newline="\n") as text:
         try:
@@ -114,6 +123,21 @@ def _in_encoding(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
                 f"{path}: is neither UTF-8 nor {encoding} ({place}{error}); name the encoding that it is written in "
                 "under demonstrations.encoding, or save it again as UTF-8"
             ) from None
+
+
+def _in_latin(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
+    with opened(path) as file:
+        for number, raw in enumerate(file, 1):
+            try:
+                yield number, raw.decode("utf-8").removeprefix("\ufeff" if number == 1 else "")
+            except UnicodeDecodeError:
+                try:
+                    yield number, raw.decode(encoding)
+                except UnicodeDecodeError as error:
+                    raise SourceError(
+                        f"{path}:{number}: is neither UTF-8 nor {encoding} ({error}); name the encoding that it is "
+                        "written in under demonstrations.encoding, or save it again as UTF-8"
+                    ) from None
 
 
 def _is_utf8(path: Path) -> bool:
