@@ -209,7 +209,7 @@ class Audit(Tabular):
         if self.headline:
             found.append(self.headline)
         found += self.template_marks.in_words()
-        if self.undivided or self.few_groups:
+        if self.reading.demonstrations and (self.undivided or self.few_groups):
             groups = f"{self.groups:,} group{'s are' if self.groups != 1 else ' is'} few, and intervals are as wide as"
             found.append(self.undivided or f"{groups} if there were no more prompts: {self.few_groups}.")
         if self.leaks:
@@ -223,9 +223,10 @@ class Audit(Tabular):
             )
         if self.both_sides is not None and self.both_sides.count:
             found.append(str(self.both_sides))
+        found += self._keys_without_a_recipe(found)
         if self.reading.demonstrations and not self._is_faulty():
             found.append("Nothing to mend." if not self.reading.rejected else "Nothing else to mend.")
-        return [*found, *self._keys_without_a_recipe(found)]
+        return found
 
     def _keys_without_a_recipe(self, sentences: Sequence[str]) -> list[str]:
         """Where the keys go that ``sentences`` advise, for a file that no recipe names yet: a sentence, or nothing."""

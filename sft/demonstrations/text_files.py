@@ -40,7 +40,7 @@ PACKED: dict[str, Callable[[Path], Any]] = {".gz": gzip.GzipFile, ".bz2": bz2.BZ
 #: What a file in a wide encoding begins with -> how it is called. NUL is no letter of any text.
 _MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 #: Encodings of one byte a character, mostly for Latin letters, as Python names them.
-_LATIN = {"cp1252", "iso8859-1", "iso8859-15", "cp1250", "cp1254", "iso8859-2", "iso8859-9", "mac-roman", "cp850", "cp437"}
+_LATIN = {"cp1250", "cp1252", "cp1254", "cp437", "cp850", "iso8859-1", "iso8859-15", "iso8859-2", "mac-roman"}
 _LETTER = re.compile(rb"[A-Za-z]")
 _HIGH = re.compile(rb"[\x80-\xff]")
 
