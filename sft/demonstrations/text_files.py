@@ -16,7 +16,7 @@ from typing import IO, Any
 from sft.demonstrations.file_kinds import BEGINNING, refuse_other_kinds
 from sft.errors import SourceError
 
-__all__ = ["PACKED", "Broken", "lines_of", "opened", "unpacked_suffix"]
+__all__ = ["PACKED", "Broken", "encoding_of", "lines_of", "opened", "unpacked_suffix"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,16 @@ def _decoded(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
                     raise SourceError(f"{path}:{number}: {what}; {_ways_out('cp1252')}") from None
                 ways = "save the file again as UTF-8, or name its encoding in demonstrations.encoding"
                 raise SourceError(f"{path}:{number}: is not UTF-8 ({byte}); {ways}") from None
+
+
+def encoding_of(path: Path) -> str:
+    """How a text file is written, as far as it can be told: "" for UTF-8, and where nobody can tell."""
+    with opened(path) as file:
+        head = file.read(4)
+    wide = next((name for mark, name in _MARKS.items() if head.startswith(mark)), "")
+    if wide or b"\x00" in head:
+        return wide or ("utf-16-be" if head[:1] == b"\x00" else "utf-16-le")
+    return "cp1252" if not _is_utf8(path) and _fits_cp1252(path) else ""
 
 
 def _ways_out(encoding: str) -> str:
