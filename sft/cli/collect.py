@@ -8,7 +8,7 @@ import sys
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sft.cli.door import as_json
 from sft.errors import RunError, UserError
@@ -23,6 +23,12 @@ sft collect gathered/mine --check                                           prog
 sft run recipe.yaml --set demonstrations.path=gathered/mine                 a gathering is a path that recipes read
 
 Nothing leaves this machine. Every text is on the disk before the page says "saved"; Ctrl-C ends the page."""
+
+
+#: What is settled when a gathering is made -> what is taken unless it is said.
+_SETTLED: dict[str, Any] = {
+    "seed": 0, "answers": 1, "overlap": 0.1, "order": "random", "dialogues": False, "own_prompts": False,
+}  # fmt: skip
 
 
 def add_options(one: argparse.ArgumentParser) -> None:
@@ -76,6 +82,9 @@ def collect(options: argparse.Namespace) -> None:
     from sft.gathering.folder import Gathering, is_gathering
 
     there = is_gathering(options.target) or options.target.is_dir()
+    for name in ("majority", "blind_only"):
+        if getattr(options, name) and not options.export:
+            raise UserError(f"--{name.replace('_', '-')}: chooses what is exported; name the file with --export")
     for name in ("check", "export", "compact", "repair"):
         if getattr(options, name):
             if not there:
@@ -86,9 +95,23 @@ def collect(options: argparse.Namespace) -> None:
     folder = options.target if there else options.into or Path("gathered") / options.target.stem
     if there and options.into is not None:
         raise UserError(f"--into: {options.target} is a gathering already; leave --into out, or name a file of prompts")
+    if is_gathering(folder):
+        _refuse_other_settings(options, Gathering.open(folder))
     gathering = Gathering.open(folder, writing=True) if there else _made(options, folder)
     with gathering:
         serve(options, gathering, guidelines)
+
+
+def _refuse_other_settings(options: argparse.Namespace, gathering: Gathering) -> None:
+    """Raise ``UserError`` for what was settled when the gathering was made, and is asked for otherwise now."""
+    for name, usual in _SETTLED.items():
+        asked, settled = getattr(options, name), getattr(gathering.settings, name)
+        if asked not in (usual, settled):
+            option = f"--{name.replace('_', '-')}" + ("" if asked is True else f" {asked}")
+            raise UserError(
+                f"{option}: {gathering.path} was made with {'none' if settled is False else settled}, which never "
+                "changes; leave it out, or make another gathering with --into"
+            )
 
 
 def _made(options: argparse.Namespace, folder: Path) -> Gathering:
@@ -105,8 +128,7 @@ def _made(options: argparse.Namespace, folder: Path) -> Gathering:
     else:
         if not 1 <= options.answers <= len(experts):
             raise UserError(f"--answers {options.answers}: {len(experts)} experts are named; name as many: --expert")
-        names = ("seed", "answers", "overlap", "order", "dialogues", "own_prompts")
-        gathering = Gathering.create(folder, **{name: getattr(options, name) for name in names})
+        gathering = Gathering.create(folder, **{name: getattr(options, name) for name in _SETTLED})
     keys = gathering.held_out()
     asked = screened(items, keys)
     if not asked.items:

@@ -26,8 +26,8 @@ from sft.gathering.items import rank
 from sft.gathering.prompts import read_prompts, screened
 from sft.recipes import Recipe
 from sft.runs.atomic_files import read_jsonl
-from sft.runs.hashes import fingerprint
-from sft.runs.run import Run, now
+from sft.runs.hashes import fingerprint, weights_hash
+from sft.runs.run import Run, demand_trained, now
 
 __all__ = ["ask", "learning", "next_round", "parent_of", "round_of", "seeds_of", "siblings", "union", "write_union"]
 
@@ -89,10 +89,7 @@ def ask(
     gathering.freeze(held_out_keys(run, recipe, splits))
     known = next_round(gathering, run)
     if known is not None and known["weights_hash"] != clone.weights:
-        raise RunError(
-            f"{gathering.path}: round {number} corrects another clone than that of {run.path}; each clone is corrected "
-            "in a gathering of its own, or by the next round: --into"
-        )
+        raise _another_clones(gathering, run, number)
     if (expected := clone.expected(gathering.path / f"validation-{number}.jsonl")) is not None:
         yield (f"Editing this clone's texts into the expert's would change {expected.distance:.0%} of the words; "
                f"{expected.right} of {expected.n} validation answers are right as they stand.")  # fmt: skip
@@ -128,6 +125,13 @@ def ask(
         clone.write(gathering.clone_path(number), {i.id: i.prompt for i in gathering.items() if i.round == number})
     run.look("pool", "correct", str(clone.weights))
     gathering.save()
+
+
+def _another_clones(gathering: Gathering, run: Run, number: int) -> RunError:
+    return RunError(
+        f"{gathering.path}: round {number} corrects another clone than that of {run.path}; each clone is corrected in a "
+        "gathering of its own, or by the next round: --into"
+    )
 
 
 def _draw(
@@ -184,16 +188,20 @@ def union(run: Run, gathering: Gathering, *, plain: bool) -> tuple[Splits, int]:
 
     The run's own training rows but for earlier corrections, and the answers of all rounds so far; with ``plain`` as
     many answers that were written blind for prompts drawn at random in their place, those of the audit first.
-    Raises ``UserError`` where there are none, or with ``plain`` too few.
+    Raises ``UserError`` where this round has none, or with ``plain`` too few, and ``RunError`` where the round
+    corrects another clone.
     """
     known, number = load_splits(run), round_of(run) + 1
     base = [d for d in known.train if d.origin is None or d.origin.round == 0]
     corrections = rows_of_rounds(gathering, number)
-    if not corrections:
+    if not any(d.origin is not None and d.origin.round == number for d in corrections):
         raise UserError(
             f"{gathering.path}: nothing was submitted in round {number}; correct first: sft correct {run.path} --into "
             f"{gathering.path} --prompts FILE"
         )
+    facts = next_round(gathering, run)
+    if facts is not None and not weights_hash(demand_trained(run)).is_of(facts["weights_hash"]):
+        raise _another_clones(gathering, run, number)
     kept = {d.id for d in base}
     times = {one: count for one, count in known.times.items() if one in kept}
     if not plain:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gatherings import Client, attended, served
+from gatherings import Client, asked, attended, gathering, served
 from toy_demonstrations import write_demonstrations
 
 from sft import recipes
@@ -228,6 +228,54 @@ def test_what_cannot_be_is_one_sentence(
     assert main([str(first) if word == "RUN" else word for word in words]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "g").exists() and not (tmp_path / "x").exists()
+
+
+def test_only_answers_about_this_clone_are_learned_from(
+    first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Answers of another clone's round were taken, and those of the round before once more where a round had none."""
+    held = gathering(tmp_path / "g", asked(2, round=1, shown="blind"))
+    held.settings.rounds.append({"number": 1, "weights_hash": "weights v2:0", "when": "today"})
+    held.save()
+    words = ["correct", str(first), "--train", str(tmp_path / "x"), "--from", str(tmp_path / "g")]
+    with held, served(held) as (_, who):
+        assert main(words) == 2
+        assert "nothing was submitted in round 1; correct first: sft correct" in capsys.readouterr().err
+        for n in range(2):
+            who["ada"].answer(f"answer number {n} of hers")
+    assert main(words) == 2
+    assert f"round 1 corrects another clone than that of {first}" in capsys.readouterr().err
+    later = Run.open(first)
+    later.update_manifest(round=1)
+    try:
+        assert main(words) == 2
+        assert "nothing was submitted in round 2" in capsys.readouterr().err
+    finally:
+        later.update_manifest(round=0)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_pool_that_is_too_small_is_used_whole_and_a_run_without_weights_refused(
+    first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "correct",
+        str(first),
+        "--prompts",
+        str(pool(tmp_path, 3)),
+        "--into",
+        str(tmp_path / "g"),
+        "--expert",
+        "ada",
+    ]
+    status, said = attended([*words, "--items", "9"], all_by(copycat))
+    assert status == 0 and "has 3 prompts that may be asked, fewer than 9: all of them are." in said
+    capsys.readouterr()
+    bare = tmp_path / "r"
+    with prepare(recipes.resolve(str(first / "recipe.yaml")), bare):
+        pass
+    assert main(["correct", str(bare), *words[2:4], "--into", str(tmp_path / "h"), "--no-open"]) == 2
+    assert "is not trained yet; train it with" in capsys.readouterr().err and not (tmp_path / "h").exists()
 
 
 def test_dialogues_are_corrected_in_the_states_the_clone_comes_to(

@@ -629,6 +629,31 @@ def test_answers_are_written_elsewhere(tmp_path: Path, capsys: pytest.CaptureFix
     assert len(out.read_text().splitlines()) == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--answers", "3"], "--answers 3: .*g was made with 1, which never changes"),
+        (["--overlap", "0.5"], "--overlap 0.5: .*g was made with 0.1, which never changes"),
+        (["--order", "file"], "--order file: .*g was made with random, which never changes"),
+        (["--dialogues"], "--dialogues: .*g was made with none, which never changes"),
+        (["--check", "--blind-only"], "--blind-only: chooses what is exported; name the file with --export"),
+        (["--majority"], "--majority: chooses what is exported; name the file with --export"),
+    ],
+)
+@pytest.mark.parametrize("added", [False, True])
+def test_an_option_that_would_do_nothing_is_refused(
+    tmp_path: Path, words: list[str], said: str, added: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They were passed over, with prompts added to a gathering or without."""
+    folder, more = tmp_path / "g", tmp_path / "more.jsonl"
+    gathering(folder, 2).close()
+    more.write_text('{"prompt": "Another?"}\n', encoding="utf-8")
+    before = (folder / "items.jsonl").read_bytes()
+    target = [str(more), "--into", str(folder)] if added else [str(folder)]
+    assert main(["collect", *target, "--no-open", *words]) == 2
+    assert re.search(said, capsys.readouterr().err) and (folder / "items.jsonl").read_bytes() == before
+
+
 def test_prompts_can_be_added_and_asked_again(tmp_path: Path) -> None:
     from sft.gathering.items import asked_again
 

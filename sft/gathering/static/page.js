@@ -2,8 +2,8 @@
 "use strict";
 
 const $ = (id) => document.getElementById(id);
-const body = document.body;
 const PAUSE = 800, AGAIN = 2000, IDLE = 30000, SMALL = 60000, NOTE = 20000;
+const AWAY = "The server is away; try again when it is back.";
 
 function alertWith(words) {
   $("alert").textContent = words || "";
@@ -21,12 +21,10 @@ async function post(where, what, keepalive = false) {
 
 // Buttons and forms of all pages: data-do says what, data-to whom, the rest goes along.
 async function send(where, what) {
-  try {
-    const answer = await post(where, what);
-    alertWith(answer.ok ? "" : answer.error);
-    if (answer.link && $("link")) $("link").textContent = `The link of ${what.text}: ${answer.link}`;
-    else if (answer.ok) location.assign(what.kind === "withdrawn" ? "/list" : answer.next);
-  } catch { alertWith("The server is away; try again when it is back."); }
+  const answer = await post(where, what).catch(() => ({ error: AWAY }));
+  alertWith(answer.ok ? "" : answer.error);
+  if (answer.link && $("link")) $("link").textContent = `The link of ${what.text}: ${answer.link}`;
+  else if (answer.ok) location.assign(what.kind === "withdrawn" ? "/list" : answer.next);
 }
 
 document.addEventListener("click", (event) => {
@@ -48,18 +46,19 @@ function paint(element, text, tag) {
   let at = 0;
   for (const found of text.replaceAll("\r\n", "\n").matchAll(HIDDEN)) {
     holder.append(text.slice(at, found.index));
-    const box = holder.appendChild(document.createElement("span"));
-    box.className = "hidden-char";
-    box.textContent = "U+" + found[0].codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
+    const code = found[0].codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
+    paint(holder, "U+" + code, { name: "span", kind: "hidden-char" });
     at = found.index + found[0].length;
   }
   holder.append(text.slice(at));
 }
 
+const fill = (element, text) => { element.replaceChildren(); paint(element, text); };
+
 function words(text) { // the places where words end
   if (!window.Intl || !Intl.Segmenter) return [...text.matchAll(/\S+/g)].map((word) => word.index + word[0].length);
-  const cut = new Intl.Segmenter(undefined, { granularity: "word" });
-  return [...cut.segment(text)].filter((part) => part.isWordLike).map((part) => part.index + part.segment.length);
+  const cut = new Intl.Segmenter(undefined, { granularity: "word" }).segment(text);
+  return [...cut].filter((part) => part.isWordLike).map((part) => part.index + part.segment.length);
 }
 
 function writing(data, box) {
@@ -67,7 +66,7 @@ function writing(data, box) {
   const place = `sft:${data.gathering}:${data.expert}:${data.item}`;
   const began = performance.now();
   let rev = data.rev, sent = data.text, wish = null, busy = false, waits = 0, moment = began, active = 0, keys = 0, pasted = 0;
-  let other = null, composing = false, left = false;
+  let other = null, composing = false, left = false, counting = 0, ctrlS = 0; // ctrlS: when it was pressed last
 
   const say = (words) => { $("status").textContent = words; };
   const seconds = (ms) => Math.round(ms / 100) / 10;
@@ -80,10 +79,7 @@ function writing(data, box) {
       else localStorage.setItem(place, JSON.stringify({ text: box.value, rev, window: tab }));
     } catch { /* the browser keeps nothing; the server does */ }
   }
-  function later(pause) {
-    clearTimeout(waits);
-    waits = setTimeout(flush, pause);
-  }
+  const later = (pause) => { clearTimeout(waits); waits = setTimeout(flush, pause); };
 
   async function flush() {
     if (busy || other || left) return;
@@ -93,20 +89,15 @@ function writing(data, box) {
     if (!what && text === sent) return say(text ? "saved" : "");
     busy = true;
     say("saving");
-    let answer;
-    try { answer = await post("/do", what ? told(what.kind, { text, ...what.more }) : told("draft", { text })); } catch { answer = null; }
+    const answer = await post("/do", what ? told(what.kind, { text, ...what.more }) : told("draft", { text })).catch(() => null);
     busy = false;
     if (left) return;
-    if (answer === null || answer.status === 507 || answer.status >= 520) {
+    if (answer && answer.status === 409 && "text" in answer) return conflict(answer);
+    if (!answer || !answer.ok) {
       say("not saved");
       alertWith(answer ? answer.error : "The server is away. Your text is kept in this browser, and sent when the server is back.");
-      return later(AGAIN);
-    }
-    if (answer.status === 409 && "text" in answer) return conflict(answer);
-    if (!answer.ok) {
-      wish = null;
-      say("not saved");
-      return alertWith(answer.error);
+      const again = !answer || answer.status === 507 || answer.status >= 520;
+      return again ? later(AGAIN) : (wish = null);
     }
     alertWith("");
     rev = answer.rev;
@@ -122,17 +113,12 @@ function writing(data, box) {
     if (wish || box.value !== sent) later(wish ? 0 : PAUSE);
   }
 
-  function act(kind, more = {}) {
-    wish = { kind, more };
-    flush();
-  }
+  const act = (kind, more = {}) => { wish = { kind, more }; flush(); };
   function conflict(theirs) {
     other = theirs;
     wish = null;
-    $("mine").replaceChildren();
-    $("theirs").replaceChildren();
-    paint($("mine"), box.value);
-    paint($("theirs"), theirs.text);
+    fill($("mine"), box.value);
+    fill($("theirs"), theirs.text);
     say("two texts");
     $("conflict").showModal();
   }
@@ -155,7 +141,6 @@ function writing(data, box) {
     if (wish && !busy) wish = null;
     later(PAUSE);
   }
-  let counting = 0;
   function count() {
     clearTimeout(counting);
     counting = setTimeout(() => {
@@ -168,19 +153,17 @@ function writing(data, box) {
       $("count").textContent = parts.join(" · ");
     }, box.value.length > NOTE ? 500 : 50);
   }
-  function put(text) {
-    box.value = text;
-    box.setSelectionRange(text.length, text.length);
-    changed();
+  function atEnd() {
     box.focus();
+    box.setSelectionRange(box.value.length, box.value.length);
   }
+  const put = (text) => { box.value = text; changed(); atEnd(); };
 
-  const ends = data.clone === null ? [] : words(data.clone);
-  const slider = $("keep");
+  const ends = data.clone === null ? [] : words(data.clone), slider = $("keep");
   function kept() { return slider && +slider.value ? ends[slider.value - 1] : 0; }
   function mark() {
     $("kept").textContent = slider.value;
-    $("clone").replaceChildren();
+    fill($("clone"), "");
     if (kept()) paint($("clone"), data.clone.slice(0, kept()), { name: "span", kind: "kept" });
     paint($("clone"), data.clone.slice(kept()));
   }
@@ -205,9 +188,8 @@ function writing(data, box) {
     button.setAttribute("aria-expanded", String(open));
     if (!open) return;
     const answer = await post("/changes", { item: data.item, text: box.value }).catch(() => ({ pieces: null }));
-    $("changes").replaceChildren();
-    if (!answer.pieces) return paint($("changes"), "Too little is alike for marks to help, or nothing is written yet.");
-    for (const [kind, text] of answer.pieces) paint($("changes"), text, kind === "same" ? null : { name: kind });
+    fill($("changes"), answer.pieces ? "" : "Too little is alike for marks to help, or nothing is written yet.");
+    for (const [kind, text] of answer.pieces || []) paint($("changes"), text, kind === "same" ? null : { name: kind });
   }
 
   const over = () => ({ context: $("over") && $("over").checked ? "expert" : "" });
@@ -229,31 +211,26 @@ function writing(data, box) {
     c: () => slider && (kept() ? ACTS.continue() : slider.focus()), s: () => open("skip-reason"), f: () => open("flag-reason"),
     l: () => { flush(); location.assign("/list"); } };
 
-  let saved = 0; // when Ctrl+S was pressed last
   document.addEventListener("keydown", (event) => {
-    moment = tick();
-    if (event.isComposing || event.keyCode === 229 || composing) return; // an input method has the keys
+    tick();
+    // An input method may have the keys, or a dialog.
+    if (event.isComposing || event.keyCode === 229 || composing || document.querySelector("dialog[open]")) return;
     const control = event.ctrlKey || event.metaKey, chosen = localStorage.getItem("sft:submit") || "ctrl";
-    const sends = { ctrl: control, alt: event.altKey && !control, "ctrl-s": !control && performance.now() - saved < 3000 }[chosen];
-    if (document.querySelector("dialog[open]")) return;
+    const sends = { ctrl: control, alt: event.altKey && !control, "ctrl-s": !control && performance.now() - ctrlS < 3000 }[chosen];
     if (event.key === "Enter" && control && event.shiftKey) ACTS.accept();
     else if (event.key === "Enter" && sends && (event.target === box || control || event.altKey)) ACTS.submit();
-    else if (event.key.toLowerCase() === "s" && control && !event.shiftKey) { saved = performance.now(); flush(); }
+    else if (event.key.toLowerCase() === "s" && control && !event.shiftKey) { ctrlS = performance.now(); flush(); }
     else if (event.key === "Escape" && event.target.matches("textarea, input")) event.target.blur();
     else if (!control && !event.altKey && !event.target.matches("textarea, input, select") && LETTERS[event.key] &&
       localStorage.getItem("sft:letters") !== "off") LETTERS[event.key]();
     else return;
     event.preventDefault();
   });
-  document.addEventListener("click", (event) => {
-    const button = event.target.closest("[data-act]");
-    if (button && ACTS[button.dataset.act]) ACTS[button.dataset.act]();
-  });
+  document.addEventListener("click", (event) => ACTS[event.target.closest("[data-act]")?.dataset.act]?.());
 
   function tick() {
-    const now = performance.now();
-    if (now - moment < IDLE) active += now - moment;
-    return (moment = now);
+    active += performance.now() - moment < IDLE ? performance.now() - moment : 0;
+    moment = performance.now();
   }
   for (const kind of ["pointerdown", "pointermove", "wheel", "focusin"]) document.addEventListener(kind, tick, { passive: true });
   box.addEventListener("keydown", () => { keys += 1; });
@@ -264,9 +241,8 @@ function writing(data, box) {
   box.addEventListener("blur", flush);
   document.addEventListener("visibilitychange", () => { if (document.hidden) flush(); });
   addEventListener("pagehide", () => {
-    if (left || other || box.value === sent) return;
-    keep();
-    if (box.value.length * 3 < SMALL) post("/do", told("draft", { text: box.value }), true).catch(() => {});
+    if (left || other || box.value === sent || box.value.length * 3 >= SMALL) return; // the browser has it
+    post("/do", told("draft", { text: box.value }), true).catch(() => {});
   });
 
   // What this browser kept and the server does not have yet.
@@ -278,9 +254,8 @@ function writing(data, box) {
     if (mine.rev === data.rev || mine.window === data.window || !data.text) later(0);
     else conflict({ text: data.text, rev: data.rev, state: data.status });
   }
-  sent = data.text;
   count();
-  if (!other) { box.focus(); box.setSelectionRange(box.value.length, box.value.length); }
+  if (!other) atEnd();
 }
 
 function keysDialog() {
@@ -304,8 +279,8 @@ function keysDialog() {
   });
 }
 
-if (body.dataset.go) location.replace(body.dataset.go);
-if (body.classList.contains("item")) {
+if (document.body.dataset.go) location.replace(document.body.dataset.go);
+if (document.body.classList.contains("item")) {
   const data = JSON.parse($("data").textContent);
   if ($("guidelines") && innerWidth < 900 && $("read").hidden) $("guidelines").open = false;
   keysDialog();
@@ -316,7 +291,7 @@ if (body.classList.contains("item")) {
     const kind = button.dataset.act, what = { kind, item: data.item, reason: button.dataset.reason || "" };
     if (kind !== "guidelines_seen") return send("/do", what);
     post("/do", what).then((answer) => { if (answer.ok) { button.hidden = true; alertWith(""); ($("text") || $("onward")).focus(); } })
-      .catch(() => alertWith("The server is away; try again when it is back."));
+      .catch(() => alertWith(AWAY));
   });
   if ($("text")) writing(data, $("text"));
   else (document.querySelector("[data-act=judged]") || $("onward")).focus();
