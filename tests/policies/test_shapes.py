@@ -17,6 +17,7 @@ pytest.importorskip("transformers")
 
 from small_tokenizers import CHATML, byte_level, chatml, trl_template
 from transformers import PreTrainedTokenizerFast
+from weather_tool import ROME, TOOL, TOOLS
 
 from sft.demonstrations.demonstration import Call, Demonstration, Message, Source
 from sft.demonstrations.messages import written_calls
@@ -26,20 +27,6 @@ from sft.policies.streamed import StreamedAnswer
 from sft.policies.template_lists import with_assignments
 
 USER = Message("user", "How are you?")
-TOOL = {
-    "type": "function",
-    "function": {
-        "name": "weather",
-        "description": "the weather",
-        "parameters": {
-            "type": "object",
-            "properties": {"town": {"type": "string"}, "days": {"type": "integer"}},
-            "required": ["town"],
-        },
-    },
-}
-TOOLS = Message("tools", json.dumps([TOOL]))
-ROME = Call("weather", '{"days": 3, "town": "Rome é"}')
 CALLING = Message("assistant", "", calls=(ROME,))
 RESULT = Message("tool", "24 C", name="weather")
 _TOKEN = re.compile(
