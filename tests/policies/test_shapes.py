@@ -276,6 +276,17 @@ def test_a_turn_ends_where_the_sequence_does_whatever_a_template_writes_behind_i
     assert supervised(renderer, answer("Fine.", prompt=(USER,)))[1] == "Fine.<|im_end|>"
 
 
+def test_an_answer_opens_behind_a_thought_that_the_prompt_alone_has_closed() -> None:
+    """Command R7B's: it was refused, for what is asked with has an empty thought and what is written has none."""
+    closes = (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['role'] == 'assistant' %}<|ANSWER|>{% endif %}"
+        "{{ m['content'] }}<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n"
+        "{% if not enable_thinking %}<|START_THINKING|><|END_THINKING|>{% endif %}{% endif %}"
+    )
+    asked, said = supervised(renderer_for(chatml(closes)), answer("Fine.", prompt=(USER,)))
+    assert asked.endswith("assistant\n<|START_THINKING|><|END_THINKING|><|ANSWER|>") and said == "Fine.<|im_end|>"
+
+
 #: The end of a turn is no token of this vocabulary.
 SPELLED_END = (
     "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}<{{ m['role'] }}>\n{{ m['content'] }}"
