@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ __all__ = ["NO_MODEL", "QUANTILES", "Audit", "Lengths"]
 NO_MODEL = "not-needed"
 #: Percent -> what it is called.
 QUANTILES = {0: "shortest", 50: "median", 90: "90 %", 99: "99 %", 100: "longest"}
+#: A key of a recipe that a sentence names.
+_KEY = re.compile(r"\b(?:model|demonstrations|split|adapter|training|fidelity|publish)\.[a-z_]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +194,10 @@ class Audit(Tabular):
         if self.general is not None:
             found += self.general.notes
         if self.reading.ignored:
+            how = "with --column FIELD=NAME" if self._has_no_recipe() else "under demonstrations.columns"
             found.append(
-                f"Columns that no demonstration uses: {', '.join(self.reading.ignored)}. "
-                "If one of them matters, name it under demonstrations.columns (expert: who wrote the completion; "
-                "group: what must stay in one split)."
+                f"Columns that no demonstration uses: {', '.join(self.reading.ignored)}. If one of them matters, "
+                f"name it {how} (expert: who wrote the completion; group: what must stay in one split)."
             )
         if self.duplicates:
             rows = "row repeats" if self.duplicates == 1 else "rows repeat"
@@ -206,7 +209,7 @@ class Audit(Tabular):
         if self.headline:
             found.append(self.headline)
         found += self.template_marks.in_words()
-        if self.undivided or self.few_groups:
+        if self.reading.demonstrations and (self.undivided or self.few_groups):
             groups = f"{self.groups:,} group{'s are' if self.groups != 1 else ' is'} few, and intervals are as wide as"
             found.append(self.undivided or f"{groups} if there were no more prompts: {self.few_groups}.")
         if self.leaks:
@@ -220,9 +223,24 @@ class Audit(Tabular):
             )
         if self.both_sides is not None and self.both_sides.count:
             found.append(str(self.both_sides))
+        found += self._keys_without_a_recipe(found)
         if self.reading.demonstrations and not self._is_faulty():
             found.append("Nothing to mend." if not self.reading.rejected else "Nothing else to mend.")
         return found
+
+    def _keys_without_a_recipe(self, sentences: Sequence[str]) -> list[str]:
+        """Where the keys go that ``sentences`` advise, for a file that no recipe names yet: a sentence, or nothing."""
+        named = list(dict.fromkeys(_KEY.findall("\n".join(sentences)))) if self._has_no_recipe() else []
+        if not named:
+            return []
+        keys = f"{named[0]} is a key" if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]} are keys"
+        return [
+            f"{keys} of a recipe: `sft recipes copy smollm2-lora recipe.yaml` makes one, in which this file is "
+            "demonstrations.path."
+        ]
+
+    def _has_no_recipe(self) -> bool:
+        return self.recipe is None or self.recipe.model.name == NO_MODEL
 
     def _is_faulty(self) -> bool:
         """Whether anything was found that somebody should look at."""
@@ -238,7 +256,7 @@ class Audit(Tabular):
             if self.general is not None:
                 self.general.demand()
         if self.undivided:
-            raise SplitError(self.undivided)
+            raise SplitError("; ".join([self.undivided, *self._keys_without_a_recipe([self.undivided])]).rstrip("."))
         if self.leaks and self.leaks_refused:
             raise splits.leak_error(self.leaks, shown=0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -13,10 +14,13 @@ from sft.demonstrations.thoughts import BrokenThought, sole
 from sft.recipes.prompt_template import PromptTemplate
 from sft.runs.records import kind_of
 
-__all__ = ["MEDIA", "TOOLS", "Cells"]
+__all__ = ["MEDIA", "TOOLS", "Cells", "listed_in"]
 
 #: Columns of functions that could be called, and columns that no text can stand for.
 TOOLS, MEDIA = ("tools", "functions"), ("images", "image", "videos", "audios", "audio")
+_AS_MESSAGES = "write [{role, content}, ...]"
+#: How a list of objects begins as JSON, and as Python prints it.
+_OF_OBJECTS, _OF_PYTHON = re.compile(r'\s*\[\s*\{\s*"'), re.compile(r"\s*\[\s*\{\s*'")
 _FAULT_REMEDIES = {
     "is blank": "write one or remove the row",
     "holds a lone": "replace the broken character (half of an emoji)",
@@ -103,12 +107,17 @@ class Cells:
         return tuple(self.reader.tools("tools", given, self.fault))
 
     def messages(self, column: str, system: str | None, *, tools: bool = True) -> tuple[Message, ...]:
-        """A list of ``{role, content}`` or ``{from, value}``, after the row's ``tools``; empty after a complaint."""
-        value = self.row.get(column)
+        """A list of ``{role, content}`` or ``{from, value}``, after the row's ``tools``; empty after a complaint.
+
+        One message is a list of one, and a table's cell may hold the list as JSON.
+        """
+        value = listed_in(self.row.get(column))
         if not isinstance(value, list) or not value:
             what = "is missing" if column not in self.row else "is empty" if value == [] else None
             message = what or f"must be a list of messages, not {kind_of(value)}"
-            self.fault(column, message, "write [{role, content}, ...]")
+            is_python = isinstance(value, str) and _OF_PYTHON.match(value)
+            remedy = "write it as json.dumps does, and not as Python prints it" if is_python else _AS_MESSAGES
+            self.fault(column, message, remedy)
             return ()
         listed = self.tools() if tools else ()
         return tuple(self.reader.messages(column, value, self.fault, system=system, tools=listed))
@@ -138,6 +147,19 @@ class Cells:
             remedy = next(text for start, text in _FAULT_REMEDIES.items() if fault.startswith(start))
             self.fault(field, fault + where, remedy)
         return ""
+
+
+def listed_in(value: Any) -> Any:
+    """``value``, or the messages that it is: one by itself, or the JSON of several in a text."""
+    if isinstance(value, dict) and not {"role", "from"}.isdisjoint(value):
+        return [value]
+    if isinstance(value, str) and _OF_OBJECTS.match(value):
+        try:
+            found = json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+        return found if all(isinstance(each, dict) for each in found) else value
+    return value
 
 
 def _json_list(text: str) -> list[Any] | None:

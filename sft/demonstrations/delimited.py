@@ -23,7 +23,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sft.demonstrations.delimited_grammar import MEND_QUOTES, SAMPLE, Grammar, header_of, shown
+from sft.demonstrations.delimited_grammar import MEND_QUOTES, SAMPLE, Grammar, fields, header_of, shown
 from sft.demonstrations.text_files import Broken, lines_of
 
 __all__ = ["delimited"]
@@ -45,7 +45,7 @@ def delimited(path: Path, encoding: str, usual: str, notes: list[str]) -> Iterat
     """
     header = header_of(path, encoding, usual)
     if header.delimiter != usual:
-        notes.append(f"the delimiter is {shown(header.delimiter)}, for the header has no {shown(usual)}")
+        notes.append(f"the delimiter is {shown(header.delimiter)}, for the header has {shown(usual, none=True)}")
 
     def body() -> Iterator[Numbered]:
         return ((number, line) for number, line in lines_of(path, encoding) if number > header.last)
@@ -53,6 +53,8 @@ def delimited(path: Path, encoding: str, usual: str, notes: list[str]) -> Iterat
     grammar = Grammar(header.delimiter, header, [line.rstrip("\r\n") for _, line in islice(body(), SAMPLE)])
     plain = header.delimiter == "\t" and not header.quoted and _is_plain(body, grammar)
     for line, cells in (_plain if plain else _records)(body, grammar):
+        if not isinstance(cells, Broken) and tuple(cell.strip("\ufeff \t") for cell in cells) == header.names:
+            cells = Broken(header.delimiter.join(cells), "repeats the header", "remove the line; two files meet there")
         yield line, cells if isinstance(cells, Broken) else dict(zip(header.names, cells, strict=True))
 
 
@@ -142,7 +144,7 @@ def _record(number: int, first: str, tape: _Tape, grammar: Grammar) -> tuple[lis
         text = "".join(lines).rstrip("\r\n")
     cells, further = grammar.cells(text), lines[1:]
     if cells is None:
-        return Broken(first.rstrip("\r\n"), grammar.where(number, text), MEND_QUOTES), 0
+        return Broken(first.rstrip("\r\n"), *grammar.fault(number, text)), 0
     if len(cells) != grammar.width:
         return grammar.misfit(first.rstrip("\r\n"), len(cells)), 0
     if further and (alone := _whole_rows(lines, grammar)):
@@ -295,7 +297,7 @@ def _plain(body: Body, grammar: Grammar) -> Records:
             message = "is quoted, in a file whose quotes are characters like any other"
             yield number, Broken(text, message, "take its quoting away, or quote the whole file")
         elif len(cells) != grammar.width:
-            message = f"has {len(cells)} fields where the header names {grammar.width}"
+            message = f"has {fields(len(cells))} where the header names {grammar.width}"
             yield number, Broken(text, message, "write one tab between two fields, and none inside them")
         else:
             yield number, cells

@@ -11,18 +11,26 @@ from pathlib import Path
 from sft.demonstrations.text_files import Broken, lines_of
 from sft.errors import SourceError
 
-__all__ = ["MEND_QUOTES", "SAMPLE", "Grammar", "Header", "header_of", "shown"]
+__all__ = ["MEND_QUOTES", "SAMPLE", "Grammar", "Header", "fields", "header_of", "shown"]
 
 #: Lines that show how a file is written.
 SAMPLE = 200
 MEND_QUOTES = 'put the cell in quotes and write each " inside it as ""'
 _DELIMITERS = (",", ";", "\t", "|")
+_JSON = re.compile(r'\s*(?:\{\s*"|\[\s*(?:[{\[]|$))')
 _HINT = re.compile(r"sep=(.)")  # Excel's own first line
 
 
-def shown(delimiter: str) -> str:
-    """The delimiter as a sentence names it."""
-    return "a tab" if delimiter == "\t" else f"'{delimiter}'"
+def fields(count: int) -> str:
+    """So many fields, in words."""
+    return f"{count} field{'s' if count != 1 else ''}"
+
+
+def shown(delimiter: str, *, none: bool = False) -> str:
+    """The delimiter as a sentence names it, or says that there is ``none``."""
+    if delimiter == "\t":
+        return "no tab" if none else "a tab"
+    return f"no '{delimiter}'" if none else f"'{delimiter}'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +51,9 @@ def header_of(path: Path, encoding: str, usual: str) -> Header:
     if not lines:
         return Header(0, (), usual, False)
     number, text = lines[0]
+    if _JSON.match(text):
+        ending = ".json" if text.lstrip().startswith("[") else ".jsonl"
+        raise SourceError(f"{path}: holds JSON and no table; let its name end in {ending}")
     if "\r" in text.rstrip("\r\n"):
         raise SourceError(
             f"{path}: its lines end in carriage returns alone, as old Macs wrote them; save it again as 'CSV UTF-8', "
@@ -149,16 +160,19 @@ class Grammar:
         quoted = [each[1] for each in self._cell.finditer(text) if each[1]]
         return any('""' in cell or self.delimiter in cell for cell in quoted)
 
-    def where(self, number: int, text: str) -> str:
-        """What is wrong with a record that breaks the rules and begins in line ``number``."""
+    def fault(self, number: int, text: str) -> tuple[str, str]:
+        """What is wrong with a record that breaks the rules and begins in line ``number``, and what to do."""
         well = self._closed.match(text)
         end = well.end() if well else 0
         further = text.count("\n", 0, end)
         if further:
-            return f"opens a quoted cell that breaks the quoting rules in line {number + further:,}"
-        return f"breaks the quoting rules at character {end + 1}"
+            return f"opens a quoted cell that breaks the quoting rules in line {number + further:,}", MEND_QUOTES
+        cell = text[text.rfind(self.delimiter, 0, end) + 1 : end]
+        if cell.isspace() and text[end : end + 1] == '"':
+            return f"has a blank before the quote at character {end + 1}", "write the quote right behind the delimiter"
+        return f"breaks the quoting rules at character {end + 1}", MEND_QUOTES
 
     def misfit(self, text: str, count: int) -> Broken:
         """A record of another length than the header's."""
         remedy = f"quote the fields that hold {shown(self.delimiter)} or a line break"
-        return Broken(text, f"has {count} fields where the header names {self.width}", remedy)
+        return Broken(text, f"has {fields(count)} where the header names {self.width}", remedy)

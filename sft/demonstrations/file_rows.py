@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sft.demonstrations.delimited import delimited
+from sft.demonstrations.file_kinds import BEGINNING, refuse_other_kinds
 from sft.demonstrations.text_files import PACKED, Broken, lines_of, unpacked_suffix
 from sft.errors import SourceError
 
@@ -26,6 +27,8 @@ class EmptySource(SourceError):
 Rows = Iterator[tuple[int, Any]]
 
 _SPACE = re.compile(r"[ \t\n\r]*")
+#: What may stand around the value of a line: white space, the mark that a joined file began with, and RFC 7464's.
+_BETWEEN = " \t\r\n\ufeff\x1e"
 
 
 def rows_of(path: Path, encoding: str = "", notes: list[str] | None = None) -> Rows:
@@ -54,7 +57,13 @@ def rows_of(path: Path, encoding: str = "", notes: list[str] | None = None) -> R
         reason = error.strerror or str(error)
         raise SourceError(f"{path}: cannot be read ({reason}); check the file and its rights") from None
     if not found:
-        raise EmptySource(f"{path}: is empty; write one demonstration per row into it")
+        is_table = unpacked_suffix(path) in (".csv", ".tsv") and _has_words(path, encoding)
+        what = "has no row below its header" if is_table else "is empty"
+        raise EmptySource(f"{path}: {what}; write one demonstration per row into it")
+
+
+def _has_words(path: Path, encoding: str) -> bool:
+    return any(line.strip() for _, line in lines_of(path, encoding))
 
 
 class _Json:
@@ -99,10 +108,14 @@ class _Json:
                     "write the row again in full",
                 ), -1
             message = f"is not JSON ({error.msg} at character {error.pos + 1})"
-            return Broken(text, message, "mend or remove the row"), -1
+            is_python = error.msg.startswith("Expecting property name") and text[error.pos : error.pos + 1] == "'"
+            remedy = "write it as json.dumps does, with double quotes" if is_python else "mend or remove the row"
+            return Broken(text, message, remedy), -1
         except ValueError:  # only a number of more digits than Python agrees to parse
             return Broken(text, "holds a number with thousands of digits", "write it as text or remove it"), -1
         rest = _SPACE.match(text, end).end()  # type: ignore[union-attr]
+        if whole and text[rest:].strip() == ",":
+            return Broken(text, "ends with a comma", "take it away, for each line is a value by itself"), end
         if whole and rest != len(text):
             message = f"holds more than one value (a second one starts at character {rest + 1})"
             return Broken(text, message, "write one object per line"), end
@@ -115,11 +128,16 @@ def _json_lines(path: Path, encoding: str, _: list[str]) -> Rows:
     decoder = _Json()
     first = True
     for number, line in lines_of(path, encoding):
-        text = line.strip(" \t\r\n")
+        text = line.strip(_BETWEEN)
         if not text:
             continue
-        if first and text[0] == "[":
+        if first and text[0] == "[" and not _is_followed(path, encoding, number, text):
             raise SourceError(f"{path}: holds a JSON array, not one object per line; rename it to {path.stem}.json")
+        if first and "\r" in text:
+            raise SourceError(
+                f"{path}: its lines end in carriage returns alone, as old Macs wrote them; put line feeds in their "
+                f"place: tr '\\r' '\\n' < {path.name} > mended{path.suffix}"
+            )
         if first and text == "{":
             raise SourceError(
                 f"{path}: holds an object spread over several lines; write each object on one line, "
@@ -148,6 +166,8 @@ def _json(path: Path, encoding: str, _: list[str]) -> Rows:
         if text[place : place + 1] == "]" and index == 0:
             place += 1
             break
+        if text[place : place + 1] == "]":
+            raise SourceError(f"{path}:{line}: a comma stands before the array's closing ']'; take it away")
         row, end = decoder.at(text, place, whole=False)
         index += 1
         if end < 0:
@@ -178,9 +198,35 @@ def _json_object(path: Path, text: str, encoding: str) -> Rows:
     row, _ = _Json().at(text)
     if isinstance(row, Broken):
         raise SourceError(f"{path}: {row.message}; {row.remedy}")
-    lists = [key for key, value in row.items() if isinstance(value, list)] if isinstance(row, dict) else []
-    under = f" (the one under '{lists[0]}'?)" if lists else ""
-    raise SourceError(f"{path}: holds one object, not an array of rows; write the array{under} on its own")
+    raise SourceError(f"{path}: holds one object, not an array of rows; {_rows_within(row)}")
+
+
+def _is_followed(path: Path, encoding: str, number: int, text: str) -> bool:
+    """Whether line ``number``, which is ``text``, is a list by itself with others below, and no array of all rows."""
+    _, end = _Json().at(text)
+    return end >= 0 and any(place > number and line.strip() for place, line in lines_of(path, encoding))
+
+
+def _rows_within(whole: Any) -> str:
+    """Where the rows are that one object seems to hold, as what to do."""
+    values = whole if isinstance(whole, dict) else {}
+    of_rows = [key for key, value in values.items() if isinstance(value, list) and isinstance((value or [0])[0], dict)]
+    if len(of_rows) > 1:
+        return f"write the arrays under {' and '.join(map(repr, of_rows))} into files of their own"
+    if of_rows:
+        return f"write the array under {of_rows[0]!r} on its own"
+    lists = [key for key, value in values.items() if isinstance(value, list)]
+    if len(lists) == 1:
+        return f"write the array under {lists[0]!r} on its own"
+    columns = [values[key] for key in lists]
+    if len(columns) > 1 and len({len(value) for value in columns}) == 1:
+        return "its columns are lists: write them as rows, as pandas does with to_json(orient='records', lines=True)"
+    inner = [value for value in values.values() if isinstance(value, dict)]
+    if len(inner) > 1 and all(len(value) == len(inner[0]) and value.keys() == inner[0].keys() for value in inner):
+        if any("prompt" in value or "messages" in value for value in inner):
+            return "its values are rows: write them as an array"
+        return "its columns are objects: write them as rows, as pandas does with to_json(orient='records', lines=True)"
+    return "write the array on its own"
 
 
 def _table(usual: str) -> Callable[[Path, str, list[str]], Rows]:
@@ -191,6 +237,10 @@ def _parquet(path: Path, _: str, __: list[str]) -> Rows:
     import pyarrow
     import pyarrow.parquet as parquet
 
+    with path.open("rb") as beginning:
+        head = beginning.read(BEGINNING)
+    if not head.startswith(b"PAR1"):
+        refuse_other_kinds(path, head)
     try:
         with parquet.ParquetFile(path) as file:
             names = list(file.schema_arrow.names)

@@ -9,7 +9,7 @@ from typing import Any
 ROLES = {
     **dict.fromkeys(("system", "developer"), "system"),
     **dict.fromkeys(("user", "human"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "model", "bot", "chatgpt"), "assistant"),
+    **dict.fromkeys(("assistant", "gpt", "model", "bot", "chatgpt", "chatbot", "ai"), "assistant"),
     **dict.fromkeys(("tool", "observation", "function", "function_response", "tool_response", "ipython"), "tool"),
     **dict.fromkeys(("function_call", "tool_call"), "call"),
     "tools": "tools",
@@ -19,13 +19,13 @@ KNOWN = "system, user, assistant, tool"
 SHAREGPT = ("from", "value")
 #: What the two keys of a message are called elsewhere: used only to suggest a name, never to guess one.
 SPOKEN_AS = ("speaker", "sender", "author", "user_role", "who", "from", "type", "name", "side")
-SAID_AS = ("text", "message", "body", "utterance", "msg", "value", "said", "words")
+SAID_AS = ("parts", "text", "message", "body", "utterance", "msg", "value", "said", "words")
 TEXT_PARTS = ("text", "input_text", "output_text")
 THOUGHT_PARTS = ("thinking", "reasoning")
 CALL_PARTS = ("tool_use", "tool_result", "tool_call", "function_call", "function_call_output")
 THOUGHTS = ("reasoning_content", "thinking", "reasoning", "thought")
 #: Keys that say whether a turn is to be learned, as OpenAI, Axolotl and ms-swift have them.
-MARKS = ("weight", "train", "training", "loss")
+MARKS = ("weight", "train", "training", "loss", "trainable", "loss_weight", "supervised", "learn")
 CALLS = ("tool_calls", "function_call", "calls")
 #: Keys of a message that change what it means -> what to do about it.
 REFUSED = {
@@ -37,6 +37,7 @@ REFUSED = {
     "channel": "write thoughts as reasoning_content and what was said as content",
     "recipient": "write the call as tool_calls",
     "prefix": "write whole turns",
+    **dict.fromkeys(("ignore", "mask", "masked"), "write weight: 0 for a turn to read only, else take it out"),
     "train_detail": "mark whole turns: weight 0 or 1",
 }
 

@@ -20,9 +20,13 @@ __all__ = ["Parts", "read_parts"]
 
 _AS_TEXT = "describe it in words, or leave the row out: demonstrations are text"
 _AS_CALLS = "write the call as tool_calls, and what it gave back as a message of the role tool"
+#: Keys of Gemini's parts, which have no type -> what they are.
+_GEMINI = {"functionCall": "function_call", "functionResponse": "function_call_output", "inlineData": "image",
+           "fileData": "file", "executableCode": "executable_code"}  # fmt: skip
+_SNAKES = {"function_call": "function_call", "function_response": "function_call_output", "inline_data": "image"}
 _USED = {
     "text": {"text"},
-    "thought": {"text", *THOUGHT_PARTS},
+    "thought": {"text", "thought", *THOUGHT_PARTS},
     "tool_use": {"id", "name", "input"},
     "tool_result": {"tool_use_id", "content"},
 }
@@ -56,7 +60,7 @@ def read_parts(where: str, role: str, parts: Sequence[Any], fault: Fault) -> Par
     """The ``parts`` of the content at ``where`` in a turn of ``role`` ("": of one unknown); None after a complaint."""
     made = Parts()
     for place, part in enumerate(parts, 1):
-        kind = part.get("type", "text") if isinstance(part, dict) else None
+        kind = part.get("type", _untyped(part)) if isinstance(part, dict) else None
         if isinstance(part, str):
             kind, part = "text", {"text": part}
         kind = "text" if kind in TEXT_PARTS else "thought" if kind in THOUGHT_PARTS else kind
@@ -69,6 +73,13 @@ def read_parts(where: str, role: str, parts: Sequence[Any], fault: Fault) -> Par
             if key not in ("type", *_USED[str(kind)]) and given not in (None, "", [], {}):
                 made.unread[key] += 1
     return made
+
+
+def _untyped(part: dict[str, Any]) -> str:
+    """What a part is that does not say it: Gemini's are told by their keys."""
+    if part.get("thought") is True:
+        return "thought"
+    return next((kind for key, kind in (*_GEMINI.items(), *_SNAKES.items()) if part.get(key)), "text")
 
 
 def _taken(made: Parts, at: str, role: str, kind: Any, part: dict[str, Any], fault: Fault) -> bool:
@@ -90,17 +101,18 @@ def _taken(made: Parts, at: str, role: str, kind: Any, part: dict[str, Any], fau
         return True
     if kind == "tool_result" and role in ("user", ""):
         return _result(made, at, part, fault)
-    what = f"is a part of type {part.get('type', 'text')!r}"
+    what = f"is a part of type {part.get('type', kind)!r}"
     if kind in ("tool_use", "tool_result"):
         whose = "assistant" if kind == "tool_use" else "user"
         fault(at, f"{what} in a turn of the {role}", f"put it into the {whose}'s turn")
     else:
-        fault(at, what, "write its text" if kind == "text" else _AS_CALLS if kind in CALL_PARTS else _AS_TEXT)
+        remedy = "write its text" if kind == "text" else _AS_CALLS if kind in CALL_PARTS else _AS_TEXT
+        fault(at, what, "take it out: nobody can read it" if kind == "redacted_thinking" else remedy)
     return False
 
 
 def _thought(part: dict[str, Any]) -> Any:
-    return next((part[key] for key in (*THOUGHT_PARTS, "text") if part.get(key)), None)
+    return next((part[key] for key in (*THOUGHT_PARTS, "text") if part.get(key)), "" if "text" in part else None)
 
 
 def _result(made: Parts, at: str, part: dict[str, Any], fault: Fault) -> bool:

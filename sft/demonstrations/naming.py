@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+from sft.demonstrations.file_rows import Broken
 from sft.demonstrations.message_keys import key_names
 from sft.demonstrations.row_fields import LAYOUTS, OPTIONAL, WITH_TEXT
 from sft.errors import SourceError
@@ -25,6 +27,8 @@ _KNOWN_AS = {
     "completion": ("answer", "response", "output", "target", "reply", "label", "chosen", "summary"),
     "input": ("context", "input", "passage", "document"),
 }
+#: Rows among which a line of names is looked for, and words from which on a name is none.
+_HEAD, _A_TEXT = 20, 4
 #: Keys of messages that are read without being named.
 _MESSAGE_KEYS = ({"role", "content"}, {"from", "value"})
 
@@ -82,11 +86,24 @@ def recognised(
             for layout in layouts:
                 if all(column in row for column in needed[layout]):
                     return layout, found, chain(passed, rows)
+    for line, row in passed[:_HEAD]:
+        cells = _cells_of(row)
+        if any(all(column in cells for column in needed[layout]) for layout in layouts):
+            if line == 1:
+                raise SourceError(f"{name}: holds a table and no JSON; let its name end in .csv or .tsv")
+            raise SourceError(f"{name}:{line}: names the columns, where line 1 must; remove the lines above it")
     if not found:  # nothing but broken rows: each has its own complaint
         return layouts[0], found, iter(passed)
     first = next(row for _, row in passed if isinstance(row, dict))
     wrong = missing(needed[layouts[0]], found)
     raise SourceError(f"{name}: {wrong}; {_how_to_name(layouts, names, found, first, place)}")
+
+
+def _cells_of(row: Any) -> list[str]:
+    """The cells of a row of text, read or not, without what may stand around them."""
+    if isinstance(row, Broken):
+        return [cell.strip(' "\t') for cell in re.split(r"[,;\t|]", row.raw)]
+    return [cell.strip() for cell in row.values() if isinstance(cell, str)] if isinstance(row, dict) else []
 
 
 def _needed(layout: str, names: Mapping[str, str]) -> list[str]:
@@ -131,13 +148,25 @@ def _how_to_name(
         wrong = [f"'{column}' in place {place}" for place, column in enumerate(places, 1) if column not in columns]
         if wrong:
             return f"mend {' and '.join(wrong)} of the template in demonstrations.columns.prompt"
-    dialogue = next((column for column, cell in row.items() if _is_dialogue(cell)), None)
+    if len(columns) == 1 and all(column in columns[0] for column in _needed(layouts[0], names)):
+        return "part the columns by ',', ';', '|' or a tab"
+    inside = next((column for column, cell in row.items() if _holds(cell, layouts, names)), None)
+    if inside is not None:
+        return f"the columns stand within {inside!r}: write what is in it as the row"
+    if any(len(column.split()) >= _A_TEXT for column in columns):
+        return "line 1 is taken for the names of the columns: where it is a row, write a line of names above it"
+    dialogues = [column for column, cell in row.items() if _is_dialogue(cell)]
+    dialogue = dialogues[0] if dialogues else None
+    if len(dialogues) == 2 and layouts[0] == "prompt_completion" and "chosen" not in dialogues:
+        return _in_words({"prompt": dialogues[0], "completion": dialogues[1]}, place)
     if dialogue is not None and layouts[0] not in ("alpaca",):
         return _in_words(_names_of_dialogue(dialogue, row[dialogue][0]), place)
     if layouts[0] != "prompt_completion":
         if layouts[0] in ("messages", "sharegpt") and names["messages"] != "messages":
             return f"mend demonstrations.columns.messages, '{names['messages']}'"
         return f"format '{layouts[0]}' needs {' and '.join(LAYOUTS[layouts[0]])}"
+    if _is_texts(row.get(columns[0])) and len(columns) == 1:
+        return f"{columns[0]!r} is a list of texts: write it as messages, [{{role, content}}, ...]"
     guess = {
         key: (_closest(key, columns, ()) or ["YOUR_COLUMN"])[0] if key not in columns else key
         for key in ("prompt", "completion")
@@ -152,6 +181,15 @@ def _in_words(guess: Mapping[str, str], place: str) -> str:
     named = f"name your columns in the recipe, {place.replace('%s', f'{{{shown}}}')}"
     options = " ".join(f"--column {key}={column}" for key, column in guess.items())
     return f"{named}; to `sft check`, {options}" if place == COLUMNS else named
+
+
+def _holds(cell: Any, layouts: Sequence[str], names: Mapping[str, str]) -> bool:
+    """Whether a cell is an object that has the columns of a row."""
+    return isinstance(cell, dict) and any(all(key in cell for key in _needed(one, names)) for one in layouts)
+
+
+def _is_texts(cell: Any) -> bool:
+    return isinstance(cell, list) and bool(cell) and all(isinstance(each, str) for each in cell)
 
 
 def _is_dialogue(cell: Any) -> bool:

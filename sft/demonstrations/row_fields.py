@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from sft.demonstrations.cells import MEDIA, TOOLS, Cells
+from sft.demonstrations.cells import MEDIA, TOOLS, Cells, listed_in
 from sft.demonstrations.demonstration import Demonstration, Message, Origin, Source, text_fault
 from sft.demonstrations.file_rows import Broken
 from sft.demonstrations.message_fields import MessageReader, MessageRules
@@ -92,7 +92,7 @@ class RowReader:
         prompt, completion = row.get(self.names["prompt"]), row.get(self.names["completion"])
         if type(prompt) is not str or type(completion) is not str or text_fault(prompt) or text_fault(completion):
             return None
-        if "think>" in completion or not _UNPLAIN.isdisjoint(row):
+        if "<think" in completion or "</think" in completion or not _UNPLAIN.isdisjoint(row):
             return None
         system = group = expert = ""
         if not self._beside.isdisjoint(row):
@@ -117,7 +117,9 @@ class RowReader:
             fault(row.field, row.message, row.remedy)
             return []
         if not isinstance(row, dict):
-            fault("", f"is {kind_of(row)}, not an object with columns", "write the row as an object")
+            are_messages = isinstance(row, list) and row and isinstance(row[0], dict)
+            remedy = 'write it as {"messages": [...]}' if are_messages else "write the row as an object"
+            fault("", f"is {kind_of(row)}, not an object with columns", remedy)
             return []
         if not self.held_out and str(row.get(MARK)).strip().lower() == "true":
             named = isinstance(run := row.get("run"), str) and run.strip()
@@ -181,7 +183,7 @@ class RowReader:
         column, written = self.names["prompt"], self.names["completion"]
         if self.template is not None:
             prompt = (*values.tools(), *values.plain(values.filled(self.template), system))
-        elif isinstance(values.row.get(column), list):
+        elif isinstance(_as_messages(values.row.get(column)), list):
             prompt = values.messages(column, system)
             if self.has_input and values.optional(self.names["input"]):
                 values.fault(
@@ -189,7 +191,7 @@ class RowReader:
                 )
         else:
             prompt = (*values.tools(), *values.plain(self._with_input(values, values.text(column)), system))
-        if isinstance(values.row.get(written), list):
+        if isinstance(_as_messages(values.row.get(written)), list):
             turns = values.messages(written, None, tools=False)
             if not turns or not prompt:
                 return []
@@ -226,9 +228,12 @@ class RowReader:
                 "let user and assistant take turns, a system message before them; of several turns in a row, "
                 "demonstrations.neighbours: join makes one"
             )
+            if place and dialogue[place - 1].calls:
+                remedy = "put what the call gave back, a message of the role tool, between the call and this"
             if dialogue[place].role == "tool":
                 remedy = "put what a call gave back behind the turn that calls"
-            beside = max(0, len(dialogue) - len(values.row[column]))  # tools and system message in columns of their own
+            # Tools and a system message may stand in columns of their own.
+            beside = max(0, len(dialogue) - len(listed_in(values.row[column])))
             what = f"message {place + 1 - beside} is the {dialogue[place].role}'s, where the {expected}'s must stand"
             values.fault(column, what, remedy)
             return []
@@ -249,3 +254,8 @@ class RowReader:
         elif not learned:
             values.fault(column, "marks every expert's turn as none to learn", "remove the row, or mark one with 1")
         return [(turns[:place], turns[place]) for place in learned]
+
+
+def _as_messages(cell: Any) -> Any:
+    """``cell`` as the list of messages that it is; a text of a prompt or completion stays one, JSON or not."""
+    return cell if isinstance(cell, str) else listed_in(cell)

@@ -25,6 +25,13 @@ _CERTAIN = re.compile(
     r"|^#{2,4} ?(?:Instruction|Input|Response|Human|Assistant|User|System) ?:",
     re.MULTILINE,
 )
+#: How thoughts are spelled that nobody reads as one, at the beginning of an answer or with the closing tag alone.
+_THOUGHT = re.compile(
+    r"\A\s*(?:<(?:reasoning|reflection|scratchpad|inner_monologue|thoughts?|seed:think|(?=\w*[A-Z])(?i:think(?:ing)?))>"
+    r"|\[THINK\]|\u25c1think\u25b7|<\|channel\|>analysis)|</think(?:ing)?>"
+)
+#: How calls of functions are spelled that stand in a text as its words.
+_CALL = re.compile(r"<tool_call>|\[TOOL_CALLS\]|<\|python_tag\|>|<\|tool_calls?_(?:begin|section_begin)\|>|<function=")
 #: What experts write too: a mark only where a good part of the texts has it at the same place.
 _PERHAPS = re.compile(
     r"^(?:#{2,4} ?)?(?:Q|A|Question|Answer|Human|Assistant|USER|ASSISTANT|User|Bot|Response|Output|Completion) ?:",
@@ -52,17 +59,27 @@ class TemplateMark:
 
 @dataclass(frozen=True, slots=True)
 class TemplateMarks:
-    """``marks``: the most frequent first. ``ending``: the word that ends nearly every completion, or ""."""
+    """``marks``: the most frequent first. ``ending``: the word that ends nearly every completion, or "".
+
+    ``thoughts`` and ``calls``: those that completions spell in a way that is learned as words.
+    """
 
     marks: tuple[TemplateMark, ...]
     ending: str = ""
+    thoughts: tuple[TemplateMark, ...] = ()
+    calls: tuple[TemplateMark, ...] = ()
 
     @classmethod
     def among(cls, demonstrations: Sequence[Demonstration]) -> TemplateMarks:
         """Of the last turn of every prompt, what it begins with, and every completion."""
         counts: Counter[tuple[str, str]] = Counter()
         first: dict[tuple[str, str], str] = {}
+        spelled: Counter[tuple[str, str]] = Counter()
         for place, words in enumerate(columns.said(demonstrations)):
+            for kind, mark in _spelled(words[2]):
+                if kind == "thoughts" or not demonstrations[place].calls:
+                    spelled[mark, kind] += 1
+                    first.setdefault((mark, kind), demonstrations[place].address)
             for where, text in _texts(words):
                 if "<" in text or "[" in text or "#" in text:
                     for mark in {found[0].strip() for found in _CERTAIN.finditer(text)}:
@@ -80,7 +97,13 @@ class TemplateMarks:
             scale = len(demonstrations) / len(looked_at)
             counts.update({key: round(n * scale) for key, n in some.items() if n >= _PERHAPS_SHARE * len(looked_at)})
         marks = [TemplateMark(*key, count, first[key]) for key, count in counts.most_common()]
-        return cls(tuple(marks), _ending([d.completion for d in looked_at]))
+        thoughts, calls = (
+            tuple(TemplateMark(m, "completions", n, first[m, k]) for (m, k), n in spelled.most_common() if k == kind)
+            for kind in ("thoughts", "calls")
+        )
+        known = {one.text for one in (*thoughts, *calls)}
+        marks = [one for one in marks if not (one.where == "completions" and one.text in known)]
+        return cls(tuple(marks), _ending([d.completion for d in looked_at]), thoughts, calls)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
@@ -89,11 +112,21 @@ class TemplateMarks:
     def in_words(self) -> list[str]:
         """What was found and what to do, as one sentence a kind; nothing where there is nothing."""
         said = []
-        if self.marks:
-            shown = [f"'{one.text}' in {one.count:,} {one.where} ({one.first})" for one in self.marks[:_SHOWN]]
-            more = f" and {len(self.marks) - _SHOWN:,} more" if len(self.marks) > _SHOWN else ""
+        if self.thoughts:
             said.append(
-                f"Marks of a template stand in the texts: {', '.join(shown)}{more}. The model's own template writes "
+                f"Thoughts seem to stand in completions as words: {_shown(self.thoughts)}. Write each as "
+                "<think>...</think> before the answer, or as reasoning_content of a message, to keep it apart "
+                "(demonstrations.thoughts says what becomes of it); if it is meant to be read, let it stand."
+            )
+        if self.calls:
+            said.append(
+                f"Calls of functions stand in completions as words: {_shown(self.calls)}. Write them as tool_calls of "
+                "a message, and the model's own template writes them in its form; if they are meant as text, let them "
+                "stand."
+            )
+        if self.marks:
+            said.append(
+                f"Marks of a template stand in the texts: {_shown(self.marks)}. The model's own template writes "
                 "where a turn begins and ends, and these would be learned as words: take them out of the file, with "
                 "what is no part of what was asked or answered."
             )
@@ -103,6 +136,19 @@ class TemplateMarks:
                 "of the file, for the model's own ends a turn; if it is how the expert ends, let it stand."
             )
         return said
+
+
+def _shown(marks: Sequence[TemplateMark]) -> str:
+    named = [f"'{one.text}' in {one.count:,} {one.where} ({one.first})" for one in marks[:_SHOWN]]
+    return ", ".join(named) + (f" and {len(marks) - _SHOWN:,} more" if len(marks) > _SHOWN else "")
+
+
+def _spelled(completion: str) -> Iterator[tuple[str, str]]:
+    """(``thoughts`` or ``calls``, how it is spelled) of what a completion holds as words."""
+    if "<" in completion or "[T" in completion or "\u25c1" in completion:
+        for kind, pattern in (("thoughts", _THOUGHT), ("calls", _CALL)):
+            if found := pattern.search(completion):
+                yield kind, found[0].strip()
 
 
 def _texts(words: Words) -> Iterator[tuple[str, str]]:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from sft.demonstrations.file_kinds import BEGINNING, refuse_other_kinds
 from sft.errors import SourceError
 
-__all__ = ["PACKED", "Broken", "lines_of", "opened", "unpacked_suffix"]
+__all__ = ["PACKED", "Broken", "encoding_of", "lines_of", "opened", "unpacked_suffix"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ def _zstd(path: Path) -> IO[bytes]:
 PACKED: dict[str, Callable[[Path], Any]] = {".gz": gzip.GzipFile, ".bz2": bz2.BZ2File, ".zst": _zstd}
 #: What a file in a wide encoding begins with -> how it is called. NUL is no letter of any text.
 _MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+#: Encodings of one byte a character, mostly for Latin letters, as Python names them.
+_LATIN = {"cp1250", "cp1252", "cp1254", "cp437", "cp850", "iso8859-1", "iso8859-15", "iso8859-2", "mac-roman"}
 _LETTER = re.compile(rb"[A-Za-z]")
 _HIGH = re.compile(rb"[\x80-\xff]")
 
@@ -58,7 +61,8 @@ def lines_of(path: Path, encoding: str = "") -> Iterator[tuple[int, str]]:
     r"""Numbered lines, decoded, cut at ``\n`` only: U+2028 and its kin may stand inside a completion.
 
     ``encoding``: how files that are not UTF-8 are written; "" where all of them are. Raises ``SourceError`` for a file
-    that is neither, with the encoding that fits where one does, and for a packed file that is damaged.
+    that is neither, with the encoding that fits where one does, for a packed file that is damaged, and for a file that
+    is no text. Lines of UTF-8 in a file of a Latin encoding are read as what they are: no such text looks like them.
     """
     try:
         yield from _decoded(path, encoding)
@@ -72,7 +76,9 @@ def lines_of(path: Path, encoding: str = "") -> Iterator[tuple[int, str]]:
 
 def _decoded(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
     with opened(path) as file:
-        head = file.read(4)
+        head = file.read(BEGINNING)
+    refuse_other_kinds(path, head)
+    head = head[:4]
     if encoding and not _is_utf8(path):
         yield from _in_encoding(path, encoding)
         return
@@ -98,11 +104,24 @@ def _decoded(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
                 raise SourceError(f"{path}:{number}: is not UTF-8 ({byte}); {ways}") from None
 
 
+def encoding_of(path: Path) -> str:
+    """How a text file is written, as far as it can be told: "" for UTF-8, and where nobody can tell."""
+    with opened(path) as file:
+        head = file.read(4)
+    wide = next((name for mark, name in _MARKS.items() if head.startswith(mark)), "")
+    if wide or b"\x00" in head:
+        return wide or ("utf-16-be" if head[:1] == b"\x00" else "utf-16-le")
+    return "cp1252" if not _is_utf8(path) and _fits_cp1252(path) else ""
+
+
 def _ways_out(encoding: str) -> str:
     return f"set demonstrations.encoding: {encoding} (to `sft check`, --encoding {encoding}), or save it again as UTF-8"
 
 
 def _in_encoding(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
+    if codecs.lookup(encoding).name in _LATIN:
+        yield from _in_latin(path, encoding)
+        return
     number = 0
     with opened(path) as file, io.TextIOWrapper(file, encoding=encoding, newline="\n") as text:
         try:
@@ -114,6 +133,21 @@ def _in_encoding(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
                 f"{path}: is neither UTF-8 nor {encoding} ({place}{error}); name the encoding that it is written in "
                 "under demonstrations.encoding, or save it again as UTF-8"
             ) from None
+
+
+def _in_latin(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
+    with opened(path) as file:
+        for number, raw in enumerate(file, 1):
+            try:
+                yield number, raw.decode("utf-8").removeprefix("\ufeff" if number == 1 else "")
+            except UnicodeDecodeError:
+                try:
+                    yield number, raw.decode(encoding)
+                except UnicodeDecodeError as error:
+                    raise SourceError(
+                        f"{path}:{number}: is neither UTF-8 nor {encoding} ({error}); name the encoding that it is "
+                        "written in under demonstrations.encoding, or save it again as UTF-8"
+                    ) from None
 
 
 def _is_utf8(path: Path) -> bool:

@@ -165,7 +165,7 @@ def _points(
                 adjusted=adjusted[place - 1] if place else None,
                 answers=int(parent.get("new_rows") or 0),
                 minutes=round(minutes, 1),
-                fresh=estimates.points(values, own) if values else None,
+                fresh=estimates.apart(estimates.points(values, own)) if values else None,
                 gap=gap,
                 seeds=len(arm.runs),
             )
@@ -290,7 +290,8 @@ def _hter(answers: Sequence[Answer], clones: Mapping[str, str]) -> Estimate | No
     pairs = [distance(clones[a.item.id], a.text) for a in answers]
     if not sum(words for _, words in pairs):
         return None
-    return estimates.ratio([edits for edits, _ in pairs], [words for _, words in pairs], _labels(answers))
+    edits, words = zip(*pairs, strict=True)
+    return estimates.apart(estimates.ratio(edits, words, _labels(answers)))
 
 
 def anchoring_of(answers: Sequence[Answer], clones: Mapping[str, str]) -> Anchoring | None:
@@ -308,9 +309,10 @@ def anchoring_of(answers: Sequence[Answer], clones: Mapping[str, str]) -> Anchor
             equal.append(alike)
     if not strata:
         return None
+    difference = estimates.apart(intervals.welch(strata))
     return Anchoring(
-        intervals.welch(strata),
-        intervals.visible_difference(strata),
+        difference,
+        None if difference.low is None else intervals.visible_difference(strata),
         sum(len(one.values) for one, _ in strata),
         sum(len(other.values) for _, other in strata),
         intervals.newcombe(_summed(drafted for drafted, _ in equal), _summed(blind for _, blind in equal)),

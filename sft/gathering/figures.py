@@ -117,17 +117,23 @@ class Figures:
         elif self.agreement is None:
             found.append("agreement is unknown: no item was answered blind by two experts yet")
         else:
-            found.append(f"agreement between experts: chrF {figure(self.agreement)} on {self.agreement.n} items; the "
-                         f"same words: {figure(self.same, 'share')}")  # fmt: skip
-            found += [f"  {plain(pair)}: chrF {figure(one)} on {one.n} items" for pair, one in self.pairs.items()]
+            found.append(f"agreement between experts: {_chrf(self.agreement)}; the same words: "
+                         f"{figure(self.same, 'share')}")  # fmt: skip
+            found += [f"  {plain(pair)}: {_chrf(one)}" for pair, one in self.pairs.items()]
         found += [
             f"{plain(name)} agrees with the others less than they do with each other: {figure(one, signed=True)} chrF "
             "points; read some answers together before the next round"
             for name, one in self.apart.items()
         ]
         if self.again is not None:
-            found.append(f"experts with themselves, asked again: chrF {figure(self.again)} on {self.again.n} items")
+            found.append(f"experts with themselves, asked again: {_chrf(self.again)}")
         return found
+
+
+def _chrf(one: Estimate) -> str:
+    """The figure, of how many items, and why it has no interval where it has none."""
+    items = "1 item" if one.n == 1 else f"{one.n} items"
+    return f"chrF {figure(one)} on {items}" + (f" ({one.method})" if one.low is None else "")
 
 
 def by_expert(state: Standing) -> dict[str, Expert]:
@@ -203,7 +209,7 @@ def _agreement(several: Sequence[Sequence[Answer]]) -> Estimate | None:
     from sft.metrics.intervals import estimates  # with scipy, which takes a while
 
     scores = [fmean(metrics.chrf(a.text, b.text) for a, b in combinations(some, 2)) for some in several]
-    return estimates.points(scores, [_label(some) for some in several])
+    return estimates.apart(estimates.points(scores, [_label(some) for some in several]))
 
 
 def _same(several: Sequence[Sequence[Answer]]) -> Estimate | None:
@@ -228,7 +234,7 @@ def _pairs(several: Sequence[Sequence[Answer]]) -> dict[str, Estimate]:
             name = " and ".join(sorted((a.expert, b.expert)))
             scores.setdefault(name, []).append(metrics.chrf(a.text, b.text))
             labels.setdefault(name, []).append(_label(some))
-    return {name: estimates.points(found, labels[name]) for name, found in sorted(scores.items())}
+    return {name: estimates.apart(estimates.points(one, labels[name])) for name, one in sorted(scores.items())}
 
 
 def _apart(several: Sequence[Sequence[Answer]]) -> dict[str, Estimate]:
@@ -249,7 +255,7 @@ def _apart(several: Sequence[Sequence[Answer]]) -> dict[str, Estimate]:
                 differences.append(mine - theirs)
                 labels.append(_label(some))
         if len(differences) > 1:
-            gap = estimates.mean(differences, labels)
+            gap = estimates.apart(estimates.mean(differences, labels))
             if gap.high is not None and gap.high < 0:
                 found[name] = gap
     return found
@@ -267,7 +273,8 @@ def _again(state: Standing) -> Estimate | None:
         return None
     from sft.metrics.intervals import estimates
 
-    return estimates.points([metrics.chrf(a.text, b.text) for a, b in pairs], [a.item.key for a, _ in pairs])
+    scores = [metrics.chrf(a.text, b.text) for a, b in pairs]
+    return estimates.apart(estimates.points(scores, [a.item.key for a, _ in pairs]))
 
 
 def _to_look_at(answers: Sequence[Answer], secret: Collection[int]) -> Iterable[Look]:

@@ -161,7 +161,9 @@ def _whose(
     if options.me and (authored or importer.needs_me):
         known = {folded(name) for one in authored for name in one.people}
         if unknown := [name for name in options.me if folded(name) not in known]:
-            raise UserError(f"--me {unknown[0]}: wrote nothing in {source}; {_found(counts)}")
+            lost = [one for one in records if isinstance(one, Unread)]
+            unread = f"; {counted(len(lost), 'record')} cannot be read (it {lost[0].message})" if lost else ""
+            raise UserError(f"--me {unknown[0]}: wrote nothing in {source}; {_found(counts)}{unread}")
         wanted = {folded(name) for name in options.me}
         shown = next(one.people[0] for one in authored if _is_of(one, wanted))
         return (lambda one: _is_of(one, wanted)), options.expert or _called(shown), options.me
@@ -229,7 +231,7 @@ class _Made:
         for one in records:
             if isinstance(one, Unread):
                 self._reject(one.place, one.message, one.remedy, one.raw, "invalid")
-            elif self.options.since and one.at is not None and one.at < self.options.since:
+            elif self.options.since and (one.at is None or one.at < self.options.since):
                 self.fates["old"] += 1
             elif one.fate:
                 self.fates[one.fate] += 1

@@ -126,6 +126,27 @@ def test_the_seed_that_is_named_works(capsys: Captured) -> None:
     assert refused
 
 
+def test_what_a_plain_file_is_advised_can_be_done_with_it(capsys: Captured) -> None:
+    """A file was told to set split.seed, which it has no place for, and columns in a recipe that it does not have."""
+    draw = random.Random(5)
+    write("x.jsonl", [{"prompt": words(draw, 9), "completion": words(draw, 9), "who": "ada"} for _ in range(6)])
+    assert main(["check", "x.jsonl"]) == 2
+    shown = capsys.readouterr()
+    assert "name it with --column FIELD=NAME" in shown.out and "demonstrations.columns" not in shown.out
+    told = re.search(
+        r"set split\.seed: (\d+), .*; split\.seed is a key of a recipe: `sft (recipes copy smollm2-lora recipe\.yaml)` "
+        r"makes one, in which this file is demonstrations\.path$",
+        shown.err,
+    )
+    assert told is not None
+    assert main(told[2].split()) == 0
+    text = Path("recipe.yaml").read_text(encoding="utf-8").replace("demonstrations.jsonl", "x.jsonl")
+    Path("recipe.yaml").write_text(text.replace("split:\n", f"split:\n  seed: {told[1]}\n"), encoding="utf-8")
+    assert "is a key of a recipe" not in json.dumps(passes(capsys, "recipe.yaml"))
+    assert main(["check", "x.jsonl", "--column", "expert=who"]) == 2
+    assert "ada 6" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("given", ["10", "'10'", "10%", "'0.1'", "0.1 ", "true", "0", "150"])
 def test_a_share_is_written_as_one_whatever_was_written(given: str, capsys: Captured) -> None:
     """``split.test: 10`` was told to be a file called 10."""

@@ -132,7 +132,7 @@ def test_the_findings_are_json_and_text(reading: Reading) -> None:
     assert value["leaks"][0]["kind"] == "same prompt" and value["leaks"][0]["split"] == "test"
     assert value["rejected"] == 1 and "'prompt' is blank" in value["problems"][0]
     text = found.to_text()
-    for option in ("demonstrations.columns", "demonstrations.duplicates", "demonstrations.expert", "near_duplicates"):
+    for option in ("--column FIELD=NAME", "demonstrations.duplicates", "demonstrations.expert", "near_duplicates"):
         assert option in text, "each finding names the setting that deals with it"
     aligned = text.split("\n\n")[0].splitlines()[1:]
     assert len({len(line) - len(line[2:].split("  ", 1)[1].lstrip()) for line in aligned if line[2] != " "}) == 1
@@ -245,7 +245,47 @@ def test_marks_of_a_template_are_told_with_their_place_and_gone_when_they_are_ta
     assert set(expected) <= counted and "Marks of a template stand in the texts" in text
     assert f"'{expected[0][0]}' in 60 {expected[0][1]} ({tmp_path / 'x.jsonl'}:1)" in text and "Nothing" not in text
     found, text = checked(tmp_path / "x.jsonl", [{"prompt": p, "completion": c} for p, c in plain], capsys)
-    assert found["template_marks"] == {"marks": [], "ending": ""} and text.endswith("Nothing to mend.\n")
+    assert found["template_marks"] == {"marks": [], "ending": "", "thoughts": [], "calls": []} and text.endswith(
+        "Nothing to mend.\n"
+    )
+
+
+SPELLED = {
+    "<reasoning>": ("thoughts", "<reasoning>so {c}</reasoning>{c}"),
+    "<scratchpad>": ("thoughts", "<scratchpad>\nso {c}\n</scratchpad>\n{c}"),
+    "[THINK]": ("thoughts", "[THINK]so {c}[/THINK]{c}"),
+    "◁think▷": ("thoughts", "◁think▷so {c}◁/think▷{c}"),
+    "<Think>": ("thoughts", "<Think>so {c}</Think>{c}"),
+    "<|channel|>analysis": ("thoughts", "<|channel|>analysis<|message|>so {c}<|end|>{c}"),
+    "</think>": ("thoughts", "so {c}</think>{c}"),
+    "[TOOL_CALLS]": ("calls", '[TOOL_CALLS][{{"name": "f", "arguments": {{"x": "{c}"}}}}]'),
+    "<|python_tag|>": ("calls", '<|python_tag|>{{"name": "f", "parameters": {{"x": "{c}"}}}}'),
+    "<tool_call>": ("calls", '<tool_call>\n{{"name": "f", "arguments": {{"x": "{c}"}}}}\n</tool_call>'),
+}
+
+
+@pytest.mark.parametrize("mark", SPELLED)
+def test_thoughts_and_calls_that_would_be_learned_as_words_are_told(
+    mark: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Thoughts in other tags than <think>, and calls in a model's own form, were learned without a word."""
+    draw = random.Random(6)
+    kind, form = SPELLED[mark]
+    rows = [{"prompt": f"What is {words(draw, 6)}?", "completion": form.format(c=words(draw, 5))} for _ in range(60)]
+    found, text = checked(tmp_path / "x.jsonl", rows, capsys)
+    assert [(one["text"], one["count"]) for one in found["template_marks"][kind]] == [(mark, 60)]
+    assert f"stand in completions as words: '{mark}' in 60 completions" in text and "Nothing to mend" not in text
+
+
+@pytest.mark.parametrize("tag", ["think", "thinking"])
+def test_thoughts_that_are_read_are_none_of_these(tag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In a row of two texts <thinking> was not read, where it was in messages."""
+    draw = random.Random(6)
+    rows = [{"prompt": f"What is {words(draw, 6)}?", "completion": f"<{tag}>so</{tag}>{words(draw, 5)}"}
+            for _ in range(60)]  # fmt: skip
+    found, text = checked(tmp_path / "x.jsonl", rows, capsys)
+    assert found["template_marks"]["thoughts"] == [] and found["thinking"] == 60
+    assert "before 60 completions; keep: learned with what follows" in text
 
 
 @pytest.mark.parametrize("end", [" END", "\n###", " <END>", " Over", "\n[DONE]"])
@@ -277,7 +317,7 @@ def test_texts_that_look_a_little_like_marks_are_not_accused(
     fenced = [{"prompt": words(draw, 7), "completion": f"```sql\nselect {words(draw, 5)}\n```"} for _ in range(100)]
     for rows in ([*mixed, quoted], form, label, fenced):
         found, text = checked(tmp_path / "x.jsonl", rows, capsys)
-        assert found["template_marks"] == {"marks": [], "ending": ""}, text
+        assert found["template_marks"] == {"marks": [], "ending": "", "thoughts": [], "calls": []}, text
     found, text = checked(
         tmp_path / "x.jsonl", [*mixed, {"prompt": "Which token?", "completion": "It is <|im_end|>."}], capsys
     )

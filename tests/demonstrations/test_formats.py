@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -318,7 +319,7 @@ def test_byte_order_mark_and_carriage_returns_are_no_part_of_the_text(tmp_path: 
         ("x.jsonl", b"\n \n", ": is empty"),
         ("x.json", b" ", ": is empty"),
         ("x.json", b"[ ]", ": is empty"),
-        ("x.csv", b"prompt,completion\n", ": is empty"),
+        ("x.csv", b"prompt,completion\n", ": has no row below its header"),
         ("x.txt", b"hello", ": files ending in '.txt' are not understood; convert it to one of .jsonl"),
         ("x.jsonl.gz", b"\x1f\x8b", ": cannot be unpacked ("),
         ("x.txt.gz", b"\x1f\x8b", ": files ending in '.txt' are not understood"),
@@ -331,7 +332,7 @@ def test_byte_order_mark_and_carriage_returns_are_no_part_of_the_text(tmp_path: 
         ("x.jsonl", b'[{"prompt": "a", "completion": "b"}]', ": holds a JSON array, not one object per line; rename it "
          "to x.json"),
         ("x.jsonl", b'{\n "prompt": "a"\n}', ": holds an object spread over several lines"),
-        ("x.json", b'{"rows": [1]}', ": holds one object, not an array of rows; write the array (the one"),
+        ("x.json", b'{"rows": [1]}', ": holds one object, not an array of rows; write the array under 'rows' on"),
         ("x.json", b'"a"', ": does not start with '['"),
         ("x.json", b'[\n{"prompt": "a", "completion": "b"},\n{"prompt": ', ":3: row 2 of the array is cut short"),
         ("x.json", b'[\n{"prompt": "a", "completion": "b"}\n{}]', ":3: the array has '{' where ',' must stand"),
@@ -342,12 +343,91 @@ def test_byte_order_mark_and_carriage_returns_are_no_part_of_the_text(tmp_path: 
         ("x.csv", b"prompt,completion\ra,b\rc,d\r", ": its lines end in carriage returns alone, as old Macs wrote"),
         ("x.csv", b'prompt,"completion\na,b\n', ":1: the header breaks the quoting rules"),
         ("x.parquet", b"PAR1 no", ": is not a Parquet file that can be read"),
+        # Files that are another kind than their name says: cp1252 or UTF-16 was advised, and rows of nothing were read.
+        ("x.csv", b"PK\x03\x04\x14\xef", ": is a zip archive, as Excel's workbooks are; save the sheet as 'CSV UTF-8'"),
+        ("x.jsonl", b"\xd0\xcf\x11\xe0\xa1\xb1", ": is a workbook of an old Excel; save the sheet"),
+        ("x.csv", b"\x1f\x8b\x08\x00abc", ": is packed with gzip; let its name end in .gz"),
+        ("x.tsv", b"PAR1\x15", ": is a Parquet file; let its name end in .parquet"),
+        ("x.csv", b"<!DOCTYPE html><html>Sign in</html>", ": is a web page or XML, and no file of rows"),
+        ("x.csv", b"version https://git-lfs.github.com/spec/v1\noid sha256:a\n", ": is a pointer of Git LFS"),
+        ("x.parquet", b"version https://git-lfs.github.com/spec/v1\noid sha256:a\n", ": is a pointer of Git LFS"),
+        ("x.csv", b'[{"prompt": "a", "completion": "b"}]', ": holds JSON and no table; let its name end in .json"),
+        ("x.csv", b'{"prompt": "a", "completion": "b"}\n', ": holds JSON and no table; let its name end in .jsonl"),
+        ("x.jsonl", b"prompt,completion\na,b\n", ": holds a table and no JSON; let its name end in .csv or .tsv"),
+        # Tables whose first line is not the names.
+        ("x.csv", b"# of the shop\nprompt,completion\na,b\n", ":2: names the columns, where line 1 must; remove the"),
+        ("x.csv", b"Shop,\n\nprompt,completion\na,b\n", ":3: names the columns, where line 1 must; remove the lines"),
+        ("x.csv", b"What is a tide?,The sea.\nWhat is an ebb?,Less sea.\n", "; line 1 is taken for the names of the"),
+        ("x.csv", b"prompt^completion\na^b\n", "; part the columns by ',', ';', '|' or a tab"),
+        # JSON whose rows stand elsewhere.
+        ("x.json", b'{"train": [{"a": 1}], "test": [{"a": 1}]}', "; write the arrays under 'train' and 'test' into"),
+        ("x.json", b'{"prompt": ["a", "b"], "completion": ["c", "d"]}', "; its columns are lists: write them as rows"),
+        ("x.json", b'{"prompt": {"0": "a"}, "completion": {"0": "b"}}', "; its columns are objects: write them as"),
+        ("x.json", b'{"7": {"prompt": "a"}, "8": {"prompt": "b"}}', "; its values are rows: write them as an array"),
+        ("x.json", b'[{"prompt": "a", "completion": "b"},\n]', ":2: a comma stands before the array's closing ']'"),
+        ("x.jsonl", b'{"prompt": "a"}\r{"prompt": "b"}\r', ": its lines end in carriage returns alone"),
+        ("x.jsonl", b'{"row": {"prompt": "a", "completion": "b"}}\n', "; the columns stand within 'row': write"),
+        ("x.jsonl", b'{"turns": ["a", "b"]}\n', "; 'turns' is a list of texts: write it as messages, [{role, content}"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_wrong_as_a_whole_gets_one_sentence(tmp_path: Path, name: str, raw: bytes, says: str) -> None:
     path = tmp_path / name
     path.write_bytes(raw)
     assert refusal(path).startswith(says) or says in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "says"),
+    [
+        (
+            "x.jsonl",
+            '["a", "b"]\n["c", "d"]\n',
+            ":1: is a list, not an object with columns; write the row as an object",
+        ),
+        ("x.jsonl", '[{"role": "user"}]\n[{"role": "user"}]\n', ':1: is a list, .*; write it as {"messages": [...]}'),
+        ("x.jsonl", '{"prompt": "a", "completion": "b"},\n', ":1: ends with a comma; take it away, for each line"),
+        ("x.jsonl", "{'prompt': 'a'}\n", ":1: is not JSON .*; write it as json.dumps does, with double quotes"),
+        ("x.csv", "prompt,completion\na,b\nprompt,completion\nc,d\n", ":3: repeats the header; remove the line"),
+        ("x.csv", "prompt,completion\na,b\n\ufeffprompt,completion\nc,d\n", ":3: repeats the header; remove"),
+        ("x.csv", 'prompt,completion\n"a", "b, c"\n', ":2: has a blank before the quote at character 6; write the"),
+        ("x.csv", "messages\n\"[{'role': 'user'}]\"\n", ":2: 'messages' .* not text; write it as json.dumps does"),
+    ],
+)
+def test_a_row_of_another_form_is_refused_with_what_helps(tmp_path: Path, name: str, raw: str, says: str) -> None:
+    """Each of these was advised what did not help, or read as a demonstration that nobody wrote."""
+    path = tmp_path / name
+    path.write_text(raw, encoding="utf-8")
+    found = [str(problem) for problem in read(path).problems]
+    pattern = re.escape(name + says).replace(re.escape(".*"), ".*")
+    assert any(re.search(pattern, each) for each in found), found
+
+
+def test_the_mark_that_a_joined_file_began_with_is_no_part_of_a_row(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    row = json.dumps(GOOD)
+    path.write_text(f"{row}\n\ufeff{row}\n\x1e{row}\n", encoding="utf-8")
+    assert pairs(read(path)) == [("What is it?", "A cat.")] * 3
+
+
+def test_a_list_of_messages_may_be_json_in_a_cell_and_one_message_no_list(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "What is it?"}, {"role": "assistant", "content": "A cat."}]
+    cell = json.dumps(turns).replace('"', '""')
+    rows = {"x.csv": f'messages\n"{cell}"\n', "x.jsonl": json.dumps({"messages": json.dumps(turns)}) + "\n",
+            "y.jsonl": json.dumps({"prompt": turns[0], "completion": turns[1]}) + "\n"}  # fmt: skip
+    for name, text in rows.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        assert pairs(read(tmp_path / name)) == [("What is it?", "A cat.")], name
+
+
+def test_lines_of_utf_8_in_a_file_of_another_encoding_are_not_altered(tmp_path: Path) -> None:
+    """The encoding that was advised made Ã¶ of ö in every line that was UTF-8, and there was nothing to mend."""
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(
+        '{"prompt": "größe", "completion": "groß"}\n'.encode() + b'{"prompt": "wei\xdf", "completion": "s"}\n'
+    )
+    with pytest.raises(SourceError, match=r":2: is not UTF-8 .* and reads as Windows-1252; .*--encoding cp1252"):
+        read(path)
+    assert pairs(read(path, encoding="cp1252")) == [("größe", "groß"), ("weiß", "s")]
 
 
 def test_what_is_no_file_gets_one_sentence(tmp_path: Path) -> None:
@@ -393,7 +473,7 @@ def test_csv_tells_the_line_where_a_row_starts(tmp_path: Path) -> None:
         (8, ("only",)),
     ]
     assert complaints(path) == [
-        ":5: has 1 fields where the header names 3; quote the fields that hold ',' or a line break",
+        ":5: has 1 field where the header names 3; quote the fields that hold ',' or a line break",
         ':6: breaks the quoting rules at character 6; put the cell in quotes and write each " inside it as ""',
         ":7: 'prompt' is blank; write one or remove the row",
     ]
@@ -423,7 +503,7 @@ def test_in_a_tab_file_without_quoting_a_row_too_short_is_one_complaint(tmp_path
     path.write_text('prompt\tcompletion\na\t"b" c\nshort\n\nd\t"e', encoding="utf-8")
     assert pairs(read(path)) == [("a", '"b" c'), ("d", '"e')]
     assert complaints(path) == [
-        ":3: has 1 fields where the header names 2; write one tab between two fields, and none inside them"
+        ":3: has 1 field where the header names 2; write one tab between two fields, and none inside them"
     ]
 
 

@@ -16,12 +16,22 @@ from sft.cli import main
 from sft.demonstrations.demonstration import Message
 from sft.demonstrations.formats import read
 from sft.demonstrations.message_fields import MessageRules
+from sft.errors import SourceError
 
 # -- marks ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "mark", [{"weight": 0}, {"weight": 0.0}, {"train": False}, {"training": False}, {"loss": False}]
+    "mark",
+    [
+        {"weight": 0},
+        {"weight": 0.0},
+        {"train": False},
+        {"training": False},
+        {"loss": False},
+        {"trainable": False},
+        {"loss_weight": 0.0},
+    ],
 )
 def test_a_turn_marked_as_none_to_learn_is_context_and_never_a_completion(tmp_path: Path, mark: dict[str, Any]) -> None:
     found = reading(tmp_path, ASK, SAY | {"content": "BAD"} | mark, ASK | {"content": "again"}, SAY | {"weight": 1})
@@ -60,6 +70,38 @@ def test_nobody_but_the_expert_is_learned(tmp_path: Path) -> None:
 
 
 # -- keys -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["ignore", "mask", "masked"])
+def test_marks_whose_sense_is_the_other_way_round_are_refused(tmp_path: Path, key: str) -> None:
+    """They were listed as unread, and the turn that they exclude was learned."""
+    why = complaint(tmp_path, ASK, SAY | {key: True})
+    assert f"'messages[2].{key}' changes what the message means" in why and "write weight: 0" in why
+
+
+def test_a_call_without_its_result_is_told_what_is_missing(tmp_path: Path) -> None:
+    """To join neighbours was advised, and a call cannot be joined with what follows its result."""
+    call = SAY | {"tool_calls": [CALL]}
+    why = complaint(tmp_path, ASK, call, SAY)
+    assert "put what the call gave back, a message of the role tool, between the call and this" in why
+    assert len(reading(tmp_path, ASK, call, {"role": "tool", "content": "x"}, SAY).demonstrations) == 2
+
+
+def test_geminis_parts_are_read_or_told_by_what_they_are(tmp_path: Path) -> None:
+    path, columns = tmp_path / "x.jsonl", {"messages": "contents", "content": "parts"}
+
+    def written(*parts: dict[str, Any]) -> None:
+        turns = [{"role": "user", "parts": [{"text": "ask"}]}, {"role": "model", "parts": list(parts)}]
+        path.write_text(json.dumps({"contents": turns}) + "\n", encoding="utf-8")
+
+    written({"text": "hm", "thought": True}, {"text": "say"})
+    with pytest.raises(SourceError, match=r"--column messages=contents --column role=role --column content=parts$"):
+        read(path)
+    (one,) = read(path, columns=columns).demonstrations
+    assert (one.thought, one.completion) == ("hm", "say")
+    written({"functionCall": {"name": "f", "args": {}}})
+    (problem,) = read(path, columns=columns).problems
+    assert "is a part of type 'function_call'; write the call as tool_calls" in str(problem)
 
 
 def test_keys_that_nobody_reads_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

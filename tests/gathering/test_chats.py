@@ -111,6 +111,19 @@ def chat(folder: Path, *said: tuple[str, str, str]) -> Path:
     return path
 
 
+def test_what_a_program_of_discord_wrote_is_no_turn(tmp_path: Path, imported: Import) -> None:
+    """A bot's message stood in prompts as somebody's words."""
+    source = exports.discord_json(tmp_path)
+    data = json.loads(source.read_text(encoding="utf-8"))
+    bot = {"id": "77", "name": "helper", "nickname": "helper", "isBot": True}
+    data["messages"].insert(1, data["messages"][0] | {"id": "999", "author": bot, "content": "beep"})
+    source.write_text(json.dumps(data), encoding="utf-8")
+    status, made, _ = imported(source, "--me", "Ada")
+    assert status == 0 and made["ledger"]["fates"]["automatic"] == 1
+    assert "beep" not in (tmp_path / "out" / "demonstrations.jsonl").read_text(encoding="utf-8")
+    assert answers(tmp_path / "out") == ANSWERS
+
+
 def test_messages_within_minutes_are_one_turn(tmp_path: Path, imported: Import) -> None:
     talk = [
         ("02T09:00", "Ben", "Well?"),

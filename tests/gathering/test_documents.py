@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import exports_documents as exports
@@ -112,6 +113,63 @@ def test_commits_answer_their_changes(tmp_path: Path, imported: Import) -> None:
     assert second[1] == "Iron rims: Räder halten länger\n\n    oak + iron" and "\n oak\n+iron" in second[0]
     assert made["ledger"]["fates"] == {"written": 2, "others": 1, "unprompted": 1}
     assert made["groups"] == 1, "one file"
+
+
+def test_merges_are_in_the_account(tmp_path: Path, imported: Import) -> None:
+    source = exports.repository(tmp_path)
+
+    def git(*words: str) -> None:
+        who = ["-c", "user.name=Ada", "-c", "user.email=ada@lovelace.org"]
+        subprocess.run(["git", "-C", str(source), *who, *words], check=True, capture_output=True)
+
+    before = imported(source, "--me", "Ada")[1]["ledger"]
+    git("checkout", "-q", "-b", "side", "HEAD~1")
+    git("commit", "-q", "--allow-empty", "-m", "Nothing")
+    git("checkout", "-q", "-")
+    git("merge", "-q", "--no-ff", "-m", "Merge side", "side")
+    after = imported(source, "--me", "Ada", "--overwrite")[1]["ledger"]
+    assert after["rows"] == before["rows"] + 2
+    assert after["fates"]["merged"] == before["fates"].get("merged", 0) + 1
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])
+def test_a_table_of_an_office_program_is_read(encoding: str, tmp_path: Path, imported: Import) -> None:
+    """It was told to set the encoding in a recipe, which an import does not have."""
+    path = tmp_path / "tickets.csv"
+    text = "question,answer\nWo ist die Mühle?,Am Mühlbach.\nWann öffnet sie?,Um acht.\n"
+    path.write_bytes(text.encode(encoding))
+    status, _, complaint = imported(path, "--from", "helpdesk")
+    assert status == 0, complaint
+    assert answers(tmp_path / "out")[0] == ("Wo ist die Mühle?", "Am Mühlbach.")
+
+
+#: Name -> an export that is known and not read, and what is said of it.
+NOT_READ = {
+    "chat.txt": ("=" * 62 + "\nGuild: G\nChannel: c\n" + "=" * 62 + "\n\n[01-Feb-26 09:00 AM] Ben\nhi\n",
+                 "DiscordChatExporter's plain text export, which is not read; export the channel as JSON"),
+    "chat.html": ('<div class="chatlog"><div class="chatlog__message-group">hi</div></div>',
+                  "DiscordChatExporter's HTML export, which is not read; export the channel as JSON"),
+    "messages.html": ('<div class="page_wrap list_page"><div class="message default clearfix">hi</div></div>',
+                      "Telegram's HTML export, which is not read; export it as machine-readable JSON"),
+    "message_1.json": ('{"participants": [{"name": "Ben"}], "messages": [{"sender_name": "Ada"}]}',
+                       "Messenger's or Instagram's export, which is not read; write its turns as messages"),
+    "messages.json": ('{"messages": [{"creator": {"name": "Ada"}, "text": "hi"}]}',
+                      "Google Chat's export, which is not read; write its turns as messages"),
+    "mail.pst": ("!BDN", "Outlook's .pst export, which is not read; import it into Thunderbird, and name its folder"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NOT_READ)
+@pytest.mark.parametrize("within", [True, False])
+def test_an_export_that_is_not_read_is_no_document(name: str, within: bool, tmp_path: Path, imported: Import) -> None:
+    """Chats of several people were taken for documents that the expert wrote."""
+    text, said = NOT_READ[name]
+    folder = tmp_path / "export"
+    folder.mkdir()
+    (folder / name).write_text(text, encoding="utf-8")
+    status, _, complaint = imported(folder if within else folder / name)
+    assert status == 2 and f"{name}: is {said}" in complaint and complaint.count("\n") == 1
+    assert not (tmp_path / "out").exists()
 
 
 def test_nothing_of_a_repository_s_settings_is_started(tmp_path: Path, imported: Import) -> None:

@@ -151,3 +151,52 @@ def test_drafts_and_mails_without_a_sender_are_counted(tmp_path: Path, imported:
     assert made["ledger"]["fates"]["draft"] == 1 and made["ledger"]["fates"]["invalid"] == 1
     rejected = (tmp_path / "out" / "rejected.jsonl").read_text(encoding="utf-8")
     assert "has no sender; export the mailbox again" in rejected
+
+
+#: What stands in the mail -> what is left of it as the expert's words; "" where nothing is.
+NOBODYS = {
+    "mailman": ("Like so.\n_______________________________________________\nMill mailing list\nMill@nevis.org\n"
+                "https://nevis.org/mailman/listinfo/mill\n", "Like so."),
+    "google groups": ('Or so.\n\n-- \nYou received this message because you are subscribed to the Google Groups "mill" '
+                      "group.\nTo unsubscribe write to mill+unsubscribe@googlegroups.com.\n", "Or so."),
+    "a line of one's own": ("Sign here:\n________________________\nAda\n", "Sign here:\n________________________\nAda"),
+    "signed": ("-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nWords.\n- -- dashed\n-----BEGIN PGP SIGNATURE-----"
+               "\n\niQEz\n-----END PGP SIGNATURE-----\n", "Words.\n-- dashed"),
+    "encrypted": ("-----BEGIN PGP MESSAGE-----\n\nhQEMA\n-----END PGP MESSAGE-----\n", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NOBODYS)
+def test_what_lists_and_seals_write_is_nobody_s(kind: str, tmp_path: Path, imported: Import) -> None:
+    """Footers of lists, and armour of OpenPGP with what it hides, became completions."""
+    text, words = NOBODYS[kind]
+    mails = [letter("Ada", "Words of hers.", subject="Plain"), letter("Ada", text, subject="The mill")]
+    status, made, complaint = imported(mbox(tmp_path, mails))
+    assert status == 0, complaint
+    expected = [("Plain", "Words of hers."), *([("The mill", words)] if words else [])]
+    assert sorted(answers(tmp_path / "out")) == sorted(expected)
+    assert made["ledger"]["fates"] == {"written": len(expected)} | ({} if words else {"wordless": 1})
+
+
+def test_a_mail_that_is_cut_short_is_not_half_a_mail(tmp_path: Path, imported: Import) -> None:
+    """The words up to the cut became a completion."""
+    mail = letter("Ada", "", subject="The mill")
+    mail.set_content("It turns all day and all night, and then some.", cte="base64")
+    path = mbox(tmp_path, [letter("Ada", "Words.", subject="Plain"), mail])
+    path.write_bytes(path.read_bytes().rstrip()[:-3])
+    status, made, _ = imported(path)
+    assert status == 0 and made["ledger"]["fates"] == {"written": 1, "invalid": 1}
+    rejected = (tmp_path / "out" / "rejected.jsonl").read_text(encoding="utf-8")
+    assert "is cut short: its base64 ends in the middle" in rejected
+    only = mbox(tmp_path, [mail], name="only.mbox")
+    only.write_bytes(only.read_bytes().rstrip()[:-3])
+    status, _, complaint = imported(only, "--me", "ada@lovelace.org", "--overwrite")
+    assert status == 2 and "1 record cannot be read (it is cut short" in complaint
+
+
+def test_what_has_no_date_is_not_known_to_be_from_after_since(tmp_path: Path, imported: Import) -> None:
+    undated, dated = letter("Ada", "Words.", subject="Undated"), letter("Ada", "Other words.", subject="Dated")
+    del undated["Date"]
+    status, made, complaint = imported(mbox(tmp_path, [undated, dated]), "--since", "2020-01-01")
+    assert status == 0, complaint
+    assert answers(tmp_path / "out") == [("Dated", "Other words.")] and made["ledger"]["fates"]["old"] == 1

@@ -585,6 +585,30 @@ def test_check_finds_what_was_planted_and_accuses_nobody_else(
     assert json.loads(capsys.readouterr().out)["experts"]["ada"]["answers"] == 20
 
 
+@pytest.mark.parametrize(
+    ("count", "odd", "said"),
+    [
+        (2, "", "chrF [0-9.]+ on 2 items \\(no interval: the scores are all alike, so nothing says how far others may"),
+        (9, "", "chrF [0-9.]+ on 9 items \\(no interval: the scores are all alike"),
+        (2, "lamps", "chrF [0-9.]+ \\[[0-9.]+, [0-9.]+\\] on 2 items;"),
+        (1, "", "chrF [0-9.]+ on 1 item \\(no interval: "),
+    ],
+)
+def test_equal_scores_give_agreement_no_interval(
+    tmp_path: Path, count: int, odd: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two equal scores gave an interval without width, as if agreement were known to a tenth of a point."""
+    folder = tmp_path / "g"
+    with gathering(folder, count, ("ada", "ben"), answers=2) as made, served(made) as (_, who):
+        for n, one in enumerate(made.items()):
+            who["ada"].answer("boats and buckets", one.id)
+            who["ben"].answer(f"boats and {odd if odd and not n else 'barrels'}", one.id)
+    assert main(["collect", str(folder), "--check"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search("agreement between experts: " + said, shown), shown
+    assert re.search("  ada and ben: " + said.rstrip(";"), shown), shown
+
+
 def test_agreement_of_one_expert_is_unknown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gathering(tmp_path / "g", 2).close()
     assert main(["collect", str(tmp_path / "g"), "--check"]) == 0

@@ -93,6 +93,7 @@ def _message(place: Source, chat: str, message: Any) -> Record:
     fate = "" if text and str(message.get("type", "")) in _WRITTEN else "wordless"
     if message.get("forwardedMessage") and not text:
         fate = "forwarded"
+    fate = "automatic" if author.get("isBot") is True else fate
     return Said(place, chat, tuple(filter(None, known)) or ("",), at, text, fate=fate)
 
 

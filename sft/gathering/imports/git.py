@@ -38,6 +38,8 @@ def _records(files: SourceFiles, options: ImportOptions) -> Iterator[Record]:
         files, "log", "--no-merges", "--reverse", "--use-mailmap", "--no-show-signature", "--encoding=UTF-8", _FORMAT,
         "--patch", "--no-ext-diff", "--no-textconv", "--no-color", "--submodule=short", "--ignore-submodules=all",
     )  # fmt: skip
+    merges = next(_git(files, "rev-list", "--merges", "--count", "HEAD")).strip()
+    yield from (Written(Source(str(files.path), 1), (), None, "", fate="merged") for _ in range(int(merges)))
     commit: list[bytes] = []
     number = held = 0
     for line in log:

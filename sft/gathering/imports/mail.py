@@ -16,7 +16,7 @@ from email.message import Message
 from email.utils import getaddresses, parsedate_to_datetime
 
 from sft.demonstrations.demonstration import Source, folded
-from sft.gathering.imports.mail_text import MailText, mail_text
+from sft.gathering.imports.mail_text import CutShort, MailText, mail_text
 from sft.gathering.records import Importer, ImportOptions, Piece, Record, Unread, Written
 from sft.gathering.source_files import SourceFiles
 
@@ -183,7 +183,8 @@ class _Box:
             answered = next((self.by_id[one] for one in reversed(mail.refers) if one in self.by_id), None)
             asked = self.text(answered).own if answered is not None and answered is not mail else ""
         except (RecursionError, ValueError, LookupError, AssertionError) as error:
-            message = f"has a body that cannot be read ({type(error).__name__})"
+            why = type(error).__name__
+            message = str(error) if isinstance(error, CutShort) else f"has a body that cannot be read ({why})"
             return Unread(mail.place, message, "save it again, or leave it out", mail.subject)
         begins = not mail.refers and not _ANSWERS.match(mail.subject)  # Outlook's answers quote as others pass mail on
         fate = mail.fate or ("forwarded" if _PASSES_ON.match(mail.subject) or (begins and text.forward) else "")

@@ -10,14 +10,32 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from email.errors import InvalidBase64LengthDefect, InvalidBase64PaddingDefect
 from email.message import Message
 
 from sft.gathering.imports.html_text import markdown, soup_of
 from sft.gathering.source_files import decoded
 
-__all__ = ["MailText", "mail_text", "without_quotation"]
+__all__ = ["CutShort", "MailText", "mail_text", "without_quotation"]
 
 _SIGNATURE = re.compile(r"^-- ?$", re.MULTILINE)
+_CUT_SHORT = (InvalidBase64LengthDefect, InvalidBase64PaddingDefect)
+#: What OpenPGP writes around words that it signs (RFC 9580, 7), and in the place of those that it hides.
+_SIGNED = re.compile(
+    r"^-----BEGIN PGP SIGNED MESSAGE-----\n(?:[A-Za-z]+: [^\n]*\n)*\n(.*?)\n-----BEGIN PGP SIGNATURE-----\n"
+    r"(?:.*?\n)?-----END PGP SIGNATURE-----[ \t]*$",
+    re.DOTALL | re.MULTILINE,
+)
+_HIDDEN = re.compile(
+    r"^-----BEGIN PGP MESSAGE-----\n(?:.*?\n)?-----END PGP MESSAGE-----[ \t]*$", re.DOTALL | re.MULTILINE
+)
+#: What Mailman and Google Groups write below every mail of a list.
+_LIST_FOOTER = re.compile(
+    r"(?:\A|\n)_{20,}[ \t]*\n[^\n]{0,100}\bmailing list\b[^\n]*(?:\n(?:[^\n]*(?:@|https?://)[^\n]*|[ \t]*))*\Z"
+    r"|(?:\A|\n)(?:-- ?\n|--~--~[^\n]*\n)You received this message because you are subscribed to [^\n]*"
+    r"(?:\n[^\n]*){0,8}\Z",
+    re.IGNORECASE,
+)
 #: The last paragraph of many a telephone's mail.
 _SENT_FROM = re.compile(
     r"(?:\A|\n\s*\n)(?:sent from (?:my|mail|yahoo|proton|outlook|samsung)|get outlook for|gesendet (?:von|mit)"
@@ -60,10 +78,16 @@ def mail_text(mail: Message) -> MailText:
     return MailText("")
 
 
+class CutShort(ValueError):
+    """A part of a mail whose transfer encoding ends in the middle."""
+
+
 def _decoded(part: Message) -> str:
     data = part.get_payload(decode=True)
     if not isinstance(data, bytes):
         return ""
+    if any(isinstance(defect, _CUT_SHORT) for defect in part.defects):
+        raise CutShort("is cut short: its base64 ends in the middle")
     try:
         return data.decode(part.get_content_charset() or "utf-8")
     except (LookupError, UnicodeDecodeError):  # a name that is none, or a mail that says what it is not
@@ -93,6 +117,8 @@ def without_quotation(text: str) -> MailText:
     import quotequail
 
     text = text.replace("\r\n", "\n").replace("\u00a0", " ")
+    text = _SIGNED.sub(lambda found: re.sub(r"(?m)^- ", "", found[1]), _HIDDEN.sub("", text))
+    text = _LIST_FOOTER.sub("", text.rstrip())
     parts = quotequail.unwrap(text)
     if parts is not None and parts["type"] == "forward" and "from" not in parts:
         parts = None  # lines with colons of the sender's own

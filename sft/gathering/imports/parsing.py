@@ -12,6 +12,7 @@ from typing import Any
 
 from sft.demonstrations.demonstration import Source
 from sft.demonstrations.file_rows import Broken, rows_of
+from sft.demonstrations.text_files import encoding_of
 from sft.errors import SourceError
 from sft.gathering.records import Unread
 from sft.gathering.source_files import SourceFiles
@@ -20,6 +21,8 @@ __all__ = ["cells", "epoch", "moment", "parsed", "salvaged", "table", "text_of"]
 
 #: Forms of a moment beside ISO 8601, as exports write them where their reader speaks English.
 _MESSAGES = re.compile(r'"messages"\s*:\s*\[\s*|\A\s*\[\s*')
+#: What is said of a file: of which line, what is wrong, and what to do.
+_SAID = re.compile(r"(?:(\d+): )?(.*?)(; (.*))?", re.DOTALL)
 _BETWEEN = re.compile(r"\s*,?\s*")
 _FORMS = (
     "%Y-%m-%d %H:%M:%S %Z", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%d-%b-%y %I:%M %p", "%d-%b-%Y %H:%M",
@@ -98,7 +101,8 @@ def table(files: SourceFiles, name: str) -> Iterator[tuple[int, dict[str, Any]] 
     address = files.address(name)
     with files.local(name) as path:
         try:
-            for line, row in rows_of(path):
+            encoding = "" if path.suffix.lower() == ".parquet" else encoding_of(path)
+            for line, row in rows_of(path, encoding):
                 if isinstance(row, Broken):
                     yield Unread(Source(address, line), row.message, row.remedy, row.raw)
                 elif isinstance(row, dict):
@@ -106,8 +110,11 @@ def table(files: SourceFiles, name: str) -> Iterator[tuple[int, dict[str, Any]] 
                 else:
                     yield Unread(Source(address, line), "is no row with columns", "export it again", row)
         except SourceError as error:
-            message, _, remedy = str(error).removeprefix(f"{path}").lstrip(":").strip().partition("; ")
-            yield Unread(Source(address, 1), message, remedy or "export it again")
+            said = str(error).removeprefix(f"{path}").lstrip(":").strip()
+            line, message, _, remedy = _SAID.fullmatch(said).groups()  # type: ignore[union-attr]
+            if "demonstrations.encoding" in (remedy or ""):
+                remedy = "save it again as UTF-8"
+            yield Unread(Source(address, int(line or 1)), message, remedy or "export it again")
 
 
 def cells(row: dict[str, Any]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 
 from sft.errors import SourceError
 from sft.gathering.imports import (
@@ -33,6 +34,34 @@ IMPORTERS: dict[str, Importer] = {
 }  # fmt: skip
 
 
+_AS_MESSAGES = "write its turns as messages (docs/messages.md)"
+#: What an export that nobody here reads begins with or is called -> what it is, and what to do.
+_UNREAD = (
+    (r"\A={40,}\s+Guild: ", "DiscordChatExporter's plain text", "export the channel as JSON"),
+    (r"class=[\"']?(?:preamble__|chatlog__message)", "DiscordChatExporter's HTML", "export the channel as JSON"),
+    (r"class=[\"']?(?:page_wrap|message default)\b[^>]*>", "Telegram's HTML", "export it as machine-readable JSON"),
+    (r"\A\s*\{\s*\"participants\"\s*:", "Messenger's or Instagram's", _AS_MESSAGES),
+    (
+        r"\A\s*\{\s*\"messages\"\s*:\s*\[\s*\{\s*\"creator\"\s*:",
+        "Google Chat's",
+        _AS_MESSAGES,
+    ),
+    (r"\A!BDN", "Outlook's .pst", "import it into Thunderbird, and name its folder"),
+    (r"\ASQLite format 3", "a database, such as iMessage's chat.db or Signal's", "export it as text first"),
+)
+
+
+def _refuse_known(files: SourceFiles) -> None:
+    """Raise ``SourceError`` for an export that is known, and not read here: as documents it would be nonsense."""
+    for name in files.names[:40]:
+        if name.rpartition(".")[2].lower() not in ("txt", "html", "htm", "json", "pst", "db", "sqlite"):
+            continue
+        head = files.head(name)
+        for pattern, what, remedy in _UNREAD:
+            if re.search(pattern, head):
+                raise SourceError(f"{files.address(name)}: is {what} export, which is not read; {remedy}")
+
+
 def importer_of(files: SourceFiles, kind: str) -> Importer:
     """The importer called ``kind``; with "auto" the first that recognises ``files``. Raises ``SourceError``."""
     if kind in IMPORTERS:
@@ -41,6 +70,7 @@ def importer_of(files: SourceFiles, kind: str) -> Importer:
         near = difflib.get_close_matches(kind, IMPORTERS, 1)
         hint = f"did you mean '{near[0]}'?" if near else f"use one of {', '.join(IMPORTERS)}"
         raise SourceError(f"--from {kind}: is no kind of export that is known; {hint}")
+    _refuse_known(files)
     for one in IMPORTERS.values():
         if one.recognises(files):
             return one

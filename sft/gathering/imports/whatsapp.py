@@ -53,6 +53,13 @@ _EDITED = re.compile(
     r"|mensagem editada|questo messaggio è stato modificato|dit bericht is bewerkt|сообщение изменено)\.?>$",
     re.IGNORECASE,
 )
+#: A call that nobody took, in which the phone writes no words of anybody's.
+_CALL = re.compile(
+    r"(?:missed (?:group )?(?:voice|video) call|verpasster (?:sprach|video)anruf|(?:llamada|videollamada) perdida"
+    r"|llamada de voz perdida|chamada de (?:voz|vídeo) perdida|appel (?:vocal|vidéo) manqué|chiamata vocale persa"
+    r"|videochiamata persa|gemiste (?:spraakoproep|video-?oproep))\.?",
+    re.IGNORECASE,
+)
 _DELETED = re.compile(
     r"(?:this message was deleted|you deleted this message|diese nachricht wurde gelöscht|du hast diese nachricht "
     r"gelöscht|se eliminó este mensaje|eliminaste este mensaje|ce message a été supprimé|vous avez supprimé ce message"
@@ -183,7 +190,7 @@ def _message(place: Source, chat: str, at: datetime, text: str, *, notice: bool,
     plain = _EDITED.sub("", words.strip().strip(_MARKS).strip()).rstrip()
     plain = "\n".join(line.strip(_MARKS) for line in plain.split("\n")).strip()
     head, _, caption = plain.partition("\n")
-    if notice or (marked and first) or _DELETED.fullmatch(plain):
+    if notice or (marked and first) or _DELETED.fullmatch(plain) or _CALL.fullmatch(plain):
         plain = ""
     elif _MEDIA.fullmatch(head) or (marked and _OMITTED.fullmatch(head)) or _is_omitted(head):
         plain = "" if "maps.google.com" in head else caption.strip()

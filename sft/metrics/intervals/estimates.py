@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sft.metrics import intervals
 from sft.metrics.estimate import Estimate
 
-__all__ = ["alone", "mean", "points", "ratio", "scaled", "share"]
+__all__ = ["alone", "apart", "mean", "points", "ratio", "scaled", "share"]
 
 Floats = NDArray[np.float64]
 Labels = Sequence[Hashable] | NDArray[np.integer]
@@ -27,6 +27,13 @@ def scaled(estimate: Estimate, *, scale: float = 1.0, bounds: tuple[float, float
 def alone(value: float, n: int, why: str) -> Estimate:
     """A figure without an interval; ``why`` ends the sentence "no interval: ..."."""
     return Estimate(value, None, None, 0.95, f"no interval: {why}", n)
+
+
+def apart(estimate: Estimate) -> Estimate:
+    """The same; without an interval where it has no width, as where a handful of scores happen to be equal."""
+    if estimate.low is None or estimate.low != estimate.high:
+        return estimate
+    return alone(estimate.value, estimate.n, "the scores are all alike, so nothing says how far others may lie")
 
 
 def mean(values: ArrayLike, labels: Labels, bounds: tuple[float, float] | None = None, level: float = 0.95) -> Estimate:
