@@ -113,6 +113,7 @@ def main() -> None:
     options.add_argument("run", type=Path, metavar="RUN")
     options.add_argument("--prompts", type=int, default=20)
     options.add_argument("--outtypes", nargs="+", default=["f32", "f16", "q8_0"])
+    options.add_argument("--files", type=Path, metavar="FOLDER", help="keep the files as OUTTYPE.gguf, or take them")
     given = options.parse_args()
     run = Run.open(given.run)
     limit = read_json(run.measurement_path)["signature"]["max_new_tokens"]
@@ -138,18 +139,20 @@ def main() -> None:
         )
         apart: list[str] = []
         for outtype in given.outtypes:
-            file = scratch / f"{outtype}.gguf"
-            began = time.perf_counter()
-            made = export_gguf(run, file, outtype)
-            exporting = time.perf_counter() - began
+            file = (given.files or scratch) / f"{outtype}.gguf"
+            taken, began = file.exists(), time.perf_counter()
+            if not taken:
+                print(export_gguf(run, file, outtype).to_text(), file=sys.stderr)
+            exported = "before" if taken else f"{time.perf_counter() - began:.0f} s"
             answers, _, seconds = by_llama(file, written, room, limit)
             again, logits, _ = by_llama(file, written, room, limit, watched=True)
             if again != answers:
                 sys.exit(f"{outtype}: llama.cpp writes otherwise where it is watched")
             partings, moves = observed(policy, written, logits)
             same = [answer == (one.text, one.finish) for answer, one in zip(answers, written, strict=True)]
+            size = f"{file.stat().st_size / 1e6:,.0f}"
             print(
-                f"| {outtype}, in llama.cpp | {made.bytes / 1e6:,.0f} | {exporting:.0f} s | {sum(same)} of {len(same)} "
+                f"| {outtype}, in llama.cpp | {size} | {exported} | {sum(same)} of {len(same)} "
                 f"| {fmean(moves):.2g}, {max(moves):.2g} | {seconds:.0f} s |",
                 flush=True,
             )

@@ -2,9 +2,10 @@
 
 A cell is a model's shape, what is fitted, and how rows come; its contenders get the same weights (one seed), rows and
 batches in one order, one after the other in one process. A step's time is from the end of the one before; the first
-three are left out. Tokens are those of rows, padding not counted, and so are floating-point operations: products of
-matrices and attention within rows, the head at supervised positions, forward and backward to what is fitted. A frozen
-weight needs no gradient of its own, so with LoRA a token counts about 4 operations a parameter, and not 6.
+three are left out, and so are those in which PyTorch compiled something, which are counted beside. Tokens are those of
+rows, padding not counted, and so are floating-point operations: products of matrices and attention within rows, the
+head at supervised positions, forward and backward to what is fitted. A frozen weight needs no gradient of its own, so
+with LoRA a token counts about 4 operations a parameter, and not 6.
 """
 
 from __future__ import annotations
@@ -12,27 +13,25 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from itertools import pairwise
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
-from gpu_made import Scene, config_of, forget_peak, in_one_line, now, peak_bytes, rows, tokenizer_in, weights
+from gpu_contenders import Cell, Fit, contenders
+from gpu_made import (
+    Scene,
+    config_of,
+    forget_peak,
+    in_one_line,
+    now,
+    peak_bytes,
+    refuse_a_lost_card,
+    rows,
+    tokenizer_in,
+    weights,
+)
 from gpu_right import ended, words_for
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """What is fitted: ``shape``, ``method`` (lora, full), ``packed`` (2,048 a sequence), ``batch`` items a step."""
-
-    shape: str
-    method: str
-    packed: bool
-    batch: int
-
 
 #: Part -> its cell.
 CELLS = {
@@ -50,20 +49,34 @@ class Enough(Exception):
     """The steps that were wanted are done; nothing is to be saved."""
 
 
-def clock(steps: int, seconds: float) -> Any:
-    """A callback that notes when each step ended, and its loss; raises :class:`Enough` after ``steps`` of them."""
+def clock(steps: int, seconds: float, longest: float) -> Any:
+    """A callback that notes when each step ended, and its loss; raises :class:`Enough` when all is seen.
+
+    That is after ``steps`` steps that count, or ``seconds`` of them, or ``longest`` seconds in all. A step counts that
+    has three before it, and in which PyTorch compiled nothing: a real fit has thousands of them.
+    """
+    from gpu_layers import graphs_compiled
     from transformers import TrainerCallback
 
     class Clock(TrainerCallback):
         def __init__(self) -> None:
             self.ends: list[float] = []
             self.losses: list[float] = []
+            self.graphs: list[int] = []
             self.began = now()
+
+        def counting(self) -> list[int]:
+            return [n for n in range(LEFT_OUT, len(self.ends)) if self.graphs[n] == self.graphs[n - 1]]
+
+        def seconds(self) -> float:
+            return sum(self.ends[n] - self.ends[n - 1] for n in self.counting())
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.ends.append(now())
-            enough = len(self.ends) > steps or self.ends[-1] - self.ends[0] > seconds
-            if enough and len(self.ends) > LEFT_OUT + 1:
+            self.graphs.append(graphs_compiled())
+            counting = len(self.counting())
+            enough = counting > 1 and (counting >= steps or self.seconds() > seconds)
+            if enough or self.ends[-1] - self.began > longest:
                 control.should_log = True
                 raise Enough
 
@@ -72,205 +85,6 @@ def clock(steps: int, seconds: float) -> Any:
                 self.losses.append(logs["loss"])
 
     return Clock()
-
-
-@dataclass
-class Counted:
-    """A collator's batches, and what is in each: lengths of its rows, positions computed, supervised positions."""
-
-    collate: Callable[[list[Any]], dict[str, Any]]
-    seen: list[tuple[list[int], int, int]] = field(default_factory=list)
-
-    def __call__(self, items: list[Any]) -> dict[str, Any]:
-        """The batch, when it is counted."""
-        batch = self.collate(items)
-        ids, labels = batch["input_ids"], batch["labels"]
-        if "segments" in batch:
-            lengths = [length for length in batch["segments"] if length]
-        elif "attention_mask" in batch:
-            lengths = batch["attention_mask"].sum(1).tolist()
-        else:  # rows of a line begin where positions begin anew
-            starts = (batch["position_ids"][0] == 0).nonzero()[:, 0].tolist()
-            lengths = [after - before for before, after in pairwise([*starts, ids.shape[1]])]
-        self.seen.append((lengths, ids.numel(), int((labels[:, 1:] != -100).sum())))
-        return batch
-
-
-# -- contenders -------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Fit:
-    """One contender's fit: what it is to do, and what it did."""
-
-    scene: Scene
-    cell: Cell
-    clock: Any
-    counted: Counted | None = None
-    trainable: int = 0
-    dtype: Any = None
-
-    def recipe(self) -> Any:
-        """The cell as a recipe of ours; its model is a folder with a tokenizer, its weights are drawn."""
-        import yaml
-
-        from sft import recipes
-
-        folder = tokenizer_in(self.scene.scratch / "tokenizer")
-        if not (folder / "config.json").exists():
-            config_of(self.scene.shape(self.cell.shape)).save_pretrained(folder)
-        training = {
-            "learning_rate": 1.0e-5, "max_steps": 1000, "logging_steps": 1, "eval_strategy": "no", "save_steps": 1000,
-            "per_device_train_batch_size": self.cell.batch, "train_sampling_strategy": "sequential",
-            "lr_scheduler_type": "constant", "warmup_steps": 0, "max_length": 2048, "packing": self.cell.packed,
-        }  # fmt: skip
-        adapter = {"method": self.cell.method} | ({"r": 16, "lora_alpha": 32} if self.cell.method == "lora" else {})
-        sections = {
-            "model": {"name": str(folder)}, "demonstrations": {"path": "made.jsonl"}, "adapter": adapter,
-            "training": training,
-        }  # fmt: skip
-        return recipes.parse(yaml.safe_dump(sections), overrides=()).recipe
-
-    def rows(self) -> list[Any]:
-        """Rows enough for all steps."""
-        vocabulary = config_of(self.scene.shape(self.cell.shape)).vocab_size
-        if self.scene.rehearsal:
-            return rows(64, vocabulary, mean=24, longest=96)
-        return rows(self.cell.batch * (9 if self.cell.packed else 1) * 60, vocabulary)
-
-    def policy(self, recipe: Any, base: Any, renderer: Any) -> Any:
-        """The model with what is fitted of it, on the card, as a fit would have loaded it."""
-        import torch
-
-        from sft.policies.policy import with_new_adapter
-        from sft.policies.weights import resolved_dtype
-        from sft.runs.machine import default_device
-
-        dtype = self.dtype or (torch.float32 if self.cell.method == "full" else resolved_dtype("auto"))
-        model = weights(self.scene.shape(self.cell.shape), dtype, default_device())
-        model.config.pad_token_id = renderer.pad_token_id
-        torch.manual_seed(0)
-        made = with_new_adapter(model, recipe)
-        self.trainable = sum(p.numel() for p in made.parameters() if p.requires_grad)
-        del model
-        forget_peak()  # it was drawn in float32
-        return made
-
-
-def ours(fit: Fit, *, attention: str | None = None, whole_head: bool = False) -> None:
-    """A fit through the product's own door; ``whole_head``: logits kept, no tiles.
-
-    ``attention``: "padded", or the name of one for rows in a line; the product's own choice without.
-    """
-    from accelerate.utils import set_seed
-    from peft import PeftModel
-
-    from sft.policies.policy import load_renderer
-    from sft.recipes.sources import source_of
-    from sft.runs.run import Run
-    from sft.training import fitting
-    from sft.training.attention import attending_by_row
-    from sft.training.sequences import Collator, LineCollator
-    from sft.training.trainer import CloningTrainer
-
-    class Watched(CloningTrainer):
-        def __init__(self, *words: Any, **settings: Any) -> None:
-            if attention == "padded":
-                settings["data_collator"] = Collator(renderer.pad_token_id)
-            elif attention:
-                settings["data_collator"] = LineCollator(share=False)
-            fit.counted = settings["data_collator"] = Counted(settings["data_collator"])
-            super().__init__(*words, **settings)
-            self.add_callback(fit.clock)
-
-        def train(self, *words: Any, **settings: Any) -> Any:
-            if attention in (None, "padded"):
-                return super().train(*words, **settings)
-            with attending_by_row(
-                self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model, attention
-            ):
-                return super().train(*words, **settings)
-
-        def compute_loss(
-            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-        ) -> Any:
-            if not whole_head:
-                return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-            inputs.pop("row")
-            nats, _ = self._nats(model, inputs)
-            return nats.sum() / num_items_in_batch
-
-    recipe = fit.recipe()
-    renderer = load_renderer(source_of(recipe.model), recipe)
-    set_seed(0)
-    with tempfile.TemporaryDirectory() as folder, Run.create(Path(folder) / "run") as run:
-        fitting.train(
-            recipe, fit.rows(), [], base=source_of(recipe.model), renderer=renderer, run=run, trainer_class=Watched,
-            policy_to_fit=fit.policy,
-        )  # fmt: skip
-
-
-def trl(fit: Fit, *, narrow: bool, **settings: Any) -> None:
-    """``SFTTrainer`` with ``settings`` over its defaults; ``narrow``: the frozen base in bfloat16, and not float32."""
-    import torch
-    from datasets import Dataset
-    from transformers.trainer_callback import ProgressCallback
-    from trl import SFTConfig, SFTTrainer
-
-    from sft.policies.policy import load_renderer
-    from sft.recipes.sources import source_of
-
-    if not narrow:
-        fit.dtype = torch.float32
-    recipe = fit.recipe()
-    renderer = load_renderer(source_of(recipe.model), recipe)
-    off_card = {} if torch.cuda.is_available() else {"use_cpu": True, "bf16": False}
-    made = fit.rows()
-    columns = {
-        "input_ids": [list(rendered.input_ids) for _, rendered in made],
-        "completion_mask": [list(rendered.completion_mask) for _, rendered in made],
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = SFTTrainer(
-            model=fit.policy(recipe, None, renderer),
-            args=SFTConfig(
-                output_dir=folder, per_device_train_batch_size=fit.cell.batch, learning_rate=1.0e-5,
-                lr_scheduler_type="constant", max_steps=1000, train_sampling_strategy="sequential", logging_steps=1,
-                save_strategy="no", report_to="none", completion_only_loss=True, packing=fit.cell.packed,
-                max_length=2048 if fit.cell.packed else None, disable_tqdm=True, **off_card | settings,
-            ),
-            train_dataset=Dataset.from_dict(columns),
-            processing_class=renderer.tokenizer,
-            callbacks=[fit.clock],
-        )  # fmt: skip
-        trainer.remove_callback(ProgressCallback)
-        fit.counted = trainer.data_collator = Counted(trainer.data_collator)
-        trainer.train()
-
-
-def contenders(cell: Cell) -> dict[str, Callable[[Fit], None]]:
-    """Name -> its fit, most telling first. TRL's rows show what each of its settings brings."""
-    from gpu_flex import FLEX
-
-    from sft.training.attention import BY_ROW
-
-    lora = cell.method == "lora"
-    found: dict[str, Callable[[Fit], None]] = {
-        "sft": ours,
-        "TRL, no checkpointing" + (", base in bfloat16" if lora else ""): lambda fit: trl(
-            fit, narrow=lora, gradient_checkpointing=False
-        ),
-    }
-    if not cell.packed:
-        found["TRL, the same, padding_free"] = lambda fit: trl(
-            fit, narrow=lora, gradient_checkpointing=False, padding_free=True
-        )
-        found["sft, rows padded"] = lambda fit: ours(fit, attention="padded")
-    found["sft, attention row by row"] = lambda fit: ours(fit, attention=BY_ROW)
-    found["sft, FlexAttention"] = lambda fit: ours(fit, attention=FLEX)
-    found["sft, logits of supervised positions kept whole"] = lambda fit: ours(fit, whole_head=True)
-    found["TRL, defaults"] = lambda fit: trl(fit, narrow=False)
-    return found
 
 
 def operations(fit: Fit, seen: tuple[list[int], int, int]) -> float:
@@ -298,23 +112,30 @@ def cell(scene: Scene) -> None:
 
     what = CELLS[scene.report.part]
     known = get_peak_flops(torch.cuda.get_device_name(), "bfloat16") if torch.cuda.is_available() else None
-    seconds = 0.5 if scene.rehearsal else 8.0
-    for name, make in contenders(what).items():
+    limits = (3, 0.5, 200.0) if scene.rehearsal else (30, 6.0, 60.0)
+    for name, make in contenders(what, rehearsal=scene.rehearsal).items():
         if name in scene.skip:
             continue
         scene.report.begins(name)
+        torch._dynamo.reset()
         forget_peak()
-        fit = Fit(scene, what, clock(3 if scene.rehearsal else 40, seconds))
-        try:
-            make(fit)
-        except Enough:
-            pass
-        except Exception as error:  # out of memory, a kernel that is not there: a row of the table, and the next one
-            scene.report("fast", cell=scene.report.part, contender=name, failed=in_one_line(error))
+        fit = Fit(scene, what, clock(*limits))
+        with suppress(Enough):
+            try:
+                make(fit)
+            except Enough:
+                raise
+            except Exception as error:  # out of memory, a kernel or package that is not there: a row of the table
+                scene.report("fast", cell=scene.report.part, contender=name, failed=in_one_line(error))
+                refuse_a_lost_card()
+                continue
+        found = fit.clock
+        counting, seen = found.counting(), fit.counted.seen if fit.counted else []
+        if not counting:
+            why = f"no step of {len(found.ends)} counts: PyTorch compiled in each, or the time was over"
+            scene.report("fast", cell=scene.report.part, contender=name, failed=why)
             continue
-        ends, seen = fit.clock.ends, fit.counted.seen if fit.counted else []
-        taken = ends[-1] - ends[LEFT_OUT - 1]
-        counted = seen[LEFT_OUT : len(ends)]
+        taken, counted = found.seconds(), [seen[n] for n in counting]
         tokens = sum(sum(lengths) for lengths, _, _ in counted)
         done = sum(operations(fit, one) for one in counted)
         scene.report(
@@ -325,10 +146,11 @@ def cell(scene: Scene) -> None:
             operations_a_second=done / taken,
             utilisation=done / taken / known if known else None,
             peak_bytes=peak_bytes(),
-            first_step=ends[0] - fit.clock.began,
-            steps=len(ends),
+            first_step=found.ends[0] - found.began,
+            steps=len(counting),
+            steps_that_compiled=len(found.ends) - min(LEFT_OUT, len(found.ends)) - len(counting),
             padding=1 - tokens / max(1, sum(slots for _, slots, _ in counted)),
-            losses=fit.clock.losses[:8],
+            losses=found.losses[:8],
         )
         del fit
 
@@ -337,7 +159,9 @@ def cell(scene: Scene) -> None:
 
 
 def writing(scene: Scene) -> None:
-    """Held-out writing: ours, ``model.generate`` at batch 8, transformers' continuous batching; greedy, same ids.
+    """Held-out writing: ours, ``model.generate`` at batch 8, transformers' continuous batching; greedy.
+
+    In bfloat16 and with random weights ids part at a rounding, so how many tokens each wrote stands beside its time.
 
     Weights are random, so of each vocabulary some ids stop: completions end after 32 tokens or so, 128 at most.
     """
@@ -359,11 +183,11 @@ def writing(scene: Scene) -> None:
     lengths = {"mean": 24, "longest": 96} if scene.rehearsal else {"mean": 150, "longest": 1024}
     prompts = {f"{n:04}": list(r.input_ids) for n, (_, r) in enumerate(rows(count, vocabulary, **lengths))}
 
-    def own() -> dict[str, int]:
+    def own(prompts: dict[str, list[int]]) -> dict[str, int]:
         made = complete(policy, prompts, max_new_tokens=limit, batch_size=min(100, count))
         return {one.id: one.tokens for one in made}
 
-    def continuous() -> dict[str, int]:
+    def continuous(prompts: dict[str, list[int]]) -> dict[str, int]:
         from transformers import ContinuousBatchingConfig, GenerationConfig
 
         # Left alone it takes nine tenths of the memory, which on a CPU is everybody's.
@@ -377,11 +201,11 @@ def writing(scene: Scene) -> None:
             generation_config=settings,
             continuous_batching_config=ContinuousBatchingConfig(**pool),
         )
-        return {str(n): len(answer.generated_tokens) for n, answer in enumerate(answers.values())}
+        return dict(zip(prompts, (len(answer.generated_tokens) for answer in answers.values()), strict=True))
 
-    makers: dict[str, Callable[[], dict[str, int]]] = {
+    makers: dict[str, Callable[[dict[str, list[int]]], dict[str, int]]] = {
         "sft": own,
-        "generate, batch 8": lambda: {k: n for k, (_, n) in as_they_come(policy, prompts, limit).items()},
+        "generate, batch 8": lambda prompts: {k: n for k, (_, n) in as_they_come(policy, prompts, limit).items()},
         "transformers, continuous batching": continuous,
     }
     for name, make in makers.items():
@@ -389,13 +213,14 @@ def writing(scene: Scene) -> None:
             continue
         scene.report.begins(name)
         try:
+            make(dict(list(prompts.items())[:8]))  # what is loaded, compiled or chosen at the first call is so before
             forget_peak()
-            as_they_come(policy, dict(list(prompts.items())[:2]), 2)
             began = now()
-            written = make()
+            written = make(prompts)
             taken = now() - began
         except Exception as error:
             scene.report("written", shape=shape, contender=name, failed=in_one_line(error))
+            refuse_a_lost_card()
             continue
         scene.report(
             "written", shape=shape, contender=name, completions=len(written), tokens=sum(written.values()),

@@ -1,7 +1,7 @@
 """Made for ``benchmarks/gpu.py``, which may run where nothing can be fetched: models with random weights, and rows.
 
 The shapes are those of published models; the words are a small tokenizer's, trained here. Lengths of rows are drawn
-like dolly-15k's: 250 tokens on average, half of them below 150, a tail up to 2,048.
+like dolly-15k's: 250 tokens on average, half of them below 150, a tail up to 2,048 that a cell may cut shorter.
 """
 
 from __future__ import annotations
@@ -177,6 +177,14 @@ def forget_peak() -> None:
     free_memory()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
+
+
+def refuse_a_lost_card() -> None:
+    """Raise what CUDA says where an error before has cost this process its card: only another process has it again."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def in_one_line(error: BaseException) -> str:

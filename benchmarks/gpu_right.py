@@ -9,13 +9,27 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from gpu_made import Scene, config_of, demonstrations_in, dialogues_in, in_one_line, model_in, now, rows, weights
+from gpu_made import (
+    Scene,
+    config_of,
+    demonstrations_in,
+    dialogues_in,
+    in_one_line,
+    model_in,
+    now,
+    refuse_a_lost_card,
+    rows,
+    weights,
+)
 
 #: Part -> recipe, and what is set in it.
 WAYS: dict[str, tuple[str, list[str]]] = {
@@ -31,14 +45,12 @@ WAYS: dict[str, tuple[str, list[str]]] = {
 
 
 #: Whose versions the table names.
-NAMED = ("python", "torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes")
+NAMED = ("torch", "triton", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "cut-cross-entropy")
 
 
 def prepare(scene: Scene) -> None:
     """What the other parts read; the card, the versions, and how fast it multiplies matrices."""
     import torch
-
-    from sft.runs.machine import versions
 
     model_in(scene.scratch / "model", scene.shape("0.027B"))
     demonstrations_in(scene.scratch)
@@ -55,7 +67,10 @@ def prepare(scene: Scene) -> None:
     for _ in range(10):
         one @ other
     rate = 10 * 2 * size**3 / (now() - began)
-    known = versions()
+    found = {}
+    for name in NAMED:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
     scene.report(
         "machine",
         card=torch.cuda.get_device_name() if cuda else f"none: {os.cpu_count()} CPU cores",
@@ -63,7 +78,8 @@ def prepare(scene: Scene) -> None:
         capability=".".join(map(str, torch.cuda.get_device_capability())) if cuda else None,
         cuda=torch.version.cuda,
         product_rate=rate,
-        **{name: version for name, version in known.items() if name in NAMED},
+        python=platform.python_version(),
+        **found,
     )  # fmt: skip
 
 
@@ -150,7 +166,9 @@ def killed(scene: Scene) -> None:
     """``kill -9`` in the middle, then ``--resume``: the losses and the adapter of a run that was left alone."""
     from safetensors.torch import load_file
 
-    words = words_for(scene, "lora", "adapter.lora_dropout=0.1")
+    # A card does sixteen steps before anybody has looked.
+    longer = [] if scene.rehearsal else ["training.max_steps=120", "training.eval_steps=10"]
+    words = words_for(scene, "lora", "adapter.lora_dropout=0.1", *longer)
     whole, torn = scene.scratch / "whole", scene.scratch / "torn"
     started = [begin("train", words, folder) for folder in (whole, torn)]
     deadline = time.monotonic() + scene.seconds
@@ -205,6 +223,7 @@ def alone(scene: Scene) -> None:
                 beside = _nats(model, LineCollator(share=False)(dataset_of(mixed).to_list()), nats_of)
         except Exception as error:
             scene.report("rows", contender=name, failed=in_one_line(error))
+            refuse_a_lost_card()
             continue
         begin = sum(len(rendered.completion_ids) for _, rendered in made[:2])
         own = slice(begin, begin + len(made[2][1].completion_ids))

@@ -1,7 +1,7 @@
-"""The source of the documentation site: ``python docs/reference.py FOLDER`` puts it together, for ``make docs``.
+"""The reference pages, made from the code: ``python docs/reference.py`` writes verbs.md, recipe.md and api.md anew.
 
-Pages, measurements and recipes stand in the folder as in a checkout, so that links between them hold. Beside them are
-the reference pages, made from the code: verbs.md, recipe.md and api.md.
+``python docs/reference.py FOLDER`` puts the source of the documentation site together, for ``make docs``: pages,
+measurements and recipes stand in the folder as in a checkout, so that links between them hold; so does the reference.
 """
 
 from __future__ import annotations
@@ -21,17 +21,21 @@ sys.path.insert(0, str(ROOT))
 
 import sft  # noqa: E402
 from sft.cli import parser  # noqa: E402
-from sft.demonstrations.audit import Audit  # noqa: E402
 from sft.fidelity.comparison import Comparison  # noqa: E402
 from sft.recipes.schema import schema_text  # noqa: E402
 from sft.training.plan.parts import Plan  # noqa: E402
+from sft.verbs.before import AuditWithGaps  # noqa: E402
 from sft.verbs.hand_on import Exported, Published  # noqa: E402
 from sft.verbs.opened import OpenedRun  # noqa: E402
+from sft.verbs.served import ServedClone  # noqa: E402
 
 __all__ = ["pages"]
 
 #: What the public functions return, each shown with its own public members.
-RESULTS = (Audit, Plan, OpenedRun, sft.Scorecard, Comparison, Exported, Published, sft.Demonstration, sft.Recipe)
+RESULTS = (
+    AuditWithGaps, Plan, OpenedRun, ServedClone, sft.Scorecard, Comparison, Exported, Published, sft.Demonstration,
+    sft.Recipe,
+)  # fmt: skip
 
 
 def pages() -> dict[str, str]:
@@ -183,9 +187,17 @@ def put_together(folder: Path) -> None:
             shutil.copyfile(path, target)
     (folder / "conf.py").write_text((ROOT / "docs" / "conf.py").read_text(encoding="utf-8"), encoding="utf-8")
     (folder / "docs" / "reference").mkdir()
+    write_pages(folder / "docs" / "reference")
+
+
+def write_pages(folder: Path) -> None:
+    """Write the reference pages into ``folder``."""
     for file, text in pages().items():
-        (folder / "docs" / "reference" / file).write_text(text, encoding="utf-8")
+        (folder / file).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    put_together(Path(sys.argv[1]))
+    if len(sys.argv) > 1:
+        put_together(Path(sys.argv[1]))
+    else:
+        write_pages(ROOT / "docs" / "reference")

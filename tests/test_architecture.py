@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
@@ -83,6 +85,39 @@ def test_only_training_imports_the_trainer() -> None:
         roots = {(node.module or "").split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         roots |= {a.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
         assert "trl" not in roots or path.is_relative_to(PACKAGE / "training"), f"{path.name} imports trl"
+
+
+#: What the package imports under another name than its distribution's.
+DISTRIBUTIONS = {
+    "bs4": "beautifulsoup4", "llama_cpp": "llama-cpp-python", "sklearn": "scikit-learn", "stdnum": "python-stdnum",
+    "yaml": "pyyaml",
+}  # fmt: skip
+#: What it imports and does not ask for: whose it is.
+NOT_ASKED_FOR = {
+    "pandas": "datasets needs it; to_pandas() alone imports it",
+    "pydantic-core": "pydantic's own, of the version that pydantic pins",
+    "mlflow": "a tracker of the user's",
+    "wandb": "a tracker of the user's",
+    "spacy": "presidio-analyzer's",
+}
+
+
+def test_what_is_imported_is_asked_for() -> None:
+    """httpx2 came with a newer huggingface_hub than the lowest version let in, and `sft run` fell without it."""
+    told = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = [*told["dependencies"], *(one for name, extra in told["optional-dependencies"].items()
+                                      for one in extra if name != "dev")]  # fmt: skip
+    names = {re.split(r"[<>=;\[ ]", one)[0].lower().replace("_", "-") for one in asked}
+    imported_ones = set[str]()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported_ones |= {one.name.split(".")[0] for one in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                imported_ones.add(node.module.split(".")[0])
+    theirs = imported_ones - set(sys.stdlib_module_names) - {"sft"}
+    found = {DISTRIBUTIONS.get(one, one).lower().replace("_", "-") for one in theirs}
+    assert found - names == set(NOT_ASKED_FOR)
 
 
 def test_rooms_that_need_no_torch_load_without_it() -> None:

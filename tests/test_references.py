@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import io
 import re
+import subprocess
 import sys
 import tokenize
 from collections.abc import Iterator
@@ -125,6 +126,15 @@ def test_the_files_a_document_names_are_there(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     ours = [found for found in _FILE.findall(text) if found.startswith(tuple(f"{folder}/" for folder in FOLDERS))]
     assert not [found for found in ours if found not in shipped() and "results/" not in found]
+
+
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="other Pythons break lines of help elsewhere")
+def test_the_reference_is_what_the_code_says(tmp_path: Path) -> None:
+    """``python docs/reference.py`` mends this: verbs, keys of recipes and the API are made from code."""
+    subprocess.run([sys.executable, str(ROOT / "docs" / "reference.py"), str(tmp_path / "site")], check=True)
+    for path in (ROOT / "docs" / "reference").iterdir():
+        made = (tmp_path / "site" / "docs" / "reference" / path.name).read_text(encoding="utf-8")
+        assert path.read_text(encoding="utf-8") == made, f"{path.name} is older than the code"
 
 
 def test_the_search_finds_what_it_is_for() -> None:

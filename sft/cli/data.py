@@ -5,22 +5,19 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sft.cli.door import as_json
 from sft.cli.printing import pairs
 from sft.errors import UserError
-from sft.verbs.quiet import quiet
 
 if TYPE_CHECKING:
-    from sft.demonstrations.audit import Audit
     from sft.demonstrations.secrets import Finding
-    from sft.fidelity.findings import KnowledgeGaps
+    from sft.verbs.before import AuditWithGaps
 
 
 def check(options: argparse.Namespace) -> None:
     """What is in a file, or what a recipe makes of it."""
-    from sft.demonstrations.audit import NO_MODEL
     from sft.verbs import before
 
     named = " ".join(options.target)
@@ -31,21 +28,18 @@ def check(options: argparse.Namespace) -> None:
         encoding=options.encoding,
         settings=options.set,
         rejected=options.rejected,
+        keep_going=options.keep_going,
+        gaps=options.gaps,
     )
-    if options.gaps and (finding.recipe is None or finding.recipe.model.name == NO_MODEL):
-        raise UserError(f"{named}: --gaps asks a base model; check a recipe, which names one")
     secrets = finding.secrets() if options.secrets else None
     if options.json:
-        print(as_json(_as_json(options, finding, secrets)))
+        with_secrets = {} if secrets is None else {"secrets": [one.to_dict() for one in secrets]}
+        print(as_json(finding.to_dict() | with_secrets))
     elif secrets is None:
         print(finding.to_text())
     else:
         _print_with_secrets(finding, secrets)
     finding.demand(keep_going=options.keep_going)
-    if options.gaps and not options.json:
-        from sft.reports.sections.knowledge_gaps import gaps_text
-
-        print(f"\n{gaps_text(_gaps(finding))}")
     if secrets:
         from sft.demonstrations.secrets import demand
 
@@ -56,39 +50,6 @@ def _columns(given: Sequence[str]) -> dict[str, str]:
     r"""Field -> column; a shell has no new line that is quickly written, so ``\n`` is one in a template."""
     found = pairs(given, "--column", "FIELD=NAME", "--column prompt=question")
     return {field: name.replace(r"\n", "\n") if "{" in name else name for field, name in found.items()}
-
-
-def _as_json(options: argparse.Namespace, finding: Audit, secrets: Sequence[Finding] | None) -> dict[str, Any]:
-    """Everything that was asked for; no gaps where something stops a run, for then there is nothing to train on."""
-    found = finding.to_dict()
-    if secrets is not None:
-        found["secrets"] = [one.to_dict() for one in secrets]
-    if options.gaps and not _refused(finding, options.keep_going):
-        from dataclasses import asdict
-
-        from sft.reports.sections.knowledge_gaps import gaps_sentence
-
-        gaps = _gaps(finding)
-        found["gaps"] = {"sentence": gaps_sentence(gaps), **asdict(gaps)}
-    return found
-
-
-def _refused(finding: Audit, keep_going: bool) -> bool:
-    """Whether something would stop a run."""
-    try:
-        finding.demand(keep_going=keep_going)
-    except UserError:
-        return True
-    return False
-
-
-def _gaps(finding: Audit) -> KnowledgeGaps:
-    """What the training completions say that neither their prompts nor the base model tell."""
-    with quiet():
-        from sft.evaluation.gaps_of_base import gaps_of_base
-
-        assert finding.recipe is not None
-        return gaps_of_base(finding.recipe, finding.train)
 
 
 def recipes(options: argparse.Namespace) -> None:
@@ -131,10 +92,11 @@ def _import(source: Path, destination: Path) -> None:
     )
 
 
-def _print_with_secrets(finding: Audit, secrets: Sequence[Finding]) -> None:
+def _print_with_secrets(finding: AuditWithGaps, secrets: Sequence[Finding]) -> None:
+    from sft.demonstrations.audit import Audit
     from sft.demonstrations.secrets import to_text
 
-    text = finding.to_text()
+    text = Audit.to_text(finding)
     if secrets:  # so there is something to mend
         text = text.removesuffix("Nothing to mend.").removesuffix("Nothing else to mend.").rstrip()
-    print(f"{text}\n\n{to_text(secrets)}")
+    print("\n\n".join(part for part in (text, to_text(secrets), finding.gaps_to_text()) if part))

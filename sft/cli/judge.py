@@ -6,37 +6,37 @@ import argparse
 
 from sft.cli.door import as_json
 from sft.cli.printing import pairs, print_run, print_verdict
-from sft.cli.served import evaluate_served, refuse_alone
 from sft.errors import UserError
 
 
 def evaluate(options: argparse.Namespace) -> None:
     """The second half of a run; with ``--held-out``, any adapter or model on any file; with ``--endpoint`` a server."""
-    if options.endpoint is not None:
-        evaluate_served(options)
-        return
-    refuse_alone(options)
     from sft.verbs import judge as verbs
 
-    print_run(
-        options,
-        verbs.evaluate(
-            options.target,
-            split=options.split,
-            profile=options.profile,
-            checker=options.checker,
-            headline=options.headline,
-            metrics=options.metric,
-            normalise=options.normalise,
-            engine=options.engine,
-            served_model=options.served_model,
-            held_out=options.held_out,
-            train=options.train,
-            base=options.base,
-            output=options.output,
-            max_prompts=options.max_prompts,
-        ),
+    one = verbs.evaluate(
+        options.target,
+        split=options.split,
+        profile=options.profile,
+        checker=options.checker,
+        headline=options.headline,
+        metrics=options.metric,
+        normalise=options.normalise,
+        engine=options.engine,
+        served_model=options.served_model,
+        held_out=options.held_out,
+        train=options.train,
+        base=options.base,
+        output=options.output,
+        max_prompts=options.max_prompts,
+        endpoint=options.endpoint,
+        route=options.route,
+        parallel=options.parallel,
+        patience=options.patience,
     )
+    if one.served is None:
+        print_run(options, one)
+    else:
+        print(as_json(one.served.to_dict()) if options.json else one.served.to_text())
 
 
 def score(options: argparse.Namespace) -> None:
@@ -90,12 +90,10 @@ def compare(options: argparse.Namespace) -> None:
         return
     if options.plain:
         raise UserError("--plain: goes with --rounds, whose control it is")
-    from sft.reports.compare_page import to_html, to_text
-    from sft.runs.run import write_text
+    from sft.reports.compare_page import to_text
     from sft.verbs import judge as verbs
 
-    found = verbs.compare(*options.targets)
-    write_text(options.output, to_html(found))
+    found = verbs.compare(*options.targets, output=options.output)
     if options.json:
         print(as_json(found.to_dict()))
     else:

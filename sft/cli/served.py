@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable
-from contextlib import nullcontext
-from pathlib import Path
 
-from sft.cli.door import as_json
-from sft.errors import UserError
-from sft.verbs.quiet import quiet
+from sft.verbs.served import PATIENCE_SECONDS, ROUTES
 
-__all__ = ["ABOUT", "add_options", "evaluate_served", "refuse_alone"]
+__all__ = ["ABOUT", "add_options"]
 
 ABOUT = """\
 sft evaluate RUN --endpoint URL           a server's answers to the prompts the run was measured on, beside its own
@@ -20,10 +15,6 @@ sft evaluate RUN --endpoint URL           a server's answers to the prompts the 
 --endpoint asks any OpenAI-compatible server (llama.cpp, vLLM, Ollama, TGI) whether the served text is the measured
 text, and where it is not says where, why, and which line mends it. A key is read from OPENAI_API_KEY. The exit status
 is 0 also where texts part: --json has "identical", true or false."""
-#: Options that mean nothing without ``--endpoint``.
-_OURS = ("served_model", "route", "parallel", "patience")
-#: Seconds that one answer may take; a large model on a few cores writes for minutes.
-_ANSWER_SECONDS = 600.0
 
 
 def add_options(parser: argparse.ArgumentParser, count: Callable[[str], int]) -> None:
@@ -40,7 +31,7 @@ def add_options(parser: argparse.ArgumentParser, count: Callable[[str], int]) ->
     )
     served.add_argument(
         "--route",
-        choices=["chat", "completions"],
+        choices=ROUTES,
         help="chat: the server renders the messages (default); completions: it gets the run's rendered prompt",
     )
     served.add_argument(
@@ -68,60 +59,6 @@ def _seconds(text: str) -> float:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not 0 <= value <= 86_400:
+    if not 0 <= value <= PATIENCE_SECONDS:
         raise argparse.ArgumentTypeError(f"{text[:40]!r} is no number of seconds up to 86400; give one, such as 60")
     return value
-
-
-def refuse_alone(options: argparse.Namespace) -> None:
-    """Raise ``UserError`` for an option that says something about a server where none is named."""
-    runs_already = (options.engine or "").startswith("http")
-    for name in _OURS:
-        if getattr(options, name) is not None and not (name == "served_model" and runs_already):
-            raise UserError(f"--{name.replace('_', '-')}: goes with --endpoint URL, the server of the clone")
-
-
-def evaluate_served(options: argparse.Namespace) -> None:
-    """Ask the server, compare, print. Raises ``UserError``."""
-    for name in (
-        "held_out",
-        "train",
-        "base",
-        "split",
-        "profile",
-        "checker",
-        "headline",
-        "metric",
-        "normalise",
-        "engine",
-    ):
-        if getattr(options, name) not in (None, []):
-            shown = f"--{options.profile}" if name == "profile" else f"--{name.replace('_', '-')}"
-            raise UserError(f"{shown}: does not go with --endpoint, which asks for what the run was measured on")
-    from sft.runs.processes import rank_and_world
-    from sft.runs.run import Run
-
-    if rank_and_world()[1] > 1:
-        raise UserError("--endpoint: takes one process, which asks --parallel N prompts at once; start it once")
-    folder = options.output or Path(options.target)
-    inside = folder.resolve() == Path(options.target).resolve()
-    with quiet(), Run.open(options.target, writing=inside) as run:
-        from sft.evaluation.endpoint import KEY, Endpoint
-        from sft.evaluation.served import Settings, measure_served
-        from sft.reports.served import to_text
-        from sft.runs.patience import Patience
-
-        wait = 60.0 if options.patience is None else options.patience
-        patience = Patience.lasting(wait, answer_seconds=_ANSWER_SECONDS)
-        settings = Settings(
-            options.served_model or "", options.route or "chat", options.parallel or 4, options.max_prompts
-        )
-        with (
-            Endpoint(options.endpoint, os.environ.get(KEY, ""), patience) as endpoint,
-            run.session() if inside else nullcontext(),
-        ):
-            found = measure_served(run, folder, endpoint, settings)
-        if options.json:
-            print(as_json(found.to_dict()))
-        else:
-            print(f"{to_text(found, run.path)}\n\nAnswers: {folder / 'completions-served.jsonl'}")

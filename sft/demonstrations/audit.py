@@ -124,7 +124,7 @@ class Audit(Tabular):
             "problems": tuple(map(str, self.problems)),
             "ignored_columns": read.ignored,
             "notes": read.notes,
-            **{name: getattr(self, name) for name in self.__slots__[4:-2]},
+            **{name: getattr(self, name) for name in Audit.__slots__[4:-2]},
             "prompt_lengths": self.prompt_lengths and asdict(self.prompt_lengths),
             "completion_lengths": self.completion_lengths and asdict(self.completion_lengths),
             "several": asdict(self.several),

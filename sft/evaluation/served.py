@@ -36,9 +36,11 @@ from sft.runs.processes import say
 from sft.runs.records import Completion, Served
 from sft.runs.run import Run, demand_trained, now, read_json, write_json
 
-__all__ = ["Settings", "WhatIsAsked", "measure_served"]
+__all__ = ["ANSWERS", "Settings", "WhatIsAsked", "measure_served"]
 
-_ROWS, _ANSWER = "completions-served.jsonl", "served.json"
+#: The file of what the server wrote, a row a prompt.
+ANSWERS = "completions-served.jsonl"
+_COMPARISON = "served.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +95,13 @@ def measure_served(run: Run, folder: Path, endpoint: Endpoint, settings: Setting
     def make(todo: list[str]) -> Iterator[Served]:
         return ask_all(endpoint, model.name, [asked.questions[key] for key in todo], settings.parallel)
 
-    rows = fill(folder / _ROWS, "ask the server", keys, make)
+    rows = fill(folder / ANSWERS, "ask the server", keys, make)
     answers = {row["id"]: Served(**row | {"nats": tuple(row["nats"]), "ids": ()}) for row in rows}
     answers = {key: _apart(asked.renderer, asked.questions[key], one) for key, one in answers.items()}
     found = _compared(asked, answers, endpoint, model, settings.parallel)
     told = facts | {"owner": model.owner, "weights": model.weights, "left_out": dict(endpoint.left_out), "when": now()}
     found = replace(found, facts=told | {"end_of_turn": _end_of_turn(asked.renderer)})
-    write_json(folder / _ANSWER, {"asked": facts, "finished": True} | found.to_dict())
+    write_json(folder / _COMPARISON, {"asked": facts, "finished": True} | found.to_dict())
     return found
 
 
@@ -177,7 +179,7 @@ def _chosen(endpoint: Endpoint, wanted: str) -> ListedModel:
 def _begin(run: Run, folder: Path, facts: Mapping[str, Any]) -> None:
     """Keep the rows of a call that was interrupted while it asked the same; what is of another goes."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows, answer = folder / _ROWS, folder / _ANSWER
+    rows, answer = folder / ANSWERS, folder / _COMPARISON
     if folder.resolve() == run.path.resolve():
         sealed.unseal(run, [f"{rows.stem}."])
     begun = read_json(answer) if answer.exists() else {}

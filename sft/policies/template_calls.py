@@ -49,6 +49,8 @@ _ARGUMENTS = ("arguments", "parameters")
 #: What a prompt may end with that a template does not write before every completion: a thought, opened or empty.
 _BLOCK = re.compile(r"(?:</?[^<>]*(?:think|THINK|channel)[^<>]*>(?:thought)?\s*|\[/?THINK\]\s*){1,2}$")
 _EMPTY = re.compile(r"^(<think>\s*)?(</think>\s*)?")
+#: A thought that is opened and closed with nothing in it, with what opens the answer behind it.
+_NO_THOUGHT = re.compile(r"<[^<>/]*(?:think|THINK)[^<>]*>\s*<[^<>]*(?:think|THINK)[^<>]*>\s*(?=[^<>]*<[^<>]*>[^<>]*$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +322,9 @@ def without_prompt(whole: str, prompt: str) -> str | None:
     """What follows ``prompt`` in ``whole``, which may lack the thought that the prompt opens, or opens and closes."""
     if whole.startswith(prompt):
         return whole[len(prompt) :]
+    headed = _NO_THOUGHT.sub("", prompt)  # Command R7B's closes a thought, and then opens the answer
+    if headed != prompt and whole.startswith(headed):
+        return whole[len(headed) :]
     stem = _BLOCK.sub("", prompt)
     return _EMPTY.sub("", whole[len(stem) :], count=1) if stem != prompt and whole.startswith(stem) else None
 

@@ -32,6 +32,11 @@ __all__ = ["card_of"]
 
 #: Of an example's texts, so many characters are shown; a card is no place for a whole document.
 _LONGEST = 700
+#: Of reasons and warnings, so many stand on top, and the others under the figures: before the details a card fits two
+#: screens of 40 lines.
+_ON_TOP = 3
+#: A longer prompt is not written out in the lines that load the clone.
+_LONGEST_PROMPT = 600
 #: A prompt where none of the demonstrations may be shown.
 _ANY = {"role": "user", "content": "..."}
 #: A chat template up to this length is shown whole.
@@ -64,6 +69,7 @@ def card_of(
     recipe, about = facts.about(run)
     folder = _weights_folder(run, weights)
     method = recipe.adapter.method
+    warnings = warnings_of(card, sum(look.get("split") == card.split for look in run.looks))
     view = {
         "name": repo.rpartition("/")[2],
         "repo": repo,
@@ -75,7 +81,10 @@ def card_of(
         "about": about,
         "description": recipe.description,
         "meaning": RUNG_MEANINGS.get(card.verdict.rung, ""),
-        "warnings": warnings_of(card, sum(look.get("split") == card.split for look in run.looks)),
+        "reasons": card.verdict.reasons[:_ON_TOP],
+        "tool": facts.tool(),
+        "warnings": warnings[:_ON_TOP],
+        "further": [*card.verdict.reasons[_ON_TOP:], *warnings[_ON_TOP:]],
         "base_facts": facts.base_facts(run, base_model),
         "splits": facts.splits(run),
         "withheld": facts.withheld(run),
@@ -94,6 +103,7 @@ def card_of(
             repo, base_model, base_revision, weights=weights, messages=_messages(run, card) if examples else [_ANY],
             # The number format that the clone was proven in after saving.
             dtype=str(((run.manifest.get("training") or {}).get("saved") or {}).get("dtype") or "float32"),
+            measured_with=run.manifest.get("versions") or {},
             max_new_tokens=longest if isinstance(longest := card.signature.get("max_new_tokens"), int) else 256,
         ),
         "servers": servers,
@@ -126,9 +136,11 @@ def _messages(run: Run, card: Scorecard) -> list[dict[str, str]]:
     """A prompt to try the clone with: the shortest of the held-out ones."""
     if run.held_out_path.exists() and (items := read_held_out(run)):
         shortest = min((item.prompt for item in items), key=lambda prompt: (len(text := prompt_text(prompt)), text))
-        return [turn.to_dict() for turn in shortest]
+        if len(prompt_text(shortest)) <= _LONGEST_PROMPT:
+            return [turn.to_dict() for turn in shortest]
+        return [_ANY]
     prompts = sorted((one.prompt for one in card.examples), key=lambda text: (len(text), text))
-    return [{"role": "user", "content": prompts[0] if prompts else "..."}]
+    return [{"role": "user", "content": prompts[0]} if prompts and len(prompts[0]) <= _LONGEST_PROMPT else _ANY]
 
 
 def _example(one: Example) -> dict[str, Any]:
@@ -213,6 +225,7 @@ def _snippet(
     messages: Sequence[Mapping[str, Any]],
     dtype: str,
     max_new_tokens: int,
+    measured_with: Mapping[str, Any],
 ) -> str:
     """Python that loads the clone from ``repo`` with transformers (and peft) alone, and writes one completion.
 
@@ -231,7 +244,10 @@ def _snippet(
     else:
         imports = "from transformers import AutoModelForCausalLM, AutoTokenizer"
         load = f'model = AutoModelForCausalLM.from_pretrained("{repo}", dtype="{dtype}").eval()\n'
+    needed = ("torch", "transformers", *(("peft",) if weights == "adapter" else ()))
+    told = ", ".join(f"{name} {measured_with[name]}" for name in needed if measured_with.get(name))
     return (
+        f"# pip install {' '.join(needed)}{f'    (measured with {told})' if told else ''}\n"
         f"{imports}\n\n"
         f'tokenizer = AutoTokenizer.from_pretrained("{repo}")\n'
         f"{load}\n"

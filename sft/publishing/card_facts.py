@@ -11,11 +11,13 @@ import math
 import re
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from sft import recipes
+from sft import __version__, recipes
 from sft.demonstrations import stored
 from sft.errors import RunError
 from sft.fidelity.conventions import rests_on_few, visible_points
@@ -31,8 +33,8 @@ from sft.runs.private import shortened
 from sft.runs.run import Run, read_json
 
 __all__ = [
-    "About", "Table", "about", "base_facts", "command", "metadata_of", "picture", "settings", "splits", "tables",
-    "withheld",
+    "About", "Table", "Tool", "about", "base_facts", "command", "metadata_of", "picture", "settings", "splits",
+    "tables", "tool", "withheld",
 ]  # fmt: skip
 
 
@@ -58,6 +60,23 @@ class About:
     datasets: tuple[str, ...]
     sets: tuple[str, ...]
     flaws: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """What wrote the card. ``address``: where it is from, as its distribution says; "" where it says nothing."""
+
+    package: str
+    version: str
+    address: str
+
+
+def tool() -> Tool:
+    """This package as it is installed: the first of its distribution's addresses, under [project.urls]."""
+    package, addresses = "behavioral-cloning", list[str]()
+    with suppress(metadata.PackageNotFoundError):
+        addresses = metadata.metadata(package).get_all("Project-URL") or []
+    return Tool(package, __version__, addresses[0].rpartition(", ")[2] if addresses else "")
 
 
 def about(run: Run) -> tuple[Recipe, About]:

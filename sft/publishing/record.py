@@ -23,7 +23,10 @@ from sft.runs.run import Run
 __all__ = ["Told", "remarks", "told", "without_remarks"]
 
 #: Sections of the manifest that say something of the clone; sessions are command lines of this machine.
-_TOLD = ("recipe", "data", "split", "base", "template", "seeds", "versions", "looks", "launch", "changes", "training")
+_TOLD = (
+    "recipe", "data", "split", "base", "start", "template", "seeds", "versions", "looks", "launch", "changes",
+    "training",
+)  # fmt: skip
 #: A text that is a path as a whole, or an option's value that is one.
 _PATH = re.compile(
     r"(?P<option>(?:[\w.-]+=)?)(?P<path>(?:~|\.\.)?/[^\s]*|(?:~|\.\.)?/[^\n]*/[^\n]*|[A-Za-z]:[\\/][^\n]*)"

@@ -26,15 +26,21 @@ _REFUSED = {
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """``name`` of a server; ``refuses``: why it does not take this, and what to do; else ``lines`` to start it."""
+    """``name`` of a server; ``refuses``: why it does not take this, and what to do; else ``lines`` to start it.
+
+    ``tried``: whether such lines were run here against such a server.
+    """
 
     name: str
     refuses: str
     lines: tuple[str, ...] = ()
+    tried: bool = True
 
     def to_text(self) -> str:
         """For the plan."""
-        return f"{self.name} {f'does not take it: {self.refuses}' if self.refuses else 'takes it'}"
+        if self.refuses:
+            return f"{self.name} does not take it: {self.refuses}"
+        return f"{self.name} takes it{'' if self.tried else ' by its documentation (not tried)'}"
 
 
 def servers(folder: Path, *, repo: str, base: str, dtype: str, files: Sequence[str]) -> tuple[Server, ...]:
@@ -63,7 +69,7 @@ def servers(folder: Path, *, repo: str, base: str, dtype: str, files: Sequence[s
         f"ollama create {name} -f {beside}",
         f"ollama run {name}",
     )
-    return (*found, Server("Ollama", "", lines))
+    return (*found, Server("Ollama", "", lines, tried=False))
 
 
 def _vllm(folder: Path, repo: str, name: str, base: str, dtype: str) -> Server:

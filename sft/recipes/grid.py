@@ -95,10 +95,19 @@ def _parted(text: str) -> list[str]:
 def recipes_of(
     reference: str, overrides: Sequence[str], grid: Mapping[str, Sequence[str]]
 ) -> list[tuple[dict[str, str], Resolved]]:
-    """Every combination with its recipe, all read before anything starts. Raises ``RecipeError``."""
+    """Every combination with its recipe, all read before anything starts.
+
+    Raises ``RecipeError``, and ``UserError`` where two of them are one recipe.
+    """
     points = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     kept = [word for word in overrides if word.partition("=")[0].strip() not in grid]
-    return [
+    found = [
         (point, resolve(reference, [*kept, *(f"{k}={v}" for k, v in point.items())], to_follow=True))
         for point in points
     ]
+    known: dict[str, dict[str, str]] = {}
+    for point, resolved in found:
+        if (other := known.setdefault(resolved.recipe.fingerprint(), point)) is not point:
+            key = next(key for key in point if point[key] != other[key])
+            raise UserError(f"--grid {key}: {other[key]} and {point[key]} are the same value; list it once")
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sft.recipes.grid import Swept, Tried
 from sft.reports import charts
-from sft.reports.charts import Dot
+from sft.reports.charts import Dot, Mark
 from sft.reports.compare_page import aligned
 from sft.reports.text import shown
 
@@ -49,6 +49,35 @@ def to_text(swept: Swept) -> str:
     return "\n".join([about, *(f"  {line}" for line in aligned(rows)), "", sentence(swept), NOTE])
 
 
+def picture(swept: Swept) -> str:
+    """The lowest loss of each combination that has one; the chosen one's as a line across, what was ended early apart.
+
+    The scale reaches from the lowest to the highest of them and not to 0, where all would lie in one place.
+    """
+    with_loss = sorted((one for one in _ranked(swept) if one.loss is not None), key=lambda one: one.state != "whole")
+    best = next(one for one in with_loss if one.run == swept.chosen)
+    return charts.dots(
+        [
+            Dot(
+                _words(one), one.loss or 0.0, None, None, _noted(one, swept), "tuned" if one is best else "other",
+                strong=one is best, group="fitted to the end" if one.state == "whole" else "ended early",
+            )
+            for one in with_loss
+        ],
+        key="sweep",
+        title="Validation loss of every combination",
+        axis="lowest validation loss (nats per token): further left is better",
+        include=(),
+        marks=[Mark(best.loss or 0.0, f"chosen: {_loss(best)}")],
+    )  # fmt: skip
+
+
+def _noted(one: Tried, swept: Swept) -> str:
+    if one.run == swept.chosen:
+        return f"{_loss(one)}, chosen"
+    return _loss(one) if one.state == "whole" else f"{_loss(one)} until step {one.steps}"
+
+
 def to_html(swept: Swept) -> str:
     """One page that loads nothing and runs no script."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -57,18 +86,11 @@ def to_html(swept: Swept) -> str:
     environment = Environment(loader=PackageLoader("sft.reports"), autoescape=True, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True)  # fmt: skip
     environment.filters |= {"shown": shown}
-    with_loss = [one for one in _ranked(swept) if one.loss is not None]
-    drawn = charts.dots(
-        [Dot(_words(one), one.loss or 0.0, None, None, _loss(one), "tuned" if one.run == swept.chosen else "other",
-             strong=one.run == swept.chosen) for one in with_loss],
-        key="sweep",
-        title="Validation loss of every combination",
-        axis="lowest validation loss (nats per token), further left is better",
-    )  # fmt: skip
     return environment.get_template("sweep.html.j2").render(
         swept=swept,
         rows=[(one, _words(one), _loss(one)) for one in _ranked(swept)],
         sentence=sentence(swept),
-        picture=Markup(drawn),
+        picture=Markup(picture(swept)),
+        unseen=sum(one.loss is None for one in swept.tried),
         note=NOTE,
     )

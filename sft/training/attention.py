@@ -13,6 +13,7 @@ trains; it believes no table of devices.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import typing
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
@@ -95,6 +96,12 @@ def _ends(segments: tuple[int, ...], device: torch.device) -> torch.Tensor:
     return torch.tensor([0, *accumulate(length for length in segments if length)], dtype=torch.int32, device=device)
 
 
+@lru_cache(maxsize=4)
+def _knows_groups(kernel: Kernel) -> bool:
+    """Whether several heads of queries may share one of keys: PyTorch 2.13 has a word for it, 2.11 has not."""
+    return "enable_gqa" in inspect.signature(kernel).parameters
+
+
 def varlen(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -112,7 +119,8 @@ def varlen(
     """As :func:`by_row`, by one call of ``kernel``: ``torch.nn.attention.varlen.varlen_attn`` unless given.
 
     Rows with a common beginning, dropout of attention, and values of another width than the keys are none of its
-    business, and go by row. Under autocast, and where a model norms its queries in float32, states are narrowed to
+    business, and go by row. Heads of keys that several heads of queries share are copied for a kernel that knows
+    no such heads. Under autocast, and where a model norms its queries in float32, states are narrowed to
     what the kernel computes in.
     """
     if segments is None or segments[0] or dropout or value.shape[-1] != query.shape[-1]:
@@ -124,6 +132,12 @@ def varlen(
         from torch.nn.attention.varlen import varlen_attn
 
         kernel = typing.cast("Kernel", varlen_attn)
+    words: dict[str, Any] = {}
+    if (group := query.shape[1] // key.shape[1]) > 1:
+        if _knows_groups(kernel):
+            words["enable_gqa"] = True
+        else:
+            key, value = (states.repeat_interleave(group, dim=1) for states in (key, value))
     device = query.device.type
     cast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     narrow = torch.get_autocast_dtype(device) if cast else value.dtype
@@ -132,8 +146,7 @@ def varlen(
     found = kernel(
         *flat, ends, ends, longest, longest,
         scale=scaling,
-        window_size=(-1 if sliding_window is None else sliding_window - 1, 0),
-        enable_gqa=query.shape[1] != key.shape[1],
+        window_size=(-1 if sliding_window is None else sliding_window - 1, 0), **words,
     )  # fmt: skip
     return found.unsqueeze(0), None
 

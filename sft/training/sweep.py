@@ -43,11 +43,6 @@ def sweep(combinations: Sequence[tuple[dict[str, str], Resolved]], place: Path, 
     done = {trial.params["run"] for trial in study.trials if trial.state in over}
     waiting = {trial.system_attrs["fixed_params"]["run"] for trial in study.trials
                if trial.state == optuna.trial.TrialState.WAITING}  # fmt: skip
-    for name in by_name:
-        if name in done:
-            say(f"sweep     reused: {name}")
-        elif name not in waiting:
-            study.enqueue_trial({"run": name})
 
     def objective(trial: Any) -> float:
         name = trial.suggest_categorical("run", list(by_name))
@@ -59,7 +54,14 @@ def sweep(combinations: Sequence[tuple[dict[str, str], Resolved]], place: Path, 
         tried = _tried(place / name, values, "whole")
         return math.inf if tried.loss is None else tried.loss
 
-    study.optimize(objective, n_trials=len(by_name) - len(done))
+    # One by one, so that one that was killed is the next again: what is ended early hangs on what came before it.
+    for name in by_name:
+        if name in done:
+            say(f"sweep     reused: {name}")
+            continue
+        if name not in waiting:
+            study.enqueue_trial({"run": name})
+        study.optimize(objective, n_trials=1)
     states = {trial.params["run"]: trial for trial in study.trials if trial.state in over}
     tried = []
     for name, (values, _) in by_name.items():

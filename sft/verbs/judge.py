@@ -14,6 +14,7 @@ from sft.errors import RunError, UserError
 from sft.verbs.fit import tell_trackers
 from sft.verbs.opened import OpenedRun, open_run
 from sft.verbs.quiet import at_work
+from sft.verbs.served import ask_server, refuse_alone, refuse_beside
 
 if TYPE_CHECKING:
     from sft.fidelity.comparison import Comparison
@@ -42,16 +43,45 @@ def evaluate(
     base: str | None = None,
     output: str | PathLike[str] | None = None,
     max_prompts: int | None = None,
+    endpoint: str | None = None,
+    route: str | None = None,
+    parallel: int | None = None,
+    patience: float | None = None,
 ) -> OpenedRun:
-    """Measure the clone of a run on its held-out prompts; with ``held_out`` any adapter or model on any file.
+    """Measure the clone of a run; with ``held_out`` any adapter or model on any file; with ``endpoint`` a server.
 
     ``target``: the run's folder; or with ``held_out``, a file of demonstrations, an adapter or model by path or hub id.
     ``split``: "test" or "validation". ``profile``: "fast", "standard", "full". ``checker``, ``headline``, ``metrics``,
     ``normalise``: as in a recipe's section fidelity. ``engine``: "transformers", "vllm" or the address of a vLLM, whose
     ``served_model`` is the clone. ``train``: what was learned from; ``base``: the base model; ``output``: the run's
-    folder; ``max_prompts``: 200 unless given. Raises ``UserError``.
+    folder; ``max_prompts``: 200 unless given.
+
+    ``endpoint``: http://HOST:PORT of an OpenAI-compatible server. It is asked for what the run was measured on, and the
+    run's ``served`` says whether it writes the same, and if not, where and why. ``served_model``: the only one that it
+    lists, unless given; ``route``: "chat" or "completions"; ``parallel``: prompts asked at once, 4 unless given;
+    ``patience``: seconds to go on asking one that is starting, busy or failing, 60 unless given; ``output``: a folder
+    for what it wrote, the run's unless given; ``max_prompts``: all unless given. A key is read from OPENAI_API_KEY.
+    Raises ``UserError``.
     """
     folder = target.path if hasattr(target, "path") else target
+    place = None if output is None else Path(output)
+    if endpoint is not None:
+        refuse_beside({
+            "held_out": held_out, "train": train, "base": base, "split": split, "profile": profile, "checker": checker,
+            "headline": headline, "metric": metrics, "normalise": normalise, "engine": engine,
+        })  # fmt: skip
+        found = ask_server(
+            Path(folder), endpoint, model=served_model, route=route, parallel=parallel, patience=patience,
+            output=place, max_prompts=max_prompts,
+        )  # fmt: skip
+        asked_run = open_run(found.run)
+        asked_run.served = found
+        return asked_run
+    runs_already = (engine or "").startswith("http")
+    refuse_alone({
+        "served_model": None if runs_already else served_model, "route": route, "parallel": parallel,
+        "patience": patience,
+    })  # fmt: skip
     asked: dict[str, Any] = {"checker": checker, "headline": headline}
     asked |= {"normalise": tuple(normalise), "metrics": tuple(metrics)}
     asked = {name: value for name, value in asked.items() if value}
@@ -66,21 +96,26 @@ def evaluate(
         return _evaluate_run(Path(folder), split or "test", profile, asked, by)
     if split is not None:
         raise UserError("--split: a held-out file is no split of a run; leave out --split or --held-out")
-    place = Path("runs") / f"{Path(folder).name}-on-{Path(held_out).stem}" if output is None else Path(output)
+    return _evaluate_elsewhere(
+        fspath(folder), fspath(held_out), place, by, profile,
+        train=None if train is None else fspath(train), base=base, max_prompts=max_prompts or 200, **asked,
+    )  # fmt: skip
+
+
+def _evaluate_elsewhere(
+    target: str, held_out: str, place: Path | None, engine: tuple[str, str], profile: str | None, **asked: Any
+) -> OpenedRun:
     with at_work():
         from sft.evaluation import foreign
         from sft.reports.report import render
         from sft.runs.processes import is_main
 
         one, _ = foreign.evaluate(
-            fspath(folder),
-            fspath(held_out),
-            train=None if train is None else fspath(train),
-            base=base,
-            output=place,
+            target,
+            held_out,
+            output=place or Path("runs") / f"{Path(target).name}-on-{Path(held_out).stem}",
             profile=profile or "standard",
-            max_prompts=max_prompts or 200,
-            engine=by,
+            engine=engine,
             **asked,
         )
         if is_main():
@@ -190,9 +225,17 @@ def _on_file(rows: Any) -> Iterator[Path]:
         yield path
 
 
-def compare(*runs: str | PathLike[str] | Run) -> Comparison:
-    """Tell the clones of two runs or more apart, on the same held-out prompts; needs no model. Raises ``RunError``."""
-    from sft.fidelity.compare import compare_runs
-    from sft.runs.run import Run
+def compare(*runs: str | PathLike[str] | Run, output: str | PathLike[str] | None = None) -> Comparison:
+    """Tell the clones of two runs or more apart, on the same held-out prompts; needs no model.
 
-    return compare_runs([one if isinstance(one, Run) else Run.open(one) for one in runs])
+    ``output``: a file for the page, if one is wanted. Raises ``RunError``.
+    """
+    from sft.fidelity.compare import compare_runs
+    from sft.runs.run import Run, write_text
+
+    found = compare_runs([one if isinstance(one, Run) else Run.open(one) for one in runs])
+    if output is not None:
+        from sft.reports.compare_page import to_html
+
+        write_text(Path(output), to_html(found))
+    return found

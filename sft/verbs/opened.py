@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sft.demonstrations.demonstration import Demonstration
     from sft.fidelity.scorecard import Scorecard
     from sft.training.fitting import Fitted
+    from sft.verbs.served import ServedClone
 
 __all__ = ["OpenedRun", "open_run"]
 
@@ -21,10 +22,12 @@ __all__ = ["OpenedRun", "open_run"]
 class OpenedRun(Tabular, Run):
     """A :class:`~sft.runs.run.Run` with what is on file about its clone. Everything is read when it is asked for.
 
-    ``fitted``: how the fit ended, of a run that ``sft.train`` has just fitted; None of any other.
+    ``fitted``: how the fit ended, of a run that ``sft.train`` has just fitted; ``served``: what the server wrote that
+    ``sft.evaluate`` has just asked; None of any other.
     """
 
     fitted: Fitted | None = None
+    served: ServedClone | None = None
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -72,7 +75,9 @@ class OpenedRun(Tabular, Run):
         return found if done is None else found | {"steps": done.steps, "validation_loss": done.eval_loss}
 
     def to_text(self) -> str:
-        """The verdict and where the report is; before there is one, what to do next."""
+        """The verdict and where the report is, or what a server wrote; before there is one, what to do next."""
+        if self.served is not None:
+            return f"{self.path}\n{self.served.to_text()}"
         if self.is_measured:
             return f"{self.path}\n{self.scorecard.to_text()}\nReport: {self.report}"
         if self.is_trained:
@@ -110,7 +115,7 @@ class OpenedRun(Tabular, Run):
 
     def _repr_html_(self) -> str:
         """What Jupyter shows: the scorecard, and a link to the report."""
-        if not self.is_measured:
+        if self.served is not None or not self.is_measured:
             return super()._repr_html_()
         page = html.escape(str(self.report), quote=True)
         return f'{self.scorecard._repr_html_()}<p>Report: <a href="{page}">{page}</a></p>'

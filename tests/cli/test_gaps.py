@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+import sft
 from sft.cli import main
 from sft.demonstrations.demonstration import folded
+from sft.errors import UserError
 
 Captured = pytest.CaptureFixture[str]
 THINGS = ["lamp", "kettle", "bicycle", "armchair", "bookcase", "mirror", "carpet", "toaster"]
@@ -111,3 +113,28 @@ def test_a_file_has_no_model_to_ask(tmp_path: Path, capsys: Captured) -> None:
     recipe(tmp_path, tmp_path, "half")
     assert main(["check", str(tmp_path / "half.jsonl"), "--gaps"]) == 2
     assert "half.jsonl: --gaps asks a base model; check a recipe, which names one" in capsys.readouterr().err
+
+
+@pytest.mark.engine
+def test_a_notebook_gets_what_the_command_line_says(tmp_path: Path, tiny_model: Path, capsys: Captured) -> None:
+    path = recipe(tmp_path, tiny_model, "half")
+    asked = sft.check(path, gaps=True)
+    assert asked.gaps is not None and asked.gaps.flagged == asked.gaps.looked_at >= 30
+    assert asked.to_dict()["gaps"]["sentence"] == checked(path, capsys)["sentence"]
+    assert main(["check", str(path), "--gaps"]) == 0
+    assert str(asked) == capsys.readouterr().out.rstrip("\n")
+    assert "hold what neither their prompts nor the base model tell" in asked._repr_html_()
+    unasked = sft.check(path)
+    assert unasked.gaps is None and "gaps" not in unasked.to_dict() and "[[" not in str(unasked)
+
+
+@pytest.mark.engine
+def test_rows_that_stop_a_run_are_passed_over_where_that_is_asked(tmp_path: Path, tiny_model: Path) -> None:
+    path = recipe(tmp_path, tiny_model, "half")
+    file = tmp_path / "half.jsonl"
+    file.write_text(file.read_text(encoding="utf-8") + '{"prompt": "x", "completion": " "}\n', encoding="utf-8")
+    assert sft.check(path, gaps=True).gaps is None
+    kept = sft.check(path, gaps=True, keep_going=True)
+    assert kept.gaps is not None and len(kept.problems) == 1
+    with pytest.raises(UserError, match=r"half\.jsonl: --gaps asks a base model; check a recipe, which names one"):
+        sft.check(file, gaps=True)

@@ -9,12 +9,16 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def measured_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run to serve, made once for all processes of the suite; copy it to change it."""
+def measured_once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run to serve, made once for all processes of the suite; copy it to change it.
+
+    A file of tests that serves another run says so by ``MADE``: its name, and what makes it.
+    """
     from made_once import made_once
     from served_runs import measured
 
-    return made_once(tmp_path_factory, "served", measured) / "run"
+    name, make = getattr(request.module, "MADE", ("served", measured))
+    return made_once(tmp_path_factory, name, make) / "run"
 
 
 @pytest.fixture

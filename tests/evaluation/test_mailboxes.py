@@ -57,7 +57,7 @@ def test_each_clone_is_held_against_every_author(
     assert sum(map(len, parts.values())) == 60
     assert re.fullmatch(r"Hello,\n\n(\w+ ?){16}\n\nada", parts["test"][0]["completion"])
     toy = [f"model.name={tiny_model}", "training.max_steps=2", "fidelity.max_new_tokens=4"]
-    mailboxes.clone(mails, runs, toy, "fast")
+    mailboxes.clone(mails, runs, toy, "fast", "fast")
     capsys.readouterr()
     mailboxes.grid(runs)
     table = capsys.readouterr().out.splitlines()[2:]
@@ -69,3 +69,4 @@ def test_each_clone_is_held_against_every_author(
         ("ben", "ada"),
     ]
     assert all(re.fullmatch(r"-?\d+\.\d \[.*\]", row[4]) for row in rows[1::2])
+    assert all(re.fullmatch(r"[01]\.\d\d \[.*\]", row[7]) for row in rows)

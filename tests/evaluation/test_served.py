@@ -19,7 +19,9 @@ from loopback_server import LoopbackServer, answered, cut, slow, status
 from repository import ROOT
 from served_runs import END
 
+import sft
 from sft.cli import main
+from sft.errors import UserError
 from sft.runs.run import read_json, read_jsonl
 
 pytestmark = pytest.mark.engine
@@ -357,6 +359,37 @@ def test_options_that_do_not_go_together(measured_run: Path, capsys: pytest.Capt
     ):
         assert main(["evaluate", str(measured_run), *words]) == 2
         assert said in capsys.readouterr().err
+
+
+def test_a_notebook_gets_what_the_command_line_says(
+    measured_run: Path, heart: dict[str, str], evaluate: Evaluate
+) -> None:
+    """The run, with what the server wrote beside what it was measured by: in words, as rows and as the file."""
+    with LoopbackServer(heart, change=lambda body, text: (text.upper(), "stop")) as server:
+        told = sft.evaluate(measured_run, endpoint=server.address, patience=0, max_prompts=5, parallel=2)
+        code, out, _ = evaluate(server, "--max-prompts", "5", "--parallel", "2")
+    assert code == 0 and told.served is not None and told.path == measured_run
+    assert str(told.served) == out.rstrip("\n") and out.splitlines()[0] in told._repr_html_()
+    rows = told.served.to_pandas()
+    assert list(rows["served"]) == [text.upper() for text in rows["measured"]] and len(rows) == 5
+    assert list(rows["measured_score"] > rows["served_score"]) == [True] * 5
+    assert {row["id"] for row in read_jsonl(told.served.answers)} == set(rows["id"])
+    assert sft.open_run(measured_run).served is None
+
+
+def test_what_no_word_of_the_command_line_says_is_refused_in_python(measured_run: Path) -> None:
+    nobody = "http://127.0.0.1:9"
+    for asked, said in (
+        ({"route": "chats"}, "--route: 'chats' is none; write chat or completions"),
+        ({"parallel": 0}, "--parallel: 0 prompts at once are none"),
+        ({"patience": -1.0}, "--patience: -1.0 is no number of seconds"),
+        ({"patience": float("nan")}, "--patience: nan is no number of seconds"),
+        ({"metrics": ["bleu"]}, "--metric: does not go with --endpoint"),
+    ):
+        with pytest.raises(UserError, match=re.escape(said)):
+            sft.evaluate(measured_run, endpoint=nobody, **asked)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="--route: goes with --endpoint URL"):
+        sft.evaluate(measured_run, route="chat")
 
 
 def test_a_run_that_is_not_measured(measured_run: Path, evaluate: Evaluate) -> None:

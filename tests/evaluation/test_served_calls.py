@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,16 +62,8 @@ def made(folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def called_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from made_once import made_once
-
-    return made_once(tmp_path_factory, "served-calls", made) / "run"
-
-
-@pytest.fixture
-def run(called_once: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(called_once, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints")))
+#: The run that ``measured_run`` copies.
+MADE = ("served-calls", made)
 
 
 def compared(run: Path, server: LoopbackServer, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
@@ -88,32 +79,32 @@ def as_openai(arguments: Any) -> list[dict[str, Any]]:
 
 
 def test_a_call_is_the_same_in_every_form_that_servers_give_it_back(
-    run: Path, capsys: pytest.CaptureFixture[str]
+    measured_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wrote = {row["id"]: row["text"] for row in read_jsonl(run / "completions-tuned.jsonl")}
+    wrote = {row["id"]: row["text"] for row in read_jsonl(measured_run / "completions-tuned.jsonl")}
     assert set(wrote.values()) == {f"<tool_call>\n{json.dumps(CALL)}\n</tool_call>"}
-    prompts = [row["prompt"][-1]["content"] for row in read_jsonl(run / "held-out.jsonl")]
+    prompts = [row["prompt"][-1]["content"] for row in read_jsonl(measured_run / "held-out.jsonl")]
     turned = {"port": "Brest", "days": 2}
     forms = [as_openai(turned), f"<tool_call>{json.dumps(CALL)}</tool_call>"]
     for form in forms:
         with LoopbackServer(dict.fromkeys(prompts, form)) as server:
-            found = compared(run, server, capsys)
+            found = compared(measured_run, server, capsys)
             bodies = [body for path, body in server.bodies if path == "/v1/chat/completions"]
         assert found["identical"] and found["same"] == len(prompts)
         assert found["scores"]["served"]["value"] == found["scores"]["tuned"]["value"] == 100
         assert all(body["tools"] == TOOLS for body in bodies)
         assert all([turn["role"] for turn in body["messages"]] == ["user"] for body in bodies)
-    assert {row["text"] for row in read_jsonl(run / "completions-served.jsonl")} <= {forms[1]}
-    assert read_json(run / "served.json")["identical"] is True
+    assert {row["text"] for row in read_jsonl(measured_run / "completions-served.jsonl")} <= {forms[1]}
+    assert read_json(measured_run / "served.json")["identical"] is True
 
 
 def test_another_argument_and_words_in_place_of_a_call_are_told_apart(
-    run: Path, capsys: pytest.CaptureFixture[str]
+    measured_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    prompts = [row["prompt"][-1]["content"] for row in read_jsonl(run / "held-out.jsonl")]
+    prompts = [row["prompt"][-1]["content"] for row in read_jsonl(measured_run / "held-out.jsonl")]
     forms = [as_openai({"days": 3, "port": "Brest"}), as_openai([1]), "High tide is at six."]
     answers: dict[str, Any] = {prompt: forms[place % 3] for place, prompt in enumerate(prompts)}
     with LoopbackServer(answers) as server:
-        found = compared(run, server, capsys)
+        found = compared(measured_run, server, capsys)
     assert not found["identical"] and found["same"] == 0 and len(found["partings"]) == len(prompts)
     assert 0 < found["scores"]["served"]["value"] < 50  # one leaf of two is right in a third of the calls

@@ -62,7 +62,8 @@ def test_a_planted_habit_gives_the_clone_away(habit: str) -> None:
     items = experts(120, 1, 0)
     clone = written(items, lambda generator: HABITS[habit](sentence(generator)))
     found = impostors.impostors(items, {"sampled": clone}, seed=0)["sampled"]
-    assert found.value > (0.85 if habit == "half as long" else 0.98)  # lengths overlap
+    # Lengths overlap; and of 36 words few are left that are unlike, where four-letter pieces lack the second space.
+    assert found.value > {"half as long": 0.85, "two spaces": 0.9}.get(habit, 0.98)
     assert ends(found)[0] > 0.75
 
 
@@ -105,16 +106,45 @@ def test_the_coin_decides_which_expert_comes_first() -> None:
     assert low < 0.5 < high
 
 
-def test_prompts_of_one_cluster_are_never_on_both_sides() -> None:
-    """A clone that answers four near-duplicate prompts alike would be recognised by that text, not by its manner."""
-    items = experts(200, 1, 3, cluster=4)
+@pytest.mark.parametrize("by", ["cluster", "id"])
+def test_no_text_is_recognised(by: str) -> None:
+    """A clone that answers four prompts alike would be told by that text, not by its manner, clusters known or not."""
+    items = experts(400, 1, 3, cluster=4)
     by_cluster = {item.cluster: sentence(random.Random(item.cluster)) for item in items}
     clone = {item.id: Completion(item.id, by_cluster[item.cluster], True) for item in items}
-    alone = [HeldOut(h.id, h.prompt, h.references, h.experts, h.id) for h in items]
-    grouped = impostors.impostors(items, {"sampled": clone}, seed=0)["sampled"]
-    recognised = impostors.impostors(alone, {"sampled": clone}, seed=0)["sampled"]
-    assert ends(grouped)[0] < 0.5 < ends(grouped)[1]
-    assert ends(recognised)[0] > 0.7
+    asked = [HeldOut(h.id, h.prompt, h.references, h.experts, getattr(h, by)) for h in items]
+    found = impostors.impostors(asked, {"sampled": clone}, seed=0)["sampled"]
+    assert ends(found)[0] < 0.5 < ends(found)[1]
+
+
+def few_answers(seed: int, text: Callable[[random.Random, str], str]) -> Estimate:
+    """200 prompts that sixty answers answer, a cluster an answer; the clone gives any of them to any."""
+    generator = random.Random(seed)
+    answers = [sentence(generator) for _ in range(60)]
+    right = [generator.choice(answers) for _ in range(200)]
+    wrong = [text(generator, generator.choice(answers)) for _ in right]
+    return impostors.told_apart(wrong, right, right)
+
+
+def test_who_gives_an_experts_answers_to_other_prompts_is_neither_told_apart_nor_taken_for_the_expert() -> None:
+    """0.1 was measured: what is the expert's where it is judged was the clone's alone where it was learned."""
+    found = [few_answers(seed, lambda _, answer: answer) for seed in range(20)]
+    assert 0.4 < np.mean([one.value for one in found]) < 0.6
+    assert sum(ends(one)[0] < 0.5 < ends(one)[1] for one in found) >= 17
+
+
+def test_a_habit_is_found_among_few_answers_too() -> None:
+    for seed in range(5):
+        assert ends(few_answers(seed, lambda _, answer: answer.rstrip(".")))[0] > 0.75
+
+
+def test_too_few_texts_that_are_unlike_are_said() -> None:
+    """Ten answers for all: beside what is judged there is nothing left to learn from."""
+    generator = random.Random(0)
+    answers = [sentence(generator) for _ in range(10)]
+    right = [generator.choice(answers) for _ in range(200)]
+    with pytest.raises(Absent, match="again and again"):
+        impostors.told_apart([generator.choice(answers) for _ in right], right, right)
 
 
 def test_a_copy_of_the_expert_cannot_be_told_apart() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sft.demonstrations.demonstration import Demonstration, HeldOut, Message
@@ -56,6 +56,7 @@ some_texts = st.lists(st.lists(st.sampled_from(["a", "b", "c", "d.", "好"]), ma
 
 @settings(max_examples=300, deadline=None)
 @given(texts=some_texts.filter(bool), learned=some_texts.filter(bool))
+@example(texts=["b c a a a a b a a b", "c b c c a a a c a"], learned=["b c a a a a b a a b", "c b c c a a a c a"])
 def test_runs_are_those_of_brute_force(texts: list[str], learned: list[str]) -> None:
     """Few words, so that runs are long, overlap, cross and tie; empty and repeated texts among them."""
     runs, starts, sources = longest_runs(texts, learned)

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from toy_demonstrations import write_demonstrations
+from small_recipes import small_recipe
 
 from sft.cli import main
 from sft.demonstrations.stored import load_splits
@@ -15,22 +15,14 @@ from sft.runs.run import Run
 
 pytestmark = pytest.mark.engine
 
-RECIPE = """\
-model: {{name: {model}}}
-demonstrations: {{path: {data}}}
-split: {{validation: 0.2, test: 0.2, near_duplicates: remove}}
-adapter: {{r: 4, lora_alpha: 8}}
-training: {{learning_rate: 1.0e-2, num_train_epochs: 1, eval_steps: 2, logging_steps: 1}}
-fidelity: {{profile: fast, max_prompts: 12, max_new_tokens: 6, systems: [tuned, R, K, P]}}
-"""
+FIDELITY = "fidelity: {profile: fast, max_prompts: 12, max_new_tokens: 6, systems: [tuned, R, K, P]}"
 
 
 def test_it_goes_on_where_it_was_and_looks_once(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_demonstrations(tmp_path / "d.jsonl", 70)
-    recipe, place = tmp_path / "r.yaml", tmp_path / "curve"
-    recipe.write_text(RECIPE.format(model=tiny_model, data=tmp_path / "d.jsonl"), encoding="utf-8")
+    recipe = small_recipe(tmp_path, tiny_model, 70, "num_train_epochs: 1", FIDELITY)
+    place = tmp_path / "curve"
     words = ["curve", str(recipe), "--output", str(place)]
     assert main([*words, "--json"]) == 0
     curve = json.loads(capsys.readouterr().out)
@@ -60,12 +52,10 @@ def test_it_goes_on_where_it_was_and_looks_once(
 
 
 def test_too_few_and_folders_of_others(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_demonstrations(tmp_path / "d.jsonl", 30)
-    recipe = tmp_path / "r.yaml"
-    recipe.write_text(RECIPE.format(model=tiny_model, data=tmp_path / "d.jsonl"), encoding="utf-8")
+    recipe = small_recipe(tmp_path, tiny_model, 30, "num_train_epochs: 1", FIDELITY)
     assert main(["curve", str(recipe), "--output", str(tmp_path / "c")]) == 2
     assert "prompts are left to train on, and a curve takes 32" in capsys.readouterr().err
-    write_demonstrations(tmp_path / "d.jsonl", 70)
+    small_recipe(tmp_path, tiny_model, 70, "num_train_epochs: 1", FIDELITY)
     (tmp_path / "c").mkdir(exist_ok=True)
     (tmp_path / "c" / "mine.txt").write_text("mine")
     assert main(["curve", str(recipe), "--output", str(tmp_path / "c")]) == 2

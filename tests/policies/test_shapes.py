@@ -17,6 +17,7 @@ pytest.importorskip("transformers")
 
 from small_tokenizers import CHATML, byte_level, chatml, trl_template
 from transformers import PreTrainedTokenizerFast
+from weather_tool import ROME, TOOL, TOOLS
 
 from sft.demonstrations.demonstration import Call, Demonstration, Message, Source
 from sft.demonstrations.messages import written_calls
@@ -26,20 +27,6 @@ from sft.policies.streamed import StreamedAnswer
 from sft.policies.template_lists import with_assignments
 
 USER = Message("user", "How are you?")
-TOOL = {
-    "type": "function",
-    "function": {
-        "name": "weather",
-        "description": "the weather",
-        "parameters": {
-            "type": "object",
-            "properties": {"town": {"type": "string"}, "days": {"type": "integer"}},
-            "required": ["town"],
-        },
-    },
-}
-TOOLS = Message("tools", json.dumps([TOOL]))
-ROME = Call("weather", '{"days": 3, "town": "Rome é"}')
 CALLING = Message("assistant", "", calls=(ROME,))
 RESULT = Message("tool", "24 C", name="weather")
 _TOKEN = re.compile(
@@ -274,6 +261,17 @@ def test_a_turn_ends_where_the_sequence_does_whatever_a_template_writes_behind_i
     renderer = renderer_for(tokenizer)
     assert renderer.frame.tail.startswith("<|im_end|><|im_start|>")
     assert supervised(renderer, answer("Fine.", prompt=(USER,)))[1] == "Fine.<|im_end|>"
+
+
+def test_an_answer_opens_behind_a_thought_that_the_prompt_alone_has_closed() -> None:
+    """Command R7B's: it was refused, for what is asked with has an empty thought and what is written has none."""
+    closes = (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['role'] == 'assistant' %}<|ANSWER|>{% endif %}"
+        "{{ m['content'] }}<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n"
+        "{% if not enable_thinking %}<|START_THINKING|><|END_THINKING|>{% endif %}{% endif %}"
+    )
+    asked, said = supervised(renderer_for(chatml(closes)), answer("Fine.", prompt=(USER,)))
+    assert asked.endswith("assistant\n<|START_THINKING|><|END_THINKING|><|ANSWER|>") and said == "Fine.<|im_end|>"
 
 
 #: The end of a turn is no token of this vocabulary.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import html
 import json
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,13 @@ from huggingface_hub import ModelCard, metadata_load
 from loopback_hub import LoopbackHub
 from read_cards import disagreements, figures_of, figures_on, outline
 
+import sft
 from sft import recipes
 from sft.demonstrations.secrets import secrets_in
 from sft.errors import RunError
 from sft.fidelity.stored import read_scorecard
 from sft.publishing.card import card_of
+from sft.publishing.servers import Server as ServerLines
 from sft.runs.run import Run, read_jsonl, write_json, write_text
 
 SHA = "060db6499f32faf8b98477b0a26969ef7d8b9987"
@@ -131,6 +135,57 @@ def test_every_part_is_there(run: Run) -> None:
         "Guardrails",
     ):
         assert f"### {table}\n\n|" in text
+
+
+def height(text: str) -> int:
+    """Lines that ``text`` takes at 80 columns."""
+    return sum(max(1, len(textwrap.wrap(line, 80))) for line in text.splitlines())
+
+
+@pytest.mark.parametrize("reasons", [0, 12])
+def test_two_screens_say_what_a_reader_needs_before_the_details(run: Run, reasons: int) -> None:
+    """80 lines of 80 columns: verdict, expert, licences, tool, and the lines that load it; more stands below."""
+    told = ServerLines("vLLM", "", ("vllm serve ann/clone",)), ServerLines("Ollama", "", ("ollama run x",), tried=False)
+    known = read_scorecard(run)
+    more = tuple(
+        f"forgetting in field {n}: 4.6 % [3.2, 6.0], the limit is 5 %; {' '.join(['and so on'] * 12)}"
+        for n in range(reasons)
+    )
+    verdict = dataclasses.replace(known.verdict, reasons=known.verdict.reasons + more)
+    text = card(run, servers=told, card=dataclasses.replace(known, verdict=verdict))
+    top, below = text.split("---\n", 2)[2].split("## Fidelity\n")
+    assert height(top) <= 80
+    for said in (
+        "**Verdict: ", "The expert: Ann", "Licence of the clone: apache-2.0", "what is quoted from them here: MIT",
+        f"Made with sft {sft.__version__} (the Python package `behavioral-cloning`)", "PeftModel.from_pretrained",
+        "[TRL](https://github.com/huggingface/trl) ",
+    ):  # fmt: skip
+        assert said in top, said
+    assert all(one in html.unescape(text) for one in verdict.reasons)
+    assert below.count("forgetting in field") == max(0, reasons - (3 - len(known.verdict.reasons)))
+    assert "quoted from the demonstrations, here and in `scorecard.json`, under their licence: MIT" in below
+    assert "Ollama (lines of its documentation, not tried):" in below and "vLLM:" in below
+
+
+def test_a_long_prompt_is_not_written_out_in_the_lines_that_load_it(run: Run) -> None:
+    rows = read_jsonl(run.held_out_path) if run.held_out_path.exists() else []
+    long = dataclasses.replace(read_scorecard(run), examples=tuple(
+        dataclasses.replace(one, prompt=one.prompt + " and more" * 100) for one in read_scorecard(run).examples
+    ))  # fmt: skip
+    assert not rows and "\"content\": '...'" in card(run, card=long)
+
+
+def test_the_tool_s_address_is_the_one_that_its_distribution_names(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = tmp_path / "site" / "behavioral_cloning-0.1.0.dist-info"
+    told.mkdir(parents=True)
+    (told / "METADATA").write_text(
+        "Metadata-Version: 2.4\nName: behavioral-cloning\nVersion: 0.1.0\nProject-URL: Source, https://forge.example/sft\n",
+        encoding="utf-8",
+    )
+    monkeypatch.syspath_prepend(told.parent)
+    assert f"Made with [sft](https://forge.example/sft) {sft.__version__}" in card(run)
 
 
 def test_no_private_word_is_on_it(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -51,4 +51,5 @@ def test_whole_weights_and_files_for_llama_cpp(tmp_path: Path) -> None:
     found = told(tmp_path, ["clone-q8_0.gguf", "clone-q8_0.Modelfile"])
     assert found["llama.cpp"].lines[-1] == "llama-server -m clone-q8_0.gguf --jinja --temp 0"
     assert "ollama create clone -f clone-q8_0.Modelfile" in found["Ollama"].lines
+    assert found["Ollama"].to_text() == "Ollama takes it by its documentation (not tried)"
     assert "Ollama's language" in told(tmp_path, ["clone-q8_0.gguf"])["Ollama"].refuses

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
+
+from weather_tool import ROME, TOOL, TOOLS
 
 from sft.demonstrations.demonstration import Call, Demonstration, Message
 from sft.demonstrations.messages import written_calls
@@ -15,20 +16,6 @@ __all__ = ["KINDS", "MODES", "Checked", "checked"]
 #: What becomes of thoughts.
 MODES = ("off", "keep", "context")
 
-_TOOL = {
-    "type": "function",
-    "function": {
-        "name": "weather",
-        "description": "the weather",
-        "parameters": {
-            "type": "object",
-            "properties": {"town": {"type": "string"}, "days": {"type": "integer"}},
-            "required": ["town"],
-        },
-    },
-}
-_TOOLS = Message("tools", json.dumps([_TOOL]))
-_CALL = Call("weather", '{"days": 3, "town": "Rome é"}')
 _USER, _AGAIN = Message("user", "How are you, Zoë?"), Message("user", "And now?")
 _SAID = "  Well: naïve café,\n\n\tdef f(x): return 你好 🎉\n "
 #: Kind -> (prompt, words, calls) of a demonstration. A thought stands before its completion where thoughts are on.
@@ -39,9 +26,9 @@ KINDS: dict[str, tuple[tuple[Message, ...], str, tuple[Call, ...]]] = {
         "Still fine.",
         (),
     ),
-    "call": ((_TOOLS, _USER), "", (_CALL,)),
+    "call": ((TOOLS, _USER), "", (ROME,)),
     "answer to a result": (
-        (_TOOLS, _USER, Message("assistant", "", calls=(_CALL,)), Message("tool", "24 C", name="weather")),
+        (TOOLS, _USER, Message("assistant", "", calls=(ROME,)), Message("tool", "24 C", name="weather")),
         _SAID,
         (),
     ),
@@ -103,7 +90,7 @@ def _fault(renderer: Renderer, d: Demonstration, found: Checked, kind: str) -> s
         return "it thinks twice"
     if d.calls and not all(part in supervised for part in ("weather", "Rome")):
         return "the call is not supervised"
-    read = renderer.answers.read(completion, calls=True, tools=[_TOOL])
+    read = renderer.answers.read(completion, calls=True, tools=[TOOL])
     if read != (d.completion, d.thought):
         return f"read back as {read!r}"
     given = d.prompt[-1].content if d.prompt[-1].role == "thought" else ""

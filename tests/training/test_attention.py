@@ -34,7 +34,7 @@ CUDA = torch.device("cuda")
 
 def stand_in(
     query: Any, key: Any, value: Any, cu_seq_q: Any, cu_seq_k: Any, max_q: int, max_k: int, *,
-    scale: float | None, window_size: tuple[int, int], enable_gqa: bool,
+    scale: float | None, window_size: tuple[int, int], enable_gqa: bool = False,
 ) -> Any:  # fmt: skip
     """As the documentation of ``varlen_attn`` has it: rows between the ends, (left, right) neighbours, -1 for all."""
     assert torch.equal(cu_seq_q, cu_seq_k) and cu_seq_q.dtype == torch.int32 and int(cu_seq_q[-1]) == len(query)
@@ -48,6 +48,16 @@ def stand_in(
             seen &= seen.triu(-window_size[0])
         found.append(scaled_dot_product_attention(*own, attn_mask=seen, scale=scale, enable_gqa=enable_gqa))
     return torch.cat(found, dim=1).transpose(0, 1)
+
+
+def without_groups(
+    query: Any, key: Any, value: Any, cu_seq_q: Any, cu_seq_k: Any, max_q: int, max_k: int, *,
+    scale: float | None, window_size: tuple[int, int],
+) -> Any:  # fmt: skip
+    """As PyTorch 2.11 has it: as many heads of keys as of queries, and no word for fewer."""
+    assert query.shape[1] == key.shape[1] == value.shape[1]
+    ends = (cu_seq_q, cu_seq_k, max_q, max_k)
+    return stand_in(query, key, value, *ends, scale=scale, window_size=window_size)
 
 
 def leaky(*states: Any, **options: Any) -> Any:
@@ -72,12 +82,14 @@ def test_the_kernel_is_asked_for_what_it_knows() -> None:
 
 @pytest.mark.parametrize("window", [None, 1, 4, 100])
 @pytest.mark.parametrize("keys", [1, 2, 4])
-def test_one_call_gives_what_a_call_a_row_gives(keys: int, window: int | None) -> None:
+@pytest.mark.parametrize("kernel", [stand_in, without_groups])
+def test_one_call_gives_what_a_call_a_row_gives(kernel: Any, keys: int, window: int | None) -> None:
+    """PyTorch 2.11 has attention over rows of many lengths, but not one whose heads share keys."""
     torch.manual_seed(0)
     states = [torch.randn(1, count, 19, 8, requires_grad=True) for count in (4, keys, keys)]
     options: dict[str, Any] = {"segments": (0, 5, 1, 0, 13), "scaling": 0.3, "sliding_window": window}
     answers = []
-    for attend in (by_row, partial(varlen, kernel=stand_in)):
+    for attend in (by_row, partial(varlen, kernel=kernel)):
         found, weights = attend(torch.nn.Module(), *states, **options)
         assert weights is None and found.shape == (1, 19, 4, 8)
         answers.append([found, *torch.autograd.grad(found.square().sum(), states)])
@@ -141,6 +153,7 @@ def test_the_real_kernel_takes_a_model_s_states_forward_and_backward() -> None:
 def test_a_kernel_that_is_not_there_or_wrong_is_not_taken(tiny_model: Path) -> None:
     model, cpu = LlamaForCausalLM.from_pretrained(tiny_model), torch.device("cpu")
     assert why_not_varlen(model, cpu, torch.bfloat16, stand_in) == ""
+    assert why_not_varlen(model, cpu, torch.bfloat16, without_groups) == ""
     assert "computes in 16 bits, and this fit in float32" in why_not_varlen(model, cpu, torch.float32, stand_in)
     assert "gives other values here, by" in why_not_varlen(model, cpu, torch.bfloat16, leaky)
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import forked_python
 import pytest
-from toy_demonstrations import write_demonstrations
+from small_recipes import small_recipe
 
 from sft.cli import main
 from sft.recipes import load
@@ -14,22 +18,12 @@ from sft.runs.run import Run
 
 pytestmark = pytest.mark.engine
 
-RECIPE = """\
-model: {{name: {model}}}
-demonstrations: {{path: {data}}}
-split: {{validation: 0.2, test: 0.2, near_duplicates: remove}}
-adapter: {{r: 4, lora_alpha: 8}}
-training: {{learning_rate: 1.0e-2, max_steps: 8, eval_steps: 2, logging_steps: 1}}
-"""
 GRID = "training.learning_rate=1.0e-2,5.0e-3,1.0e-7"
 
 
 @pytest.fixture
 def recipe(tiny_model: Path, tmp_path: Path) -> Path:
-    write_demonstrations(tmp_path / "d.jsonl", 60)
-    path = tmp_path / "r.yaml"
-    path.write_text(RECIPE.format(model=tiny_model, data=tmp_path / "d.jsonl"), encoding="utf-8")
-    return path
+    return small_recipe(tmp_path, tiny_model, 60, "max_steps: 8")
 
 
 def test_it_chooses_ends_early_and_goes_on(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,11 +64,36 @@ def test_it_chooses_ends_early_and_goes_on(recipe: Path, tmp_path: Path, capsys:
     assert "was begun with another recipe or grid" in capsys.readouterr().err
 
 
+def test_killed_in_its_first_fit_it_ends_as_if_left_alone(recipe: Path, tmp_path: Path) -> None:
+    """The one that was killed came last then, and another was fitted to its end than in a sweep that was left alone."""
+    longer = ["--set", "training.max_steps=40", "--set", "training.save_steps=10"]
+    words = ["sweep", str(recipe), "--grid", "training.learning_rate=1.0e-2,5.0e-3,1.0e-7", *longer, "--output"]
+    started = forked_python.Popen(
+        [sys.executable, "-m", "sft", *words, str(tmp_path / "killed")],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while started.poll() is None and sum(map(_lines, (tmp_path / "killed").glob("trial-*/log.jsonl"))) < 12:
+        time.sleep(0.02)
+    started.terminate()
+    said = started.communicate()[1]
+    assert started.returncode == 143 and "go on with: sft sweep" in said
+    for place in ("killed", "alone"):
+        assert main([*words, str(tmp_path / place)]) == 0
+    found = [json.loads((tmp_path / place / "sweep.json").read_text()) for place in ("killed", "alone")]
+    assert found[0] == found[1]
+    assert [one["state"] for one in found[0]["tried"]] == ["whole", "whole", "stopped early"]
+
+
+def _lines(log: Path) -> int:
+    return len(log.read_text().splitlines())
+
+
 WRONG = [
     ([], "what is to be tried?"),
     (["training.learning_rate"], "is not KEY=VALUE,VALUE"),
     (["training.learning_rate=1.0e-4"], "gives 1 values; give two or more"),
     (["training.learning_rate=1.0e-4,1.0e-4"], "names 1.0e-4 twice"),
+    (["training.learning_rate=1.0e-4,0.0001"], "1.0e-4 and 0.0001 are the same value; list it once"),
     (["training.learning_rate=1.0e-4,"], "gives 1 values"),
     (["trainin.learning_rate=1,2"], "did you mean training?"),
     (["split.seed=1,2"], "only keys of training and adapter can be tried"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import inspect
 import json
@@ -13,24 +14,39 @@ import pytest
 from toy_demonstrations import write_demonstrations
 
 import sft
+from sft.cli.arguments import parser
 from sft.errors import RecipeError, RunError, UserError
 from sft.publishing.plan import Asked
 from sft.verbs.opened import OpenedRun
 
 #: Public name -> its parameters. A notebook of last year still runs: names and keywords are added here, none goes.
 PUBLIC = {
-    "check": "*targets format columns encoding settings rejected",
+    "check": "*targets format columns encoding settings rejected keep_going gaps",
     "plan": "recipe settings probe",
     "run": "recipe settings output resume keep_going allow_change profile",
     "train": "recipe settings output resume keep_going allow_change",
     "evaluate": "target split profile checker headline metrics normalise engine served_model held_out train base "
-    "output max_prompts",
+    "output max_prompts endpoint route parallel patience",
     "score": "completions train checker bar metrics headline normalise output fast",
-    "compare": "*runs",
+    "compare": "*runs output",
     "push": "target repo private branch create_pr tag replace base_model merged dry_run allow "
     "allow_files examples comments gguf license name_experts with_held_out say",
     "export": "run merged gguf outtype gguf_adapter",
     "open_run": "path",
+}
+
+#: An option of the command line -> its keyword in Python, where the words differ. A shell repeats what is a list here.
+OTHER_WORDS = {
+    "set": "settings", "column": "columns", "metric": "metrics", "revision": "branch", "allow_finding": "allow",
+    "reviewed": "allow_files", "no_comments": "comments",
+}  # fmt: skip
+#: Options without a keyword, and what stands in Python for them.
+NOT_IN_PYTHON = {
+    "json": "every result has to_dict(), and the run of a fit fit_to_dict()",
+    "quiet": "a notebook captures what a cell writes to stderr; a script sends it where it likes",
+    "check --secrets": "audit.secrets() looks when it is asked, and returns findings",
+    "compare --rounds": "the curve over rounds is another result, and goes into the last run",
+    "compare --plain": "goes with --rounds",
 }
 
 
@@ -49,6 +65,25 @@ def test_the_public_names_are_these() -> None:
         assert {word.lstrip("*") for word in words.split()} | {"return"} == set(hints), name
     with pytest.raises(AttributeError, match="no attribute 'chek'"):
         sft.chek  # noqa: B018
+
+
+def options_of(verb: str) -> set[str]:
+    """The options of ``sft VERB`` as the program keeps them: those that say yes and no to one thing are one."""
+    found = next(action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
+    named = [action for action in found.choices[verb]._actions if action.option_strings and action.dest != "help"]
+    return {action.dest for action in named}
+
+
+@pytest.mark.parametrize("verb", sorted(set(PUBLIC) - {"open_run"}))
+def test_every_option_of_a_verb_is_a_keyword_of_its_function(verb: str) -> None:
+    """Or is named above with what stands for it; and no reason is left there for what has its keyword by now."""
+    keywords = {one.lstrip("*") for one in parameters(verb)}
+    told = {one for one in options_of(verb) if one in NOT_IN_PYTHON or f"{verb} --{one}" in NOT_IN_PYTHON}
+    missing = {one for one in options_of(verb) - told if OTHER_WORDS.get(one, one) not in keywords}
+    assert missing == set()
+    assert {one for one in told if OTHER_WORDS.get(one, one) in keywords} == set()
+    named = {one.split(" --")[1] for one in NOT_IN_PYTHON if one.startswith(f"{verb} --")}
+    assert named <= options_of(verb)
 
 
 def test_what_a_push_may_be_asked_can_be_asked_in_python() -> None:
@@ -136,6 +171,8 @@ def test_two_runs_are_compared(tmp_path: Path) -> None:
     one, other = scored(tmp_path / "one"), scored(tmp_path / "other", ", I think")
     found = sft.compare(one, sft.open_run(other))
     assert found.to_pandas()["closer"].tolist() == ["one"] and "one is closer" in found._repr_html_()
+    assert sft.compare(one, other, output=tmp_path / "page.html").to_text() == found.to_text()
+    assert "one is closer" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_a_recipe_may_be_a_mapping(tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def _grown(mine: _Places, theirs: _Places, by: int) -> tuple[_Places, _Places]:
 
     Such a one is two n-grams that overlap or touch, so no word of it is left out, and none stands in another text.
     """
-    count = int(mine.grams.max(initial=0)) + 1
+    count = max(int(side.grams.max(initial=0)) for side in (mine, theirs)) + 1
     pairs: list[I64] = []
     for side in (mine, theirs):
         place = np.minimum(np.searchsorted(side.at, side.at + by), len(side.at) - 1)

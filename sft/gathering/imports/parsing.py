@@ -111,10 +111,10 @@ def table(files: SourceFiles, name: str) -> Iterator[tuple[int, dict[str, Any]] 
                     yield Unread(Source(address, line), "is no row with columns", "export it again", row)
         except SourceError as error:
             said = str(error).removeprefix(f"{path}").lstrip(":").strip()
-            line, message, _, remedy = _SAID.fullmatch(said).groups()  # type: ignore[union-attr]
+            place, message, _, remedy = _SAID.fullmatch(said).groups()  # type: ignore[union-attr]
             if "demonstrations.encoding" in (remedy or ""):
                 remedy = "save it again as UTF-8"
-            yield Unread(Source(address, int(line or 1)), message, remedy or "export it again")
+            yield Unread(Source(address, int(place or 1)), message, remedy or "export it again")
 
 
 def cells(row: dict[str, Any]) -> dict[str, str]:
