@@ -129,8 +129,8 @@ def ask(
 
 def _another_clones(gathering: Gathering, run: Run, number: int) -> RunError:
     return RunError(
-        f"{gathering.path}: round {number} corrects another clone than that of {run.path}; each clone is corrected in a "
-        "gathering of its own, or by the next round: --into"
+        f"{gathering.path}: round {number} corrects another clone than that of {run.path}; each clone is corrected in "
+        "a gathering of its own, or by the next round: --into"
     )
 
 
