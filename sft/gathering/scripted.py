@@ -59,15 +59,23 @@ class Client:
         given |= {name.replace("_", "-"): value for name, value in headers.items()}
         kept = {name: value for name, value in given.items() if value}
         try:
-            self._connection.request(method, path, body, kept)
-            answer = self._connection.getresponse()
+            answer, raw = self._answered(method, path, body, kept)
         except (BrokenPipeError, http.client.RemoteDisconnected):  # the server hung up meanwhile
-            self._connection.close()
-            self._connection.request(method, path, body, kept)
-            answer = self._connection.getresponse()
-        raw = answer.read()
+            answer, raw = self._answered(method, path, body, kept)
         self.seen += raw
         return answer.status, raw.decode(), {name.lower(): value for name, value in answer.getheaders()}
+
+    def _answered(
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str]
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        """The answer and its bytes; what ends otherwise leaves no socket open."""
+        try:
+            self._connection.request(method, path, body, headers)
+            answer = self._connection.getresponse()
+            return answer, answer.read()
+        except BaseException:
+            self._connection.close()
+            raise
 
     def close(self) -> None:
         """Leave."""

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -420,11 +421,11 @@ def load(link: str, name: str, death: int, said: dict[tuple[str, str], str]) -> 
     """Answer one item after another until the server is gone; ``said``: what it acknowledged."""
     address, _, token = link.partition("/enter/")
     try:
-        one = Client(address, token)
-        while item := one.next():
-            text = f"{name} {death} {len(said)} " + "word " * 50
-            if one.do("submitted", item=item, text=text, rev=0)[0] == 200:
-                said[item, name] = text
+        with closing(Client(address, token)) as one:
+            while item := one.next():
+                text = f"{name} {death} {len(said)} " + "word " * 50
+                if one.do("submitted", item=item, text=text, rev=0)[0] == 200:
+                    said[item, name] = text
     except OSError:
         return
     except Exception as error:  # half an answer, as the server dies
