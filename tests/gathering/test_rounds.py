@@ -235,8 +235,9 @@ def test_only_answers_about_this_clone_are_learned_from(
 ) -> None:
     """Answers of another clone's round were taken, and those of the round before once more where a round had none."""
     held = gathering(tmp_path / "g", asked(2, round=1, shown="blind"))
-    facts = {"number": 1, "run": "r0", "weights_hash": "weights v2:0", "chosen_by": "random", "audit": 0.2, "blind": 0.3}
-    held.settings.rounds.append(facts | {"recipe_hash": "", "template_hash": "", "decoding": "greedy", "when": "today"})
+    how = {"chosen_by": "random", "audit": 0.2, "blind": 0.3, "decoding": "greedy"}
+    of = {"run": "r0", "weights_hash": "weights v2:0", "recipe_hash": "", "template_hash": ""}
+    held.settings.rounds.append({"number": 1, "when": "today"} | how | of)
     held.save()
     words = ["correct", str(first), "--train", str(tmp_path / "x"), "--from", str(tmp_path / "g")]
     with held, served(held) as (_, who):
