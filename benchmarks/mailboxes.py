@@ -22,10 +22,12 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import sft
+from sft.fidelity.probes import Absent
 from sft.fidelity.probes.impostors import told_apart
 from sft.metrics import intervals
 from sft.metrics.estimate import Estimate
@@ -125,7 +127,8 @@ def grid(folder: Path) -> None:
             rows = [row for row in run.table() if row["system"] == "tuned"]
             scores[name] = {row["prompt"] + row["references"][0]: (row["chrf"], row["cluster"]) for row in rows}
             columns = ([row["completion"], row["references"][0], row["cluster"]] for row in rows)
-            told[name] = told_apart(*zip(*columns, strict=True))
+            with suppress(Absent):
+                told[name] = told_apart(*zip(*columns, strict=True))
         asked = list(scores[author])
         labels = [scores[author][key][1] for key in asked]
         leads = {
@@ -151,7 +154,7 @@ def grid(folder: Path) -> None:
                 p_value,
                 shown(card.bits_per_byte.get("tuned", {}).get("with_stop"), 3),
             ]
-            print(f"| {' | '.join([*cells, shown(told[name], 2)])} |")
+            print(f"| {' | '.join([*cells, shown(told.get(name), 2)])} |")
 
 
 def main() -> None:

@@ -66,7 +66,7 @@ def test_the_completions_of_a_run_give_the_scorecard_of_that_run(tmp_path: Path)
     given = [
         {
             "id": item.id,
-            "prompt": [asdict(turn) for turn in item.prompt],
+            "prompt": [{"role": turn.role, "content": turn.content} for turn in item.prompt],
             "completion": completions[system][item.id].text,
             "finished": completions[system][item.id].finished,
             "system": system,

@@ -106,15 +106,16 @@ def test_the_coin_decides_which_expert_comes_first() -> None:
     assert low < 0.5 < high
 
 
-@pytest.mark.parametrize("by", ["cluster", "id"])
-def test_no_text_is_recognised(by: str) -> None:
-    """A clone that answers four prompts alike would be told by that text, not by its manner, clusters known or not."""
-    items = experts(400, 1, 3, cluster=4)
+def test_prompts_of_one_cluster_are_never_on_both_sides() -> None:
+    """A clone that answers four near-duplicate prompts alike would be recognised by that text, not by its manner."""
+    items = experts(200, 1, 3, cluster=4)
     by_cluster = {item.cluster: sentence(random.Random(item.cluster)) for item in items}
     clone = {item.id: Completion(item.id, by_cluster[item.cluster], True) for item in items}
-    asked = [HeldOut(h.id, h.prompt, h.references, h.experts, getattr(h, by)) for h in items]
-    found = impostors.impostors(asked, {"sampled": clone}, seed=0)["sampled"]
-    assert ends(found)[0] < 0.5 < ends(found)[1]
+    alone = [HeldOut(h.id, h.prompt, h.references, h.experts, h.id) for h in items]
+    grouped = impostors.impostors(items, {"sampled": clone}, seed=0)["sampled"]
+    recognised = impostors.impostors(alone, {"sampled": clone}, seed=0)["sampled"]
+    assert ends(grouped)[0] < 0.5 < ends(grouped)[1]
+    assert ends(recognised)[0] > 0.65
 
 
 def few_answers(seed: int, text: Callable[[random.Random, str], str]) -> Estimate:
@@ -136,6 +137,11 @@ def test_who_gives_an_experts_answers_to_other_prompts_is_neither_told_apart_nor
 def test_a_habit_is_found_among_few_answers_too() -> None:
     for seed in range(5):
         assert ends(few_answers(seed, lambda _, answer: answer.rstrip(".")))[0] > 0.75
+
+
+def test_who_writes_one_text_for_all_is_told_by_it() -> None:
+    found = few_answers(0, lambda _, answer: "I am a helpful assistant.")
+    assert found.value > 0.98
 
 
 def test_too_few_texts_that_are_unlike_are_said() -> None:
