@@ -37,14 +37,21 @@ def add_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--into", type=Path, metavar="DIR", help="the gathering (default: gathered/NAME-OF-THE-FILE)")
     add_people(one)
     made = one.add_argument_group("a new gathering")
-    made.add_argument("--answers", type=int, default=1, metavar="N", help="experts who answer each item (default: 1)")
-    made.add_argument("--overlap", type=share, default=0.1, metavar="SHARE",
+    made.add_argument(
+        "--answers",
+        type=int,
+        default=_SETTLED["answers"],
+        metavar="N",
+        help="experts who answer each item (default: 1)",
+    )
+    made.add_argument("--overlap", type=share, default=_SETTLED["overlap"], metavar="SHARE",
                       help="share of the items that every expert answers (default: 0.1)")  # fmt: skip
     made.add_argument("--again", type=share, default=0.0, metavar="SHARE",
                       help="share of the items that are asked a second time at the end (default: 0)")  # fmt: skip
     made.add_argument("--dialogues", action="store_true", help="experts may write the user's next turn after an answer")
     made.add_argument("--own-prompts", action="store_true", help="experts may write prompts of their own, too")
-    made.add_argument("--order", choices=["random", "file"], default="random", help="how items come (default: random)")
+    made.add_argument("--order", choices=["random", "file"], default=_SETTLED["order"],
+                      help="how items come (default: random)")  # fmt: skip
     read = one.add_argument_group("a gathering that is there; nothing is served")
     read.add_argument("--check", action="store_true", help="how far it is, agreement, answers to look at")
     read.add_argument("--json", action="store_true", help="with --check: print JSON")
@@ -59,7 +66,7 @@ def add_people(one: argparse.ArgumentParser) -> None:
     """Who writes, by which guidelines, and where the page is served."""
     one.add_argument("--expert", action="append", default=[], metavar="NAME", help="who writes; repeatable")
     one.add_argument("--guidelines", type=Path, metavar="FILE", help="shown beside the prompt; every version is kept")
-    one.add_argument("--seed", type=int, default=0, help="of every draw (default: 0)")
+    one.add_argument("--seed", type=int, default=_SETTLED["seed"], help="of every draw (default: 0)")
     page = one.add_argument_group("the page")
     page.add_argument("--port", type=int, metavar="N", help="default: one of the folder's own")
     page.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, this machine only")
