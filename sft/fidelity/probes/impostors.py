@@ -141,12 +141,13 @@ def _by_classifiers(
     for fold, (_, tested) in enumerate(GroupKFold(folds).split(np.empty(n), groups=clusters)):
         fold_of[tested] = fold
     twice, kinds = np.tile(fold_of, 2), np.repeat([1, 0], n)
-    shared = np.concatenate([_like(likeness[:n], likeness[n:]), _like(likeness[n:], likeness[:n])])
+    between = likeness[:n] @ likeness[n:].T
+    shared = np.concatenate([_reached(between, axis=1), _reached(between, axis=0)])
     scores = np.empty(2 * n)
     for fold in range(folds):
         inside = twice == fold
         outside = np.flatnonzero(~inside)
-        teaching = outside[~(shared[outside] & _like(likeness[outside], likeness[inside]))]
+        teaching = outside[~(shared[outside] & _reached(likeness[outside] @ likeness[inside].T, axis=1))]
         if min(np.bincount(kinds[teaching], minlength=2)) < TAUGHT:
             raise Absent("the same few texts are written again and again: too few are left that are like no other")
         model = LogisticRegression(C=PENALTY, tol=1e-3, max_iter=1000, class_weight="balanced")
@@ -155,9 +156,9 @@ def _by_classifiers(
     return scores[:n], scores[n:], fold_of
 
 
-def _like(ones: Any, others: Any) -> NDArray[np.bool_]:
-    """Which rows of :func:`_likeness` in ``ones`` are like one in ``others``: a vector of shape (n,)."""
-    return np.asarray((ones @ others.T).max(axis=1).toarray().ravel() >= LIKE)
+def _reached(products: Any, *, axis: int) -> NDArray[np.bool_]:
+    """Of products of :func:`_likeness`, shape (n, m), whether each row (axis 1) or column (axis 0) reaches LIKE."""
+    return np.asarray(products.max(axis=axis).toarray().ravel() >= LIKE)
 
 
 def _likeness(texts: Sequence[str]) -> Any:
