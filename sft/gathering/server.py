@@ -52,10 +52,14 @@ class Page:
 def running(desk: Desk, *, host: str = "127.0.0.1", port: int | None = None) -> Iterator[Page]:
     """Inside, the page is served by a thread. ``port``: one of the folder's own unless given.
 
-    At the end nothing more is taken, writes in flight are waited for, and ``desk`` is closed.
+    At the end nothing more is taken, writes in flight are waited for, and ``desk`` is closed, as it is before an error.
     Raises ``UserError`` where the port is taken or the host is not this machine's.
     """
-    listening = _bound(host, port, desk.gathering.path)
+    try:
+        listening = _bound(host, port, desk.gathering.path)
+    except BaseException:
+        desk.close()
+        raise
     name = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host
     served = Page(desk, f"http://{name}:{listening.getsockname()[1]}")
     app = Guard(_App(served).starlette(), hosts(host), any_address=host in ("0.0.0.0", "::"))
