@@ -92,7 +92,8 @@ def find_near(
             new = ~shingles.among(pairs, compared)
             looked_at.append(pairs[new])
             rows, near = rows[new], near[new]
-            exact = similarities(texts, others, rows, near, boilerplate)
+            characters = left.characters[rows].astype(np.int64) + right.characters[near]
+            exact = similarities(texts, others, rows, near, characters, boilerplate)
             order = np.lexsort((-near, exact))  # ascending, so that the last of a row to be written is its best
             rows, near, exact = rows[order], near[order], exact[order]
             better = exact > similarity[rows]
@@ -150,14 +151,15 @@ def _rows_per_band(threshold: float) -> int:
 
 class _Signatures:
     """``bands``: (n, bands) 32-bit bucket names; ``marks``: (n, 64) low bytes of the minimum hashes; ``filled``: the
-    texts that have a word at all; ``sizes``: how many telling shingles a text has. Of its pieces of the template
-    ``pieces``: (n, 4) a bit for each; ``filling``: (n, bands) low bytes of their minimum hashes.
+    texts that have a word at all; ``characters``, ``sizes``: how many a text has, and how many telling shingles. Of its
+    pieces of the template ``pieces``: (n, 4) a bit for each; ``filling``: (n, bands) low bytes of their minimum hashes.
     """
 
     def __init__(self, texts: Sequence[str], boilerplate: Boilerplate, rows: int) -> None:
         self.bands = np.zeros((len(texts), HASHES // rows), dtype=np.uint32)
         self.marks = np.zeros((len(texts), HASHES), dtype=np.uint8)
         self.sizes = np.zeros(len(texts), dtype=np.int32)
+        self.characters = np.zeros(len(texts), dtype=np.int32)
         self.pieces = np.zeros((len(texts), 4), dtype=np.uint64)
         self.filling = np.zeros(self.bands.shape, dtype=np.uint8)
 
@@ -165,6 +167,8 @@ class _Signatures:
             found = shingles.grown(chunk, boilerplate)
             counts = within_runs(np.add, found.telling[1], found.first)
             here = np.flatnonzero(counts)
+            lengths = np.fromiter(map(len, chunk.texts), dtype=np.int32, count=len(chunk.texts))
+            self.characters[first : first + len(lengths)] = within_runs(np.add, lengths, chunk.first)
             self.sizes[first + here] = counts[here]
             minima = within_runs(np.minimum, _minima(*found.telling), found.first)[here]
             self.marks[first + here] = minima.astype(np.uint8)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sft.demonstrations.columns import texts_at
 from sft.demonstrations.messages import without_invisible
 
 __all__ = [
@@ -234,7 +235,7 @@ def boilerplate_of(texts: Sequence[str]) -> Boilerplate:
     """The template of a set of ``texts`` (counted in a sample drawn by content); empty for a handful."""
     if len(texts) > _SAMPLE:
         marks = np.fromiter((zlib.crc32(t.encode("utf-8")) for t in texts), dtype=np.uint32, count=len(texts))
-        texts = [texts[place] for place in np.sort(np.argsort(marks, kind="stable")[:_SAMPLE])]
+        texts = list(texts_at(texts, np.sort(np.argsort(marks, kind="stable")[:_SAMPLE])))
     limit = max(min(BOILERPLATE_COUNT, len(texts) / 2), BOILERPLATE_SHARE * len(texts))
     seen: tuple[list[tuple[U64, I64]], ...] = ([], [])
     for pieces in chunks(texts if len(texts) >= BOILERPLATE_LEAST else []):

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sft.demonstrations import shingles
+from sft.demonstrations.columns import texts_at
 from sft.demonstrations.shingles import HASH_BITS, I64, U64, Boilerplate, Pieces, within_runs
 
 __all__ = ["counted_differences", "similarities"]
@@ -62,11 +64,14 @@ class _Sets:
 
 
 def similarities(
-    texts: Sequence[str], others: Sequence[str], rows: I64, near: I64, boilerplate: Boilerplate
+    texts: Sequence[str], others: Sequence[str], rows: I64, near: I64, characters: I64, boilerplate: Boilerplate
 ) -> NDArray[np.float64]:
-    """Exact similarity of the pairs ``(texts[rows[i]], others[near[i]])``: (n,), each in [0, 1]."""
+    """Exact similarity of the pairs ``(texts[rows[i]], others[near[i]])``: (n,), each in [0, 1].
+
+    ``characters``: (n,) about so many have both texts of a pair; of those that are looked at together memory depends.
+    """
     result = np.zeros(len(rows))
-    size = np.cumsum(_lengths(texts, rows) + _lengths(others, near))
+    size = np.cumsum(characters)
     start, room = 0, _CHARACTERS
     while start < len(rows):
         most = np.searchsorted(size, (size[start - 1] if start else 0) + room, side="right")
@@ -80,17 +85,11 @@ def similarities(
     return result
 
 
-def _lengths(texts: Sequence[str], asked: I64) -> I64:
-    """Characters of the texts ``asked`` for: (n,)."""
-    different, place = np.unique(asked, return_inverse=True)
-    return np.fromiter((len(texts[each]) for each in different), dtype=np.int64, count=len(different))[place]
-
-
 def _chosen(texts: Sequence[str], others: Sequence[str], rows: I64, near: I64) -> tuple[Pieces, I64, I64]:
     """Each text of the pairs once, and of each pair the places of its two there."""
     mine, row_at = np.unique(rows, return_inverse=True)
     theirs, near_at = np.unique(near, return_inverse=True)
-    chosen = Pieces.of([*(texts[each] for each in mine), *(others[each] for each in theirs)])
+    chosen = Pieces.of(chain(texts_at(texts, mine), texts_at(others, theirs)))
     return chosen, row_at, near_at + len(mine)
 
 

@@ -8,9 +8,11 @@ import random
 import re
 import sys
 import threading
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,10 +20,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sft
-from sft.demonstrations import near_duplicates
+from sft.demonstrations import near_duplicates, splits
+from sft.demonstrations.formats import read
 from sft.demonstrations.near_duplicates import find_near
 from sft.demonstrations.shingles import CHUNK, CHUNK_TEXTS, boilerplate_of
 from sft.demonstrations.similarity import similarities
+from sft.demonstrations.table import DemonstrationTable
 
 
 def plain_words(text: str) -> list[str]:
@@ -290,40 +294,64 @@ def test_prompts_of_a_dialogue_are_compared_as_any_texts_are(
     )
     corpus = data.draw(st.sampled_from([[], [*texts, *others], [*others, "yes no a b", "yes no a b"] * 4]))
     boilerplate = boilerplate_of(corpus)
-    forwards = similarities(texts, others, rows, near, boilerplate)
-    backwards = similarities(texts[::-1], others[::-1], len(texts) - 1 - rows, len(others) - 1 - near, boilerplate)
+    characters = np.array([len(texts[row]) + len(others[other]) for row, other in zip(rows, near, strict=True)])
+    forwards = similarities(texts, others, rows, near, characters, boilerplate)
+    backwards = similarities(
+        texts[::-1], others[::-1], len(texts) - 1 - rows, len(others) - 1 - near, characters, boilerplate
+    )
     assert forwards.tolist() == backwards.tolist()
 
 
-def times_read(path: Path, turns: int, opening: str) -> float:
-    """How often ``sft check`` reads each character of a file of dialogues as a part of some word."""
-    rng, read = random.Random(turns), 0
-    vocabulary = ["one", "two", "three", "four", "five"]
+def dialogues_file(path: Path, turns: int, count: int, opening: str, words: int) -> Path:
+    """Dialogues of five different words, each in a group of its own."""
+    rng, vocabulary = random.Random(turns), ["one", "two", "three", "four", "five"]
     with path.open("w", encoding="utf-8") as file:
-        for number in range(4800 // turns):
-            said = [opening, *(" ".join(rng.choices(vocabulary, k=6)) for _ in range(turns - 1))]
+        for number in range(count):
+            said = [opening, *(" ".join(rng.choices(vocabulary, k=words)) for _ in range(turns - 1))]
             roles = itertools.cycle(("user", "assistant"))
             messages = [{"role": role, "content": content} for role, content in zip(roles, said, strict=False)]
             file.write(json.dumps({"messages": messages, "group": f"{number}"}) + "\n")
+    return path
+
+
+def calls_of(name: str, work: Callable[[], object]) -> list[dict[str, Any]]:
+    """What each call of the functions called ``name`` is given, in all threads, while ``work`` is done."""
+    found: list[dict[str, Any]] = []
 
     def counting(frame: FrameType, event: str, _: object) -> None:
-        nonlocal read
-        if event == "call" and frame.f_code.co_name == "_words":
-            read += sum(map(len, frame.f_locals["folded"]))
+        if event == "call" and frame.f_code.co_name == name:
+            found.append(dict(frame.f_locals))
 
     sys.setprofile(counting)
     threading.setprofile(counting)
     try:
-        sft.check(path)
+        work()
     finally:
         sys.setprofile(None)
         threading.setprofile(None)
-    return read / path.stat().st_size
+    return found
+
+
+def times_read(path: Path) -> float:
+    """How often ``sft check`` reads each character of a file as a part of some word."""
+    calls = calls_of("_words", lambda: sft.check(path))
+    return sum(len(text) for call in calls for text in call["folded"]) / path.stat().st_size
 
 
 @pytest.mark.parametrize("opening", ["Hello", "what the words say that all dialogues begin with", "?"])
 def test_a_dialogue_is_read_as_often_as_its_turns_and_not_as_its_prompts(opening: str, tmp_path: Path) -> None:
     """All of whose words are everybody's, so that every prompt is compared with others, in vain."""
-    short, long = (times_read(tmp_path / f"{turns}.jsonl", turns, opening) for turns in (20, 160))
+    short, long = (
+        times_read(dialogues_file(tmp_path / f"{turns}.jsonl", turns, 4800 // turns, opening, words=6))
+        for turns in (20, 160)
+    )
     assert 1 < short < 8
-    assert long < 4 * short, "a prompt of long dialogues holds eight times as many words"
+    assert 1 < long < 4 * short, "a prompt of long dialogues holds eight times as many words"
+
+
+def test_a_dialogue_on_disk_is_not_read_for_each_of_its_prompts(tmp_path: Path) -> None:
+    """Each of its prompts was read by its number, twice for every comparison, and each time its whole dialogue."""
+    path = dialogues_file(tmp_path / "x.jsonl", 160, 30, "Hello", words=6)
+    parts = splits.assign(DemonstrationTable.of(read(path).demonstrations), validation=0.2, test=0.2, seed=0)
+    calls = calls_of("_read", lambda: splits.find_leaks(parts))
+    assert sum(map(len, parts.values())) == 2400 and 0 < len(calls) < 150
