@@ -44,7 +44,8 @@ def size_chapter(curve: SizeCurve, card: Scorecard | None = None) -> Chapter:
     )
     part = Part(
         "size-curve", "The curve", size_sentences(curve, card),
-        "Nested subsets of the training prompts; the line is the fitted law, the band the 95 % interval of each point.",
+        "Nested subsets of the training prompts; the dashed line is the fitted law, the band the 95 % interval of each "
+        "point over prompts. Sizes are compared prompt by prompt, in the sentences and in the table.",
         (Grid("Demonstrations", columns, rows, bare=True),), notes=(note, steps),
     )  # fmt: skip
     return Chapter(
