@@ -105,7 +105,7 @@ def _halved(half: SizePoint, last: SizePoint, name: str) -> str:
 
 
 def _more(n: int, told: Estimate) -> str:
-    if told.low is not None and told.low > 0:
+    if told.low is not None and round(told.low, 3) > 0:  # as it is shown
         return f"{grouped(n)} more demonstrations would save {figure(told, 'bits')} bits per byte by the fitted curve."
     most = "" if told.high is None else f"; by the fitted curve they would save {told.high:.3f} bits per byte at most"
     return f"That {grouped(n)} more demonstrations would help is not shown{most}."
