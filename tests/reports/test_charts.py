@@ -237,6 +237,12 @@ def test_a_curve_over_shares_keeps_its_band_inside_and_shows_zero() -> None:
     assert max(heights) < bottom <= number(marked(root, "line", "grid")[0], "y1") + 0.1
 
 
+@pytest.mark.parametrize("value", [0.0, 1e-12, 3.0])
+def test_where_all_values_are_one_the_scale_has_no_millionths(value: float) -> None:
+    root = parsed(dots([row("a", value, value, value)], key="k", title="T", axis="x", include=(value,)))
+    assert not [word for word in words(root) if "e\N{MINUS SIGN}" in word]
+
+
 @given(
     st.lists(st.tuples(st.floats(-50, 50), st.floats(0, 40), st.floats(0, 40)), min_size=1, max_size=8), st.booleans()
 )
