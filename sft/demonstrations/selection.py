@@ -163,6 +163,7 @@ def divide(recipe: Recipe, found: Readings) -> Division:
             raise UserError(f"demonstrations.expert: nothing was written by {section.expert!r}; experts are {known}")
         if index == 0 and is_divided:
             told_apart, kept = kept, splits.together(kept)
+            united = kept
         if section.duplicates == "drop":
             kept, repeated = splits.deduplicate(kept)
             duplicates += len(repeated)
@@ -185,9 +186,11 @@ def divide(recipe: Recipe, found: Readings) -> Division:
             placed = {name: placed[name] if name in held_out else divided[name] for name in splits.NAMES}
         except SplitError as error:
             rows = f"; {duplicates} rows repeat another word for word" if duplicates else ""
-            before, after = (np.unique(columns.labels(each, "group")).size for each in (told_apart, parts[0]))
-            joined = before > 2 * after
-            raise SplitError(few_groups.joined(told_apart) if joined else f"{error}{rows}") from None
+            if section.limit is not None and len(parts[0]) == section.limit:
+                rows += f"; demonstrations.limit is {section.limit:,}, raise it where there are more"
+            before, after = (np.unique(columns.labels(each, "group")).size for each in (told_apart, united))
+            joined = few_groups.joined(told_apart) if before > 2 * after else ""
+            raise SplitError(joined or f"{error}{rows}") from None
     drafted = 0
     for name in splits.NAMES[1:]:  # a clone is not measured against its own words
         begun = columns.flagged(placed[name], columns.DRAFTED)

@@ -16,8 +16,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from sft.demonstrations.demonstration import Demonstration
+from sft.demonstrations.earlier import rows_before
 from sft.demonstrations.selection import gather
-from sft.demonstrations.splits import Splits
 from sft.demonstrations.stored import load_splits
 from sft.errors import RunError, SplitError
 from sft.evaluation.evaluate import evaluate_clone, judged_by
@@ -25,11 +25,12 @@ from sft.fidelity.compare import Side
 from sft.fidelity.size_curve import MeasuredSize, SizeCurve, size_curve_of
 from sft.gathering.fixed_parts import lost_rows, recipe_of_parts, write_parts
 from sft.recipes import Recipe, Resolved
-from sft.runs.atomic_files import append_jsonl, read_json, read_jsonl, write_json
+from sft.runs.atomic_files import append_jsonl, read_jsonl, write_json
 from sft.runs.hashes import fingerprint
 from sft.runs.processes import say
 from sft.runs.run import Run
 from sft.training.fit import fit
+from sft.training.several import begun_with, data_of
 from sft.training.start import begin, fetch_data
 
 __all__ = ["Subsets"]
@@ -58,31 +59,30 @@ class Subsets:
                 f"{prompts} prompts are left to train on, and a curve takes {FEWEST * 4}: a quarter, half and all of "
                 "them, eight at least in each; gather more first"
             )
-        facts = {"recipe": self.recipe.fingerprint(), "data": fingerprint(_contents(self.parts))}
-        begun = place / "begun.json"
-        if begun.exists():
-            known = read_json(begun)
-            other = [key for key in facts if not isinstance(known, dict) or known.get(key) != facts[key]]
-            if other:
-                raise RunError(
-                    f"{place}: was begun with another {' and '.join(other)}; put it back, or name another folder"
-                )
-        else:
-            if place.exists() and (not place.is_dir() or any(place.iterdir())):
-                raise RunError(f"{place} holds something else; name a new or empty folder")
-            place.mkdir(parents=True, exist_ok=True)
-            write_json(begun, facts)
+        self._refuse_learned()
+        self.facts = {"recipe": self.recipe.fingerprint(), "data": data_of(self.parts)}
+
+    def _refuse_learned(self) -> None:
+        """Raise ``SplitError`` where the clones would go on from one that has learned rows of the curve already."""
+        before, ours = rows_before(self.recipe), {d.key for d in self.parts.train}
+        if before is not None and (known := ours & {d.key for d in before.learned}):
+            raise SplitError(
+                f"adapter.start_from: {before.name} has learned {len(known)} of the {len(ours)} prompts of the curve, "
+                "and a clone of fewer would know them all the same; leave start_from out, or bring demonstrations "
+                "that it has not seen"
+            )
 
     def fill(self) -> None:
         """Fit and measure what is missing, the smallest first."""
-        known = {one.run for one in self.measured()}
-        for seed in range(self.seeds):
-            for share, name in self.shares.items():
-                called = f"{name}-seed-{seed}" if seed else name
-                if called in known:
-                    say(f"curve     reused: {called}")
-                    continue
-                append_jsonl(self.place / "sizes.jsonl", asdict(self._one(called, share, seed)))
+        with begun_with(self.facts, self.place, kept=("rows",)):
+            known = {one.run for one in self.measured()}
+            for seed in range(self.seeds):
+                for share, name in self.shares.items():
+                    called = f"{name}-seed-{seed}" if seed else name
+                    if called in known:
+                        say(f"curve     reused: {called}")
+                        continue
+                    append_jsonl(self.place / "sizes.jsonl", asdict(self._one(called, share, seed)))
 
     def _one(self, called: str, share: float, seed: int) -> MeasuredSize:
         """The clone of a share of the training prompts, fitted and judged on the validation rows."""
@@ -151,7 +151,3 @@ def _looks(recipe: Recipe, share: float) -> dict[str, Any]:
     if share == 1 or section.max_steps > 0 or not isinstance(section.eval_steps, int):
         return {}
     return {"eval_steps": max(1, round(section.eval_steps * share)), "save_steps": None}
-
-
-def _contents(parts: Splits) -> list[list[str]]:
-    return [sorted(d.content_hash for d in part) for part in parts.parts.values()]

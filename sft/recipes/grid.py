@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 
-from sft.errors import UserError
+from sft.errors import Problem, RecipeError, UserError
 from sft.recipes.complaints import nearest
 from sft.recipes.loading import Resolved, resolve
 
@@ -16,13 +17,21 @@ Point = Mapping[str, str]
 
 #: What a combination may set: keys of these sections, but for those with the reason why not.
 _SECTIONS = ("training", "adapter")
+#: Combinations that are tried at most: each is a fit.
+MOST = 1000
 _OTHER_ROWS = "would change the validation rows, whose losses could not be compared"
+_LUCK = "is luck, and the luckiest seed is no better recipe"
+_MORE_LOOKS = "says when the validation loss is measured, and more looks have more luck"
 _NOT = {
     "training.max_length": _OTHER_ROWS,
     "training.too_long": _OTHER_ROWS,
-    "training.seed": "is luck, and the luckiest seed is no better recipe",
+    "training.dialogues": _OTHER_ROWS,
+    "training.seed": _LUCK,
+    "training.data_seed": _LUCK,
     "training.eval_strategy": "says when the validation loss is measured, and a sweep goes by that",
-    "training.eval_steps": "says when the validation loss is measured, and more looks have more luck",
+    "training.eval_steps": _MORE_LOOKS,
+    "training.eval_on_start": _MORE_LOOKS,
+    "training.eval_delay": _MORE_LOOKS,
     "adapter.start_from": "says what is fitted, and each start has other rows; fit each by itself and compare them",
 }
 
@@ -62,7 +71,7 @@ def grid_of(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
         if not sign or not key:
             raise UserError(f"--grid {word[:80]}: is not KEY=VALUE,VALUE; write for example {example}")
         section = key.partition(".")[0]
-        if section not in _SECTIONS or "." not in key:
+        if section not in _SECTIONS or not all(key.split(".")[1:] or [""]):
             close = nearest(section, _SECTIONS)
             hint = f"did you mean {close}?" if close and close != section else f"write for example {example}"
             raise UserError(f"--grid {key[:80]}: only keys of training and adapter can be tried by the loss; {hint}")
@@ -97,17 +106,41 @@ def recipes_of(
 ) -> list[tuple[dict[str, str], Resolved]]:
     """Every combination with its recipe, all read before anything starts.
 
-    Raises ``RecipeError``, and ``UserError`` where two of them are one recipe.
+    Raises ``RecipeError`` with every problem of all of them, where it is one of a value of the grid by the word
+    ``--grid``; and ``UserError`` where they are too many, or two of them are one recipe.
     """
+    count = math.prod(map(len, grid.values()))
+    if count > MOST:
+        raise UserError(
+            f"--grid: {count:,} combinations, each of them a fit; give fewer values, {MOST:,} at most in all"
+        )
     points = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     kept = [word for word in overrides if word.partition("=")[0].strip() not in grid]
-    found = [
-        (point, resolve(reference, [*kept, *(f"{k}={v}" for k, v in point.items())], to_follow=True))
-        for point in points
-    ]
+    found: list[tuple[dict[str, str], Resolved]] = []
+    problems: dict[Problem, None] = {}
+    for point in points:
+        try:
+            resolved = resolve(reference, [*kept, *(f"{k}={v}" for k, v in point.items())], to_follow=True)
+        except RecipeError as error:
+            problems |= dict.fromkeys(_as_given(error.problems, grid))
+        else:
+            found.append((point, resolved))
+    if problems:
+        raise RecipeError(list(problems))
     known: dict[str, dict[str, str]] = {}
     for point, resolved in found:
         if (other := known.setdefault(resolved.recipe.fingerprint(), point)) is not point:
             key = next(key for key in point if point[key] != other[key])
             raise UserError(f"--grid {key}: {other[key]} and {point[key]} are the same value; list it once")
     return found
+
+
+def _as_given(problems: Iterable[Problem], grid: Mapping[str, Sequence[str]]) -> Iterable[Problem]:
+    """``problems`` of a combination, those of its own keys by the word that its user has typed."""
+    for problem in problems:
+        key = problem.path.removeprefix("--set ")
+        if key == problem.path or not any(one == key or one.startswith(f"{key}.") for one in grid):
+            yield problem
+            continue
+        remedy = "leave that value out" if problem.remedy.startswith("remove the line") else problem.remedy
+        yield replace(problem, path=f"--grid {key}", remedy=remedy.replace("--set ", "--grid "))

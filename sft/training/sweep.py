@@ -13,16 +13,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from sft.demonstrations.selection import gather
+from sft.demonstrations.splits import Splits
 from sft.demonstrations.stored import load_splits
-from sft.errors import RunError, TrainingError, UserError
+from sft.errors import RunError, SplitError, TrainingError, UserError
 from sft.recipes import Resolved
 from sft.recipes.grid import Swept, Tried
-from sft.runs.atomic_files import read_json, write_json, write_text
+from sft.runs.atomic_files import write_json, write_text
 from sft.runs.hashes import fingerprint
 from sft.runs.processes import say
 from sft.runs.run import Run, read_jsonl
 from sft.training.fit import fit
-from sft.training.start import begin
+from sft.training.several import begun_with, data_of
+from sft.training.start import begin, fetch_data
 
 __all__ = ["sweep"]
 
@@ -36,10 +39,31 @@ def sweep(combinations: Sequence[tuple[dict[str, str], Resolved]], place: Path, 
     Raises ``UserError``: optuna is not there, the folder holds another sweep, or no combination could be fitted.
     """
     optuna = _engine()
-    _begin(combinations, place)
+    parts = _parts(combinations[0][1])
+    facts = {"recipes": {_name(values): resolved.recipe.fingerprint() for values, resolved in combinations}}
+    with begun_with(facts | {"data": data_of(parts)}, place, beside=("optuna.journal",)):
+        say(f"sweep     {len(combinations):,} combinations")
+        return _every(combinations, optuna, place, prune=prune)
+
+
+def _parts(resolved: Resolved) -> Splits:
+    """What every combination is fitted to and judged on. Raises ``SplitError`` where there is nothing to judge on."""
+    fetch_data(resolved.recipe)
+    parts = gather(resolved.recipe).splits
+    if not parts.validation:
+        raise SplitError("split.validation: holds nothing, and a sweep goes by its loss; hold out a tenth")
+    return parts
+
+
+def _every(combinations: Sequence[tuple[dict[str, str], Resolved]], optuna: Any, place: Path, *, prune: bool) -> Swept:
     study = _study(optuna, place, prune=prune)
     by_name = {_name(values): (values, resolved) for values, resolved in combinations}
     over = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    if any(trial.state in over and not _is_there(trial, place) for trial in study.trials):
+        # Somebody has deleted a fit. A new record takes up the others in their order, so that this one is ended early
+        # by those before it and not by all.
+        (place / "optuna.journal").unlink()
+        study = _study(optuna, place, prune=prune)
     done = {trial.params["run"] for trial in study.trials if trial.state in over}
     waiting = {trial.system_attrs["fixed_params"]["run"] for trial in study.trials
                if trial.state == optuna.trial.TrialState.WAITING}  # fmt: skip
@@ -72,6 +96,11 @@ def sweep(combinations: Sequence[tuple[dict[str, str], Resolved]], place: Path, 
     return _written(tuple(tried), by_name, place)
 
 
+def _is_there(trial: Any, place: Path) -> bool:
+    """Whether it can be read what became of ``trial``."""
+    return "fault" in trial.user_attrs or (place / trial.params["run"] / "log.jsonl").exists()
+
+
 def _engine() -> Any:
     try:
         import optuna
@@ -100,20 +129,6 @@ def _study(optuna: Any, place: Path, *, prune: bool) -> Any:
         ) from error
 
 
-def _begin(combinations: Sequence[tuple[dict[str, str], Resolved]], place: Path) -> None:
-    """The folder of this sweep, new or begun with the same recipe and grid."""
-    facts = {"recipes": {_name(values): resolved.recipe.fingerprint() for values, resolved in combinations}}
-    begun = place / "begun.json"
-    if begun.exists():
-        if read_json(begun) != facts:
-            raise RunError(f"{place}: was begun with another recipe or grid; put it back, or name another folder")
-        return
-    if place.exists() and (not place.is_dir() or any(place.iterdir())):
-        raise RunError(f"{place} holds something else; name a new or empty folder")
-    place.mkdir(parents=True, exist_ok=True)
-    write_json(begun, facts)
-
-
 def _name(values: Mapping[str, str]) -> str:
     """What the run of a combination is called: the same whatever the order of the grid."""
     return f"trial-{fingerprint(dict(values))[:8]}"
@@ -140,8 +155,6 @@ def _fitted(resolved: Resolved, folder: Path, trial: Any) -> bool:
 
     try:
         with begin(resolved, folder, resume=there) as run:
-            if not load_splits(run).validation:
-                raise UserError("split.validation: holds nothing, and a sweep goes by its loss; hold out a tenth")
             fit(run, resolved.recipe, resume=there, looked=looked)
     except TrainingError as error:
         trial.set_user_attr("fault", str(error))

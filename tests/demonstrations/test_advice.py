@@ -110,6 +110,17 @@ def test_a_row_that_joins_all_groups_gets_one_of_its_own(capsys: Captured) -> No
     passes(capsys, "z.jsonl")
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_limit_of_too_few_rows_is_named(rows: int, capsys: Captured) -> None:
+    """It was taken for rows that join groups, of which there were none, and the refusal was an empty line."""
+    draw = random.Random(5)
+    write("x.jsonl", [{"prompt": words(draw, 9), "completion": words(draw, 9)} for _ in range(40)])
+    recipe(f"  limit: {rows}")
+    refusal = said(capsys, "r.yaml")
+    assert f"demonstrations.limit is {rows}, raise it where there are more" in refusal
+    assert f"{rows} different prompt group" in refusal
+
+
 def test_the_seed_that_is_named_works(capsys: Captured) -> None:
     """40 groups were told to be about 30 or more, and to try another seed."""
     draw = random.Random(4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def test_it_goes_on_where_it_was_and_looks_once(
     assert "Would more demonstrations help?" in page and "by number of demonstrations" in page
     assert Run.open(place / "all").times_looked("test") == 1
     assert main([*words, "--set", "training.learning_rate=1.0e-3"]) == 2
-    assert "was begun with another recipe" in capsys.readouterr().err
+    assert "was begun with another recipe; put it back" in capsys.readouterr().err
 
 
 def test_too_few_and_folders_of_others(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,3 +63,21 @@ def test_too_few_and_folders_of_others(tiny_model: Path, tmp_path: Path, capsys:
     assert "holds something else; name a new or empty folder" in capsys.readouterr().err
     (tmp_path / "c" / "mine.txt").unlink()
     assert main(["curve", str(recipe), "--output", str(tmp_path / "c"), "--set", "split.validation=0.0001"]) == 2
+    assert "left the validation split empty" in capsys.readouterr().err
+    (tmp_path / "c").rmdir()
+    # What could not begin is in nobody's way; a line that is complained of can be looked up.
+    for word, complaint in (("model.name=./nowhere", "no such model folder"), ("training.max_length=9", "tokens long")):
+        assert main(["curve", str(recipe), "--output", str(tmp_path / "c"), "--set", word]) == 2
+        said = capsys.readouterr().err
+        assert complaint in said and {path.name for path in (tmp_path / "c").iterdir()} <= {".lock", "rows"}
+    file, line = re.findall(r"(\S+/rows/\S+/train\.jsonl):(\d+)", said)[0]
+    assert len(Path(file).read_text(encoding="utf-8").splitlines()) >= int(line)
+    # A clone that has learned the rows knows them in every size.
+    shutil.rmtree(tmp_path / "c")
+    train = ["--set", "training.max_steps=1", "--set", "training.eval_steps=1", "--output", str(tmp_path / "first")]
+    assert main(["train", str(recipe), *train]) == 0
+    text = recipe.read_text(encoding="utf-8").replace("{r: 4, lora_alpha: 8}", f"{{start_from: {tmp_path / 'first'}}}")
+    recipe.write_text(text, encoding="utf-8")
+    assert main(["curve", str(recipe), "--output", str(tmp_path / "c")]) == 2
+    said = capsys.readouterr().err
+    assert "first has learned 45 of the 45 prompts of the curve" in said and not (tmp_path / "c").exists()

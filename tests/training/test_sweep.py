@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -60,8 +61,16 @@ def test_it_chooses_ends_early_and_goes_on(recipe: Path, tmp_path: Path, capsys:
     assert "optuna.journal: is damaged" in capsys.readouterr().err
     (place / "optuna.journal").unlink()
     assert main(words) == 0 and json.loads((place / "sweep.json").read_text()) == swept
+    # A fit that somebody has deleted is made again, though it is on record.
+    shutil.rmtree(place / tried["5.0e-3"]["run"])
+    assert main(words) == 0 and json.loads((place / "sweep.json").read_text()) == swept
     assert main([*words[:3], "training.learning_rate=1.0e-2,2.0e-3", *words[4:]]) == 2
-    assert "was begun with another recipe or grid" in capsys.readouterr().err
+    assert "was begun with another recipe or grid; put it back" in capsys.readouterr().err
+    # Losses on other rows would be put into one table with those on record.
+    data = recipe.with_name("d.jsonl")
+    data.write_text("".join(data.read_text().splitlines(keepends=True)[:-1]))
+    assert main(words) == 2
+    assert "was begun with other data; put it back" in capsys.readouterr().err
 
 
 def test_killed_in_its_first_fit_it_ends_as_if_left_alone(recipe: Path, tmp_path: Path) -> None:
@@ -98,11 +107,30 @@ WRONG = [
     (["trainin.learning_rate=1,2"], "did you mean training?"),
     (["split.seed=1,2"], "only keys of training and adapter can be tried"),
     (["training.seed=1,2"], "is luck"),
+    (["training.data_seed=1,2"], "is luck"),
     (["training.max_length=64,128"], "would change the validation rows"),
-    (["training.lerning_rate=1.0e-4,2.0e-4"], "learning_rate"),
-    (["training.learning_rate=fast,slow"], "learning_rate"),
+    (["training.dialogues=turn_by_turn,one_pass"], "would change the validation rows"),
+    (["training.eval_on_start=true,false"], "more looks have more luck"),
+    (["adapter.=1,2"], "--grid adapter.: only keys of training and adapter"),
+    (["training.lerning_rate=1.0e-4,2.0e-4"], "--grid training.lerning_rate: is not a key of training"),
+    (["training.learning_rate=1.0e-4,fast"], '--grid training.learning_rate: is "fast" but must be a number'),
+    (
+        ["training.learning_rate=1e-4,2.0e-4"],
+        "--grid training.learning_rate: is 1e-4, which YAML reads as text; write 1",
+    ),
     (["adapter.r=4,8", "adapter.r=16,32"], "is given twice"),
-    (["adapter.r=4,0"], "adapter.r"),
+    (
+        ["adapter.r=4,0"],
+        "--grid adapter.r: is 0 but must be a whole number of at least 1 and at most 65536; leave that",
+    ),
+    (["adapter.r.x=4,8"], "--grid adapter.r: is a mapping"),
+    (
+        [
+            "training.learning_rate=" + ",".join(f"{n}.0e-7" for n in range(1, 41)),
+            "adapter.r=" + ",".join(map(str, range(1, 27))),
+        ],
+        "1,040 combinations, each of them a fit; give fewer values, 1,000 at most",
+    ),
 ]
 
 
@@ -112,7 +140,43 @@ def test_a_wrong_grid_is_one_sentence_before_anything_starts(
 ) -> None:
     words = [word for one in grid for word in ("--grid", one)]
     assert main(["sweep", str(recipe), *words, "--output", str(tmp_path / "sweep")]) == 2
-    assert sentence in capsys.readouterr().err and not (tmp_path / "sweep").exists()
+    said = capsys.readouterr().err
+    assert sentence in said and not (tmp_path / "sweep").exists()
+    assert "--set" not in said, "of a word that nobody has typed"
+
+
+def test_all_wrong_values_of_a_grid_are_named_at_once_and_each_once(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And one of ``--set`` keeps its name."""
+    grid = ["--grid", "adapter.r=0,4,8.5", "--grid", "training.learning_rate=1.0e-4,2e-4"]
+    assert (
+        main(["sweep", str(recipe), *grid, "--set", "training.warmup_steps=-1", "--output", str(tmp_path / "s")]) == 2
+    )
+    lines = capsys.readouterr().err.removeprefix("sft: ").splitlines()
+    assert sorted(line.partition(" but ")[0].partition(", which")[0] for line in lines) == [
+        "--grid adapter.r: is 0", "--grid adapter.r: is 8.5", "--grid training.learning_rate: is 2e-4",
+        "--set training.warmup_steps: is -1",
+    ]  # fmt: skip
+
+
+def test_a_sweep_that_could_not_begin_is_not_in_the_way_of_the_mended_one(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The folder was left with the record of a recipe that nothing was fitted by, and refused the mended recipe."""
+    place = tmp_path / "sweep"
+    words = ["sweep", str(recipe), "--grid", "adapter.r=2,4", "--set", "training.max_steps=2", "--output", str(place)]
+    assert main([*words, "--set", "model.name=./nowhere"]) == 2
+    assert "./nowhere: no such model folder" in capsys.readouterr().err and not place.exists()
+    with Run.create(place):  # its lock is that of a folder
+        assert main(words) == 2
+        assert f"{place} holds something else" in capsys.readouterr().err
+        (place / "manifest.json").unlink()
+        assert main(words) == 2
+        assert f"{place} is being written by another process" in capsys.readouterr().err
+    # Killed before its first fit: only the record is there, and it is in nobody's way.
+    (place / "begun.json").write_text('{"recipes": {}, "data": "of another sweep"}')
+    assert main(words) == 0 and (place / "recipe.yaml").exists()
 
 
 def test_a_combination_that_fails_is_told_and_the_others_are_tried(
