@@ -24,12 +24,13 @@ from sft.training.start import prepare
 
 pytestmark = pytest.mark.engine
 
+#: Ten steps: after four the clone writes nothing that an expert could let stand.
 RECIPE = """\
 model: {{name: {model}}}
 demonstrations: {{path: {data}}}
 split: {{validation: 0.15, test: 0.25, near_duplicates: remove}}
 adapter: {{r: 4, lora_alpha: 8}}
-training: {{learning_rate: 1.0e-2, max_steps: 25, logging_steps: 5, per_device_train_batch_size: 8}}
+training: {{learning_rate: 1.0e-2, max_steps: 10, logging_steps: 5, per_device_train_batch_size: 8}}
 fidelity: {{profile: fast, max_prompts: 12, max_new_tokens: 6, systems: [tuned, R, K, P]}}
 """
 
