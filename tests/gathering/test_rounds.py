@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,8 @@ def test_a_round_is_asked_learned_from_and_reported(
     )  # type: ignore[operator]
     assert asked.fates == {"trained": 40, "withdrawn": 0, "not trained": 0}
     assert rounds.anchoring is not None and rounds.anchoring.difference.low > 0  # type: ignore[operator]
+    kinds = Counter(one.why for one in rounds.examples)
+    assert kinds == {"accepted": 3, "blind": 3, "among the largest edits": 3}
     for name in ("report.html", "report.md"):
         page = (new / name).read_text(encoding="utf-8")
         assert "What did correcting bring?" in page and "more demonstrations" in page
