@@ -10,7 +10,7 @@ setup: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv && $(BIN)/python -m pip install -q --upgrade pip && $(BIN)/python -m pip install -q -c constraints.txt torch && $(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]' && touch $@
 
-demo: setup          ## the whole loop on real demonstrations; 8 to 12 minutes on two cores
+demo: setup          ## the whole loop on real demonstrations; 7 to 12 minutes on two cores
 	$(BIN)/sft demo
 
 notebook: setup      ## docs/clone_an_expert.ipynb in a kernel, without network, into build/notebook

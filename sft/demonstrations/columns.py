@@ -20,7 +20,8 @@ from sft.demonstrations.table import DRAFTED, THINKS, THOUGHT, DemonstrationTabl
 
 __all__ = [
     "DRAFTED", "THINKS", "THOUGHT", "PromptTexts", "by_expert", "completions", "ends_row", "flagged", "group_names",
-    "groups_are_keys", "joined", "keys_and_groups", "labels", "mapped", "picked", "renamed", "said", "with_keys",
+    "groups_are_keys", "joined", "keys_and_groups", "labels", "mapped", "picked", "renamed", "said", "texts_at",
+    "with_keys",
 ]  # fmt: skip
 
 I64 = NDArray[np.int64]
@@ -198,3 +199,12 @@ class PromptTexts(Sequence[str]):
         if isinstance(self._of, DemonstrationTable):
             return self._of.prompt_texts()
         return (prompt_text(d.prompt) for d in self._of)
+
+    def at(self, places: NDArray[Any]) -> Iterator[str]:
+        """Those at ``places``: of a dialogue's, one after another, the dialogue is read once."""
+        return iter(PromptTexts(picked(self._of, places)))
+
+
+def texts_at(texts: Sequence[str], places: NDArray[Any]) -> Iterator[str]:
+    """Those of ``texts`` at ``places``, wherever they are kept."""
+    return texts.at(places) if isinstance(texts, PromptTexts) else (texts[place] for place in places.tolist())

@@ -249,7 +249,7 @@ def _without_beginnings(records: Iterator[_Found], grammar: Grammar) -> Records:
         odd = _TO_CLOSING.match(one.lines[0]) if isinstance(one.found, Broken) and one.lines else None
         if odd is not None:
             before, after = one.lines[0][: odd.end() - 1], one.lines[0][odd.end() :]
-            if before and not before.endswith(grammar.delimiter):
+            if before and not before.rstrip(" ").endswith(grammar.delimiter):
                 held = list(_disowned(held, before + after, grammar))
             yield from ((each.number, each.found) for each in held)
             held = []

@@ -36,6 +36,7 @@ IMPORT_FATES = {
     "wordless": "holds no words of anybody's: files, calls, notices, what was deleted",
     "forwarded": "somebody else's words, passed on",
     "draft": "never sent or published",
+    "private": "kept private where the others were published",
     "automatic": "a program's words",
     "merged": "a commit that joins two histories, whose changes stand in theirs",
     "old": "from before --since, or without a date that says it is not",

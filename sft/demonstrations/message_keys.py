@@ -26,6 +26,8 @@ CALL_PARTS = ("tool_use", "tool_result", "tool_call", "function_call", "function
 THOUGHTS = ("reasoning_content", "thinking", "reasoning", "thought")
 #: Keys that say whether a turn is to be learned, as OpenAI, Axolotl and ms-swift have them.
 MARKS = ("weight", "train", "training", "loss", "trainable", "loss_weight", "supervised", "learn")
+#: How other keys begin that say it in a way not known here, where what they say is yes or no.
+MAYBE_MARKS = ("train", "learn", "loss", "supervis", "mask", "ignore", "do_not_train", "no_train", "skip_loss")
 CALLS = ("tool_calls", "function_call", "calls")
 #: Keys of a message that change what it means -> what to do about it.
 REFUSED = {

@@ -157,6 +157,9 @@ def _how_to_name(
         return "line 1 is taken for the names of the columns: where it is a row, write a line of names above it"
     dialogues = [column for column, cell in row.items() if _is_dialogue(cell)]
     dialogue = dialogues[0] if dialogues else None
+    answered = _closest("completion", dialogues, ["prompt"]) if "prompt" in dialogues else []
+    if answered and layouts[0] == "prompt_completion":  # of two answers to a prompt the one that is preferred
+        return _in_words({"completion": answered[0]}, place)
     if len(dialogues) == 2 and layouts[0] == "prompt_completion" and "chosen" not in dialogues:
         return _in_words({"prompt": dialogues[0], "completion": dialogues[1]}, place)
     if dialogue is not None and layouts[0] not in ("alpaca",):

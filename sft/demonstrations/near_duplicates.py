@@ -40,7 +40,8 @@ from numpy.typing import NDArray
 
 from sft.demonstrations import shingles
 from sft.demonstrations.demonstration import HeldOut, folded, prompt_text
-from sft.demonstrations.shingles import HASH_BITS, I64, U64, Boilerplate, Pieces, within_runs
+from sft.demonstrations.shingles import I64, U64, Boilerplate, Pieces, within_runs
+from sft.demonstrations.similarity import counted_differences, similarities
 
 __all__ = ["Near", "families", "find_near", "joined"]
 
@@ -91,7 +92,8 @@ def find_near(
             new = ~shingles.among(pairs, compared)
             looked_at.append(pairs[new])
             rows, near = rows[new], near[new]
-            exact = _similarity(texts, others, rows, near, boilerplate)
+            characters = left.characters[rows].astype(np.int64) + right.characters[near]
+            exact = similarities(texts, others, rows, near, characters, boilerplate)
             order = np.lexsort((-near, exact))  # ascending, so that the last of a row to be written is its best
             rows, near, exact = rows[order], near[order], exact[order]
             better = exact > similarity[rows]
@@ -149,14 +151,15 @@ def _rows_per_band(threshold: float) -> int:
 
 class _Signatures:
     """``bands``: (n, bands) 32-bit bucket names; ``marks``: (n, 64) low bytes of the minimum hashes; ``filled``: the
-    texts that have a word at all; ``sizes``: how many telling shingles a text has. Of its pieces of the template
-    ``pieces``: (n, 4) a bit for each; ``filling``: (n, bands) low bytes of their minimum hashes.
+    texts that have a word at all; ``characters``, ``sizes``: how many a text has, and how many telling shingles. Of its
+    pieces of the template ``pieces``: (n, 4) a bit for each; ``filling``: (n, bands) low bytes of their minimum hashes.
     """
 
     def __init__(self, texts: Sequence[str], boilerplate: Boilerplate, rows: int) -> None:
         self.bands = np.zeros((len(texts), HASHES // rows), dtype=np.uint32)
         self.marks = np.zeros((len(texts), HASHES), dtype=np.uint8)
         self.sizes = np.zeros(len(texts), dtype=np.int32)
+        self.characters = np.zeros(len(texts), dtype=np.int32)
         self.pieces = np.zeros((len(texts), 4), dtype=np.uint64)
         self.filling = np.zeros(self.bands.shape, dtype=np.uint8)
 
@@ -164,6 +167,8 @@ class _Signatures:
             found = shingles.grown(chunk, boilerplate)
             counts = within_runs(np.add, found.telling[1], found.first)
             here = np.flatnonzero(counts)
+            lengths = np.fromiter(map(len, chunk.texts), dtype=np.int32, count=len(chunk.texts))
+            self.characters[first : first + len(lengths)] = within_runs(np.add, lengths, chunk.first)
             self.sizes[first + here] = counts[here]
             minima = within_runs(np.minimum, _minima(*found.telling), found.first)[here]
             self.marks[first + here] = minima.astype(np.uint8)
@@ -277,14 +282,9 @@ def _estimated(left: _Signatures, right: _Signatures, rows: I64, near: I64) -> N
     eights = (left.marks[rows] == right.marks[near]).view(np.uint64)  # eight bytes are added at a time
     agreement = (eights.sum(axis=1) * np.uint64(0x0101010101010101)) >> np.uint64(56)
     mine, theirs = left.pieces[rows], right.pieces[near]
-    different = _different(*(np.bitwise_count(own).sum(axis=1) for own in (mine & ~theirs, theirs & ~mine)))
+    different = counted_differences(*(np.bitwise_count(own).sum(axis=1) for own in (mine & ~theirs, theirs & ~mine)))
     size = np.maximum(left.sizes[rows], right.sizes[near])
     return np.asarray(agreement * (size / np.maximum(size + different, 1)))
-
-
-def _different(mine: NDArray, theirs: NDArray) -> NDArray:
-    """What counts of the pieces that only one of two texts has: all of them where each has some, and none elsewhere."""
-    return np.where((mine > 0) & (theirs > 0), mine + theirs, 0)
 
 
 def _likeliest(rows: I64, near: I64, estimated: NDArray[np.float64], threshold: float) -> tuple[I64, I64]:
@@ -296,46 +296,6 @@ def _likeliest(rows: I64, near: I64, estimated: NDArray[np.float64], threshold: 
     kept = np.ones(len(rows), dtype=bool)
     kept[2:] = rows[2:] != rows[:-2]
     return rows[kept], near[kept]
-
-
-def _similarity(
-    texts: Sequence[str], others: Sequence[str], rows: I64, near: I64, boilerplate: Boilerplate
-) -> NDArray[np.float64]:
-    """Exact similarity of the pairs ``(texts[rows[i]], others[near[i]])``: (n,)."""
-    result = np.zeros(len(rows))
-    sizes = np.fromiter((len(texts[r]) + len(others[o]) for r, o in zip(rows, near, strict=True)), np.int64, len(rows))
-    block = np.maximum(np.cumsum(sizes) // (4 * shingles.CHUNK), np.arange(len(rows)) >> 14)
-    for number in range(int(block[-1]) + 1 if len(block) else 0):
-        here = np.flatnonzero(block == number)
-        if not len(here):
-            continue
-        mine, row_at = np.unique(rows[here], return_inverse=True)
-        theirs, near_at = np.unique(near[here], return_inverse=True)
-        chosen = [*(texts[each] for each in mine), *(others[each] for each in theirs)]
-        telling, counts, pieces, owned = shingles.parted(chosen, boilerplate)
-        shared, one, other = _compared(telling, counts, row_at, near_at + len(mine))
-        different = _different(*_compared(pieces, owned, row_at, near_at + len(mine))[1:])
-        result[here] = shared / np.maximum(shared + one + other + different, 1)
-    return result
-
-
-def _compared(values: U64, counts: I64, one: I64, other: I64) -> tuple[I64, I64, I64]:
-    """How many different hashes texts ``one[i]`` and ``other[i]`` both have, and how many only the one or the other."""
-    values, text_of = shingles.distinct(values, counts)
-    counts = np.bincount(text_of, minlength=len(counts))
-    pairs = [_spread(side, counts) for side in (one, other)]
-    tagged = np.concatenate([(pair.astype(np.uint64) << HASH_BITS) | values[place] for pair, place in pairs])
-    tagged.sort()
-    twice = tagged[1:][tagged[1:] == tagged[:-1]] >> HASH_BITS  # once from each side
-    shared = np.bincount(twice.astype(np.int64), minlength=len(one))
-    return shared, counts[one] - shared, counts[other] - shared
-
-
-def _spread(side: I64, count: I64) -> tuple[I64, I64]:
-    """Places of the shingles of text ``side[i]``, for every pair ``i``: (pair of each, place of each)."""
-    first, each = np.cumsum(count) - count, count[side]
-    offset = np.arange(each.sum()) - np.repeat(np.cumsum(each) - each, each)
-    return np.repeat(np.arange(len(side)), each), np.repeat(first[side], each) + offset
 
 
 # -- which held-out prompts are one observation ---------------------------------------------------------------

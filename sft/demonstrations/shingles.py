@@ -9,7 +9,7 @@ from __future__ import annotations
 import string
 import unicodedata
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sft.demonstrations.columns import texts_at
 from sft.demonstrations.messages import without_invisible
 
 __all__ = [
     "BASE", "BOILERPLATE_LEAST", "CHUNK", "CHUNK_TEXTS", "HASH_BITS", "I64", "U64", "Boilerplate", "Pieces", "among",
-    "boilerplate_of", "chunks", "distinct", "grown", "mixed", "parted", "within_runs",
+    "boilerplate_of", "chunks", "grown", "mixed", "within_runs",
 ]  # fmt: skip
 
 BOILERPLATE_SHARE = 0.1
@@ -148,12 +149,23 @@ class Pieces:
         """(n,): the first text of each text's run."""
         return np.maximum.accumulate(np.where(self.grows, 0, np.arange(len(self.texts))))
 
-    def apart(self) -> Pieces:
-        """Every text in full."""
-        made: list[str] = []
-        for piece, grows in zip(self.texts, self.grows.tolist(), strict=True):
-            made.append(made[-1] + piece if grows else piece)
-        return Pieces.whole(made)
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Pieces:
+        """Texts in their order; one that begins with all of the one before, and then a turn, goes on from it."""
+        held, grows, before = list[str](), list[bool](), ""
+        for text in texts:
+            grew = _grew(before, text) if held else False
+            held.append(text[len(before) :] if grew else text)
+            grows.append(grew)
+            before = text
+        return cls(held, np.array(grows, dtype=bool))
+
+    def cut(self, places: NDArray[np.bool_]) -> Pieces:
+        """Runs that end before each of ``places`` (n,): the text there stands in full and begins another."""
+        texts, grows, first = list(self.texts), self.grows & ~places, self.first
+        for place in np.flatnonzero(places & self.grows).tolist():
+            texts[place] = "".join(self.texts[first[place] : place + 1])
+        return Pieces(texts, grows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +190,9 @@ def _shingles(pieces: Pieces) -> _Shingles:
     upto = np.cumsum(counts)  # words up to the end of each text
     begun = (upto - counts)[first]
     length = upto - begun  # words of each text, those of its run before it among them
-    if len(first) and (length[:-1][pieces.grows[1:]] < 3).any():  # a text of two words is a shingle; of more it is none
-        return _shingles(pieces.apart())
+    few = _behind(length < 3) & pieces.grows  # a text of two words is a shingle; in a longer one it is none
+    if few.any():
+        return _shingles(pieces.cut(few))
     piece_of = np.repeat(np.arange(len(first)), counts)
     terms = [hashes * place for place in _PLACES]
     third = np.arange(2, len(hashes))
@@ -222,7 +235,7 @@ def boilerplate_of(texts: Sequence[str]) -> Boilerplate:
     """The template of a set of ``texts`` (counted in a sample drawn by content); empty for a handful."""
     if len(texts) > _SAMPLE:
         marks = np.fromiter((zlib.crc32(t.encode("utf-8")) for t in texts), dtype=np.uint32, count=len(texts))
-        texts = [texts[place] for place in np.sort(np.argsort(marks, kind="stable")[:_SAMPLE])]
+        texts = list(texts_at(texts, np.sort(np.argsort(marks, kind="stable")[:_SAMPLE])))
     limit = max(min(BOILERPLATE_COUNT, len(texts) / 2), BOILERPLATE_SHARE * len(texts))
     seen: tuple[list[tuple[U64, I64]], ...] = ([], [])
     for pieces in chunks(texts if len(texts) >= BOILERPLATE_LEAST else []):
@@ -266,9 +279,9 @@ class Parted:
 
 
 def grown(pieces: Pieces, boilerplate: Boilerplate) -> Parted:
-    """The telling shingles of many texts, and their pieces of the template; see :func:`parted`.
+    """The telling shingles of many texts (what is no boilerplate), and their pieces of the template.
 
-    Where nothing but boilerplate is in a text, all of it is telling; its run is then taken apart.
+    Where nothing but boilerplate is in a text, all of it is telling; a run ends where that is no longer so.
     """
     found = _shingles(pieces)
     count = len(pieces.texts)
@@ -278,8 +291,9 @@ def grown(pieces: Pieces, boilerplate: Boilerplate) -> Parted:
     has = np.bincount(found.whole_of[telling], minlength=count)
     empty = within_runs(np.add, has, found.first) == 0
     if empty.any():
-        if (pieces.grows & empty).any() or (empty[:-1] & pieces.grows[1:]).any():
-            return grown(pieces.apart(), boilerplate)
+        filled = _behind(empty) & ~empty & (found.first < np.arange(count))
+        if filled.any():
+            return grown(pieces.cut(filled), boilerplate)
         telling |= empty[found.whole_of]
         has = np.bincount(found.whole_of[telling], minlength=count)
     ends = among(_short(found.ends), boilerplate.pieces)
@@ -303,18 +317,6 @@ def within_runs(gather: np.ufunc, values: NDArray[Any], first: I64) -> NDArray[A
     return values
 
 
-def parted(texts: Sequence[str], boilerplate: Boilerplate) -> tuple[U64, I64, U64, I64]:
-    """The telling shingles of many texts, and how many each text has; and the same of their pieces of the template.
-
-    Telling is what is no boilerplate; where nothing else is left of a text, all of it.
-    """
-    found = grown(Pieces.whole(texts), boilerplate)
-    number = np.arange(len(texts))
-    both = (found.pieces, found.ends)
-    pieces, _ = _sorted_by([values for values, _ in both], [np.repeat(number, counts) for _, counts in both])
-    return *found.telling, pieces, found.pieces[1] + found.ends[1]
-
-
 def among(values: NDArray, ascending: NDArray) -> NDArray[np.bool_]:
     """Which of ``values`` stand in the sorted array ``ascending``."""
     if not len(ascending):
@@ -323,24 +325,11 @@ def among(values: NDArray, ascending: NDArray) -> NDArray[np.bool_]:
     return np.asarray(ascending[place] == values)
 
 
-def distinct(values: U64, counts: I64) -> tuple[U64, I64]:
-    """Each text's shingles once, as 48-bit hashes, and the text each belongs to, sorted by text."""
-    text_of = np.repeat(np.arange(len(counts), dtype=np.uint64), counts)
-    tagged = (text_of << HASH_BITS) | _short(values)
-    tagged.sort()
-    new = np.ones(len(tagged), dtype=bool)
-    new[1:] = tagged[1:] != tagged[:-1]
-    tagged = tagged[new]
-    return tagged & ((np.uint64(1) << HASH_BITS) - np.uint64(1)), (tagged >> HASH_BITS).astype(np.int64)
-
-
 def chunks(texts: Sequence[str]) -> Iterator[Pieces]:
     """``texts`` in pieces of so many characters that they are hashed at once."""
     held, grows, size, before = list[str](), list[bool](), 0, ""
     for text in texts:
-        grew = (
-            bool(held) and len(text) > len(before) and text.startswith(before) and text.startswith(_JOINT, len(before))
-        )
+        grew = _grew(before, text) if held else False
         held.append(text[len(before) :] if grew else text)
         grows.append(grew)
         size += len(held[-1])
@@ -350,3 +339,12 @@ def chunks(texts: Sequence[str]) -> Iterator[Pieces]:
             held, grows, size, before = [], [], 0, ""
     if held:
         yield Pieces(held, np.array(grows))
+
+
+def _grew(before: str, text: str) -> bool:
+    return len(text) > len(before) and text.startswith(before) and text.startswith(_JOINT, len(before))
+
+
+def _behind(true: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Of each text whether it is ``true`` of the one before."""
+    return np.concatenate([np.zeros(min(len(true), 1), dtype=bool), true[:-1]])

@@ -241,7 +241,7 @@ def _near(
     One comparison per prompt, not per row: completions do not leak prompts.
     """
     firsts, lasts = _of_each(keys, source)
-    _, chosen = _of_each(keys, held[::-1])
+    chosen, _ = _of_each(keys, held)
     texts, others = (columns.PromptTexts(columns.picked(everyone, places)) for places in (lasts, chosen))
     found = {
         int(keys[firsts[pair.row]]): (int(chosen[pair.other]), pair.similarity)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sft.fidelity.conventions import LEVEL, power
+from sft.fidelity.conventions import LEVEL, no_spread, power
 from sft.fidelity.scorecard import Gain
 from sft.metrics.estimate import Estimate
 from sft.runs.tabular import Tabular
@@ -66,6 +66,8 @@ class Pair:
         if self.closer:
             return f"{self.closer} is closer"
         # How many groups it takes hangs on how many pairs there are, so the sentence names no number.
+        if self.smallest_visible is not None and no_spread(self.smallest_visible) and no_spread(self.difference.value):
+            return "not told apart (both come as close on every prompt)"
         return f"not told apart ({power(self.smallest_visible, 'difference', groups='so few')})"
 
 

@@ -7,7 +7,7 @@ these clones; where there are two runs a size or more they are over prompts and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -80,27 +80,32 @@ class SizeCurve:
 
 
 def size_curve_of(measured: Sequence[MeasuredSize], headline: str, *, seed: int) -> SizeCurve:
-    """The curve through ``measured``, every size with the same seeds. Raises ``RunError`` without a common prompt."""
-    sizes = sorted({one.rows for one in measured})
+    """The curve through ``measured``, as many sizes of each seed. Raises ``RunError`` without a common prompt.
+
+    Shares are of prompts, and where some have several demonstrations their number differs between seeds: the sizes of a
+    seed are told apart by their order, and ``rows`` is the mean, rounded.
+    """
     seeds = sorted({one.seed for one in measured})
-    by = {(one.seed, one.rows): one for one in measured}
+    in_order = [sorted((one for one in measured if one.seed == seed), key=lambda one: one.rows) for seed in seeds]
+    by_size = list(zip(*in_order, strict=True))
+    sizes = [round(float(np.mean([one.rows for one in runs]))) for runs in by_size]
     shared = [key for key in measured[0].bits if all(key in one.bits and key in one.scores for one in measured)]
     if not shared:
         raise RunError(f"{measured[0].run}: shares no measured prompt with the other sizes; name a new folder")
     labels = [measured[0].clusters[key] for key in shared]
     mean_bytes = float(np.mean([measured[0].bytes[key] for key in shared]))
 
-    def table(of: Mapping[tuple[int, int], Mapping[str, float]]) -> NDArray[np.float64]:
+    def table(figures: Callable[[MeasuredSize], Mapping[str, float]]) -> NDArray[np.float64]:
         """Shape (runs, sizes, prompts)."""
-        return np.array([[[of[s, rows][key] for key in shared] for rows in sizes] for s in seeds])
+        return np.array([[[figures(one)[key] for key in shared] for one in runs] for runs in in_order])
 
     # Bits over the mean number of bytes: their mean over prompts is the sum of bits over that of bytes.
-    bits = table({key: one.bits for key, one in by.items()}) / mean_bytes
-    scores = table({key: one.scores for key, one in by.items()})
+    bits = table(lambda one: one.bits) / mean_bytes
+    scores = table(lambda one: one.scores)
     points = tuple(
         SizePoint(
             rows,
-            tuple(by[s, rows].run for s in seeds),
+            tuple(one.run for one in by_size[place]),
             estimates.mean(bits[:, place].mean(axis=0), labels),
             estimates.points(list(scores[:, place].mean(axis=0)), labels),
             _apart(bits[:, -1], bits[:, place], labels) if rows < sizes[-1] else None,

@@ -79,6 +79,27 @@ def test_marks_whose_sense_is_the_other_way_round_are_refused(tmp_path: Path, ke
     assert f"'messages[2].{key}' changes what the message means" in why and "write weight: 0" in why
 
 
+@pytest.mark.parametrize("mark", [{"train_on_turn": False}, {"loss_mask": 0}, {"do_not_train": True}])
+def test_a_mark_in_words_not_known_here_is_asked_about(tmp_path: Path, mark: dict[str, Any]) -> None:
+    """It was listed as unread, and the turn that it excludes was learned."""
+    (key,) = mark
+    why = complaint(tmp_path, ASK, SAY | mark)
+    assert f"'messages[2].{key}' seems to say whether the turn is learned" in why and "write weight: 0" in why
+    assert reading(tmp_path, ASK, SAY | {"training_set": "b", "losses": [1]}).demonstrations, "no yes, and no no"
+
+
+def test_of_two_answers_to_a_prompt_of_messages_the_preferred_one_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = ({"prompt": [ASK], "chosen": [SAY], "rejected": [SAY | {"content": "no"}]} for _ in range(3))
+    path = lines(tmp_path / "x.jsonl", *rows)
+    with pytest.raises(SourceError, match=r"to `sft check`, --column completion=chosen$"):
+        read(path)
+    main(["check", str(path), "--column", "completion=chosen"])
+    assert "Columns that no demonstration uses: rejected" in capsys.readouterr().out
+    assert {d.completion for d in read(path, columns={"completion": "chosen"}).demonstrations} == {"say"}
+
+
 def test_a_call_without_its_result_is_told_what_is_missing(tmp_path: Path) -> None:
     """To join neighbours was advised, and a call cannot be joined with what follows its result."""
     call = SAY | {"tool_calls": [CALL]}

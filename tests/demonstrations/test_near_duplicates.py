@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 import re
 import sys
+import threading
+from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from types import FrameType
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sft.demonstrations import near_duplicates
+import sft
+from sft.demonstrations import near_duplicates, splits
+from sft.demonstrations.formats import read
 from sft.demonstrations.near_duplicates import find_near
-from sft.demonstrations.shingles import CHUNK, CHUNK_TEXTS
+from sft.demonstrations.shingles import CHUNK, CHUNK_TEXTS, boilerplate_of
+from sft.demonstrations.similarity import similarities
+from sft.demonstrations.table import DemonstrationTable
 
 
 def plain_words(text: str) -> list[str]:
@@ -121,7 +131,7 @@ def test_families_of_alike_texts_cost_linear_time() -> None:
     def counting(frame: FrameType, event: str, _: object) -> None:
         """Counts the pairs that are compared exactly, from outside."""
         nonlocal looked_at
-        if event == "call" and frame.f_code.co_name == "_similarity":
+        if event == "call" and frame.f_code.co_name == "similarities":
             looked_at += len(frame.f_locals["rows"])
 
     sys.setprofile(counting)
@@ -255,3 +265,93 @@ def test_a_leak_is_found_in_a_crowd_that_fills_one_template() -> None:
     rest = len(texts) - 4000
     assert sum(found.get(rest + k) == place for k, place in enumerate(chosen)) >= 95
     assert sum(row < rest for row in found) <= 2
+
+
+@st.composite
+def dialogues(draw: st.DrawFn) -> list[str]:
+    """Prompts of dialogues of few different words, each going on from the one before; some texts say nothing."""
+    word = st.sampled_from(["yes", "no", "a", "b", "c", "alarm", "off", "?", ""])
+    turn = st.lists(word, max_size=6).map(" ".join)
+    return [
+        "\n\n".join(turns[: upto + 1])
+        for turns in draw(st.lists(st.lists(turn, min_size=1, max_size=8), max_size=6))
+        for upto in range(len(turns))
+    ]
+
+
+@settings(deadline=None, max_examples=200)
+@given(dialogues(), dialogues(), st.data())
+def test_prompts_of_a_dialogue_are_compared_as_any_texts_are(
+    texts: list[str], others: list[str], data: st.DataObject
+) -> None:
+    """Backwards no text goes on from the one before: each is looked at as a whole."""
+    if not texts or not others:
+        return
+    size = data.draw(st.integers(1, 60))
+    rows, near = (
+        np.array(data.draw(st.lists(st.integers(0, len(side) - 1), min_size=size, max_size=size)))
+        for side in (texts, others)
+    )
+    corpus = data.draw(st.sampled_from([[], [*texts, *others], [*others, "yes no a b", "yes no a b"] * 4]))
+    boilerplate = boilerplate_of(corpus)
+    characters = np.array([len(texts[row]) + len(others[other]) for row, other in zip(rows, near, strict=True)])
+    forwards = similarities(texts, others, rows, near, characters, boilerplate)
+    backwards = similarities(
+        texts[::-1], others[::-1], len(texts) - 1 - rows, len(others) - 1 - near, characters, boilerplate
+    )
+    assert forwards.tolist() == backwards.tolist()
+
+
+def dialogues_file(path: Path, turns: int, count: int, opening: str, words: int) -> Path:
+    """Dialogues of five different words, each in a group of its own."""
+    rng, vocabulary = random.Random(turns), ["one", "two", "three", "four", "five"]
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(count):
+            said = [opening, *(" ".join(rng.choices(vocabulary, k=words)) for _ in range(turns - 1))]
+            roles = itertools.cycle(("user", "assistant"))
+            messages = [{"role": role, "content": content} for role, content in zip(roles, said, strict=False)]
+            file.write(json.dumps({"messages": messages, "group": f"{number}"}) + "\n")
+    return path
+
+
+def calls_of(name: str, work: Callable[[], object]) -> list[dict[str, Any]]:
+    """What each call of the functions called ``name`` is given, in all threads, while ``work`` is done."""
+    found: list[dict[str, Any]] = []
+
+    def counting(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_name == name:
+            found.append(dict(frame.f_locals))
+
+    sys.setprofile(counting)
+    threading.setprofile(counting)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+    return found
+
+
+def times_read(path: Path) -> float:
+    """How often ``sft check`` reads each character of a file as a part of some word."""
+    calls = calls_of("_words", lambda: sft.check(path))
+    return sum(len(text) for call in calls for text in call["folded"]) / path.stat().st_size
+
+
+@pytest.mark.parametrize("opening", ["Hello", "what the words say that all dialogues begin with", "?"])
+def test_a_dialogue_is_read_as_often_as_its_turns_and_not_as_its_prompts(opening: str, tmp_path: Path) -> None:
+    """All of whose words are everybody's, so that every prompt is compared with others, in vain."""
+    short, long = (
+        times_read(dialogues_file(tmp_path / f"{turns}.jsonl", turns, 4800 // turns, opening, words=6))
+        for turns in (20, 160)
+    )
+    assert 1 < short < 8
+    assert 1 < long < 4 * short, "a prompt of long dialogues holds eight times as many words"
+
+
+def test_a_dialogue_on_disk_is_not_read_for_each_of_its_prompts(tmp_path: Path) -> None:
+    """Each of its prompts was read by its number, twice for every comparison, and each time its whole dialogue."""
+    path = dialogues_file(tmp_path / "x.jsonl", 160, 30, "Hello", words=6)
+    parts = splits.assign(DemonstrationTable.of(read(path).demonstrations), validation=0.2, test=0.2, seed=0)
+    calls = calls_of("_read", lambda: splits.find_leaks(parts))
+    assert sum(map(len, parts.values())) == 2400 and 0 < len(calls) < 150

@@ -56,6 +56,12 @@ def test_the_line_after_a_fault_is_a_row_of_its_own(tmp_path: Path) -> None:
     assert refused(path) == [(2, 'ask 1,"say 1')]
 
 
+def test_a_blank_before_a_quote_costs_no_row_before_it(tmp_path: Path) -> None:
+    path = table(tmp_path / "x.csv", 'prompt,completion\nask 1,"say 1"\nask 2, "say 2"\nask 3,"say 3"\n')
+    assert pairs(read(path)) == [("ask 1", "say 1"), ("ask 3", "say 3")]
+    assert refused(path) == [(3, 'ask 2, "say 2"')]
+
+
 def test_a_quote_that_is_never_closed_costs_its_own_row(tmp_path: Path) -> None:
     """One in a thousand rows became a completion of 996 lines."""
     rows = [f"ask {n} about rakes,say {n}" for n in range(1000)]

@@ -64,7 +64,7 @@ def test_a_run_is_not_told_apart_from_its_copy(good: Run, tmp_path: Path) -> Non
     pair = only(compare_runs([good, copy]))
     assert (pair.difference.value, pair.p_value, pair.closer) == (0, 1, "")
     assert pair.bits is not None and pair.bits.value == 0
-    assert pair.words == "not told apart (the two differ by the same on every prompt)"
+    assert pair.words == "not told apart (both come as close on every prompt)"
 
 
 def test_two_clones_of_one_quality_are_not_told_apart(tmp_path: Path) -> None:

@@ -19,8 +19,13 @@ from sft.runs.run import Run
 SIZES, PROMPTS = (50, 100, 200, 400), 80
 
 
-def planted(b: float, *, seeds: int = 3, c: float = 0.5, run: float = 0.002, world: int = 0) -> SizeCurve:
-    """Clones whose bits per byte follow 0.8 + b (n / 400)**-c, each run with luck of its own."""
+def planted(
+    b: float, *, seeds: int = 3, c: float = 0.5, run: float = 0.002, world: int = 0, uneven: float = 0.0
+) -> SizeCurve:
+    """Clones whose bits per byte follow 0.8 + b (n / 400)**-c, each run with luck of its own.
+
+    ``uneven``: by that share the rows of a subset are more with one seed and fewer with another.
+    """
     draw = np.random.default_rng(world)
     prompts = draw.normal(0, 0.2, PROMPTS)
     measured = []
@@ -31,7 +36,7 @@ def planted(b: float, *, seeds: int = 3, c: float = 0.5, run: float = 0.002, wor
             ids = [str(number) for number in range(PROMPTS)]
             measured.append(
                 MeasuredSize(
-                    f"{n}-{seed}", n, seed,
+                    f"{n}-{seed}", n + int(uneven * n * (seed - 1)) if n < max(SIZES) else n, seed,
                     {key: float(40 - 20 * (value - 0.8)) for key, value in zip(ids, per, strict=True)},
                     {key: float(60 * value) for key, value in zip(ids, per, strict=True)},
                     dict.fromkeys(ids, 60), {key: key for key in ids},
@@ -92,3 +97,9 @@ def test_it_is_read_back_and_a_damaged_file_is_one_sentence(tmp_path: Path) -> N
     other = MeasuredSize("x", 10, 0, {"a": 1.0}, {"a": 1.0}, {"a": 1}, {"a": "a"})
     with pytest.raises(RunError, match="shares no measured prompt"):
         size_curve_of([other, replace(other, rows=20, scores={"b": 1.0}, bits={"b": 1.0})], "chrf", seed=0)
+
+
+def test_subsets_of_prompts_that_differ_in_rows_are_one_size() -> None:
+    """Where a prompt has several demonstrations an eighth was 18 rows by one seed and 15 by another: a traceback."""
+    even, uneven = planted(0.1), planted(0.1, uneven=0.1)
+    assert uneven == even, "the mean of 45, 50 and 55 is 50"

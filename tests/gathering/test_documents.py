@@ -74,6 +74,15 @@ def test_posts_of_wordpress_are_of_their_authors(tmp_path: Path, imported: Impor
     assert imported(source, "--me", "ada", "--since", "2026-03-02", "--overwrite")[1]["ledger"]["fates"]["old"] == 1
 
 
+def test_what_is_kept_private_is_no_demonstration(tmp_path: Path, imported: Import) -> None:
+    source = exports.wordpress(tmp_path)
+    text = source.read_text(encoding="utf-8")
+    at = text.index("Das Mehl")
+    source.write_text(text[:at] + text[at:].replace(">publish<", ">private<", 1), encoding="utf-8")
+    _, made, _ = imported(source, "--me", "Ada")
+    assert made["ledger"]["fates"] == {"written": 1, "others": 1, "wordless": 1, "draft": 1, "private": 1}
+
+
 def test_a_site_that_is_cut_short_keeps_what_came_before(tmp_path: Path, imported: Import) -> None:
     source = exports.wordpress(tmp_path)
     data = source.read_bytes()
@@ -130,6 +139,25 @@ def test_merges_are_in_the_account(tmp_path: Path, imported: Import) -> None:
     after = imported(source, "--me", "Ada", "--overwrite")[1]["ledger"]
     assert after["rows"] == before["rows"] + 2
     assert after["fates"]["merged"] == before["fates"].get("merged", 0) + 1
+
+
+def test_what_git_writes_of_a_revert_is_nobody_s(tmp_path: Path, imported: Import) -> None:
+    source = exports.repository(tmp_path)
+
+    def git(*words: str) -> None:
+        who = ["-c", "user.name=Ada", "-c", "user.email=ada@lovelace.org"]
+        subprocess.run(["git", "-C", str(source), *who, *words], check=True, capture_output=True)
+
+    git("revert", "--no-edit", "HEAD")
+    git("revert", "--no-edit", "HEAD")  # git calls this one "Reapply"
+    git("revert", "--no-edit", "HEAD")
+    because = "\n\nThe oak was rotten."
+    git("commit", "-q", "--amend", "-m", f'Revert "Ben\'s wheel"\n\nThis reverts commit 0123456789.{because}')
+    _, made, _ = imported(source, "--me", "Ada")
+    assert made["ledger"]["fates"]["automatic"] == 2
+    assert [answer for _, answer in answers(tmp_path / "out") if "evert" in answer or "eapply" in answer] == [
+        f'Revert "Ben\'s wheel"\n\nThis reverts commit 0123456789.{because}'
+    ]
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])

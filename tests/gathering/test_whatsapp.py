@@ -117,3 +117,22 @@ def test_another_calendar_is_refused_with_what_to_do(tmp_path: Path, imported: I
     path.write_text("۱۴۰۴/۱۲/۱۱، ۰۹:۱۴ - Ben: سلام\n۱۴۰۴/۱۲/۱۱، ۰۹:۱۵ - Ada: سلام\n", encoding="utf-8")
     status, _, complaint = imported(path, "--me", "Ada")
     assert status == 2 and "another calendar (year 1404)" in complaint and complaint.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "notice",
+    [
+        'Ada created group "Trip: Rome"',
+        "Ben changed the subject from “Trip: Rome” to “Trip: Turin”",
+        "Ada hat die Gruppe „Reise: Rom“ erstellt",
+        "Ben a changé le sujet de « Voyage : Rome » en « Voyage: Turin »",
+    ],
+)
+def test_a_notice_with_a_colon_in_a_name_is_nobody_s_message(notice: str, tmp_path: Path, imported: Import) -> None:
+    path = tmp_path / "group.txt"
+    path.write_text(
+        f"02/03/2026, 09:10 - Ben: What?\n02/03/2026, 09:11 - {notice}\n02/03/2026, 09:12 - Ada: Yes.\n", "utf-8"
+    )
+    status, made, _ = imported(path, "--me", "Ada")
+    assert status == 0 and answers(tmp_path / "out") == [("What?", "Yes.")]
+    assert made["ledger"]["fates"]["wordless"] == 1

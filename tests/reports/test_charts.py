@@ -237,6 +237,24 @@ def test_a_curve_over_shares_keeps_its_band_inside_and_shows_zero() -> None:
     assert max(heights) < bottom <= number(marked(root, "line", "grid")[0], "y1") + 0.1
 
 
+@pytest.mark.parametrize("value", [0.0, 1e-12, 3.0])
+def test_where_all_values_are_one_the_scale_has_no_millionths(value: float) -> None:
+    root = parsed(dots([row("a", value, value, value)], key="k", title="T", axis="x", include=(value,)))
+    assert not [word for word in words(root) if "e\N{MINUS SIGN}" in word]
+
+
+@given(
+    st.lists(st.tuples(st.floats(-50, 50), st.floats(0, 40), st.floats(0, 40)), min_size=1, max_size=8), st.booleans()
+)
+def test_every_band_lies_within_the_picture(values: list[tuple[float, float, float]], signed: bool) -> None:
+    """The band of a curve over numbers went over the words above and below it: the scale was that of the points."""
+    points = [(float(x), y) for x, (y, _, _) in enumerate(values)]
+    band = [(float(x), y - below, y + above) for x, (y, below, above) in enumerate(values)]
+    root = drawn([Line("measured", points, "tuned", band=band, beads=True), Line("law", points, "base")], signed=signed)
+    heights = [height for _, height in corners(marked(root, "path", "band")[0])]
+    assert min(heights) >= 0 and max(heights) <= 1000
+
+
 @pytest.mark.parametrize("points", [[(7, 1.5)], [(0, 2.0), (1, 2.0)]])
 def test_one_point_or_a_flat_line_still_has_axes(points: list[tuple[float, float]]) -> None:
     root = drawn([Line("training", points, "other")])

@@ -115,6 +115,17 @@ GRIDS = """
 })
 """
 
+#: How far bands and curves go beyond the area that they are drawn in, in pixels; above 0 they lie on words.
+BEYOND = """
+[...document.querySelectorAll('.area')].flatMap(area => {
+  const box = area.getBoundingClientRect();
+  return [...area.querySelectorAll('.band, .curve')].map(mark => {
+    const own = mark.getBoundingClientRect();
+    return Math.max(box.left - own.left, box.top - own.top, own.right - box.right, own.bottom - box.bottom);
+  });
+})
+"""
+
 LONG = "one constant completion, the most typical of the training set, said at length"
 UNBROKEN = "a" * 30 + "@" + "b" * 40 + ".example"
 
@@ -130,6 +141,11 @@ def hard() -> list[str]:
     entries = [Entry(LONG, "tuned", "dot"), Entry(UNBROKEN, "expert", "ghost"), Entry("short", "base")]
     steep = Line(LONG, [(0, 0.001), (100_000, 0.009)], "tuned", mark=(100_000, 0.001, "lowest: 0.001 at 100000"))
     held = Line(UNBROKEN, [(5, 0.004), (99_000, 0.002)], "held", mark=(5, 0.004, "lowest: 0.004 at step 5"), beads=True)
+    wide = [(0.0, 1.0, 9.0), (40.0, -7.0, 2.0)]
+    banded = (
+        Line(LONG, [(0, 5.0), (40, 1.0)], "tuned", band=wide, beads=True),
+        Line("law", [(0, 5.0), (90, 0.9)], "base"),
+    )
     sure = Series("the clone", [(0.0, 1.0, 0.9, 1.0), (1.0, 0.0, 0.0, 0.2)], "tuned")
     ends = Place(f"best shortcut: {LONG}", 0, "30.0 points", "other"), Place(UNBROKEN, 1, "60.0 points", "expert")
     goal = Place("80 % of the way counts as cloned", 0.8, "", "other")
@@ -152,6 +168,7 @@ def hard() -> list[str]:
         dots(rows, key="a", title=LONG, axis=LONG, signed=True, marks=marks, unit=" %", entries=entries),
         curves([steep, held], key="b", title=LONG, **words),
         curves([steep], key="c", title="T", signed=True, **words),
+        curves(banded, key="band", title="T", **words),
         histograms(lengths, key="d", title="T", axis=LONG),
         shares(fates, key="e", title="T"),
         squares(panels, key="f", title="T", above="more often right than sure", below="surer than right", **words),
@@ -212,6 +229,12 @@ def test_nothing_is_cut_nor_makes_the_page_scroll_sideways(window: Browser, widt
         assert word["left"] >= frame["left"] - SLACK and word["right"] <= frame["right"] + SLACK, word
         assert word["top"] >= frame["top"] - SLACK and word["bottom"] <= frame["bottom"] + SLACK, word
         assert word["size"] >= 12, word
+
+
+def test_bands_and_curves_lie_where_they_are_drawn(window: Browser, name: str) -> None:
+    beyond = window.tell(BEYOND)
+    assert beyond or name == "comparison"
+    assert max(beyond, default=0) <= SLACK
 
 
 def test_no_two_labels_of_a_picture_stand_on_each_other(window: Browser) -> None:

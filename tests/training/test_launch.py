@@ -160,7 +160,7 @@ def test_accelerate_reads_its_file_and_starts_what_it_is_for(path: Path, monkeyp
             "29500",
         ]
         arguments, _, _ = _validate_launch_command(known.parse_args([*two, *words]))
-        arguments.deepspeed_fields_from_accelerate_config = ""  # as accelerate's own `launch_command` does it
+        arguments.deepspeed_fields_from_accelerate_config = ""  # as accelerate's own launcher does it
         command, variables = prepare_deepspeed_cmd_env(arguments)
         assert command is None and variables["ACCELERATE_USE_DEEPSPEED"] == "true"
         assert (arguments.nnodes, arguments.node_rank, arguments.nproc_per_node) == ("2", 1, "2")

@@ -25,6 +25,11 @@ _FORMAT = f"--format={_BEGIN}%H{_NEXT}%aN{_NEXT}%aE{_NEXT}%aI{_NEXT}%B{_NEXT}"
 _TRAILER = re.compile(
     r"(?:change-id|cc|fixes|closes|refs?|link|git-svn-id|[a-z]+(?:-[a-z]+)*-by):.*|[ \t]+\S.*", re.IGNORECASE
 )
+#: What git writes of a commit that takes another back, and of one that puts it in again; a reason may stand below.
+_TAKEN_BACK = re.compile(
+    r'(?:Revert|Reapply) ".*"\s*'
+    r"(?:This reverts commit [0-9a-f]{7,64}(?:, reversing\s+changes made to [0-9a-f]{7,64})?\.?)?"
+)
 #: Nothing of what a repository's own settings may start is started, and nothing is fetched.
 _QUIET = {
     "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0",
@@ -81,7 +86,7 @@ def _commit(place: Source, commit: str) -> Written:
     largest = max(
         files, key=lambda path: len(changes.partition(f" b/{path}\n")[2].partition("\ndiff --git ")[0]), default=""
     )
-    fate = "" if written else "wordless"
+    fate = "wordless" if not written else "automatic" if _TAKEN_BACK.fullmatch(written) else ""
     if not changes or len(changes) > _LONGEST:
         return Written(place, people, moment(date), largest, fate=fate)
     return Written(place, people, moment(date), largest, () if fate else (Piece(changes, written),), fate=fate)
@@ -104,7 +109,7 @@ IMPORTER = Importer(
     completion="its message, without the lines that programs put below it (Signed-off-by and others)",
     group="the file that was changed most",
     flaws=(
-        "Merges, and commits without changes or with too many, are left out.",
+        "Merges, commits without changes or with too many, and reverts for which nobody wrote a reason are left out.",
         "Why something was changed is often in no diff: no clone can know it.",
     ),
     recognises=lambda files: bool({".git", ".git/HEAD"} & set(files.names)) or {"HEAD", "config"} <= set(files.names),

@@ -184,7 +184,9 @@ def _message(place: Source, chat: str, at: datetime, text: str, *, notice: bool,
     if not colon and text.rstrip().endswith(":"):
         name, colon, words = text.rstrip()[:-1], ":", ""
     name = name.translate(_PLAIN).strip().removeprefix("~").strip()
-    if not colon or "\n" in name or not name or len(name) > 100:
+    # 'Ada created group "Trip: Rome"': a notice, whose colon stands between marks that open and close.
+    quoted = sum(map(name.count, '"“”„«»『』「」')) % 2
+    if not colon or "\n" in name or not name or len(name) > 100 or quoted:
         return Said(place, chat, ("",), at, text, fate="wordless")
     marked = words.startswith("\u200e")
     plain = _EDITED.sub("", words.strip().strip(_MARKS).strip()).rstrip()

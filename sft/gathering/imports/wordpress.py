@@ -20,7 +20,14 @@ _SPACES = re.compile(
 )
 _PREFIX = {"wordpress.org/export": "wp:", "purl.org/rss/1.0/modules/content": "content:", "purl.org/dc/elements": "dc:"}
 _SHORTCODE = re.compile(r"\[/?(?:caption|gallery|embed|audio|video|playlist|more|vc_\w+|et_pb_\w+)\b[^\]]*\]")
-_STATES = {"publish": "", "private": "", "draft": "draft", "pending": "draft", "auto-draft": "draft", "future": "draft"}
+_STATES = {
+    "publish": "",
+    "private": "private",
+    "draft": "draft",
+    "pending": "draft",
+    "auto-draft": "draft",
+    "future": "draft",
+}
 
 
 def _records(files: SourceFiles, options: ImportOptions) -> Iterator[Record]:
@@ -96,6 +103,7 @@ IMPORTER = Importer(
     group="a post or page",
     flaws=(
         "A title says little of what is written below it: no clone can know the rest.",
+        "Drafts, and posts that are kept private, are left out.",
         "Comments, pictures and what page builders make are left out; links, lists and tables stand as Markdown.",
     ),
     recognises=lambda files: any(_is_wxr(files, name) for name in files.matching("*.xml")[:5]),

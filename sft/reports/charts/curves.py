@@ -63,8 +63,7 @@ def curves(
     ys = [y for line in lines for _, y in line.points]
     if not xs:
         raise ValueError("a picture of curves needs at least one point")
-    if parts_of or signed:
-        ys += [end for line in lines for _, *ends in line.band for end in ends]
+    ys += [end for line in lines for _, *ends in line.band for end in ends]
     ys += [0.0] if signed else []
     low, high = (0.0, 1.0) if percent else rounded_out(min(ys), max(ys), 4)
     x_low, x_high = min(xs), max(xs)

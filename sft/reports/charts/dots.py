@@ -75,7 +75,7 @@ def dots(
         raise ValueError("a picture of dots needs at least one row")
     ends = [end for row in rows for end in (row.value, row.low, row.high, row.ghost) if end is not None]
     ends += [*include, *(mark.value for mark in marks)]
-    low, high = rounded_out(min(ends), max(*ends, min(ends) + 1e-9))
+    low, high = rounded_out(min(ends), max(ends))
     x = Axis(low, high)
     labels = labelled(low, high, lambda tick: number(tick) + unit)
     top = str(_NOTE * len(marks))

@@ -72,7 +72,7 @@ class Axis:
 
 def rounded_out(low: float, high: float, wanted: int = TICKS) -> tuple[float, float]:
     """The smallest range of whole ticks around ``[low, high]``."""
-    if high <= low:
+    if high - low < 1e-6:  # nothing, but for rounding
         low, high = low - 0.5, high + 0.5
     marks = ticks(low, high, wanted)
     step = marks[1] - marks[0] if len(marks) > 1 else high - low

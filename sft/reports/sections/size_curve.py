@@ -44,7 +44,8 @@ def size_chapter(curve: SizeCurve, card: Scorecard | None = None) -> Chapter:
     )
     part = Part(
         "size-curve", "The curve", size_sentences(curve, card),
-        "Nested subsets of the training prompts; the line is the fitted law, the band the 95 % interval of each point.",
+        "Nested subsets of the training prompts; the dashed line is the fitted law, the band the 95 % interval of each "
+        "point over prompts. Sizes are compared prompt by prompt, in the sentences and in the table.",
         (Grid("Demonstrations", columns, rows, bare=True),), notes=(note, steps),
     )  # fmt: skip
     return Chapter(
@@ -104,7 +105,7 @@ def _halved(half: SizePoint, last: SizePoint, name: str) -> str:
 
 
 def _more(n: int, told: Estimate) -> str:
-    if told.low is not None and told.low > 0:
+    if told.low is not None and round(told.low, 3) > 0:  # as it is shown
         return f"{grouped(n)} more demonstrations would save {figure(told, 'bits')} bits per byte by the fitted curve."
     most = "" if told.high is None else f"; by the fitted curve they would save {told.high:.3f} bits per byte at most"
     return f"That {grouped(n)} more demonstrations would help is not shown{most}."
