@@ -26,7 +26,7 @@ The loop: sft check data.jsonl · sft run recipe.yaml · open report.html. Begin
 Without a model: sft score FILE judges completions of any system, sft compare RUN RUN tells clones apart.
 Examples of a verb: sft VERB --help. Completion of words: sft completion bash (or zsh, tcsh).
 Exit status: 0 fine, 1 a fault of this program, 2 something to mend, said in one sentence;
-3 to 8 outcomes of a push (sft push --help); 130 after Ctrl-C and 143 after SIGTERM, with what was done kept.
+3 to 9 outcomes of a push (sft push --help); 130 after Ctrl-C and 143 after SIGTERM, with what was done kept.
 """
 
 
