@@ -92,6 +92,11 @@ def collect(options: argparse.Namespace) -> None:
     for name in ("majority", "blind_only"):
         if getattr(options, name) and not options.export:
             raise UserError(f"--{name.replace('_', '-')}: chooses what is exported; name the file with --export")
+    asked = [f"--{name}" for name in ("check", "export", "compact", "repair") if getattr(options, name)]
+    if len(asked) > 1:
+        raise UserError(f"{' and '.join(asked)}: are done one at a time; leave out all but one")
+    if options.json and not options.check:
+        raise UserError("--json: prints what --check finds; add --check")
     for name in ("check", "export", "compact", "repair"):
         if getattr(options, name):
             if not there:
@@ -104,6 +109,7 @@ def collect(options: argparse.Namespace) -> None:
         raise UserError(f"--into: {options.target} is a gathering already; leave --into out, or name a file of prompts")
     if is_gathering(folder):
         _refuse_other_settings(options, Gathering.open(folder))
+        Gathering.open(folder).refuse_unwritten()
     gathering = Gathering.open(folder, writing=True) if there else _made(options, folder)
     with gathering:
         serve(options, gathering, guidelines)
@@ -127,14 +133,17 @@ def _made(options: argparse.Namespace, folder: Path) -> Gathering:
     from sft.gathering.items import asked_again, shared
     from sft.gathering.prompts import read_prompts, screened
 
-    experts = options.expert or [who_writes()]
-    refuse_names(experts)
+    refuse_names(options.expert)
     items, repeated = read_prompts(options.target)
     if is_gathering(folder):
         gathering = Gathering.open(folder, writing=True)
     else:
-        if not 1 <= options.answers <= len(experts):
-            raise UserError(f"--answers {options.answers}: {len(experts)} experts are named; name as many: --expert")
+        options.expert = options.expert or [who_writes()]
+        refuse_names(options.expert)
+        if not 1 <= options.answers <= len(options.expert):
+            raise UserError(
+                f"--answers {options.answers}: {len(options.expert)} experts are named; name as many: --expert"
+            )
         gathering = Gathering.create(folder, **{name: getattr(options, name) for name in _SETTLED})
     keys = gathering.held_out()
     asked = screened(items, keys)
@@ -144,8 +153,11 @@ def _made(options: argparse.Namespace, folder: Path) -> Gathering:
     one = gathering.settings
     marked = shared(asked.items, one.overlap, one.seed)
     new = gathering.add([*marked, *asked_again(marked, options.again, one.seed)])
+    there = {one.id for one in items}
+    gone = sum(one.round == 0 and not one.only and not one.again and one.id not in there for one in gathering.items())
     for line in (
         f"{folder}: {len(new)} items" + (f"; {repeated} rows repeat another's prompt" if repeated else ""),
+        f"{gone} of the gathering's prompts are not in {options.target}; they are asked all the same" if gone else "",
         asked.in_words(keys),
     ):
         if line:
@@ -170,18 +182,26 @@ def serve(options: argparse.Namespace, gathering: Gathering, guidelines: str = "
     ``guidelines``: a version to put in force; "" leaves what there is.
     """
     from sft.gathering.desk import Desk
+    from sft.gathering.export import keep_by_hand
     from sft.gathering.folder import refuse_names
     from sft.gathering.server import running
 
     refuse_names(options.expert)
     if guidelines:
         gathering.set_guidelines(guidelines)
-    names = dict.fromkeys([*(name for name in gathering.experts() if name), *options.expert])
+    there = gathering.state().experts
+    names = dict.fromkeys([*(name for name in gathering.experts() if name and there[name]), *options.expert])
     names = names or {who_writes(): None}
+    refuse_names([*names])
     tokens = {name: gathering.invite(name) for name in [*names, ""]}
     if options.host not in ("127.0.0.1", "::1", "localhost"):
         print(f"The page is served on {options.host} without encryption: who can read the network can read all of it.")
+    if said := keep_by_hand(gathering):
+        print(f"sft: {said}", file=sys.stderr)
     desk = Desk(gathering)
+    for name in options.expert:
+        if not desk.state.experts.get(name, True):  # taken off, and named again
+            desk.tell("joined", expert=name)
     try:
         with running(desk, host=options.host, port=options.port) as served:
             links = {name or "owner": served.link(token) for name, token in tokens.items()}
@@ -232,14 +252,15 @@ def _read(options: argparse.Namespace, what: str) -> None:
     gathering = folder.Gathering.open(options.target)
     state = gathering.state()
     try:
+        if said := export.keep_by_hand(gathering):
+            print(f"sft: {said}", file=sys.stderr)
         export.write(gathering, state)
     except RunError as error:  # a copy on a read-only disk has figures too
         if what != "check" or not isinstance(error.__cause__, OSError):
             raise
         print(f"sft: {error}; the figures below are of what was submitted all the same", file=sys.stderr)
     if what == "export":
-        expert = options.expert[0] if options.expert else None
-        print(upkeep.write_elsewhere(gathering, options.export, expert=expert, blind_only=options.blind_only,
+        print(upkeep.write_elsewhere(gathering, options.export, experts=options.expert, blind_only=options.blind_only,
                                      vote=options.majority))  # fmt: skip
         return
     found = figures(state, gathering.held_out())

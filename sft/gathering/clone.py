@@ -26,7 +26,7 @@ from sft.policies.rendering import census
 from sft.policies.weights import config_of, context_length
 from sft.recipes import Recipe
 from sft.recipes.sources import source_of
-from sft.runs.hashes import weights_hash
+from sft.runs.hashes import Digest, weights_hash
 from sft.runs.records import Completion
 from sft.runs.run import Run, demand_trained
 
@@ -56,7 +56,7 @@ class CloneAtWork:
     run: Run
     recipe: Recipe
     folder: Path = field(init=False)
-    weights: str = field(init=False)
+    weights: Digest = field(init=False)
     _policy: Policy | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -64,14 +64,14 @@ class CloneAtWork:
         self.weights = weights_hash(self.folder)
         signature = stored.read_measurement(self.run).get("signature") if self.run.measurement_path.exists() else None
         known = (signature or {}).get("weights_hash")
-        if known is not None and not weights_hash(self.folder).is_of(known):
+        if known is not None and not self.weights.is_of(known):
             raise RunError(
                 f"{self.run.path}: its weights are not those that were measured; measure them first: "
                 f"sft evaluate {self.run.path}"
             )
         renderer = load_renderer(source_of(self.recipe.model), self.recipe)
         template = self.run.manifest.get("template", {}).get("hash")
-        if template is not None and template != renderer.template_hash:
+        if template is not None and not renderer.template_hash.is_of(template):
             raise RunError(
                 f"{self.run.path}: its template is another now ({renderer.template_hash}, it was trained with "
                 f"{template}); put the model's tokenizer back as it was"

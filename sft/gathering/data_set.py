@@ -69,7 +69,7 @@ def write_data_set(
     asked = screened(state.items.values(), keys)
     judged = {item.id for item, _ in asked.refused}
     weights = {row["number"]: row.get("weights_hash", "") for row in gathering.settings.rounds}
-    every = export.rows(state, clones, weights)
+    every = export.rows(state, clones, weights, gathering.path)
     flagged = [row for row in every if row["gathered"]["item"] in state.flags]
     held = [row for row in every if row["gathered"]["item"] in judged and row not in flagged]
     hidden = [*flagged, *(held if not with_held_out else ())]

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 from sft.demonstrations.demonstration import text_fault
@@ -14,12 +15,12 @@ from sft.gathering.events import Event, Fields, Log
 from sft.gathering.folder import Gathering
 from sft.gathering.items import Item, item_id
 from sft.gathering.prompts import LONGEST, screened
-from sft.gathering.state import Answer, Task
+from sft.gathering.state import Task
 from sft.metrics.text import paired
 from sft.runs.atomic_files import open_append
 from sft.runs.hashes import fingerprint
 
-__all__ = ["JUDGEMENTS", "Denied", "Desk"]
+__all__ = ["JUDGEMENTS", "Action", "Denied", "Desk"]
 
 #: What an expert may say of the clone's text after writing blind.
 JUDGEMENTS = ("yes", "with small changes", "no")
@@ -32,6 +33,17 @@ class Denied(Exception):
     def __init__(self, code: int, sentence: str, **more: Any) -> None:
         super().__init__(sentence)
         self.code, self.more = code, more
+
+
+@dataclass(slots=True)
+class Action:
+    """What somebody does. ``events``: when they are on the disk, none where all of it is on file already.
+
+    ``rev``: the revision that the item's text had with it, whatever another window has written since.
+    """
+
+    events: Future[list[Event]]
+    rev: int = 0
 
 
 class Desk:
@@ -90,23 +102,35 @@ class Desk:
             return None
         return self.clones[item.id] if item.shown == "drafted" or work.submitted is not None else None
 
-    def mine(self, expert: str) -> list[Answer]:
-        """The expert's own answers."""
-        return [one for one in self.state.answers() if one.expert == expert]
+    def done(self, expert: str) -> int:
+        """How many answers of the expert's own count."""
+        return sum(who == expert for _, who in self.state.lengths)
 
     # -- what an expert does -------------------------------------------------------------------------------------
 
-    def act(self, expert: str, kind: str, body: Mapping[str, Any]) -> Future[list[Event]]:
-        """Queue what ``expert`` does; the future holds the events, none where all of it is on file already.
-
-        Its error is :class:`Denied`, or ``RunError`` where the disk refuses.
-        """
-        action = getattr(self, f"_{kind}") if kind in _ACTIONS else None
-        if action is None:
+    def act(self, expert: str, kind: str, body: Mapping[str, Any]) -> Action:
+        """Queue what ``expert`` does. The error of its events is :class:`Denied`, or ``RunError`` from the disk."""
+        makes = getattr(self, f"_{kind}") if kind in _ACTIONS else None
+        if makes is None:
             raise Denied(404, f"There is no action {kind[:40]!r}.")
+        action = Action(Future())
 
         def transaction() -> list[Fields]:
-            return [{"kind": kind, "expert": expert, **_spent(body), **fields} for fields in action(expert, body)]
+            made = [{"kind": kind, "expert": expert, **_spent(body), **fields} for fields in makes(expert, body)]
+            name = made[0].get("item", "") if made else str(body.get("item", ""))
+            action.rev = (made[0].get("rev", 0) if made else 0) or self.state.work(name, expert).rev
+            return made
+
+        action.events = self._log.do(transaction)
+        return action
+
+    def offer(self, expert: str) -> Future[list[Event]]:
+        """Queue that ``expert`` opens the item that comes next, which is thereby offered to nobody else meanwhile."""
+
+        def transaction() -> list[Fields]:
+            item = self.state.next_for(expert)
+            found = [] if item is None else self._opened(expert, {"item": item.id})
+            return [{"kind": "opened", "expert": expert, **fields} for fields in found]
 
         return self._log.do(transaction)
 

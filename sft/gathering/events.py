@@ -20,6 +20,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from sft import __version__
+from sft.demonstrations.messages import text_fault
 from sft.errors import RunError
 from sft.metrics.text import paired
 from sft.runs.atomic_files import Appender, write_jsonl
@@ -83,6 +84,8 @@ class Event:
 
 
 _EVENT = TypeAdapter(Event)
+#: What editors on Windows put before the first line.
+_MARK = b"\xef\xbb\xbf"
 
 
 def read_events(path: Path) -> list[Event]:
@@ -99,8 +102,8 @@ def read_events(path: Path) -> list[Event]:
             if not line.endswith(b"\n"):
                 break
             raise RunError(
-                f"{path}:{number}: is no event; restore the file from a copy, or write one without this line: "
-                f"sft collect {path.parent} --repair"
+                f"{path}:{number}: is no event, or an answer that shows nothing; restore the file from a copy, or "
+                f"write one without this line: sft collect {path.parent} --repair"
             )
         if found and event.n <= found[-1].n:
             raise RunError(
@@ -127,18 +130,21 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes, Event | None]]:
     with sentences(path, reading=True), path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
-                yield number, line, _event(line)
+                yield number, line, _event(line.removeprefix(_MARK) if number == 1 else line)
 
 
 def _event(line: bytes) -> Event | None:
-    """The event in ``line``; None where there is none. Half an emoji, which an earlier page let in, is marked."""
+    """The event in ``line``; None where there is none, or an answer that no page would have taken.
+
+    Half an emoji, which an earlier page let in, is marked.
+    """
     event = None
     with suppress(ValidationError):
         event = _EVENT.validate_json(line, strict=True)
     if event is None and b"\\ud" in line.lower():
         with suppress(ValueError, RecursionError):
             event = _EVENT.validate_json(paired(json.dumps(json.loads(line), ensure_ascii=False)), strict=True)
-    if event is None or event.kind not in KINDS:
+    if event is None or event.kind not in KINDS or (event.kind == "submitted" and text_fault(event.text or "")):
         return None
     with suppress(ValueError):  # leases are reckoned from it
         return event if datetime.fromisoformat(event.at).tzinfo is not None else None

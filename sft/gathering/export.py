@@ -10,7 +10,8 @@ rewritten  fewer
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,16 @@ from rapidfuzz.distance import Levenshtein
 
 from sft import metrics
 from sft.demonstrations.demonstration import Demonstration
+from sft.errors import RunError
+from sft.gathering.events import read_events
 from sft.gathering.folder import Gathering, is_gathering
 from sft.gathering.state import Standing
 from sft.metrics.text import unspaced
 from sft.runs.atomic_files import write_text
+from sft.runs.hashes import fingerprint
+from sft.runs.machine import sentences
 
-__all__ = ["EDITED", "KEPT", "distance", "how", "kept_prefix", "refresh", "rows", "write"]
+__all__ = ["EDITED", "KEPT", "chosen", "distance", "how", "keep_by_hand", "kept_prefix", "refresh", "rows", "write"]
 
 #: Character similarity (points) from which a text is the clone's, edited.
 EDITED = 50.0
@@ -87,14 +92,22 @@ def _plain(text: str) -> str:
     return metrics.nfc(text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
-def rows(state: Standing, clones: Mapping[str, str], weights: Mapping[int, str]) -> list[dict[str, Any]]:
+def rows(state: Standing, clones: Mapping[str, str], weights: Mapping[int, str], place: Path) -> list[dict[str, Any]]:
     """Every answer that counts as a row that ``formats`` reads, in the order of the items.
 
-    ``clones``: item -> what the clone wrote; ``weights``: round -> the hash of the clone it corrects.
+    ``clones``: item -> what the clone wrote; ``weights``: round -> the hash of the clone it corrects; ``place``: the
+    gathering. Raises
+    ``RunError`` where a text of the clone's that an expert saw is not there.
     """
     found = []
     for answer in state.answers():
         clone = clones.get(answer.item.id) if answer.clone else None
+        if answer.clone and (clone is None or fingerprint(clone)[:16] != answer.clone):
+            raise RunError(
+                f"{place / f'clone-{answer.item.round}.jsonl'}: what the clone wrote for item {answer.item.id} "
+                f"is gone, or another than {answer.expert} saw, so nobody can say how the answer came about; "
+                "restore the file from a copy"
+            )
         row: dict[str, Any] = {
             "prompt": [turn.to_dict() for turn in answer.prompt],
             "completion": answer.text,
@@ -133,7 +146,7 @@ def changed(clone: str, text: str) -> int:
 def write(gathering: Gathering, state: Standing) -> int:
     """Write ``demonstrations.jsonl`` from ``state`` where it is another; how many rows it has."""
     weights = {row["number"]: row.get("weights_hash", "") for row in gathering.settings.rounds}
-    made = rows(state, gathering.clone_texts(), weights)
+    made = rows(state, gathering.clone_texts(), weights, gathering.path)
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in made)
     path = gathering.demonstrations_path
     if not path.exists() or path.read_bytes() != text.encode("utf-8"):
@@ -141,21 +154,55 @@ def write(gathering: Gathering, state: Standing) -> int:
     return len(made)
 
 
+def keep_by_hand(gathering: Gathering) -> str:
+    """Keep what somebody changed in ``demonstrations.jsonl``, which the next export writes over; a line that says so.
+
+    A row is changed that no answer was written for, or whose completion is not its answer's. "" where none is.
+    """
+    path = gathering.demonstrations_path
+    if not path.exists():
+        return ""
+    texts = {event.n: event.text for event in read_events(gathering.events_path) if event.kind == "submitted"}
+    with sentences(path, reading=True):
+        raw = path.read_bytes()
+    changed = [line for line in raw.split(b"\n") if line.strip() and not _is_of(line, texts)]
+    if not changed:
+        return ""
+    kept = path.with_name("demonstrations.by-hand.jsonl")
+    with sentences(kept):
+        kept.write_bytes(raw)
+    rows = "1 row was" if len(changed) == 1 else f"{len(changed)} rows were"
+    return (f"{path}: is made of {gathering.events_path.name}, and {rows} changed by hand: kept in {kept.name}. "
+            f"Correct answers on the page: sft collect {gathering.path}")  # fmt: skip
+
+
+def _is_of(line: bytes, texts: Mapping[int, str | None]) -> bool:
+    """Whether ``line`` is a row with the text of its answer, of those in ``texts`` by their events."""
+    try:
+        row = json.loads(line)
+        return bool(texts[row["gathered"]["event"]] == row["completion"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
 def refresh(path: Path) -> None:
     """Bring the demonstrations of the gathering at ``path`` up to date; nothing where ``path`` is none."""
     if is_gathering(path):
         gathering = Gathering.open(path)
-        write(gathering, gathering.state())
+        state = gathering.state()
+        if said := keep_by_hand(gathering):
+            sys.stderr.write(f"sft: {said}\n")
+        write(gathering, state)
 
 
 def chosen(
-    found: Iterable[Mapping[str, Any]], *, expert: str | None = None, blind_only: bool = False, vote: bool = False
+    found: Iterable[Mapping[str, Any]], *, experts: Collection[str] = (), blind_only: bool = False, vote: bool = False
 ) -> list[Mapping[str, Any]]:
-    """Of the rows those of one expert, those written blind, or of each prompt those that most experts agree on."""
+    """Of the rows those of some experts, those written blind, or of each prompt those that most experts agree on."""
     kept = [
         row
         for row in found
-        if expert in (None, row["expert"]) and (not blind_only or row["gathered"]["how"] == "blind")
+        if (not experts or row["expert"] in experts) and (not blind_only or row["gathered"]["how"] == "blind")
     ]
     if not vote:
         return kept

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import secrets
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -173,12 +174,45 @@ class Gathering(Held):
 
     def state(self, events: Sequence[Event] | None = None) -> Standing:
         """Where everything stands. ``events``: those so far, read unless given. Raises ``RunError``."""
-        one = self.settings
+        one, known = self.settings, self.experts()
         made = Standing(self.items(), answers=one.answers, seed=one.seed, in_order=one.order == "file")
-        made.experts |= {name: True for name in self.experts() if name}
-        for event in read_events(self.events_path) if events is None else events:
+        made.experts |= {name: True for name in known if name}
+        found = read_events(self.events_path) if events is None else events
+        for event in found:
             made.apply(event)
+        self._refuse_lost(found)
+        if known:  # whoever was renamed or taken out of the file by hand has no link, and is waited for no longer
+            made.experts |= {name: False for name in made.experts if name not in known}
         return made
+
+    def _refuse_lost(self, events: Sequence[Event]) -> None:
+        """Raise ``RunError`` where a file is gone that answers are in, before one is made that has none."""
+        if not events and self.demonstrations_path.exists() and self.demonstrations_path.stat().st_size:
+            path, of = self.events_path, f"{self.demonstrations_path.name} was made of"
+        elif not self.items_path.exists() and any(event.item for event in events):
+            path, of = self.items_path, f"{self.events_path.name} has answers to what stood in"
+        else:
+            return
+        raise RunError(f"{path}: is not there, or empty, and {of} it; restore it from a copy")
+
+    def refuse_unwritten(self) -> None:
+        """Raise ``RunError`` where a clone has not written, or no longer, for each item of its round."""
+        texts, asked = self.clone_texts(), dict[int, list[str]]()
+        for one in self.items():
+            if one.round and not one.only:
+                asked.setdefault(one.round, []).append(one.id)
+        runs = {row["number"]: os.path.normpath(self.path / row["run"]) for row in self.settings.rounds}
+        for number in sorted({*runs, *asked}):
+            items = asked.get(number, [])
+            written = sum(one in texts for one in items)
+            if items and written == len(items):
+                continue
+            remedy = "restore the file from a copy"
+            if number in runs:
+                remedy = f"let it go on: sft correct {runs[number]} --into {self.path} --resume"
+                remedy += "" if items else " --prompts FILE"
+            raise RunError(f"{self.clone_path(number)}: the clone has written for {written} of {len(items)} items of "
+                           f"round {number}; {remedy}")  # fmt: skip
 
     def clone_texts(self) -> dict[str, str]:
         """Item -> what a clone wrote for it, of every round."""

@@ -59,7 +59,7 @@ def onward(where: str) -> str:
 
 def nothing_left(desk: Desk, expert: str) -> str:
     """What to do when no item is to be offered."""
-    mine = len(desk.mine(expert))
+    mine = desk.done(expert)
     held = sum(work.status in ("opened", "draft") for (_, name), work in desk.state.works.items() if name != expert)
     sentence = f"You have submitted {mine} answers; thank you. "
     if desk.state.closed:
@@ -77,7 +77,7 @@ def _head(desk: Desk, expert: str) -> dict[str, Any]:
     return {
         "expert": expert,
         "gathering": desk.gathering.path.name,
-        "done": len(desk.mine(expert)),
+        "done": desk.done(expert),
         "asked": asked,
         "own_prompts": desk.gathering.settings.own_prompts,
         "round": f" · round {round}" if (round := max((i.round for i in state.items.values()), default=0)) else "",
@@ -90,7 +90,7 @@ def item(desk: Desk, one: Item, expert: str) -> str:
     work, clone = state.work(one.id, expert), desk.clone_text(one, expert)
     guidelines, text, number = desk.guidelines
     seen = state.read.get(expert, "")
-    answers = [len(answer.text) for answer in state.answers()]
+    lengths = state.lengths.values()
     prompt = state.prompt(one, expert)
     data = {
         "gathering": settings.id,
@@ -101,7 +101,7 @@ def item(desk: Desk, one: Item, expert: str) -> str:
         "status": work.status,
         "window": work.window,
         "clone": clone if one.shown == "drafted" and work.status != "submitted" else None,
-        "median": median(answers) if len(answers) >= _TYPICAL else 0,
+        "median": median(lengths) if len(lengths) >= _TYPICAL else 0,
         "longest": LONGEST,
         "guidelines": guidelines,
     }

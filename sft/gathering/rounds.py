@@ -88,7 +88,7 @@ def ask(
     clone, splits, number = CloneAtWork(run, recipe), load_splits(run), round_of(run) + 1
     gathering.freeze(held_out_keys(run, recipe, splits))
     known = next_round(gathering, run)
-    if known is not None and known["weights_hash"] != clone.weights:
+    if known is not None and not clone.weights.is_of(known["weights_hash"]):
         raise _another_clones(gathering, run, number)
     if (expected := clone.expected(gathering.path / f"validation-{number}.jsonl")) is not None:
         yield (f"Editing this clone's texts into the expert's would change {expected.distance:.0%} of the words; "
@@ -113,14 +113,15 @@ def ask(
     found = dialogues_of(splits.train)
     if pool is not None and found:
         found = yield from dialogues_in(pool, gathering, found, number)
-    if pool is None and not found:
+    drawn = any(one.round == number for one in gathering.items())
+    if pool is None and not found and not drawn:
         raise UserError(
             f"{run.path}: was trained on single turns; name prompts that nobody has answered: --prompts FILE"
         )
-    if found or pool is None:
+    if found:
         yield from ask_dialogues(gathering, clone, found, facts, count)
     else:
-        if known is None:
+        if not drawn and pool is not None:
             yield from _draw(gathering, clone, splits, facts, pool, count)
         clone.write(gathering.clone_path(number), {i.id: i.prompt for i in gathering.items() if i.round == number})
     run.look("pool", "correct", str(clone.weights))
@@ -159,8 +160,8 @@ def _draw(
         scores = clone.entropies(left)
     drawn = choosing.draw(left, count, choose=facts["chosen_by"], audit=facts["audit"], blind=facts["blind"], seed=seed,
                           scores=scores)  # fmt: skip
+    gathering.save()  # before the items: who is killed in between draws the same ones again
     gathering.add(drawn)
-    gathering.save()
     shown, audit = (sum(ok) for ok in zip(*((i.shown == "blind", i.drawn == "audit") for i in drawn), strict=True))
     yield (
         f"Round {number}: {len(drawn)} items, {audit} of them drawn at random; {shown} are written blind, before the "

@@ -10,7 +10,7 @@ import hashlib
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from sft.gathering.folder import refuse_names
 from sft.gathering.guard import Guard, hosts
 from sft.metrics.text import paired
 from sft.reports.text import differences
+from sft.runs.visible import plain
 
 __all__ = ["Page", "running"]
 
@@ -51,10 +52,14 @@ class Page:
 def running(desk: Desk, *, host: str = "127.0.0.1", port: int | None = None) -> Iterator[Page]:
     """Inside, the page is served by a thread. ``port``: one of the folder's own unless given.
 
-    At the end nothing more is taken, writes in flight are waited for, and ``desk`` is closed.
+    At the end nothing more is taken, writes in flight are waited for, and ``desk`` is closed, as it is before an error.
     Raises ``UserError`` where the port is taken or the host is not this machine's.
     """
-    listening = _bound(host, port, desk.gathering.path)
+    try:
+        listening = _bound(host, port, desk.gathering.path)
+    except BaseException:
+        desk.close()
+        raise
     name = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host
     served = Page(desk, f"http://{name}:{listening.getsockname()[1]}")
     app = Guard(_App(served).starlette(), hosts(host), any_address=host in ("0.0.0.0", "::"))
@@ -98,13 +103,14 @@ class _App:
 
     def __init__(self, served: Page) -> None:
         self.served, self.desk = served, served.desk
-        self.cookie = f"sft-{served.desk.gathering.settings.id}"
+        name = f"sft-{served.desk.gathering.settings.id}"
+        self.cookies = {False: name, True: f"{name}-owner"}
 
     def starlette(self) -> Starlette:
         """The application."""
         routes = [
             Route("/enter/{token}", self.enter),
-            Route("/", self.page(self.first)),
+            Route("/", self.page(self.first, offering=True)),
             Route("/item/{name}", self.page(self.item)),
             Route("/list", self.page(self.list)),
             Route("/owner", self.page(self.owner, owner=True)),
@@ -118,10 +124,12 @@ class _App:
 
     # Who asks.
 
-    def who(self, request: Request) -> str | None:
-        """Whose link the browser came with; "" is the owner."""
-        holder = self.desk.gathering.holder(request.cookies.get(self.cookie, ""))
-        return None if self.desk.state.experts.get(holder or "") is False else holder
+    def who(self, request: Request, *, owner: bool) -> str | None:
+        """Whose link the browser came with; "" is the ``owner``, who may be an expert in the same browser too."""
+        holder = self.desk.gathering.holder(request.cookies.get(self.cookies[owner], ""))
+        if holder is None or (holder == "") is not owner:
+            return None
+        return None if self.desk.state.experts.get(holder) is False else holder
 
     async def enter(self, request: Request) -> Response:
         """The link: from here on a cookie says who it is, and the address bar no longer does."""
@@ -130,7 +138,7 @@ class _App:
         if holder is None:
             return self.unknown()
         answer = HTMLResponse(pages.onward("/owner" if holder == "" else "/"))
-        answer.set_cookie(self.cookie, token, max_age=90 * 86_400, httponly=True, samesite="strict")
+        answer.set_cookie(self.cookies[holder == ""], token, max_age=90 * 86_400, httponly=True, samesite="strict")
         return answer
 
     def unknown(self) -> Response:
@@ -139,14 +147,17 @@ class _App:
                             "gathering was started, or ask its owner for a new one."), 403)  # fmt: skip
 
     def page(
-        self, show: Callable[[Request, str], Response], *, owner: bool = False
+        self, show: Callable[[Request, str], Response], *, owner: bool = False, offering: bool = False
     ) -> Callable[[Request], Awaitable[Response]]:
-        """``show`` for whoever may see it."""
+        """``show`` for whoever may see it. ``offering``: the item that comes next is taken in hand first."""
 
         async def answer(request: Request) -> Response:
-            holder = self.who(request)
-            if holder is None or (holder == "") is not owner:
+            holder = self.who(request, owner=owner)
+            if holder is None:
                 return self.unknown()
+            if offering:
+                with suppress(RunError):  # a full disk: the item is shown all the same, and others may see it too
+                    await asyncio.wrap_future(self.desk.offer(holder))
             try:
                 with self.desk.lock:
                     return show(request, holder)
@@ -161,8 +172,8 @@ class _App:
         """``what`` for whoever may do it; every refusal as JSON with its sentence."""
 
         async def answer(request: Request) -> Response:
-            holder = self.who(request)
-            if holder is None or (holder == "") is not owner:
+            holder = self.who(request, owner=owner)
+            if holder is None:
                 return JSONResponse({"error": "Your link is not known here; open it again, or ask for a new one. "
                                      "Your text is kept in this browser."}, 403)  # fmt: skip
             try:
@@ -182,7 +193,7 @@ class _App:
     # What experts see and do.
 
     def first(self, request: Request, expert: str) -> Response:
-        """The item that comes next."""
+        """The item that comes next: it is in this expert's hands when it is offered."""
         item = self.desk.state.next_for(expert)
         if item is None:
             return HTMLResponse(pages.nothing_left(self.desk, expert))
@@ -201,7 +212,11 @@ class _App:
     async def do(self, expert: str, body: dict[str, Any]) -> dict[str, Any]:
         """One action, answered when it is on the disk."""
         kind = str(body.get("kind"))
-        events = await asyncio.wrap_future(self.desk.act(expert, kind, body))
+        if body.get("as", expert) != expert:
+            raise Denied(403, f"This browser was opened with the link of {plain(expert)} meanwhile; open your own "
+                         "again. Your text is kept in this browser.")  # fmt: skip
+        action = self.desk.act(expert, kind, body)
+        events = await asyncio.wrap_future(action.events)
         with self.desk.lock:
             state = self.desk.state
             name = events[0].item if kind == "asked" and events else str(body.get("item", ""))
@@ -210,11 +225,11 @@ class _App:
             stays = judges and item is not None and self.desk.clone_text(item, expert) is not None
             stays = stays or (kind == "submitted" and self.desk.gathering.settings.dialogues)
             return {
-                "rev": work.rev,
+                "rev": action.rev,
                 "state": work.status,
                 "next": f"/item/{name}" if stays or kind in ("asked", "reopened") else "/",
                 "guidelines": self.desk.guidelines[0],
-                "done": len(self.desk.mine(expert)) if kind != "draft" else None,
+                "done": self.desk.done(expert) if kind != "draft" else None,
             }
 
     async def changes(self, expert: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -71,12 +71,16 @@ class Task:
 
 
 class Standing:
-    """Where everything stands after the events so far. ``answers``: wanted of each item; ``seed``: of the order."""
+    """Where everything stands after the events so far. ``answers``: wanted of each item; ``seed``: of the order.
+
+    ``lengths``: (item, expert) -> characters of the answer that counts, kept so that no page reckons through them all.
+    """
 
     def __init__(self, items: Iterable[Item], *, answers: int = 1, seed: int = 0, in_order: bool = False) -> None:
         self.items: dict[str, Item] = {}
         self.answers_wanted, self.seed, self.in_order = answers, seed, in_order
         self.works: dict[tuple[str, str], Task] = {}
+        self.lengths: dict[tuple[str, str], int] = {}
         self.experts: dict[str, bool] = {}
         self.joined = set[str]()
         self.read: dict[str, str] = {}
@@ -114,6 +118,11 @@ class Standing:
                 self._add(replace(self.asked(event), id=event.item))
         elif event.item in self.items:  # of an item that is no longer there nothing can be said
             self._work(event)
+            key = event.item, event.expert
+            if (work := self.works[key]).has_answer and work.submitted is not None:
+                self.lengths[key] = len(work.submitted.text or "")
+            else:
+                self.lengths.pop(key, None)
 
     def asked(self, event: Event) -> Item:
         """The item that an expert makes: a prompt of one's own, or what the user says next."""
@@ -206,17 +215,20 @@ class Standing:
         Skipped items come back from the expert's own list only. None where nothing is left for now.
         """
         now = now or datetime.now(UTC)
-        asked = [one for one in self.order() if one.round not in self.closed and one.only in ("", expert)]
-        free = list[Item]()
-        for item in asked:
-            status = self.work(item.id, expert).status
-            if item.id in self.flags or not self._comes_now(item, expert):
+        waiting = list[Item]()
+        for item in self.order():
+            work = self.works.get((item.id, expert))
+            status = "waiting" if work is None else work.status
+            if status in ("submitted", "skipped", "flagged") or item.only not in ("", expert):
                 continue
-            if status in ("draft", "reopened", "opened"):
-                return item
+            if item.round in self.closed or item.id in self.flags:
+                continue
             if status == "waiting":
-                free.append(item)
-        return next((item for item in free if self._is_free(item, expert, now)), None)
+                waiting.append(item)
+            elif self._comes_now(item, expert):
+                return item
+        comes = (item for item in waiting if self._comes_now(item, expert))
+        return next((item for item in comes if self._is_free(item, expert, now)), None)
 
     def _comes_now(self, item: Item, expert: str) -> bool:
         """Whether what comes before it is done: the turns of its dialogue, and the item that it repeats."""

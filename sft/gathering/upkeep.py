@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from sft.errors import RunError, UserError
@@ -21,6 +22,8 @@ def repair(path: Path) -> str:
         found, passed = readable(gathering.events_path)
         if not passed:
             return f"{gathering.events_path}: nothing is wrong with it; it is as it was"
+        if not found:
+            raise RunError(f"{gathering.events_path}: has no line that is an event; restore it from a copy")
         damaged = gathering.events_path.with_name("events.damaged.jsonl")
         if damaged.exists():
             raise RunError(f"{damaged}: is there already from an earlier repair; move it away first")
@@ -36,15 +39,19 @@ def repair(path: Path) -> str:
 def compact(path: Path) -> str:
     """Drop drafts that a later text of the same expert on the same item replaced; all else stays, byte for byte."""
     with Gathering.open(path, writing=True) as gathering:
+        if not gathering.events_path.exists():
+            raise RunError(f"{gathering.events_path}: is not there; restore it from a copy")
         events = read_events(gathering.events_path)
         kept = compacted(events)
         write_events(gathering.events_path, kept)
         return f"{gathering.events_path}: {len(events) - len(kept)} drafts dropped, {len(kept)} events kept"
 
 
-def write_elsewhere(gathering: Gathering, path: Path, *, expert: str | None, blind_only: bool, vote: bool) -> str:
-    """Write the answers that are asked for to ``path``. Raises ``UserError`` where there is none."""
-    rows = chosen(read_jsonl(gathering.demonstrations_path), expert=expert, blind_only=blind_only, vote=vote)
+def write_elsewhere(gathering: Gathering, path: Path, *, experts: Sequence[str], blind_only: bool, vote: bool) -> str:
+    """Write the answers that are asked for to ``path``. Raises ``UserError`` where there is none, or no place."""
+    if path.resolve().is_relative_to(gathering.path.resolve()):
+        raise UserError(f"--export {path}: lies in the gathering, whose files are its own; name one elsewhere")
+    rows = chosen(read_jsonl(gathering.demonstrations_path), experts=experts, blind_only=blind_only, vote=vote)
     if not rows:
         raise UserError(f"--export: {gathering.path} has no such answer; ask for others, or wait for some")
     write_jsonl(path, rows)

@@ -108,7 +108,7 @@ def _fitted(
     ``measured``: what could not measure it afterwards is refused before it is fitted.
     """
     from sft.demonstrations.thoughts import as_begun
-    from sft.runs.processes import rank_and_world, say
+    from sft.runs.processes import hand_on, is_main, rank_and_world, say
 
     resolved = resolved_of(given, settings)
     folder = folder_of(given, resolved, None if output is None else str(output))
@@ -127,4 +127,6 @@ def _fitted(
             )
         with begin(resolved, folder, resume=resume, keep_going=keep_going, allow_change=allow_change) as one:
             recipe = as_begun(one, resolved.recipe)
+            # Each machine of a cluster looks by itself whether the run is there, and a disk may show it to one later.
+            resume = bool(hand_on(resume if is_main() else None))
             yield one, recipe, fit(one, recipe, resume=resume)

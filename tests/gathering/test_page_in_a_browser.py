@@ -23,20 +23,18 @@ from sft.demonstrations.messages import Message
 from sft.gathering.folder import Gathering
 from sft.gathering.items import Item
 from sft.gathering.server import Page
+from sft.runs.atomic_files import write_jsonl
 
 pytestmark = pytest.mark.skipif(not installed(), reason="no Chromium is installed here (apt-get install chromium)")
 
 AXE = Path(__file__).parents[2] / ".axe" / "node_modules" / "axe-core" / "axe.min.js"
-ROUND = {"ctrl": 2, "alt": 1, "shift": 8}
+ROUND = {"alt": 1, "ctrl": 2, "meta": 4, "shift": 8}
 
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     with browser(installed(), tmp_path_factory.mktemp("profile")) as opened:
-        opened.ask("Page.enable")
-        opened.ask("Runtime.enable")
-        opened.ask("Log.enable")
-        opened.ask("Network.enable")
+        opened.watch()
         yield opened
         assert not opened.complaints(), opened.complaints()
         outside = [url for url in opened.requests() if not url.startswith(("http://127.0.0.1:", "data:"))]
@@ -68,6 +66,13 @@ class Tab:
     def ready(self) -> None:
         until(lambda: self.one.tell("document.readyState == 'complete' && !document.body.dataset.go"))
 
+    def again(self) -> None:
+        """Load the page once more."""
+        self.one.tell("window.earlier = true")
+        self.one.ask("Page.reload")
+        until(lambda: self.one.tell("window.earlier === undefined"))
+        self.ready()
+
     def item(self) -> str:
         """The item that is shown, when it is."""
         return until(lambda: self.one.tell("location.pathname.startsWith('/item/') && document.readyState == 'complete'"
@@ -76,12 +81,13 @@ class Tab:
     def type(self, text: str) -> None:
         self.one.ask("Input.insertText", text=text)
 
-    def key(self, key: str, *held: str, code: int = 0) -> None:
+    def key(self, key: str, *held: str, code: int = 0, does: str = "") -> None:
+        """Press a key; ``does``: what the browser's own editor makes of it, which no page can ask for."""
         number = code or {"Enter": 13, "Escape": 27, "Tab": 9, "F1": 112}.get(key, ord(key[0].upper()))
         modifiers = sum(ROUND[name] for name in held)
         shared = {"key": key, "modifiers": modifiers, "windowsVirtualKeyCode": number}
         text = {"text": key} if len(key) == 1 and not held else {"text": "\r"} if key == "Enter" and not held else {}
-        self.one.ask("Input.dispatchKeyEvent", type="keyDown", **shared, **text)
+        self.one.ask("Input.dispatchKeyEvent", type="keyDown", commands=[does] if does else [], **shared, **text)
         self.one.ask("Input.dispatchKeyEvent", type="keyUp", **shared)
 
     @property
@@ -118,7 +124,7 @@ def test_type_wait_reload_and_go_on(chromium: Browser, tmp_path: Path) -> None:
         tab.type("The sea, breathing")
         until(lambda: tab.status == "saved")
         assert tab.stored(item) == "The sea, breathing"
-        tab.go(f"/item/{item}")
+        tab.again()
         assert until(lambda: tab.text) == "The sea, breathing"
         tab.type(", twice a day.")
         tab.key("Enter", "ctrl")
@@ -136,14 +142,16 @@ def test_type_wait_reload_and_go_on(chromium: Browser, tmp_path: Path) -> None:
 
 def test_a_tab_closed_20_ms_after_a_key_loses_nothing(chromium: Browser, tmp_path: Path) -> None:
     with gathering(tmp_path / "g", 1) as made, served(made) as (page, _):
+        with chromium.beside() as closed:
+            tab = Tab(closed, page)
+            item = tab.item()
+            tab.type("half a though")
+            tab.key("t")
+            time.sleep(0.02)
+            closed.close()
+        until(lambda: tab.stored(item) == "half a thought")  # with nobody there to send it again
         tab = Tab(chromium, page)
-        item = tab.item()
-        tab.type("half a though")
-        time.sleep(0.02)
-        chromium.visit("about:blank")
-        until(lambda: tab.stored(item) == "half a though")
-        tab.go("/")
-        assert until(lambda: tab.text) == "half a though"
+        assert tab.item() == item and until(lambda: tab.text) == "half a thought"
 
 
 def test_a_killed_server_loses_nothing_and_the_page_needs_no_reload(chromium: Browser, tmp_path: Path) -> None:
@@ -171,22 +179,74 @@ def test_a_killed_server_loses_nothing_and_the_page_needs_no_reload(chromium: Br
 
 
 def test_two_windows_are_told_of_each_other_and_nothing_is_merged(chromium: Browser, tmp_path: Path) -> None:
-    with gathering(tmp_path / "g", 1) as made, served(made) as (page, who):
-        tab = Tab(chromium, page)
-        item = tab.item()
-        who["ada"].do("draft", item=item, text="from the other window", rev=0, window="other")
-        tab.type("from this one")
-        until(lambda: chromium.tell("document.getElementById('conflict').open"))
+    """Two tabs of one browser, which share its storage."""
+    asks = "document.getElementById('conflict').open"
+    with gathering(tmp_path / "g", 1) as made, served(made) as (page, _), chromium.beside() as second:
+        here, there = Tab(chromium, page), Tab(second, page)
+        item = here.item()
+        assert there.item() == item
+        there.type("from the other tab")
+        until(lambda: there.status == "saved")
+        here.type("from this one")
+        until(lambda: chromium.tell(asks))
         assert chromium.tell("document.getElementById('mine').textContent") == "from this one"
-        assert chromium.tell("document.getElementById('theirs').textContent") == "from the other window"
-        assert tab.stored(item) == "from the other window"
-        tab.press("Keep the one here")
-        until(lambda: tab.stored(item) == "from this one")
-        who["ada"].do("draft", item=item, text="again from there", rev=2, window="other")
-        tab.type("!")
-        until(lambda: chromium.tell("document.getElementById('conflict').open"))
-        tab.press("Take the one from there")
-        until(lambda: tab.text == "again from there" and tab.status == "saved")
+        assert chromium.tell("document.getElementById('theirs').textContent") == "from the other tab"
+        assert here.stored(item) == "from the other tab" and here.status == "two texts"
+        here.press("Keep the one here")
+        until(lambda: here.status == "saved" and here.stored(item) == "from this one")
+        there.type("!")
+        until(lambda: second.tell(asks))
+        assert second.tell("document.getElementById('mine').textContent") == "from the other tab!"
+        there.press("Take the one from there")
+        until(lambda: there.text == "from this one" and there.status == "saved")
+        assert here.stored(item) == "from this one"
+
+
+def test_two_experts_are_offered_two_items_while_there_are_two(chromium: Browser, tmp_path: Path) -> None:
+    """Each in a browser of their own; both submit, and so ask for the next item, at once, until one is left."""
+    there = chromium.beside(another=True)
+    with gathering(tmp_path / "g", 7, ("ada", "ben")) as made, served(made) as (page, _), there as another:
+        tabs = [Tab(chromium, page, "ada"), Tab(another, page, "ben")]
+        for n in range(3):
+            items = [tab.item() for tab in tabs]
+            assert items[0] != items[1]
+            for tab in tabs:
+                tab.type(f"{tab.name} {n}")
+            for tab in tabs:
+                tab.key("Enter", "ctrl")
+            for tab, item in zip(tabs, items, strict=True):
+                until(lambda tab=tab, item=item: tab.one.tell("location.pathname") != f"/item/{item}")
+                tab.ready()
+        texts = [tab.one.tell("document.body.textContent") for tab in tabs]
+        assert sum("Your completion" in text for text in texts) == 1
+        assert sum("1 items are in the hands of others" in text for text in texts) == 1
+    answers = list(made.state().answers())
+    assert len(answers) == len({one.item.id for one in answers}) == 6
+
+
+def test_two_people_at_one_browser_do_not_write_in_each_others_name(chromium: Browser, tmp_path: Path) -> None:
+    """Ben opened his link where ada's page was open, and what ada wrote on became ben's. The owner's link is no
+    other person: it ended the page of whoever gathers alone.
+    """
+    with gathering(tmp_path / "g", 3, ("ada", "ben")) as made, served(made) as (page, _):
+        tab = Tab(chromium, page, "ada")
+        item = tab.item()
+        with chromium.beside() as second:
+            owner = Tab(second, page, "")
+            assert "How far it is" in second.tell("document.body.textContent")
+            tab.type("by ada")
+            until(lambda: tab.status == "saved" and tab.alert == "")
+            owner.again()
+            assert "How far it is" in second.tell("document.body.textContent")
+            Tab(second, page, "ben").item()
+            tab.type(", and more")
+            until(lambda: "opened with the link of ben" in tab.alert)
+            assert tab.text == "by ada, and more" and "not saved" in tab.status
+        with page.desk.lock:
+            assert page.desk.state.work(item, "ben").text == ""
+        tab = Tab(chromium, page, "ada")
+        assert tab.item() == item and until(lambda: tab.text) == "by ada, and more"
+        until(lambda: tab.stored(item) == "by ada, and more")
 
 
 def test_a_full_disk_keeps_the_text_in_the_browser(chromium: Browser, tmp_path: Path) -> None:
@@ -222,18 +282,29 @@ def test_an_input_method_has_the_keys_while_it_composes(chromium: Browser, tmp_p
 
 
 def test_a_whole_item_by_keyboard_alone(chromium: Browser, tmp_path: Path) -> None:
-    made = corrected(tmp_path / "g", shown="drafted", count=7)
+    """Every key of the table, and behind each action the focus is on the text."""
+    made = corrected(tmp_path / "g", shown="drafted", count=8)
     made.set_guidelines("Be brief.")
     with made, served(made) as (page, _):
         tab = Tab(chromium, page)
+        focus = "document.activeElement.id"
+
+        def another(item: str) -> str:
+            """The item behind ``item``, with the focus on its text."""
+            found = until(lambda: (now := tab.item()) != item and now)
+            until(lambda: chromium.tell(focus) == "text")
+            return found
 
         def done() -> list[str]:
             rows = (tmp_path / "g" / "events.jsonl").read_text("utf-8").splitlines()
             return [row["kind"] for row in map(json.loads, rows) if row["kind"] in ("submitted", "skipped", "flagged")]
 
-        item = tab.item()
+        first = item = tab.item()
         tab.key("Enter", "ctrl", "shift")  # accept
-        item = until(lambda: (now := tab.item()) != item and now)
+        item = another(item)
+        tab.key("Escape")
+        tab.key("a")  # accept
+        item = another(item)
         tab.key("Escape")
         assert chromium.tell("document.activeElement == document.body")
         tab.key("e")  # edit a copy
@@ -255,39 +326,108 @@ def test_a_whole_item_by_keyboard_alone(chromium: Browser, tmp_path: Path) -> No
         tab.key("c")
         until(lambda: tab.text == "ZEBRA-CROSSING is what the clone")
         tab.type(" 1234567890 1234567890 1234567890 1234567890 1234567890 1234567890 1234567890")
-        tab.key("Enter", "ctrl")
-        item = until(lambda: (now := tab.item()) != item and now)
+        tab.key("Enter", "meta")  # as on a Mac
+        item = another(item)
         tab.key("Escape")
-        tab.key("?")
-        until(lambda: chromium.tell("document.getElementById('keys').open"))
-        tab.key("Escape")
-        until(lambda: not chromium.tell("document.getElementById('keys').open"))
+        for key in ("?", "F1"):
+            tab.key(key)
+            until(lambda: chromium.tell("document.getElementById('keys').open"))
+            tab.key("Escape")
+            until(lambda: not chromium.tell("document.getElementById('keys').open"))
         time.sleep(0.2)
         tab.key("g")
         assert until(lambda: chromium.tell("document.activeElement.id == 'guidelines-text'"))
         tab.key("t")
         tab.type("f s p l a")  # letters in the text are letters
         assert tab.text == "f s p l a" and tab.item() == item
+        chromium.tell("addEventListener('keydown', e => { window.pressed = [performance.now(), e.defaultPrevented]; })")
+        tab.key("s", "ctrl")  # at once, and not the browser's own saving
+        until(lambda: tab.status == "saved")
+        sent = "performance.getEntriesByType('resource').findLast(e => e.name.endsWith('/do')).startTime"
+        assert chromium.tell(f"{sent} - pressed[0] < 200 && pressed[1]") and tab.stored(item) == "f s p l a"
         tab.key("Escape")
         tab.key("f")
-        until(lambda: chromium.tell("document.activeElement.id") == "flag-reason")
+        until(lambda: chromium.tell(focus) == "flag-reason")
         tab.type("no question")
         tab.key("Tab")
         tab.key("Enter")
-        item = until(lambda: (now := tab.item()) != item and now)
+        item = another(item)
         tab.key("Escape")
         tab.key("s")
-        until(lambda: chromium.tell("document.activeElement.id") == "skip-reason")
+        until(lambda: chromium.tell(focus) == "skip-reason")
         tab.key("Tab")
         tab.key("Enter")
-        until(lambda: tab.item() != item)
-        assert done() == ["submitted", "submitted", "flagged", "skipped"]
+        item = another(item)
+        assert done() == ["submitted", "submitted", "submitted", "flagged", "skipped"]
         tab.key("Escape")
         tab.key("l")
         until(lambda: chromium.tell("location.pathname == '/list'"))
+        tab.go(f"/item/{first}")
+        tab.go(f"/item/{item}")
+        tab.key("Escape")
+        tab.key("p")
+        until(lambda: tab.item() == first)
     hows = [json.loads(line)["gathered"]["how"] for line in
             (tmp_path / "g" / "demonstrations.jsonl").read_text("utf-8").splitlines()]  # fmt: skip
-    assert sorted(hows) == ["accepted", "continued"]
+    assert sorted(hows) == ["accepted", "accepted", "continued"]
+
+
+def test_how_an_answer_came_about_is_what_was_pressed(chromium: Browser, tmp_path: Path) -> None:
+    """With the mouse: accepted, a copy that is edited, a blank page, and on from the word that was clicked."""
+    with corrected(tmp_path / "g", shown="drafted", count=4) as made, served(made) as (page, _):
+        tab, items = Tab(chromium, page), dict[str, str]()
+        for how, press, text in (
+            ("accepted", "Accept", ""),
+            ("edited", "Edit a copy", "Well: "),
+            ("rewritten", "Start blank", "No."),
+            ("continued", "Continue from there", "! 1234567890 1234567890 1234567890 1234567890 1234567890 1234567890"),
+        ):
+            item = tab.item()
+            assert tab.text == ""  # a box full of draft would be an answer already
+            if how == "continued":
+                place = chromium.tell("(r => (r.setStart(clone.firstChild, 32), r.setEnd(clone.firstChild, 33), "
+                                      "r.getBoundingClientRect().toJSON()))(new Range())")  # fmt: skip
+                where = {"x": place["left"] + 1, "y": place["top"] + 3, "button": "left", "clickCount": 1}
+                for kind in ("mousePressed", "mouseReleased"):
+                    chromium.ask("Input.dispatchMouseEvent", type=kind, **where)
+                assert chromium.tell("kept.textContent") == "6"
+            tab.press(press)
+            if text:
+                if how == "edited":  # before the clone's first word: behind its last one it would be continued
+                    chromium.tell("document.getElementById('text').setSelectionRange(0, 0)")
+                tab.type(text)
+                tab.press("Submit")
+            items[item] = how
+            until(lambda item=item: chromium.tell("location.pathname") != f"/item/{item}")
+            tab.ready()
+    rows = [json.loads(line) for line in (tmp_path / "g" / "demonstrations.jsonl").read_text("utf-8").splitlines()]
+    assert {row["gathered"]["item"]: row["gathered"]["how"] for row in rows} == items
+
+
+def test_an_answer_that_is_none_is_refused_and_the_text_stays(chromium: Browser, tmp_path: Path) -> None:
+    with gathering(tmp_path / "g", 1) as made, served(made) as (page, _):
+        tab = Tab(chromium, page)
+        for text, said in (
+            (" \u200b", "is blank (only control or zero-width characters); write one"),
+            ("x" * 200_001, "200,001 characters"),
+        ):
+            chromium.tell("document.getElementById('text').select()")
+            tab.type(text)
+            tab.key("Enter", "ctrl")
+            until(lambda said=said: said in tab.alert, 30)
+            assert tab.text == text and not list(made.state().answers())
+
+
+def test_a_page_that_comes_back_as_it_was_left_is_loaded_again(chromium: Browser, tmp_path: Path) -> None:
+    """Browsers keep whole pages for their back button, with texts that are older than those on the disk."""
+    with gathering(tmp_path / "g", 1) as made, served(made) as (page, who):
+        tab = Tab(chromium, page)
+        item = tab.item()
+        assert who["ada"].do("draft", item=item, text="newer", rev=0, window="w")[0] == 200
+        chromium.tell("window.earlier = true, dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true}))")
+        until(lambda: chromium.tell("window.earlier === undefined"))
+        tab.ready()
+        assert until(lambda: tab.text) == "newer"
 
 
 def test_letters_can_be_switched_off_and_submit_has_other_keys(chromium: Browser, tmp_path: Path) -> None:
@@ -318,22 +458,51 @@ BAD = '</textarea></script><script>window.ran = 1</script><img src=x onerror="wi
 
 
 def test_every_script_is_written_and_markup_is_shown(chromium: Browser, tmp_path: Path) -> None:
+    """Markup in whatever somebody else wrote: prompt, clone's text, guidelines, a reason, the own text."""
     turns = (Message("system", BAD), Message("user", "ما هو المد؟ " + BAD))
-    items = [Item("x1", turns), *asked(1)]
-    with gathering(tmp_path / "g", items, order="file") as made, served(made) as (page, _):
+    items = [Item("x1", turns, round=1, shown="drafted"), *asked(1)]
+    made = gathering(tmp_path / "g", items, ("ada", "ben"), order="file")
+    made.set_guidelines(BAD)
+    write_jsonl(made.clone_path(1), [{"id": "x1", "text": BAD}])
+    with made, served(made) as (page, who):
+        assert who["ben"].do("flagged", item=items[1].id, reason=BAD)[0] == 200
         tab = Tab(chromium, page)
-        assert tab.item() == "x1"
-        assert chromium.tell("window.ran === undefined && document.querySelectorAll('.turn .hidden-char').length") == 4
-        for text in ("المد هو ارتفاع البحر.", "潮汐是海水的涨落。", "tab\tand\nline", BAD, "x" * 100_000):
+        tab.go("/item/x1")
+        hidden = "window.ran === undefined && document.querySelectorAll('.text .hidden-char').length"
+        assert chromium.tell(hidden) == 8  # two in each of four texts
+        for text in ("المد هو ارتفاع البحر.", "潮汐是海水的涨落。", "tab\tand\nline", BAD):
             chromium.tell("document.getElementById('text').select()")
             tab.type(text)
+            tab.key("s", "ctrl")
             until(lambda text=text: tab.status == "saved" and tab.stored("x1") == text, 30)
             tab.go("/item/x1")
             assert until(lambda: tab.text) == text
             if text.startswith("ال"):
                 assert chromium.tell("getComputedStyle(document.getElementById('text')).direction") == "rtl"
-        assert "100000 characters" in until(lambda: chromium.tell("document.getElementById('count').textContent"))
+        tab.go("/list")
+        assert chromium.tell("window.ran === undefined && document.body.textContent.includes('ran = 1')")
+        Tab(chromium, page, "")
+        assert chromium.tell("document.querySelectorAll('.row .hidden-char').length") == 2
         assert chromium.tell("window.ran === undefined")
+
+
+def test_a_hundred_thousand_characters_are_pasted(chromium: Browser, tmp_path: Path) -> None:
+    with gathering(tmp_path / "g", 1) as made, served(made) as (page, _):
+        tab = Tab(chromium, page)
+        item = tab.item()
+        rights = ["clipboardReadWrite", "clipboardSanitizedWrite"]
+        chromium.ask("Browser.grantPermissions", permissions=rights, origin=page.address)
+        chromium.tell("navigator.clipboard.writeText('x'.repeat(100000))")
+        tab.key("v", "ctrl", does="paste")
+        until(lambda: tab.status == "saved" and len(tab.stored(item)) == 100_000, 30)
+        assert "100000 characters · a long text" in until(
+            lambda: chromium.tell("document.getElementById('count').textContent")
+        )
+        tab.again()
+        assert until(lambda: tab.text) == "x" * 100_000
+        tab.key("Enter", "ctrl")
+        until(lambda: "Nothing is left" in chromium.tell("document.body.textContent"))
+        assert next(iter(page.desk.state.answers())).pasted == 100_000
 
 
 def test_a_new_version_of_the_guidelines_reaches_a_page_that_is_open(chromium: Browser, tmp_path: Path) -> None:
@@ -364,81 +533,147 @@ def test_who_wrote_blind_is_asked_afterwards(chromium: Browser, tmp_path: Path) 
         assert made.state().work(item, "ada").judged == "with small changes"
 
 
-def test_a_hundred_items_in_a_row_cost_no_more_at_the_end(chromium: Browser, tmp_path: Path) -> None:
-    with gathering(tmp_path / "g", 60) as made, served(made) as (page, _):
-        tab = Tab(chromium, page)
-        took, held = [], []
-        for n in range(60):
-            began, item = time.monotonic(), tab.item()
-            tab.type(f"answer {n}")
-            tab.key("Enter", "ctrl")
-            if n < 59:
-                until(lambda item=item: tab.item() != item)
-            took.append(time.monotonic() - began)
-            if n in (20, 58):
-                chromium.ask("HeapProfiler.collectGarbage")
-                held.append(chromium.tell("performance.memory.usedJSHeapSize"))
-        assert sorted(took[40:59])[9] < 2.5 * sorted(took[2:20])[9] + 0.1
-        assert held[1] < 1.3 * held[0]
+#: In every page: write an answer and submit it by its key, without a round trip to this process for each.
+WRITES = """addEventListener("load", () => {
+  const box = document.getElementById("text"), n = Number(sessionStorage.getItem("n") || 0);
+  if (!box) return;
+  const on = () => {
+    delete window.on;
+    sessionStorage.setItem("n", n + 1);
+    box.value = `answer ${n} ` + "word ".repeat(50);
+    box.dispatchEvent(new Event("input", {bubbles: true}));
+    box.dispatchEvent(new KeyboardEvent("keydown", {key: "Enter", ctrlKey: true, bubbles: true}));
+  };
+  if (MARKS.includes(n)) window.on = on; else on();
+});"""
+EACH = 240  # of the 300 items, those in the middle
+
+
+def test_three_hundred_items_in_a_row_cost_no_more_at_the_end(chromium: Browser, tmp_path: Path) -> None:
+    """Items 281 to 300 cost what 11 to 30 did: the processor's time, of the browser and of the server, and memory.
+
+    The 240 in the middle are answered at the desk behind the page, in a second; ``SFT_EVERY_ITEM=1`` has the browser
+    write them too, which takes a minute.
+    """
+    middle = 0 if os.environ.get("SFT_EVERY_ITEM") else EACH
+    marks, spent, held = (10, 30, 280 - middle, 300 - middle), list[tuple[float, float]](), list[list[int]]()
+    with gathering(tmp_path / "g", 301) as made, served(made) as (page, _), chromium.beside() as one:
+        tab = Tab(one, page)
+        one.ask("Performance.enable")
+        one.ask("Page.addScriptToEvaluateOnNewDocument", source=WRITES.replace("MARKS", json.dumps(marks)))
+        one.ask("Page.reload")
+        for mark in marks:
+            until(lambda: one.tell("window.on !== undefined"), 120)
+            one.ask("HeapProfiler.collectGarbage")
+            programs = one.ask("SystemInfo.getProcessInfo")["processInfo"]
+            spent.append((sum(each["cpuTime"] for each in programs), time.process_time()))
+            found = {each["name"]: each["value"] for each in one.ask("Performance.getMetrics")["metrics"]}
+            held.append([found[name] for name in ("JSHeapUsedSize", "Nodes", "Documents", "JSEventListeners")])
+            if mark == 30 and middle:
+                now, text = tab.item(), "answer " + "word " * 50
+                left = [item.id for item in page.desk.state.order() if page.desk.state.work(item.id, "ada").rev == 0]
+                done = [page.desk.act("ada", "submitted", {"item": name, "text": text, "rev": 0})
+                        for name in [name for name in left if name != now][:middle]]  # fmt: skip
+                assert all(action.events.result(60) for action in done)
+            one.tell("window.on(), 0")
+        until(lambda: "You have submitted 301 answers" in one.tell("document.body.textContent"))
+    for of in (0, 1):
+        early, late = (spent[after][of] - spent[before][of] for before, after in ((0, 1), (2, 3)))
+        assert late < 1.5 * early + 0.1, (("browser", "server")[of], spent)
+    assert all(last <= 1.1 * first for first, last in zip(held[1], held[3], strict=True)), held
 
 
 # -- how it looks ----------------------------------------------------------------------------------------------
 
 
-def screens(page: Page, made: Gathering, tab: Tab) -> Iterator[tuple[str, str]]:
-    """Name and path of every screen; what is in them was put there before."""
-    done = next(iter(made.state().answers())).item.id
-    waiting = [one.id for one in made.items() if one.id != done]
-    drafted = next(one.id for one in made.items() if one.shown == "drafted" and one.id != done)
-    yield from [("item", f"/item/{waiting[-1]}"), ("drafted", f"/item/{drafted}"), ("submitted", f"/item/{done}")]
-    yield from [("list", "/list"), ("missing", "/item/none")]
+#: Screen -> whose it is ("" is the owner, None nobody), the number of its item or its path, and what stands on it.
+SCREENS: dict[str, tuple[str | None, int | str, str]] = {
+    "item": ("ada", 4, "Your completion"),
+    "drafted": ("ada", 1, "Continue from its own beginning"),
+    "submitted": ("ada", 0, "What the user says next"),
+    "judged": ("ada", 2, "Would you have accepted it?"),
+    "dialogue": ("ada", 3, "Take over here"),
+    "list": ("ada", "/list", "Withdraw the answer"),
+    "found-nothing": ("ada", "/list?q=zzz", "Nothing of yours has these words"),
+    "missing": ("ada", "/item/none", "There is no such item for you"),
+    "skipped": ("cyd", "/list", "not my field"),
+    "nothing-left": ("cyd", "/", "A prompt of your own"),
+    "owner": ("", "/owner", "Clear the flag"),
+    "unknown": (None, "/enter/none", "Your link is not known here"),
+}
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gathering, Page, dict[str, Any]]]:
-    """A gathering with something on every screen."""
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[str], Page]]:
+    """The ids of the items of a gathering with something on every screen, and its page."""
     folder = tmp_path_factory.mktemp("shown") / "g"
-    items = [*asked(3, round=1, shown="drafted"), *asked(3)[2:]]
-    made = gathering(folder, items, ("ada", "ben"), answers=2, order="file", own_prompts=True)
+    said = (Message("user", "And then?"), Message("assistant", "A clone says so."), Message("user", "Who?"))
+    items = [*asked(2, round=1, shown="drafted"), *asked(3, round=1)[2:], Item("d1", said, round=1, shown="drafted",
+             dialogue="d", turn=1), *asked(4)[3:]]  # fmt: skip
+    settings: dict[str, Any] = {"order": "file", "own_prompts": True, "dialogues": True, "answers": 2}
+    made = gathering(folder, items, ("ada", "ben", "cyd"), **settings)
     made.set_guidelines("1. Be brief.\n2. Be kind.")
-    with (folder / "clone-1.jsonl").open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps({"id": one.id, "text": f"{CLONE} {n}"}) + "\n" for n, one in enumerate(items[:3]))
+    write_jsonl(made.clone_path(1), ({"id": one.id, "text": f"{CLONE} {n}"} for n, one in enumerate(items[:4])))
     with made, served(made) as (page, who):
-        for name, text in (("ada", "It counts the sheep of the farm."), ("ben", "No zebra, quickly: jump!")):
-            who[name].answer(text, items[0].id)
-        who["ben"].do("flagged", item=items[3].id, reason="two questions in one")
-        who["owner"].do("cleared", "/owner/do", item=items[3].id)
-        who["ben"].do("flagged", item=items[1].id, reason="it holds a name")
-        who["owner"].do("cleared", "/owner/do", item=items[1].id)
-        yield made, page, who
+        for name, text, n in (("ada", "It counts the sheep of the farm.", 0), ("ben", "No zebra, quickly: jump!", 0),
+                              ("ada", "Blind, and then shown the other.", 2)):  # fmt: skip
+            who[name].answer(text, items[n].id)
+        for one in items:
+            assert who["cyd"].do("skipped", item=one.id, reason="not my field")[0] == 200
+        who["ben"].do("flagged", item=items[4].id, reason="two questions in one")
+        who["owner"].do("cleared", "/owner/do", item=items[4].id)
+        own = who["ben"].do("asked", text="What is a flag?")[1]["next"].rpartition("/")[2]
+        who["ben"].do("flagged", item=own, reason="it holds a name")
+        yield [one.id for one in items], page
+
+
+def each_screen(chromium: Browser, shown: tuple[list[str], Page]) -> Iterator[tuple[str, Tab]]:
+    """Name and tab of every screen, once it is there."""
+    items, page = shown
+    tab = None
+    for name, (who, where, words) in SCREENS.items():
+        if tab is None or who not in (tab.name, None):
+            tab = Tab(chromium, page, who or "")
+        tab.go(where if isinstance(where, str) else f"/item/{items[where]}")
+        assert chromium.tell(f"document.body.textContent.includes({json.dumps(words)})"), name
+        yield name, tab
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_every_screen_fits_a_phone_and_breaks_no_rule_of_accessibility(
-    chromium: Browser, shown: tuple[Gathering, Page, dict[str, Any]], dark: bool, pytestconfig: pytest.Config
+    chromium: Browser, shown: tuple[list[str], Page], dark: bool
 ) -> None:
-    made, page, _ = shown
-    tab = Tab(chromium, page)
-    paths = [(name, path, "ada") for name, path in screens(page, made, tab)]
-    paths += [("owner", "/owner", ""), ("unknown", "/enter/none", "")]
     pictures = os.environ.get("SFT_SCREENS", "")
-    for name, path, who in paths:
-        if who == "" and name == "owner":
-            tab.go(f"/enter/{made.invite('')}")
+    chromium.look(320, dark=dark)
+    for name, tab in each_screen(chromium, shown):
         for width in (320, 1280):
-            chromium.look(width, dark=dark)
-            tab.go(path)
-            tab.ready()
+            if width == 1280:
+                chromium.look(width, dark=dark)
+                tab.again()  # guidelines are folded, or not, as the page is loaded
             wide = chromium.tell("document.documentElement.scrollWidth")
             assert wide <= width, f"{name} is {wide} wide at {width}"
-            if name == "item" and width == 1280:
-                tab.press("Keys")
-                violations(chromium, "keys")
-                chromium.tell("document.getElementById('keys').close()")
+            if dark and width == 1280:
+                continue  # the same colours
             violations(chromium, name)
+            if name == "drafted":
+                for more, opens in DIALOGS.items():
+                    chromium.tell(opens)
+                    assert chromium.tell("document.documentElement.scrollWidth") <= width, more
+                    violations(chromium, more)
+                    chromium.tell("document.querySelector('dialog[open]')?.close()")
             if pictures:
                 chromium.picture(Path(pictures) / f"page-{name}-{width}-{'dark' if dark else 'light'}.png")
+        chromium.look(320, dark=dark)
     chromium.look(1280, dark=False)
+
+
+#: What opens over an item -> how: the keys, two texts of one item, and a refusal beside reasons that are asked for.
+DIALOGS = {
+    "keys": "document.getElementById('keys-button').click()",
+    "conflict": "for (const id of ['mine', 'theirs']) document.getElementById(id).textContent = 'word '.repeat(99);"
+    "document.getElementById('conflict').showModal()",
+    "alert": "for (const one of document.querySelectorAll('details')) one.open = true; alertWith('word '.repeat(99))",
+}
 
 
 def violations(chromium: Browser, name: str) -> None:
@@ -451,6 +686,7 @@ def violations(chromium: Browser, name: str) -> None:
     found = chromium.tell(
         f"axe.run({{runOnly: {json.dumps(tags)}}}).then(r => r.violations.map(v => [v.id, v.nodes.map(n => n.html)]))"
     )
+    chromium.ask("Page.setBypassCSP", enabled=False)
     assert not found, (name, found)
 
 
@@ -461,17 +697,14 @@ def test_axe_is_there_where_the_browser_is() -> None:
 
 
 def test_forced_colours_and_large_letters_keep_everything_in_view(
-    chromium: Browser, shown: tuple[Gathering, Page, dict[str, Any]]
+    chromium: Browser, shown: tuple[list[str], Page]
 ) -> None:
-    made, page, _ = shown
-    tab = Tab(chromium, page)
     features = [{"name": "forced-colors", "value": "active"}, {"name": "prefers-reduced-motion", "value": "reduce"}]
     chromium.ask("Emulation.setEmulatedMedia", features=features)
     chromium.ask("Emulation.setDeviceMetricsOverride", width=320, height=256, deviceScaleFactor=4, mobile=False)
-    for _, path in screens(page, made, tab):  # 1280 by 1024 at 400 %
-        tab.go(path)
-        tab.ready()
-        assert chromium.tell("document.documentElement.scrollWidth") <= 320, path
+    for name, _ in each_screen(chromium, shown):  # 1280 by 1024 at 400 %
+        assert chromium.tell("document.documentElement.scrollWidth") <= 320, name
+        assert chromium.tell("matchMedia('(forced-colors: active) and (prefers-reduced-motion)').matches")
     chromium.look(1280, dark=False)
 
 

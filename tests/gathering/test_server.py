@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from sft.cli import main
 from sft.errors import RunError, UserError
 from sft.gathering.desk import Desk
 from sft.gathering.events import read_events
-from sft.gathering.folder import Gathering
+from sft.gathering.folder import Gathering, HeldOutKeys
 from sft.gathering.guard import LARGEST
 from sft.gathering.server import Page, running
 from sft.runs.atomic_files import write_jsonl
@@ -106,6 +107,28 @@ def test_a_link_becomes_a_cookie_that_scripts_cannot_read(open_page: tuple[Page,
     one.close()
 
 
+def test_looking_writes_nothing_but_that_an_item_was_opened(tmp_path: Path) -> None:
+    """Every address that can be looked at, with and without a link, by GET and HEAD."""
+    with gathering(tmp_path / "g", 3, ("ada", "ben"), own_prompts=True) as made, served(made) as (page, who):
+        item = who["ada"].answer("The sea, breathing.")
+        made.set_guidelines("Be brief.")
+        page.desk.export()
+        token = made.invite("ada")
+        before = {path: path.read_bytes() for path in made.path.rglob("*") if path.is_file()}
+        nobody = Client(page.address)
+        for one in (*who.values(), nobody):
+            for path in ("/", f"/item/{item}", "/item/none", "/list", "/list?q=sea", "/owner", "/do", "/owner/do",
+                         "/changes", f"/enter/{token}", "/enter/no", "/static/page.js", "/favicon.ico"):  # fmt: skip
+                for method in ("GET", "HEAD"):
+                    assert one.ask(method, path)[0] in (200, 204, 303, 403, 404, 405)
+        nobody.close()
+        page.desk.export()
+        after = {path: path.read_bytes() for path in made.path.rglob("*") if path.is_file()}
+        events = after.pop(made.events_path).removeprefix(old := before.pop(made.events_path))
+        assert after == before and made.events_path.read_bytes().startswith(old)
+        assert {json.loads(line)["kind"] for line in events.splitlines()} == {"opened"}
+
+
 def test_markup_is_shown_and_not_run(tmp_path: Path) -> None:
     from sft.demonstrations.demonstration import Message
     from sft.gathering.items import Item
@@ -127,7 +150,16 @@ def test_one_expert_cannot_read_what_another_wrote(tmp_path: Path) -> None:
         who["ben"].get("/list")
         who["ben"].do("draft", item=item, text="x", rev=7)
         assert b"SECRET-OF-ADA" not in who["ben"].seen
-        assert "SECRET-OF-ADA" not in who["owner"].get("/owner")[1] or True
+
+
+def test_a_prompt_of_ones_own_is_nobody_elses(tmp_path: Path) -> None:
+    with gathering(tmp_path / "g", 1, ("ada", "ben"), own_prompts=True) as made, served(made) as (_, who):
+        own = who["ada"].do("asked", text="What is a tide?")[1]["next"].rpartition("/")[2]
+        assert who["ada"].get(f"/item/{own}")[0] == 200 and who["ben"].get(f"/item/{own}")[0] == 404
+        for kind in ("opened", "draft", "submitted", "skipped", "flagged", "reopened", "withdrawn", "judged"):
+            assert who["ben"].do(kind, item=own, text="x", reason="y", rev=0)[0] == 404
+        assert who["ben"].do("submitted", item="none", text="x", rev=0)[0] == 404
+        assert b"What is a tide?" not in who["ben"].seen
 
 
 # -- blind and drafted ---------------------------------------------------------------------------------------
@@ -246,11 +278,9 @@ def test_a_flag_needs_a_reason_and_is_the_owners_to_clear(tmp_path: Path) -> Non
 
 
 def test_two_experts_are_never_offered_one_item_while_another_is_free(tmp_path: Path) -> None:
+    """From the offer on, and not only from when the page is there: two who asked at once were sent to one item."""
     with gathering(tmp_path / "g", 2, ("ada", "ben", "cyd")) as made, served(made) as (_, who):
-        first, second = who["ada"].next(), ""
-        who["ada"].get(f"/item/{first}")
-        second = who["ben"].next()
-        who["ben"].get(f"/item/{second}")
+        first, second = who["ada"].next(), who["ben"].next()
         assert first != second and who["cyd"].next() == ""
         assert "in the hands of others" in who["cyd"].get("/")[1]
         for name, item in (("ada", first), ("ben", first)):  # both came to the same one all the same: both are kept
@@ -376,7 +406,7 @@ def test_a_full_disk_is_one_sentence_and_the_server_lives_on(tmp_path: Path) -> 
     assert [one.n for one in read_events(made.events_path)] == sorted({one.n for one in read_events(made.events_path)})
 
 
-def test_a_port_that_is_taken_and_a_host_that_is_not_ours(tmp_path: Path) -> None:
+def test_a_port_that_is_taken_and_a_host_that_is_not_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with gathering(tmp_path / "g", 1) as made, served(made) as (page, _):
         taken = int(page.address.rpartition(":")[2])
         other = gathering(tmp_path / "h", 1)
@@ -387,6 +417,8 @@ def test_a_port_that_is_taken_and_a_host_that_is_not_ours(tmp_path: Path) -> Non
             with pytest.raises(UserError, match=said), running(Desk(other), **where):  # type: ignore[arg-type]
                 pass
         other.close()
+        assert main(["collect", str(tmp_path / "h"), "--no-open", "--port", str(taken)]) == 2
+        assert f"--port {taken} on 127.0.0.1: cannot be listened on" in capsys.readouterr().err
 
 
 def test_kill_9_under_load_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
@@ -509,6 +541,9 @@ def prompts(*rows: object) -> Callable[[Path], str]:
         (prompts({"prompt": "a"}), ["--expert", "owner"], "give the expert another name"),
         (prompts({"prompt": "a"}), ["--check"], "--check: is for a gathering that is there"),
         (prompts({"prompt": "a"}), ["--guidelines", "none.md"], "none.md: cannot be read"),
+        (prompts({"prompt": "a"}), ["--guidelines", __file__ + "/x"], "x: cannot be read"),
+        (prompts({"prompt": "a"}), ["--guidelines", "/dev/null"], "/dev/null: is empty"),
+        (prompts({"prompt": "a"}), ["--guidelines", sys.executable], "is not UTF-8 text; save it as UTF-8"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_sentence_and_leaves_nothing(
@@ -538,6 +573,40 @@ def test_a_folder_of_something_else_is_left_alone(
     path = prompts({"prompt": "a"})(tmp_path)
     assert main(["collect", path, "--into", str(tmp_path / "g"), "--no-open"]) == 2
     assert re.search(said, capsys.readouterr().err)
+
+
+def test_prompts_that_are_all_held_out_and_a_folder_that_somebody_writes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = prompts({"prompt": "What is a tide?"})(tmp_path)
+    words = ["collect", path, "--into", str(tmp_path / "g"), "--no-open", "--expert", "ada"]
+    with gathering(tmp_path / "g", 1) as made:
+        made.freeze(HeldOutKeys(frozenset(), frozenset(), ("What is a tide?",), 0.8, "r0"))
+        before = made.items_path.read_bytes()
+        assert main(words) == 2
+        assert "is being written by another process" in capsys.readouterr().err
+    assert main(words) == 2
+    said = f"{path}: 1 prompts are held out in r0 and are not asked: 'What is a tide?' (100% alike); name other prompts"
+    assert said in capsys.readouterr().err and made.items_path.read_bytes() == before
+
+
+def test_where_no_browser_opens_the_links_are_there(tmp_path: Path) -> None:
+    """On a machine without a screen, or with a browser that fails."""
+    gathering(tmp_path / "g", 1).close()
+    command = [sys.executable, "-m", "sft", "collect", str(tmp_path / "g")]
+    nothing = {"PATH": str(tmp_path), "BROWSER": shutil.which("false") or "", "DISPLAY": "", "WAYLAND_DISPLAY": ""}
+    one = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | nothing)
+    assert one.stdout is not None
+    end = threading.Timer(60, one.kill)  # a line that never comes
+    end.start()
+    lines = [one.stdout.readline() for _ in range(3)]
+    end.cancel()
+    assert lines[2] == "No browser could be opened; open the link above.\n"
+    address, _, token = lines[0].removeprefix("ada: ").strip().partition("/enter/")
+    with closing(Client(address, token)) as ada:
+        assert ada.next()
+    one.kill()
+    one.communicate()
 
 
 def test_prompts_are_read_in_every_layout(tmp_path: Path) -> None:

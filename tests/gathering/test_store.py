@@ -52,6 +52,7 @@ def test_any_beginning_of_any_events_is_a_state(rows: list[tuple[str, str, str, 
         whole.apply(one)
         for answer in whole.answers():
             assert answer.text and answer.prompt[-1].role == "user"
+        assert whole.lengths == {(answer.item.id, answer.expert): len(answer.text) for answer in whole.answers()}
         for name, some in whole.by_item().items():
             assert whole.status(whole.items[name], some) in ("open", "done", "flagged", "contested")
         for who in ("ada", "ben"):

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,22 +32,20 @@ def installed() -> str:
     return next((path for name in NAMES if (path := shutil.which(name))), "")
 
 
-class Browser:
-    """One page at a time, of any width, light or dark. Messages are JSON, each ended by a zero byte."""
+class Wire:
+    """The two pipes of a browser: messages are JSON, each ended by a zero byte; ``events``: all that came unasked."""
 
     def __init__(self, commands: int, answers: int) -> None:
         self.commands, self.answers = commands, answers
-        self.number, self.rest, self.session = 0, b"", ""
+        self.number, self.rest = 0, b""
         self.events: list[dict[str, Any]] = []
-        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
-        self.session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
 
-    def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
+    def ask(self, method: str, session: str, parameters: dict[str, Any]) -> dict[str, Any]:
         """The answer to one command. Raises ``RuntimeError`` where the browser refuses it, is silent or has ended."""
         self.number += 1
         message = {"id": self.number, "method": method, "params": parameters}
-        if self.session and not method.startswith(("Browser.", "Target.")):
-            message["sessionId"] = self.session
+        if session and not method.startswith(("Browser.", "Target.", "SystemInfo.")):
+            message["sessionId"] = session
         os.write(self.commands, json.dumps(message).encode() + b"\0")
         while (answer := self._read()).get("id") != self.number:
             self.events.append(answer)
@@ -64,6 +62,49 @@ class Browser:
             self.rest += part
         message, _, self.rest = self.rest.partition(b"\0")
         return json.loads(message)
+
+
+class Browser:
+    """One tab at a time, of any width, light or dark; ``context``: of another person's browser ("" is the first's)."""
+
+    def __init__(self, wire: Wire, context: str = "") -> None:
+        self.wire, self.context, self.session = wire, context, ""
+        where = {"browserContextId": context} if context else {}
+        self.target = self.ask("Target.createTarget", url="about:blank", **where)["targetId"]
+        self.session = self.ask("Target.attachToTarget", targetId=self.target, flatten=True)["sessionId"]
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """All that the browser has said unasked, of every tab."""
+        return self.wire.events
+
+    def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """The answer to one command. Raises ``RuntimeError`` where the browser refuses it, is silent or has ended."""
+        return self.wire.ask(method, self.session, parameters)
+
+    def watch(self) -> None:
+        """From now on :meth:`requests` and :meth:`complaints` know of this tab."""
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.ask(f"{domain}.enable")
+
+    @contextmanager
+    def beside(self, *, another: bool = False) -> Iterator[Browser]:
+        """A second tab, watched; in the browser of ``another`` person, who shares no cookie and no storage."""
+        context = self.ask("Target.createBrowserContext")["browserContextId"] if another else self.context
+        tab = Browser(self.wire, context)
+        tab.watch()
+        try:
+            yield tab
+        finally:
+            if another:
+                self.ask("Target.disposeBrowserContext", browserContextId=context)
+            else:
+                tab.close()
+
+    def close(self) -> None:
+        """Close the tab, as its cross does; once closed nothing happens."""
+        with suppress(RuntimeError):
+            self.ask("Target.closeTarget", targetId=self.target)
 
     def show(self, path: Path, width: int, *, dark: bool) -> None:
         """Load ``path`` in a window of ``width`` CSS pixels, and wait until it is laid out."""
@@ -91,10 +132,11 @@ class Browser:
         return [one["request"]["url"] for one in asked]
 
     def complaints(self) -> list[str]:
-        """What pages have thrown or the browser has refused them (``Runtime.enable``, ``Log.enable``)."""
-        thrown = [json.dumps(e["params"]) for e in self.events if e.get("method") == "Runtime.exceptionThrown"]
+        """What pages have thrown or said on the console, or the browser has refused them; see :meth:`watch`."""
+        kinds = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled")
+        thrown = [json.dumps(e["params"]) for e in self.events if e.get("method") in kinds]
         entries = [e["params"]["entry"] for e in self.events if e.get("method") == "Log.entryAdded"]
-        return thrown + [one["text"] for one in entries if one["source"] in ("security", "javascript")]
+        return thrown + [one["text"] for one in entries if one["source"] != "network"]
 
     def tell(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page, awaited where it is a promise."""
@@ -125,7 +167,7 @@ def browser(path: str, profile: Path) -> Iterator[Browser]:
     os.close(theirs)
     os.close(ours)
     try:
-        opened = Browser(commands, answers)
+        opened = Browser(Wire(commands, answers))
         yield opened
         opened.ask("Browser.close")
         running.wait(SECONDS)

@@ -1,5 +1,7 @@
 """Two nodes of a SLURM cluster on one machine: Debian's ``slurm-wlm``, a daemon for each node, keys of its own.
 
+Each node has four processors and two GPUs as far as SLURM knows, which asks nobody whether they are there.
+
 The machine's own SLURM, where there is one, is neither asked nor touched: ports, sockets and folders are the test's.
 """
 
@@ -48,8 +50,10 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 ReturnToService=2
 KillWait=60
-NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=1
-NodeName=node2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=1
+SlurmdParameters=config_overrides
+GresTypes=gpu
+NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=4 Gres=gpu:2
+NodeName=node2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=4 Gres=gpu:2
 PartitionName=all Nodes=node1,node2 Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -68,9 +72,10 @@ def _path() -> str:
 
 @dataclass(frozen=True)
 class Cluster:
-    """``environment``: what a user's commands need to find it."""
+    """``environment``: what a user's commands need to find it; ``unshared``: a folder that is another on the second node."""
 
     environment: dict[str, str]
+    unshared: Path
 
     def ask(self, *words: str) -> str:
         """What a command of SLURM says; raises where it fails."""
@@ -93,7 +98,11 @@ def cluster(folder: Path) -> Iterator[Cluster]:
     environment = os.environ | {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": _path()}
     ports = [free_port() for _ in range(3)]
     (folder / "slurm.conf").write_text(CONFIG.format(host=host, folder=folder, ports=ports), encoding="utf-8")
+    (folder / "gres.conf").write_text(f"Name=gpu File={folder}/gpu[0-1]\n", encoding="utf-8")
+    for number in range(2):
+        (folder / f"gpu{number}").touch()
     (folder / "state").mkdir()
+    (unshared := folder / "unshared").mkdir()
     key = folder / "munge.key"
     key.write_bytes(os.urandom(1024))
     key.chmod(0o400)
@@ -101,7 +110,8 @@ def cluster(folder: Path) -> Iterator[Cluster]:
         ["munged", "--foreground", "--force", f"--key-file={key}", f"--socket={folder}/munge.socket"]
         + [f"--{kind}-file={folder}/munge.{kind}" for kind in ("pid", "log", "seed")],
         ["slurmctld", "-D"],
-        *(["slurmd", "-D", "-N", name] for name in ("node1", "node2")),
+        ["slurmd", "-D", "-N", "node1"],
+        ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs "$0" && exec slurmd -D -N node2', str(unshared)],
     ]
     started = []
     with (folder / "daemons.log").open("wb") as log, _orphans_are_inits():
@@ -109,11 +119,11 @@ def cluster(folder: Path) -> Iterator[Cluster]:
             for words in daemons:
                 started.append(subprocess.Popen(words, env=environment, stdout=log, stderr=log, start_new_session=True))
                 time.sleep(0.5)
-            found = Cluster(environment)
+            found = Cluster(environment, unshared)
             _wait_for_nodes(found, folder)
             yield found
         finally:
-            _end_all_jobs(Cluster(environment))
+            _end_all_jobs(Cluster(environment, unshared))
             for process in reversed(started):
                 with suppress(ProcessLookupError):
                     process.send_signal(signal.SIGTERM)

@@ -48,8 +48,17 @@ def _last_step(log: Path) -> int:
     return max((row["step"] for row in map(json.loads, lines) if "loss" in row), default=0)
 
 
-def launch(words: list[str], watch: str, processes: int = 1, kill: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Start ``processes`` processes of ``sft WORDS``; exit codes (-9: killed), seconds, and what they said."""
+def launch(
+    words: list[str],
+    watch: str,
+    processes: int = 1,
+    kill: dict[str, Any] | None = None,
+    others: list[str] | None = None,
+) -> dict[str, Any]:
+    """Start ``processes`` processes of ``sft WORDS``; exit codes (-9: killed), seconds, and what they said.
+
+    ``others``: words that all but the first process are given too.
+    """
     began, said = time.monotonic(), Path(watch).with_suffix(".err")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS / "toys" / "watched"), str(ROOT)])}
     environment |= {"OMP_NUM_THREADS": "1", "WATCH": watch}
@@ -61,7 +70,10 @@ def launch(words: list[str], watch: str, processes: int = 1, kill: dict[str, Any
         ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {} for rank in range(processes)]
         how = {"stdin": subprocess.DEVNULL, "stdout": file, "stderr": file}
         started = [
-            forked_python.Popen([sys.executable, "-m", "sft", *words], env=environment | rank, **how) for rank in ranks
+            forked_python.Popen(
+                [sys.executable, "-m", "sft", *words, *(others or [] if number else [])], env=environment | rank, **how
+            )
+            for number, rank in enumerate(ranks)
         ]
     while any(process.poll() is None for process in started):
         if kill and _last_step(log) >= deadly:

@@ -144,10 +144,26 @@ def test_accelerate_reads_its_file_and_starts_what_it_is_for(path: Path, monkeyp
     assert arguments.multi_gpu or arguments.use_fsdp or arguments.use_deepspeed, "no launcher that starts several"
     assert arguments.num_processes == {"two-machines": 16, "cpu": 2}.get(path.stem, 4)
     if kind == "DEEPSPEED":
-        from accelerate.utils.launch import _filter_args  # noqa: F401  (the module that reads the stage)
+        from accelerate.utils.launch import prepare_deepspeed_cmd_env
 
         assert arguments.zero_stage == int(path.stem[-1])
         assert (arguments.gradient_accumulation_steps, arguments.gradient_clipping) == ("auto", "auto")
+        # On two nodes of a cluster each starts its own half: accelerate would start both from each, through pdsh.
+        two = [
+            "--num_machines",
+            "2",
+            "--machine_rank",
+            "1",
+            "--main_process_ip",
+            "ADDRESS",
+            "--main_process_port",
+            "29500",
+        ]
+        arguments, _, _ = _validate_launch_command(known.parse_args([*two, *words]))
+        arguments.deepspeed_fields_from_accelerate_config = ""  # as accelerate's own launcher does it
+        command, variables = prepare_deepspeed_cmd_env(arguments)
+        assert command is None and variables["ACCELERATE_USE_DEEPSPEED"] == "true"
+        assert (arguments.nnodes, arguments.node_rank, arguments.nproc_per_node) == ("2", 1, "2")
         return
     variables = prepare_multi_gpu_env(arguments)
     assert variables["ACCELERATE_MIXED_PRECISION"] == "no"
@@ -353,6 +369,8 @@ def test_batches_that_do_not_go_round(
     """The command of the documentation: every row twice in two epochs, and the losses and weights of one process.
 
     Two processes are started by ``accelerate launch``, three as it starts them (``toy_launches``), which is quicker.
+    Two of the three are told to resume, as machines of a cluster that see the new folder already: the first one's word
+    holds, else it waits for them, and they for it.
 
     Accelerate fills the last round of an epoch with rows of its beginning: 280 visits of 128 rows in two epochs.
     """
@@ -363,7 +381,7 @@ def test_batches_that_do_not_go_round(
         {"words": ["train", str(recipe), "--output", str(tmp_path / name), *settings]} for name in ("one", "several")
     ]
     plan[0]["words"] += ["--set", f"training.gradient_accumulation_steps={processes}"]
-    plan[1]["processes"] = processes
+    plan[1] |= {"processes": processes, "others": ["--resume"]}
     for one, name in zip(plan, ("one", "several"), strict=True):
         one["watch"] = str(tmp_path / f"{name}.watch")
     results = launched(plan[:1] if launcher else plan)

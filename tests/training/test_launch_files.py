@@ -37,14 +37,49 @@ def test_a_file_can_be_copied_without_a_checkout(path: Path, tmp_path: Path) -> 
 def test_its_shell_is_bash_without_a_fault(path: Path) -> None:
     """Also the lines that YAML and a quoted string hold: a fault in them would show on the cluster first."""
     text = path.read_text(encoding="utf-8")
-    parts = {
-        "kubernetes": lambda: [commands_of(text)],
-        "skypilot": lambda: [yaml.safe_load(text)["run"], yaml.safe_load(text)["setup"]],
-    }.get(path.stem, lambda: [text, *re.findall(r"bash -c '(.+?)'", text, re.DOTALL)])()
-    for part in parts:
+    for part in shell_of(path, text):
         done = subprocess.run(["bash", "-n"], input=part, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0 and not done.stderr
     assert "--resume" in text and ("-m sft train" in text or "sft run" in text)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_shellcheck_finds_nothing_in_it(path: Path) -> None:
+    """But for SC2016: what stands in single quotes is for a shell on the other side."""
+    shellcheck = shutil.which("shellcheck") or pytest.skip("shellcheck is not here: apt-get install shellcheck")
+    text = path.read_text(encoding="utf-8")
+    for part in shell_of(path, text):
+        words = [shellcheck, "--shell=bash", "--exclude=SC2016", "-"]
+        done = subprocess.run(words, input=part, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(("words", "variables", "sentence"), [
+    (["by-2.yaml"], {}, "name the recipe and the run's folder"),
+    (["by-2.yaml", "nowhere"], {}, "is a job of SLURM's; type sbatch in front of it"),
+    (["by-2.yaml", "nowhere"], {"SLURM_JOB_ID": "7", "SLURM_TASKS_PER_NODE": "8(x2)"}, "8(x2) tasks a node"),
+    (["by-2.yaml", "nowhere"], {"SLURM_JOB_ID": "7"}, "no file absent.yaml for accelerate"),
+    (["by-2.yaml", "nowhere"], {"SLURM_JOB_ID": "7", "SFT_LAUNCH": "here.yaml"}, "no accelerate on the PATH"),
+])  # fmt: skip
+def test_what_slurms_file_misses_is_said_before_anything_starts(
+    words: list[str], variables: dict[str, str], sentence: str, tmp_path: Path
+) -> None:
+    (tmp_path / "here.yaml").touch()
+    done = subprocess.run(
+        ["bash", str(ROOT / "recipes" / "launch" / "slurm.sbatch"), *words], cwd=tmp_path, text=True, timeout=60,
+        env={"PATH": "/usr/bin:/bin", "SFT_LAUNCH": "absent.yaml"} | variables, capture_output=True,
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stderr.startswith("slurm.sbatch: ") and sentence in done.stderr
+    assert len(done.stderr.splitlines()) == 1 and [path.name for path in tmp_path.iterdir()] == ["here.yaml"]
+
+
+def shell_of(path: Path, text: str) -> list[str]:
+    """What a file gives to bash: itself, or the lines that its YAML holds, and what it quotes for another machine."""
+    if path.stem == "kubernetes":
+        return [commands_of(text)]
+    if path.stem == "skypilot":
+        return [yaml.safe_load(text)["run"], yaml.safe_load(text)["setup"]]
+    return [text, *re.findall(r"bash -c '(.+?)'", text, re.DOTALL)]
 
 
 def commands_of(text: str) -> str:

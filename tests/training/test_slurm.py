@@ -51,7 +51,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     data = write_demonstrations(folder / "demonstrations.jsonl")
     for processes in (1, 2):
         text = RECIPE.format(model=tiny_model, data=data, batch=8 // processes)
-        (folder / f"by-{processes}.yaml").write_text(text, encoding="utf-8")
+        (folder / f"by {processes}.yaml").write_text(text, encoding="utf-8")
     shutil.copy(ROOT / "recipes" / "accelerate" / "cpu.yaml", folder / "cpu.yaml")
     return folder
 
@@ -70,22 +70,30 @@ def wait_for(what: Callable[[], bool], seconds: float, said: Path) -> None:
         time.sleep(0.1)
 
 
-def submitted(nodes: Cluster, place: Path, run: str, *options: str) -> str:
-    """The number of the job that a user's line starts on both nodes."""
+def submitted(nodes: Cluster, place: Path, run: str, *options: str, recipe: str = "by 2.yaml", **other: str) -> str:
+    """The number of the job that a user's line starts on both nodes; ``other``: variables of the environment."""
     environment = nodes.environment | {
         "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "SFT_LAUNCH": "cpu.yaml", "HF_HUB_OFFLINE": "1",
     }  # fmt: skip
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-    words = ["sbatch", "--parsable", "--nodes=2", f"--output={place}/{run}.out", *options, str(BATCH), "by-2.yaml", run]
-    done = subprocess.run(words, env=environment, cwd=place, capture_output=True, text=True, timeout=60)
+    said = f"--output={place}/{Path(run).name}.out"
+    words = ["sbatch", "--parsable", "--nodes=2", said, *options, str(BATCH), recipe, run]
+    done = subprocess.run(words, env=environment | other, cwd=place, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+def ended(nodes: Cluster, job: str, said: Path) -> str:
+    """What was said by a job that has failed without going back into the queue."""
+    wait_for(lambda: nodes.state(job) in ("COMPLETED", "FAILED"), 120, said)
+    assert nodes.state(job) == "FAILED" and nodes.facts(job)["Restarts"] == "0", said.read_text()
+    return said.read_text()
 
 
 @pytest.fixture(scope="module")
 def alone(place: Path) -> Path:
     """What one process that is never stopped makes of the same rows."""
-    words = [sys.executable, "-m", "sft", "train", "by-1.yaml", "--output", "alone"]
+    words = [sys.executable, "-m", "sft", "train", "by 1.yaml", "--output", "alone"]
     done = subprocess.run(words, cwd=place, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return place / "alone"
@@ -103,8 +111,8 @@ def assert_same_clone(alone: Path, run: Path) -> None:
 
 def test_a_requeued_job_of_two_nodes_gives_the_clone_of_one_process(nodes: Cluster, place: Path, alone: Path) -> None:
     """Requeued by hand in the middle, as preemption does it: SIGTERM to the step, a checkpoint, the queue, the rest."""
-    job = submitted(nodes, place, "requeued")
-    run, said = place / "requeued", place / "requeued.out"
+    job = submitted(nodes, place, "runs/requeued once")
+    run, said = place / "runs" / "requeued once", place / "requeued once.out"
     wait_for(lambda: steps(run) >= 4, 600, said)
     nodes.ask("scontrol", "requeue", job)
     wait_for(lambda: nodes.facts(job)["Restarts"] == "1" and nodes.state(job) == "PENDING", 300, said)
@@ -129,13 +137,51 @@ def test_a_job_whose_time_is_nearly_up_puts_itself_back(nodes: Cluster, place: P
     assert_same_clone(alone, run)
 
 
-@pytest.mark.parametrize(("words", "launch", "said"), [
-    ([], "cpu.yaml", "name the recipe and the run's folder"),
-    (["by-2.yaml", "nowhere"], "absent.yaml", "no file absent.yaml for accelerate"),
-])  # fmt: skip
-def test_what_is_missing_is_said_before_anything_starts(place: Path, words: list[str], launch: str, said: str) -> None:
-    done = subprocess.run(
-        ["bash", str(BATCH), *words], cwd=place, env={"PATH": "/usr/bin:/bin", "SFT_LAUNCH": launch},
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    assert done.returncode == 2 and said in done.stderr and not (place / "nowhere").exists()
+def test_time_for_no_checkpoint_is_not_asked_for_again_and_again(nodes: Cluster, place: Path) -> None:
+    """Told to stop while the fit still starts, the job went back into the queue for ever and came no further."""
+    job, said = submitted(nodes, place, "hasty"), place / "hasty.out"
+    wait_for(lambda: nodes.state(job) == "RUNNING", 120, said)
+    time.sleep(3)  # its programs start now, and take longer
+    nodes.ask("scancel", "--batch", f"--signal={signal.SIGUSR1.name[3:]}", job)
+    assert "no checkpoint was saved in it, so going on would come no further; give a longer --time" in ended(
+        nodes, job, said
+    )
+
+
+def test_a_job_has_all_processors_that_it_was_given(nodes: Cluster, place: Path) -> None:
+    """A node had one for all its processes where --cpus-per-task was not said, also of --exclusive nodes."""
+    job, said = submitted(nodes, place, "whole", "--exclusive"), place / "whole.out"
+    wait_for(lambda: "CPUs=" in step(nodes, job), 120, said)
+    assert "CPUs=8 Tasks=2" in step(nodes, job)
+    nodes.ask("scancel", job)
+
+
+def step(nodes: Cluster, job: str) -> str:
+    """What SLURM knows of the step that fits; "" before there is one."""
+    try:
+        return nodes.ask("scontrol", "show", "step", f"{job}.1")
+    except subprocess.CalledProcessError:
+        return ""
+
+
+REFUSED = {
+    "recipe": ({"recipe": "nowhere.yaml"}, (), "nowhere.yaml: is neither a file nor the name of a shipped recipe"),
+    "folder": ({"run": "/proc/x/run"}, (), "slurm.sbatch: /proc/x cannot be written; name another folder for the run"),
+    "tasks": ({}, ("--ntasks-per-node=2",), "so leave --ntasks and --ntasks-per-node out"),
+    "gpus": ({}, ("--gpus=3",), "some nodes have more GPUs than others (1 2 a node); ask for as many on each"),
+    "path": ({"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, (), "no accelerate on the PATH; activate its environment"),
+    "disk": (
+        {"run": "{unshared}/run"},
+        (),
+        "slurm.sbatch: node2 does not see the folder of the run; name one on a disk",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_is_one_sentence_before_a_process_starts(case: str, nodes: Cluster, place: Path) -> None:
+    given, options, sentence = REFUSED[case]
+    run = given.get("run", f"refused-{case}").format(unshared=nodes.unshared)
+    job = submitted(nodes, place, run, *options, **{key: value for key, value in given.items() if key != "run"})
+    assert sentence in ended(nodes, job, place / f"{Path(run).name}.out")
+    assert not (place / run).exists() and not list(place.glob(".sft-job-*"))
