@@ -114,7 +114,7 @@ def api() -> str:
         if inspect.isfunction(found):
             lines += [f"### sft.{name}", "", "```python", _signature(name, found), "```", ""]
             lines += [_prose(inspect.getdoc(found) or ""), ""]
-    lines += ["## Results and nouns", ""]
+    lines += ["## Errors", "", _prose(inspect.getdoc(sft.errors) or ""), "", "## Results and nouns", ""]
     for kind in RESULTS:
         lines += [f"### {kind.__name__}", "", _prose(inspect.getdoc(kind) or ""), ""]
         lines += [line for name, member in _members(kind) for line in _described(name, member)]

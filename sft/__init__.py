@@ -6,6 +6,7 @@
     push, export               to a hub; to files for other programs
     open_run                   a run that is there: scorecard, texts, scores
     Demonstration, Recipe, Scorecard
+    errors                     what is raised on purpose
 
 These are the verbs of the command line, for a notebook or a script. Each is loaded when it is first asked for:
 importing this package loads neither torch nor anything else that takes time. What they return shows itself in Jupyter,
@@ -15,6 +16,8 @@ options as the command line spells them.
 
 import logging
 from typing import TYPE_CHECKING, Any
+
+from sft import errors
 
 if TYPE_CHECKING:
     from sft.demonstrations.demonstration import Demonstration
@@ -27,8 +30,8 @@ if TYPE_CHECKING:
     from sft.verbs.opened import open_run
 
 __all__ = [
-    "Demonstration", "Recipe", "Scorecard", "__version__", "check", "compare", "evaluate", "export", "open_run", "plan",
-    "push", "run", "score", "train",
+    "Demonstration", "Recipe", "Scorecard", "__version__", "check", "compare", "errors", "evaluate", "export",
+    "open_run", "plan", "push", "run", "score", "train",
 ]  # fmt: skip
 
 __version__ = "0.1.0"

@@ -61,6 +61,7 @@ def recipes(options: argparse.Namespace) -> None:
         width = max(len(name) for name, _, _ in rows)
         for name, _, about in rows:
             print(f"{name:<{width}}  {about}")
+        print(f"To show and to copy, too, for several processes: {', '.join(shelf.launch_files())}")
         return
     if options.name is None:
         raise UserError(f"sft recipes {options.action}: which one? `sft recipes` lists them")

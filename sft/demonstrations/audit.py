@@ -83,8 +83,8 @@ class Audit(Tabular):
         return (*self.reading.problems, *(self.general.problems if self.general is not None else ()))
 
     def secrets(self) -> tuple[Finding, ...]:
-        """Tokens, keys, e-mail addresses and home folders in any demonstration, held out or not, and in general rows:
-        the report and the card show some of the held-out ones too.
+        """Tokens, keys, passwords, numbers of people, e-mail addresses and home folders in any demonstration, held out
+        or not, and in general rows: the report and the card show some of the held-out ones too.
         """
         from sft.demonstrations.secrets import in_demonstrations
 

@@ -5,7 +5,7 @@
     as_of_now                    what an earlier release resolved, with the keys that came since
     Recipe                       what it may say (:mod:`sft.recipes.fields`)
     training_arguments, lora_arguments   what the trainer is given
-    shipped, find, copy, shipped_folder  the recipes that come with the package
+    shipped, launch_files, find, copy, shipped_folder  the recipes that come with the package
     json_schema                  for editors; ``python -m sft.recipes`` prints it
 
 Nothing here imports the trainer: a recipe is checked in a fraction of a second.
@@ -20,6 +20,7 @@ from sft.recipes.loading import (
     as_of_now,
     copy,
     find,
+    launch_files,
     load,
     load_recorded,
     parse,
@@ -32,6 +33,7 @@ from sft.recipes.schema import json_schema, schema_text
 
 __all__ = [
     "POINTS", "SHARES", "Adapter", "Columns", "Demonstrations", "Fidelity", "Model", "Publish", "Recipe", "Resolved",
-    "Split", "Training", "as_of_now", "copy", "find", "is_encoding", "json_schema", "load", "load_recorded",
-    "lora_arguments", "parse", "resolve", "schema_text", "shipped", "shipped_folder", "training_arguments",
+    "Split", "Training", "as_of_now", "copy", "find", "is_encoding", "json_schema", "launch_files", "load",
+    "load_recorded", "lora_arguments", "parse", "resolve", "schema_text", "shipped", "shipped_folder",
+    "training_arguments",
 ]  # fmt: skip

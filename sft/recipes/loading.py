@@ -22,8 +22,8 @@ from sft.recipes.forwarded import unknown_key
 from sft.recipes.yaml_text import Document
 
 __all__ = [
-    "Resolved", "as_of_now", "copy", "find", "load", "load_recorded", "parse", "resolve", "shipped", "shipped_folder",
-    "write_new",
+    "Resolved", "as_of_now", "copy", "find", "launch_files", "load", "load_recorded", "parse", "resolve", "shipped",
+    "shipped_folder", "write_new",
 ]  # fmt: skip
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -286,12 +286,21 @@ def shipped() -> list[tuple[str, Path, str]]:
     return found
 
 
+def launch_files() -> dict[str, Path]:
+    """Files to start a recipe by: ``accelerate/NAME`` for ``accelerate launch --config_file``, ``launch/NAME`` for a
+    cluster's own launcher.
+    """
+    shelf = shipped_folder("recipes")
+    return {
+        f"{room}/{file.stem}": file for room in ("accelerate", "launch") for file in sorted((shelf / room).glob("*.*"))
+    }
+
+
 def find(reference: str | Path) -> Path:
     """The recipe file that ``reference`` names: a path, or else the name of a shipped recipe.
 
-    ``accelerate/NAME`` is a shipped file for ``accelerate launch --config_file``, to show and to copy, ``launch/NAME``
-    one for a cluster's own launcher. A file wins over a shipped recipe of the same name; a folder does not. Raises
-    :class:`~sft.errors.RecipeError`, with the nearest shipped name where one is close.
+    Those of :func:`launch_files` are found too, to show and to copy. A file wins over a shipped recipe of the same
+    name; a folder does not. Raises :class:`~sft.errors.RecipeError`, with the nearest shipped name where one is close.
     """
     path, named = Path(reference).expanduser(), str(reference)
     try:
@@ -301,14 +310,15 @@ def find(reference: str | Path) -> Path:
     except (OSError, ValueError):  # too long, a loop of links, a NUL: no such file in any case
         folder = False
     known = {name: file for name, file, _ in shipped()}
-    shelf = shipped_folder("recipes")
-    launches = {f"{room}/{file.stem}": file for room in ("accelerate", "launch") for file in (shelf / room).glob("*.*")}
+    launches = launch_files()
     if (file := (known | launches).get(named)) is not None:
         return file
     shown = "".join(c if c.isprintable() else "?" for c in named)[:200] or '""'
     if folder:
         raise _refused(shown, "is a folder", "name the recipe file in it")
-    close = nearest(path.stem, known)
+    close = nearest(path.stem, known) or {name.rpartition("/")[2]: name for name in launches}.get(named)
+    if named.startswith(("accelerate/", "launch/")):
+        close = nearest(named, launches)
     remedy = f"did you mean {close}?" if close else f"shipped are {', '.join(known)}"
     raise _refused(shown, "is neither a file nor the name of a shipped recipe", remedy)
 

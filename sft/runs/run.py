@@ -93,6 +93,7 @@ def _file_of(beginning: str) -> Callable[[Run, str | int], Path]:
             raise ValueError(f"a system's name is part of a file name, which {which!r} cannot be")
         return run.path / f"{beginning}-{which}.jsonl"
 
+    path.__doc__ = f"Where ``{beginning}-WHICH.jsonl`` is, WHICH being a system; ``ValueError`` for what names no file."
     return path
 
 

@@ -43,7 +43,7 @@ def run(
 
     with _fitted(
         recipe, settings, output, resume=resume, keep_going=keep_going, allow_change=allow_change, measured=True
-    ) as (one, as_is, _):
+    ) as (one, as_is, fitted):
         from sft.evaluation.evaluate import evaluate_clone
         from sft.reports.report import render
 
@@ -51,7 +51,7 @@ def run(
         if is_main():
             render(one)
             tell_trackers(one, card, as_is)
-    return open_run(one.path)
+    return _opened(one, fitted)
 
 
 def train(
@@ -63,7 +63,9 @@ def train(
     keep_going: bool = False,
     allow_change: bool = False,
 ) -> OpenedRun:
-    """The first half of :func:`run`: the run with its clone; its ``fitted`` says how the fit ended.
+    """The first half of :func:`run`: the run with its clone.
+
+    Its ``fitted`` says how the fit ended; None where it had been fitted before.
 
     Raises ``UserError``: one sentence with what to do.
     """
@@ -73,9 +75,13 @@ def train(
         fitted,
     ):
         pass
-    trained = open_run(one.path)
-    trained.fitted = fitted
-    return trained
+    return _opened(one, fitted)
+
+
+def _opened(run: Run, fitted: Fitted | None) -> OpenedRun:
+    found = open_run(run.path)
+    found.fitted = fitted
+    return found
 
 
 def tell_trackers(run: Run, card: Scorecard, recipe: Recipe) -> None:

@@ -22,8 +22,8 @@ __all__ = ["OpenedRun", "open_run"]
 class OpenedRun(Tabular, Run):
     """A :class:`~sft.runs.run.Run` with what is on file about its clone. Everything is read when it is asked for.
 
-    ``fitted``: how the fit ended, of a run that ``sft.train`` has just fitted; ``served``: what the server wrote that
-    ``sft.evaluate`` has just asked; None of any other.
+    ``fitted``: how the fit ended, of a run that ``sft.run`` or ``sft.train`` has just fitted; ``served``: what the
+    server wrote that ``sft.evaluate`` has just asked; None of any other.
     """
 
     fitted: Fitted | None = None
@@ -69,7 +69,7 @@ class OpenedRun(Tabular, Run):
         return list(read_jsonl(self.log_path)) if self.log_path.is_file() else []
 
     def fit_to_dict(self) -> dict[str, Any]:
-        """How training ended, JSON-ready: folder, steps, validation loss; "reused" where nothing was left."""
+        """How training ended, JSON-ready: folder, steps, validation loss; "reused" where none was made just now."""
         done = self.fitted
         found = {"run": str(self.path), "trained": self.is_trained, "reused": done is None}
         return found if done is None else found | {"steps": done.steps, "validation_loss": done.eval_loss}

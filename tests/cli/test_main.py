@@ -21,7 +21,7 @@ import forked_python
 import pytest
 from repository import ROOT
 
-from sft import __version__
+from sft import __version__, errors
 from sft.cli import main
 from sft.demonstrations.formats import read
 from sft.demonstrations.splits import assign
@@ -111,6 +111,32 @@ def test_recipes_are_listed_shown_and_copied(capsys: Captured, tmp_path: Path) -
     for words in (["show"], ["show", "dmeo"], ["copy", "demo", str(tmp_path / "mine.yaml")]):
         assert main(["recipes", *words]) == 2
         assert refused(capsys)
+
+
+def test_files_to_launch_a_recipe_by_are_listed_copied_and_guessed(capsys: Captured, tmp_path: Path) -> None:
+    """They were on no list, and a misspelt one was told the names of recipes."""
+    assert main(["recipes"]) == 0
+    files = [path for room in ("accelerate", "launch") for path in (ROOT / "recipes" / room).iterdir()]
+    listed = capsys.readouterr().out.splitlines()[-1]
+    for path in files:
+        name = f"{path.parent.name}/{path.stem}"
+        assert name in listed
+        assert main(["recipes", "copy", name, str(tmp_path)]) == 0
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+    capsys.readouterr()
+    for words, meant in (("accelerate/dpp", "accelerate/ddp"), ("slurm", "launch/slurm")):
+        assert main(["recipes", "copy", words, str(tmp_path)]) == 2
+        assert f"did you mean {meant}?" in refused(capsys)
+    assert main(["recipes", "copy", "one", str(tmp_path)]) == 2
+    assert "shipped are aws, " in refused(capsys)
+
+
+def test_the_exit_statuses_that_help_names_are_those_of_the_errors(capsys: Captured) -> None:
+    """A push that meets no hub ends with 9, and `sft --help` said 3 to 8."""
+    statuses = sorted({one.exit_status for one in vars(errors).values() if getattr(one, "exit_status", 0) > 2})
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert f"{statuses[0]} to {statuses[-1]} outcomes of a push" in capsys.readouterr().out
 
 
 def test_a_reader_who_leaves_is_no_error() -> None:

@@ -56,7 +56,7 @@ def parameters(name: str) -> list[str]:
 
 
 def test_the_public_names_are_these() -> None:
-    assert set(sft.__all__) == {*PUBLIC, "Demonstration", "Recipe", "Scorecard", "__version__"}
+    assert set(sft.__all__) == {*PUBLIC, "Demonstration", "Recipe", "Scorecard", "errors", "__version__"}
     assert set(sft.__all__) <= set(dir(sft))
     for name, words in PUBLIC.items():
         assert parameters(name) == words.split(), name
@@ -93,7 +93,8 @@ def test_what_a_push_may_be_asked_can_be_asked_in_python() -> None:
 def test_importing_loads_nothing_that_takes_time() -> None:
     """Nor do the names of what is only looked at: a scorecard needs no torch."""
     code = (
-        "import sft, sys\nheavy = {'torch', 'transformers', 'trl', 'datasets', 'pandas', 'numpy', 'pydantic', 'yaml'}\n"
+        "import sft, sys\nsft.errors.UserError\n"
+        "heavy = {'torch', 'transformers', 'trl', 'datasets', 'pandas', 'numpy', 'pydantic', 'yaml'}\n"
         "print(sorted(heavy & set(sys.modules)))\nsft.open_run, sft.check, sft.score, sft.compare, sft.run, sft.plan\n"
         "print(sorted({'torch', 'transformers', 'trl', 'datasets', 'pandas'} & set(sys.modules)))"
     )
@@ -210,6 +211,9 @@ def test_a_clone_is_fitted_gone_on_with_and_measured_again(
     assert [row["step"] for row in trained.losses() if "loss" in row] == [1, 2]
     assert {one.completion for one in trained.demonstrations("train")} >= {"red, red"}
     done = sft.run(recipe, output="runs/mine", settings={"fidelity.max_prompts": 3}, resume=True)
+    assert done.fit_to_dict() == {"run": "runs/mine", "trained": True, "reused": True}
+    new = sft.run(recipe, output="runs/new", settings={"fidelity.max_prompts": 3})
+    assert new.fit_to_dict().items() >= {"steps": 2, "reused": False}.items()
     again = sft.evaluate(done)
     assert again.scorecard.n == 3 and again.report.is_file()
     assert again.scorecard.scores_of("tuned") == done.scorecard.scores_of("tuned")

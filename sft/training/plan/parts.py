@@ -191,7 +191,7 @@ class Remedy:
 
 @dataclass(frozen=True, slots=True)
 class Plan(Tabular):
-    """All of it. ``measured``: a probe ran, else memory is computed and there is no time.
+    """What a fit takes on this machine. ``measured``: a probe ran, else memory is computed and there is no time.
 
     ``remedy``: where the run does not fit; ``notes``: what a reader has to know about how this came about.
     """
