@@ -127,8 +127,8 @@ def _before_and_training(verb: Callable[..., argparse.ArgumentParser]) -> None:
     )
     check.add_argument("--encoding", metavar="NAME", help="of text files that are not UTF-8, e.g. cp1252 or utf-16")
     check.add_argument("--rejected", type=Path, metavar="FILE", help="write rejected rows and their reasons here")
-    _is_set(check, "--secrets", "look for tokens, keys, passwords, telephone, card and account numbers, e-mail addresses "
-            "and home folders too; exit status 2 if there are any")  # fmt: skip
+    _is_set(check, "--secrets", "look for tokens, keys, passwords, telephone, card and account numbers, e-mail "
+            "addresses and home folders too; exit status 2 if there are any")  # fmt: skip
     _is_set(check, "--gaps", "ask the recipe's base model, too: which figures, names and rare words of the training "
             "completions do neither their prompts nor that model tell? Loads the model")  # fmt: skip
     _takes_settings(check)
