@@ -59,7 +59,12 @@ def files_of(reference: str, shelf: Path | None = None, *, commit: str = "") -> 
         return Found(((reference, path),), (note,), commit)
     path = expanded(reference)
     if (path / "gathering.json").is_file():
-        return Found(((reference, path / "demonstrations.jsonl"),))
+        rows = path / "demonstrations.jsonl"
+        if not rows.exists() or not rows.stat().st_size:
+            raise SourceError(
+                f"{reference}: is a gathering in which no answer was submitted yet; its page: sft collect {reference}"
+            )
+        return Found(((reference, rows),))
     if path.is_dir():
         return _in_folder(reference, path)
     if glob.has_magic(reference) and not path.exists():

@@ -22,6 +22,7 @@ MOST = 1000
 _OTHER_ROWS = "would change the validation rows, whose losses could not be compared"
 _LUCK = "is luck, and the luckiest seed is no better recipe"
 _MORE_LOOKS = "says when the validation loss is measured, and more looks have more luck"
+_EPOCHS = "training.num_train_epochs"
 _NOT = {
     "training.max_length": _OTHER_ROWS,
     "training.too_long": _OTHER_ROWS,
@@ -129,6 +130,8 @@ def recipes_of(
         raise RecipeError(list(problems))
     known: dict[str, dict[str, str]] = {}
     for point, resolved in found:
+        if _EPOCHS in grid and resolved.recipe.training.max_steps > 0:
+            raise UserError(f"--grid {_EPOCHS}: training.max_steps says when a fit ends; leave one of the two out")
         if (other := known.setdefault(resolved.recipe.fingerprint(), point)) is not point:
             key = next(key for key in point if point[key] != other[key])
             raise UserError(f"--grid {key}: {other[key]} and {point[key]} are the same value; list it once")

@@ -301,3 +301,12 @@ def test_frozen_keys_are_those_of_one_run(tmp_path: Path) -> None:
         assert Gathering.open(made.path).held_out() == keys
         with pytest.raises(RunError, match=r"runs/r0 were frozen here.*--into"):
             made.freeze(HeldOutKeys(frozenset({"b"}), frozenset(), (), 0.8, "runs/other"))
+
+
+def test_a_gathering_without_an_answer_is_told_as_what_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was called an empty file into which rows are to be written."""
+    gathering(tmp_path / "mine").close()
+    assert main(["check", str(tmp_path / "mine")]) == 2
+    assert f"no answer was submitted yet; its page: sft collect {tmp_path / 'mine'}" in capsys.readouterr().err

@@ -138,6 +138,7 @@ WRONG = [
         "--grid adapter.r: is 0 but must be a whole number of at least 1 and at most 65536; leave that",
     ),
     (["adapter.r.x=4,8"], "--grid adapter.r: is a mapping"),
+    (["training.num_train_epochs=1,2"], "training.max_steps says when a fit ends; leave one of the two out"),
     (
         [
             "training.learning_rate=" + ",".join(f"{n}.0e-7" for n in range(1, 41)),
