@@ -27,6 +27,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 #: Large, and wherever PyTorch was installed with its friends.
 THERE = ("torch", "triton", "numpy", "scipy", "pandas", "pyarrow", "scikit-learn", "sympy", "networkx")
+#: There whatever ``--there`` says, for the machine has PyTorch: it would bring gigabytes.
+ALWAYS = ("torch", "triton")
 #: What reads mail and serves pages: no fit asks for it, and one of them comes in no wheel.
 UNREAD = ("quotequail", "starlette", "uvicorn", "markdownify", "beautifulsoup4", "defusedxml")
 #: Of which glibc a wheel may be: pip takes each that is named, and no older one by itself.
@@ -68,6 +70,17 @@ def pinned(names: Iterable[str]) -> list[str]:
     return [known.get(name, name) for name in names]
 
 
+def others_in(folder: Path, wanted: Iterable[str]) -> list[str]:
+    """Wheels in ``folder`` that are not ``wanted`` (``NAME`` or ``NAME==VERSION``): pip would install both versions."""
+    versions = {canonicalize_name(name): version for name, _, version in (one.partition("==") for one in wanted)}
+    found = []
+    for wheel in sorted(folder.glob("*.whl")):
+        name, version, *_ = wheel.name.split("-")
+        if versions.get(canonicalize_name(name), "none") not in ("", version):
+            found.append(wheel.name)
+    return found
+
+
 def main() -> int:
     """See the module's docstring. Prints what each wheel weighs, and exits with pip's status where it fails."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -77,12 +90,15 @@ def main() -> int:
     options.add_argument("--there", nargs="*", default=THERE, help="what that machine has: " + ", ".join(THERE))
     options.add_argument("--list", action="store_true", help="print what would be brought, and bring nothing")
     given = options.parse_args()
-    there = frozenset(map(canonicalize_name, [*given.there, *UNREAD]))
+    there = frozenset(map(canonicalize_name, [*given.there, *ALWAYS, *UNREAD]))
     asked = [Requirement(line).name for line in metadata.requires("behavioral-cloning") or [] if "extra ==" not in line]
     wanted = pinned(needed([*asked, *given.also], there, given.python))
     if given.list:
         print("\n".join(wanted))
         return 0
+    if others := others_in(given.into, wanted):
+        print(f"{given.into} holds wheels that are not asked for ({others[0]}); name an empty folder", file=sys.stderr)
+        return 2
     older = [f"manylinux_2_{minor}_x86_64" for minor in GLIBC]
     platforms = [word for one in (*older, "manylinux2014_x86_64") for word in ("--platform", one)]
     pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", str(given.into)]

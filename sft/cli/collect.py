@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import getpass
 import sys
+import unicodedata
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,13 +65,20 @@ def add_options(one: argparse.ArgumentParser) -> None:
 
 def add_people(one: argparse.ArgumentParser) -> None:
     """Who writes, by which guidelines, and where the page is served."""
-    one.add_argument("--expert", action="append", default=[], metavar="NAME", help="who writes; repeatable")
+    one.add_argument(
+        "--expert", action="append", type=name_of, default=[], metavar="NAME", help="who writes; repeatable"
+    )
     one.add_argument("--guidelines", type=Path, metavar="FILE", help="shown beside the prompt; every version is kept")
     one.add_argument("--seed", type=int, default=_SETTLED["seed"], help="of every draw (default: 0)")
     page = one.add_argument_group("the page")
     page.add_argument("--port", type=int, metavar="N", help="default: one of the folder's own")
     page.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, this machine only")
     page.add_argument("--no-open", action="store_false", dest="open", help="print the links, and open no browser")
+
+
+def name_of(text: str) -> str:
+    """The type of options that take a name: one name has one spelling, whatever keyboard it was typed on."""
+    return unicodedata.normalize("NFC", text).strip()
 
 
 def share(text: str) -> float:
@@ -173,7 +181,7 @@ def who_writes() -> str:
         known = "expert"
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return known
-    return input(f"Who writes? [{known}] ").strip() or known
+    return name_of(input(f"Who writes? [{known}] ")) or known
 
 
 def serve(options: argparse.Namespace, gathering: Gathering, guidelines: str = "") -> None:

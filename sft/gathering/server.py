@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import socket
 import threading
+import unicodedata
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -257,6 +258,7 @@ class _App:
                 self.desk.gathering.set_guidelines(text)
                 self.desk.guidelines = self.desk.gathering.guidelines()
         elif kind == "joined":
+            text = unicodedata.normalize("NFC", text)
             try:
                 refuse_names([text])
             except UserError as error:
@@ -265,7 +267,9 @@ class _App:
             await asyncio.wrap_future(self.desk.tell("joined", expert=text))
             return {"link": link}
         elif kind == "left":
-            await asyncio.wrap_future(self.desk.tell("left", expert=str(body.get("expert"))))
+            if (name := str(body.get("expert"))) not in self.desk.state.experts:
+                raise Denied(404, "There is no such expert here.")
+            await asyncio.wrap_future(self.desk.tell("left", expert=name))
         elif kind == "closed":
             newest = max((one.round for one in self.desk.state.items.values()), default=0)
             await asyncio.wrap_future(self.desk.tell("closed", rev=newest))

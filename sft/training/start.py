@@ -5,6 +5,7 @@ Under a launcher the first process does this alone, while the others wait for wh
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -19,6 +20,7 @@ from sft.demonstrations.sources import build_shipped
 from sft.demonstrations.splits import Splits
 from sft.demonstrations.stored import gathered_before, load_splits
 from sft.demonstrations.thoughts import as_begun
+from sft.errors import RunError
 from sft.recipes import Recipe, Resolved
 from sft.recipes.requirements import refuse_unfit, refuse_without_effect
 from sft.recipes.sources import BaseSource, source_of
@@ -34,6 +36,9 @@ from sft.runs.processes import (
 )  # fmt: skip
 from sft.runs.run import Run, trained_policy, write_json, write_jsonl, write_text
 from sft.training.going_on import Changes, differing, hold, refuse_trained_on
+
+#: Seconds that a process waits to see the run's folder; NFS looks for a name that was not there after half a minute.
+SEEN_SECONDS = 40
 
 
 @contextmanager
@@ -51,6 +56,7 @@ def begin(
     if not is_main():
         if not tell(None):
             raise SystemExit(2)  # the first process says why
+        _wait_to_see(folder)
         yield Run.open(folder)
         return
     new, was_there = not (folder / "manifest.json").exists(), folder.exists()
@@ -83,6 +89,23 @@ def begin(
             if new and not _has_begun(run):
                 _clear(run, keep_folder=was_there)
             raise
+
+
+def _wait_to_see(folder: Path) -> None:
+    """Go on when this process sees the run that the first one has begun, which a disk of the network may show later.
+
+    Raises ``RunError`` after :data:`SEEN_SECONDS`: the disk is another.
+    """
+    until = time.monotonic() + SEEN_SECONDS
+    while not (folder / "manifest.json").exists():
+        if time.monotonic() > until:
+            raise RunError(
+                f"{folder}: the first process has begun the run there, and process {rank_and_world()[0]} does not see "
+                "it; name a folder on a disk that all machines share"
+            )
+        time.sleep(0.2)
+        with suppress(OSError):
+            list(folder.parent.iterdir())  # which has a network's disk look again
 
 
 def fetch_data(recipe: Recipe, say: Callable[[str], None] = say) -> None:

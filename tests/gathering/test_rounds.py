@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +25,13 @@ from sft.training.start import prepare
 
 pytestmark = pytest.mark.engine
 
+#: Ten steps: after four the clone writes nothing that an expert could let stand.
 RECIPE = """\
 model: {{name: {model}}}
 demonstrations: {{path: {data}}}
 split: {{validation: 0.15, test: 0.25, near_duplicates: remove}}
 adapter: {{r: 4, lora_alpha: 8}}
-training: {{learning_rate: 1.0e-2, max_steps: 25, logging_steps: 5, per_device_train_batch_size: 8}}
+training: {{learning_rate: 1.0e-2, max_steps: 10, logging_steps: 5, per_device_train_batch_size: 8}}
 fidelity: {{profile: fast, max_prompts: 12, max_new_tokens: 6, systems: [tuned, R, K, P]}}
 """
 
@@ -119,6 +122,8 @@ def test_a_round_is_asked_learned_from_and_reported(
     )  # type: ignore[operator]
     assert asked.fates == {"trained": 40, "withdrawn": 0, "not trained": 0}
     assert rounds.anchoring is not None and rounds.anchoring.difference.low > 0  # type: ignore[operator]
+    kinds = Counter(one.why for one in rounds.examples)
+    assert kinds == {"accepted": 3, "blind": 3, "among the largest edits": 3}
     for name in ("report.html", "report.md"):
         page = (new / name).read_text(encoding="utf-8")
         assert "What did correcting bring?" in page and "more demonstrations" in page
@@ -133,6 +138,11 @@ def test_a_round_is_asked_learned_from_and_reported(
         "needs 40 blind answers to random prompts" in (error := capsys.readouterr().err) and "gather 28 more" in error
     )
     assert not (tmp_path / "p").exists()
+    for where in (new, first):  # a round is trained once in a folder, and in no folder of another run
+        manifest = (where / "manifest.json").read_bytes()
+        assert main(["correct", str(first), "--train", str(where), "--from", str(tmp_path / "g")]) == 2
+        assert f"{where} already holds a run" in capsys.readouterr().err
+        assert (where / "manifest.json").read_bytes() == manifest
     more = tmp_path / "more.jsonl"
     more.write_text("".join(json.dumps({"prompt": f"Who counts the gulls of pier {n}?"}) + "\n" for n in range(28)))
     status, _ = attended(["collect", str(more), "--into", str(tmp_path / "g")], all_by(oracle))
@@ -202,6 +212,56 @@ def test_a_second_round_and_three_seeds(first: Path, tmp_path: Path, capsys: pyt
     damaged.rename(tmp_path / "away")
     made, _ = union(Run.open(first), Gathering.open(folder), plain=False)
     assert write_union(Gathering.open(folder), made) == damaged.parent and damaged.read_bytes() == unions[damaged]
+
+
+def corrects(run: Path, folder: Path, *words: str) -> list[str]:
+    """The words of ``sft correct`` that end when the page would open: its port is none."""
+    return ["correct", str(run), "--into", str(folder), "--expert", "ada", "--no-open", "--port", "99999", *words]
+
+
+def test_a_round_that_was_killed_goes_on_with_the_items_it_had(
+    first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While the clone wrote, and between two files. Its page was opened all the same, with drafted items that had no
+    draft, and a round that went on drew other items beside those that were there.
+    """
+    folder, prompts = tmp_path / "g", ["--prompts", str(pool(tmp_path)), "--items", "6"]
+    assert main(corrects(first, folder, *prompts)) == 2 and "--port 99999" in capsys.readouterr().err
+    texts, items = folder / "clone-1.jsonl", folder / "items.jsonl"
+    written, asked = texts.read_bytes(), items.read_bytes()
+    texts.write_bytes(b"".join(written.splitlines(keepends=True)[:2]))
+    assert main(["collect", str(folder), "--no-open", "--port", "99999"]) == 2
+    said = f"written for 2 of 6 items of round 1; let it go on: sft correct {first} --into {folder} --resume\n"
+    assert said in capsys.readouterr().err
+    assert main(corrects(first, folder, "--resume")) == 2 and "--port 99999" in capsys.readouterr().err
+    assert (sorted(texts.read_bytes().splitlines()), items.read_bytes()) == (sorted(written.splitlines()), asked)
+    for path in (texts, items):
+        path.unlink()
+    assert main(["collect", str(folder), "--no-open", "--port", "99999"]) == 2
+    assert "for 0 of 0 items of round 1" in (error := capsys.readouterr().err) and "--resume --prompts FILE" in error
+    assert main(corrects(first, folder, "--resume")) == 2 and "name prompts" in capsys.readouterr().err
+    assert main(corrects(first, folder, "--resume", *prompts)) == 2 and "--port 99999" in capsys.readouterr().err
+    assert (sorted(texts.read_bytes().splitlines()), items.read_bytes()) == (sorted(written.splitlines()), asked)
+
+
+def test_another_clone_than_the_one_that_was_measured_is_not_corrected(
+    first: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Weights that were fitted elsewhere since, and a template that was changed in the base."""
+    run, prompts = Path(shutil.copytree(first, tmp_path / "r0")), ["--prompts", str(pool(tmp_path, 5))]
+    weights = run / "adapter" / "adapter_model.safetensors"
+    raw = weights.read_bytes()
+    weights.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+    assert main(corrects(run, tmp_path / "g", *prompts)) == 2
+    assert f"{run}: its weights are not those that were measured" in capsys.readouterr().err
+    weights.write_bytes(raw)
+    base = Path(shutil.copytree(tiny_model, tmp_path / "base"))
+    recipe = Run.open(run).resolved_recipe_path
+    recipe.write_text(recipe.read_text(encoding="utf-8").replace(str(tiny_model), str(base)), encoding="utf-8")
+    template = base / "chat_template.jinja"
+    template.write_text(template.read_text("utf-8").replace("<|im_start|>", "<|im_start|> "), encoding="utf-8")
+    assert main(corrects(run, tmp_path / "g", *prompts)) == 2
+    assert f"{run}: its template is another now" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

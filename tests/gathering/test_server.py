@@ -19,7 +19,7 @@ from typing import Any
 
 import factories
 import pytest
-from gatherings import CLONE, Client, asked, corrected, gathering, served, started, texts
+from gatherings import CLONE, Client, asked, corrected, gathering, served, started, submitted, texts
 
 from sft.cli import main
 from sft.errors import RunError, UserError
@@ -633,13 +633,14 @@ def test_check_finds_what_was_planted_and_accuses_nobody_else(
 ) -> None:
     words = factories.NOUNS
     folder = tmp_path / "g"
-    with gathering(folder, 20, ("ada", "ben", "odd"), answers=3) as made, served(made) as (_, who):
+    with gathering(folder, 20, ("ada", "ben", "odd"), answers=3) as made, served(made) as (page, who):
         for n, one in enumerate(made.items()):
             right = " ".join(words[(n + k) % 20] for k in range(9))
-            who["ada"].answer(right, one.id, seconds=60, keys=60)
-            who["ben"].answer(right.replace("buffer", "sponge"), one.id, seconds=60)
+            answers = [("ada", one.id, right), ("ben", one.id, right.replace("buffer", "sponge"))]
+            submitted(page, *answers, seconds=60, keys=60, window="w")
             other = "I would rather not say anything about this." if n < 2 else f"{n} quibbles, {n} quarrels, {n} quips"
-            who["odd"].answer(other, one.id, seconds=1 if n == 5 else 60, pasted=50 if n == 6 else 0)
+            how = {"seconds": 1 if n == 5 else 60, "pasted": 50 if n == 6 else 0, "window": "w"}
+            submitted(page, ("odd", one.id, other), **how)
         who["ada"].do("reopened", item=made.items()[7].id)
         who["ada"].do("submitted", item=made.items()[7].id, text="write to to ada.byron@gmail.com please", rev=2)
     assert main(["collect", str(folder), "--check"]) == 0
@@ -669,10 +670,10 @@ def test_equal_scores_give_agreement_no_interval(
 ) -> None:
     """Two equal scores gave an interval without width, as if agreement were known to a tenth of a point."""
     folder = tmp_path / "g"
-    with gathering(folder, count, ("ada", "ben"), answers=2) as made, served(made) as (_, who):
+    with gathering(folder, count, ("ada", "ben"), answers=2) as made, served(made) as (page, _):
         for n, one in enumerate(made.items()):
-            who["ada"].answer("boats and buckets", one.id)
-            who["ben"].answer(f"boats and {odd if odd and not n else 'barrels'}", one.id)
+            other = f"boats and {odd if odd and not n else 'barrels'}"
+            submitted(page, ("ada", one.id, "boats and buckets"), ("ben", one.id, other))
     assert main(["collect", str(folder), "--check"]) == 0
     shown = capsys.readouterr().out
     assert re.search("agreement between experts: " + said, shown), shown
@@ -731,12 +732,13 @@ def test_prompts_can_be_added_and_asked_again(tmp_path: Path) -> None:
     with gathering(tmp_path / "g", items) as made:
         assert len(made.add(asked(12))) == 2  # two are new, the others are there
         made.add(asked_again(items, 1.0, 0))
-        with served(made) as (_, who):
-            for n in range(12):
-                who["ada"].answer(f"answer number {n}")
+        with served(made) as (page, who):
+            first = [one.id for one in made.items() if not one.again]
+            submitted(page, *(("ada", name, f"answer number {n}") for n, name in enumerate(first)))
             assert made.state().items[who["ada"].next()].again
-            while who["ada"].next():
-                who["ada"].answer("answer number one")
+            again = [one.id for one in made.items() if one.again]
+            submitted(page, *(("ada", name, "answer number one") for name in again))
+            assert len(again) == 10 and who["ada"].next() == ""
     assert os.environ["HF_HUB_OFFLINE"] == "1"
     from sft.gathering.figures import figures
 

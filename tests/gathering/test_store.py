@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gatherings import asked, gathering, served, texts
+from gatherings import asked, gathering, served, submitted, texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -230,10 +230,10 @@ def vars_of(answer: Any) -> dict[str, Any]:
 
 def test_a_gathering_is_a_path_that_check_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "g"
-    with gathering(folder, 40, ("ada", "ben")) as made, served(made) as (_, who):
-        for name in ("ada", "ben"):
-            for n in range(20):
-                who[name].answer(f"{name} says that it is answer {n}")
+    with gathering(folder, 40, ("ada", "ben")) as made, served(made) as (page, _):
+        names = [("ada", "ben")[n % 2] for n in range(40)]
+        told = (f"{name} says that it is answer {n}" for n, name in enumerate(names))
+        submitted(page, *zip(names, (one.id for one in made.items()), told, strict=True))
     (folder / "demonstrations.jsonl").unlink()  # as after a kill: it is made again from the events
     assert main(["check", str(folder)]) == 0
     said = capsys.readouterr().out

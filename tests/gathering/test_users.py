@@ -233,6 +233,18 @@ def test_who_writes_is_asked_once(tmp_path: Path) -> None:
     assert said.count("Who writes?") == 1 and list(Gathering.open(tmp_path / "g").experts()) == ["grace", ""]
 
 
+def test_a_name_is_one_name_however_it_was_typed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Letters with a mark of their own, as some keyboards send them, and blanks around: two experts looked like one."""
+    (tmp_path / "p.jsonl").write_text('{"prompt": "What is a tide?"}\n', encoding="utf-8")
+    words = ["collect", str(tmp_path / "p.jsonl"), "--into", str(tmp_path / "g"), "--no-open", "--port", "99999"]
+    assert main([*words, "--expert", "Jose\u0301", "--expert", " Jos\u00e9"]) == 2
+    assert "Jos\u00e9: is named twice" in capsys.readouterr().err and not (tmp_path / "g").exists()
+    with gathering(tmp_path / "h", 1, ("Jos\u00e9",)) as made, served(made) as (_, who):
+        assert who["owner"].do("joined", "/owner/do", text=" Jose\u0301")[0] == 200
+        assert who["owner"].do("left", "/owner/do", expert="nobody")[0] == 404
+        assert list(made.experts()) == ["Jos\u00e9", ""] and made.state().experts == {"Jos\u00e9": True}
+
+
 def test_an_expert_who_left_is_back_when_named_again(tmp_path: Path) -> None:
     """The command printed a link for whoever had left, and the page did not know it."""
     folder = tmp_path / "g"

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sft.fidelity.rounds import Anchoring, CurvePoint, RoundAsked, Rounds
+from sft.fidelity.rounds import Anchoring, Corrected, CurvePoint, RoundAsked, Rounds
 from sft.metrics.estimate import Estimate
 from sft.reports.sections.rounds import advice, curve_sentences, pictures, rounds_chapter, to_text
 
@@ -94,6 +94,24 @@ def test_both_pictures_are_drawn_and_the_chapter_has_all_its_parts() -> None:
     assert [name for name, _ in pictures(rounds)] == ["rounds", "rounds-minutes"] and not list(pictures(None))
     keys = [part.key for part in rounds_chapter(rounds).parts]
     assert keys == ["rounds", "rounds-minutes", "acceptance", "anchoring", "who-wrote", "rounds-next"]
+
+
+def test_who_wrote_and_what_became_of_it() -> None:
+    """Answers, minutes, agreement, versions of the guidelines; fates and kinds by round; items to read."""
+    asked = replace(ASKED, fates={"trained": 95, "withdrawn": 3, "not trained": 5})
+    read = Corrected("among the largest edits", "What is a tide?", "A zebra.", "The sea, breathing.", "ada")
+    part = rounds_chapter(planted(asked=(asked,), guidelines=2, examples=(read,))).parts[4]
+    assert "two wrote blind: 55.0 [50.0, 60.0] chrF. Versions of the guidelines: 2." in part.meanings[0]
+    experts, answers = part.grids
+    assert [(row.name, row.cells) for row in experts.rows] == [("ada", ("100", "50"))]
+    fates = [title for title, _ in answers.columns]
+    assert dict(zip(fates[1:], answers.rows[0].cells, strict=True)) == {
+        "items": "100", "answers": "100", "trained": "95", "not trained": "5", "withdrawn": "3",
+        "how": "70 edited, 30 blind",
+    }  # fmt: skip
+    (shown,) = part.samples
+    assert "among the largest edits: What is a tide?" in str(shown) and "A zebra." in str(shown)
+    assert "The sea, breathing." in str(shown)
 
 
 def test_dialogues_are_judged_on_the_clones_own_path() -> None:

@@ -72,6 +72,14 @@ def served(made: Gathering, **where: Any) -> Iterator[tuple[Page, dict[str, Clie
                 one.close()
 
 
+def submitted(page: Page, *answers: tuple[str, str, str], **body: Any) -> None:
+    """Have each (expert, item, text) submitted at the desk behind the page, all with one wait for the disk or two."""
+    actions = [
+        page.desk.act(who, "submitted", {"item": item, "text": text, "rev": 0, **body}) for who, item, text in answers
+    ]
+    assert all(action.events.result(60) for action in actions)
+
+
 def texts(folder: Path) -> dict[str, str]:
     """Item -> what its demonstration says, of a gathering with one expert."""
     rows = [

@@ -72,7 +72,7 @@ def _path() -> str:
 
 @dataclass(frozen=True)
 class Cluster:
-    """``environment``: what a user's commands need to find it; ``unshared``: a folder that is another on the second node."""
+    """``environment``: what a user's commands need to find it; ``unshared``: another folder on the second node."""
 
     environment: dict[str, str]
     unshared: Path

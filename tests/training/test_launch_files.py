@@ -105,34 +105,101 @@ def test_kubernetes_takes_its_file() -> None:
     assert service["spec"]["selector"] == template["metadata"]["labels"]
     assert f"{job['metadata']['name']}-0.{template['spec']['subdomain']}" in commands_of(text)
     assert service["metadata"]["name"] == template["spec"]["subdomain"]
+    # What no second try mends ends the Job, which only pods that are not started again in their place allow.
+    assert template["spec"]["restartPolicy"] == "Never"
+    by_code = job["spec"]["podFailurePolicy"]["rules"][0]
+    assert by_code["action"] == "FailJob" and by_code["onExitCodes"]["values"] == [2]
+    assert by_code["onExitCodes"]["containerName"] == container["name"]
+
+
+def test_a_pod_without_its_recipe_ends_with_the_status_that_ends_the_job(tmp_path: Path) -> None:
+    """It was started twenty times again, with all its GPUs, to find no recipe."""
+    text = (ROOT / "recipes" / "launch" / "kubernetes.yaml").read_text(encoding="utf-8")
+    environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": str(ROOT), "RUN": "runs/mine"}
+    environment |= {
+        "PODS": "2",
+        "GPUS": "8",
+        "JOB_COMPLETION_INDEX": "0",
+        "LAUNCH": "accelerate/ddp",
+        "RECIPE": "a.yaml",
+    }
+
+    def ended(**other: str) -> tuple[int, str]:
+        done = subprocess.run(
+            ["bash", "-c", commands_of(text)], cwd=tmp_path, env=environment | other, capture_output=True, text=True,
+            timeout=60,
+        )  # fmt: skip
+        return done.returncode, done.stderr
+
+    status, said = ended()
+    assert status == 2 and "a.yaml: is neither a file nor" in said
+    (tmp_path / "a.yaml").touch()
+    status, said = ended(LAUNCH="no.yaml")
+    assert status == 2 and "no.yaml: is neither a file nor" in said and not (tmp_path / "runs").exists()
 
 
 def test_skypilot_takes_its_file() -> None:
     sky = pytest.importorskip("sky", reason="SkyPilot is not here: pip install skypilot")
-    task = sky.Task.from_yaml(str(ROOT / "recipes" / "launch" / "skypilot.yaml"))
+    path = ROOT / "recipes" / "launch" / "skypilot.yaml"
+    with pytest.raises(ValueError, match="BUCKET"):  # a name that all would share is somebody's already
+        sky.Task.from_yaml(str(path))
+    task = sky.Task.from_yaml_config(
+        yaml.safe_load(path.read_text(encoding="utf-8")), env_overrides=[("BUCKET", "my-runs")]
+    )
     assert task.num_nodes == 1 and "sft train" in task.run
+    assert {place: storage.name for place, storage in task.storage_mounts.items()} == {"/runs": "my-runs"}
 
 
 def test_hugging_face_jobs_takes_its_line(tmp_path: Path) -> None:
     """``hf jobs run --dry-run``, the client's own: nothing is sent, and what would be is shown."""
-    (tmp_path / "recipe.yaml").touch()
-    script = tmp_path / "hf-jobs.sh"
-    shutil.copy(ROOT / "recipes" / "launch" / "hf-jobs.sh", script)
+    folder = tmp_path / "my checkout"
+    folder.mkdir()
+    (folder / "my recipe.yaml").touch()
+    (folder / "pyproject.toml").write_text('name = "behavioral-cloning"\n', encoding="utf-8")
+    shutil.copy(ROOT / "recipes" / "launch" / "hf-jobs.sh", folder)
     environment = {
         "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
         "HF_TOKEN": "hf_made_up",
         "HOME": str(tmp_path),
     }
 
-    def said(*words: str) -> tuple[int, str]:
+    def said(*words: str, **other: str) -> tuple[int, str]:
         done = subprocess.run(
-            ["bash", script.name, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
-        )
+            ["bash", "hf-jobs.sh", *words], cwd=folder, env=environment | other, capture_output=True, text=True,
+            timeout=120,
+        )  # fmt: skip
         return done.returncode, done.stdout + done.stderr
 
-    status, shown = said("recipe.yaml", "me/bucket/mine", "--dry-run")
+    status, shown = said("my recipe.yaml", "me/bucket/mine", "--dry-run")
     assert status == 0 and "Job not submitted" in shown and "hf_made_up" not in shown, shown
-    assert "RUN=/runs/mine" in shown and "hf://buckets/me/bucket:/runs" in shown and "sft run" in shown
-    assert said("recipe.yaml") == said("recipe.yaml", "bucket") and said("recipe.yaml")[0] == 2
-    status, shown = said("absent.yaml", "me/bucket/mine", "--dry-run")
-    assert status == 2 and "no recipe absent.yaml here" in shown
+    assert "RUN=/runs/mine" in shown and "hf://buckets/me/bucket:/runs:rw" in shown and "sft run" in shown
+    assert "RECIPE=my recipe.yaml" in shown and f"{folder}:/source" in shown
+
+    def refused(sentence: str, *words: str, **other: str) -> None:
+        status, shown = said(*words, "--dry-run", **other)
+        assert status == 2 and sentence in shown and len(shown.splitlines()) == 1, shown
+
+    for place in ("bucket", "me/bucket", "me/bucket/", "me/bucket/a/b", "hf://me/bucket/mine", "me//mine"):
+        refused("name the recipe and the run's place in a bucket", "my recipe.yaml", place)
+    refused("no recipe absent.yaml here", "absent.yaml", "me/bucket/mine")
+    for path in (str(folder / "my recipe.yaml"), "../my checkout/my recipe.yaml"):
+        refused("is not in this folder, and the job sees this folder alone", path, "me/bucket/mine")
+    refused("no hf on the PATH", "my recipe.yaml", "me/bucket/mine", PATH="/usr/bin:/bin")
+    with (folder / "weights.bin").open("wb") as file:
+        file.write(bytes(3 * 2**20))
+    refused("MB, and all of it would be sent; move environments", "my recipe.yaml", "me/bucket/mine", SFT_MOST="2")
+    (folder / "pyproject.toml").write_text('name = "another"\n', encoding="utf-8")
+    refused("is no checkout of the package", "my recipe.yaml", "me/bucket/mine")
+
+
+def test_hugging_face_jobs_reads_the_places_of_its_line() -> None:
+    """By the client's own reading of what is mounted, which --dry-run leaves out."""
+    from huggingface_hub.utils import parse_hf_mount
+
+    mount = parse_hf_mount("hf://buckets/me/bucket:/runs:rw")
+    assert (mount.source.type, mount.source.id, mount.mount_path, mount.read_only) == (
+        "bucket",
+        "me/bucket",
+        "/runs",
+        False,
+    )

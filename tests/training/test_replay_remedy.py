@@ -63,15 +63,15 @@ def test_the_remedy_of_a_red_forgetting_guardrail_turns_it(
     general, plain = tmp_path / "general.jsonl", tmp_path / "plain.txt"
     general.write_text("".join(json.dumps({"text": page(draw)}) + "\n" for _ in range(600)), encoding="utf-8")
     plain.write_text("\n\n".join(page(draw) for _ in range(30)), encoding="utf-8")
-    reads = recipe(tmp_path, tiny_model, f"replay: {{path: {general}, share: 0.9}}", steps=80, rate="5.0e-3")
+    reads = recipe(tmp_path, tiny_model, f"replay: {{path: {general}, share: 0.9}}", steps=60, rate="5.0e-3")
     assert main(["train", str(reads), "--output", str(tmp_path / "reader")]) == 0
     base = tmp_path / "reader" / "model"
-    forgets = recipe(tmp_path, base, steps=60, rate="3.0e-3")
+    forgets = recipe(tmp_path, base, steps=40, rate="3.0e-3")
     state, rise, advice = judged(tmp_path, "without", forgets, capsys)
     assert state == "red" and rise > 0.05
     line = advice.partition("(demonstrations.")[2].partition(")")[0]
     assert line == "replay: {path: FILE, share: 0.2}"
-    follows = recipe(tmp_path, base, line.replace("FILE", str(general)), steps=75, rate="3.0e-3")
+    follows = recipe(tmp_path, base, line.replace("FILE", str(general)), steps=50, rate="3.0e-3")
     state, less, _ = judged(tmp_path, "with", follows, capsys)
     assert state == "green" and less < rise / 2
     assert read_json(tmp_path / "with" / "ledger.json")["fates"]["replayed"] > 5

@@ -150,13 +150,23 @@ def test_a_checkpoint_without_optimizer_is_never_gone_on_from(
 # -- the best weights ---------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def unlearned(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """The run of :func:`conflicting` in eight steps, whose best weights are not its last; and what it amounted to."""
+    recipe, given = conflicting(tiny_model, steps=8)
+    folder = tmp_path_factory.mktemp("unlearned") / "run"
+    whole = fit(recipe, folder, **given)
+    assert 0 < whole.best_step < 8
+    return folder, whole
+
+
 def test_the_best_weights_damaged_are_trained_again(
-    tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tiny_model: Path, tmp_path: Path, unlearned: tuple[Path, Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
     """They become the clone: with them altered, or their folder gone, another clone was saved without a word."""
     recipe, given = conflicting(tiny_model, steps=8)
-    whole = fit(recipe, tmp_path / "whole", **given)
-    assert 0 < whole.best_step < 8
+    shutil.copytree(unlearned[0], tmp_path / "whole")
+    whole = unlearned[1]
     for name, damage in (
         ("altered", lambda best: zeroed(best / "adapter_model.safetensors")),
         ("gone", shutil.rmtree),
@@ -172,22 +182,26 @@ def test_the_best_weights_damaged_are_trained_again(
     assert latest_checkpoint(last.parent) == last, "of the best only the weights are needed"
 
 
-def test_a_run_that_was_moved_finds_its_best_weights(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_run_that_was_moved_finds_its_best_weights(
+    tiny_model: Path, tmp_path: Path, unlearned: tuple[Path, Any]
+) -> None:  # fmt: skip
     """The engine keeps where they lay, and ended with the last weights without a word where that was no more."""
     recipe, given = conflicting(tiny_model, steps=8)
-    whole = fit(recipe, tmp_path / "whole", **given)
-    shutil.copytree(tmp_path / "whole", tmp_path / "untouched")
-    unsaved(tmp_path / "whole", tmp_path / "moved")
-    shutil.rmtree(tmp_path / "whole")
-    assert without_clock(fit(recipe, tmp_path / "moved", resume=True, **given)) == without_clock(whole)
-    assert_same(tmp_path / "moved", tmp_path / "untouched")
+    unsaved(unlearned[0], tmp_path / "moved")
+    away = unlearned[0].rename(unlearned[0].with_name("elsewhere"))
+    try:
+        fitted = fit(recipe, tmp_path / "moved", resume=True, **given)
+    finally:
+        away.rename(unlearned[0])
+    assert without_clock(fitted) == without_clock(unlearned[1])
+    assert_same(tmp_path / "moved", unlearned[0])
 
 
 def test_best_weights_that_are_damaged_while_it_trains_are_not_saved_as_the_clone(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     """One sentence in place of another clone; and what it names, --resume, trains them again."""
-    recipe, given = conflicting(tiny_model, steps=30)
+    recipe, given = conflicting(tiny_model, steps=16)
     whole = fit(recipe, tmp_path / "whole", **given)
     best = tmp_path / "run" / "checkpoints" / f"checkpoint-{whole.best_step}"
 
@@ -341,9 +355,9 @@ def state_of(checkpoint: Path) -> dict[str, Any]:
 
 def test_a_validation_pass_is_given_up_and_made_up_for(tiny_model: Path, tmp_path: Path) -> None:
     """Of a long one nothing is waited for; the run goes on with that pass, and ends as if it was never stopped."""
-    more = ("training.early_stopping_patience=2", "training.per_device_eval_batch_size=1")
-    recipe = recipe_for(tiny_model, *UNEVEN, *more)
-    given = {"validation": demonstrations(250, first=101)}
+    more = ("training.early_stopping_patience=2", "training.per_device_eval_batch_size=1", "training.eval_steps=3")
+    recipe = recipe_for(tiny_model, *(one for one in UNEVEN if "eval_steps" not in one), *more)
+    given = {"validation": demonstrations(150, first=101)}
     whole = fit(recipe, tmp_path / "whole", **given)
     run = tmp_path / "run"
     stop_when(logged(run, 6))  # a log line and a validation pass are due at this step, in this order
@@ -360,22 +374,21 @@ def test_a_validation_pass_is_given_up_and_made_up_for(tiny_model: Path, tmp_pat
     assert_same(run, tmp_path / "whole")
 
 
-@pytest.mark.parametrize("step", [0, 2])
-def test_an_accumulated_step_is_given_up_and_taken_again(tiny_model: Path, tmp_path: Path, step: int) -> None:
+def test_an_accumulated_step_is_given_up_and_taken_again(tiny_model: Path, tmp_path: Path) -> None:
     """As an epoch's first (two steps each), and as the very first: with the draws of dropout it had."""
     recipe = recipe_for(
-        tiny_model, "training.max_steps=6", "training.per_device_train_batch_size=1", "adapter.lora_dropout=0.1",
-        "training.gradient_accumulation_steps=100", "training.eval_steps=3",
+        tiny_model, "training.max_steps=4", "training.per_device_train_batch_size=1", "adapter.lora_dropout=0.1",
+        "training.gradient_accumulation_steps=40", "training.eval_steps=2",
     )  # fmt: skip
-    made = demonstrations(200)
+    made = demonstrations(80)
     fit(recipe, tmp_path / "whole", train=made)
-    run = tmp_path / "run"
-    stop_when(logged(run, step) if step else in_a_fit)
-    where = f"stopped at step {step}, checkpoint saved" if step else "stopped before the first step was done"
-    with pytest.raises(Interrupted, match=where):
-        fit(recipe, run, train=made)
-    fit(recipe, run, train=made, resume=True)
-    assert_same(run, tmp_path / "whole")
+    for step, where in ((0, "stopped before the first step was done"), (2, "stopped at step 2, checkpoint saved")):
+        run = tmp_path / f"run-{step}"
+        stop_when(logged(run, step) if step else in_a_fit)
+        with pytest.raises(Interrupted, match=where):
+            fit(recipe, run, train=made)
+        fit(recipe, run, train=made, resume=True)
+        assert_same(run, tmp_path / "whole")
 
 
 def test_a_signal_after_the_last_step_stops_too(tiny_model: Path, tmp_path: Path) -> None:

@@ -27,11 +27,23 @@ def recipe(tiny_model: Path, tmp_path: Path) -> Path:
     return small_recipe(tmp_path, tiny_model, 60, "max_steps: 8")
 
 
-def test_it_chooses_ends_early_and_goes_on(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture(scope="module")
+def left_alone(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a recipe, and in ``sweep`` what came of it in one go."""
+    folder = tmp_path_factory.mktemp("left-alone")
+    recipe = small_recipe(folder, tiny_model, 60, "max_steps: 8")
+    assert main(["sweep", str(recipe), "--grid", GRID, "--output", str(folder / "sweep")]) == 0
+    return folder
+
+
+def test_it_chooses_ends_early_and_goes_on(
+    left_alone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     place = tmp_path / "sweep"
-    words = ["sweep", str(recipe), "--grid", GRID, "--output", str(place)]
-    assert main([*words, "--json"]) == 0
-    swept = json.loads(capsys.readouterr().out)
+    shutil.copytree(left_alone / "sweep", place)
+    words = ["sweep", str(left_alone / "r.yaml"), "--grid", GRID, "--output", str(place)]
+    capsys.readouterr()
+    swept = json.loads((place / "sweep.json").read_text())
     tried = {one["values"]["training.learning_rate"]: one for one in swept["tried"]}
     assert [tried[rate]["state"] for rate in ("1.0e-2", "5.0e-3", "1.0e-7")] == ["whole", "whole", "stopped early"]
     assert [tried[rate]["steps"] for rate in ("1.0e-2", "1.0e-7")] == [8, 4]
@@ -52,9 +64,10 @@ def test_it_chooses_ends_early_and_goes_on(recipe: Path, tmp_path: Path, capsys:
     journal = (place / "optuna.journal").read_text().splitlines(keepends=True)
     last = max(number for number, line in enumerate(journal) if json.loads(line).get("state") in (1, 2))
     (place / "optuna.journal").write_text("".join(journal[:last]))
-    assert main(words) == 0
-    again = json.loads((place / "sweep.json").read_text())
-    assert again == swept and capsys.readouterr().err.count("reused: trial-") == 2
+    assert main([*words, "--json"]) == 0
+    said, progress = capsys.readouterr()
+    assert json.loads(said) == json.loads((place / "sweep.json").read_text()) == swept
+    assert progress.count("reused: trial-") == 2
     # A damaged record is one sentence, and what that says is followed.
     (place / "optuna.journal").write_text("{}\n" + (place / "optuna.journal").read_text())
     assert main(words) == 2
@@ -67,28 +80,29 @@ def test_it_chooses_ends_early_and_goes_on(recipe: Path, tmp_path: Path, capsys:
     assert main([*words[:3], "training.learning_rate=1.0e-2,2.0e-3", *words[4:]]) == 2
     assert "was begun with another recipe or grid; put it back" in capsys.readouterr().err
     # Losses on other rows would be put into one table with those on record.
-    data = recipe.with_name("d.jsonl")
-    data.write_text("".join(data.read_text().splitlines(keepends=True)[:-1]))
+    data = left_alone / "d.jsonl"
+    rows = data.read_text()
+    data.write_text("".join(rows.splitlines(keepends=True)[:-1]))
     assert main(words) == 2
+    data.write_text(rows)
     assert "was begun with other data; put it back" in capsys.readouterr().err
 
 
-def test_killed_in_its_first_fit_it_ends_as_if_left_alone(recipe: Path, tmp_path: Path) -> None:
+def test_killed_in_its_first_fit_it_ends_as_if_left_alone(left_alone: Path, tmp_path: Path) -> None:
     """The one that was killed came last then, and another was fitted to its end than in a sweep that was left alone."""
-    longer = ["--set", "training.max_steps=40", "--set", "training.save_steps=10"]
-    words = ["sweep", str(recipe), "--grid", "training.learning_rate=1.0e-2,5.0e-3,1.0e-7", *longer, "--output"]
+    words = ["sweep", str(left_alone / "r.yaml"), "--grid", GRID, "--output", str(tmp_path)]
     started = forked_python.Popen(
-        [sys.executable, "-m", "sft", *words, str(tmp_path / "killed")],
+        [sys.executable, "-m", "sft", *words],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    while started.poll() is None and sum(map(_lines, (tmp_path / "killed").glob("trial-*/log.jsonl"))) < 12:
-        time.sleep(0.02)
+    while started.poll() is None and sum(map(_lines, tmp_path.glob("trial-*/log.jsonl"))) < 4:
+        time.sleep(0.005)
     started.terminate()
     said = started.communicate()[1]
     assert started.returncode == 143 and "go on with: sft sweep" in said
-    for place in ("killed", "alone"):
-        assert main([*words, str(tmp_path / place)]) == 0
-    found = [json.loads((tmp_path / place / "sweep.json").read_text()) for place in ("killed", "alone")]
+    assert not (tmp_path / "sweep.json").exists()
+    assert main(words) == 0
+    found = [json.loads((place / "sweep.json").read_text()) for place in (tmp_path, left_alone / "sweep")]
     assert found[0] == found[1]
     assert [one["state"] for one in found[0]["tried"]] == ["whole", "whole", "stopped early"]
 

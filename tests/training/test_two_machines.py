@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from repository import ROOT
 from toy_demonstrations import write_demonstrations
-from toy_launches import launch
+from toy_launches import free_port, launch
 
 pytestmark = [pytest.mark.engine, pytest.mark.cluster]
 torch = pytest.importorskip("torch")
@@ -91,3 +91,32 @@ def test_two_machines_give_the_clone_of_one(machines: list[str], tmp_path: Path,
     assert len(losses[0]) == 12 and losses[1] == pytest.approx(losses[0], rel=1e-4)
     one, pair = (load_file(tmp_path / name / "adapter" / "adapter_model.safetensors") for name in ("one", "pair"))
     assert all(torch.allclose(one[name], pair[name], atol=1e-4) for name in one)
+
+
+def test_a_folder_that_only_one_machine_sees_is_said(tmp_path: Path, tiny_model: Path) -> None:
+    """The second process has another disk there. It was told to name a folder that `sft train` wrote."""
+    if os.geteuid() or not shutil.which("unshare"):
+        pytest.skip("a disk of its own needs root and util-linux")
+    data = write_demonstrations(tmp_path / "demonstrations.jsonl")
+    (tmp_path / "r.yaml").write_text(RECIPE.format(model=tiny_model, data=data, batch=4), encoding="utf-8")
+    (tmp_path / "disk").mkdir()
+    words = [sys.executable, "-m", "sft", "train", "r.yaml", "--output", "disk/run"]
+    elsewhere = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs disk && exec "$@"', "sh"]
+    shared = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WORLD_SIZE": "2"}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    started = [
+        subprocess.Popen(
+            [*prefix, *words], cwd=tmp_path, env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for rank, prefix in enumerate(([], elsewhere))
+    ]  # fmt: skip
+    try:
+        said = [process.communicate(timeout=400)[0] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert started[1].returncode == 2, said
+    assert (
+        "disk/run: the first process has begun the run there, and process 1 does not see it; name a folder" in said[1]
+    )

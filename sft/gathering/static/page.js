@@ -13,9 +13,8 @@ function alertWith(words) {
 async function post(where, what, keepalive = false) {
   // An answer without JSON is no answer of ours: something stands in between, or the server is on its way out.
   const answer = await fetch(where, {
-    method: "POST", headers: { "Content-Type": "application/json" }, keepalive,
+    method: "POST", headers: { "Content-Type": "application/json" }, keepalive, signal: keepalive ? undefined : AbortSignal.timeout(20000),
     body: JSON.stringify({ as: document.body.dataset.as, ...what }), // whose page it is: the browser may be another's by now
-    signal: keepalive ? undefined : AbortSignal.timeout(20000),
   });
   return { status: answer.status, ok: answer.ok, ...(await answer.json()) };
 }
