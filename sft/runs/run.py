@@ -353,8 +353,10 @@ def trained_policy(run: Run) -> Path | None:
 
 
 def demand_trained(run: Run) -> Path:
-    """As :func:`trained_policy`; raises ``RunError`` before training has finished."""
+    """As :func:`trained_policy`; raises ``RunError`` before training has finished, and where none is to come."""
     tuned = trained_policy(run)
+    if tuned is None and "scored" in run.manifest:
+        raise RunError(f"{run.path}: was made by `sft score` and holds completions, no clone; name a run of `sft run`")
     if tuned is None:
         raise RunError(f"{run.path}: is not trained yet; train it with `sft train RECIPE --output {run.path} --resume`")
     return tuned

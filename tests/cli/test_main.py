@@ -131,6 +131,16 @@ def test_files_to_launch_a_recipe_by_are_listed_copied_and_guessed(capsys: Captu
     assert "shipped are aws, " in refused(capsys)
 
 
+def test_a_scored_run_has_no_clone_and_is_not_told_to_train(capsys: Captured, tmp_path: Path) -> None:
+    """``sft chat`` of one said to train it with ``--resume``, which refuses it."""
+    row = json.dumps({"prompt": "Say red", "completion": "red", "reference": "Red."})
+    (tmp_path / "completions.jsonl").write_text(row + "\n", encoding="utf-8")
+    assert main(["score", str(tmp_path / "completions.jsonl"), "--output", str(tmp_path / "run")]) == 0
+    capsys.readouterr()
+    assert main(["export", str(tmp_path / "run"), "--merged", str(tmp_path / "merged")]) == 2
+    assert "was made by `sft score` and holds completions, no clone" in refused(capsys)
+
+
 def test_the_exit_statuses_that_help_names_are_those_of_the_errors(capsys: Captured) -> None:
     """A push that meets no hub ends with 9, and `sft --help` said 3 to 8."""
     statuses = sorted({one.exit_status for one in vars(errors).values() if getattr(one, "exit_status", 0) > 2})
