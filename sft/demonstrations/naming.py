@@ -174,6 +174,8 @@ def _how_to_name(
         key: (_closest(key, columns, ()) or ["YOUR_COLUMN"])[0] if key not in columns else key
         for key in ("prompt", "completion")
     }
+    if place == COLUMNS and all(key == column for key, column in guess.items()):
+        return "the columns have the usual names: leave theirs out of demonstrations.columns, or of --column"
     taken = list(guess.values())
     about = [column for column in _KNOWN_AS["input"] if column in columns and column not in taken]
     return _in_words({"prompt": guess["prompt"], **({"input": about[0]} if about else {}), **guess}, place)

@@ -85,7 +85,7 @@ def judge(card: Scorecard, *, imitation_p: float | None, curve: str = "") -> Ver
 def _unjudged(card: Scorecard) -> Verdict:
     """What completions say by themselves: the gains, and a bar where the user set one."""
     best, below = card.gain, below_bar(card)
-    said = f"On {_headline(card).n} held-out prompts the clone's completions are {_of_best_shortcut(card)}"
+    said = f"{_where(card)} the clone's completions are {_of_best_shortcut(card)}"
     said += "." if gain_shown(best) else f"; {power(best.smallest_visible)}."
     few = card.closure is None or rests_on_few(card.closure.expert)
     if card.closure is not None and not few:
@@ -145,11 +145,16 @@ def _headline(card: Scorecard) -> Estimate:
     return card.scores_of("tuned")[card.headline]
 
 
+def _where(card: Scorecard) -> str:
+    n = _headline(card).n
+    return f"On {n} held-out prompt{'s' * (n != 1)}"
+
+
 def _sentence(rung: str, card: Scorecard) -> str:
     """The verdict for a newcomer: how much closer to the expert, than what, and how sure."""
     gains = {gain.floor: gain for gain in card.gains}
     best, shortcut = card.gain, _of_best_shortcut(card)
-    where = f"On {_headline(card).n} held-out prompts"
+    where = _where(card)
     if rung == NOTHING and gain_shown(best):
         return (
             f"{where} the clone's completions are {shortcut}. That alone is no evidence of cloning: "

@@ -272,3 +272,15 @@ def test_a_test_file_of_dialogues_beside_rows_of_prompts() -> None:
     write("t.jsonl", [{"talk": talk(n)} for n in range(100, 110)])
     made = gathered(split="{validation: 0.2, test: {path: t.jsonl, format: messages, columns: {messages: talk}}}")
     assert len(made.splits.test) == 10 and all(d.prompt[-1].role == "user" for d in made.splits.test)
+
+
+@pytest.mark.parametrize("word", ["prompt=question", "completion=answer"])
+def test_a_column_named_though_the_file_has_the_usual_ones_is_to_be_left_out(
+    word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--column prompt=prompt` was advised."""
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"prompt": "a b", "completion": "c d"}\n', encoding="utf-8")
+    assert main(["check", str(path), "--column", word]) == 2
+    said = capsys.readouterr().err
+    assert "the columns have the usual names: leave theirs out" in said and "prompt=prompt" not in said
