@@ -25,7 +25,7 @@ docs: setup .venv-docs/installed   ## the documentation as a site in build/site:
 test: setup          ## everything but clusters, offline; bytecode is kept, for every worker imports every test
 	PYTHONDONTWRITEBYTECODE= HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
-test-clusters: setup ## SLURM (slurm-wlm and munge, as root), shards over gloo and two network namespaces; 4 minutes on two cores
+test-clusters: setup ## SLURM (slurm-wlm and munge, as root), shards over gloo and two network namespaces; 6 minutes on two cores
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n 0 -m cluster tests/training
 
 test-llama: .venv-llama/installed   ## exported files in llama-cpp-python, which is compiled the first time: 13 minutes on two cores
