@@ -6,7 +6,7 @@
     python benchmarks/mailboxes.py clone mails -o runs/mailboxes --fast-across    # no base model across
     python benchmarks/mailboxes.py grid runs/mailboxes                 # the table
     sft curve benchmarks/mailboxes.yaml --set demonstrations.path=mails/isabel-train.jsonl \\
-        --set split.test=mails/isabel-test.jsonl                       # how many mails it takes; not run yet
+        --set split.test=mails/isabel-test.jsonl                       # how many mails it takes
 
 PanzaMail publishes mails that their authors gave for it, ``NAME_anonymous_clean.jsonl`` with
 ``subject`` and ``email`` in each row. Its prompts were written by a model; here the prompt is what a person types, the
