@@ -584,7 +584,8 @@ def test_three_hundred_items_in_a_row_cost_no_more_at_the_end(chromium: Browser,
         early, late = (spent[after][of] - spent[before][of] for before, after in ((0, 1), (2, 3)))
         assert late < 1.5 * early + 0.1, (("browser", "server")[of], spent)
     assert held[3][0] < 1.25 * held[1][0], held  # compiled scripts are kept: a tenth more after 300 pages, then no more
-    assert all(last <= first for first, last in zip(held[1][1:], held[3][1:], strict=True)), held
+    # A node or two come and go with what the page says of saving; one an item would be 280.
+    assert all(last <= first + 5 for first, last in zip(held[1][1:], held[3][1:], strict=True)), held
 
 
 # -- how it looks ----------------------------------------------------------------------------------------------
