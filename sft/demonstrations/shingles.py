@@ -22,7 +22,7 @@ from sft.demonstrations.messages import without_invisible
 
 __all__ = [
     "BASE", "BOILERPLATE_LEAST", "CHUNK", "CHUNK_TEXTS", "HASH_BITS", "I64", "U64", "Boilerplate", "Pieces", "among",
-    "boilerplate_of", "chunks", "grown", "mixed", "within_runs",
+    "boilerplate_of", "chunks", "firsts", "grown", "mixed", "within_runs",
 ]  # fmt: skip
 
 BOILERPLATE_SHARE = 0.1
@@ -32,6 +32,7 @@ PIECES = 2  # as many times rarer than boilerplate are pieces of the template
 CHUNK = 1 << 20  # characters of text hashed at once
 CHUNK_TEXTS = 1 << 15  # and no more texts than this, so that 16 bits can number them
 HASH_BITS = np.uint64(48)  # of a shingle, where the other 16 bits say which text or pair it belongs to
+_HASH = (np.uint64(1) << HASH_BITS) - np.uint64(1)
 _JOINT = "\n\n"  # stands between the turns of a prompt's text
 _SAMPLE = 20_000  # texts among which boilerplate is counted
 
@@ -139,26 +140,10 @@ class Pieces:
     texts: list[str]
     grows: NDArray[np.bool_]
 
-    @classmethod
-    def whole(cls, texts: Sequence[str]) -> Pieces:
-        """Texts that have nothing to do with each other."""
-        return cls(list(texts), np.zeros(len(texts), dtype=bool))
-
     @property
     def first(self) -> I64:
         """(n,): the first text of each text's run."""
         return np.maximum.accumulate(np.where(self.grows, 0, np.arange(len(self.texts))))
-
-    @classmethod
-    def of(cls, texts: Iterable[str]) -> Pieces:
-        """Texts in their order; one that begins with all of the one before, and then a turn, goes on from it."""
-        held, grows, before = list[str](), list[bool](), ""
-        for text in texts:
-            grew = _grew(before, text) if held else False
-            held.append(text[len(before) :] if grew else text)
-            grows.append(grew)
-            before = text
-        return cls(held, np.array(grows, dtype=bool))
 
     def cut(self, places: NDArray[np.bool_]) -> Pieces:
         """Runs that end before each of ``places`` (n,): the text there stands in full and begins another."""
@@ -242,19 +227,19 @@ def boilerplate_of(texts: Sequence[str]) -> Boilerplate:
         found = _shingles(pieces)
         last = np.searchsorted(found.first, found.first, side="right")  # behind the last text of each one's run
         # A shingle stands in the text that has it first, and in all of its run that follow.
-        values, text_of = _firsts(found.whole, found.first[found.whole_of], found.whole_of)
+        values, text_of = firsts(found.whole, found.first[found.whole_of], found.whole_of)
         seen[0].append((values, last[text_of] - text_of))
-        values, _ = _firsts(found.ends, found.ends_of, found.ends_of)
+        values, _ = firsts(found.ends, found.ends_of, found.ends_of)
         seen[1].append((values, np.ones(len(values), dtype=np.int64)))
     (values, counts), (ends, times) = (_counted(each) for each in seen)
     rarer = max(limit / PIECES, BOILERPLATE_LEAST)
     return Boilerplate(values[counts > limit], np.union1d(values[counts > min(limit, rarer)], ends[times > rarer]))
 
 
-def _firsts(values: U64, owner: I64, text_of: I64) -> tuple[U64, I64]:
+def firsts(values: U64, owner: I64, text_of: I64) -> tuple[U64, I64]:
     """Each owner's values once, as 48-bit hashes, and the first of the texts that each stands in."""
     tagged, places = np.unique((owner.astype(np.uint64) << HASH_BITS) | _short(values), return_index=True)
-    return tagged & ((np.uint64(1) << HASH_BITS) - np.uint64(1)), text_of[places]
+    return tagged & _HASH, text_of[places]
 
 
 def _counted(seen: Sequence[tuple[U64, I64]]) -> tuple[U64, NDArray[Any]]:
@@ -325,24 +310,25 @@ def among(values: NDArray, ascending: NDArray) -> NDArray[np.bool_]:
     return np.asarray(ascending[place] == values)
 
 
-def chunks(texts: Sequence[str]) -> Iterator[Pieces]:
-    """``texts`` in pieces of so many characters that they are hashed at once."""
+def chunks(texts: Iterable[str], *, characters: float = CHUNK, most: float = CHUNK_TEXTS) -> Iterator[Pieces]:
+    """``texts`` in pieces of so many ``characters``, and of ``most`` texts, that they are hashed at once.
+
+    In each a text that begins with all of the one before, and then a turn, goes on from it.
+    """
     held, grows, size, before = list[str](), list[bool](), 0, ""
     for text in texts:
-        grew = _grew(before, text) if held else False
+        grew = (
+            bool(held) and len(text) > len(before) and text.startswith(before) and text.startswith(_JOINT, len(before))
+        )
         held.append(text[len(before) :] if grew else text)
         grows.append(grew)
         size += len(held[-1])
         before = text
-        if size >= CHUNK or len(held) == CHUNK_TEXTS:
+        if size >= characters or len(held) == most:
             yield Pieces(held, np.array(grows))
             held, grows, size, before = [], [], 0, ""
     if held:
         yield Pieces(held, np.array(grows))
-
-
-def _grew(before: str, text: str) -> bool:
-    return len(text) > len(before) and text.startswith(before) and text.startswith(_JOINT, len(before))
 
 
 def _behind(true: NDArray[np.bool_]) -> NDArray[np.bool_]:

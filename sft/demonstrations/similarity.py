@@ -8,6 +8,7 @@ looked at once for each prompt that it stands in.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -23,7 +24,6 @@ __all__ = ["counted_differences", "similarities"]
 
 _CHARACTERS = 4 * shingles.CHUNK  # of whole texts, compared at once
 _PAIRS = 1 << 14  # and no more pairs than this, so that 16 bits can number them
-_SHINGLE = (np.uint64(1) << HASH_BITS) - np.uint64(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +42,11 @@ class _Sets:
     def of(cls, values: U64, counts: I64, first: I64) -> _Sets:
         """``values``: of each text the ``counts`` that it has beyond the one before in its run; ``first``: (n,)."""
         text_of = np.repeat(np.arange(len(counts)), counts)
-        tagged = (first[text_of].astype(np.uint64) << HASH_BITS) | (values >> (np.uint64(64) - HASH_BITS))
-        if len(first) == 0 or (first == np.arange(len(first))).all():  # as most are: any order will do
-            tagged.sort()
-            new = np.ones(len(tagged), dtype=bool)
-            new[1:] = tagged[1:] != tagged[:-1]
-            tagged = tagged[new]
-            text_of = (tagged >> HASH_BITS).astype(np.int64)
-        else:
-            _, places = np.unique(tagged, return_index=True)
-            places.sort()
-            tagged, text_of = tagged[places], text_of[places]
+        values, text_of = shingles.firsts(values, first[text_of], text_of)
+        order = np.argsort(text_of, kind="stable")  # a run's in the order in which they first stand
+        values, text_of = values[order], text_of[order]
         own = np.bincount(text_of, minlength=len(counts))
-        return cls(tagged & _SHINGLE, (np.cumsum(own) - own)[first], within_runs(np.add, own, first))
+        return cls(values, (np.cumsum(own) - own)[first], within_runs(np.add, own, first))
 
     def spread(self, side: I64) -> tuple[U64, I64]:
         """The hashes of text ``side[i]`` for every pair ``i``, and the pair of each."""
@@ -89,7 +81,8 @@ def _chosen(texts: Sequence[str], others: Sequence[str], rows: I64, near: I64) -
     """Each text of the pairs once, and of each pair the places of its two there."""
     mine, row_at = np.unique(rows, return_inverse=True)
     theirs, near_at = np.unique(near, return_inverse=True)
-    chosen = Pieces.of(chain(texts_at(texts, mine), texts_at(others, theirs)))
+    every = chain(texts_at(texts, mine), texts_at(others, theirs))
+    (chosen,) = shingles.chunks(every, characters=math.inf, most=math.inf)
     return chosen, row_at, near_at + len(mine)
 
 
