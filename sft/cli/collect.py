@@ -116,8 +116,9 @@ def collect(options: argparse.Namespace) -> None:
     if there and options.into is not None:
         raise UserError(f"--into: {options.target} is a gathering already; leave --into out, or name a file of prompts")
     if is_gathering(folder):
-        _refuse_other_settings(options, Gathering.open(folder))
-        Gathering.open(folder).refuse_unwritten()
+        known = Gathering.open(folder)
+        _refuse_other_settings(options, known)
+        known.refuse_unwritten()
     gathering = Gathering.open(folder, writing=True) if there else _made(options, folder)
     with gathering:
         serve(options, gathering, guidelines)

@@ -274,7 +274,7 @@ class MessageReader:
                 fault(where, f"has {key} in a turn of the {role}", "put the call into the assistant's turn")
             elif key in REFUSED:
                 fault(f"{where}.{key}", "changes what the message means, and cannot be kept", REFUSED[key])
-            elif str(key).lower().startswith(MAYBE_MARKS) and (isinstance(given, bool) or given in (0, 1)):
+            elif str(key).lower().startswith(MAYBE_MARKS) and given in (0, 1):
                 fault(
                     f"{where}.{key}",
                     "seems to say whether the turn is learned, in a way that is not known here",

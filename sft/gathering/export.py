@@ -96,8 +96,7 @@ def rows(state: Standing, clones: Mapping[str, str], weights: Mapping[int, str],
     """Every answer that counts as a row that ``formats`` reads, in the order of the items.
 
     ``clones``: item -> what the clone wrote; ``weights``: round -> the hash of the clone it corrects; ``place``: the
-    gathering. Raises
-    ``RunError`` where a text of the clone's that an expert saw is not there.
+    gathering. Raises ``RunError`` where a text of the clone's that an expert saw is not there.
     """
     found = []
     for answer in state.answers():

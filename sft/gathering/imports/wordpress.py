@@ -20,14 +20,7 @@ _SPACES = re.compile(
 )
 _PREFIX = {"wordpress.org/export": "wp:", "purl.org/rss/1.0/modules/content": "content:", "purl.org/dc/elements": "dc:"}
 _SHORTCODE = re.compile(r"\[/?(?:caption|gallery|embed|audio|video|playlist|more|vc_\w+|et_pb_\w+)\b[^\]]*\]")
-_STATES = {
-    "publish": "",
-    "private": "private",
-    "draft": "draft",
-    "pending": "draft",
-    "auto-draft": "draft",
-    "future": "draft",
-}
+_STATES = {"publish": "", "private": "private"}  # of every other one (draft, pending, future) a post is a draft
 
 
 def _records(files: SourceFiles, options: ImportOptions) -> Iterator[Record]:
