@@ -9,7 +9,6 @@ import asyncio
 import hashlib
 import socket
 import threading
-import unicodedata
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,7 +26,7 @@ from sft.gathering import pages
 from sft.gathering.desk import Denied, Desk
 from sft.gathering.folder import refuse_names
 from sft.gathering.guard import Guard, hosts
-from sft.metrics.text import paired
+from sft.metrics.text import nfc, paired
 from sft.reports.text import differences
 from sft.runs.visible import plain
 
@@ -258,7 +257,7 @@ class _App:
                 self.desk.gathering.set_guidelines(text)
                 self.desk.guidelines = self.desk.gathering.guidelines()
         elif kind == "joined":
-            text = unicodedata.normalize("NFC", text)
+            text = nfc(text)
             try:
                 refuse_names([text])
             except UserError as error:
