@@ -32,6 +32,7 @@ adapter: {{r: 4}}
 training:
   learning_rate: 1.0e-2
   max_steps: 30
+  gradient_accumulation_steps: 60  # twenty seconds of fit: one second was over before SLURM passed the signal on
   eval_steps: 10
   logging_steps: 1
   per_device_train_batch_size: {batch}
