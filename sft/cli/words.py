@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 __all__ = ["Words"]
@@ -19,6 +20,14 @@ class Words(argparse.ArgumentParser):
         """As argparse's; the words are kept for the complaint."""
         self._given = list(args or ())
         return super().parse_known_args(args, namespace)
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        """As argparse's; an empty word is no file, though ``Path("")`` is the folder that one is in."""
+        if "" in arg_strings and (not action.option_strings or action.type is Path):
+            self.error(
+                f"{'/'.join(action.option_strings) or action.dest}: is empty; is a variable of the shell not set?"
+            )
+        return super()._get_values(action, arg_strings)
 
     def error(self, message: str) -> NoReturn:
         """Usage, the complaint and the suggestion on stderr; exit status 2."""

@@ -43,6 +43,11 @@ def rows_of(path: Path, encoding: str = "", notes: list[str] | None = None) -> R
         raise SourceError(f"{path}: is a directory; name a file in it ({', '.join(READERS)})")
     if not path.exists():
         raise SourceError(f"{path}: there is no such file; check the path, it is read from {Path.cwd()}")
+    if not path.is_file():
+        raise SourceError(
+            f"{path}: is a pipe or a device, whose bytes come once; write them into a file, or hand them to "
+            "`sft check` on standard input, which it calls -"
+        )
     if reader is None:
         raise SourceError(
             f"{path}: files ending in '{unpacked_suffix(path)}' are not understood; convert it to one of "

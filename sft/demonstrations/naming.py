@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 from sft.demonstrations.file_rows import Broken
-from sft.demonstrations.message_keys import key_names
+from sft.demonstrations.message_keys import in_yaml, key_names
 from sft.demonstrations.row_fields import LAYOUTS, OPTIONAL, WITH_TEXT
 from sft.errors import SourceError
 from sft.recipes.prompt_template import PromptTemplate, is_template
@@ -151,6 +152,11 @@ def _how_to_name(
     if len(columns) == 1 and all(column in columns[0] for column in _needed(layouts[0], names)):
         return "part the columns by ',', ';', '|' or a tab"
     inside = next((column for column, cell in row.items() if _holds(cell, layouts, names)), None)
+    if inside is not None and (answer := _answer_beside(row, inside)):
+        return (
+            f"write the messages within {inside!r} as a column prompt, and what the expert answered, from {answer!r}, "
+            "as a column completion"
+        )
     if inside is not None:
         return f"the columns stand within {inside!r}: write what is in it as the row"
     if any(len(column.split()) >= _A_TEXT for column in columns):
@@ -182,15 +188,24 @@ def _how_to_name(
 
 
 def _in_words(guess: Mapping[str, str], place: str) -> str:
-    shown = ", ".join(f"{key}: {column}" for key, column in guess.items())
+    shown = ", ".join(f"{key}: {in_yaml(column)}" for key, column in guess.items())
     named = f"name your columns in the recipe, {place.replace('%s', f'{{{shown}}}')}"
-    options = " ".join(f"--column {key}={column}" for key, column in guess.items())
+    options = " ".join(f"--column {shlex.quote(f'{key}={column}')}" for key, column in guess.items())
     return f"{named}; to `sft check`, {options}" if place == COLUMNS else named
 
 
 def _holds(cell: Any, layouts: Sequence[str], names: Mapping[str, str]) -> bool:
     """Whether a cell is an object that has the columns of a row."""
     return isinstance(cell, dict) and any(all(key in cell for key in _needed(one, names)) for one in layouts)
+
+
+def _answer_beside(row: Mapping[str, Any], inside: str) -> str:
+    """The column with the answer to the messages within the column ``inside``, where those end before it; else ""."""
+    turns = row[inside].get("messages")
+    if not (_is_dialogue(turns) and isinstance(turns[-1], dict) and turns[-1].get("role") != "assistant"):
+        return ""
+    others = [column for column, cell in row.items() if column != inside and isinstance(cell, dict | list) and cell]
+    return next((column for column in others if not column.startswith(("non_", "rejected"))), "")
 
 
 def _is_texts(cell: Any) -> bool:

@@ -154,8 +154,8 @@ def test_keys_of_messages_are_asked_for_by_their_names(capsys: Captured) -> None
         in said
     )
     named = said.split("demonstrations.")[1].split("\n")[0]
-    assert named == "columns: {role: sender, content: msg}"
-    assert len(prompts(gathered(named))) == 60
+    assert named == ("columns: {role: sender, content: msg}; to `sft check`, --column role=sender --column content=msg")
+    assert len(prompts(gathered(named.partition(";")[0]))) == 60
     with pytest.raises(Exception, match=r"has no 'sendr' \(its keys are 'sender', 'msg'\)"):
         gathered("columns: {role: sendr, content: msg}")
 
