@@ -134,7 +134,8 @@ class RowReader:
                 f"same, take '{MARK}' out of the row and judge the clone on other prompts",
             )
             return []
-        if marks := [key for key in MARKS if key in row and key not in self.used and _says_no(row[key])]:
+        marks = [key for key in MARKS if key in row and key not in self.used and _says_no(row[key])]
+        if marks and not self.held_out:
             remedy = "remove the row, or give the column another name if it says something else"
             fault(marks[0], f"is {row[marks[0]]!r}, which marks the row as none to learn", remedy)
             return []

@@ -157,6 +157,7 @@ def test_a_row_that_is_marked_as_none_to_learn_is_not_learned(tmp_path: Path, ro
     assert "which marks the row as none to learn; remove the row, or give the column another name" in one
     key = list(row)[-1]
     assert not complaints(lines(tmp_path / "x.jsonl", row | {key: 1}))
+    assert not read(lines(tmp_path / "x.jsonl", row), held_out=True).problems, "nobody learns from it there"
 
 
 def test_turns_in_a_column_of_their_own_are_not_left_out(tmp_path: Path) -> None:
