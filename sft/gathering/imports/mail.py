@@ -34,6 +34,15 @@ _ANSWERS = re.compile(
 _PASSES_ON = re.compile(r"\s*(?:fwd?|wg|tr|vl|enc|i|doorst|转发|轉寄|전달|vb|továbbítás|пер)\s*[:：]\s*", re.IGNORECASE)
 
 
+#: What a folder or a label of what was not sent is called in a score of languages.
+_DRAFTS = re.compile(
+    r"\.?(?:INBOX\.)?(?:drafts?|entw[uü]rfe?|brouillons?|borradore?s?|esborranys|bozze|rascunhos?|concepten|kladder|utkast"
+    r"|luonnokset|wersje robocze|szkice|koncepty|rozepsan[eé]|piszkozatok|ciorne|taslaklar|черновики|чернетки|чернови"
+    r"|πρόχειρα|草稿箱?|下書き|임시 ?보관함|مسودات|טיוטות|bản nháp|draf)(?:\.mbox|\.mbx|\.sbd)?",
+    re.IGNORECASE,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class _Mail:
     """The head of a mail, and where the whole of it is: from byte ``start`` to ``end`` of the file ``name``."""
@@ -117,8 +126,9 @@ def _fate(mail: Message, name: str) -> str:
     """Why a mail is no writing of its sender: a program sent it, or nobody did."""
     if _header(mail, "Auto-Submitted").lower().startswith("auto") or mail.get("X-Autoreply"):
         return "automatic"
-    drafted = "draft" in _header(mail, "X-Gmail-Labels").lower() or re.search(r":2,[A-Z]*D", name)
-    return "draft" if drafted else ""
+    labels = re.split(r"\s*,\s*|/", f"{' '.join(_header(mail, 'X-Gmail-Labels').split())},{name}")
+    drafted = any(_DRAFTS.fullmatch(label) for label in labels) or re.search(r":2,[A-Z]*D", name)
+    return "draft" if drafted or _header(mail, "X-Unsent").strip() == "1" else ""
 
 
 def _header(mail: Message, name: str) -> str:
