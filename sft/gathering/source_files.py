@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 import shutil
@@ -16,10 +17,13 @@ from typing import IO
 
 from sft.errors import SourceError
 
-__all__ = ["SourceFiles", "decoded"]
+__all__ = ["SourceFiles", "decoded", "larger"]
 
 #: A member of an archive that unpacks to more than this many times its packed size, and is large, is no text.
 _BOMB_RATIO, _BOMB_BYTES = 1000, 100_000_000
+#: Encodings as mail and pages name them -> those that the same programs write.
+_LARGER = {"iso8859-1": "cp1252", "iso8859-9": "cp1254", "gb2312": "gb18030", "gbk": "gb18030", "euc_kr": "cp949",
+           "shift_jis": "cp932", "big5": "big5hkscs", "tis-620": "cp874"}  # fmt: skip
 _ENCODINGS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig"))
 
 
@@ -129,6 +133,15 @@ class SourceFiles:
                 while block := file.read(1 << 20):
                     whole.update(block)
         return whole.hexdigest()
+
+
+def larger(encoding: str) -> str:
+    """The encoding that programs write which name ``encoding``, where it has more characters, as browsers read it.
+
+    Raises ``LookupError`` or ``ValueError`` for what names none.
+    """
+    name = codecs.lookup(encoding).name
+    return _LARGER.get(name, name)
 
 
 def decoded(data: bytes) -> str:

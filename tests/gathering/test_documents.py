@@ -251,3 +251,38 @@ def test_columns_are_asked_for_with_those_found(tmp_path: Path, imported: Import
     assert status == 2 or "antwort" in complaint
     status, _, complaint = imported(path, *words, "--mask-others", "--overwrite")
     assert status == 2 and "its prompt is in others' words alone" in complaint
+
+
+# -- how documents are written ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("head", "encoding"),
+    [
+        ('<meta charset="windows-1251">', "cp1251"),
+        ('<meta http-equiv="Content-Type" content="text/html; charset=gb2312">', "gbk"),
+        ("<meta charset=nonsense>", "utf-8"),
+    ],
+)
+def test_a_page_is_read_in_the_encoding_that_it_names(
+    head: str, encoding: str, tmp_path: Path, imported: Import
+) -> None:
+    """Pages in Cyrillic and Chinese were learned as letters of Windows-1252."""
+    words = {"cp1251": "Мельница", "gbk": "水車鎔", "utf-8": "Mühle"}[encoding]
+    page = f"<html><head>{head}<title>T</title></head><body><p>{words}</p></body></html>"
+    (tmp_path / "x.html").write_bytes(page.encode(encoding))
+    imported(tmp_path / "x.html")
+    assert answers(tmp_path / "out") == [("T", words)]
+
+
+def test_a_head_of_hugo_and_drafts_of_jekyll_are_told(tmp_path: Path, imported: Import) -> None:
+    """A head in TOML was learned as the document's first words, and drafts were documents."""
+    (folder := tmp_path / "blog").mkdir()
+    (folder / "_drafts").mkdir()
+    (folder / "a.md").write_text('+++\ntitle = "The mill"\ndate = 2026-03-02\n+++\nIt turns.\n', "utf-8")
+    (folder / "b.md").write_text('+++\ntitle = "Later"\ndraft = true\n+++\nNot yet.\n', "utf-8")
+    (folder / "c.md").write_text("---\ntitle: Later\npublished: false\n---\nNot yet either.\n", "utf-8")
+    (folder / "_drafts" / "d.md").write_text("# Later\n\nNor this.\n", "utf-8")
+    _, made, _ = imported(folder)
+    assert answers(tmp_path / "out") == [("The mill", "It turns.")]
+    assert made["ledger"]["fates"] == {"written": 1, "draft": 3}

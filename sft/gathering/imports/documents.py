@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import yaml
@@ -13,16 +15,20 @@ from sft.gathering.imports.html_text import markdown, soup_of
 from sft.gathering.imports.parsing import moment, text_of
 from sft.gathering.imports.passages import DOCUMENT_COMPLETION, DOCUMENT_GROUP, DOCUMENT_PROMPT, pieces
 from sft.gathering.records import Importer, ImportOptions, Record, Unread, Written
-from sft.gathering.source_files import SourceFiles
+from sft.gathering.source_files import SourceFiles, larger
 
 _MARKDOWN, _PAGES, _PLAIN = ("*.md", "*.markdown", "*.mdx"), ("*.html", "*.htm", "*.xhtml"), ("*.txt", "*.text")
+_TOML = re.compile(r"\A\+\+\+[ \t]*\r?\n(.*?)\r?\n\+\+\+[ \t]*(?:\r?\n|\Z)", re.DOTALL)
+_CHARSET = re.compile(
+    r"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]+)|\A<\?xml[^>]*encoding=[\"']([\w.:-]+)", re.IGNORECASE
+)
 _FRONT = re.compile(r"\A---[ \t]*\r?\n(.*?)\r?\n(?:---|\.\.\.)[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 
 
 def _records(files: SourceFiles, options: ImportOptions) -> Iterator[Record]:
     for name in files.matching(*_MARKDOWN, *_PAGES, *_PLAIN):
         place = Source(files.address(name), 1)
-        text = files.text(name)
+        text = _decoded(files, name)
         if "\0" in text[:4096]:
             yield Unread(place, "is no text", "take it out of the folder")
             continue
@@ -36,21 +42,37 @@ def _records(files: SourceFiles, options: ImportOptions) -> Iterator[Record]:
             yield Unread(place, "is nested too deep to be read", "save it as plain text", text[:2000])
 
 
+def _decoded(files: SourceFiles, name: str) -> str:
+    """The text of ``name``: where a page says how it is written, in that encoding."""
+    text = files.text(name)
+    if name not in files.matching(*_PAGES) or not (found := _CHARSET.search(text[:2048])):
+        return text
+    with files.open(name) as file, suppress(LookupError, ValueError):
+        return file.read().decode(larger(found[1] or found[2]))
+    return text
+
+
 def _text(place: Source, name: str, text: str, options: ImportOptions) -> Written:
     front: dict[str, Any] = {}
     if found := _FRONT.match(text):
         front, text = _front(found[1]), text[found.end() :]
-    fate = "draft" if front.get("draft") is True else "" if text.strip() else "wordless"
+    elif found := _TOML.match(text):
+        front, text = _front(found[1], tomllib.loads), text[found.end() :]
+    drafted = front.get("draft") is True or front.get("published") is False or "_drafts" in name.split("/")
+    drafted = drafted or str(front.get("status", "")).lower() == "draft"
+    fate = "draft" if drafted else "" if text.strip() else "wordless"
     author = front.get("author") or front.get("authors")
     people = tuple(text_of(one) for one in (author if isinstance(author, list) else [author]) if text_of(one))
     found_pieces = pieces(text, options.rule, title=text_of(front.get("title")))
     return Written(place, people, moment(str(front.get("date", ""))), name, () if fate else found_pieces, fate=fate)
 
 
-def _front(text: str) -> dict[str, Any]:
-    """What stands above the text between two lines of dashes (Jekyll, Hugo, Obsidian); nothing where it is no YAML."""
+def _front(text: str, read: Callable[[str], Any] = yaml.safe_load) -> dict[str, Any]:
+    """What stands above the text between two lines of dashes (Jekyll, Hugo, Obsidian), or of plus signs (Hugo);
+    nothing where it cannot be read.
+    """
     try:
-        found = yaml.safe_load(text)
+        found = read(text)
     except (yaml.YAMLError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -8,7 +8,6 @@ colon each, the first with an address in ``<>`` (Outlook's ``Da: Inviato: A: Ogg
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from email.message import Message
 
 from sft.demonstrations.messages import without_invisible
 from sft.gathering.imports.html_text import markdown, soup_of
-from sft.gathering.source_files import decoded
+from sft.gathering.source_files import decoded, larger
 
 __all__ = ["CutShort", "MailText", "mail_text", "without_quotation"]
 
@@ -69,9 +68,6 @@ _BOLD_HEAD = re.compile(
     rf"(?m)^\*\*(?:From|Von|De|Da|Van|Från|Fra|Od|{_SENDER}) ?[:：] ?\*\*[^\n]*\n"
     r"(?:\n?\*\*[^*\n]{1,24}[:：] ?\*\*[^\n]*(?:\n|\Z)){2,7}"
 )
-#: Encodings as mail names them -> those that the same programs write, which have more characters (as browsers read).
-_LARGER = {"iso8859-1": "cp1252", "iso8859-9": "cp1254", "gb2312": "gb18030", "gbk": "gb18030", "euc_kr": "cp949",
-           "shift_jis": "cp932", "big5": "big5hkscs", "tis-620": "cp874"}  # fmt: skip
 _SIGNATURES = ".gmail_signature, .moz-signature, #Signature, #ms-outlook-mobile-signature, .protonmail_signature_block"
 
 
@@ -123,8 +119,7 @@ def _decoded(part: Message) -> str:
     if any(isinstance(defect, _CUT_SHORT) for defect in part.defects):
         raise CutShort("is cut short: its base64 ends in the middle")
     try:
-        name = codecs.lookup(part.get_content_charset() or "utf-8").name
-        return data.decode(_LARGER.get(name, name))
+        return data.decode(larger(part.get_content_charset() or "utf-8"))
     except (LookupError, ValueError):  # a name that is none, or a mail that says what it is not
         return decoded(data)
 
