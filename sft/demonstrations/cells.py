@@ -54,12 +54,16 @@ class Cells:
         return self._sound(column, self.row[column])
 
     def optional(self, column: str, *, scalar: bool = False) -> str:
-        """The cell as text, ``""`` where it is absent, null or blank; ``scalar`` takes numbers too."""
+        """The cell as text, ``""`` where it is absent, null or blank; ``scalar`` takes numbers too, and of a name no
+        white space around it: whose it is, and with what it belongs together, would differ by what nobody sees.
+        """
         value = self.row.get(column)
         if value is None or value != value or (isinstance(value, str) and not value.strip()):
             return ""
         if scalar and type(value) in (int, float):
             value = str(int(value) if value == value // 1 else value)
+        if scalar and isinstance(value, str):
+            value = value.strip()
         return self._sound(column, value)
 
     def system(self, column: str) -> str:

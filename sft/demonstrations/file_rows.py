@@ -113,6 +113,9 @@ class _Json:
                     "write the row again in full",
                 ), -1
             message = f"is not JSON ({error.msg} at character {error.pos + 1})"
+            if error.msg.startswith("Invalid control character"):
+                message = f"holds a tab or a line break within a text (at character {error.pos + 1})"
+                return Broken(text, message, "write it as \\t or \\n, as json.dumps does"), -1
             is_python = error.msg.startswith("Expecting property name") and text[error.pos : error.pos + 1] == "'"
             remedy = "write it as json.dumps does, with double quotes" if is_python else "mend or remove the row"
             return Broken(text, message, remedy), -1

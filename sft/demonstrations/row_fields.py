@@ -34,6 +34,7 @@ WITH_TEXT = {**LAYOUTS, "text": ("text",)}
 OPTIONAL = ("system", "expert", "group", "references")
 #: A row in which it is true is not to be trained on (correction sheets, see ``probes.examples``).
 MARK = "held_out"
+_YES = ("true", "1", "1.0", "yes")
 #: What a gathering says of how a row came about.
 GATHERED = "gathered"
 #: The turns before, in Alpaca's rows and those with a prompt, as LLaMA-Factory and ms-swift have them.
@@ -105,6 +106,8 @@ class RowReader:
             beside = ["" if value is None else value for value in found]
             if any(type(value) is not str or (value and text_fault(value)) for value in beside):
                 return None
+            if any(value != value.strip() for value in beside[1:]):
+                return None
             system, group, expert = beside
         system = system or self.reader.system
         source = Source(self.file, line)
@@ -124,7 +127,7 @@ class RowReader:
             remedy = 'write it as {"messages": [...]}' if are_messages else "write the row as an object"
             fault("", f"is {kind_of(row)}, not an object with columns", remedy)
             return []
-        if not self.held_out and str(row.get(MARK)).strip().lower() == "true":
+        if not self.held_out and str(row.get(MARK)).strip().lower() in _YES:
             named = isinstance(run := row.get("run"), str) and run.strip()
             where = f"held out in {run}" if named else f"marked as held out ('{MARK}': true)"
             fault(

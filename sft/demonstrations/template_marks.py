@@ -72,7 +72,7 @@ class TemplateMarks:
 
     ``thoughts`` and ``calls``: those that completions spell in a way that is learned as words. ``no_values``: texts
     that a program wrote where it had none. ``quotes``: the pair that nearly every completion stands in, or "".
-    ``unlisted``: functions that completions call and their rows do not list.
+    ``unlisted``: functions that completions call and their rows do not list. ``escaped``: line breaks as two letters.
     """
 
     marks: tuple[TemplateMark, ...]
@@ -82,6 +82,7 @@ class TemplateMarks:
     no_values: tuple[TemplateMark, ...] = ()
     quotes: str = ""
     unlisted: tuple[TemplateMark, ...] = ()
+    escaped: tuple[TemplateMark, ...] = ()
 
     @classmethod
     def among(cls, demonstrations: Sequence[Demonstration]) -> TemplateMarks:
@@ -100,22 +101,26 @@ class TemplateMarks:
                 if "<" in text or "[" in text or "#" in text:
                     for mark in dict.fromkeys(found[0].strip() for found in _CERTAIN.finditer(text)):
                         counts.add(mark, where, demonstrations, place)
+        escaped = _MarkTally()
         looked_at = demonstrations[:: max(1, len(demonstrations) // _LOOKED_AT)]
         if len(looked_at) >= _LEAST:
             some = _MarkTally()
             for place, words in enumerate(columns.said(looked_at)):
                 for where, text in _texts(words):
+                    if "\\n" in text and "\n" not in text:
+                        escaped.add("\\n", where, looked_at, place)
                     for mark in dict.fromkeys(found[0].strip() for found in _PERHAPS.finditer(text)):
                         some.add(mark, where, looked_at, place)
             scale = len(demonstrations) / len(looked_at)
             for key, (count, first) in some.found.items():
                 if count >= _PERHAPS_SHARE * len(looked_at):
                     counts.found[key] = (round(count * scale), counts.found.get(key, (0, first))[1])
+        often = tuple(one for one in escaped.marks() if one.count >= _PERHAPS_SHARE * len(looked_at))
         thoughts, calls, unlisted = (spelled.marks(kind) for kind in ("thoughts", "calls", "unlisted"))
         known = {one.text for one in (*thoughts, *calls)}
         marks = tuple(one for one in counts.marks() if not (one.where == "completions" and one.text in known))
         completions = [d.completion for d in looked_at]
-        return cls(marks, _ending(completions), thoughts, calls, empty.marks(), _quotes(completions), unlisted)
+        return cls(marks, _ending(completions), thoughts, calls, empty.marks(), _quotes(completions), unlisted, often)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
@@ -145,6 +150,11 @@ class TemplateMarks:
             said.append(
                 f"A program seems to have written texts where it had no value, or changed one: "
                 f"{_shown(self.no_values)}. Fill in what was said or remove the row; if somebody said it, let it stand."
+            )
+        if self.escaped:
+            said.append(
+                f"Line breaks seem to stand as the letters \\n, in texts that have no other: {_shown(self.escaped)}. "
+                "Put line breaks in their place, or they are learned as letters; where they are meant, let them stand."
             )
         if self.quotes:
             said.append(

@@ -324,4 +324,5 @@ def kind_of(value: Any) -> str:
         "int": "a number",
         "float": "a number",
         "bool": "true or false",
+        "bytes": "bytes",
     }.get(type(value).__name__, f"a {type(value).__name__}")

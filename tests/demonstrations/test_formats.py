@@ -85,7 +85,7 @@ def test_alpaca(tmp_path: Path) -> None:
     )
     reading = read(path)
     assert pairs(reading) == [("Sum up\n\n1 2", "3"), ("Say hi", "hi")]
-    assert complaints(path) == [":3: 'history' holds earlier turns, which Alpaca rows cannot say; "
+    assert complaints(path) == [":3: 'history' holds the turns before, which stand in no prompt; "
                                 "write the row as messages"]  # fmt: skip
 
 
@@ -627,7 +627,8 @@ def test_a_row_of_a_correction_sheet_is_refused_for_training(
         ({"held_out": False}, ""),
         ({"held_out": None}, ""),
         ({"held_out": "no"}, ""),
-        ({"held_out": 1}, ""),
+        ({"held_out": 1}, "marked as held out"),
+        ({"held_out": 0}, ""),
     ],
 )
 def test_only_a_mark_that_is_true_counts(tmp_path: Path, row: dict[str, Any], refused: str) -> None:

@@ -334,3 +334,36 @@ def test_what_a_spreadsheet_or_a_dump_puts_in_place_of_a_text_is_named(
     said = capsys.readouterr().out
     assert "'#NAME?' in 1 completions" in said and "'1.23E+15'" in said and "'#######'" in said and "'nan'" in said
     assert "Nothing to mend" not in said
+
+
+def test_line_breaks_that_were_escaped_twice_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = "".join(f"ask {n},first line\\nsecond line {n}.\n" for n in range(60))
+    main(["check", str(table(tmp_path / "x.csv", f"prompt,completion\n{rows}"))])
+    assert "Line breaks seem to stand as the letters \\n" in capsys.readouterr().out
+    rows = "".join(f'ask {n},"first line\nputs(""\\n"") {n}"\n' for n in range(60))
+    main(["check", str(table(tmp_path / "x.csv", f"prompt,completion\n{rows}"))])
+    assert "letters" not in capsys.readouterr().out, "code that prints them"
+
+
+def test_a_name_is_the_same_with_blanks_around_it(tmp_path: Path) -> None:
+    """Two rows of one document lay on both sides of the split, and an expert was two."""
+    row = '{"prompt": "%s", "completion": "b", "group": "%s", "expert": "%s"}\n'
+    files = {
+        "x.csv": "prompt,completion,group,expert\na,b,one ,ada\nc,d,one, ada\n",
+        "x.jsonl": row % ("a", "one", "ada") + row % ("c", " one", "ada\\t"),
+    }
+    for name, text in files.items():
+        found = read(table(tmp_path / name, text)).demonstrations
+        assert {(d.group, d.expert) for d in found} == {("one", "ada")}
+
+
+@pytest.mark.parametrize("mark", ["1", "yes", "TRUE", "true"])
+def test_a_mark_of_what_is_held_out_counts_in_every_spelling(tmp_path: Path, mark: str) -> None:
+    (problem,) = read(table(tmp_path / "x.csv", f"prompt,completion,held_out\na,b,{mark}\n")).problems
+    assert "is marked as held out" in problem.message
+    assert not read(table(tmp_path / "x.csv", "prompt,completion,held_out\na,b,0\n")).problems
+
+
+def test_a_tab_within_json_is_called_one(tmp_path: Path) -> None:
+    (problem,) = read(table(tmp_path / "x.jsonl", '{"prompt": "a\tb", "completion": "c"}\n')).problems
+    assert "holds a tab or a line break within a text (at character 14); write it as \\t or" in str(problem)

@@ -151,7 +151,7 @@ def test_stamps_without_a_date_are_refused_and_not_one_day(tmp_path: Path, impor
     path = tmp_path / "chat.txt"
     path.write_text("[2. Mar 2026, 09:14:05] Ben: What?\n[3. Mar 2026, 09:14:05] Ada: Yes.\n", "utf-8")
     status, _, complaint = imported(path, "--me", "Ada", "--from", "whatsapp")
-    assert status == 2 and "has no date that is understood; set the phone to another language" in complaint
+    assert status == 2 and "1 record cannot be read (it has no date that is understood)" in complaint
 
 
 def test_am_and_pm_put_the_month_first_where_americans_write_them_alone(tmp_path: Path, imported: Import) -> None:
