@@ -27,6 +27,7 @@ _KNOWN_AS = {
     "prompt": ("instruction", "question", "query", "source", "text", "input", "context"),
     "completion": ("answer", "response", "output", "target", "reply", "label", "chosen", "summary"),
     "input": ("context", "input", "passage", "document"),
+    "system": ("systeminstruction", "system_instruction", "system_prompt", "systemprompt", "system_message"),
 }
 #: Rows among which a line of names is looked for, and words from which on a name is none.
 _HEAD, _A_TEXT = 20, 4
@@ -169,7 +170,7 @@ def _how_to_name(
     if len(dialogues) == 2 and layouts[0] == "prompt_completion" and "chosen" not in dialogues:
         return _in_words({"prompt": dialogues[0], "completion": dialogues[1]}, place)
     if dialogue is not None and layouts[0] not in ("alpaca",):
-        return _in_words(_names_of_dialogue(dialogue, row[dialogue][0]), place)
+        return _in_words(_names_of_dialogue(dialogue, row[dialogue][0]) | _system_in(columns), place)
     if layouts[0] != "prompt_completion":
         if layouts[0] in ("messages", "sharegpt") and names["messages"] != "messages":
             return f"mend demonstrations.columns.messages, '{names['messages']}'"
@@ -184,7 +185,14 @@ def _how_to_name(
         return "the columns have the usual names: leave theirs out of demonstrations.columns, or of --column"
     taken = list(guess.values())
     about = [column for column in _KNOWN_AS["input"] if column in columns and column not in taken]
-    return _in_words({"prompt": guess["prompt"], **({"input": about[0]} if about else {}), **guess}, place)
+    beside = ({"input": about[0]} if about else {}) | _system_in(columns)
+    return _in_words({"prompt": guess["prompt"], **beside, **guess}, place)
+
+
+def _system_in(columns: Sequence[str]) -> dict[str, str]:
+    """How a column of system messages is named, where there is one that is called otherwise."""
+    named = next((column for column in columns if column.lower() in _KNOWN_AS["system"]), "")
+    return {"system": named} if named else {}
 
 
 def _in_words(guess: Mapping[str, str], place: str) -> str:

@@ -16,6 +16,7 @@ from selection_rows import row
 
 from sft import recipes
 from sft.cli import main
+from sft.demonstrations.formats import read
 from sft.demonstrations.selection import Gathered, gather
 from sft.errors import RecipeError, SourceError
 
@@ -284,3 +285,24 @@ def test_a_column_named_though_the_file_has_the_usual_ones_is_to_be_left_out(
     assert main(["check", str(path), "--column", word]) == 2
     said = capsys.readouterr().err
     assert "the columns have the usual names: leave theirs out" in said and "prompt=prompt" not in said
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"system_prompt": "Be brief.", "question": "ask", "response": "say"},
+        {"systemInstruction": {"parts": [{"text": "Be brief."}]},
+         "contents": [{"role": "user", "parts": [{"text": "ask"}]}, {"role": "model", "parts": [{"text": "say"}]}]},
+    ],
+    ids=["OpenOrca", "Gemini"],
+)  # fmt: skip
+def test_who_does_as_is_said_loses_no_system_message(
+    row: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The names that were advised were those of prompt and completion alone."""
+    (path := tmp_path / "x.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    assert main(["check", str(path)]) == 2
+    options = capsys.readouterr().err.partition("to `sft check`, ")[2].split()
+    columns = dict(option.split("=") for option in options if option != "--column")
+    (one,) = read(path, columns=columns).demonstrations
+    assert [turn.content for turn in one.prompt] == ["Be brief.", "ask"] and one.completion == "say"

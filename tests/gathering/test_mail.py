@@ -309,3 +309,55 @@ def test_what_was_never_sent_is_a_draft_in_every_language(label: str, tmp_path: 
     folder = mbox(tmp_path / "y", mails[2:], name=f"{label.split(',')[-1]}.mbox").parent
     mbox(folder, [letter("Ada", "Sent.", id="9")], name="Sent.mbox")
     assert imported(folder, output=tmp_path / "other")[1]["ledger"]["fates"] == {"draft": 1, "written": 1}
+
+
+# -- where a mail begins, and what its head says ------------------------------------------------------------------
+
+
+def boxed(folder: Path, *mails: str, encoding: str = "utf-8") -> Path:
+    (path := folder / "Sent.mbox").write_bytes("".join(mails).encode(encoding))
+    return path
+
+
+def mail(number: int, text: str, subject: str = "Friday") -> str:
+    head = f"From: Ada <ada@lovelace.org>\nSubject: {subject}\nMessage-ID: <m{number}@toys>\n"
+    return f"From ada@lovelace.org Mon Mar  2 09:14:00 2026\n{head}\n{text}\n"
+
+
+def test_a_sentence_with_a_time_and_a_year_begins_no_mail(tmp_path: Path, imported: Import) -> None:
+    """The mail ended before it, and what followed had no sender."""
+    text = "Hello.\n\nFrom 10:00 to 12:00 on 3 May 2026 we meet.\n\nBye."
+    _, made, _ = imported(boxed(tmp_path, mail(1, text)))
+    assert answers(tmp_path / "out") == [("Friday", text)] and made["ledger"]["fates"] == {"written": 1}
+
+
+@pytest.mark.parametrize("begins", ["", "\n\n", "\ufeff"], ids=["as it should", "empty lines", "a byte-order mark"])
+def test_mails_without_a_line_between_are_told_apart(begins: str, tmp_path: Path, imported: Import) -> None:
+    """The second one was words of the first."""
+    _, made, _ = imported(boxed(tmp_path, begins, mail(1, "One."), mail(2, "Two.", "Saturday")))
+    assert answers(tmp_path / "out") == [("Friday", "One."), ("Saturday", "Two.")]
+    assert made["ledger"]["fates"] == {"written": 2}
+
+
+@pytest.mark.parametrize(
+    ("subject", "prompt", "encoding"),
+    [
+        ("Gr\u00fc\u00dfe", "Gr\u00fc\u00dfe", "cp1252"),
+        ("=?utf-8?B?R3LDvMOfZQ==?= =?bogus?Q?x?=", "Gr\u00fc\u00dfe =?bogus?Q?x?=", "utf-8"),
+    ],
+)
+def test_a_subject_is_read_as_far_as_it_can_be(
+    subject: str, prompt: str, encoding: str, tmp_path: Path, imported: Import
+) -> None:
+    imported(boxed(tmp_path, mail(1, "One.", subject), encoding=encoding))
+    assert answers(tmp_path / "out") == [(prompt, "One.")]
+
+
+def test_what_exchange_answers_by_itself_is_nobody_s_writing(tmp_path: Path, imported: Import) -> None:
+    mails = [
+        mail(1, "I am away.", "Automatic reply: x"),
+        mail(2, "Bin weg.", "Automatische Antwort: x"),
+        mail(3, "Ja."),
+    ]
+    _, made, _ = imported(boxed(tmp_path, *mails))
+    assert made["ledger"]["fates"] == {"automatic": 2, "written": 1}

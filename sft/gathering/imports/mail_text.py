@@ -164,7 +164,7 @@ def without_quotation(text: str) -> MailText:
     """Plain ``text`` apart: what was written, and what is quoted below, above or between."""
     import quotequail
 
-    text = text.replace("\r\n", "\n").replace("\u00a0", " ")
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u00a0", " ")
     text = _SIGNED.sub(lambda found: re.sub(r"(?m)^- ", "", found[1]), _HIDDEN.sub("", text))
     text = _LIST_FOOTER.sub("", text.rstrip())
     parts = quotequail.unwrap(text)
