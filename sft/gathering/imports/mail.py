@@ -44,7 +44,8 @@ _PASSES_ON = re.compile(r"\s*(?:fwd?|wg|tr|vl|enc|i|doorst|转发|轉寄|전달|
 #: What Exchange writes before the subject that it answers by itself.
 _AUTOMATIC = re.compile(
     r"\s*(?:automatic reply|out of office|automatische antwort|réponse automatique|respuesta automática"
-    r"|risposta automatica|resposta automática|automatisch antwoord|autosvar|automatiskt svar|automaattinen vastaus|automatická odpověď"
+    r"|risposta automatica|resposta automática|automatisch antwoord|autosvar|automatiskt svar|automaattinen vastaus"
+    r"|automatická odpověď"
     r"|odpowiedź automatyczna|otomatik yanıt|автоматический ответ|自動応答|自动答复|自動回覆|自动回复"
     r"|자동 회신)\s*[:：]",
     re.IGNORECASE,
