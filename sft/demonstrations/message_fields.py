@@ -239,8 +239,8 @@ class MessageReader:
         return spoken, self._rules.content or next((key for key in ("content", "value") if key in value), other)
 
     def _role(self, where: str, role: Any, fault: Fault) -> str:
-        if isinstance(role, str):
-            mapped = self._rules.roles.get(role) or ROLES.get(role.strip().lower())
+        if isinstance(role, str) or type(role) is int:
+            mapped = self._rules.roles.get(str(role)) or ROLES.get(str(role).strip().lower())
             if mapped:
                 return mapped
         fault(where, f"has the unknown role {role!r}", f"use one of {KNOWN}, or name it in demonstrations.roles")
@@ -299,6 +299,7 @@ class MessageReader:
             if not isinstance(mark, bool | int | float) or mark not in (0, 1):
                 what = "a fraction of a weight" if isinstance(mark, float) and 0 < mark < 1 else repr(mark)
                 fault(f"{where}.{key}", f"is {what}", "write 1 for a turn to learn, 0 for one to read only")
+                continue
             said[key] = bool(mark)
         if len(set(said.values())) > 1:
             fault(where, f"contradicts itself: {' and '.join(said)} differ", "keep one of them")

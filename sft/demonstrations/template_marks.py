@@ -22,7 +22,7 @@ __all__ = ["TemplateMark", "TemplateMarks"]
 #: What no expert writes but about templates.
 _CERTAIN = re.compile(
     r"<\|[A-Za-z0-9_/]{1,40}\|>|<\uff5c[^\uff5c<>\n]{1,40}\uff5c>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>"
-    r"|<(?:bos|eos|pad|unk)>|\A\s*<s>|</s>(?=\s*\Z)"
+    r"|<(?:bos|eos|pad|unk)>|\A\s*<image>|<image>(?=\s*\Z)|\A\s*<s>|</s>(?=\s*\Z)"
     r"|^#{2,4} ?(?:Instruction|Input|Response|Human|Assistant|User|System) ?:",
     re.MULTILINE,
 )

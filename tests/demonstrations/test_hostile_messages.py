@@ -11,6 +11,7 @@ from message_rows import ASK, CALL, RESULT, ROME, SAY, TOOLS, complaint, complai
 
 from sft.cli import main
 from sft.demonstrations.formats import read
+from sft.demonstrations.message_fields import MessageRules
 from sft.errors import SourceError
 
 HERMES = '<tool_call>\n{"name": "w", "arguments": {"town": "Rome"}}\n</tool_call>'
@@ -223,3 +224,25 @@ def test_calls_of_functions_that_no_row_lists_are_named(tmp_path: Path, capsys: 
     assert f"Functions are called that their rows do not list: 'v' in 1 completions ({path}:1)" in (
         capsys.readouterr().out
     )
+
+
+def test_what_is_no_list_of_functions_is_told_how_one_is_written(tmp_path: Path) -> None:
+    """The remedy was that of a call; and the word None, as a dump has it, was a function without a name."""
+    assert "and is no JSON ('f'); write a JSON list of functions" in complaint(tmp_path, ASK, SAY, tools=["f"])
+    assert [turn.role for turn in reading(tmp_path, ASK, SAY, tools="None").demonstrations[0].prompt] == ["user"]
+
+
+def test_a_mark_that_is_none_is_one_complaint(tmp_path: Path) -> None:
+    assert "'messages[1].train' is 'false'; write 1" in complaint(tmp_path, ASK | {"train": "false"}, SAY)
+
+
+def test_a_role_that_is_a_number_can_be_named(tmp_path: Path) -> None:
+    """Whoever named it in demonstrations.roles, as they were told, was told so again."""
+    turns = [ASK | {"role": 0}, SAY | {"role": 1}]
+    assert "has the unknown role 0; use one of" in str(reading(tmp_path, *turns).problems[0])
+    assert said(reading(tmp_path, *turns, rules=MessageRules({"0": "user", "1": "assistant"}))) == [(["ask"], "say")]
+
+
+def test_a_picture_s_place_in_a_text_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["check", str(lines(tmp_path / "x.jsonl", {"prompt": "<image>\nWhat is it?", "completion": "A mill."}))])
+    assert "Marks of a template stand in the texts: '<image>' in 1 prompts" in capsys.readouterr().out
