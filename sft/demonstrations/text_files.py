@@ -17,7 +17,7 @@ from typing import IO, Any
 from sft.demonstrations.file_kinds import BEGINNING, refuse_other_kinds
 from sft.errors import SourceError
 
-__all__ = ["PACKED", "Broken", "encoding_of", "lines_of", "opened", "unpacked_suffix"]
+__all__ = ["PACKED", "Broken", "encoding_of", "lines_of", "opened", "unpacked_suffix", "wide_encoding"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def _decoded(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
     if encoding and not _is_utf8(path):
         yield from _in_encoding(path, encoding)
         return
-    if wide := _wide(head):
+    if wide := wide_encoding(head):
         raise SourceError(f"{path}: is {wide[:6].upper()}, not UTF-8; {_ways_out(wide)}")
     with opened(path) as file:
         if head.startswith(b"\xef\xbb\xbf"):
@@ -111,12 +111,12 @@ def encoding_of(path: Path) -> str:
     """How a text file is written, as far as it can be told: "" for UTF-8, and where nobody can tell."""
     with opened(path) as file:
         head = file.read(BEGINNING)
-    if wide := _wide(head):
+    if wide := wide_encoding(head):
         return wide
     return "cp1252" if not _is_utf8(path) and _fits_cp1252(path) else ""
 
 
-def _wide(head: bytes) -> str:
+def wide_encoding(head: bytes) -> str:
     """Which encoding of two or four bytes a character the first bytes of a file are in; "" for none.
 
     Without a mark it is told by NULs, which are no letters: a text of single bytes has hardly one, while commas, quotes
@@ -129,7 +129,11 @@ def _wide(head: bytes) -> str:
         return ""
     sides = ("le", "be") if head[1::2].count(0) >= head[::2].count(0) else ("be", "le")
     names = [f"utf-{width}-{side}" for width in (32, 16) for side in sides]
-    return next((name for name in names if "\x00" not in (_begun(head, name) or "\x00")), "")
+    return next((name for name in names if _is_text(_begun(head, name))), "")
+
+
+def _is_text(begun: str) -> bool:
+    return bool(begun) and all(letter.isprintable() or letter in "\t\r\n" for letter in begun)
 
 
 def _begun(head: bytes, encoding: str) -> str:

@@ -15,6 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO
 
+from sft.demonstrations.file_kinds import BEGINNING
+from sft.demonstrations.text_files import wide_encoding
 from sft.errors import SourceError
 
 __all__ = ["SourceFiles", "decoded", "larger"]
@@ -24,7 +26,6 @@ _BOMB_RATIO, _BOMB_BYTES = 1000, 100_000_000
 #: Encodings as mail and pages name them -> those that the same programs write.
 _LARGER = {"iso8859-1": "cp1252", "iso8859-9": "cp1254", "gb2312": "gb18030", "gbk": "gb18030", "euc_kr": "cp949",
            "shift_jis": "cp932", "big5": "big5hkscs", "tis-620": "cp874"}  # fmt: skip
-_ENCODINGS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig"))
 
 
 class SourceFiles:
@@ -145,10 +146,12 @@ def larger(encoding: str) -> str:
 
 
 def decoded(data: bytes) -> str:
-    """``data`` as UTF-8, as its byte-order mark says, or else as Windows-1252, which every byte has a letter in."""
-    for mark, encoding in _ENCODINGS:
-        if data.startswith(mark):
-            return data.decode(encoding, "replace")
+    """``data`` as UTF-8, in the wide encoding that its beginning shows, or else as Windows-1252, in which every byte has
+    a letter.
+    """
+    if wide := wide_encoding(data[:BEGINNING]):
+        return data.decode(wide, "replace").removeprefix("\ufeff")
+    data = data.removeprefix(b"\xef\xbb\xbf")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
