@@ -146,8 +146,8 @@ def larger(encoding: str) -> str:
 
 
 def decoded(data: bytes) -> str:
-    """``data`` as UTF-8, in the wide encoding that its beginning shows, or else as Windows-1252, in which every byte has
-    a letter.
+    """``data`` as UTF-8, in the wide encoding that its beginning shows, or else as Windows-1252, where every byte is a
+    letter.
     """
     if wide := wide_encoding(data[:BEGINNING]):
         return data.decode(wide, "replace").removeprefix("\ufeff")
