@@ -23,7 +23,8 @@ class Words(argparse.ArgumentParser):
 
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
         """As argparse's; an empty word is no file, though ``Path("")`` is the folder that one is in."""
-        if "" in arg_strings and (not action.option_strings or action.type is Path):
+        is_file = action.type is Path or (not action.option_strings and action.nargs != argparse.PARSER)
+        if is_file and "" in arg_strings:
             self.error(
                 f"{'/'.join(action.option_strings) or action.dest}: is empty; is a variable of the shell not set?"
             )
@@ -37,7 +38,8 @@ class Words(argparse.ArgumentParser):
         choice = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
         if choice:
             return _nearest([choice[1]], [word.strip("'\"") for word in choice[2].split(", ")])
-        if strangers := message.removeprefix("unrecognized arguments: ").split():
+        unknown = message.startswith("unrecognized arguments: ")
+        if unknown and (strangers := message.removeprefix("unrecognized arguments: ").split()):
             return _nearest([word.partition("=")[0] for word in strangers if word.startswith("-")], self._options())
         return ""
 

@@ -260,6 +260,4 @@ def _recipe(
     for target in targets:
         if fault := recipes.fault_of_path(target):
             raise SourceError(fault)
-    named = recipes.Columns(**columns)
-    section = recipes.Demonstrations(path=tuple(targets), format=format, columns=named, encoding=encoding)  # type: ignore[arg-type]
-    return recipes.Recipe(model=recipes.Model(name=NO_MODEL), demonstrations=section)
+    return recipes.of_files(NO_MODEL, targets, format=format, columns=dict(columns), encoding=encoding or None)

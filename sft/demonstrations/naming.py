@@ -149,7 +149,7 @@ def _how_to_name(
         places = PromptTemplate.read(template).columns
         wrong = [f"'{column}' in place {place}" for place, column in enumerate(places, 1) if column not in columns]
         if wrong:
-            return f"mend {' and '.join(wrong)} of the template in demonstrations.columns.prompt"
+            return f"mend {' and '.join(wrong)} of the template in demonstrations.columns.prompt, or of --column"
     if len(columns) == 1 and all(column in columns[0] for column in _needed(layouts[0], names)):
         return "part the columns by ',', ';', '|' or a tab"
     inside = next((column for column, cell in row.items() if _holds(cell, layouts, names)), None)

@@ -306,3 +306,26 @@ def test_who_does_as_is_said_loses_no_system_message(
     columns = dict(option.split("=") for option in options if option != "--column")
     (one,) = read(path, columns=columns).demonstrations
     assert [turn.content for turn in one.prompt] == ["Be brief.", "ask"] and one.completion == "say"
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("prompt={", "--column prompt: has a { that belongs to no column; write {{ for the sign itself"),
+        ("prompt={}", "--column prompt: "),
+        ("completion={a}{b}", "makes the completion of several columns"),
+        ("references=nope", "mend demonstrations.columns in the recipe, or what --column names"),
+    ],
+)
+def test_a_name_that_cannot_be_is_one_sentence(word: str, said: str, capsys: Captured) -> None:
+    """A brace by itself ended in a traceback."""
+    write("x.jsonl", [{"prompt": "a", "completion": "b"}])
+    assert main(["check", "x.jsonl", "--column", word]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_column_that_is_named_twice_is_refused(capsys: Captured) -> None:
+    """The second name won without a word."""
+    write("x.jsonl", [{"prompt": "a", "completion": "b"}])
+    assert main(["check", "x.jsonl", "--column", "prompt=prompt", "--column", "prompt=completion"]) == 2
+    assert "--column prompt: is given twice, as prompt and completion; give one of them" in capsys.readouterr().err

@@ -220,6 +220,11 @@ def test_an_empty_word_is_not_the_folder_that_one_is_in(capsys: pytest.CaptureFi
     assert "is empty; is a variable of the shell not set?" in capsys.readouterr().err
 
 
+def test_an_option_may_be_empty_that_names_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (path := tmp_path / "x.jsonl").write_bytes(ROWS)
+    assert main(["check", str(path), "--encoding", ""]) == 0, capsys.readouterr().err
+
+
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     """Whoever read its beginning waited for ever for a second one."""
     os.mkfifo(tmp_path / "x.jsonl")
