@@ -13,7 +13,8 @@ COPY sft ./sft
 COPY recipes ./recipes
 COPY data ./data
 RUN python -m pip install -c constraints.txt ".[completion]" && rm -rf /src
-RUN useradd --create-home clone
-USER clone
+RUN useradd --create-home --uid 1000 clone
+# By its number, for Kubernetes cannot tell from a name that it is not root.
+USER 1000
 WORKDIR /work
 ENTRYPOINT ["sft"]
