@@ -20,6 +20,8 @@ from sft.errors import UserError
 if TYPE_CHECKING:
     from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public, and not in the stubs' exports
 
+#: Seconds to wait for the launcher's store, which was up before this process.
+STORE_SECONDS = 60.0
 #: Seconds that processes wait for the last of them to start; as long as PyTorch itself waits.
 MEETING_SECONDS = 1800
 #: Through which network of the machine processes on CPUs talk; who has set it knows better.
@@ -50,7 +52,7 @@ def meet() -> None:
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return
     rank, world, machine = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "GROUP_RANK"))
-    store = launchers_store(MEETING_SECONDS)
+    store = launchers_store(STORE_SECONDS)
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     keys = [f"sft/here/{attempt}/{number}" for number in range(world)]
     address = _towards(os.environ["MASTER_ADDR"])
