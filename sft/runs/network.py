@@ -25,7 +25,7 @@ STORE_SECONDS = 60.0
 #: Seconds that processes wait for the last of them to start; as long as PyTorch itself waits.
 MEETING_SECONDS = 1800
 #: Through which network of the machine processes on CPUs talk; who has set it knows better.
-_INTERFACE = "GLOO_SOCKET_IFNAME"
+INTERFACE = "GLOO_SOCKET_IFNAME"
 
 
 def launchers_store(seconds: float) -> TCPStore:
@@ -70,7 +70,7 @@ def meet() -> None:
                 "and start all of them again"
             )
         time.sleep(0.2)
-    if int(os.environ.get("LOCAL_WORLD_SIZE", world)) < world and _INTERFACE not in os.environ:
+    if int(os.environ.get("LOCAL_WORLD_SIZE", world)) < world and INTERFACE not in os.environ:
         known = dict(store.get(key).decode().split(" ", 1) for key in keys)
         if _is_own(address):  # of the first machine, whose own name was given; the others know where they find it
             address = _towards(next((one for one in known.values() if not _is_own(one)), ""))
@@ -83,7 +83,7 @@ def _talk_through(address: str) -> None:
 
     for name, addresses in psutil.net_if_addrs().items():
         if address and any(one.address.partition("%")[0] == address for one in addresses):
-            os.environ[_INTERFACE] = name
+            os.environ[INTERFACE] = name
 
 
 def _is_own(address: str) -> bool:

@@ -27,7 +27,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from sft.errors import UserError
-from sft.runs.network import launchers_store, meet, word_key
+from sft.runs.network import INTERFACE, launchers_store, meet, word_key
 from sft.runs.progress import is_quiet
 
 if TYPE_CHECKING:
@@ -193,9 +193,16 @@ def others_are_gone(error: BaseException) -> bool:
     return isinstance(error, DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error).lower())
 
 
-def gone() -> str:
-    """What to say when another process of the run has ended, or the launcher has ended them all."""
+def gone(error: BaseException | None = None) -> str:
+    """What to say when another process of the run has ended, or the launcher has ended them all; or, by what their
+    common library said, when they have met and do not reach each other."""
     rank, world = rank_and_world()
+    if "connectFullMesh" in str(error):
+        through = f"the network {os.environ[INTERFACE]}" if INTERFACE in os.environ else "the network of its own name"
+        return (
+            f"process {rank} of {world} does not reach the others through {through}; open all ports between the "
+            f"machines, or name another network in {INTERFACE}"
+        )
     return (
         f"another of the {world} processes has ended, or all were told to (process {rank} says so; the launcher says "
         "which one it was, and exit code -9 is mostly want of memory); what is saved is kept"

@@ -61,8 +61,8 @@ class Machines:
             "--machine_rank", str(rank), "--main_process_ip", first, "--main_process_port", "29517",
             "-m", "sft", "train", *words,
         ]  # fmt: skip
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | variables
-        environment.pop("GLOO_SOCKET_IFNAME", None)
+        environment = {key: value for key, value in os.environ.items() if key != "GLOO_SOCKET_IFNAME"}
+        environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | variables
         with self.said(rank).open("wb") as out:
             return subprocess.Popen(line, cwd=self.folder, env=environment, stdout=out, stderr=out)
 
@@ -163,6 +163,22 @@ def test_a_machine_that_cannot_begin_ends_the_other(machines: Machines) -> None:
     assert "sft: another of the 2 processes has ended; it says why on its machine" in said[0]
     assert "sft: nowhere.yaml: is neither a file nor the name of a shipped recipe" in said[1]
     assert not (machines.folder / "pair").exists()
+
+
+def test_a_network_in_which_the_other_is_not_is_named(machines: Machines) -> None:
+    """Whichever noticed was told that the other had ended, which waited for it."""
+    started, until = [], time.monotonic() + 120
+    try:
+        started += [machines.run(rank, "4.yaml", "--output", "pair", GLOO_SOCKET_IFNAME="lo") for rank in range(2)]
+        while all(one.poll() is None for one in started):
+            assert time.monotonic() < until
+            time.sleep(0.1)
+    finally:
+        for rank, one in enumerate(started):
+            machines.die(rank)
+            one.wait(30)
+    said = "".join(machines.said(rank).read_text(errors="replace") for rank in range(2))
+    assert " of 2 does not reach the others through the network lo; open all ports between the machines" in said, said
 
 
 def two_processes(words: list[str], second: list[str], folder: Path, **other: str) -> tuple[list[int], list[str]]:
