@@ -200,7 +200,8 @@ def base_weights(recipe: Recipe, base: BaseSource, *, dtype: str | None = None) 
     quantised = recipe.adapter.method == "qlora"
     if quantised:
         refuse_unless_quantisable()
-    made = load_weights(base, dtype or recipe.model.dtype, quantised=quantised)
+    half = bool((recipe.training.model_extra or {}).get("fp16"))
+    made = load_weights(base, dtype or recipe.model.dtype, quantised=quantised, half=half)
     if quantised:
         from peft import prepare_model_for_kbit_training
 
@@ -210,12 +211,15 @@ def base_weights(recipe: Recipe, base: BaseSource, *, dtype: str | None = None) 
     return made
 
 
-def load_weights(source: BaseSource, dtype: str = "auto", *, quantised: bool = False) -> PreTrainedModel:
+def load_weights(
+    source: BaseSource, dtype: str = "auto", *, quantised: bool = False, half: bool = False
+) -> PreTrainedModel:
     """The model of ``source``, as it is. Raises ``PolicyError``.
 
-    ``quantised``: in 4 bits, on this process's GPU or a CPU; see ``precision.four_bits``.
+    ``quantised``: in 4 bits, on this process's GPU or a CPU; see ``precision.four_bits``. ``half``: it is fitted in
+    float16, so that on a GPU without bfloat16 its layers too compute in that.
     """
-    options = four_bits(default_device()) if quantised else {}
+    options = four_bits(default_device(), accelerator_computes_bf16(), half=half) if quantised else {}
     folder, _ = base_folder(source)
     model: PreTrainedModel
     model, found = _loaded(

@@ -34,7 +34,7 @@ from sft.runs.machine import default_device
 from sft.runs.processes import is_sharded, note, rank_and_world, say
 from sft.runs.run import Run, append_jsonl
 from sft.training.attention import attending_by_row
-from sft.training.batches import collator_for
+from sft.training.batches import collator_for, say_once
 from sft.training.constructing import arguments_for, built
 from sft.training.going_on import rewind, take_up
 from sft.training.proof import bear_witness, save
@@ -214,6 +214,7 @@ def train(
         bf16=accelerator_computes_bf16() if bf16 is None else bf16,
         validation=bool(validation),
     )
+    _keep_to_one_gpu(arguments)
     kept, arguments.save_total_limit = arguments.save_total_limit, None  # see ``resuming``
     model = policy_to_fit(recipe, base, renderer)
     _refuse_unknown_tokens(model, (*training, *validation))
@@ -261,6 +262,16 @@ def train(
         bear_witness(trainer, validation or training, run, recipe)
         reached = trainer.reached.tolist()
     return _fitted(trainer, model, training, fates or ["trained"] * len(training), reached, record.seconds)
+
+
+def _keep_to_one_gpu(arguments: SFTConfig) -> None:
+    """Of several GPUs that one process sees take the first: the trainer would copy the model onto all of them.
+
+    That is ``nn.DataParallel``, which trl refuses. Its own way out for a model that is spread over GPUs is taken here.
+    """
+    if arguments.n_gpu > 1:
+        say_once(f"train     on one of {arguments.n_gpu} GPUs; accelerate launch -m sft train takes all of them")
+        arguments._n_gpu = 1
 
 
 def _onto_its_device(recipe: Recipe, model: PreTrainedModel) -> None:
