@@ -273,5 +273,22 @@ def _put_aside(tuned: Path, fault: str) -> None:
     )
 
 
+def _hide_a_gpu_that_cannot_be_had(folder: str) -> None:
+    """Begin anew on the CPU where the process that fitted alone may have the GPU, as clusters set it, or has filled it.
+
+    Libraries find a GPU by themselves, and put the adapter there.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        return
+    try:
+        torch.cuda.mem_get_info()
+    except RuntimeError:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        os.execv(sys.executable, [sys.executable, "-m", "sft.training.proof", folder])
+
+
 if __name__ == "__main__":
+    _hide_a_gpu_that_cannot_be_had(sys.argv[1])
     sys.exit(main(sys.argv[1]))

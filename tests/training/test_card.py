@@ -163,3 +163,28 @@ def test_a_gpu_that_pytorch_has_no_code_for_is_named_and_the_cpu_is_the_way_out(
     assert "sft: the installed PyTorch has no code for this GPU; " in ended.stderr.splitlines()[-1]
     environment = everywhere("GTX 1080") | {"CUDA_VISIBLE_DEVICES": ""}
     subprocess.run([sys.executable, *words], env=environment, capture_output=True, check=True, timeout=600)
+
+
+def test_weights_in_float16_are_refused_where_their_gradients_are_scaled(recipe: Path, tmp_path: Path) -> None:
+    """The scaler of PyTorch raised ``Attempting to unscale FP16 gradients`` in the first step, with a traceback."""
+    text = recipe.read_text(encoding="utf-8").replace("method: lora, r: 4, lora_alpha: 8", "method: full")
+    recipe.write_text(text, encoding="utf-8")
+    words = ["-m", "sft", "train", str(recipe), "-o", str(tmp_path / "run"), "--set", "training.fp16=true"]
+    ended = on_the_card([*words, "--set", "model.dtype=float16"], card="T4")
+    assert ended.returncode == 2, ended.stderr[-3000:]
+    assert ended.stderr.splitlines()[-1].startswith("sft: model.dtype: is float16, and training.fp16 scales the gradie")
+    ended = on_the_card(words, card="T4")
+    assert ended.returncode == 0, ended.stderr[-3000:]
+
+
+def test_a_card_that_one_process_alone_may_have_is_no_obstacle(recipe: Path, tmp_path: Path) -> None:
+    """As clusters set it. What was saved is loaded by a process of its own, which failed, and the clone was put aside
+    as not what was fitted; the probe of a plan failed beside the process that had asked for the free memory."""
+    folder, alone = tmp_path / "run", tmp_path / "held"
+    ended = on_the_card(["-m", "sft", "train", str(recipe), "-o", str(folder)], alone=alone)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    saved = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["training"]["saved"]
+    assert saved["device"] == "cpu" and (folder / "adapter").is_dir()
+    ended = on_the_card(["-m", "sft", "plan", str(recipe)], alone=alone)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert "measured" in ended.stdout and "of the 42.4 GB of GPU memory that are free" in ended.stdout

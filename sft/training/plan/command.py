@@ -38,12 +38,13 @@ def plan(recipe: Recipe, reference: str, overrides: list[str], *, probe: bool = 
     Without ``probe`` no weights are read: memory is computed, and there is no time. Raises ``UserError``.
     """
     folder = Path("runs") / (recipe.name or Path(reference).stem)
-    here = machine_here(folder)
     with tempfile.TemporaryDirectory(prefix="sft-plan-") as scratch:
         if not probe:
-            return assemble(recipe, observe(recipe, Path(scratch), probe=False, began=time.time()), here)
+            found = observe(recipe, Path(scratch), probe=False, began=time.time())
+            return assemble(recipe, found, machine_here(folder))
         request = Path(scratch) / "request.json"
-        write_json(request, {"recipe": reference, "set": overrides, "available": here.available})
+        # The probe asks how much is free: this process takes nothing of a GPU, which one alone may have on a cluster.
+        write_json(request, {"recipe": reference, "set": overrides, "folder": str(folder)})
         command = [sys.executable, "-m", "sft.training.plan.command", str(request), str(time.time())]
         status = subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
         answer = Path(scratch) / "answer.json"
@@ -52,7 +53,7 @@ def plan(recipe: Recipe, reference: str, overrides: list[str], *, probe: bool = 
             if "error" in found:
                 raise UserError(found["error"])
             if "ran_out" not in found:
-                return assemble(recipe, found, here)
+                return assemble(recipe, found, Machine(**found["machine"]))
             note = "The probe ran out of memory, so as it is the fit does not go in; what follows is computed."
         elif status in (-9, 137):
             note = "The probe was ended by the system, as it does when memory runs out; what follows is computed."
@@ -60,7 +61,8 @@ def plan(recipe: Recipe, reference: str, overrides: list[str], *, probe: bool = 
             raise RuntimeError(f"the probe ended with status {status}; its own words are above")
         ran_short = answer.exists()
         found = observe(recipe, Path(scratch, "anew"), probe=False, began=time.time())
-        return assemble(recipe, found | {"notes": [*found["notes"], note], "ran_out": ran_short}, here)
+        found |= {"notes": [*found["notes"], note], "ran_out": ran_short}
+        return assemble(recipe, found, machine_here(folder))
 
 
 def observe(
@@ -203,8 +205,9 @@ def _main(request: str, began: str) -> None:
     asked = read_json(Path(request))
     folder = Path(request).parent
     try:
-        recipe = load(asked["recipe"], asked["set"])
-        answer = observe(recipe, folder, probe=True, began=float(began), available=asked["available"])
+        recipe, here = load(asked["recipe"], asked["set"]), machine_here(Path(asked["folder"]))
+        found = observe(recipe, folder, probe=True, began=float(began), available=here.available)
+        answer = found | {"machine": asdict(here)}
     except UserError as error:
         answer = {"error": str(error)}
     except Exception as error:

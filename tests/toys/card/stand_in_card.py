@@ -12,6 +12,7 @@ are a CPU's: what a kernel of the card would round otherwise is not seen, nor wh
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import hashlib
 import importlib.util
 import os
@@ -35,10 +36,13 @@ def why_not() -> str:
     return "" if _COMPILER else "its few lines of C++ need a compiler, such as g++"
 
 
-def everywhere(card: str = "A100", cards: int = 1, largest: int | None = None) -> dict[str, str]:
+def everywhere(
+    card: str = "A100", cards: int = 1, largest: int | None = None, alone: Path | None = None
+) -> dict[str, str]:
     """The environment of a process that sees ``cards`` cards of a kind of :data:`CARDS`.
 
-    ``largest``: of how many bytes a tensor may be before the memory runs out.
+    ``largest``: of how many bytes a tensor may be before the memory runs out. ``alone``: a file by which they are held
+    for one process at a time, as clusters set it (``nvidia-smi --compute-mode=EXCLUSIVE_PROCESS``).
     """
     here = Path(__file__).resolve().parent
     path = [str(here), str(here.parent), str(here.parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -48,7 +52,24 @@ def everywhere(card: str = "A100", cards: int = 1, largest: int | None = None) -
         "STAND_IN_CARD": card,
         "STAND_IN_CARDS": str(cards),
         "STAND_IN_LARGEST": str(largest or 0),
+        "STAND_IN_ALONE": str(alone or ""),
     }
+
+
+_HELD: list[Any] = []
+
+
+def _taken() -> None:
+    """Raise what CUDA says where one process alone may have the card, and another has it."""
+    place = os.environ.get("STAND_IN_ALONE")
+    if not place or _HELD:
+        return
+    file = Path(place).open("a")  # noqa: SIM115  (let go when this process ends)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise RuntimeError("CUDA error: CUDA-capable device(s) is/are busy or unavailable") from None
+    _HELD.append(file)
 
 
 def _torch() -> Path:
@@ -107,7 +128,7 @@ def put_in(card: str = "A100", count: int = 1) -> None:
         "_maybe_exchange_device": lambda device: 0,
         "synchronize": lambda device=None: None,
         "empty_cache": lambda: None,
-        "mem_get_info": lambda device=None: (memory - 2**29, memory),
+        "mem_get_info": lambda device=None: _taken() or (memory - 2**29, memory),
         "max_memory_allocated": lambda device=None: 2**30,
         "memory_allocated": lambda device=None: 2**29,
         "reset_peak_memory_stats": lambda device=None: None,
@@ -179,6 +200,7 @@ def _computed(card: Any, func: Any, args: Any, kwargs: dict[str, Any], largest: 
         return func(*args, **kwargs)
     if torch.cuda.get_device_capability() < (7, 0) and func not in (aten._to_copy.default, aten.copy_.default):
         raise torch.AcceleratorError("CUDA error: no kernel image is available for execution on the device")
+    _taken()
     CALLS[str(func)] += 1
     CALLS[WAITS] += _waits(func, args, wanted)
     _refuse_mixed(func, args, given)
