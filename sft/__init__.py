@@ -61,6 +61,7 @@ def __getattr__(name: str) -> Any:
     """A public name, loaded when it is first asked for (PEP 562)."""
     if name not in _WHERE:
         raise AttributeError(f"module 'sft' has no attribute {name!r}")
+    errors.refuse_other_systems()
     from importlib import import_module
 
     found = getattr(import_module(_WHERE[name]), name)

@@ -190,3 +190,14 @@ class NotAHub(PublishError):
     """The server answers, and not as a hub does; nothing was sent."""
 
     exit_status = 9
+
+
+def refuse_other_systems() -> None:
+    """Raise ``ImportError`` with one sentence where Python lacks what Linux and macOS have (locks on files)."""
+    try:
+        import fcntl  # noqa: F401
+    except ImportError:
+        raise ImportError(
+            "sft runs on Linux and macOS, and this Python is built for another system; on Windows install Python and "
+            "sft inside WSL (`wsl --install` in a terminal)"
+        ) from None

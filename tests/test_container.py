@@ -39,6 +39,13 @@ def test_it_runs_as_nobody_special_with_the_command_as_its_entry() -> None:
     assert image.split(":")[1].removesuffix("-slim") in PROJECT["project"]["requires-python"]
 
 
+def test_whoever_owns_the_mounted_folder_keeps_what_is_written() -> None:
+    """Weights went into the home of a user who is gone with the container, and nobody else could write there."""
+    setting = dict(word.split("=") for line in steps("ENV") for word in line.split())
+    assert setting["SFT_CACHE"].startswith("/work/") and setting["HF_HOME"].startswith("/work/")
+    assert steps("WORKDIR")[-1] == "/work" and setting["HOME"] == "/tmp" and setting["USER"]
+
+
 def test_its_shell_lines_are_shell_and_say_what_they_install(tmp_path: Path) -> None:
     """``pip`` is a stand-in that writes down what it was asked for; lines run as the image's shell runs them."""
     shutil.copy(ROOT / "constraints.txt", tmp_path)
@@ -66,13 +73,14 @@ def test_workflows_start_what_is_here() -> None:
         assert flow["permissions"] == {"contents": "read"}
         lines = [step["run"] for job in flow["jobs"].values() for step in job["steps"] if "run" in step]
         started = re.findall(r"\.ci/\w+", "\n".join(lines))
-        assert set(started) == {".ci/run", ".ci/wheel"} and all((ROOT / name).is_file() for name in started)
+        assert set(started) == {".ci/run", ".ci/wheel", ".ci/image"}
+        assert all((ROOT / name).is_file() for name in started)
         pythons = flow["jobs"]["wheel"]["strategy"]["matrix"]["python"]
         named = [one.rpartition(" ")[2] for one in PROJECT["project"]["classifiers"] if ":: Python :: 3." in one]
         assert set(named) <= set(pythons)
 
 
-@pytest.mark.parametrize("name", ["run", "wheel"])
+@pytest.mark.parametrize("name", ["run", "wheel", "image"])
 def test_the_scripts_of_ci_are_shell(name: str) -> None:
     done = subprocess.run(["bash", "-n", str(ROOT / ".ci" / name)], capture_output=True, text=True)
     assert done.returncode == 0 and not done.stderr

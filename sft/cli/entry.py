@@ -13,11 +13,18 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 
+from sft.errors import DemonstrationsError, UserError, refuse_other_systems
+
+try:
+    refuse_other_systems()
+except ImportError as error:  # before what cannot be imported there
+    print(f"sft: {error}", file=sys.stderr)
+    raise SystemExit(2) from None
+
 from sft.cli.arguments import parser
 from sft.cli.door import open_door
 from sft.cli.examples import FIRST_STEPS
 from sft.cli.hand_on import refuse_token
-from sft.errors import DemonstrationsError, UserError
 from sft.runs.machine import system_refusal
 from sft.runs.processes import Terminated, gone, has_the_word, listening, others_are_gone, rank_and_world, status_of
 from sft.runs.progress import QUIET

@@ -16,7 +16,6 @@ ROLES = {
     "thought": "thought",
 }
 KNOWN = "system, user, assistant, tool"
-SHAREGPT = ("from", "value")
 #: What the two keys of a message are called elsewhere: used only to suggest a name, never to guess one.
 SPOKEN_AS = ("speaker", "sender", "author", "user_role", "who", "from", "type", "name", "side")
 SAID_AS = ("parts", "text", "message", "body", "utterance", "msg", "value", "said", "words")

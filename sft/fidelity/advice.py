@@ -15,6 +15,7 @@ from sft.fidelity.conventions import (
     prompts_needed,
     rests_on_few,
     span,
+    two_digits,
 )
 from sft.fidelity.findings import Giveaway, Stratum
 from sft.fidelity.guardrails import LENGTH, prompts_to_settle
@@ -67,6 +68,8 @@ SELDOM = 0.25
 #: A fault of format is a habit: it has this share more of the clone's texts than of the expert's, and nothing sets the
 #: two further apart.
 HABITUAL = 0.5
+#: Times as many prompts as were measured: whoever has 23 can find 230, and not 12,000.
+_WITHIN_REACH = 10
 #: How the steps begin that say what is behind the distance by themselves.
 _MENDED = ("mend the length, ", "mend the format, ")
 
@@ -108,9 +111,11 @@ def _of_completions(rung: str, card: Scorecard) -> str:
         short = {name: card.bar[name] for name in below_bar(card)}
         held = {name: card.decides(name, card.scores_of("tuned")[name]) for name in short}
         wide = [prompts_to_settle(held[n], bar, share=False) for n, bar in short.items() if held[n].value > bar]
-        if len(wide) == len(short) and None not in wide:
-            needed = max(number or 0 for number in wide)
-            return f"score more prompts: about {needed:,} would put the lower bound at your bar, if the value stays"
+        needed = max((number or 0 for number in wide), default=0)
+        reach = _WITHIN_REACH * max((estimate.n for estimate in held.values()), default=0)
+        if len(wide) == len(short) and None not in wide and needed <= reach:
+            enough = two_digits(needed)
+            return f"score more prompts: about {enough} would put the lower bound at your bar, if the value stays"
         return "read the completions with the lowest scores in the report (--output)" + _pointing(card)
     if rung == NO_BASE:
         return _measure_the_base(card) + _pointing(card)
@@ -138,17 +143,26 @@ def _show_a_gain(card: Scorecard, curve: str) -> str:
         return _LONGER
     if 0 < value < seen:
         needed = prompts_needed(prompts, seen, value)
+        if needed <= _WITHIN_REACH * prompts:
+            return (
+                f"hold out more prompts: about {two_digits(needed)} of them are needed to see a gain of {value:.1f}, "
+                f"there are {prompts}; more demonstrations may widen the gain itself"
+            )
         return (
-            f"hold out more prompts: about {needed} of them are needed to see a gain of {value:.1f}, "
-            f"there are {prompts}; more demonstrations may widen the gain itself"
+            f"{_floor_step(best.floor)} (a gain of {value:.1f} would take about {two_digits(needed)} held-out prompts "
+            f"to be seen, there are {prompts}); `sft curve` tells whether more demonstrations would help"
         )
     if value <= 0:
         same = [gain.floor for gain in card.gains if gain.estimate.value == 0 and _alike(gain)]
-        return _FLOOR_STEPS.get(floor := same[0] if same else best.floor, _OTHER_FLOOR.format(floor=floor))
+        return _floor_step(same[0] if same else best.floor)
     return (
         "check that the loss on validation falls (log.jsonl): the completions are closer to the "
         "expert's, yet the expert's own words are not shown to be likelier than under the base model"
     )
+
+
+def _floor_step(floor: str) -> str:
+    return _FLOOR_STEPS.get(floor, _OTHER_FLOOR.format(floor=floor))
 
 
 def _alike(gain: Gain) -> bool:

@@ -46,6 +46,7 @@ __all__ = [
     "rests_on_few",
     "shown_at",
     "span",
+    "two_digits",
     "visible_points",
 ]
 
@@ -187,6 +188,11 @@ def no_spread(visible: float) -> bool:
 def prompts_needed(n: int, visible: float, gain: float) -> int:
     """How many prompts show ``gain`` where ``n`` show ``visible``: a standard error falls with their square root."""
     return math.ceil(n * (visible / gain) ** 2)
+
+
+def two_digits(number: int) -> str:
+    """Two digits: the value it rests on is an estimate too."""
+    return f"{round(number, 2 - len(str(number))):,}"
 
 
 def span(estimate: Estimate, digits: int = 1, sign: float = 1.0, unit: str = "") -> str:

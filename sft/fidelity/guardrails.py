@@ -14,7 +14,7 @@ from typing import Literal
 
 from scipy import special
 
-from sft.fidelity.conventions import GUARDRAIL_LIMITS, LENGTH_LIMITS, LEVEL, beyond_chance
+from sft.fidelity.conventions import GUARDRAIL_LIMITS, LENGTH_LIMITS, LEVEL, beyond_chance, two_digits
 from sft.fidelity.findings import Forgetting, Memorisation
 from sft.fidelity.observations import Observations
 from sft.fidelity.probes import likelihood
@@ -134,19 +134,14 @@ def status(rail: Guardrail) -> str:
 def settled_in_words(rail: Guardrail) -> str:
     """What would settle a guardrail that is amber, as half a sentence."""
     if unseen(rail) and rail.settled_by is not None and rail.value.high is not None:
-        most, enough = 100 * rail.value.high, _rounded(rail.settled_by)
+        most, enough = 100 * rail.value.high, two_digits(rail.settled_by)
         return f"up to {most:.1f} % could be hidden here; about {enough} prompts without one rule it out"
     if rail.value.low is None:
         return "without an interval nothing settles it"
     if rail.settled_by is None:
         return "at this value no number of prompts settles it"
     what = "windows of plain text" if rail.name == "forgetting" else "prompts"
-    return f"about {_rounded(rail.settled_by)} {what} would settle it"
-
-
-def _rounded(number: int) -> str:
-    """Two digits: the value it rests on is an estimate too."""
-    return f"{round(number, 2 - len(str(number))):,}"
+    return f"about {two_digits(rail.settled_by)} {what} would settle it"
 
 
 def written(rail: Guardrail) -> tuple[str, str]:

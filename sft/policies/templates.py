@@ -39,7 +39,6 @@ from sft.policies.template_lists import with_assignments
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-EMPTY_THOUGHT = "<think>\n\n</think>\n\n"
 THOUGHT_TOKENS = frozenset({"<think>", "</think>"})  # an expert may write them: they end no turn
 
 _PROBES = {"system": "zqsystemqz", "user": "zquserqz", "assistant": "zqassistantqz"}

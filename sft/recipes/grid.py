@@ -13,8 +13,6 @@ from sft.recipes.loading import Resolved, resolve
 
 __all__ = ["Swept", "Tried", "grid_of", "recipes_of"]
 
-Point = Mapping[str, str]
-
 #: What a combination may set: keys of these sections, but for those with the reason why not.
 _SECTIONS = ("training", "adapter")
 #: Combinations that are tried at most: each is a fit.

@@ -63,3 +63,21 @@ def loaded_after(words: list[str], names: set[str], folder: Path) -> str:
         [sys.executable, "-c", code, *words], cwd=folder, capture_output=True, text=True, check=True
     )
     return answer.stdout.splitlines()[-1]
+
+
+ELSEWHERE = "import sys; sys.modules['fcntl'] = sys.modules['resource'] = sys.modules['pwd'] = None; "
+SENTENCE = "sft runs on Linux and macOS, and this Python is built for another system; on Windows install Python and"
+
+
+def test_another_system_is_one_sentence(tmp_path: Path) -> None:
+    """On Windows the command ended in a traceback about ``fcntl``."""
+    code = f"{ELSEWHERE}import runpy; runpy.run_module('sft', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"sft: {SENTENCE}") and done.stderr.count("\n") == 1
+
+
+def test_another_system_is_told_in_a_notebook_too(tmp_path: Path) -> None:
+    code = f"{ELSEWHERE}import sft; print(sft.__version__)\ntry: sft.check\nexcept ImportError as error: print(error)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[1].startswith(SENTENCE), done

@@ -142,6 +142,26 @@ def test_the_next_step_fits_what_is_wrong(card: Scorecard, curve: str, rung: str
     assert step.startswith(begins) and not step.endswith(".")
 
 
+def led_by(value: float) -> Scorecard:
+    """A clone whose smallest gain, over RK, is too small to be seen on its 300 prompts, which show one of 2.8."""
+    near = replace(ALL.gains[0], floor="RK", estimate=known(value, value - 2, value + 2), p_value=0.4)
+    return planted(closure=None, gains=tuple(near if gain.floor == "RK" else gain for gain in ALL.gains))
+
+
+def test_a_small_gain_asks_for_more_prompts_that_can_be_had() -> None:
+    assert next_step(IMITATES, led_by(1.4)) == (
+        "hold out more prompts: about 1,200 of them are needed to see a gain of 1.4, there are 300; more "
+        "demonstrations may widen the gain itself"
+    )
+
+
+def test_prompts_that_nobody_has_are_not_asked_for() -> None:
+    """A clone of 92 mails, 0.2 points before a shortcut on 23 prompts, was to hold out 11832 of them."""
+    step = next_step(IMITATES, led_by(0.2))
+    assert step.startswith("on these prompts the most typical answer to similar prompts did as well: train for more")
+    assert "(a gain of 0.2 would take about 59,000 held-out prompts to be seen, there are 300); `sft curve`" in step
+
+
 def test_a_stratum_that_is_not_clearly_weaker_is_not_blamed() -> None:
     unsure = replace(WEAK, score=known(40, 36, 44))
     assert "lowest score" not in next_step(LEARNED, replace(UNDECIDED, strata=(unsure,)))
