@@ -214,7 +214,6 @@ def train(
         bf16=accelerator_computes_bf16() if bf16 is None else bf16,
         validation=bool(validation),
     )
-    _keep_to_one_gpu(arguments)
     kept, arguments.save_total_limit = arguments.save_total_limit, None  # see ``resuming``
     model = policy_to_fit(recipe, base, renderer)
     _refuse_unknown_tokens(model, (*training, *validation))
@@ -222,7 +221,7 @@ def train(
     by_length = sorted(validation, key=lambda row: len(row[1]))
     datasets = dataset_of(training, sequences), dataset_of(by_length) if validation else None
     bare = model.get_base_model() if isinstance(model, PeftModel) else model
-    _onto_its_device(recipe, bare)
+    _onto_its_device(recipe, bare, arguments)
     collator = collator_for(recipe, bare, training, filler=renderer.pad_token_id, narrow=_narrowed_to(arguments))
     if arguments.ddp_find_unused_parameters is None:
         arguments.ddp_find_unused_parameters = not _uses_every_weight(recipe, bare)
@@ -264,21 +263,16 @@ def train(
     return _fitted(trainer, model, training, fates or ["trained"] * len(training), reached, record.seconds)
 
 
-def _keep_to_one_gpu(arguments: SFTConfig) -> None:
-    """Of several GPUs that one process sees take the first: the trainer would copy the model onto all of them.
+def _onto_its_device(recipe: Recipe, model: PreTrainedModel, arguments: SFTConfig) -> None:
+    """Put ``model`` onto this process's GPU, as the trainer would a moment later: what is compared there is quicker.
 
-    That is ``nn.DataParallel``, which trl refuses. Its own way out for a model that is spread over GPUs is taken here.
+    Not where it is an outline, in 4 bits and there already, or to be taken apart first. Of several GPUs that one
+    process sees the first is taken: the trainer would copy the model onto all of them, which trl refuses. Its own way
+    out for a model that is spread over GPUs is taken.
     """
     if arguments.n_gpu > 1:
         say_once(f"train     on one of {arguments.n_gpu} GPUs; accelerate launch -m sft train takes all of them")
         arguments._n_gpu = 1
-
-
-def _onto_its_device(recipe: Recipe, model: PreTrainedModel) -> None:
-    """Put ``model`` onto this process's GPU, as the trainer would a moment later: what is compared there is quicker.
-
-    Not where it is an outline, in 4 bits and there already, or to be taken apart first.
-    """
     outlined = any(parameter.is_meta for parameter in model.parameters())
     if default_device().type == "cuda" and not (outlined or is_sharded() or recipe.adapter.method == "qlora"):
         model.to(default_device())

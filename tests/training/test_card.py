@@ -114,7 +114,7 @@ def recipe(tiny_model: Path, tmp_path: Path) -> Path:
 
 
 def test_of_two_old_gpus_one_is_taken_and_its_own_format_is_named(recipe: Path, tmp_path: Path) -> None:
-    """trl refuses a process that sees two: the fit ended with a sentence about ``nn.DataParallel``, data and all read.
+    """trl refuses a process that sees two: the fit ended with its sentence, data and all read.
 
     A T4 has no bfloat16 and no FlashAttention; that float16 is many times as fast was nowhere said.
     """

@@ -293,7 +293,7 @@ def _refuse_mixed(func: Any, args: Any, given: Any) -> None:
 
 
 def _held_to_the_kernel(query: Any, key: Any, value: Any, ends_q: Any, ends_k: Any, max_q: Any) -> None:
-    """What ``mha_varlen_fwd`` of PyTorch checks before it starts, and what it takes on trust."""
+    """What PyTorch checks before it starts the kernel, and what it takes on trust."""
     import torch
 
     if torch.cuda.get_device_capability() < (8, 0):
