@@ -121,12 +121,12 @@ class CloningTrainer(Resuming):
                 each, owner = tiled_nats_of(model, inputs) if tiled else self._nats(model, inputs)
             size = len(inputs["segments"]) - 1 if "segments" in inputs else len(inputs["input_ids"])
             per_row = torch.zeros(size, dtype=torch.float64, device="cpu").index_add_(
-                0, owner.cpu(), each.double().cpu()
+                0, owner.cpu(), each.cpu().double()
             )
             counts = torch.bincount(owner, minlength=size)
             # gather_for_metrics drops the rows that were repeated to fill the last batch of every process.
             gathered = self.accelerator.gather_for_metrics((per_row.float().to(counts.device), counts))
-            nats += float(gathered[0].double().sum())
+            nats += float(gathered[0].cpu().double().sum())
             tokens += int(gathered[1].sum())
         metrics = {f"{metric_key_prefix}_loss": nats / max(tokens, 1)}
         if not math.isfinite(metrics[f"{metric_key_prefix}_loss"]):

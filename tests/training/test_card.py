@@ -71,6 +71,11 @@ def test_no_logits_are_whole_neither_in_a_step_nor_in_a_look_at_the_validation_s
     assert all(found[way]["whole logits"] <= 2 * (1 + (way == "resumed")) for way in WAYS)
 
 
+def test_no_step_and_no_look_asks_the_device_for_float64(found: dict[str, Any]) -> None:
+    """Apple's GPUs have none, and each fit there ended at its first look at the validation split."""
+    assert {way: found[way]["float64"] for way in WAYS} == dict.fromkeys(WAYS, 0)
+
+
 def test_a_fit_that_was_stopped_ends_on_the_card_as_if_it_never_was(found: dict[str, Any]) -> None:
     assert found["resumed"]["losses"] == found["lora"]["losses"] and found["resumed"]["looks"] == found["lora"]["looks"]
 
@@ -188,3 +193,10 @@ def test_a_card_that_one_process_alone_may_have_is_no_obstacle(recipe: Path, tmp
     ended = on_the_card(["-m", "sft", "plan", str(recipe)], alone=alone)
     assert ended.returncode == 0, ended.stderr[-3000:]
     assert "measured" in ended.stdout and "of the 42.4 GB of GPU memory that are free" in ended.stdout
+
+
+def test_products_in_tf32_end_in_a_proof(recipe: Path, tmp_path: Path) -> None:
+    """The fit was over and saved when PyTorch, asked by the older one of two ways, raised that both were mixed."""
+    words = ["-m", "sft", "train", str(recipe), "-o", str(tmp_path / "run"), "--set", "training.tf32=true"]
+    ended = on_the_card(words)
+    assert ended.returncode == 0 and "saved     as fitted" in ended.stderr, ended.stderr[-3000:]

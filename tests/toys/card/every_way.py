@@ -25,6 +25,7 @@ WAYS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "accumulated": ("lora", {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 2}, ()),
     "float32": ("lora", {"bf16": False}, ("model.dtype=float32",)),
     "resumed": ("lora", {}, ()),
+    "qlora": ("qlora", {}, ()),
 }
 
 
@@ -131,7 +132,7 @@ def misplaced(model: Path, folder: Path) -> str:
 
 def main(model: Path, folder: Path) -> None:
     """See the module's docstring."""
-    from stand_in_card import CALLS
+    from stand_in_card import CALLS, DOUBLE
 
     found: dict[str, Any] = {}
     for way in WAYS:
@@ -140,6 +141,7 @@ def main(model: Path, folder: Path) -> None:
             "forward": CALLS["aten._flash_attention_forward.default"],
             "backward": CALLS["aten._flash_attention_backward.default"],
             "whole logits": CALLS["aten._log_softmax.default"],
+            "float64": CALLS[DOUBLE],
         }
     found["written"] = written(model)
     found["waits"] = waits(model)

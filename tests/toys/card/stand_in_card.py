@@ -131,6 +131,8 @@ def put_in(card: str = "A100", count: int = 1) -> None:
         "mem_get_info": lambda device=None: _taken() or (memory - 2**29, memory),
         "max_memory_allocated": lambda device=None: 2**30,
         "memory_allocated": lambda device=None: 2**29,
+        "memory_reserved": lambda device=None: 2**29,
+        "memory_stats": lambda device=None: {},
         "reset_peak_memory_stats": lambda device=None: None,
         "get_device_name": lambda device=None: name,
         "get_device_capability": lambda device=None: capability,
@@ -147,6 +149,7 @@ def put_in(card: str = "A100", count: int = 1) -> None:
         for module in (torch.cuda, torch.cuda.random, torch.cuda.memory):
             if hasattr(module, word):
                 setattr(module, word, answer)
+    torch.version.cuda = "12.8"
     torch._C._cuda_getCurrentRawStream = lambda index: 0  # bitsandbytes asks for it when it is imported
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device="cuda") is made off the card and moved
 
@@ -161,9 +164,10 @@ def put_in(card: str = "A100", count: int = 1) -> None:
 
 # -- what it computes -----------------------------------------------------------------------------------------------
 
-#: How often each operation was computed on the card, by its name, and how often the machine would have waited for it.
+#: How often each operation was computed on the card, by its name; how often the machine would have waited for it, and
+#: how often it was asked for float64, which Apple's GPUs do not have.
 CALLS: Counter[str] = Counter()
-WAITS = "waits"
+WAITS, DOUBLE = "waits", "float64"
 _RUNNING: list[Any] = []
 
 
@@ -203,6 +207,9 @@ def _computed(card: Any, func: Any, args: Any, kwargs: dict[str, Any], largest: 
     _taken()
     CALLS[str(func)] += 1
     CALLS[WAITS] += _waits(func, args, wanted)
+    CALLS[DOUBLE] += kwargs.get("dtype") is torch.float64 or any(
+        one.dtype is torch.float64 and one.device.type == "cuda" for one in given
+    )
     _refuse_mixed(func, args, given)
     if func is aten._flash_attention_forward.default:
         return _flash_forward(*args, **kwargs)
