@@ -116,10 +116,8 @@ def _loaded(what: str, source: BaseSource, load: Any) -> Any:
     except UserError:
         raise
     except Exception as error:  # five libraries read these files, each with errors of its own
-        if isinstance(error, torch.cuda.OutOfMemoryError):
-            raise PolicyError(
-                f"{source.name}: the model does not fit this device's memory; use a smaller model, or dtype: bfloat16"
-            ) from error
+        if isinstance(error, torch.OutOfMemoryError):
+            raise PolicyError(_too_large(source.name)) from error
         reason = " ".join(str(error).split())
         if what != "adapter" and source.hub_id == source.name and _is_adapter_id(source):
             raise PolicyError(go_on_from(source.name, "")) from error
@@ -136,6 +134,21 @@ def _loaded(what: str, source: BaseSource, load: Any) -> Any:
         raise PolicyError(
             f"{source.name}: the {what} could not be loaded ({type(error).__name__}: {reason[:240]}); {remedy}"
         ) from error
+
+
+def onto(device: torch.device, model: PreTrainedModel, name: str) -> PreTrainedModel:
+    """``model``, called ``name``, on ``device``. Raises ``PolicyError`` where its memory is too small."""
+    try:
+        return model.to(device)
+    except torch.OutOfMemoryError as error:
+        raise PolicyError(_too_large(name)) from error
+
+
+def _too_large(name: str) -> str:
+    return (
+        f"{name}: the model does not go into the memory of this GPU; write model.dtype: bfloat16 or float16 where it "
+        "is wider, let other programs on the GPU end, or use a smaller model"
+    )
 
 
 def _is_adapter_id(source: BaseSource) -> bool:

@@ -14,7 +14,7 @@ from sft.demonstrations import stored
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.ledger import Ledger
 from sft.demonstrations.stored import load_splits
-from sft.errors import DemonstrationsError, SplitError, TrainingError
+from sft.errors import DemonstrationsError, SplitError, TrainingError, UserError
 from sft.recipes import Recipe
 from sft.recipes.sources import source_of
 from sft.runs.processes import ending, is_main, is_sharded, say, tell
@@ -73,6 +73,8 @@ def fit(
         )  # fmt: skip
     except fitting.Interrupted as stop:
         raise ending(stop.number, str(stop)) from stop
+    except UserError:
+        raise
     except Exception as error:
         if default_device().type == "cpu" or not ran_out(error):
             raise

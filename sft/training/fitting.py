@@ -26,7 +26,7 @@ from sft.errors import TrainingError
 from sft.policies.policy import name_base, stops_with, with_new_adapter
 from sft.policies.rendering import Renderer
 from sft.policies.starting import find_start, goes_on_from
-from sft.policies.weights import accelerator_computes_bf16, base_weights, quiet_engine
+from sft.policies.weights import accelerator_computes_bf16, base_weights, onto, quiet_engine
 from sft.recipes import Recipe
 from sft.recipes.sources import BaseSource
 from sft.runs import progress
@@ -275,7 +275,7 @@ def _onto_its_device(recipe: Recipe, model: PreTrainedModel, arguments: SFTConfi
         arguments._n_gpu = 1
     outlined = any(parameter.is_meta for parameter in model.parameters())
     if default_device().type == "cuda" and not (outlined or is_sharded() or recipe.adapter.method == "qlora"):
-        model.to(default_device())
+        onto(default_device(), model, recipe.model.name)
 
 
 def _narrowed_to(arguments: SFTConfig) -> torch.dtype | None:

@@ -150,6 +150,13 @@ def test_a_fit_that_runs_out_of_the_card_s_memory_names_a_setting_that_does_not(
     assert ended.returncode == 0, ended.stderr[-3000:]
 
 
+def test_a_model_that_does_not_go_onto_the_card_is_named_and_no_batch(recipe: Path, tmp_path: Path) -> None:
+    """Fewer rows, smaller batches and shorter texts were advised, and none of them helps."""
+    ended = on_the_card(["-m", "sft", "train", str(recipe), "-o", str(tmp_path / "run")], largest=50_000)
+    assert ended.returncode == 2, ended.stderr[-3000:]
+    assert "the model does not go into the memory of this GPU; write model.dtype: " in ended.stderr.splitlines()[-1]
+
+
 def test_a_plan_whose_probe_runs_out_of_the_card_s_memory_says_that_it_does_not_fit(recipe: Path) -> None:
     """It ended with a traceback: the probe is a process of its own, and was thought to be killed if anything."""
     ended = on_the_card(["-m", "sft", "plan", str(recipe)], largest=ENOUGH_FOR_HALF)
