@@ -216,7 +216,7 @@ def test_where_memory_runs_out_fewer_prompts_are_taken_at_a_time(room: int, caps
         made = list(complete(policy, ids, max_new_tokens=6, batch_size=12, beside=also))
         scored = list(score(policy, rows, sizes, batch_size=12))
         with pytest.raises(torch.OutOfMemoryError):
-            list(complete(policy, {"long": list(range(10, 10 + room))}, max_new_tokens=6, batch_size=12))
+            list(complete(policy, {"long": [10] * room}, max_new_tokens=6, batch_size=12))
     finally:
         handle.remove()
     assert [one.id for one in sorted(made, key=lambda one: one.id)] == sorted(ids), "each once"
