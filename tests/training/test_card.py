@@ -23,10 +23,12 @@ from stand_in_card import everywhere, why_not
 if why_not():
     pytest.skip(why_not(), allow_module_level=True)
 
-from every_way import WAYS, fitted, written
+from every_way import ELSEWHERE, WAYS, fitted, written
 
 #: Rounding of bfloat16 in a model of two layers: nats a token.
 ROUNDING = 0.02
+#: Ways that compute in float32, or in more of it than 16 bits.
+WIDE = ("float32", "tf32")
 
 
 def on_the_card(words: list[str], **card: Any) -> subprocess.CompletedProcess[str]:
@@ -49,10 +51,10 @@ def found(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 def test_a_fit_on_the_card_is_that_of_the_cpu(
     way: str, found: dict[str, Any], tiny_model: Path, tmp_path: Path
 ) -> None:
-    made, here = found[way], fitted(way, tiny_model, tmp_path / "run")
+    made, here = found[way], fitted(ELSEWHERE.get(way, way), tiny_model, tmp_path / "run")
     assert made["devices"] == ["cuda:0"] and here["devices"] == ["cpu"]
     assert len(made["losses"]) == len(here["losses"]) == 4 and len(made["looks"]) == len(here["looks"]) == 2
-    rounding = 1e-4 if way == "float32" else ROUNDING
+    rounding = 1e-4 if way in WIDE else ROUNDING
     assert made["losses"] == pytest.approx(here["losses"], abs=rounding)
     assert made["looks"] == pytest.approx(here["looks"], abs=rounding)
 
@@ -60,7 +62,7 @@ def test_a_fit_on_the_card_is_that_of_the_cpu(
 def test_rows_stand_in_one_line_in_one_call_a_layer(found: dict[str, Any]) -> None:
     """By the kernel wherever it computes, forward and backward, and by none in float32, where rows have padding."""
     for way in WAYS:
-        narrow = way != "float32"
+        narrow = way not in WIDE
         assert found[way]["attention"] == ("sft_varlen" if narrow else "padded")
         assert bool(found[way]["forward"]) == bool(found[way]["backward"]) == narrow
 
@@ -93,6 +95,11 @@ def test_the_machine_waits_for_the_card_twice_a_token(found: dict[str, Any]) -> 
     """For the tokens, and for transformers, which asks whether there is padding. It was once a row, and more."""
     one, nine = found["waits"]
     assert nine - one <= 2 * 8
+
+
+def test_products_in_tf32_end_in_a_proof(found: dict[str, Any]) -> None:
+    """The fit was over and saved when PyTorch, asked by the older one of two ways, raised that both were mixed."""
+    assert len(found["tf32"]["losses"]) == 4
 
 
 def test_a_tensor_left_behind_is_seen(found: dict[str, Any]) -> None:
@@ -129,10 +136,6 @@ def test_of_two_old_gpus_one_is_taken_and_its_own_format_is_named(recipe: Path, 
     assert "train     on one of 2 GPUs; accelerate launch -m sft train takes all of them\n" in ended.stderr
     assert "in float32; training.fp16=true, its own format, is much faster" in ended.stderr
     assert "saved     as fitted" in ended.stderr
-    again = [*words[:-1], str(tmp_path / "half"), "--set", "training.fp16=true"]
-    ended = on_the_card(again, card="T4")
-    assert ended.returncode == 0, ended.stderr[-3000:]
-    assert "much faster" not in ended.stderr and "FlashAttention only supports Ampere GPUs" in ended.stderr
 
 
 #: Bytes: more than the largest tensor takes with half of the batch, a tile of the head's logits, 32,768 words wide.
@@ -173,8 +176,6 @@ def test_a_gpu_that_pytorch_has_no_code_for_is_named_and_the_cpu_is_the_way_out(
     ended = on_the_card(words, card="GTX 1080")
     assert ended.returncode == 2, ended.stderr[-3000:]
     assert "sft: the installed PyTorch has no code for this GPU; " in ended.stderr.splitlines()[-1]
-    environment = everywhere("GTX 1080") | {"CUDA_VISIBLE_DEVICES": ""}
-    subprocess.run([sys.executable, *words], env=environment, capture_output=True, check=True, timeout=600)
 
 
 def test_weights_in_float16_are_refused_where_their_gradients_are_scaled(recipe: Path, tmp_path: Path) -> None:
@@ -185,8 +186,6 @@ def test_weights_in_float16_are_refused_where_their_gradients_are_scaled(recipe:
     ended = on_the_card([*words, "--set", "model.dtype=float16"], card="T4")
     assert ended.returncode == 2, ended.stderr[-3000:]
     assert ended.stderr.splitlines()[-1].startswith("sft: model.dtype: is float16, and training.fp16 scales the gradie")
-    ended = on_the_card(words, card="T4")
-    assert ended.returncode == 0, ended.stderr[-3000:]
 
 
 def test_a_card_that_one_process_alone_may_have_is_no_obstacle(recipe: Path, tmp_path: Path) -> None:
@@ -200,10 +199,3 @@ def test_a_card_that_one_process_alone_may_have_is_no_obstacle(recipe: Path, tmp
     ended = on_the_card(["-m", "sft", "plan", str(recipe)], alone=alone)
     assert ended.returncode == 0, ended.stderr[-3000:]
     assert "measured" in ended.stdout and "of the 42.4 GB of GPU memory that are free" in ended.stdout
-
-
-def test_products_in_tf32_end_in_a_proof(recipe: Path, tmp_path: Path) -> None:
-    """The fit was over and saved when PyTorch, asked by the older one of two ways, raised that both were mixed."""
-    words = ["-m", "sft", "train", str(recipe), "-o", str(tmp_path / "run"), "--set", "training.tf32=true"]
-    ended = on_the_card(words)
-    assert ended.returncode == 0 and "saved     as fitted" in ended.stderr, ended.stderr[-3000:]

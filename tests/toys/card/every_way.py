@@ -26,7 +26,11 @@ WAYS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "float32": ("lora", {"bf16": False}, ("model.dtype=float32",)),
     "resumed": ("lora", {}, ()),
     "qlora": ("qlora", {}, ()),
+    "float16": ("lora", {"fp16": True, "bf16": False}, ()),
+    "tf32": ("lora", {"tf32": True, "bf16": False}, ("model.dtype=float32",)),  # the last: PyTorch keeps to it
 }
+#: Ways that only a card knows -> the one that a CPU goes.
+ELSEWHERE = {"float16": "lora", "tf32": "float32"}
 
 
 def fitted(way: str, model: Path, folder: Path) -> dict[str, Any]:

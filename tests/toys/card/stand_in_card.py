@@ -33,6 +33,8 @@ def why_not() -> str:
     """Why there can be no such card here, or nothing."""
     if sys.platform != "linux":
         return "its few lines of C++ are for Linux"
+    if (_torch() / "lib" / "libtorch_cuda.so").exists():
+        return "this PyTorch knows cards of its own"
     return "" if _COMPILER else "its few lines of C++ need a compiler, such as g++"
 
 
