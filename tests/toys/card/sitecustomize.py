@@ -1,8 +1,8 @@
 """Read by every Python that is started with this folder on its path: it sees a CUDA card (``stand_in_card``).
 
 ``STAND_IN_CARD`` says which one ("A100", "T4"), ``STAND_IN_CARDS`` how many, ``STAND_IN_LARGEST`` of how many bytes the
-largest tensor may be before its memory runs out, ``STAND_IN_ALONE`` by which file one process alone has it. With ``CUDA_VISIBLE_DEVICES`` empty there is none, as on a machine
-with one. Nothing of ``sft`` is touched.
+largest tensor may be before its memory runs out, ``STAND_IN_ALONE`` by which file one process alone has it. With
+``CUDA_VISIBLE_DEVICES`` empty there is none, as on a machine with one. Nothing of ``sft`` is touched.
 """
 
 import importlib.abc
