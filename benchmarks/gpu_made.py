@@ -94,7 +94,7 @@ def weights(shape: str, dtype: Any, device: Any, *, tied: bool | None = None) ->
     config.tie_word_embeddings = config.tie_word_embeddings if tied is None else tied
     with torch.device("meta"):
         count = sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
-    room = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else None
+    room = torch.cuda.mem_get_info()[0] if torch.device(device).type == "cuda" else None
     torch.manual_seed(0)
     with torch.device(device):
         short = room is not None and 4.3 * count > room
