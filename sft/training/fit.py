@@ -14,7 +14,7 @@ from sft.demonstrations import stored
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.ledger import Ledger
 from sft.demonstrations.stored import load_splits
-from sft.errors import DemonstrationsError, SplitError
+from sft.errors import DemonstrationsError, SplitError, TrainingError, UserError
 from sft.recipes import Recipe
 from sft.recipes.sources import source_of
 from sft.runs.processes import ending, is_main, say, sharding, tell
@@ -44,7 +44,7 @@ def fit(
         return None
     from sft.policies.policy import load_renderer
     from sft.policies.weights import config_of, context_length, free_memory, load_whole
-    from sft.runs.machine import default_device
+    from sft.runs.machine import default_device, ran_out
     from sft.training import fitting, proof
     from sft.training.plan.costs import refuse_what_cannot_fit
 
@@ -73,6 +73,12 @@ def fit(
         )  # fmt: skip
     except fitting.Interrupted as stop:
         raise ending(stop.number, str(stop)) from stop
+    except UserError:
+        raise
+    except Exception as error:
+        if default_device().type == "cpu" or not ran_out(error):
+            raise
+        raise TrainingError(_with_less_memory(recipe)) from error
     load_whole()
     free_memory()
     if is_main():
@@ -81,6 +87,20 @@ def fit(
         say(f"saved     {proof.in_words(saved)}")
         run.update_manifest(training=asdict(fitted) | {"saved": saved})
     return fitted
+
+
+def _with_less_memory(recipe: Recipe) -> str:
+    """That the GPU's memory ran out in the fit, and the first setting that takes less of it."""
+    from sft.training.plan import costs
+    from sft.training.plan.parts import Remedy
+
+    fit = costs.fit_of(recipe)
+    less = next(costs.remedies(fit), None)
+    remedy = f"write {Remedy(less.settings(fit), 0).to_text()}, or " if less is not None else ""
+    return (
+        f"training: the GPU's memory ran out; {remedy}choose among the settings that `sft plan` names "
+        "(where a checkpoint was saved, --resume --allow-change goes on from it)"
+    )
 
 
 def _precision(run: Run, recipe: Recipe, config: PretrainedConfig) -> bool:
