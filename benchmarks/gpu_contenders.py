@@ -71,9 +71,8 @@ class Fit:
 
         from sft import recipes
 
-        folder = tokenizer_in(self.scene.scratch / "tokenizer")
-        if not (folder / "config.json").exists():
-            config_of(self.scene.shape(self.cell.shape)).save_pretrained(folder)
+        shape = self.scene.shape(self.cell.shape)
+        folder = tokenizer_in(self.scene.scratch / f"tokenizer-{shape}", shape)
         training = {
             "learning_rate": 1.0e-5, "max_steps": 1000, "logging_steps": 1, "eval_strategy": "no", "save_steps": 1000,
             "per_device_train_batch_size": self.cell.batch, "train_sampling_strategy": "sequential",

@@ -174,7 +174,7 @@ def writing(scene: Scene) -> None:
     from sft.runs.machine import default_device
 
     shape = scene.shape(scene.report.part.removeprefix("writing-"))
-    base = resolve_model(str(tokenizer_in(scene.scratch / "tokenizer")))
+    base = resolve_model(str(tokenizer_in(scene.scratch / f"tokenizer-{shape}", shape)))
     renderer, vocabulary = load_renderer(base), config_of(shape).vocab_size
     renderer.stop_token_ids = tuple(range(5, vocabulary, 16 if scene.rehearsal else 32))
     model = weights(shape, resolved_dtype("auto"), default_device(), tied=False).eval()

@@ -72,24 +72,33 @@ def config_of(shape: str) -> Any:
     )  # fmt: skip
 
 
-def tokenizer_in(folder: Path) -> Path:
-    """``folder`` with a tokenizer in it, and nothing to load weights from."""
+def tokenizer_in(folder: Path, shape: str | None = None) -> Path:
+    """``folder`` with a tokenizer in it and, of a ``shape``, a configuration, and nothing to load weights from."""
     import small_tokenizers
 
     small_tokenizers.chatml().save_pretrained(folder)
+    if shape is not None:
+        config_of(shape).save_pretrained(folder)
     return folder
 
 
 def weights(shape: str, dtype: Any, device: Any, *, tied: bool | None = None) -> Any:
-    """A model of ``shape`` on ``device``, drawn in float32 from one seed, so that all contenders begin alike."""
+    """A model of ``shape`` on ``device``, drawn in float32 from one seed, so that all contenders begin alike.
+
+    Where the card has no room for that, it is drawn in ``dtype``.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
     config = config_of(shape)
     config.tie_word_embeddings = config.tie_word_embeddings if tied is None else tied
+    with torch.device("meta"):
+        count = sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
+    room = torch.cuda.mem_get_info()[0] if torch.device(device).type == "cuda" else None
     torch.manual_seed(0)
     with torch.device(device):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        short = room is not None and 4.3 * count > room
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype if short else torch.float32)
     return model.to(dtype)
 
 

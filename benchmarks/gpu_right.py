@@ -52,15 +52,14 @@ def prepare(scene: Scene) -> None:
     """What the other parts read; the card, the versions, and how fast it multiplies matrices."""
     import torch
 
+    from sft.policies.weights import accelerator_computes_bf16
+
     model_in(scene.scratch / "model", scene.shape("0.027B"))
     demonstrations_in(scene.scratch)
     dialogues_in(scene.scratch)
-    cuda = torch.cuda.is_available()
-    size = 8192 if cuda else 256
-    one, other = (
-        torch.randn(size, size, device="cuda" if cuda else "cpu", dtype=torch.bfloat16 if cuda else torch.float32)
-        for _ in range(2)
-    )
+    cuda, narrow = torch.cuda.is_available(), torch.bfloat16 if accelerator_computes_bf16() else torch.float16
+    size, where = (8192, "cuda") if cuda else (256, "cpu")
+    one, other = (torch.randn(size, size, device=where, dtype=narrow if cuda else torch.float32) for _ in range(2))
     for _ in range(3):
         one @ other
     began = now()
@@ -77,10 +76,21 @@ def prepare(scene: Scene) -> None:
         memory=torch.cuda.get_device_properties(0).total_memory if cuda else None,
         capability=".".join(map(str, torch.cuda.get_device_capability())) if cuda else None,
         cuda=torch.version.cuda,
+        driver=driver() if cuda else None,
         product_rate=rate,
+        product_in=str(one.dtype).removeprefix("torch."),
         python=platform.python_version(),
         **found,
     )  # fmt: skip
+
+
+def driver() -> str | None:
+    """The version of NVIDIA's driver, where its own program says it."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    with suppress(OSError, subprocess.SubprocessError):
+        said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.split()
+        return said[0] if said else None
+    return None
 
 
 # -- fits -----------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple
 
@@ -29,7 +29,9 @@ from sft.policies.prefix_cache import (
 )
 from sft.policies.rendering import Rendered
 from sft.policies.streamed import HandOn, StreamedAnswer
-from sft.policies.weights import supervised_only
+from sft.policies.weights import free_memory, supervised_only
+from sft.runs.machine import ran_out
+from sft.runs.processes import say
 from sft.runs.records import Completion, TokenScores
 
 #: Rows leave a batch when at least this share of it has stopped; each time copies the cache.
@@ -70,18 +72,55 @@ def complete(
     Greedy, or sampled at temperature 1 from the whole vocabulary with ``draws``: a sample then hangs on seed, round
     and id alone, not on the batch, the order or the number of processes. A completion ends with one of the
     renderer's stop tokens (``finished``) or after ``max_new_tokens``. A greedy one is the same as
-    ``model.generate`` gives one prompt at a time. All of this up to rounding.
+    ``model.generate`` gives one prompt at a time. All of this up to rounding. Where memory runs out, fewer prompts than
+    ``batch_size`` are completed at a time.
     """
     if is_recurrent(policy.model):
         yield from _complete_alone(policy, prompts, max_new_tokens, draws)
         return
-    order = sorted(prompts, key=lambda key: (-len(prompts[key]), key))
+    left = sorted(prompts, key=lambda key: (-len(prompts[key]), key))
     prefix, shared = shared_prefix(policy, list(prompts.values()))
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        yield from _complete_batch(
-            policy, {key: prompts[key][shared:] for key in batch}, prefix, shared, max_new_tokens, draws, beside
-        )
+    done: set[str] = set()
+    scored: set[str] = set()
+    while left:
+        batch, short = {key: prompts[key][shared:] for key in left[:batch_size]}, False
+        try:
+            unscored = _not_yet(beside, scored)
+            for made in _complete_batch(policy, batch, prefix, shared, max_new_tokens, draws, unscored):
+                done.add(made.id)
+                yield made
+        except Exception as error:
+            short = _may_be_split(batch, error)
+        if short:  # not before: the error holds on to what it came from
+            batch_size = _fewer(len(batch))
+        left = [key for key in left if key not in done]
+
+
+def _may_be_split(batch: Mapping[str, object], error: Exception) -> bool:
+    """True where ``error`` says that memory ran out, and ``batch`` is more than one prompt; else raises it."""
+    if len(batch) == 1 or not ran_out(error):
+        raise error
+    return True
+
+
+def _fewer(size: int) -> int:
+    """Half of ``size`` prompts, for memory ran out with so many at a time; what they took is given back."""
+    free_memory()
+    say(f"evaluate  memory ran out with {size} prompts at a time; goes on with {-(-size // 2)}")
+    return -(-size // 2)
+
+
+def _not_yet(beside: Beside | None, scored: set[str]) -> Beside | None:
+    """``beside`` without what is ``scored`` already; what is scored from here on is noted there."""
+    if beside is None:
+        return None
+    hand_on = beside.hand_on
+
+    def note(scores: TokenScores) -> None:
+        scored.add(scores.id)
+        hand_on(scores)
+
+    return replace(beside, ids={key: ids for key, ids in beside.ids.items() if key not in scored}, hand_on=note)
 
 
 def _uniforms(keys: Sequence[str], count: int, draws: Draws) -> torch.Tensor:
@@ -163,28 +202,28 @@ def _complete_batch(
     if beside is not None and shares_prefixes(policy.model):
         _score_beside(policy, keys, logits, cache, mask, beside)
     position = mask.sum(1, keepdim=True)
-    stops = torch.tensor(sorted(policy.renderer.stop_token_ids), device=policy.device)
+    stops = frozenset(policy.renderer.stop_token_ids)
     written: dict[str, list[int]] = {key: [] for key in keys}
-    running = torch.ones(len(keys), dtype=torch.bool, device=policy.device)
+    running = [True] * len(keys)
     for step in range(max_new_tokens):
         token = logits.argmax(-1) if uniforms is None else _drawn(logits, uniforms[:, step])
-        stopped = torch.isin(token, stops)
-        for row, (value, ends) in enumerate(zip(token.tolist(), stopped.tolist(), strict=True)):
+        for row, value in enumerate(token.tolist()):  # the one time a token that an accelerator is waited for
             if not running[row]:
                 continue
-            if ends:
+            if value in stops:
                 running[row] = False
                 yield _completion(policy, keys[row], written[keys[row]], finished=True)
             else:
                 written[keys[row]].append(value)
-        if not running.any() or step + 1 == max_new_tokens:
+        if not any(running) or step + 1 == max_new_tokens:
             break
-        if (~running).float().mean() >= COMPACT_AT:
-            kept = running.nonzero().squeeze(1)
+        if running.count(False) >= COMPACT_AT * len(running):
+            rows = [row for row, runs in enumerate(running) if runs]
+            kept = torch.tensor(rows, device=policy.device)
             cache.batch_select_indices(kept)
-            keys = [keys[row] for row in kept.tolist()]
-            token, mask, position, running = token[kept], mask[kept], position[kept], running[kept]
-            uniforms = None if uniforms is None else uniforms[kept.cpu()]
+            keys, running = [keys[row] for row in rows], [True] * len(rows)
+            token, mask, position = token[kept], mask[kept], position[kept]
+            uniforms = None if uniforms is None else uniforms[rows]
         mask = torch.cat([mask, mask.new_ones(len(keys), 1)], dim=1)
         answer = policy.model(
             input_ids=token.unsqueeze(1),
@@ -244,33 +283,48 @@ def score(
 ) -> Iterator[TokenScores]:
     """How likely the policy finds each expert completion (id -> rendered), teacher-forced, as they are done.
 
-    ``byte_lengths``: UTF-8 bytes of each completion. Independent of batch size and padding up to rounding.
+    ``byte_lengths``: UTF-8 bytes of each completion. Independent of batch size and padding up to rounding. Where memory
+    runs out, fewer than ``batch_size`` are scored at a time.
     """
-    order = sorted(rendered, key=lambda key: (-len(rendered[key].input_ids), key))
-    prefix, shared = shared_prefix(policy, [rendered[key].prompt_ids for key in order])
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        longest = max(len(rendered[key].input_ids) for key in batch) - shared
-        ids = torch.full((len(batch), longest), policy.renderer.pad_token_id)
-        mask = torch.zeros((len(batch), shared + longest), dtype=torch.long)
-        predicted = torch.zeros((len(batch), longest), dtype=torch.bool)  # t is set when t + 1 is supervised
-        for row, key in enumerate(batch):
-            own = rendered[key].input_ids[shared:]
-            ids[row, : len(own)] = torch.tensor(own)
-            mask[row, : shared + len(own)] = 1
-            supervised = rendered[key].completion_mask[shared + 1 :]
-            predicted[row, : len(own) - 1] = torch.tensor(supervised, dtype=torch.bool)
-        with supervised_only(policy.model, predicted):
-            logits = policy.model(
-                input_ids=ids.to(policy.device),
-                attention_mask=mask.to(policy.device),
-                past_key_values=rows_of(policy, prefix, [0] * len(batch)) if prefix is not None else None,
-                use_cache=prefix is not None,
-            ).logits[0]
-        targets = ids.roll(-1, 1)[predicted].to(policy.device)
-        found = iter(token_scores(logits, targets))
-        for key, count in zip(batch, predicted.sum(1).tolist(), strict=True):
-            yield _recorded(key, list(islice(found, count)), byte_lengths)
+    left = sorted(rendered, key=lambda key: (-len(rendered[key].input_ids), key))
+    prefix, shared = shared_prefix(policy, [rendered[key].prompt_ids for key in left])
+    while left:
+        batch, short = {key: rendered[key] for key in left[:batch_size]}, False
+        try:
+            made = _score_batch(policy, batch, prefix, shared, byte_lengths)
+        except Exception as error:
+            short = _may_be_split(batch, error)
+        if short:
+            batch_size = _fewer(len(batch))
+            continue
+        yield from made
+        left = left[len(batch) :]
+
+
+def _score_batch(
+    policy: Policy, batch: Mapping[str, Rendered], prefix: DynamicCache | None, shared: int,
+    byte_lengths: Mapping[str, int],
+) -> list[TokenScores]:  # fmt: skip
+    longest = max(len(one.input_ids) for one in batch.values()) - shared
+    ids = torch.full((len(batch), longest), policy.renderer.pad_token_id)
+    mask = torch.zeros((len(batch), shared + longest), dtype=torch.long)
+    predicted = torch.zeros((len(batch), longest), dtype=torch.bool)  # t is set when t + 1 is supervised
+    for row, one in enumerate(batch.values()):
+        own = one.input_ids[shared:]
+        ids[row, : len(own)] = torch.tensor(own)
+        mask[row, : shared + len(own)] = 1
+        predicted[row, : len(own) - 1] = torch.tensor(one.completion_mask[shared + 1 :], dtype=torch.bool)
+    with supervised_only(policy.model, predicted):
+        logits = policy.model(
+            input_ids=ids.to(policy.device),
+            attention_mask=mask.to(policy.device),
+            past_key_values=rows_of(policy, prefix, [0] * len(batch)) if prefix is not None else None,
+            use_cache=prefix is not None,
+        ).logits[0]
+    targets = ids.roll(-1, 1)[predicted].to(policy.device)
+    found = iter(token_scores(logits, targets))
+    counts = predicted.sum(1).tolist()
+    return [_recorded(key, list(islice(found, count)), byte_lengths) for key, count in zip(batch, counts, strict=True)]
 
 
 class _Score(NamedTuple):

@@ -22,7 +22,15 @@ from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel, PreTr
 
 from sft.errors import PolicyError, TrainingError
 from sft.policies.rendering import Renderer, renderer_for
-from sft.policies.weights import _loaded, base_folder, is_adapter, load_weights, quiet_engine
+from sft.policies.weights import (
+    _loaded,
+    base_folder,
+    is_adapter,
+    load_weights,
+    onto,
+    quiet_engine,
+    vocabulary_size,
+)
 from sft.recipes import Recipe, lora_arguments
 from sft.recipes.requirements import refuse_tokens
 from sft.recipes.sources import BaseSource
@@ -126,7 +134,7 @@ def load_policy(
     # A plain one: repetition penalties and the like, which some models ship, are not the policy's choice of words.
     model.generation_config = GenerationConfig()
     stops_with(model, renderer)
-    return Policy(model.to(device or default_device()).eval(), renderer, base)
+    return Policy(onto(device or default_device(), model, base.name).eval(), renderer, base)
 
 
 def cloned(base: Policy, adapter: Path) -> Policy:
@@ -162,7 +170,7 @@ def with_new_adapter(model: PreTrainedModel, recipe: Recipe, **others: Any) -> P
     lora = lora_arguments(recipe)
     if lora is None:
         return model
-    refuse_tokens(recipe, model.get_input_embeddings().weight.shape[0])
+    refuse_tokens(recipe, vocabulary_size(model))
     try:
         with quiet_engine(), warnings.catch_warnings():
             for beginning in _MATCHED_NOTHING:

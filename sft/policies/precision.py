@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +13,7 @@ from transformers import BitsAndBytesConfig
 from sft.errors import PolicyError
 from sft.recipes import Recipe
 from sft.recipes.requirements import BITSANDBYTES
+from sft.runs.processes import sharding
 
 #: What multiplies states and weights.
 Product = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -44,6 +44,8 @@ def choice(
     narrow = min(shape) < NARROW
     if asked is None:
         found["by"] = "accelerator" if device.type != "cpu" else "size" if narrow else "measured"
+    if device.type == "cuda" and not accelerator and not (recipe.training.model_extra or {}).get("fp16"):
+        found["only_float16"] = True
     if device.type == "cpu" and asked is None and narrow:
         found["bf16"] = False
     elif device.type == "cpu" and asked is not False:
@@ -59,6 +61,9 @@ def choice(
 def in_words(found: dict[str, Any]) -> str:
     """What is worth a line of :func:`choice`: a format that is unusual, or slow; "" where nothing is."""
     speed, slower, said = found.get("cpu_speed"), found.get("four_bits_slower"), []
+    if found.get("only_float16"):
+        bf16 = "bf16: true as the recipe says, which this GPU only imitates"
+        said.append(f"{bf16 if found['bf16'] else 'in float32'}; training.fp16=true, its own format, is much faster")
     if speed is not None and found["bf16"]:
         if speed < 1:
             taken = f"takes {1 / speed:.1f} times as long as float32 here"
@@ -123,9 +128,7 @@ def refuse_unless_quantisable() -> None:
     why, remedy = BITSANDBYTES.missing(), f"{BITSANDBYTES.install}, or write method: lora"
     if not why and torch.backends.mps.is_available():
         why, remedy = "bitsandbytes has no 4-bit kernels for MPS", "write method: lora"
-    elif not why and (
-        os.environ.get("ACCELERATE_USE_FSDP") == "true" or os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3"
-    ):
+    elif not why and sharding() in ("FSDP", "ZeRO-3"):
         why = "it keeps the base whole in every process, and FSDP and ZeRO-3 take it apart"
         remedy = "launch with DDP, or write method: lora"
     if why:
@@ -181,16 +184,18 @@ def slowness_of_four_bits(shape: tuple[int, int], tokens: int = 512) -> float:
     return min(four) / min(wide)
 
 
-def four_bits(device: torch.device) -> dict[str, Any]:
+def four_bits(device: torch.device, accelerator: bool, *, half: bool = False) -> dict[str, Any]:
     """Arguments of ``from_pretrained`` for a base in 4 bits on ``device``, as the QLoRA paper has it.
 
     NF4, its constants quantised again, computed in bfloat16 (Dettmers et al. 2023, section 3). On a CPU too: there it
-    saves memory, and costs time.
+    saves memory, and costs time. On a GPU that only imitates bfloat16, where ``accelerator`` is False, it is computed
+    in float16 if the fit is (``half``), whose gradients are scaled for it, else in float32.
     """
+    narrow = torch.float16 if half else torch.float32
     config = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=torch.bfloat16 if accelerator or device.type == "cpu" else narrow,
     )
     return {"quantization_config": config, "device_map": {"": device}}

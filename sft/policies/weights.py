@@ -7,6 +7,7 @@ import ctypes
 import gc
 import hashlib
 import logging
+import math
 import os
 import shutil
 import warnings
@@ -24,6 +25,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.integrations import unset_hf_deepspeed_config
 from transformers.utils import logging as transformers_logging
 
 from sft.errors import PolicyError, UserError
@@ -116,10 +118,8 @@ def _loaded(what: str, source: BaseSource, load: Any) -> Any:
     except UserError:
         raise
     except Exception as error:  # five libraries read these files, each with errors of its own
-        if isinstance(error, torch.cuda.OutOfMemoryError):
-            raise PolicyError(
-                f"{source.name}: the model does not fit this device's memory; use a smaller model, or dtype: bfloat16"
-            ) from error
+        if isinstance(error, torch.OutOfMemoryError):
+            raise PolicyError(_too_large(source.name)) from error
         reason = " ".join(str(error).split())
         if what != "adapter" and source.hub_id == source.name and _is_adapter_id(source):
             raise PolicyError(go_on_from(source.name, "")) from error
@@ -136,6 +136,21 @@ def _loaded(what: str, source: BaseSource, load: Any) -> Any:
         raise PolicyError(
             f"{source.name}: the {what} could not be loaded ({type(error).__name__}: {reason[:240]}); {remedy}"
         ) from error
+
+
+def onto(device: torch.device, model: PreTrainedModel, name: str) -> PreTrainedModel:
+    """``model``, called ``name``, on ``device``. Raises ``PolicyError`` where its memory is too small."""
+    try:
+        return model.to(device)
+    except torch.OutOfMemoryError as error:
+        raise PolicyError(_too_large(name)) from error
+
+
+def _too_large(name: str) -> str:
+    return (
+        f"{name}: the model does not go into the memory of this GPU; write model.dtype: bfloat16 or float16 where it "
+        "is wider, let other programs on the GPU end, or use a smaller model"
+    )
 
 
 def _is_adapter_id(source: BaseSource) -> bool:
@@ -175,6 +190,11 @@ def refuse_pickles(folder: Path, name: str) -> None:
         )
 
 
+def load_whole() -> None:
+    """Have weights that are loaded from now on be whole in every process, also after a fit by ZeRO-3."""
+    unset_hf_deepspeed_config()
+
+
 def free_memory() -> None:
     """Hand back what models took that nobody uses any more: they refer to themselves, and glibc keeps freed memory.
 
@@ -200,7 +220,8 @@ def base_weights(recipe: Recipe, base: BaseSource, *, dtype: str | None = None) 
     quantised = recipe.adapter.method == "qlora"
     if quantised:
         refuse_unless_quantisable()
-    made = load_weights(base, dtype or recipe.model.dtype, quantised=quantised)
+    half = bool((recipe.training.model_extra or {}).get("fp16"))
+    made = load_weights(base, dtype or recipe.model.dtype, quantised=quantised, half=half)
     if quantised:
         from peft import prepare_model_for_kbit_training
 
@@ -210,12 +231,15 @@ def base_weights(recipe: Recipe, base: BaseSource, *, dtype: str | None = None) 
     return made
 
 
-def load_weights(source: BaseSource, dtype: str = "auto", *, quantised: bool = False) -> PreTrainedModel:
+def load_weights(
+    source: BaseSource, dtype: str = "auto", *, quantised: bool = False, half: bool = False
+) -> PreTrainedModel:
     """The model of ``source``, as it is. Raises ``PolicyError``.
 
-    ``quantised``: in 4 bits, on this process's GPU or a CPU; see ``precision.four_bits``.
+    ``quantised``: in 4 bits, on this process's GPU or a CPU; see ``precision.four_bits``. ``half``: it is fitted in
+    float16, so that on a GPU without bfloat16 its layers too compute in that.
     """
-    options = four_bits(default_device()) if quantised else {}
+    options = four_bits(default_device(), accelerator_computes_bf16(), half=half) if quantised else {}
     folder, _ = base_folder(source)
     model: PreTrainedModel
     model, found = _loaded(
@@ -256,6 +280,21 @@ def config_of(source: BaseSource) -> PretrainedConfig:
 def context_length(config: PretrainedConfig) -> int | None:
     """The longest sequence the architecture was built for, in tokens; None where the config does not say."""
     return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def whole_shape(weight: torch.Tensor) -> tuple[int, ...]:
+    """The shape of ``weight``, also where ZeRO-3 has left this process a part of it and PyTorch calls it empty."""
+    return tuple(getattr(weight, "ds_shape", weight.shape))
+
+
+def vocabulary_size(model: torch.nn.Module) -> int:
+    """How many tokens the model knows."""
+    return whole_shape(model.get_input_embeddings().weight)[0]  # type: ignore[operator]
+
+
+def count_of(parameters: Iterable[torch.Tensor]) -> int:
+    """How many numbers ``parameters`` are, whichever process holds them."""
+    return sum(math.prod(whole_shape(parameter)) for parameter in parameters)
 
 
 def layer_shape(config: PretrainedConfig) -> tuple[int, int]:

@@ -266,6 +266,11 @@ def refuse_without_effect(recipe: Recipe) -> None:
             f"training.dataloader_num_workers: {workers} would start that many processes, each a copy of this one, and "
             f"there are {CORES} cores here; write {CORES} or fewer"
         )
+    if given.get("fp16") and recipe.adapter.method == "full" and recipe.model.dtype == "float16":
+        raise TrainingError(
+            "model.dtype: is float16, and training.fp16 scales the gradients, which have to be wider for that; leave "
+            "model.dtype out, and weights that are fitted are kept in float32"
+        )
     if given.keys().isdisjoint((*_DEVICES, *_DDP)):
         return  # before torch is loaded to ask for the device
     from sft.runs.machine import default_device

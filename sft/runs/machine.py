@@ -193,7 +193,38 @@ _REFUSALS = {
 
 
 #: What torch says in place of MemoryError, on a CPU and on an accelerator.
-_NO_MEMORY = ("can't allocate memory", "CUDA out of memory", "MPS backend out of memory")
+_NO_MEMORY = (
+    "can't allocate memory", "CUDA out of memory", "HIP out of memory", "MPS backend out of memory",
+    "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
+)  # fmt: skip
+
+
+#: What CUDA says where PyTorch has nothing to run on this GPU, which is too old or too new for it.
+_NO_KERNEL = "no kernel image is available"
+
+
+def not_built_for_gpu(error: BaseException) -> bool:
+    """Whether ``error`` says that the installed PyTorch has no code for this GPU."""
+    return _NO_KERNEL in str(error)
+
+
+def ran_out(error: BaseException | None) -> bool:
+    """Whether ``error``, or what it came from, says that memory has run out, the machine's or a GPU's."""
+    while error is not None:
+        if _says_so(error):
+            return True
+        error = _before(error)
+    return False
+
+
+def _says_so(error: BaseException) -> bool:
+    text = " ".join(str(error).split())
+    return isinstance(error, MemoryError) or any(said in text for said in _NO_MEMORY)
+
+
+def _before(error: BaseException) -> BaseException | None:
+    """What ``error`` came from."""
+    return error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def system_refusal(error: BaseException) -> str | None:
@@ -206,18 +237,28 @@ def system_refusal(error: BaseException) -> str | None:
     while cause is not None:
         text = " ".join(str(cause).split())
         number = re.search(r"\(os error (\d+)\)", text)
+        if not_built_for_gpu(cause):
+            return (
+                "the installed PyTorch has no code for this GPU; install a release that has, or put "
+                "CUDA_VISIBLE_DEVICES= before the command to use the CPU"
+            )
         if isinstance(cause, OSError):
             where = f"{os.fspath(cause.filename)}: " if isinstance(cause.filename, str | os.PathLike) else ""
             why = f"{cause.strerror}; check the path" if cause.strerror else f"{type(cause).__name__}: {text[:300]}"
             return where + _REFUSALS.get(cause.errno or 0, why)
-        if isinstance(cause, MemoryError) or any(said in text for said in _NO_MEMORY):
+        if _says_so(cause):
             return "memory ran out; free some, or ask for less at once: fewer rows, smaller batches, shorter texts"
         if number and type(cause).__name__ == "SafetensorError":
             known = int(number[1])
             return f"weights cannot be written or read: {_REFUSALS.get(known, os.strerror(known))}"
+        if "inline_container.cc" in text and (said := re.search("strerror: (.+)", text)):
+            refused = {os.strerror(number): why for number, why in _REFUSALS.items()}
+            return f"a checkpoint cannot be written: {refused.get(said[1], f'{said[1]}; check the disk')}"
+        if re.fullmatch("Parent directory .+ does not exist.", text):
+            return f"a checkpoint cannot be written: {text.removesuffix('.')[:200]}; check the disk"
         if "inline_container.cc" in text and ("unexpected pos" in text or "failed writing" in text):
             return f"a checkpoint cannot be written: {_REFUSALS[errno.ENOSPC]}"
-        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+        cause = _before(cause)
     return None
 
 

@@ -142,7 +142,7 @@ def varlen(
     cast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     narrow = torch.get_autocast_dtype(device) if cast else value.dtype
     flat = [states[0].transpose(0, 1).to(narrow) for states in (query, key, value)]
-    ends, longest = _ends(segments, query.device), max(segments)
+    ends, longest = _ends(tuple(segments), query.device), max(segments)
     found = kernel(
         *flat, ends, ends, longest, longest,
         scale=scaling,

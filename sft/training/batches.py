@@ -53,19 +53,20 @@ def collator_for(
     reason = _why_padded(recipe, model, rows, filler, name, narrow) or ("" if recipe.training.packing else slow)
     if not reason:
         if slow:
-            _say_once(f"train     row by row: {slow}")
+            say_once(f"train     row by row: {slow}")
         # With a common beginning attention reads a mask, for which an accelerator would leave its fast path.
         return LineCollator(share=device.type == "cpu" and not _drops(model), attention=name)
     if recipe.training.packing:
         raise TrainingError(f"training.packing: rows cannot be kept apart, because {reason}; set it to false")
     if device.type == "cuda":
-        _say_once(f"train     with padding: {reason}")
+        say_once(f"train     with padding: {reason}")
     return Collator(filler)
 
 
 @lru_cache(maxsize=8)
-def _say_once(text: str) -> None:
-    say(text)  # a plan goes through here twice
+def say_once(text: str) -> None:
+    """Say it, unless it was said: a plan builds its trainer twice."""
+    say(text)
 
 
 def _why_not_in_one_call(model: PreTrainedModel, device: torch.device, narrow: torch.dtype | None) -> str:
@@ -88,6 +89,10 @@ def _why_padded(
         return "this model's attention cannot be had row by row"
     if any(parameter.is_meta for parameter in model.parameters()):
         return ""  # only the first process has the weights, and it compares
+    if any(hasattr(parameter, "ds_shape") for parameter in model.parameters()):
+        return (
+            "no process has all weights under ZeRO-3 (DeepSpeed), so what a row says behind others cannot be compared"
+        )
     # Weights that are to be split among processes are still on the CPU, where there is no such kernel.
     where, narrow = model.device.type, narrow if model.device.type == "cuda" else None
     shortest = sorted(rows, key=lambda row: len(row[1]))[:2]
@@ -143,9 +148,21 @@ def nats_of(model: torch.nn.Module, bare: torch.nn.Module, inputs: dict[str, Any
         logits = model(input_ids=inputs["input_ids"], use_cache=False, **where).logits[0]
     targets = labels[labels != IGNORED].to(logits.device)
     nats = cross_entropy(logits.float(), targets, reduction="none")
+    return nats, _owners(inputs, predicted)
+
+
+def tiled_nats_of(model: torch.nn.Module, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same of a ``model`` that has trl's head, which holds no more than a tile of logits at once."""
+    given = {name: inputs[name] for name in ("input_ids", "labels", "position_ids", "segments") if name in inputs}
+    made = model(**given, fused_lm_head=True)
+    return -made.log_probs[made.label_mask], _owners(inputs, pad(made.label_mask, (0, 1)))
+
+
+def _owners(inputs: dict[str, Any], predicted: torch.Tensor) -> torch.Tensor:
+    """The item that each position belongs to at which something is ``predicted``."""
     if "segments" not in inputs:
-        return nats, predicted.nonzero()[:, 0]
+        return predicted.nonzero()[:, 0]
     shared, *lengths = inputs["segments"]
     items = torch.arange(len(lengths), device=predicted.device)
     owner = items.repeat_interleave(torch.tensor(lengths, device=predicted.device))
-    return nats, owner[predicted[0, shared:]]
+    return owner[predicted[0, shared:]]

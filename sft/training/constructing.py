@@ -24,7 +24,7 @@ from sft.errors import TrainingError, UserError
 from sft.policies.precision import refuse_unless_quantisable
 from sft.policies.weights import quiet_engine
 from sft.recipes import Recipe, lora_arguments, training_arguments
-from sft.runs.machine import default_device
+from sft.runs.machine import default_device, not_built_for_gpu
 from sft.training.trainer import CloningTrainer
 
 Trained = TypeVar("Trained")
@@ -116,6 +116,8 @@ def _tried(section: str, attempt: Callable[[Recipe], Any], recipe: Recipe) -> An
     except (UserError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # the trainer, peft and a dozen optimizers refuse with whatever comes to hand
+        if not_built_for_gpu(error):
+            raise
         key = next((key for key, altered in _without_one(section, recipe) if _passes(attempt, altered)), None)
         reason = " ".join(str(error).split())[:300]
         where = f"{section}.{key}" if key else section

@@ -14,10 +14,10 @@ from sft.demonstrations import stored
 from sft.demonstrations.demonstration import Demonstration
 from sft.demonstrations.ledger import Ledger
 from sft.demonstrations.stored import load_splits
-from sft.errors import DemonstrationsError, SplitError
+from sft.errors import DemonstrationsError, SplitError, TrainingError, UserError
 from sft.recipes import Recipe
 from sft.recipes.sources import source_of
-from sft.runs.processes import ending, is_main, is_sharded, say, tell
+from sft.runs.processes import ending, is_main, say, sharding, tell
 from sft.runs.run import Run, trained_policy, write_json
 from sft.training.epoch import Epoch, epoch_of
 
@@ -43,8 +43,8 @@ def fit(
         say(f"train     reused: {run.path} is trained already")
         return None
     from sft.policies.policy import load_renderer
-    from sft.policies.weights import config_of, context_length, free_memory
-    from sft.runs.machine import default_device
+    from sft.policies.weights import config_of, context_length, free_memory, load_whole
+    from sft.runs.machine import default_device, ran_out
     from sft.training import fitting, proof
     from sft.training.plan.costs import refuse_what_cannot_fit
 
@@ -62,7 +62,7 @@ def fit(
     epoch = epoch_of(renderer, made, by_split["train"], recipe, context)
     if is_main():
         _account(run, by_split, epoch)
-    if default_device().type == "cpu" and is_sharded():
+    if default_device().type == "cpu" and sharding() == "FSDP":
         say("train     on a CPU accelerate shards nothing: every process holds the whole model, as with DDP")
     bf16 = _precision(run, recipe, config)
     try:
@@ -73,6 +73,13 @@ def fit(
         )  # fmt: skip
     except fitting.Interrupted as stop:
         raise ending(stop.number, str(stop)) from stop
+    except UserError:
+        raise
+    except Exception as error:
+        if default_device().type == "cpu" or not ran_out(error):
+            raise
+        raise TrainingError(_with_less_memory(recipe)) from error
+    load_whole()
     free_memory()
     if is_main():
         _account_for_steps(run, fitted)
@@ -80,6 +87,20 @@ def fit(
         say(f"saved     {proof.in_words(saved)}")
         run.update_manifest(training=asdict(fitted) | {"saved": saved})
     return fitted
+
+
+def _with_less_memory(recipe: Recipe) -> str:
+    """That the GPU's memory ran out in the fit, and the first setting that takes less of it."""
+    from sft.training.plan import costs
+    from sft.training.plan.parts import Remedy
+
+    fit = costs.fit_of(recipe)
+    less = next(costs.remedies(fit), None)
+    remedy = f"write {Remedy(less.settings(fit), 0).to_text()}, or " if less is not None else ""
+    return (
+        f"training: the GPU's memory ran out; {remedy}choose among the settings that `sft plan` names "
+        "(where a checkpoint was saved, --resume --allow-change goes on from it)"
+    )
 
 
 def _precision(run: Run, recipe: Recipe, config: PretrainedConfig) -> bool:

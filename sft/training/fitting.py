@@ -26,7 +26,14 @@ from sft.errors import TrainingError
 from sft.policies.policy import name_base, stops_with, with_new_adapter
 from sft.policies.rendering import Renderer
 from sft.policies.starting import find_start, goes_on_from
-from sft.policies.weights import accelerator_computes_bf16, base_weights, quiet_engine
+from sft.policies.weights import (
+    accelerator_computes_bf16,
+    base_weights,
+    count_of,
+    onto,
+    quiet_engine,
+    vocabulary_size,
+)
 from sft.recipes import Recipe
 from sft.recipes.sources import BaseSource
 from sft.runs import progress
@@ -34,7 +41,7 @@ from sft.runs.machine import default_device
 from sft.runs.processes import is_sharded, note, rank_and_world, say
 from sft.runs.run import Run, append_jsonl
 from sft.training.attention import attending_by_row
-from sft.training.batches import collator_for
+from sft.training.batches import collator_for, say_once
 from sft.training.constructing import arguments_for, built
 from sft.training.going_on import rewind, take_up
 from sft.training.proof import bear_witness, save
@@ -141,7 +148,7 @@ def load_policy_to_fit(recipe: Recipe, base: BaseSource, renderer: Renderer) -> 
 
 def _refuse_unknown_tokens(model: PreTrainedModel | PeftModel, rows: Rows) -> None:
     """A tokenizer may know more tokens than the model, as long as no row needs them."""
-    known = model.get_input_embeddings().weight.shape[0]
+    known = vocabulary_size(model)
     for demonstration, rendered in rows:
         if (highest := max(rendered.input_ids)) >= known:
             raise TrainingError(
@@ -221,7 +228,7 @@ def train(
     by_length = sorted(validation, key=lambda row: len(row[1]))
     datasets = dataset_of(training, sequences), dataset_of(by_length) if validation else None
     bare = model.get_base_model() if isinstance(model, PeftModel) else model
-    _onto_its_device(recipe, bare)
+    _onto_its_device(recipe, bare, arguments)
     collator = collator_for(recipe, bare, training, filler=renderer.pad_token_id, narrow=_narrowed_to(arguments))
     if arguments.ddp_find_unused_parameters is None:
         arguments.ddp_find_unused_parameters = not _uses_every_weight(recipe, bare)
@@ -263,14 +270,19 @@ def train(
     return _fitted(trainer, model, training, fates or ["trained"] * len(training), reached, record.seconds)
 
 
-def _onto_its_device(recipe: Recipe, model: PreTrainedModel) -> None:
+def _onto_its_device(recipe: Recipe, model: PreTrainedModel, arguments: SFTConfig) -> None:
     """Put ``model`` onto this process's GPU, as the trainer would a moment later: what is compared there is quicker.
 
-    Not where it is an outline, in 4 bits and there already, or to be taken apart first.
+    Not where it is an outline, in 4 bits and there already, or to be taken apart first. Of several GPUs that one
+    process sees the first is taken: the trainer would copy the model onto all of them, which trl refuses. Its own way
+    out for a model that is spread over GPUs is taken.
     """
+    if arguments.n_gpu > 1:
+        say_once(f"train     on one of {arguments.n_gpu} GPUs; accelerate launch -m sft train takes all of them")
+        arguments._n_gpu = 1
     outlined = any(parameter.is_meta for parameter in model.parameters())
     if default_device().type == "cuda" and not (outlined or is_sharded() or recipe.adapter.method == "qlora"):
-        model.to(default_device())
+        onto(default_device(), model, recipe.model.name)
 
 
 def _narrowed_to(arguments: SFTConfig) -> torch.dtype | None:
@@ -340,8 +352,8 @@ def _fitted(
         train_loss=trainer.mean_loss,
         eval_loss=trainer.state.best_metric,
         supervised_tokens=sum(len(r.completion_ids) for (_, r), seen in zip(training, reached, strict=True) if seen),
-        trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        parameters=sum(p.numel() for p in model.parameters()),
+        trainable_parameters=count_of(p for p in model.parameters() if p.requires_grad),
+        parameters=count_of(model.parameters()),
         wall_seconds=round(seconds, 3),
         rows_not_reached=len(missed),
         tokens_not_reached={

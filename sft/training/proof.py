@@ -62,6 +62,8 @@ def _check_saved(trainer: CloningTrainer, folder: Path, *, lora: bool) -> None:
     from peft import get_peft_model_state_dict
     from safetensors import safe_open
 
+    from sft.policies.weights import count_of
+
     saved: dict[str, torch.Tensor] = {}
     count = 0
     for file in sorted(folder.glob("*.safetensors")):
@@ -76,7 +78,7 @@ def _check_saved(trainer: CloningTrainer, folder: Path, *, lora: bool) -> None:
             torch.equal(saved[name], tensor.detach().cpu()) for name, tensor in fitted.items()
         )
     else:  # parts of it are with other processes; names of a full model's weights may change on the way
-        whole = count > 0 and count >= sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+        whole = count > 0 and count >= count_of(p for p in trainer.model.parameters() if p.requires_grad)
     if not whole:
         raise TrainingError(
             f"{folder}: what the trainer saved is not what was fitted; the last checkpoint is kept, so change "
@@ -93,8 +95,9 @@ def bear_witness(trainer: CloningTrainer, rows: Sequence[tuple[Any, Rendered]], 
     Every process calls it, since each may hold a part of the weights; the first one writes. Mixed precision is left
     out where the weights are whole: it belongs to the fit, and whoever loads them computes in their own format.
     """
-    import torch
     from safetensors.torch import save_file
+
+    from sft.policies.weights import count_of
 
     sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled
     model = trainer.accelerator.unwrap_model(trainer.model)
@@ -107,19 +110,28 @@ def bear_witness(trainer: CloningTrainer, rows: Sequence[tuple[Any, Rendered]], 
     if not trainer.is_world_process_zero():
         return
     quantised = recipe.adapter.method == "qlora"
-    narrow = quantised or torch.backends.cuda.matmul.allow_tf32 or (sharded and trainer.args.bf16)
+    narrow = quantised or _in_tf32() or (sharded and trainer.args.bf16)
     request = {
         "tuned": str(run.model_path if recipe.adapter.method == "full" else run.adapter_path),
         "model": recipe.model.model_dump(),
         "quantised": quantised,
         "dtype": "bfloat16" if narrow else _name(model.dtype),
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": count_of(model.parameters()),
         "rows": chosen,
         "texts": [trainer.processing_class.decode(row["ids"]) for row in chosen],
     }
     run.checkpoints_path.mkdir(exist_ok=True)
     save_file(logits, run.checkpoints_path / "witness.safetensors")
     write_json(run.checkpoints_path / "witness.json", request)
+
+
+def _in_tf32() -> bool:
+    """Whether products in float32 are rounded to TF32. PyTorch 2.9 has two ways to ask, and fails on the older one."""
+    import torch
+
+    matmul = torch.backends.cuda.matmul
+    precision = getattr(matmul, "fp32_precision", None)
+    return bool(matmul.allow_tf32 if precision is None else precision == "tf32")
 
 
 def _name(dtype: Any) -> str:
@@ -273,5 +285,22 @@ def _put_aside(tuned: Path, fault: str) -> None:
     )
 
 
+def _hide_a_gpu_that_cannot_be_had(folder: str) -> None:
+    """Begin anew on the CPU where the process that fitted alone may have the GPU, as clusters set it, or has filled it.
+
+    Libraries find a GPU by themselves, and put the adapter there.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        return
+    try:
+        torch.cuda.mem_get_info()
+    except RuntimeError:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        os.execv(sys.executable, [sys.executable, "-m", "sft.training.proof", folder])
+
+
 if __name__ == "__main__":
+    _hide_a_gpu_that_cannot_be_had(sys.argv[1])
     sys.exit(main(sys.argv[1]))

@@ -21,7 +21,7 @@ import torch
 from accelerate.data_loader import BatchSamplerShard
 
 from sft.errors import TrainingError
-from sft.training.batches import nats_of
+from sft.training.batches import nats_of, tiled_nats_of
 from sft.training.resuming import PassGivenUp, Resuming
 from sft.training.sequences import IGNORED
 
@@ -116,16 +116,17 @@ class CloningTrainer(Resuming):
                 raise PassGivenUp
             inputs = self._prepare_inputs(inputs)
             inputs.pop("row")
+            tiled = inputs["input_ids"].device.type == "cuda"
             with torch.no_grad(), self.compute_loss_context_manager():
-                each, owner = self._nats(model, inputs)
+                each, owner = tiled_nats_of(model, inputs) if tiled else self._nats(model, inputs)
             size = len(inputs["segments"]) - 1 if "segments" in inputs else len(inputs["input_ids"])
             per_row = torch.zeros(size, dtype=torch.float64, device="cpu").index_add_(
-                0, owner.cpu(), each.double().cpu()
+                0, owner.cpu(), each.cpu().double()
             )
             counts = torch.bincount(owner, minlength=size)
             # gather_for_metrics drops the rows that were repeated to fill the last batch of every process.
             gathered = self.accelerator.gather_for_metrics((per_row.float().to(counts.device), counts))
-            nats += float(gathered[0].double().sum())
+            nats += float(gathered[0].cpu().double().sum())
             tokens += int(gathered[1].sum())
         metrics = {f"{metric_key_prefix}_loss": nats / max(tokens, 1)}
         if not math.isfinite(metrics[f"{metric_key_prefix}_loss"]):

@@ -194,6 +194,39 @@ def test_rows_that_have_stopped_leave_the_batch(tiny_model: Path) -> None:
     assert len(done) == 8
 
 
+@pytest.mark.parametrize("room", [700, 330, 150])
+def test_where_memory_runs_out_fewer_prompts_are_taken_at_a_time(room: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """A device planted, with room for so many positions: it runs out while prompts are read, or in the middle of
+    writing. An evaluation of a night ended there, and began anew with all that it had not on file."""
+    policy = policy_of("llama")
+    ids = prompts(12)
+    wanted = {one.id: one.ids for one in complete(policy, ids, max_new_tokens=6, batch_size=1)}
+    rows = {key: Rendered((*own, 5, 6, 7), (0,) * len(own) + (1,) * 3) for key, own in ids.items()}
+    sizes = dict.fromkeys(rows, 3)
+    expected = {one.id: one.nats for one in score(policy, rows, sizes, batch_size=1)}
+
+    def refuse(_: Any, __: Any, words: dict[str, Any]) -> None:
+        if words["attention_mask"].numel() > room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    handle = policy.model.register_forward_pre_hook(refuse, with_kwargs=True)
+    try:
+        beside: list[TokenScores] = []
+        also = Beside({key: row.completion_ids for key, row in rows.items()}, sizes, beside.append)
+        made = list(complete(policy, ids, max_new_tokens=6, batch_size=12, beside=also))
+        scored = list(score(policy, rows, sizes, batch_size=12))
+        with pytest.raises(torch.OutOfMemoryError):
+            list(complete(policy, {"long": [10] * room}, max_new_tokens=6, batch_size=12))
+    finally:
+        handle.remove()
+    assert [one.id for one in sorted(made, key=lambda one: one.id)] == sorted(ids), "each once"
+    assert {one.id: one.ids for one in made} == wanted
+    assert sorted(one.id for one in beside) == sorted(one.id for one in scored) == sorted(ids)
+    for one in (*beside, *scored):
+        assert one.nats == pytest.approx(expected[one.id], abs=1e-4)
+    assert "memory ran out with 12 prompts at a time; goes on with 6" in capsys.readouterr().err
+
+
 def test_completions_come_as_they_are_done(tiny_model: Path) -> None:
     """An evaluation that is interrupted keeps every batch that was finished."""
     policy = load_policy(resolve_model(str(tiny_model)))

@@ -224,7 +224,9 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
         ("true", CPU, False, 0.1, True, "bfloat16 takes 10.0 times as long"),
         ("false", CPU, False, None, False, ""),
         ("null", GPU, True, None, True, ""),
-        ("null", GPU, False, None, False, ""),
+        ("null", GPU, False, None, False, "in float32; training.fp16=true, its own format, is much faster"),
+        ("true", GPU, False, None, True, "which this GPU only imitates; training.fp16=true"),
+        ("null", torch.device("mps"), False, None, False, ""),
     ],
 )
 def test_bfloat16_is_taken_on_a_cpu_only_where_it_is_clearly_faster(
@@ -241,6 +243,19 @@ def test_bfloat16_is_taken_on_a_cpu_only_where_it_is_clearly_faster(
     found = precision.choice(recipe, device, accelerator, (256, 512), measure=measured)
     assert found["bf16"] is bf16
     assert said in precision.in_words(found) and bool(said) == bool(precision.in_words(found))
+
+
+def test_a_gpu_without_bfloat16_fits_in_float16_where_it_is_told_to_and_computes_four_bits_so() -> None:
+    """A T4, which is free to have: QLoRA there computed in a bfloat16 that the card imitates, and nothing said so."""
+    recipe = recipe_for(Path("some/model"), "training.fp16=true")
+    found = precision.choice(recipe, GPU, False, (256, 512))
+    assert not found["bf16"] and not precision.in_words(found)
+
+    def computed_in(device: Any, accelerator: bool, half: bool) -> Any:
+        return precision.four_bits(device, accelerator, half=half)["quantization_config"].bnb_4bit_compute_dtype
+
+    assert computed_in(GPU, False, True) == torch.float16 and computed_in(GPU, False, False) == torch.float32
+    assert computed_in(GPU, True, True) == computed_in(CPU, False, False) == torch.bfloat16
 
 
 def test_layers_too_narrow_to_be_timed_are_fitted_in_float32() -> None:

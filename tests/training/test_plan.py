@@ -6,9 +6,11 @@ import random
 from dataclasses import replace
 
 import pytest
+from trl.kernels.chunked_logprob import TOKEN_CHUNK_SIZE
+from trl.trainer.utils import _CHUNKED_LOGPROB_CHUNK_SIZE
 
 from sft.runs.machine import Machine, size
-from sft.training.plan.costs import certain_bytes, cost_of, estimate, fitted_cost, looks, remedies
+from sft.training.plan.costs import PROCESS, TILE, certain_bytes, cost_of, estimate, fitted_cost, looks, remedies
 from sft.training.plan.parts import Batch, Disk, Fit, Memory, ModelSize, Plan, Remedy, Time, Work, duration
 
 #: SmolLM2-135M under a LoRA of rank 16 on all linear layers, in float32.
@@ -40,12 +42,22 @@ def test_adamw_holds_two_float32_states_and_a_gradient_of_what_is_fitted_alone()
 
 def test_logits_are_the_supervised_positions_times_the_vocabulary_twice() -> None:
     assert estimate(MODEL, FIT, LONGEST).logits == 400 * 49_152 * 4 * 2
+    assert estimate(MODEL, FIT, LONGEST, device="mps").logits == 400 * 49_152 * 4 * 2
+
+
+def test_on_cuda_no_logits_are_whole() -> None:
+    """TRL's head keeps one tile of them, of its own size: an 8B model's longest batch is not told to take gigabytes."""
+    assert (TOKEN_CHUNK_SIZE, _CHUNKED_LOGPROB_CHUNK_SIZE) == TILE
+    assert estimate(MODEL, FIT, LONGEST, device="cuda").logits == 400 * 32_768 * MODEL.itemsize
+    wide, long = replace(MODEL, vocabulary=128_256), replace(LONGEST, supervised=6000)
+    assert estimate(wide, FIT, long).logits > 6e9
+    assert estimate(wide, FIT, long, device="cuda").logits == 4096 * 32_768 * MODEL.itemsize
 
 
 def test_memory_is_the_sum_of_its_parts_and_falls_with_checkpointing_and_short_batches() -> None:
-    memory = estimate(MODEL, FIT, LONGEST, process=7)
+    memory = estimate(MODEL, FIT, LONGEST)
     held = memory.activations + memory.logits
-    assert memory.peak == sum(certain_bytes(MODEL, FIT)) + held + held // 10 + 7
+    assert memory.peak == sum(certain_bytes(MODEL, FIT)) + held + held // 10 + PROCESS
     assert estimate(MODEL, replace(FIT, checkpointing=True), LONGEST).activations < memory.activations / 10
     half = estimate(MODEL, FIT, replace(LONGEST, slots=2048))
     assert half.activations == memory.activations / 2

@@ -194,15 +194,15 @@ def test_the_setting_that_would_fit_is_named_and_does(tiny_model: Path) -> None:
     recipe = recipe_for(tiny_model, method="full", per_device_train_batch_size=8, max_length=256)
     settings, model = costs.fit_of(recipe), costs.model_of(recipe, source_of(recipe.model))
     batch = Batch(8, 8 * 256, 0, 8 * 256, 8 * 128, 8 * 256**2)
-    peak = costs.estimate(model, settings, batch, process=0).peak
+    peak = costs.estimate(model, settings, batch, device="mps").peak
     named = []
     for share in (0.99, 0.6, 0.3, 0.1, 0.05):
-        remedy = costs.remedy_for(recipe, source_of(recipe.model), settings, batch, int(peak * share), process=0)
+        remedy = costs.remedy_for(recipe, source_of(recipe.model), settings, batch, int(peak * share), device="mps")
         assert remedy.peak <= peak * share
         named.append(list(remedy.settings))
     assert named[0][0] == "training.per_device_train_batch_size"
     assert all(len(a) <= len(b) for a, b in pairwise(named)), named
-    assert not costs.remedy_for(recipe, source_of(recipe.model), settings, batch, 1000, process=0).settings
+    assert not costs.remedy_for(recipe, source_of(recipe.model), settings, batch, 1000, device="mps").settings
 
 
 def test_only_what_is_certain_is_refused(tiny_model: Path) -> None:

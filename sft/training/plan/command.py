@@ -23,12 +23,11 @@ from sft.recipes import Recipe, load
 from sft.recipes.requirements import refuse_unfit, refuse_without_effect
 from sft.recipes.sources import source_of
 from sft.runs.atomic_files import read_json, write_json
-from sft.runs.machine import Machine, machine_here
+from sft.runs.machine import Machine, machine_here, ran_out
 from sft.runs.run import Run
 from sft.training.epoch import epoch_of
 from sft.training.fit import render_parts
 from sft.training.plan import costs
-from sft.training.plan.costs import PROCESS
 from sft.training.plan.parts import Batch, Disk, Fit, Memory, ModelSize, Plan, Time, Work
 from sft.training.start import fetch_data, fetched
 
@@ -39,12 +38,13 @@ def plan(recipe: Recipe, reference: str, overrides: list[str], *, probe: bool = 
     Without ``probe`` no weights are read: memory is computed, and there is no time. Raises ``UserError``.
     """
     folder = Path("runs") / (recipe.name or Path(reference).stem)
-    here = machine_here(folder)
     with tempfile.TemporaryDirectory(prefix="sft-plan-") as scratch:
         if not probe:
-            return assemble(recipe, observe(recipe, Path(scratch), probe=False, began=time.time()), here)
+            found = observe(recipe, Path(scratch), probe=False, began=time.time())
+            return assemble(recipe, found, machine_here(folder))
         request = Path(scratch) / "request.json"
-        write_json(request, {"recipe": reference, "set": overrides, "available": here.available})
+        # The probe asks how much is free: this process takes nothing of a GPU, which one alone may have on a cluster.
+        write_json(request, {"recipe": reference, "set": overrides, "folder": str(folder)})
         command = [sys.executable, "-m", "sft.training.plan.command", str(request), str(time.time())]
         status = subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
         answer = Path(scratch) / "answer.json"
@@ -52,12 +52,17 @@ def plan(recipe: Recipe, reference: str, overrides: list[str], *, probe: bool = 
             found = read_json(answer)
             if "error" in found:
                 raise UserError(found["error"])
-            return assemble(recipe, found, here)
-        if status not in (-9, 137):
+            if "ran_out" not in found:
+                return assemble(recipe, found, Machine(**found["machine"]))
+            note = "The probe ran out of memory, so as it is the fit does not go in; what follows is computed."
+        elif status in (-9, 137):
+            note = "The probe was ended by the system, as it does when memory runs out; what follows is computed."
+        else:
             raise RuntimeError(f"the probe ended with status {status}; its own words are above")
-        found = observe(recipe, Path(scratch), probe=False, began=time.time())
-        note = "The probe was ended by the system, as it does when memory runs out; what follows is computed."
-        return assemble(recipe, found | {"notes": [*found["notes"], note]}, here)
+        ran_short = answer.exists()
+        found = observe(recipe, Path(scratch, "anew"), probe=False, began=time.time())
+        found |= {"notes": [*found["notes"], note], "ran_out": ran_short}
+        return assemble(recipe, found, machine_here(folder))
 
 
 def observe(
@@ -119,8 +124,7 @@ def observe(
         "notes": notes,
         "measured": None,
     }
-    process = PROCESS if default_device().type == "cpu" else 0
-    computed = costs.estimate(outlined, fit, work.longest, process=process)
+    computed = costs.estimate(outlined, fit, work.longest, device=default_device().type)
     if not probe:
         return known
     if available is not None and computed.peak > available:
@@ -145,8 +149,10 @@ def assemble(recipe: Recipe, found: Mapping[str, Any], here: Machine) -> Plan:
     counted = (measured or {}).get("work") or found["work"]
     work = Work(**counted | {"batches": tuple(Batch(**batch) for batch in counted["batches"])})
     model, fit = ModelSize(**found["model"]), Fit(**found["fit"])
-    process = PROCESS if here.device == "cpu" else 0
-    memory = costs.estimate(model, fit, work.longest, process=process)
+    memory = costs.estimate(model, fit, work.longest, device=here.device)
+    if found.get("ran_out") and here.available is not None:  # what was computed was too little by this, at the least
+        short = max(0, here.available + 1 - memory.peak)
+        memory = replace(memory, activations=memory.activations + short)
     spent, notes = None, list(found["notes"])
     clone = model.trainable_bytes
     checkpoint = clone + sum(costs.certain_bytes(model, fit)[2:])
@@ -180,9 +186,9 @@ def assemble(recipe: Recipe, found: Mapping[str, Any], here: Machine) -> Plan:
     )
     if made.fits:
         return made
-    known = memory if measured is not None else None
+    known = memory if measured is not None or found.get("ran_out") else None
     base = source_of(recipe.model)
-    remedy = costs.remedy_for(recipe, base, fit, work.longest, here.available or 0, process=process, known=known)
+    remedy = costs.remedy_for(recipe, base, fit, work.longest, here.available or 0, device=here.device, known=known)
     return replace(made, remedy=remedy)
 
 
@@ -199,10 +205,15 @@ def _main(request: str, began: str) -> None:
     asked = read_json(Path(request))
     folder = Path(request).parent
     try:
-        recipe = load(asked["recipe"], asked["set"])
-        answer = observe(recipe, folder, probe=True, began=float(began), available=asked["available"])
+        recipe, here = load(asked["recipe"], asked["set"]), machine_here(Path(asked["folder"]))
+        found = observe(recipe, folder, probe=True, began=float(began), available=here.available)
+        answer = found | {"machine": asdict(here)}
     except UserError as error:
         answer = {"error": str(error)}
+    except Exception as error:
+        if not ran_out(error):
+            raise
+        answer = {"ran_out": True}
     write_json(folder / "answer.json", answer)
 
 

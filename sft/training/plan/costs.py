@@ -23,6 +23,8 @@ from sft.training.plan.parts import Batch, Fit, Memory, ModelSize, Remedy
 
 #: Bytes of optimizer state per fitted parameter, by ``optim``; what is not named here counts as nothing.
 _STATES = {"adamw": 8, "adamw_torch": 8, "adamw_torch_fused": 8, "adamw_8bit": 2, "adamw_bnb_8bit": 2, "sgd": 0}
+#: Positions and words of a tile of logits, which is all that trl's head keeps of them on CUDA.
+TILE = 4096, 32768
 #: Libraries, tokenizer and demonstrations beside the model in a process that trains: measured on Linux, CPU.
 PROCESS = 700_000_000
 
@@ -93,8 +95,8 @@ def certain_bytes(model: ModelSize, fit: Fit) -> tuple[int, int, int]:
     return model.weight_bytes, model.trainable_bytes, model.trainable * _STATES.get(fit.optim, 0)
 
 
-def estimate(model: ModelSize, fit: Fit, batch: Batch, *, process: int = PROCESS) -> Memory:
-    """The memory of a fit whose longest batch is ``batch``; ``process``: what is held beside the model, 0 on a GPU.
+def estimate(model: ModelSize, fit: Fit, batch: Batch, *, device: str = "cpu") -> Memory:
+    """The memory of a fit whose longest batch is ``batch``: the GPU's, or on a CPU all that the process takes.
 
     What one position keeps in one layer of a Llama-shaped model (checked against what autograd holds, in the tests):
     the normed states before and after their weights, twice; the residual stream, twice; queries and keys before
@@ -106,6 +108,9 @@ def estimate(model: ModelSize, fit: Fit, batch: Batch, *, process: int = PROCESS
     inputs = batch.slots * model.itemsize * model.width * model.layers
     activations = inputs + per_layer if fit.checkpointing else per_layer * model.layers
     logits = batch.supervised * model.vocabulary * 4 * 2
+    if device == "cuda":
+        logits = min(batch.supervised, TILE[0]) * TILE[1] * model.itemsize
+    process = PROCESS if device == "cpu" else 0
     return Memory(weights, gradients, optimizer, activations, logits, process + (activations + logits) // 10)
 
 
@@ -143,12 +148,12 @@ def remedy_for(
     batch: Batch,
     available: int,
     *,
-    process: int = PROCESS,
+    device: str = "cpu",
     known: Memory | None = None,
 ) -> Remedy:
     """The first setting of :func:`remedies` with which the fit's peak is within ``available`` bytes.
 
-    ``batch``: the longest one now; ``process`` as for :func:`estimate`. ``known``: its memory as it was measured;
+    ``batch``: the longest one now; ``device`` as for :func:`estimate`. ``known``: its memory as it was measured;
     activations are scaled by it.
     """
     models: dict[tuple[str, str], ModelSize] = {}
@@ -159,12 +164,12 @@ def remedy_for(
             models[key] = model_of(_changed(recipe, step), base)
         return models[key]
 
-    now = estimate(model(fit), fit, batch, process=process)
+    now = estimate(model(fit), fit, batch, device=device)
     factor = 1.0 if known is None else known.activations / max(1, now.activations)
     for step in remedies(fit):
         share = step.batch_size / fit.batch_size * min(1.0, step.max_length * batch.rows / max(1, batch.slots))
         less = replace(batch, slots=int(batch.slots * share), supervised=int(batch.supervised * share))
-        made = estimate(model(step), step, less, process=process)
+        made = estimate(model(step), step, less, device=device)
         made = replace(made, activations=int(made.activations * factor))
         if known is not None:
             made = replace(made, rest=max(known.rest, made.rest))
@@ -196,8 +201,8 @@ def refuse_what_cannot_fit(recipe: Recipe, base: BaseSource, here: Machine | Non
     if needed <= there:
         return
     batch = Batch(1, 1, 0, 1, 1, 1)
-    process = PROCESS if here.device == "cpu" else 0
-    remedy = remedy_for(recipe, base, replace(fit, batch_size=1, checkpointing=True), batch, there, process=process)
+    least = replace(fit, batch_size=1, checkpointing=True)
+    remedy = remedy_for(recipe, base, least, batch, there, device=here.device)
     would = f"it would with {remedy.to_text()}" if remedy.settings else "no setting would make it fit"
     raise TrainingError(
         f"{recipe.model.name}: cannot fit: weights, gradients and optimizer alone take {size(needed)}, and this "

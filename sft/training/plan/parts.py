@@ -6,7 +6,7 @@ weights       every parameter and buffer, in the format it is kept in
 gradients     one value per fitted parameter, in its format
 optimizer     AdamW: two states per fitted parameter, in its format
 activations   what the longest batch's forward keeps for the backward
-logits        supervised positions x vocabulary x 4 bytes, twice: probabilities and their gradient
+logits        supervised positions x vocabulary x 4 bytes, twice: probabilities and their gradient; on CUDA a tile
 rest          libraries, demonstrations, work space of kernels, what the allocator keeps back
 """
 
