@@ -15,8 +15,9 @@ COPY sft ./sft
 COPY recipes ./recipes
 COPY data ./data
 RUN python -m pip install -c constraints.txt ".[completion]" && rm -rf /src
-RUN useradd --create-home clone
-USER clone
+RUN useradd --create-home --uid 1000 clone
+# By its number, for Kubernetes cannot tell from a name that it is not root.
+USER 1000
 # For a --user whom the image does not know: no home of his own, and a name that programs may ask for.
 ENV SFT_CACHE=/work/.cache/sft HF_HOME=/work/.cache/huggingface HOME=/tmp USER=clone
 WORKDIR /work

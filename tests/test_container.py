@@ -33,7 +33,8 @@ def test_what_is_copied_is_there_and_is_all_that_a_wheel_is_made_of() -> None:
 
 
 def test_it_runs_as_nobody_special_with_the_command_as_its_entry() -> None:
-    assert steps("USER") == ["clone"] and DOCKERFILE.rindex("USER clone") > DOCKERFILE.rindex("RUN ")
+    assert steps("USER") == ["1000"] and DOCKERFILE.rindex("USER 1000") > DOCKERFILE.rindex("RUN ")
+    assert "--uid 1000" in steps("RUN")[-1]
     assert steps("ENTRYPOINT") == ['["sft"]'] and "sft" in PROJECT["project"]["scripts"]
     (image,) = steps("FROM")
     assert image.split(":")[1].removesuffix("-slim") in PROJECT["project"]["requires-python"]

@@ -75,7 +75,7 @@ def _carried_out(options: argparse.Namespace, words: Sequence[str], is_over: Cal
     except BrokenPipeError:  # whoever read our output has left before its end, as `head` does
         return _flush(0 if options.verb in _ONLY_PRINT else 2)
     except Exception as error:
-        refusal = gone() if others_are_gone(error) else system_refusal(error)
+        refusal = gone(error) if others_are_gone(error) else system_refusal(error)
         if refusal is None:
             raise
         complaint = refusal + how_to_go_on(options, words)

@@ -22,7 +22,15 @@ from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel, PreTr
 
 from sft.errors import PolicyError, TrainingError
 from sft.policies.rendering import Renderer, renderer_for
-from sft.policies.weights import _loaded, base_folder, is_adapter, load_weights, onto, quiet_engine
+from sft.policies.weights import (
+    _loaded,
+    base_folder,
+    is_adapter,
+    load_weights,
+    onto,
+    quiet_engine,
+    vocabulary_size,
+)
 from sft.recipes import Recipe, lora_arguments
 from sft.recipes.requirements import refuse_tokens
 from sft.recipes.sources import BaseSource
@@ -162,7 +170,7 @@ def with_new_adapter(model: PreTrainedModel, recipe: Recipe, **others: Any) -> P
     lora = lora_arguments(recipe)
     if lora is None:
         return model
-    refuse_tokens(recipe, model.get_input_embeddings().weight.shape[0])
+    refuse_tokens(recipe, vocabulary_size(model))
     try:
         with quiet_engine(), warnings.catch_warnings():
             for beginning in _MATCHED_NOTHING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +13,7 @@ from transformers import BitsAndBytesConfig
 from sft.errors import PolicyError
 from sft.recipes import Recipe
 from sft.recipes.requirements import BITSANDBYTES
+from sft.runs.processes import sharding
 
 #: What multiplies states and weights.
 Product = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -128,9 +128,7 @@ def refuse_unless_quantisable() -> None:
     why, remedy = BITSANDBYTES.missing(), f"{BITSANDBYTES.install}, or write method: lora"
     if not why and torch.backends.mps.is_available():
         why, remedy = "bitsandbytes has no 4-bit kernels for MPS", "write method: lora"
-    elif not why and (
-        os.environ.get("ACCELERATE_USE_FSDP") == "true" or os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3"
-    ):
+    elif not why and sharding() in ("FSDP", "ZeRO-3"):
         why = "it keeps the base whole in every process, and FSDP and ZeRO-3 take it apart"
         remedy = "launch with DDP, or write method: lora"
     if why:

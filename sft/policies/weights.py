@@ -7,6 +7,7 @@ import ctypes
 import gc
 import hashlib
 import logging
+import math
 import os
 import shutil
 import warnings
@@ -24,6 +25,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.integrations import unset_hf_deepspeed_config
 from transformers.utils import logging as transformers_logging
 
 from sft.errors import PolicyError, UserError
@@ -188,6 +190,11 @@ def refuse_pickles(folder: Path, name: str) -> None:
         )
 
 
+def load_whole() -> None:
+    """Have weights that are loaded from now on be whole in every process, also after a fit by ZeRO-3."""
+    unset_hf_deepspeed_config()
+
+
 def free_memory() -> None:
     """Hand back what models took that nobody uses any more: they refer to themselves, and glibc keeps freed memory.
 
@@ -273,6 +280,21 @@ def config_of(source: BaseSource) -> PretrainedConfig:
 def context_length(config: PretrainedConfig) -> int | None:
     """The longest sequence the architecture was built for, in tokens; None where the config does not say."""
     return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def whole_shape(weight: torch.Tensor) -> tuple[int, ...]:
+    """The shape of ``weight``, also where ZeRO-3 has left this process a part of it and PyTorch calls it empty."""
+    return tuple(getattr(weight, "ds_shape", weight.shape))
+
+
+def vocabulary_size(model: torch.nn.Module) -> int:
+    """How many tokens the model knows."""
+    return whole_shape(model.get_input_embeddings().weight)[0]  # type: ignore[operator]
+
+
+def count_of(parameters: Iterable[torch.Tensor]) -> int:
+    """How many numbers ``parameters`` are, whichever process holds them."""
+    return sum(math.prod(whole_shape(parameter)) for parameter in parameters)
 
 
 def layer_shape(config: PretrainedConfig) -> tuple[int, int]:

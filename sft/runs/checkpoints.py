@@ -208,6 +208,17 @@ def _lacks(checkpoint: Path, *kinds: str) -> str | None:
     return None
 
 
+def parts_of(checkpoint: Path) -> tuple[str, int]:
+    """Who has saved the optimizer in ``checkpoint`` (see ``processes.sharding``), and in how many parts.
+
+    Those of DeepSpeed alone are as many as there were processes.
+    """
+    if any(checkpoint.glob("global_step*")):
+        kind = "ZeRO-3" if any(checkpoint.glob("global_step*/zero_pp_*model_states.pt")) else "DeepSpeed"
+        return kind, len(list(checkpoint.glob("global_step*/*optim_states.pt")))
+    return ("" if (checkpoint / "optimizer.pt").exists() else "FSDP"), 1
+
+
 # -- of earlier releases ----------------------------------------------------------------------------------
 
 

@@ -251,6 +251,11 @@ def system_refusal(error: BaseException) -> str | None:
         if number and type(cause).__name__ == "SafetensorError":
             known = int(number[1])
             return f"weights cannot be written or read: {_REFUSALS.get(known, os.strerror(known))}"
+        if "inline_container.cc" in text and (said := re.search("strerror: (.+)", text)):
+            refused = {os.strerror(number): why for number, why in _REFUSALS.items()}
+            return f"a checkpoint cannot be written: {refused.get(said[1], f'{said[1]}; check the disk')}"
+        if re.fullmatch("Parent directory .+ does not exist.", text):
+            return f"a checkpoint cannot be written: {text.removesuffix('.')[:200]}; check the disk"
         if "inline_container.cc" in text and ("unexpected pos" in text or "failed writing" in text):
             return f"a checkpoint cannot be written: {_REFUSALS[errno.ENOSPC]}"
         cause = _before(cause)

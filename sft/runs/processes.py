@@ -13,6 +13,7 @@ Such echoes are no second wish, which would stop a fit before it has saved its c
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -21,11 +22,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from sft.errors import UserError
+from sft.runs.network import INTERFACE, launchers_store, meet, word_key
 from sft.runs.progress import is_quiet
 
 if TYPE_CHECKING:
@@ -85,9 +87,22 @@ def refuse_one_row_for_several() -> None:
         )
 
 
+def sharding() -> str:
+    """Who holds weights or optimizer in parts by the launcher's configuration: ``FSDP``, ``ZeRO-3``, ``DeepSpeed`` with
+    another stage, "" where nobody does."""
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true":
+        stage: object = os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE")
+        with suppress(KeyError, OSError, ValueError, TypeError):  # whoever reads the file says what is amiss with it
+            stage = json.loads(Path(os.environ["ACCELERATE_DEEPSPEED_CONFIG_FILE"]).read_bytes())["zero_optimization"][
+                "stage"
+            ]
+        return "ZeRO-3" if str(stage) == "3" else "DeepSpeed"
+    return "FSDP" if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true" else ""
+
+
 def is_sharded() -> bool:
-    """Whether the launcher's configuration asks for weights or optimizer in parts: FSDP, or a stage of ZeRO."""
-    return any(os.environ.get(f"ACCELERATE_USE_{kind}", "").lower() == "true" for kind in ("FSDP", "DEEPSPEED"))
+    """Whether the launcher's configuration asks for weights or optimizer in parts."""
+    return bool(sharding())
 
 
 def all_processes() -> PartialState:
@@ -95,10 +110,13 @@ def all_processes() -> PartialState:
 
     Without ``cpu`` accelerate makes no group where there is no accelerator, and waits for nobody.
     """
+    import torch
     from accelerate import PartialState
 
     from sft.runs.machine import default_device
 
+    if not torch.distributed.is_initialized():
+        meet()
     return PartialState(cpu=default_device().type == "cpu")
 
 
@@ -121,6 +139,16 @@ def hand_on(value: Any) -> Any:
 
     all_processes()
     return broadcast_object_list([value])[0]
+
+
+def everyones(value: Any) -> list[Any]:
+    """The values of all processes, in their order. All of them come here."""
+    if rank_and_world()[1] == 1:
+        return [value]
+    from accelerate.utils import gather_object
+
+    all_processes()
+    return list(gather_object([value]))
 
 
 def highest(value: int) -> int:
@@ -150,12 +178,8 @@ def has_the_word() -> bool:
     """
     if rank_and_world()[1] == 1:
         return True
-    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public, and not among what the stubs export
-
     try:
-        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        store = TCPStore(address, port, is_master=False, timeout=timedelta(seconds=STORE_SECONDS))
-        return store.add(f"sft/word/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", 1) == 1
+        return launchers_store(STORE_SECONDS).add(word_key(), 1) == 1
     except (KeyError, ValueError, RuntimeError):  # no launcher any more; better said twice than never
         return True
 
@@ -169,9 +193,16 @@ def others_are_gone(error: BaseException) -> bool:
     return isinstance(error, DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error).lower())
 
 
-def gone() -> str:
-    """What to say when another process of the run has ended, or the launcher has ended them all."""
+def gone(error: BaseException | None = None) -> str:
+    """What to say when another process of the run has ended, or the launcher has ended them all; or, by what their
+    common library said, when they have met and do not reach each other."""
     rank, world = rank_and_world()
+    if "connectFullMesh" in str(error):
+        through = f"the network {os.environ[INTERFACE]}" if INTERFACE in os.environ else "the network of its own name"
+        return (
+            f"process {rank} of {world} does not reach the others through {through}; open all ports between the "
+            f"machines, or name another network in {INTERFACE}"
+        )
     return (
         f"another of the {world} processes has ended, or all were told to (process {rank} says so; the launcher says "
         "which one it was, and exit code -9 is mostly want of memory); what is saved is kept"

@@ -89,6 +89,10 @@ def _why_padded(
         return "this model's attention cannot be had row by row"
     if any(parameter.is_meta for parameter in model.parameters()):
         return ""  # only the first process has the weights, and it compares
+    if any(hasattr(parameter, "ds_shape") for parameter in model.parameters()):
+        return (
+            "no process has all weights under ZeRO-3 (DeepSpeed), so what a row says behind others cannot be compared"
+        )
     # Weights that are to be split among processes are still on the CPU, where there is no such kernel.
     where, narrow = model.device.type, narrow if model.device.type == "cuda" else None
     shortest = sorted(rows, key=lambda row: len(row[1]))[:2]

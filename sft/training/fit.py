@@ -17,7 +17,7 @@ from sft.demonstrations.stored import load_splits
 from sft.errors import DemonstrationsError, SplitError, TrainingError, UserError
 from sft.recipes import Recipe
 from sft.recipes.sources import source_of
-from sft.runs.processes import ending, is_main, is_sharded, say, tell
+from sft.runs.processes import ending, is_main, say, sharding, tell
 from sft.runs.run import Run, trained_policy, write_json
 from sft.training.epoch import Epoch, epoch_of
 
@@ -43,7 +43,7 @@ def fit(
         say(f"train     reused: {run.path} is trained already")
         return None
     from sft.policies.policy import load_renderer
-    from sft.policies.weights import config_of, context_length, free_memory
+    from sft.policies.weights import config_of, context_length, free_memory, load_whole
     from sft.runs.machine import default_device, ran_out
     from sft.training import fitting, proof
     from sft.training.plan.costs import refuse_what_cannot_fit
@@ -62,7 +62,7 @@ def fit(
     epoch = epoch_of(renderer, made, by_split["train"], recipe, context)
     if is_main():
         _account(run, by_split, epoch)
-    if default_device().type == "cpu" and is_sharded():
+    if default_device().type == "cpu" and sharding() == "FSDP":
         say("train     on a CPU accelerate shards nothing: every process holds the whole model, as with DDP")
     bf16 = _precision(run, recipe, config)
     try:
@@ -79,6 +79,7 @@ def fit(
         if default_device().type == "cpu" or not ran_out(error):
             raise
         raise TrainingError(_with_less_memory(recipe)) from error
+    load_whole()
     free_memory()
     if is_main():
         _account_for_steps(run, fitted)

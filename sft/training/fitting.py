@@ -26,7 +26,14 @@ from sft.errors import TrainingError
 from sft.policies.policy import name_base, stops_with, with_new_adapter
 from sft.policies.rendering import Renderer
 from sft.policies.starting import find_start, goes_on_from
-from sft.policies.weights import accelerator_computes_bf16, base_weights, onto, quiet_engine
+from sft.policies.weights import (
+    accelerator_computes_bf16,
+    base_weights,
+    count_of,
+    onto,
+    quiet_engine,
+    vocabulary_size,
+)
 from sft.recipes import Recipe
 from sft.recipes.sources import BaseSource
 from sft.runs import progress
@@ -141,7 +148,7 @@ def load_policy_to_fit(recipe: Recipe, base: BaseSource, renderer: Renderer) -> 
 
 def _refuse_unknown_tokens(model: PreTrainedModel | PeftModel, rows: Rows) -> None:
     """A tokenizer may know more tokens than the model, as long as no row needs them."""
-    known = model.get_input_embeddings().weight.shape[0]
+    known = vocabulary_size(model)
     for demonstration, rendered in rows:
         if (highest := max(rendered.input_ids)) >= known:
             raise TrainingError(
@@ -345,8 +352,8 @@ def _fitted(
         train_loss=trainer.mean_loss,
         eval_loss=trainer.state.best_metric,
         supervised_tokens=sum(len(r.completion_ids) for (_, r), seen in zip(training, reached, strict=True) if seen),
-        trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        parameters=sum(p.numel() for p in model.parameters()),
+        trainable_parameters=count_of(p for p in model.parameters() if p.requires_grad),
+        parameters=count_of(model.parameters()),
         wall_seconds=round(seconds, 3),
         rows_not_reached=len(missed),
         tokens_not_reached={

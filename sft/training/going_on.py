@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from sft.demonstrations.demonstration import Demonstration
 from sft.errors import RunError
-from sft.runs.checkpoints import choose, latest_checkpoint, put_aside, step_of
+from sft.runs.checkpoints import choose, latest_checkpoint, parts_of, put_aside, step_of
 from sft.runs.hashes import differences
-from sft.runs.processes import hand_on, is_main, say
+from sft.runs.processes import hand_on, is_main, rank_and_world, say, sharding
 from sft.runs.run import Run, now, read_jsonl, trained_policy, write_jsonl
 
 if TYPE_CHECKING:
@@ -96,6 +96,26 @@ def hold(run: Run, changes: Changes, *, allow: bool) -> list[dict[str, Any]]:
     when = now()
     rows = [{"what": n, "from": old, "to": new, "when": when, "step": step} for n, (old, new) in changes.items()]
     return [*run.changes, *rows]
+
+
+def refuse_other_parts(run: Run) -> None:
+    """Raise ``RunError`` where this launch cannot read the optimizer of the checkpoint that it would go on from.
+
+    Of DeepSpeed's parts the trainer reads nothing without DeepSpeed, and goes on with a new optimizer.
+    """
+    checkpoint = latest_checkpoint(run.checkpoints_path)
+    if checkpoint is None or trained_policy(run) is not None:
+        return
+    (saved, number), here, world = parts_of(checkpoint), sharding(), rank_and_world()[1]
+    if saved == here and (number == world or saved in ("", "FSDP")):
+        return
+    file = {"FSDP": "fsdp2", "ZeRO-3": "zero3", "DeepSpeed": "zero2"}.get(saved, "ddp")
+    among, many = (f" among {number} processes", f"{number} processes ") if number > 1 else ("", "")
+    raise RunError(
+        f"{checkpoint}: its optimizer was saved by {saved or 'one process'}{among}, and this launch, {world} with "
+        f"{here or 'no shards'}, cannot read it; launch {many}with recipes/accelerate/{file}.yaml, or start a new "
+        "run in another folder"
+    )
 
 
 def refuse_trained_on(run: Run, before: Iterable[Demonstration], present: Splits) -> None:

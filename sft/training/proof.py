@@ -62,6 +62,8 @@ def _check_saved(trainer: CloningTrainer, folder: Path, *, lora: bool) -> None:
     from peft import get_peft_model_state_dict
     from safetensors import safe_open
 
+    from sft.policies.weights import count_of
+
     saved: dict[str, torch.Tensor] = {}
     count = 0
     for file in sorted(folder.glob("*.safetensors")):
@@ -76,7 +78,7 @@ def _check_saved(trainer: CloningTrainer, folder: Path, *, lora: bool) -> None:
             torch.equal(saved[name], tensor.detach().cpu()) for name, tensor in fitted.items()
         )
     else:  # parts of it are with other processes; names of a full model's weights may change on the way
-        whole = count > 0 and count >= sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+        whole = count > 0 and count >= count_of(p for p in trainer.model.parameters() if p.requires_grad)
     if not whole:
         raise TrainingError(
             f"{folder}: what the trainer saved is not what was fitted; the last checkpoint is kept, so change "
@@ -95,6 +97,8 @@ def bear_witness(trainer: CloningTrainer, rows: Sequence[tuple[Any, Rendered]], 
     """
     from safetensors.torch import save_file
 
+    from sft.policies.weights import count_of
+
     sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled
     model = trainer.accelerator.unwrap_model(trainer.model)
     forward = trainer.model_wrapped if sharded else getattr(model, "_original_forward", model.forward)
@@ -112,7 +116,7 @@ def bear_witness(trainer: CloningTrainer, rows: Sequence[tuple[Any, Rendered]], 
         "model": recipe.model.model_dump(),
         "quantised": quantised,
         "dtype": "bfloat16" if narrow else _name(model.dtype),
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": count_of(model.parameters()),
         "rows": chosen,
         "texts": [trainer.processing_class.decode(row["ids"]) for row in chosen],
     }

@@ -5,6 +5,7 @@ Under a launcher the first process does this alone, while the others wait for wh
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -26,16 +27,19 @@ from sft.recipes.requirements import refuse_unfit, refuse_without_effect
 from sft.recipes.sources import BaseSource, source_of
 from sft.runs import sealed
 from sft.runs.hashes import Digest, differences
+from sft.runs.machine import default_device
 from sft.runs.processes import (
     demand_all_started,
     is_main,
     rank_and_world,
     refuse_one_row_for_several,
     say,
+    sharding,
     tell,
 )  # fmt: skip
 from sft.runs.run import Run, trained_policy, write_json, write_jsonl, write_text
-from sft.training.going_on import Changes, differing, hold, refuse_trained_on
+from sft.training.alike import demand_alike
+from sft.training.going_on import Changes, differing, hold, refuse_other_parts, refuse_trained_on
 
 #: Seconds that a process waits to see the run's folder; NFS looks for a name that was not there after half a minute.
 SEEN_SECONDS = 40
@@ -56,6 +60,7 @@ def begin(
     if not is_main():
         if not tell(None):
             raise SystemExit(2)  # the first process says why
+        demand_alike(resolved.recipe)
         _wait_to_see(folder)
         yield Run.open(folder)
         return
@@ -84,6 +89,7 @@ def begin(
                     tell(False)
                     raise
                 tell(True)
+                demand_alike(resolved.recipe, run.manifest["base"])
                 yield run
         except BaseException:
             if new and not _has_begun(run):
@@ -94,7 +100,7 @@ def begin(
 def _wait_to_see(folder: Path) -> None:
     """Go on when this process sees the run that the first one has begun, which a disk of the network may show later.
 
-    Raises ``RunError`` after :data:`SEEN_SECONDS`: the disk is another.
+    Raises ``RunError`` after :data:`SEEN_SECONDS`: the disk is another; and where it can only be read.
     """
     until = time.monotonic() + SEEN_SECONDS
     while not (folder / "manifest.json").exists():
@@ -106,6 +112,11 @@ def _wait_to_see(folder: Path) -> None:
         time.sleep(0.2)
         with suppress(OSError):
             list(folder.parent.iterdir())  # which has a network's disk look again
+    if not os.access(folder, os.W_OK):
+        raise RunError(
+            f"{folder}: process {rank_and_world()[0]} cannot write there (no permission, or a read-only disk), and "
+            "each saves its part of a checkpoint; change that on its machine, or name another folder"
+        )
 
 
 def fetch_data(recipe: Recipe, say: Callable[[str], None] = say) -> None:
@@ -154,6 +165,8 @@ def _hold_engine(run: Run, recipe: Recipe, base: BaseSource, *, allow_change: bo
         # However many processes measure what one has trained: nothing of it is another.
         changes = {name: both for name, both in changes.items() if not name.startswith("launch.")}
         facts["launch"] = recorded.get("launch", facts["launch"])
+    if not (default_device().type == "cpu" and sharding() == "FSDP"):  # which shards nothing there
+        refuse_other_parts(run)
     noted = hold(run, changes, allow=allow_change)
     if only_ask:
         return

@@ -54,10 +54,12 @@ def launch(
     processes: int = 1,
     kill: dict[str, Any] | None = None,
     others: list[str] | None = None,
+    path: str = "",
 ) -> dict[str, Any]:
     """Start ``processes`` processes of ``sft WORDS``; exit codes (-9: killed), seconds, and what they said.
 
-    ``others``: words that all but the first process are given too.
+    ``others``: words that all but the first process are given too; ``path``: a folder in which these look for modules
+    first.
     """
     began, said = time.monotonic(), Path(watch).with_suffix(".err")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS / "toys" / "watched"), str(ROOT)])}
@@ -69,9 +71,12 @@ def launch(
     with said.open("w") as file:
         ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {} for rank in range(processes)]
         how = {"stdin": subprocess.DEVNULL, "stdout": file, "stderr": file}
+        first = {"PYTHONPATH": os.pathsep.join([path, environment["PYTHONPATH"]])} if path else {}
         started = [
             forked_python.Popen(
-                [sys.executable, "-m", "sft", *words, *(others or [] if number else [])], env=environment | rank, **how
+                [sys.executable, "-m", "sft", *words, *(others or [] if number else [])],
+                env=environment | rank | (first if number else {}),
+                **how,
             )
             for number, rank in enumerate(ranks)
         ]

@@ -230,6 +230,26 @@ def test_several_processes_at_one_row_are_refused(
 # -- several processes ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("what", ["recipe", "package"])
+def test_a_process_that_stands_on_something_else_is_told_before_the_fit(
+    what: str, recipe: Path, tmp_path: Path
+) -> None:
+    """On its machine is an older copy: it fitted its share of the rows by a recipe, or a library, of its own."""
+    (tmp_path / "trl-1.2.3.dist-info").mkdir()
+    (tmp_path / "trl-1.2.3.dist-info" / "METADATA").write_text("Name: trl\nVersion: 1.2.3\n", encoding="utf-8")
+    other, said = {
+        "recipe": (
+            {"others": ["--set", "training.seed=3"]},
+            "process 1 has recipe training.seed as 3, and the first one as 0; put the recipe on a disk",
+        ),
+        "package": ({"path": str(tmp_path)}, "process 1 has package trl as 1.2.3, and the first one as "),
+    }[what]
+    words = ["train", str(recipe), "--output", str(tmp_path / "run")]
+    (done,) = launched([{"words": words, "watch": str(tmp_path / "watch"), "processes": 2} | other])
+    assert done["codes"] == [2, 2] and said in done["said"] and "Traceback" not in done["said"], done["said"]
+    assert not (tmp_path / "run").exists()
+
+
 def rows_read(run: Path) -> list[list[list[int]]]:
     """Of every launch of a run in one process: the rows of its passes in order, as the model read them."""
     (launches,) = passes(run.with_suffix(".watch")).values()

@@ -112,6 +112,22 @@ def test_kubernetes_takes_its_file() -> None:
     assert by_code["onExitCodes"]["containerName"] == container["name"]
 
 
+def test_a_namespace_that_enforces_the_restricted_profile_takes_the_pods() -> None:
+    """It made none of them, and the Job waited; the fields are those of Kubernetes' Pod Security Standards."""
+    job: dict[str, Any] = list(yaml.safe_load_all((ROOT / "recipes/launch/kubernetes.yaml").read_text("utf-8")))[1]
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["securityContext"]["runAsNonRoot"] is True and pod["securityContext"]["runAsUser"] > 0
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    assert not pod.keys() & {"hostNetwork", "hostPID", "hostIPC"} and "ports" not in container
+    assert all({"persistentVolumeClaim", "emptyDir"} & volume.keys() for volume in pod["volumes"])
+    # Whoever has no home writes what is kept for later onto the claim, which all pods mount.
+    (claim,) = (one["mountPath"] for one in container["volumeMounts"] if one["name"] == "work")
+    kept = {one["name"]: one["value"] for one in container["env"] if one["name"] in ("HF_HOME", "SFT_CACHE")}
+    assert len(kept) == 2 and all(value.startswith(f"{claim}/") for value in kept.values())
+
+
 def test_a_pod_without_its_recipe_ends_with_the_status_that_ends_the_job(tmp_path: Path) -> None:
     """It was started twenty times again, with all its GPUs, to find no recipe."""
     text = (ROOT / "recipes" / "launch" / "kubernetes.yaml").read_text(encoding="utf-8")
