@@ -191,7 +191,7 @@ def serve(options: argparse.Namespace, gathering: Gathering, guidelines: str = "
     ``guidelines``: a version to put in force; "" leaves what there is.
     """
     from sft.gathering.desk import Desk
-    from sft.gathering.export import keep_by_hand
+    from sft.gathering.export import renew
     from sft.gathering.folder import refuse_names
     from sft.gathering.server import running
 
@@ -205,7 +205,7 @@ def serve(options: argparse.Namespace, gathering: Gathering, guidelines: str = "
     tokens = {name: gathering.invite(name) for name in [*names, ""]}
     if options.host not in ("127.0.0.1", "::1", "localhost"):
         print(f"The page is served on {options.host} without encryption: who can read the network can read all of it.")
-    if said := keep_by_hand(gathering):
+    for said in renew(gathering, gathering.state()):
         print(f"sft: {said}", file=sys.stderr)
     desk = Desk(gathering)
     for name in options.expert:
@@ -261,9 +261,8 @@ def _read(options: argparse.Namespace, what: str) -> None:
     gathering = folder.Gathering.open(options.target)
     state = gathering.state()
     try:
-        if said := export.keep_by_hand(gathering):
+        for said in export.renew(gathering, state):
             print(f"sft: {said}", file=sys.stderr)
-        export.write(gathering, state)
     except RunError as error:  # a copy on a read-only disk has figures too
         if what != "check" or not isinstance(error.__cause__, OSError):
             raise

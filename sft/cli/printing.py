@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 
 def pairs(given: Sequence[str], option: str, shape: str, example: str) -> dict[str, str]:
     """``NAME=VALUE`` words as a mapping."""
-    pairs = {}
+    pairs: dict[str, str] = {}
     for item in given:
         name, sign, value = item.partition("=")
         if not (name and sign and value):
             raise UserError(f"{option} {item}: is not {shape}; write for example {example}")
+        if name in pairs:
+            raise UserError(f"{option} {name}: is given twice, as {pairs[name]} and {value}; give one of them")
         pairs[name] = value
     return pairs
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 __all__ = ["Words"]
@@ -20,6 +21,15 @@ class Words(argparse.ArgumentParser):
         self._given = list(args or ())
         return super().parse_known_args(args, namespace)
 
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        """As argparse's; an empty word is no file, though ``Path("")`` is the folder that one is in."""
+        is_file = action.type is Path or (not action.option_strings and action.nargs != argparse.PARSER)
+        if is_file and "" in arg_strings:
+            self.error(
+                f"{'/'.join(action.option_strings) or action.dest}: is empty; is a variable of the shell not set?"
+            )
+        return super()._get_values(action, arg_strings)
+
     def error(self, message: str) -> NoReturn:
         """Usage, the complaint and the suggestion on stderr; exit status 2."""
         super().error(f"{message}{self._suggestion(message)}")
@@ -28,7 +38,8 @@ class Words(argparse.ArgumentParser):
         choice = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
         if choice:
             return _nearest([choice[1]], [word.strip("'\"") for word in choice[2].split(", ")])
-        if strangers := message.removeprefix("unrecognized arguments: ").split():
+        unknown = message.startswith("unrecognized arguments: ")
+        if unknown and (strangers := message.removeprefix("unrecognized arguments: ").split()):
             return _nearest([word.partition("=")[0] for word in strangers if word.startswith("-")], self._options())
         return ""
 

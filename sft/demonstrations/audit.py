@@ -197,7 +197,8 @@ class Audit(Tabular):
             how = "with --column FIELD=NAME" if self._has_no_recipe() else "under demonstrations.columns"
             found.append(
                 f"Columns that no demonstration uses: {', '.join(self.reading.ignored)}. If one of them matters, "
-                f"name it {how} (expert: who wrote the completion; group: what must stay in one split)."
+                f"name it {how} (expert: who wrote the completion; group: what must stay in one split; "
+                "system: what is said before a prompt)."
             )
         if self.duplicates:
             rows = "row repeats" if self.duplicates == 1 else "rows repeat"

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sft.demonstrations.message_fields import MessageReader
+from sft.demonstrations.message_parts import read_parts
 from sft.demonstrations.messages import Message, text_fault
 from sft.demonstrations.thoughts import BrokenThought, sole
 from sft.recipes.prompt_template import PromptTemplate
@@ -53,13 +54,30 @@ class Cells:
         return self._sound(column, self.row[column])
 
     def optional(self, column: str, *, scalar: bool = False) -> str:
-        """The cell as text, ``""`` where it is absent, null or blank; ``scalar`` takes numbers too."""
+        """The cell as text, ``""`` where it is absent, null or blank; ``scalar`` takes numbers too, and of a name no
+        white space around it: whose it is, and with what it belongs together, would differ by what nobody sees.
+        """
         value = self.row.get(column)
         if value is None or value != value or (isinstance(value, str) and not value.strip()):
             return ""
         if scalar and type(value) in (int, float):
             value = str(int(value) if value == value // 1 else value)
+        if scalar and isinstance(value, str):
+            value = value.strip()
         return self._sound(column, value)
+
+    def system(self, column: str) -> str:
+        """The cell as a system message: text, parts of it, or a message that has them; "" where there is none."""
+        value = self.row.get(column)
+        if isinstance(value, dict):
+            value = next((value[key] for key in ("parts", "content") if key in value), value)
+        if not isinstance(value, list):
+            return self.optional(column)
+        parts = read_parts(column, "system", value, self.fault)
+        if parts is None or not parts.text.strip():
+            return ""
+        self.reader.unread += parts.unread
+        return self._sound(column, parts.text)
 
     def references(self, column: str, *, parse: bool) -> tuple[str, ...]:
         """Further completions: text or a list of texts (in CSV: a JSON list)."""

@@ -257,6 +257,7 @@ def _recipe(
         raise SourceError(f"{targets[0]}: --set changes a recipe; check the recipe that names this file instead")
     if encoding and not recipes.is_encoding(encoding):
         raise SourceError(f"--encoding {encoding}: is no encoding of text; give one such as cp1252 or utf-16")
-    named = recipes.Columns(**columns)
-    section = recipes.Demonstrations(path=tuple(targets), format=format, columns=named, encoding=encoding)  # type: ignore[arg-type]
-    return recipes.Recipe(model=recipes.Model(name=NO_MODEL), demonstrations=section)
+    for target in targets:
+        if fault := recipes.fault_of_path(target):
+            raise SourceError(fault)
+    return recipes.of_files(NO_MODEL, targets, format=format, columns=dict(columns), encoding=encoding or None)

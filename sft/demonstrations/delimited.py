@@ -23,7 +23,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sft.demonstrations.delimited_grammar import MEND_QUOTES, SAMPLE, Grammar, fields, header_of, shown
+from sft.demonstrations.delimited_grammar import MEND_QUOTES, QUOTE_FIRST, SAMPLE, Grammar, fields, header_of, shown
 from sft.demonstrations.text_files import Broken, lines_of
 
 __all__ = ["delimited"]
@@ -52,8 +52,9 @@ def delimited(path: Path, encoding: str, usual: str, notes: list[str]) -> Iterat
 
     grammar = Grammar(header.delimiter, header, [line.rstrip("\r\n") for _, line in islice(body(), SAMPLE)])
     plain = header.delimiter == "\t" and not header.quoted and _is_plain(body, grammar)
+    columns = tuple(name.casefold() for name in header.names)
     for line, cells in (_plain if plain else _records)(body, grammar):
-        if not isinstance(cells, Broken) and tuple(cell.strip("\ufeff \t") for cell in cells) == header.names:
+        if not isinstance(cells, Broken) and tuple(cell.strip("\ufeff \t").casefold() for cell in cells) == columns:
             cells = Broken(header.delimiter.join(cells), "repeats the header", "remove the line; two files meet there")
         yield line, cells if isinstance(cells, Broken) else dict(zip(header.names, cells, strict=True))
 
@@ -123,6 +124,8 @@ def _one_by_one(body: Body, grammar: Grammar) -> Iterator[_Found]:
 def _unquoted(text: str, grammar: Grammar) -> list[str] | Broken:
     """The cells of a line in which a quote is a character like any other."""
     cells = text.split(grammar.delimiter)
+    if '"' in text and (blank := grammar.quoted_behind_blank.search(text)):
+        return Broken(text, f"has a blank before the quote at character {blank.end() + 1}", QUOTE_FIRST)
     if "\r" in text:
         return Broken(text, "holds a carriage return outside quotes", "write each row on a line of its own")
     return cells if len(cells) == grammar.width else grammar.misfit(text, len(cells))

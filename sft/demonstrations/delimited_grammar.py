@@ -11,13 +11,16 @@ from pathlib import Path
 from sft.demonstrations.text_files import Broken, lines_of
 from sft.errors import SourceError
 
-__all__ = ["MEND_QUOTES", "SAMPLE", "Grammar", "Header", "fields", "header_of", "shown"]
+__all__ = ["MEND_QUOTES", "QUOTE_FIRST", "SAMPLE", "Grammar", "Header", "fields", "header_of", "shown"]
 
 #: Lines that show how a file is written.
 SAMPLE = 200
+QUOTE_FIRST = "write the quote right behind the delimiter"
 MEND_QUOTES = 'put the cell in quotes and write each " inside it as ""'
 _DELIMITERS = (",", ";", "\t", "|")
 _JSON = re.compile(r'\s*(?:\{\s*"|\[\s*(?:[{\[]|$))')
+#: What stands before a name and nobody sees: marks of files that were joined, zero-width spaces.
+_UNSEEN = re.compile("[\u200b\u200e\u200f\u2060\ufeff]")
 _HINT = re.compile(r"sep=(.)")  # Excel's own first line
 
 
@@ -69,7 +72,7 @@ def header_of(path: Path, encoding: str, usual: str) -> Header:
     cells = grammar.cells(text.rstrip("\r\n"))
     if cells is None:
         raise SourceError(f"{path}:{number}: the header breaks the quoting rules; {MEND_QUOTES}")
-    names = tuple(cell.strip() or f"column {place}" for place, cell in enumerate(cells, 1))
+    names = tuple(_UNSEEN.sub("", cell).strip() or f"column {place}" for place, cell in enumerate(cells, 1))
     for column in names:
         if names.count(column) > 1:
             raise SourceError(f"{path}:{number}: the header names '{column}' twice; rename one of them")
@@ -90,6 +93,7 @@ class Grammar:
         self._open = re.compile(rf'(?:{cell}{between})*+"(?:[^"]++|"")*+')
         self._to_opening = re.compile(rf"(?:{cell}{between})*+")
         self._cell = re.compile(rf'(?:^|{between})(?:"((?:[^"]++|"")*+)"|([^"\r\n{between}]*+))')
+        self.quoted_behind_blank = re.compile(rf'{between}[ ]+(?="(?:[^"]|"")*+"[ ]*(?:{between}|$))')
         self.begins = re.compile(rf'(?:^|{between})"')
         rows = [cells for line in sample if '"' not in line and len(cells := line.split(delimiter)) == self.width]
         self._spaced = 2 * sum(any(cell.startswith(" ") for cell in row[1:]) for row in rows) > len(sample)
@@ -169,10 +173,14 @@ class Grammar:
             return f"opens a quoted cell that breaks the quoting rules in line {number + further:,}", MEND_QUOTES
         cell = text[text.rfind(self.delimiter, 0, end) + 1 : end]
         if cell.isspace() and text[end : end + 1] == '"':
-            return f"has a blank before the quote at character {end + 1}", "write the quote right behind the delimiter"
+            return f"has a blank before the quote at character {end + 1}", QUOTE_FIRST
         return f"breaks the quoting rules at character {end + 1}", MEND_QUOTES
 
     def misfit(self, text: str, count: int) -> Broken:
         """A record of another length than the header's."""
         remedy = f"quote the fields that hold {shown(self.delimiter)} or a line break"
+        if not any(cell.strip() for cell in text.split(self.delimiter)[self.width :]) and count > self.width:
+            remedy = f"take the {shown(self.delimiter)} at its end away"
+        elif count < self.width:
+            remedy = "write all of them, blank ones too, and quote a field that holds a line break"
         return Broken(text, f"has {fields(count)} where the header names {self.width}", remedy)

@@ -26,13 +26,18 @@ _POINTER = b"version https://git-lfs.github.com/spec/"
 _PAGES = (b"<!doctype html", b"<html", b"<?xml")
 
 
-def refuse_other_kinds(path: Path, head: bytes) -> None:
-    """Raise ``SourceError`` where ``head``, the first bytes of ``path`` unpacked, is no text of rows."""
+def refuse_other_kinds(path: Path, head: bytes, *, unpacked: bool = False) -> None:
+    """Raise ``SourceError`` where ``head``, the first bytes of ``path`` unpacked, is no text of rows.
+
+    ``unpacked``: whether they were packed; then what is packed within is packed twice.
+    """
     what, remedy = next((said for mark, said in _BINARY.items() if head.startswith(mark)), ("", ""))
     begun = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if begun.startswith(_POINTER):
         what, remedy = "is a pointer of Git LFS and not the file itself", "fetch the file: git lfs pull"
     elif begun.startswith(_PAGES):
         what, remedy = "is a web page or XML, and no file of rows", "download the file itself; `sft import` reads pages"
+    if unpacked and what.startswith("is packed"):
+        what, remedy = f"{what} once more within", "unpack it once"
     if what:
         raise SourceError(f"{path}: {what}; {remedy}")

@@ -43,6 +43,11 @@ def rows_of(path: Path, encoding: str = "", notes: list[str] | None = None) -> R
         raise SourceError(f"{path}: is a directory; name a file in it ({', '.join(READERS)})")
     if not path.exists():
         raise SourceError(f"{path}: there is no such file; check the path, it is read from {Path.cwd()}")
+    if not path.is_file():
+        raise SourceError(
+            f"{path}: is a pipe or a device, whose bytes come once; write them into a file, or hand them to "
+            "`sft check` on standard input, which it calls -"
+        )
     if reader is None:
         raise SourceError(
             f"{path}: files ending in '{unpacked_suffix(path)}' are not understood; convert it to one of "
@@ -108,6 +113,9 @@ class _Json:
                     "write the row again in full",
                 ), -1
             message = f"is not JSON ({error.msg} at character {error.pos + 1})"
+            if error.msg.startswith("Invalid control character"):
+                message = f"holds a tab or a line break within a text (at character {error.pos + 1})"
+                return Broken(text, message, "write it as \\t or \\n, as json.dumps does"), -1
             is_python = error.msg.startswith("Expecting property name") and text[error.pos : error.pos + 1] == "'"
             remedy = "write it as json.dumps does, with double quotes" if is_python else "mend or remove the row"
             return Broken(text, message, remedy), -1

@@ -201,7 +201,9 @@ def _lacking(name: str, asked: Iterable[str], seen: Mapping[str, None], columns:
     said = ""
     for column in asked:
         if column not in seen:
-            said = f"{name}: {missing([column], seen)}; mend demonstrations.columns in the recipe"
+            said = (
+                f"{name}: {missing([column], seen)}; mend demonstrations.columns in the recipe, or what --column names"
+            )
             if column != columns.get("references"):
                 raise SourceError(said)
     return said

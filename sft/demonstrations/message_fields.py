@@ -16,17 +16,19 @@ from typing import Any
 
 from sft.demonstrations import tool_calls
 from sft.demonstrations.message_keys import (
+    CALL_PARTS,
     CALLS,
     KNOWN,
     MARKS,
     MAYBE_MARKS,
     REFUSED,
     ROLES,
+    SAID_AS,
     THOUGHTS,
     how_to_name,
 )
 from sft.demonstrations.message_order import Fault, Turn, head_and_turns, joined, with_results, without_hermes
-from sft.demonstrations.message_parts import Parts, read_parts
+from sft.demonstrations.message_parts import AS_CALLS, Parts, read_parts
 from sft.demonstrations.messages import Message, text_fault
 from sft.demonstrations.thoughts import BrokenThought, sole, untagged
 from sft.demonstrations.tool_calls import NoCall
@@ -95,7 +97,8 @@ class MessageReader:
         self.rewritten += told
         if self._rules.neighbours == "join":
             turns = joined(column, turns, counted)
-        turns = with_results(column, turns, counted)
+        turns = turns if faults else with_results(column, turns, counted)
+        self.unlearned += sum(not turn.message.supervised for turn in turns) if not faults else 0
         return [] if faults else [*head, *(turn.message for turn in turns)]
 
     def notes(self) -> tuple[str, ...]:
@@ -124,13 +127,17 @@ class MessageReader:
             fault(where, f"is {kind_of(value)}, not a message", "write {role, content}")
             return
         spoken, said = self._keys_of(value)
+        if spoken not in value and value.get("type") in CALL_PARTS:
+            fault(where, f"is no message of somebody's, but a {value['type']!r} by itself", AS_CALLS)
+            return
         if spoken not in value:
             fault(where, f"has no {spoken!r} (its keys are {', '.join(map(repr, value))})", how_to_name(value))
             return
         role = self._role(where, value[spoken], fault)
         if said not in value and role != "system" and not any(value.get(key) for key in CALLS):
             keys = ", ".join(map(repr, value)) or "nothing"
-            fault(f"{where}.{said}", "is missing", f"add it (the message has {keys})")
+            named = how_to_name(value) if any(value.get(key) for key in SAID_AS) else "add it"
+            fault(f"{where}.{said}", "is missing", f"{named} (the message has {keys})")
             return
         parts = self._content(f"{where}.{said}", role, value.get(said), fault)
         self._look_at_keys(where, role, value, {spoken, said}, fault)
@@ -206,7 +213,6 @@ class MessageReader:
             self._complain(where if thought else f"{where}.{said}", what, fault)
             return
         content = content if content.strip() else ""
-        self.unlearned += not supervised
         made = Message("assistant", content, thought, tuple(call.call for call in calls), supervised=supervised)
         yield Turn(made, place, tuple(call.id for call in calls))
 
@@ -233,8 +239,8 @@ class MessageReader:
         return spoken, self._rules.content or next((key for key in ("content", "value") if key in value), other)
 
     def _role(self, where: str, role: Any, fault: Fault) -> str:
-        if isinstance(role, str):
-            mapped = self._rules.roles.get(role) or ROLES.get(role.strip().lower())
+        if isinstance(role, str) or type(role) is int:
+            mapped = self._rules.roles.get(str(role)) or ROLES.get(str(role).strip().lower())
             if mapped:
                 return mapped
         fault(where, f"has the unknown role {role!r}", f"use one of {KNOWN}, or name it in demonstrations.roles")
@@ -293,6 +299,7 @@ class MessageReader:
             if not isinstance(mark, bool | int | float) or mark not in (0, 1):
                 what = "a fraction of a weight" if isinstance(mark, float) and 0 < mark < 1 else repr(mark)
                 fault(f"{where}.{key}", f"is {what}", "write 1 for a turn to learn, 0 for one to read only")
+                continue
             said[key] = bool(mark)
         if len(set(said.values())) > 1:
             fault(where, f"contradicts itself: {' and '.join(said)} differ", "keep one of them")

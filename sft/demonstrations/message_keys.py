@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +30,8 @@ THOUGHTS = ("reasoning_content", "thinking", "reasoning", "thought")
 MARKS = ("weight", "train", "training", "loss", "trainable", "loss_weight", "supervised", "learn")
 #: How other keys begin that say it in a way not known here, where what they say is yes or no.
 MAYBE_MARKS = ("train", "learn", "loss", "supervis", "mask", "ignore", "do_not_train", "no_train", "skip_loss")
+#: A name that needs no quotes in YAML.
+_PLAIN = re.compile(r"(?!(?i:true|false|yes|no|on|off|null)\Z)[^\W\d](?:[\w. /-]*\w)?")
 CALLS = ("tool_calls", "function_call", "calls")
 #: Keys of a message that change what it means -> what to do about it.
 REFUSED = {
@@ -54,5 +59,12 @@ def key_names(message: Mapping[str, Any]) -> dict[str, str]:
 
 def how_to_name(message: Mapping[str, Any]) -> str:
     """:func:`key_names` as what to do."""
-    shown = ", ".join(f"{ours}: {name}" for ours, name in key_names(message).items())
-    return f"name its keys in the recipe, demonstrations.columns: {{{shown}}}"
+    named = key_names(message)
+    shown = ", ".join(f"{ours}: {in_yaml(name)}" for ours, name in named.items())
+    options = " ".join(f"--column {shlex.quote(f'{ours}={name}')}" for ours, name in named.items())
+    return f"name its keys in the recipe, demonstrations.columns: {{{shown}}}; to `sft check`, {options}"
+
+
+def in_yaml(name: str) -> str:
+    """``name`` as it stands between braces of a recipe: in quotes where YAML would read something else."""
+    return name if _PLAIN.fullmatch(name) else json.dumps(name, ensure_ascii=False)

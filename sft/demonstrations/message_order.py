@@ -112,24 +112,32 @@ def with_results(column: str, turns: list[Turn], fault: Fault) -> list[Turn]:
             continue
         asked = _asked(column, made[-1], results, fault)
         calls = made[-1].message.calls
+        if asked is None:
+            continue
+        if len(results) < len(calls):
+            what = f"message {results[-1].place} is the last of {len(results)} results of {len(calls)} calls"
+            fault(column, what, "add a message of the role tool for each of the others, blank where it gave nothing")
         for place, turn in sorted(zip(asked, results, strict=True), key=lambda pair: pair[0]):
             name = calls[place].name if place < len(calls) else turn.message.name
             made.append(Turn(replace(turn.message, name=name), turn.place))
     return made
 
 
-def _asked(column: str, before: Turn, results: list[Turn], fault: Fault) -> list[int]:
-    """Which call of the turn ``before`` each result answers: by ids, else by names, else in their order."""
+def _asked(column: str, before: Turn, results: list[Turn], fault: Fault) -> list[int] | None:
+    """Which call of the turn ``before`` each result answers: by ids, else by names, else in their order.
+
+    None after a complaint.
+    """
     in_order = list(range(len(results)))
     calls, known = before.message.calls, {one: place for place, one in enumerate(before.ids) if one}
     if calls and len(results) > len(calls):
         fault(column, f"message {results[len(calls)].place} is a result that no call asked for", "remove it")
-        return in_order
+        return None
     strangers = [turn for turn in results if turn.ids and turn.ids[0] not in known]
     if strangers and (known or not calls):
         remedy = "mend tool_call_id" if calls else "write the call as tool_calls of the turn before"
         fault(column, f"message {strangers[0].place} answers a call that nobody made", remedy)
-        return in_order
+        return None
     if known and all(turn.ids for turn in results):
         by_id = [known[turn.ids[0]] for turn in results]
         return by_id if len(set(by_id)) == len(by_id) else in_order
@@ -143,6 +151,6 @@ def _asked(column: str, before: Turn, results: list[Turn], fault: Fault) -> list
         if not free:
             what = f"message {turn.place} is the result of {turn.message.name!r}, which the turn before does not call"
             fault(column, what if turn.message.name not in names else f"{what} so often", "mend its name")
-            return in_order
+            return None
         by_name.append(free[0])
     return by_name

@@ -16,13 +16,14 @@ from sft.demonstrations.message_keys import CALL_PARTS, TEXT_PARTS, THOUGHT_PART
 from sft.demonstrations.message_order import Fault
 from sft.runs.records import kind_of
 
-__all__ = ["Parts", "read_parts"]
+__all__ = ["AS_CALLS", "Parts", "read_parts"]
 
 _AS_TEXT = "describe it in words, or leave the row out: demonstrations are text"
-_AS_CALLS = "write the call as tool_calls, and what it gave back as a message of the role tool"
-#: Keys of Gemini's parts, which have no type -> what they are.
+AS_CALLS = "write the call as tool_calls, and what it gave back as a message of the role tool"
+#: Keys of the parts of Gemini and Bedrock, which have no type -> what they are.
 _GEMINI = {"functionCall": "function_call", "functionResponse": "function_call_output", "inlineData": "image",
-           "fileData": "file", "executableCode": "executable_code"}  # fmt: skip
+           "fileData": "file", "executableCode": "executable_code",
+           "toolUse": "function_call", "toolResult": "function_call_output"}  # fmt: skip
 _SNAKES = {"function_call": "function_call", "function_response": "function_call_output", "inline_data": "image"}
 _USED = {
     "text": {"text"},
@@ -106,7 +107,7 @@ def _taken(made: Parts, at: str, role: str, kind: Any, part: dict[str, Any], fau
         whose = "assistant" if kind == "tool_use" else "user"
         fault(at, f"{what} in a turn of the {role}", f"put it into the {whose}'s turn")
     else:
-        remedy = "write its text" if kind == "text" else _AS_CALLS if kind in CALL_PARTS else _AS_TEXT
+        remedy = "write its text" if kind == "text" else AS_CALLS if kind in CALL_PARTS else _AS_TEXT
         fault(at, what, "take it out: nobody can read it" if kind == "redacted_thinking" else remedy)
     return False
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sft.runs.hashes import _digest
+from sft.runs.records import kind_of
 
 __all__ = [
     "ROLES", "Call", "Message", "folded", "keyed_turn", "opening", "order_fault", "out_of_order", "prompt_key",
@@ -38,7 +39,7 @@ def text_fault(value: object) -> str:
     none) and be writable as UTF-8 (a lone surrogate, half of an emoji, is not).
     """
     if not isinstance(value, str):
-        return f"must be text, not {'null' if value is None else type(value).__name__}"
+        return f"must be text, not {kind_of(value)}"
     visible = value.strip()
     if not visible:
         return "is blank"

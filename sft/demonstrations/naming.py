@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 from sft.demonstrations.file_rows import Broken
-from sft.demonstrations.message_keys import key_names
+from sft.demonstrations.message_keys import in_yaml, key_names
 from sft.demonstrations.row_fields import LAYOUTS, OPTIONAL, WITH_TEXT
 from sft.errors import SourceError
 from sft.recipes.prompt_template import PromptTemplate, is_template
@@ -26,6 +27,7 @@ _KNOWN_AS = {
     "prompt": ("instruction", "question", "query", "source", "text", "input", "context"),
     "completion": ("answer", "response", "output", "target", "reply", "label", "chosen", "summary"),
     "input": ("context", "input", "passage", "document"),
+    "system": ("systeminstruction", "system_instruction", "system_prompt", "systemprompt", "system_message"),
 }
 #: Rows among which a line of names is looked for, and words from which on a name is none.
 _HEAD, _A_TEXT = 20, 4
@@ -147,10 +149,15 @@ def _how_to_name(
         places = PromptTemplate.read(template).columns
         wrong = [f"'{column}' in place {place}" for place, column in enumerate(places, 1) if column not in columns]
         if wrong:
-            return f"mend {' and '.join(wrong)} of the template in demonstrations.columns.prompt"
+            return f"mend {' and '.join(wrong)} of the template in demonstrations.columns.prompt, or of --column"
     if len(columns) == 1 and all(column in columns[0] for column in _needed(layouts[0], names)):
         return "part the columns by ',', ';', '|' or a tab"
     inside = next((column for column, cell in row.items() if _holds(cell, layouts, names)), None)
+    if inside is not None and (answer := _answer_beside(row, inside)):
+        return (
+            f"write the messages within {inside!r} as a column prompt, and what the expert answered, from {answer!r}, "
+            "as a column completion"
+        )
     if inside is not None:
         return f"the columns stand within {inside!r}: write what is in it as the row"
     if any(len(column.split()) >= _A_TEXT for column in columns):
@@ -163,7 +170,7 @@ def _how_to_name(
     if len(dialogues) == 2 and layouts[0] == "prompt_completion" and "chosen" not in dialogues:
         return _in_words({"prompt": dialogues[0], "completion": dialogues[1]}, place)
     if dialogue is not None and layouts[0] not in ("alpaca",):
-        return _in_words(_names_of_dialogue(dialogue, row[dialogue][0]), place)
+        return _in_words(_names_of_dialogue(dialogue, row[dialogue][0]) | _system_in(columns), place)
     if layouts[0] != "prompt_completion":
         if layouts[0] in ("messages", "sharegpt") and names["messages"] != "messages":
             return f"mend demonstrations.columns.messages, '{names['messages']}'"
@@ -178,19 +185,35 @@ def _how_to_name(
         return "the columns have the usual names: leave theirs out of demonstrations.columns, or of --column"
     taken = list(guess.values())
     about = [column for column in _KNOWN_AS["input"] if column in columns and column not in taken]
-    return _in_words({"prompt": guess["prompt"], **({"input": about[0]} if about else {}), **guess}, place)
+    beside = ({"input": about[0]} if about else {}) | _system_in(columns)
+    return _in_words({"prompt": guess["prompt"], **beside, **guess}, place)
+
+
+def _system_in(columns: Sequence[str]) -> dict[str, str]:
+    """How a column of system messages is named, where there is one that is called otherwise."""
+    named = next((column for column in columns if column.lower() in _KNOWN_AS["system"]), "")
+    return {"system": named} if named else {}
 
 
 def _in_words(guess: Mapping[str, str], place: str) -> str:
-    shown = ", ".join(f"{key}: {column}" for key, column in guess.items())
+    shown = ", ".join(f"{key}: {in_yaml(column)}" for key, column in guess.items())
     named = f"name your columns in the recipe, {place.replace('%s', f'{{{shown}}}')}"
-    options = " ".join(f"--column {key}={column}" for key, column in guess.items())
+    options = " ".join(f"--column {shlex.quote(f'{key}={column}')}" for key, column in guess.items())
     return f"{named}; to `sft check`, {options}" if place == COLUMNS else named
 
 
 def _holds(cell: Any, layouts: Sequence[str], names: Mapping[str, str]) -> bool:
     """Whether a cell is an object that has the columns of a row."""
     return isinstance(cell, dict) and any(all(key in cell for key in _needed(one, names)) for one in layouts)
+
+
+def _answer_beside(row: Mapping[str, Any], inside: str) -> str:
+    """The column with the answer to the messages within the column ``inside``, where those end before it; else ""."""
+    turns = row[inside].get("messages")
+    if not (_is_dialogue(turns) and isinstance(turns[-1], dict) and turns[-1].get("role") != "assistant"):
+        return ""
+    others = [column for column, cell in row.items() if column != inside and isinstance(cell, dict | list) and cell]
+    return next((column for column in others if not column.startswith(("non_", "rejected"))), "")
 
 
 def _is_texts(cell: Any) -> bool:

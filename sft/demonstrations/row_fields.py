@@ -12,6 +12,7 @@ from sft.demonstrations.cells import MEDIA, TOOLS, Cells, listed_in
 from sft.demonstrations.demonstration import Demonstration, Message, Origin, Source, text_fault
 from sft.demonstrations.file_rows import Broken
 from sft.demonstrations.message_fields import MessageReader, MessageRules
+from sft.demonstrations.message_keys import MARKS
 from sft.demonstrations.messages import opening, out_of_order, prompt_key
 from sft.demonstrations.plain_text import PlainText
 from sft.demonstrations.unrolled import unrolled
@@ -33,9 +34,12 @@ WITH_TEXT = {**LAYOUTS, "text": ("text",)}
 OPTIONAL = ("system", "expert", "group", "references")
 #: A row in which it is true is not to be trained on (correction sheets, see ``probes.examples``).
 MARK = "held_out"
+_YES = ("true", "1", "1.0", "yes")
 #: What a gathering says of how a row came about.
 GATHERED = "gathered"
-_UNPLAIN = frozenset((*TOOLS, *MEDIA))
+#: The turns before, in Alpaca's rows and those with a prompt, as LLaMA-Factory and ms-swift have them.
+HISTORY = "history"
+_UNPLAIN = frozenset((*TOOLS, *MEDIA, *MARKS, HISTORY))
 
 
 #: A prompt, and what the expert wrote, as the turn that it is.
@@ -102,6 +106,8 @@ class RowReader:
             beside = ["" if value is None else value for value in found]
             if any(type(value) is not str or (value and text_fault(value)) for value in beside):
                 return None
+            if any(value != value.strip() for value in beside[1:]):
+                return None
             system, group, expert = beside
         system = system or self.reader.system
         source = Source(self.file, line)
@@ -121,7 +127,7 @@ class RowReader:
             remedy = 'write it as {"messages": [...]}' if are_messages else "write the row as an object"
             fault("", f"is {kind_of(row)}, not an object with columns", remedy)
             return []
-        if not self.held_out and str(row.get(MARK)).strip().lower() == "true":
+        if not self.held_out and str(row.get(MARK)).strip().lower() in _YES:
             named = isinstance(run := row.get("run"), str) and run.strip()
             where = f"held out in {run}" if named else f"marked as held out ('{MARK}': true)"
             fault(
@@ -131,6 +137,11 @@ class RowReader:
                 f"same, take '{MARK}' out of the row and judge the clone on other prompts",
             )
             return []
+        marks = [key for key in MARKS if key in row and key not in self.used and _says_no(row[key])]
+        if marks and not self.held_out:
+            remedy = "remove the row, or give the column another name if it says something else"
+            fault(marks[0], f"is {row[marks[0]]!r}, which marks the row as none to learn", remedy)
+            return []
         values = Cells(row, fault, self.reader, self.blank)
         for media in MEDIA:
             if row.get(media) and not isinstance(row[media], str):
@@ -139,10 +150,12 @@ class RowReader:
         if self.layout == "text":
             page = values.text("text")
             return [] if faults else [PlainText.of(page, Source(self.file, line))]
-        system = values.optional(self.names["system"])
+        system = values.system(self.names["system"])
         expert = values.optional(self.names["expert"], scalar=True)
         group = values.optional(self.names["group"], scalar=True)
         references = values.references(self.names["references"], parse=self.cells_are_text)
+        if (self._of_pairs or self.layout == "alpaca") and _are_turns(row.get(HISTORY)) and HISTORY not in self._beside:
+            fault(HISTORY, "holds the turns before, which stand in no prompt", "write the row as messages")
         column = self.names["prompt"] if self._of_pairs else self.names.get(first := WITH_TEXT[self.layout][0], first)
         if self._of_pairs:
             pairs = self._pair(values, system)
@@ -211,8 +224,6 @@ class RowReader:
 
     def _alpaca(self, values: Cells, system: str) -> list[Pair]:
         instruction = self._with_input(values, values.text("instruction"))
-        if values.row.get("history"):
-            values.fault("history", "holds earlier turns, which Alpaca rows cannot say", "write the row as messages")
         prompt = values.plain(instruction, system)
         turn = values.spoken("output")
         return [(prompt, turn)] if turn else []
@@ -254,6 +265,18 @@ class RowReader:
         elif not learned:
             values.fault(column, "marks every expert's turn as none to learn", "remove the row, or mark one with 1")
         return [(turns[:place], turns[place]) for place in learned]
+
+
+def _says_no(mark: Any) -> bool:
+    """Whether a mark says that its row is not to be learned; in a table it is text."""
+    return mark in (0, False) or (isinstance(mark, str) and mark.strip().lower() in ("0", "0.0", "false"))
+
+
+def _are_turns(cell: Any) -> bool:
+    """Whether a cell holds turns, (asked, answered) or messages, as a list or as its JSON; words are none."""
+    if isinstance(cell, str):
+        return cell.lstrip().startswith(("[[", "[{"))
+    return isinstance(cell, list) and any(isinstance(each, list | dict) and each for each in cell)
 
 
 def _as_messages(cell: Any) -> Any:

@@ -73,8 +73,15 @@ def files_of(reference: str, shelf: Path | None = None, *, commit: str = "") -> 
 
 
 def _in_folder(reference: str, folder: Path) -> Found:
-    inside = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    named = [path for path in inside if not any(part[0] in "._" for part in path.relative_to(folder).parts)]
+    inside = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if not any(part[0] in "._" for part in path.relative_to(folder).parts)
+    ]
+    for path in inside:
+        if path.is_symlink() and not path.exists() and unpacked_suffix(path) in READERS:
+            raise SourceError(f"{path}: is a link to a file that is not there; fetch the file, or remove the link")
+    named = [path for path in inside if path.is_file()]
     files = [path for path in named if unpacked_suffix(path) in READERS]
     if not files:
         raise SourceError(f"{reference}: no file in this folder ends in one of {', '.join(READERS)}; name another")
@@ -82,7 +89,11 @@ def _in_folder(reference: str, folder: Path) -> Found:
     shown = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
     is_one = len(others) == 1
     note = f"{reference}: {len(others):,} other file{' is' if is_one else 's are'} not read ({shown})."
-    return Found(tuple((str(path), path) for path in files), (note,) if others else ())
+    notes = [note] if others else []
+    if linked := [path.name for path in inside if path.is_symlink() and path.is_dir()]:
+        shown = ", ".join(linked[:5]) + (", ..." if len(linked) > 5 else "")
+        notes.append(f"{reference}: links to folders are not followed ({shown}); name the folders beside this one.")
+    return Found(tuple((str(path), path) for path in files), tuple(notes))
 
 
 def _fitting(reference: str, pattern: Path) -> Found:

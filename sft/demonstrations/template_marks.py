@@ -6,6 +6,7 @@ learned and written as words. No tokenizer is asked: what a special token is spe
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ __all__ = ["TemplateMark", "TemplateMarks"]
 #: What no expert writes but about templates.
 _CERTAIN = re.compile(
     r"<\|[A-Za-z0-9_/]{1,40}\|>|<\uff5c[^\uff5c<>\n]{1,40}\uff5c>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>"
-    r"|<(?:bos|eos|pad|unk)>|\A\s*<s>|</s>(?=\s*\Z)"
+    r"|<(?:bos|eos|pad|unk)>|\A\s*<image>|<image>(?=\s*\Z)|\A\s*<s>|</s>(?=\s*\Z)"
     r"|^#{2,4} ?(?:Instruction|Input|Response|Human|Assistant|User|System) ?:",
     re.MULTILINE,
 )
@@ -42,7 +43,15 @@ _PERHAPS_SHARE = 0.1
 _LOOKED_AT, _LEAST = 2_000, 20
 #: Share of the completions that one word ends, from which it is named.
 _ENDS = 0.95
+#: What a program writes where it has no value, or shows where it has no room, as the whole of a text.
+_NO_VALUE = re.compile(
+    r"#(?:NAME\?|REF!|VALUE!|DIV/0!|N/A|NULL!|NUM!|SPILL!|CALC!|#{2,})|nan|NaN|None|null|NULL|<NA>|NaT|undefined"
+    r"|\[object Object\]|\d(?:[.,]\d+)?E[+-]\d{2,}"
+)
+#: Pairs of quotation marks that a text may stand in as a whole.
+_QUOTES = ("''", '""', "\u201c\u201d", "\u2018\u2019", "\u201e\u201c", "\u00ab\u00bb")
 _SHOWN = 6
+_SHORT = 40
 _CLOSING = ".!?\u2026\u3002\uff01\uff1f\"'\u201d)]}"
 _LIKE_A_MARK = re.compile(r"[#*=~|-]{2,}|[<\[({|#*]+/?[A-Za-z_ ]+[>\])}|#*]+|[#*]{0,3}[A-Z]{3,}[#*.]{0,3}")
 
@@ -61,49 +70,57 @@ class TemplateMark:
 class TemplateMarks:
     """``marks``: the most frequent first. ``ending``: the word that ends nearly every completion, or "".
 
-    ``thoughts`` and ``calls``: those that completions spell in a way that is learned as words.
+    ``thoughts`` and ``calls``: those that completions spell in a way that is learned as words. ``no_values``: texts
+    that a program wrote where it had none. ``quotes``: the pair that nearly every completion stands in, or "".
+    ``unlisted``: functions that completions call and their rows do not list. ``escaped``: line breaks as two letters.
     """
 
     marks: tuple[TemplateMark, ...]
     ending: str = ""
     thoughts: tuple[TemplateMark, ...] = ()
     calls: tuple[TemplateMark, ...] = ()
+    no_values: tuple[TemplateMark, ...] = ()
+    quotes: str = ""
+    unlisted: tuple[TemplateMark, ...] = ()
+    escaped: tuple[TemplateMark, ...] = ()
 
     @classmethod
     def among(cls, demonstrations: Sequence[Demonstration]) -> TemplateMarks:
         """Of the last turn of every prompt, what it begins with, and every completion."""
-        counts: Counter[tuple[str, str]] = Counter()
-        first: dict[tuple[str, str], str] = {}
-        spelled: Counter[tuple[str, str]] = Counter()
+        counts, spelled, empty = _MarkTally(), _MarkTally(), _MarkTally()
         for place, words in enumerate(columns.said(demonstrations)):
             for kind, mark in _spelled(words[2]):
-                if kind == "thoughts" or not demonstrations[place].calls:
-                    spelled[mark, kind] += 1
-                    first.setdefault((mark, kind), demonstrations[place].address)
+                called = demonstrations[place].calls if kind == "calls" else ()
+                if not called:
+                    spelled.add(mark, kind, demonstrations, place)
+                for name in _unlisted(demonstrations[place]) if called else ():
+                    spelled.add(name, "unlisted", demonstrations, place)
             for where, text in _texts(words):
+                if len(text) < _SHORT and _NO_VALUE.fullmatch(text.strip()):
+                    empty.add(text.strip(), where, demonstrations, place)
                 if "<" in text or "[" in text or "#" in text:
-                    for mark in {found[0].strip() for found in _CERTAIN.finditer(text)}:
-                        counts[mark, where] += 1
-                        if (mark, where) not in first:
-                            first[mark, where] = demonstrations[place].address
+                    for mark in dict.fromkeys(found[0].strip() for found in _CERTAIN.finditer(text)):
+                        counts.add(mark, where, demonstrations, place)
+        escaped = _MarkTally()
         looked_at = demonstrations[:: max(1, len(demonstrations) // _LOOKED_AT)]
         if len(looked_at) >= _LEAST:
-            some: Counter[tuple[str, str]] = Counter()
-            for d, words in zip(looked_at, columns.said(looked_at), strict=True):
+            some = _MarkTally()
+            for place, words in enumerate(columns.said(looked_at)):
                 for where, text in _texts(words):
-                    for mark in {found[0].strip() for found in _PERHAPS.finditer(text)}:
-                        some[mark, where] += 1
-                        first.setdefault((mark, where), d.address)
+                    if "\\n" in text and "\n" not in text:
+                        escaped.add("\\n", where, looked_at, place)
+                    for mark in dict.fromkeys(found[0].strip() for found in _PERHAPS.finditer(text)):
+                        some.add(mark, where, looked_at, place)
             scale = len(demonstrations) / len(looked_at)
-            counts.update({key: round(n * scale) for key, n in some.items() if n >= _PERHAPS_SHARE * len(looked_at)})
-        marks = [TemplateMark(*key, count, first[key]) for key, count in counts.most_common()]
-        thoughts, calls = (
-            tuple(TemplateMark(m, "completions", n, first[m, k]) for (m, k), n in spelled.most_common() if k == kind)
-            for kind in ("thoughts", "calls")
-        )
+            for key, (count, first) in some.found.items():
+                if count >= _PERHAPS_SHARE * len(looked_at):
+                    counts.found[key] = (round(count * scale), counts.found.get(key, (0, first))[1])
+        often = tuple(one for one in escaped.marks() if one.count >= _PERHAPS_SHARE * len(looked_at))
+        thoughts, calls, unlisted = (spelled.marks(kind) for kind in ("thoughts", "calls", "unlisted"))
         known = {one.text for one in (*thoughts, *calls)}
-        marks = [one for one in marks if not (one.where == "completions" and one.text in known)]
-        return cls(tuple(marks), _ending([d.completion for d in looked_at]), thoughts, calls)
+        marks = tuple(one for one in counts.marks() if not (one.where == "completions" and one.text in known))
+        completions = [d.completion for d in looked_at]
+        return cls(marks, _ending(completions), thoughts, calls, empty.marks(), _quotes(completions), unlisted, often)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
@@ -124,6 +141,26 @@ class TemplateMarks:
                 "a message, and the model's own template writes them in its form; if they are meant as text, let them "
                 "stand."
             )
+        if self.unlisted:
+            said.append(
+                f"Functions are called that their rows do not list: {_shown(self.unlisted)}. Add them to tools, or "
+                "mend their names: the model is told of the others alone."
+            )
+        if self.no_values:
+            said.append(
+                f"A program seems to have written texts where it had no value, or changed one: "
+                f"{_shown(self.no_values)}. Fill in what was said or remove the row; if somebody said it, let it stand."
+            )
+        if self.escaped:
+            said.append(
+                f"Line breaks seem to stand as the letters \\n, in texts that have no other: {_shown(self.escaped)}. "
+                "Put line breaks in their place, or they are learned as letters; where they are meant, let them stand."
+            )
+        if self.quotes:
+            said.append(
+                f"Nearly every completion stands in quotation marks ({' '.join(self.quotes)}), which would be learned "
+                "with it: take them out of the file, unless the expert wrote them."
+            )
         if self.marks:
             said.append(
                 f"Marks of a template stand in the texts: {_shown(self.marks)}. The model's own template writes "
@@ -136,6 +173,44 @@ class TemplateMarks:
                 "of the file, for the model's own ends a turn; if it is how the expert ends, let it stand."
             )
         return said
+
+
+class _MarkTally:
+    """How often marks were seen, and where each was first."""
+
+    def __init__(self) -> None:
+        self.found: dict[tuple[str, str], tuple[int, str]] = {}
+
+    def add(self, mark: str, where: str, demonstrations: Sequence[Demonstration], place: int) -> None:
+        """One more of ``mark``."""
+        seen = self.found.get((mark, where))
+        self.found[mark, where] = (seen[0] + 1, seen[1]) if seen else (1, demonstrations[place].address)
+
+    def marks(self, kind: str = "") -> tuple[TemplateMark, ...]:
+        """The most frequent first; of one ``kind`` those of completions."""
+        ranked = sorted(self.found.items(), key=lambda item: -item[1][0])
+        return tuple(
+            TemplateMark(mark, "completions" if kind else where, count, first)
+            for (mark, where), (count, first) in ranked
+            if kind in ("", where)
+        )
+
+
+def _unlisted(demonstration: Demonstration) -> list[str]:
+    """Names of the functions that it calls and its row does not list; none where it lists none at all."""
+    if demonstration.prompt[0].role != "tools":
+        return []
+    listed = {tool.get("function", tool).get("name") for tool in json.loads(demonstration.prompt[0].content)}
+    return list(dict.fromkeys(call.name for call in demonstration.calls if call.name not in listed))
+
+
+def _quotes(completions: Sequence[str]) -> str:
+    """The quotation marks that nearly all completions stand in, as a pair, or ""."""
+    if len(completions) < _LEAST:
+        return ""
+    ends = Counter(text[0] + text[-1] for each in completions if len(text := each.strip()) > 1)
+    pair, count = ends.most_common(1)[0] if ends else ("", 0)
+    return pair if pair in _QUOTES and count >= _ENDS * len(completions) else ""
 
 
 def _shown(marks: Sequence[TemplateMark]) -> str:

@@ -9,6 +9,7 @@ import io
 import re
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -16,7 +17,7 @@ from typing import IO, Any
 from sft.demonstrations.file_kinds import BEGINNING, refuse_other_kinds
 from sft.errors import SourceError
 
-__all__ = ["PACKED", "Broken", "encoding_of", "lines_of", "opened", "unpacked_suffix"]
+__all__ = ["PACKED", "Broken", "encoding_of", "lines_of", "opened", "unpacked_suffix", "wide_encoding"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,12 @@ def _zstd(path: Path) -> IO[bytes]:
 #: Ending of a packed file -> what opens it.
 PACKED: dict[str, Callable[[Path], Any]] = {".gz": gzip.GzipFile, ".bz2": bz2.BZ2File, ".zst": _zstd}
 #: What a file in a wide encoding begins with -> how it is called. NUL is no letter of any text.
-_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_MARKS = {
+    b"\xff\xfe\x00\x00": "utf-32",
+    b"\x00\x00\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
 #: Encodings of one byte a character, mostly for Latin letters, as Python names them.
 _LATIN = {"cp1250", "cp1252", "cp1254", "cp437", "cp850", "iso8859-1", "iso8859-15", "iso8859-2", "mac-roman"}
 _LETTER = re.compile(rb"[A-Za-z]")
@@ -77,15 +83,12 @@ def lines_of(path: Path, encoding: str = "") -> Iterator[tuple[int, str]]:
 def _decoded(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
     with opened(path) as file:
         head = file.read(BEGINNING)
-    refuse_other_kinds(path, head)
-    head = head[:4]
+    refuse_other_kinds(path, head, unpacked=path.suffix.lower() in PACKED)
     if encoding and not _is_utf8(path):
         yield from _in_encoding(path, encoding)
         return
-    wide = next((name for mark, name in _MARKS.items() if head.startswith(mark)), "")
-    if wide or b"\x00" in head:
-        wide = wide or ("utf-16-be" if head[:1] == b"\x00" else "utf-16-le")
-        raise SourceError(f"{path}: is UTF-16, not UTF-8; {_ways_out(wide)}")
+    if wide := wide_encoding(head):
+        raise SourceError(f"{path}: is {wide[:6].upper()}, not UTF-8; {_ways_out(wide)}")
     with opened(path) as file:
         if head.startswith(b"\xef\xbb\xbf"):
             file.read(3)
@@ -107,11 +110,37 @@ def _decoded(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
 def encoding_of(path: Path) -> str:
     """How a text file is written, as far as it can be told: "" for UTF-8, and where nobody can tell."""
     with opened(path) as file:
-        head = file.read(4)
-    wide = next((name for mark, name in _MARKS.items() if head.startswith(mark)), "")
-    if wide or b"\x00" in head:
-        return wide or ("utf-16-be" if head[:1] == b"\x00" else "utf-16-le")
+        head = file.read(BEGINNING)
+    if wide := wide_encoding(head):
+        return wide
     return "cp1252" if not _is_utf8(path) and _fits_cp1252(path) else ""
+
+
+def wide_encoding(head: bytes) -> str:
+    """Which encoding of two or four bytes a character the first bytes of a file are in; "" for none.
+
+    Without a mark it is told by NULs, which are no letters: a text of single bytes has hardly one, while commas, quotes
+    and line ends have them even between Chinese words.
+    """
+    if marked := next((name for mark, name in _MARKS.items() if head.startswith(mark)), ""):
+        return marked
+    nuls = head.count(0)
+    if not nuls or (4 * nuls < len(head) and _begun(head, "utf-8")):
+        return ""
+    sides = ("le", "be") if head[1::2].count(0) >= head[::2].count(0) else ("be", "le")
+    names = [f"utf-{width}-{side}" for width in (32, 16) for side in sides]
+    return next((name for name in names if _is_text(_begun(head, name))), "")
+
+
+def _is_text(begun: str) -> bool:
+    return bool(begun) and all(letter.isprintable() or letter in "\t\r\n" for letter in begun)
+
+
+def _begun(head: bytes, encoding: str) -> str:
+    """The first bytes of a file as text, but for half a character at their end; "" where they are none."""
+    with suppress(UnicodeDecodeError):
+        return codecs.getincrementaldecoder(encoding)().decode(head)
+    return ""
 
 
 def _ways_out(encoding: str) -> str:

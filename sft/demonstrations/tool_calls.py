@@ -149,12 +149,14 @@ def tools(value: Any, *, drops_nulls: bool = False) -> str:
     if isinstance(value, str):
         if not value.strip():
             return ""
-        value = _parsed(value)
+        value = _listed(value)
+    if value is None:  # as Python prints it
+        return ""
     listed = value if isinstance(value, list) else [value]
     found = []
     for each in listed:
         if isinstance(each, str):
-            each = _parsed(each)
+            each = _listed(each)
         inner = each.get("function", each) if isinstance(each, dict) else None
         if not isinstance(inner, dict) or not isinstance(inner.get("name"), str) or not inner["name"].strip():
             raise NoCall("one of them has no name", _AS_LIST)
@@ -166,6 +168,14 @@ def tools(value: Any, *, drops_nulls: bool = False) -> str:
     if text and (fault := text_fault(text)):
         raise NoCall(fault, "replace the broken character (half of an emoji)")
     return text
+
+
+def _listed(text: str) -> Any:
+    """Functions, or one, in a text. Raises :class:`NoCall`."""
+    try:
+        return _parsed(text)
+    except NoCall as error:
+        raise NoCall(str(error), error.remedy if error.remedy != _AS_OBJECT else _AS_LIST) from None
 
 
 def _as_openai(tool: dict[str, Any]) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class Scoring:
         elif self.headline == CHECKER:
             raise UserError(
                 "fidelity.headline: is checker, and nothing says which answers are right; write "
-                f"{checkers.FINAL_NUMBER}, regex:PATTERN or module:function as fidelity.checker, or --checker"
+                f"{checkers.FINAL_NUMBER}, regex:PATTERN or module:function as fidelity.checker"
             )
         modules.demand(self.further)
         if self.headline not in (known := (*metrics.METRICS, JSON, CHECKER, *self.labels)):

@@ -10,6 +10,7 @@ rewritten  fewer
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
@@ -29,7 +30,7 @@ from sft.runs.atomic_files import write_text
 from sft.runs.hashes import fingerprint
 from sft.runs.machine import sentences
 
-__all__ = ["EDITED", "KEPT", "chosen", "distance", "how", "keep_by_hand", "kept_prefix", "refresh", "rows", "write"]
+__all__ = ["EDITED", "KEPT", "chosen", "distance", "how", "kept_prefix", "refresh", "renew", "rows", "write"]
 
 #: Character similarity (points) from which a text is the clone's, edited.
 EDITED = 50.0
@@ -153,45 +154,57 @@ def write(gathering: Gathering, state: Standing) -> int:
     return len(made)
 
 
-def keep_by_hand(gathering: Gathering) -> str:
-    """Keep what somebody changed in ``demonstrations.jsonl``, which the next export writes over; a line that says so.
+def renew(gathering: Gathering, state: Standing) -> list[str]:
+    """Write ``demonstrations.jsonl`` from ``state``; what becomes of changes made in it by hand, as sentences.
 
-    A row is changed that no answer was written for, or whose completion is not its answer's. "" where none is.
+    A row is changed that no answer was written for, or whose completion is not its answer's: the file is kept beside
+    the new one. An answer whose row is gone stands in it again, and that is said, for it is left out on the page.
     """
-    path = gathering.demonstrations_path
-    if not path.exists():
-        return ""
+    said = _changed_by_hand(gathering, state) if gathering.demonstrations_path.exists() else []
+    write(gathering, state)
+    return said
+
+
+def _changed_by_hand(gathering: Gathering, state: Standing) -> list[str]:
+    path, said = gathering.demonstrations_path, []
     texts = {event.n: event.text for event in read_events(gathering.events_path) if event.kind == "submitted"}
     with sentences(path, reading=True):
         raw = path.read_bytes()
-    changed = [line for line in raw.split(b"\n") if line.strip() and not _is_of(line, texts)]
-    if not changed:
-        return ""
-    kept = path.with_name("demonstrations.by-hand.jsonl")
-    with sentences(kept):
-        kept.write_bytes(raw)
-    rows = "1 row was" if len(changed) == 1 else f"{len(changed)} rows were"
-    return (f"{path}: is made of {gathering.events_path.name}, and {rows} changed by hand: kept in {kept.name}. "
-            f"Correct answers on the page: sft collect {gathering.path}")  # fmt: skip
+    found = {line: _event_of(line, texts) for line in raw.split(b"\n") if line.strip()}
+    if changed := sum(event is None for event in found.values()):
+        kept = path.with_name("demonstrations.by-hand.jsonl")
+        with sentences(kept):
+            kept.write_bytes(raw)
+        rows = "1 row was" if changed == 1 else f"{changed} rows were"
+        said.append(
+            f"{path}: is made of {gathering.events_path.name}, and {rows} changed by hand: kept in {kept.name}. "
+            f"Correct answers on the page: sft collect {shlex.quote(str(gathering.path))}"
+        )
+    elif gone := len({answer.n for answer in state.answers()} - set(found.values())):
+        answers = "1 answer was not in it and stands" if gone == 1 else f"{gone} answers were not in it and stand"
+        said.append(
+            f"{path}: is made of {gathering.events_path.name}, and {answers} there again. To leave an answer out, "
+            f"withdraw it in the list of the page: sft collect {shlex.quote(str(gathering.path))}"
+        )
+    return said
 
 
-def _is_of(line: bytes, texts: Mapping[int, str | None]) -> bool:
-    """Whether ``line`` is a row with the text of its answer, of those in ``texts`` by their events."""
+def _event_of(line: bytes, texts: Mapping[int, str | None]) -> int | None:
+    """The event of which ``line`` is the row, with the text of its answer among ``texts``; None for any other line."""
     try:
         row = json.loads(line)
-        return bool(texts[row["gathered"]["event"]] == row["completion"])
+        event = row["gathered"]["event"]
+        return int(event) if texts[event] == row["completion"] else None
     except (ValueError, KeyError, TypeError, RecursionError):
-        return False
+        return None
 
 
 def refresh(path: Path) -> None:
     """Bring the demonstrations of the gathering at ``path`` up to date; nothing where ``path`` is none."""
     if is_gathering(path):
         gathering = Gathering.open(path)
-        state = gathering.state()
-        if said := keep_by_hand(gathering):
+        for said in renew(gathering, gathering.state()):
             sys.stderr.write(f"sft: {said}\n")
-        write(gathering, state)
 
 
 def chosen(

@@ -20,7 +20,7 @@ from sft.errors import RunError, UserError
 from sft.gathering import choosing
 from sft.gathering.dialogue_rounds import ask_dialogues, dialogues_in
 from sft.gathering.dialogue_turns import dialogues_of
-from sft.gathering.fixed_parts import lost_rows, recipe_of_parts, write_parts
+from sft.gathering.fixed_parts import by_their_sources, lost_rows, recipe_of_parts, write_parts
 from sft.gathering.folder import Gathering, HeldOutKeys
 from sft.gathering.items import rank
 from sft.gathering.prompts import read_prompts, screened
@@ -253,7 +253,7 @@ def learning(
         begun = write_union(gathering, made), new
     place, new = begun
     resolved = recipe_of_parts(load_recipe(run), place, folder.name, seed=seed)
-    with begin(resolved, folder, resume=resume) as one:
+    with by_their_sources(place), begin(resolved, folder, resume=resume) as one:
         carried = load_splits(one)
         if lost := lost_rows(load_splits(run), carried):
             raise RunError(f"{folder}: {lost} held-out rows cannot be carried over from {run.path} (calls or "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 import shutil
@@ -14,13 +15,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO
 
+from sft.demonstrations.file_kinds import BEGINNING
+from sft.demonstrations.text_files import wide_encoding
 from sft.errors import SourceError
 
-__all__ = ["SourceFiles", "decoded"]
+__all__ = ["SourceFiles", "decoded", "larger"]
 
 #: A member of an archive that unpacks to more than this many times its packed size, and is large, is no text.
 _BOMB_RATIO, _BOMB_BYTES = 1000, 100_000_000
-_ENCODINGS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig"))
+#: Encodings as mail and pages name them -> those that the same programs write.
+_LARGER = {"iso8859-1": "cp1252", "iso8859-9": "cp1254", "gb2312": "gb18030", "gbk": "gb18030", "euc_kr": "cp949",
+           "shift_jis": "cp932", "big5": "big5hkscs", "tis-620": "cp874"}  # fmt: skip
 
 
 class SourceFiles:
@@ -131,11 +136,22 @@ class SourceFiles:
         return whole.hexdigest()
 
 
+def larger(encoding: str) -> str:
+    """The encoding that programs write which name ``encoding``, where it has more characters, as browsers read it.
+
+    Raises ``LookupError`` or ``ValueError`` for what names none.
+    """
+    name = codecs.lookup(encoding).name
+    return _LARGER.get(name, name)
+
+
 def decoded(data: bytes) -> str:
-    """``data`` as UTF-8, as its byte-order mark says, or else as Windows-1252, which every byte has a letter in."""
-    for mark, encoding in _ENCODINGS:
-        if data.startswith(mark):
-            return data.decode(encoding, "replace")
+    """``data`` as UTF-8, in the wide encoding that its beginning shows, or else as Windows-1252, where every byte is a
+    letter.
+    """
+    if wide := wide_encoding(data[:BEGINNING]):
+        return data.decode(wide, "replace").removeprefix("\ufeff")
+    data = data.removeprefix(b"\xef\xbb\xbf")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -23,7 +23,7 @@ from sft.errors import RunError, SplitError
 from sft.evaluation.evaluate import evaluate_clone, judged_by
 from sft.fidelity.compare import Side
 from sft.fidelity.size_curve import MeasuredSize, SizeCurve, size_curve_of
-from sft.gathering.fixed_parts import lost_rows, recipe_of_parts, write_parts
+from sft.gathering.fixed_parts import by_their_sources, lost_rows, recipe_of_parts, write_parts
 from sft.recipes import Recipe, Resolved
 from sft.runs.atomic_files import append_jsonl, read_jsonl, write_json
 from sft.runs.hashes import fingerprint
@@ -92,7 +92,7 @@ class Subsets:
         folder = self.place / called
         say(f"curve     {called}: {len(made.train)} demonstrations")
         there = (folder / "manifest.json").exists()
-        with begin(resolved, folder, resume=there) as run:
+        with by_their_sources(place), begin(resolved, folder, resume=there) as run:
             if lost := lost_rows(made, load_splits(run)):
                 raise RunError(
                     f"{folder}: {lost} held-out rows cannot be carried over (calls or thoughts of their own); a curve "

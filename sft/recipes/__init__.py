@@ -12,7 +12,7 @@ Nothing here imports the trainer: a recipe is checked in a fraction of a second.
 """
 
 from sft.recipes.data_fields import Columns
-from sft.recipes.data_rules import is_encoding
+from sft.recipes.data_rules import fault_of_path, is_encoding
 from sft.recipes.fields import Adapter, Demonstrations, Fidelity, Model, Publish, Recipe, Split, Training
 from sft.recipes.forwarded import lora_arguments, training_arguments
 from sft.recipes.loading import (
@@ -23,6 +23,7 @@ from sft.recipes.loading import (
     launch_files,
     load,
     load_recorded,
+    of_files,
     parse,
     resolve,
     shipped,
@@ -32,8 +33,33 @@ from sft.recipes.rules import POINTS, SHARES
 from sft.recipes.schema import json_schema, schema_text
 
 __all__ = [
-    "POINTS", "SHARES", "Adapter", "Columns", "Demonstrations", "Fidelity", "Model", "Publish", "Recipe", "Resolved",
-    "Split", "Training", "as_of_now", "copy", "find", "is_encoding", "json_schema", "launch_files", "load",
-    "load_recorded", "lora_arguments", "parse", "resolve", "schema_text", "shipped", "shipped_folder",
+    "POINTS",
+    "SHARES",
+    "Adapter",
+    "Columns",
+    "Demonstrations",
+    "Fidelity",
+    "Model",
+    "Publish",
+    "Recipe",
+    "Resolved",
+    "Split",
+    "Training",
+    "as_of_now",
+    "copy",
+    "fault_of_path",
+    "find",
+    "is_encoding",
+    "json_schema",
+    "launch_files",
+    "load",
+    "load_recorded",
+    "lora_arguments",
+    "of_files",
+    "parse",
+    "resolve",
+    "schema_text",
+    "shipped",
+    "shipped_folder",
     "training_arguments",
 ]  # fmt: skip

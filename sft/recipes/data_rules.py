@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sft.recipes.data_fields import Columns, HeldOutFile, Replay, SourceEntry
     from sft.recipes.fields import Demonstrations, Split
 
-__all__ = ["is_encoding", "of_columns", "of_demonstrations", "of_source", "of_split"]
+__all__ = ["fault_of_path", "is_encoding", "of_columns", "of_demonstrations", "of_source", "of_split"]
 
 #: A number or a percentage, where a file could be named too.
 _NUMBER = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(%?)")
@@ -33,6 +33,15 @@ def of_demonstrations(section: Demonstrations) -> Iterator[Complaint]:
         yield about("encoding", f"is {section.encoding!r}, no encoding of text", "write one such as cp1252 or utf-16")
     if section.expert is not None and section.conflicts != "keep":
         yield idle("conflicts", "with demonstrations.expert, whom nobody outvotes", "expert")
+
+
+def fault_of_path(path: str) -> str:
+    """What is wrong with an address of demonstrations that no recipe holds, as a sentence; "" for nothing."""
+    if not path.strip():
+        return f"{path!r}: names no file; a variable of the shell may not be set"
+    return next(
+        (f"{one.message.removeprefix('is ')}: is no address of rows; {one.remedy}" for one in _of_path(path)), ""
+    )
 
 
 def _of_path(path: str) -> Iterator[Complaint]:

@@ -6,10 +6,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
 from sft.errors import Problem, RecipeError, UserError
 from sft.recipes.complaints import nearest
 from sft.recipes.loading import Resolved, resolve
+from sft.runs.hashes import fingerprint
 
 __all__ = ["Swept", "Tried", "grid_of", "recipes_of"]
 
@@ -130,10 +132,20 @@ def recipes_of(
     for point, resolved in found:
         if _EPOCHS in grid and resolved.recipe.training.max_steps > 0:
             raise UserError(f"--grid {_EPOCHS}: training.max_steps says when a fit ends; leave one of the two out")
-        if (other := known.setdefault(resolved.recipe.fingerprint(), point)) is not point:
+        values = fingerprint(_one_zero(resolved.recipe.to_dict()))
+        if (other := known.setdefault(values, point)) is not point:
             key = next(key for key in point if point[key] != other[key])
             raise UserError(f"--grid {key}: {other[key]} and {point[key]} are the same value; list it once")
     return found
+
+
+def _one_zero(value: Any) -> Any:
+    """``value`` with whole numbers written as such: 0 and 0.0 are one setting."""
+    if isinstance(value, Mapping):
+        return {key: _one_zero(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_one_zero(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _as_given(problems: Iterable[Problem], grid: Mapping[str, Sequence[str]]) -> Iterable[Problem]:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from sft.errors import Problem, RecipeError
+from sft.errors import Problem, RecipeError, SourceError
 from sft.recipes import requirements, schema, yaml_text
 from sft.recipes.complaints import Complaint, Location, nearest
 from sft.recipes.fields import Adapter, Recipe, Training, section_keys
@@ -208,6 +208,20 @@ def _without(values: dict[str, Any], gone: set[Location], at: Location = ()) -> 
         for key, value in values.items()
         if (*at, key) not in gone
     }
+
+
+def of_files(model: str, paths: Sequence[str], **section: Any) -> Recipe:
+    """The defaults around files that no recipe names. ``section``: what is said of them beside.
+
+    Raises ``SourceError`` with the first complaint, by the option that says the same.
+    """
+    values = {"model": {"name": model}, "demonstrations": {"path": list(paths), **section}}
+    recipe, complaints = _validated(values, set())
+    if recipe is None:
+        first = complaints[0]
+        option = f"--column {first.loc[-1]}" if "columns" in first.loc else f"--{first.loc[-1]}"
+        raise SourceError(f"{option}: {first.message}; {first.remedy}")
+    return recipe
 
 
 def _complaints(error: ValidationError, values: dict[str, Any]) -> Iterator[Complaint]:

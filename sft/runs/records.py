@@ -323,4 +323,6 @@ def kind_of(value: Any) -> str:
         "list": "a list",
         "int": "a number",
         "float": "a number",
+        "bool": "true or false",
+        "bytes": "bytes",
     }.get(type(value).__name__, f"a {type(value).__name__}")

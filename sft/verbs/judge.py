@@ -15,6 +15,7 @@ from sft.verbs.fit import tell_trackers
 from sft.verbs.opened import OpenedRun, open_run
 from sft.verbs.quiet import at_work
 from sft.verbs.served import ask_server, refuse_alone, refuse_beside
+from sft.verbs.typed import as_typed
 
 if TYPE_CHECKING:
     from sft.fidelity.comparison import Comparison
@@ -105,7 +106,7 @@ def evaluate(
 def _evaluate_elsewhere(
     target: str, held_out: str, place: Path | None, engine: tuple[str, str], profile: str | None, **asked: Any
 ) -> OpenedRun:
-    with at_work():
+    with at_work(), as_typed(("headline", "checker", "metrics", "normalise")):
         from sft.evaluation import foreign
         from sft.reports.report import render
         from sft.runs.processes import is_main
@@ -136,7 +137,7 @@ def _evaluate_run(
         if (folder / "manifest.json").exists():
             raise
         raise RunError(f"{error}; what was trained elsewhere is judged with --held-out FILE") from None
-    with at_work(), opened as one:
+    with at_work(), opened as one, as_typed(asked):
         if not one.resolved_recipe_path.exists():
             raise RunError(
                 f"{one.path}: was not made by a recipe, so there is nothing to measure again; "
@@ -196,6 +197,7 @@ def score(
             path, called = around.enter_context(standard_input()), "standard input"
         else:
             path = Path(completions)
+        around.enter_context(as_typed(("bar", "headline", "checker", "metrics", "normalise")))
         return score_file(
             path,
             train=None if train is None else Path(train),

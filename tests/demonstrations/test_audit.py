@@ -245,9 +245,7 @@ def test_marks_of_a_template_are_told_with_their_place_and_gone_when_they_are_ta
     assert set(expected) <= counted and "Marks of a template stand in the texts" in text
     assert f"'{expected[0][0]}' in 60 {expected[0][1]} ({tmp_path / 'x.jsonl'}:1)" in text and "Nothing" not in text
     found, text = checked(tmp_path / "x.jsonl", [{"prompt": p, "completion": c} for p, c in plain], capsys)
-    assert found["template_marks"] == {"marks": [], "ending": "", "thoughts": [], "calls": []} and text.endswith(
-        "Nothing to mend.\n"
-    )
+    assert not any(found["template_marks"].values()) and text.endswith("Nothing to mend.\n")
 
 
 SPELLED = {
@@ -317,7 +315,7 @@ def test_texts_that_look_a_little_like_marks_are_not_accused(
     fenced = [{"prompt": words(draw, 7), "completion": f"```sql\nselect {words(draw, 5)}\n```"} for _ in range(100)]
     for rows in ([*mixed, quoted], form, label, fenced):
         found, text = checked(tmp_path / "x.jsonl", rows, capsys)
-        assert found["template_marks"] == {"marks": [], "ending": "", "thoughts": [], "calls": []}, text
+        assert not any(found["template_marks"].values()), text
     found, text = checked(
         tmp_path / "x.jsonl", [*mixed, {"prompt": "Which token?", "completion": "It is <|im_end|>."}], capsys
     )

@@ -16,6 +16,7 @@ from selection_rows import row
 
 from sft import recipes
 from sft.cli import main
+from sft.demonstrations.formats import read
 from sft.demonstrations.selection import Gathered, gather
 from sft.errors import RecipeError, SourceError
 
@@ -154,8 +155,8 @@ def test_keys_of_messages_are_asked_for_by_their_names(capsys: Captured) -> None
         in said
     )
     named = said.split("demonstrations.")[1].split("\n")[0]
-    assert named == "columns: {role: sender, content: msg}"
-    assert len(prompts(gathered(named))) == 60
+    assert named == ("columns: {role: sender, content: msg}; to `sft check`, --column role=sender --column content=msg")
+    assert len(prompts(gathered(named.partition(";")[0]))) == 60
     with pytest.raises(Exception, match=r"has no 'sendr' \(its keys are 'sender', 'msg'\)"):
         gathered("columns: {role: sendr, content: msg}")
 
@@ -284,3 +285,47 @@ def test_a_column_named_though_the_file_has_the_usual_ones_is_to_be_left_out(
     assert main(["check", str(path), "--column", word]) == 2
     said = capsys.readouterr().err
     assert "the columns have the usual names: leave theirs out" in said and "prompt=prompt" not in said
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"system_prompt": "Be brief.", "question": "ask", "response": "say"},
+        {"systemInstruction": {"parts": [{"text": "Be brief."}]},
+         "contents": [{"role": "user", "parts": [{"text": "ask"}]}, {"role": "model", "parts": [{"text": "say"}]}]},
+    ],
+    ids=["OpenOrca", "Gemini"],
+)  # fmt: skip
+def test_who_does_as_is_said_loses_no_system_message(
+    row: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The names that were advised were those of prompt and completion alone."""
+    (path := tmp_path / "x.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    assert main(["check", str(path)]) == 2
+    options = capsys.readouterr().err.partition("to `sft check`, ")[2].split()
+    columns = dict(option.split("=") for option in options if option != "--column")
+    (one,) = read(path, columns=columns).demonstrations
+    assert [turn.content for turn in one.prompt] == ["Be brief.", "ask"] and one.completion == "say"
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("prompt={", "--column prompt: has a { that belongs to no column; write {{ for the sign itself"),
+        ("prompt={}", "--column prompt: "),
+        ("completion={a}{b}", "makes the completion of several columns"),
+        ("references=nope", "mend demonstrations.columns in the recipe, or what --column names"),
+    ],
+)
+def test_a_name_that_cannot_be_is_one_sentence(word: str, said: str, capsys: Captured) -> None:
+    """A brace by itself ended in a traceback."""
+    write("x.jsonl", [{"prompt": "a", "completion": "b"}])
+    assert main(["check", "x.jsonl", "--column", word]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_column_that_is_named_twice_is_refused(capsys: Captured) -> None:
+    """The second name won without a word."""
+    write("x.jsonl", [{"prompt": "a", "completion": "b"}])
+    assert main(["check", "x.jsonl", "--column", "prompt=prompt", "--column", "prompt=completion"]) == 2
+    assert "--column prompt: is given twice, as prompt and completion; give one of them" in capsys.readouterr().err

@@ -51,7 +51,7 @@ def test_no_message_and_no_completion_from_nonsense(value: object) -> None:
         ("\u200b\u200b", "is blank (only control or zero-width characters)"),
         ("\x00\x07", "is blank (only control or zero-width characters)"),
         (None, "must be text, not null"),
-        (3, "must be text, not int"),
+        (3, "must be text, not a number"),
         ("ab\ud83dc", "holds a lone surrogate at character 3"),
         (".", ""),
         ("\u200bx", ""),

@@ -85,7 +85,7 @@ def test_alpaca(tmp_path: Path) -> None:
     )
     reading = read(path)
     assert pairs(reading) == [("Sum up\n\n1 2", "3"), ("Say hi", "hi")]
-    assert complaints(path) == [":3: 'history' holds earlier turns, which Alpaca rows cannot say; "
+    assert complaints(path) == [":3: 'history' holds the turns before, which stand in no prompt; "
                                 "write the row as messages"]  # fmt: skip
 
 
@@ -199,7 +199,7 @@ def test_every_problem_comes_at_once_with_file_line_field_rule_and_remedy(tmp_pa
     assert complaints(path) == [
         ":1: 'prompt' is blank; write one or remove the row",
         ":1: 'completion' is null; fill it in or remove the row",
-        ":4: 'prompt' must be text, not int; write it as text",
+        ":4: 'prompt' must be text, not a number; write it as text",
         ":5: 'completion' is missing; add it (the row has 'prompt')",
         ":6: 'completion' holds a lone surrogate at character 1; replace the broken character (half of an emoji)",
         ":7: 'prompt' is written twice in one object; keep one",
@@ -473,7 +473,8 @@ def test_csv_tells_the_line_where_a_row_starts(tmp_path: Path) -> None:
         (8, ("only",)),
     ]
     assert complaints(path) == [
-        ":5: has 1 field where the header names 3; quote the fields that hold ',' or a line break",
+        ":5: has 1 field where the header names 3; write all of them, blank ones too, and quote a field that holds a "
+        "line break",
         ':6: breaks the quoting rules at character 6; put the cell in quotes and write each " inside it as ""',
         ":7: 'prompt' is blank; write one or remove the row",
     ]
@@ -626,7 +627,8 @@ def test_a_row_of_a_correction_sheet_is_refused_for_training(
         ({"held_out": False}, ""),
         ({"held_out": None}, ""),
         ({"held_out": "no"}, ""),
-        ({"held_out": 1}, ""),
+        ({"held_out": 1}, "marked as held out"),
+        ({"held_out": 0}, ""),
     ],
 )
 def test_only_a_mark_that_is_true_counts(tmp_path: Path, row: dict[str, Any], refused: str) -> None:

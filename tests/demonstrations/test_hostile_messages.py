@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from message_rows import ASK, CALL, RESULT, ROME, SAY, TOOLS, complaint, reading, said
+from message_rows import ASK, CALL, RESULT, ROME, SAY, TOOLS, complaint, complaints, lines, reading, said
+
+from sft.cli import main
+from sft.demonstrations.formats import read
+from sft.demonstrations.message_fields import MessageRules
+from sft.errors import SourceError
 
 HERMES = '<tool_call>\n{"name": "w", "arguments": {"town": "Rome"}}\n</tool_call>'
 NEST = json.loads('{"a":' * 80 + "1" + "}" * 80)
@@ -24,7 +29,7 @@ NEST = json.loads('{"a":' * 80 + "1" + "}" * 80)
         (SAY | {"reasoning": {"text": "hm"}}, "'messages[2].reasoning' is an object, not text; write it as text"),
         (SAY | {"reasoning_content": "\ud83d"}, "'messages[2].reasoning_content' holds a lone surrogate"),
         ({"role": "assistant", "text": "say"},
-         "'messages[2].content' is missing; add it (the message has 'role', 'text')"),
+         "'messages[2].content' is missing; name its keys in the recipe, demonstrations.columns: {role: role,"),
         (SAY | {"content": [{"type": "function_call", "id": "t", "name": "w", "arguments": "{}"}]},
          "'messages[2].content[1]' is a part of type 'function_call'; write the call as tool_calls, and what it gave"),
     ],
@@ -133,3 +138,111 @@ def test_a_result_that_shows_nothing_is_an_empty_one(tmp_path: Path, blank: Any)
     turn = {"role": "assistant", "content": "", "tool_calls": [CALL]}
     found = reading(tmp_path, ASK, turn, RESULT | {"content": blank}, SAY, tools=TOOLS)
     assert found.demonstrations[-1].prompt[-1].content == ""
+
+
+# -- marks of rows, turns beside them, forms of others -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [ASK, SAY], "train": False},
+        {"messages": [ASK, SAY], "weight": 0.0},
+        {"prompt": "ask", "completion": "say", "weight": 0},
+        {"instruction": "ask", "output": "say", "loss": "0"},
+    ],
+)
+def test_a_row_that_is_marked_as_none_to_learn_is_not_learned(tmp_path: Path, row: dict[str, Any]) -> None:
+    """They were trained on, and the column was called one that no demonstration uses."""
+    (one,) = complaints(lines(tmp_path / "x.jsonl", row))
+    assert "which marks the row as none to learn; remove the row, or give the column another name" in one
+    key = list(row)[-1]
+    assert not complaints(lines(tmp_path / "x.jsonl", row | {key: 1}))
+    assert not read(lines(tmp_path / "x.jsonl", row), held_out=True).problems, "nobody learns from it there"
+
+
+def test_turns_in_a_column_of_their_own_are_not_left_out(tmp_path: Path) -> None:
+    """ms-swift's ``history`` was passed over, where Alpaca's was refused."""
+    for row in ({"prompt": "ask", "completion": "say"}, {"instruction": "ask", "output": "say"}):
+        (one,) = complaints(lines(tmp_path / "x.jsonl", row | {"history": [["a", "b"]]}))
+        assert "'history' holds the turns before, which stand in no prompt; write the row as messages" in one
+        for none in ([], None, "the history of rakes"):
+            assert not complaints(lines(tmp_path / "x.jsonl", row | {"history": none}))
+
+
+def test_a_system_message_in_parts_is_one(tmp_path: Path) -> None:
+    """Anthropic's with a cache, Bedrock's, and Gemini's as a message: all were refused."""
+    part = {"type": "text", "text": "be", "cache_control": {"type": "ephemeral"}}
+    for system in ([part], [{"text": "be"}], {"role": "system", "parts": [{"text": "be"}]}, ["be"]):
+        (one,) = reading(tmp_path, ASK, SAY, system=system).demonstrations
+        assert [turn.content for turn in one.prompt] == ["be", "ask"]
+    assert "'system[1]' is a part of type 'image'" in complaint(tmp_path, ASK, SAY, system=[{"type": "image"}])
+
+
+def test_a_result_that_is_missing_leaves_open_whose_the_others_are(tmp_path: Path) -> None:
+    """One of two calls was answered: templates write no ids, and the result stood for the wrong call."""
+    calling = {"role": "assistant", "tool_calls": [CALL, CALL | {"id": "c2"}]}
+    late = RESULT | {"tool_call_id": "c2"}
+    assert "message 3 is the last of 1 results of 2 calls; add a message of the role tool for each" in complaint(
+        tmp_path, ASK, calling, late, SAY, tools=TOOLS
+    )
+    blank = {"role": "tool", "tool_call_id": "c1", "content": ""}
+    *_, answer = reading(tmp_path, ASK, calling, late, blank, SAY, tools=TOOLS).demonstrations
+    assert [turn.content for turn in answer.prompt[-2:]] == ["", "24 C"]
+
+
+def test_items_of_responses_and_parts_of_bedrock_are_called_what_they_are(tmp_path: Path) -> None:
+    """They were said to lack a role, or to be text."""
+    item = {"type": "function_call", "call_id": "c", "name": "w", "arguments": "{}"}
+    assert "'messages[2]' is no message of somebody's, but a 'function_call' by itself; write the call" in complaint(
+        tmp_path, ASK, item, SAY
+    )
+    part = {"toolUse": {"toolUseId": "t", "name": "w", "input": {}}}
+    assert "is a part of type 'function_call'; write the call as tool_calls" in complaint(
+        tmp_path, ASK, SAY | {"content": [part]}
+    )
+
+
+def test_an_answer_beside_what_was_asked_is_not_forgotten(tmp_path: Path) -> None:
+    """Who wrote what is in 'input' as the row, as they were told, lost the answer."""
+    row = {"input": {"messages": [ASK]}, "preferred_output": [SAY], "non_preferred_output": [SAY]}
+    with pytest.raises(SourceError, match="write the messages within 'input' as a column prompt, and what the expert "
+                       "answered, from 'preferred_output', as a column completion"):  # fmt: skip
+        read(lines(tmp_path / "x.jsonl", row))
+    mended = {"prompt": row["input"]["messages"], "completion": row["preferred_output"]}
+    assert said(read(lines(tmp_path / "x.jsonl", mended))) == [(["ask"], "say")]
+
+
+def test_marks_of_rejected_rows_are_not_counted(tmp_path: Path) -> None:
+    assert not reading(tmp_path, ASK, SAY | {"weight": 1, "train": False}).notes
+
+
+def test_calls_of_functions_that_no_row_lists_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = lines(tmp_path / "x.jsonl", {"messages": [ASK, {"role": "assistant", "tool_calls": [
+        CALL | {"function": {"name": "v", "arguments": "{}"}}, CALL]}], "tools": TOOLS})  # fmt: skip
+    main(["check", str(path)])
+    assert f"Functions are called that their rows do not list: 'v' in 1 completions ({path}:1)" in (
+        capsys.readouterr().out
+    )
+
+
+def test_what_is_no_list_of_functions_is_told_how_one_is_written(tmp_path: Path) -> None:
+    """The remedy was that of a call; and the word None, as a dump has it, was a function without a name."""
+    assert "and is no JSON ('f'); write a JSON list of functions" in complaint(tmp_path, ASK, SAY, tools=["f"])
+    assert [turn.role for turn in reading(tmp_path, ASK, SAY, tools="None").demonstrations[0].prompt] == ["user"]
+
+
+def test_a_mark_that_is_none_is_one_complaint(tmp_path: Path) -> None:
+    assert "'messages[1].train' is 'false'; write 1" in complaint(tmp_path, ASK | {"train": "false"}, SAY)
+
+
+def test_a_role_that_is_a_number_can_be_named(tmp_path: Path) -> None:
+    """Whoever named it in demonstrations.roles, as they were told, was told so again."""
+    turns = [ASK | {"role": 0}, SAY | {"role": 1}]
+    assert "has the unknown role 0; use one of" in str(reading(tmp_path, *turns).problems[0])
+    assert said(reading(tmp_path, *turns, rules=MessageRules({"0": "user", "1": "assistant"}))) == [(["ask"], "say")]
+
+
+def test_a_picture_s_place_in_a_text_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["check", str(lines(tmp_path / "x.jsonl", {"prompt": "<image>\nWhat is it?", "completion": "A mill."}))])
+    assert "Marks of a template stand in the texts: '<image>' in 1 prompts" in capsys.readouterr().out

@@ -7,6 +7,8 @@ import bz2
 import gzip
 import io
 import json
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -196,3 +198,62 @@ def test_a_job_of_the_docs_writes_columns_that_are_read_as_they_are(job: str) ->
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "COLUMNS"
     ]
     assert {"prompt", "completion"} <= names.keys() <= Columns.model_fields.keys()
+
+
+# -- names that are no files -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["", "   ", "hub:mine.jsonl", "hub:", "data:", "wheel:x"])
+def test_a_name_that_can_be_none_is_one_sentence(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    """A variable of the shell that was not set, and an address without its owner, ended in a traceback."""
+    with suppress(SystemExit):
+        assert main(["check", name]) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("sft") and len(said) < 200 and "Traceback" not in said, said
+
+
+@pytest.mark.parametrize("words", [["score", ""], ["report", ""], ["run", "x.yaml", "--output", ""], ["import", ""]])
+def test_an_empty_word_is_not_the_folder_that_one_is_in(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
+    assert "is empty; is a variable of the shell not set?" in capsys.readouterr().err
+
+
+def test_an_option_may_be_empty_that_names_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (path := tmp_path / "x.jsonl").write_bytes(ROWS)
+    assert main(["check", str(path), "--encoding", ""]) == 0, capsys.readouterr().err
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    """Whoever read its beginning waited for ever for a second one."""
+    os.mkfifo(tmp_path / "x.jsonl")
+    with pytest.raises(SourceError, match="is a pipe or a device, whose bytes come once; write them into a file"):
+        read(tmp_path / "x.jsonl")
+
+
+def test_what_is_packed_twice_is_to_be_unpacked_once(tmp_path: Path) -> None:
+    """Its name already ended in what it was told to end in."""
+    path = tmp_path / "x.jsonl.gz"
+    path.write_bytes(gzip.compress(gzip.compress(ROWS)))
+    with pytest.raises(SourceError, match="is packed with gzip once more within; unpack it once"):
+        read(path)
+    path.write_bytes(gzip.decompress(path.read_bytes()))
+    assert len(read(path).demonstrations) == 60
+
+
+def test_links_of_a_folder_are_accounted_for(tmp_path: Path) -> None:
+    """A shard that was not fetched, and a folder of shards elsewhere, were left out without a word."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "a.jsonl").write_bytes(ROWS)
+    (tmp_path / "x" / "more").symlink_to(tmp_path / "elsewhere")
+    (found,) = read_source(str(tmp_path / "x")).notes
+    assert "links to folders are not followed (more); name the folders beside this one" in found
+    (tmp_path / "x" / "b.jsonl").symlink_to("nowhere")
+    with pytest.raises(
+        SourceError, match=r"b\.jsonl: is a link to a file that is not there; fetch the file, or remove"
+    ):
+        read_source(str(tmp_path / "x"))
+    (tmp_path / "x" / "b.jsonl").unlink()
+    assert len(read_source(str(tmp_path / "x")).demonstrations) == 60

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -266,3 +267,103 @@ def test_an_encoding_that_is_none_is_refused(tmp_path: Path, capsys: pytest.Capt
     recipe.write_text(f"model: {{name: m}}\ndemonstrations: {{path: {path}, encoding: {name}}}\n")
     assert main(["check", str(recipe)]) == 2
     assert "'demonstrations.encoding' is" in capsys.readouterr().err
+
+
+# -- what other programs make of a table -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-16", "utf-32"])
+def test_wide_encodings_are_told_and_the_one_that_is_named_reads_the_file(tmp_path: Path, name: str) -> None:
+    """Chinese names of columns have no NUL: the file was called Windows-1252, and one of UTF-32 was called UTF-16."""
+    path = tmp_path / "x.csv"
+    path.write_bytes("提示,completion\n问 1,答 1\n".encode(name))
+    with pytest.raises(SourceError) as caught:
+        read(path)
+    named = str(caught.value).partition("--encoding ")[2].partition(")")[0]
+    assert named == name
+    assert pairs(read(path, encoding=named, columns={"prompt": "提示"})) == [("问 1", "答 1")]
+
+
+def test_a_nul_in_a_text_of_single_bytes_makes_no_wide_encoding_of_it(tmp_path: Path) -> None:
+    assert len(read(table(tmp_path / "x.csv", "prompt,completion\na\0,b\n")).demonstrations) == 1
+
+
+def test_marks_that_nobody_sees_are_no_part_of_a_name(tmp_path: Path) -> None:
+    path = table(tmp_path / "x.csv", "\ufeff\ufeffprompt,\u200bcompletion\nask,say\nPrompt,Completion\n")
+    assert pairs(read(path)) == [("ask", "say")]
+    assert [problem.message for problem in read(path).problems] == ["repeats the header"]
+
+
+@pytest.mark.parametrize(
+    ("line", "why", "mended"),
+    [
+        ("ask,say,", "has 3 fields where the header names 2; take the ',' at its end away", "ask,say"),
+        ("ask", "names 2; write all of them, blank ones too, and quote a field that holds a line break", "ask,say"),
+        ('ask, "say, so"', "has a blank before the quote at character 6; write the quote right", 'ask,"say, so"'),
+        ('ask, "say"', "has a blank before the quote at character 6; write the quote right", 'ask,"say"'),
+    ],
+)
+def test_the_remedy_for_a_line_mends_it(tmp_path: Path, line: str, why: str, mended: str) -> None:
+    """All four were told to quote the fields that hold a comma, or were read with their quotes."""
+    (problem,) = read(table(tmp_path / "x.csv", f"prompt,completion\n{line}\n")).problems
+    assert why in str(problem)
+    assert not read(table(tmp_path / "x.csv", f"prompt,completion\n{mended}\n")).problems
+
+
+def test_a_name_with_a_blank_is_quoted_where_it_is_to_be_typed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = table(tmp_path / "x.csv", "prompt: x,completion #1\nask,say\n")
+    assert main(["check", str(path)]) == 2
+    said = capsys.readouterr().err
+    assert '{prompt: "prompt: x", completion: "completion #1"}' in said
+    options = shlex.split(said.partition("to `sft check`, ")[2])
+    main(["check", str(path), *options])
+    assert "demonstrations    1" in capsys.readouterr().out
+
+
+def test_what_a_spreadsheet_or_a_dump_puts_in_place_of_a_text_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """ "Nothing to mend" was said of a file whose answers were #NAME?."""
+    rows = "".join(f"ask {n} of rakes,'say {n} and so on'\n" for n in range(60))
+    main(["check", str(table(tmp_path / "x.csv", f"prompt,completion\n{rows}"))])
+    assert "Nearly every completion stands in quotation marks (' ')" in capsys.readouterr().out
+    rows = rows.replace("'", "") + "What part?,#NAME?\nHow much?,1.23E+15\nand?,#######\nor?,nan\n"
+    main(["check", str(table(tmp_path / "x.csv", f"prompt,completion\n{rows}"))])
+    said = capsys.readouterr().out
+    assert "'#NAME?' in 1 completions" in said and "'1.23E+15'" in said and "'#######'" in said and "'nan'" in said
+    assert "Nothing to mend" not in said
+
+
+def test_line_breaks_that_were_escaped_twice_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = "".join(f"ask {n},first line\\nsecond line {n}.\n" for n in range(60))
+    main(["check", str(table(tmp_path / "x.csv", f"prompt,completion\n{rows}"))])
+    assert "Line breaks seem to stand as the letters \\n" in capsys.readouterr().out
+    rows = "".join(f'ask {n},"first line\nputs(""\\n"") {n}"\n' for n in range(60))
+    main(["check", str(table(tmp_path / "x.csv", f"prompt,completion\n{rows}"))])
+    assert "letters" not in capsys.readouterr().out, "code that prints them"
+
+
+def test_a_name_is_the_same_with_blanks_around_it(tmp_path: Path) -> None:
+    """Two rows of one document lay on both sides of the split, and an expert was two."""
+    row = '{"prompt": "%s", "completion": "b", "group": "%s", "expert": "%s"}\n'
+    files = {
+        "x.csv": "prompt,completion,group,expert\na,b,one ,ada\nc,d,one, ada\n",
+        "x.jsonl": row % ("a", "one", "ada") + row % ("c", " one", "ada\\t"),
+    }
+    for name, text in files.items():
+        found = read(table(tmp_path / name, text)).demonstrations
+        assert {(d.group, d.expert) for d in found} == {("one", "ada")}
+
+
+@pytest.mark.parametrize("mark", ["1", "yes", "TRUE", "true"])
+def test_a_mark_of_what_is_held_out_counts_in_every_spelling(tmp_path: Path, mark: str) -> None:
+    (problem,) = read(table(tmp_path / "x.csv", f"prompt,completion,held_out\na,b,{mark}\n")).problems
+    assert "is marked as held out" in problem.message
+    assert not read(table(tmp_path / "x.csv", "prompt,completion,held_out\na,b,0\n")).problems
+
+
+def test_a_tab_within_json_is_called_one(tmp_path: Path) -> None:
+    (problem,) = read(table(tmp_path / "x.jsonl", '{"prompt": "a\tb", "completion": "c"}\n')).problems
+    assert "holds a tab or a line break within a text (at character 14); write it as \\t or" in str(problem)

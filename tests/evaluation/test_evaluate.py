@@ -441,9 +441,9 @@ def test_another_headline_for_a_finished_run_needs_no_other_recipe(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--headline", "json"), "fidelity.headline: is json, and what an expert wrote for prompt"),
-        (("--headline", "rouge"), "there is no score 'rouge'; choose from chrf"),
-        (("--headline", "checker"), "nothing says which answers are right"),
+        (("--headline", "json"), "sft: --headline: is json, and what an expert wrote for prompt"),
+        (("--headline", "rouge"), "sft: --headline: there is no score 'rouge'; choose from chrf"),
+        (("--headline", "checker"), "or module:function as --checker"),
         (("--checker", "CHECKS:late"), "failed on prompt"),
         (("--checker", "regex:(\\d+)$"), "finds no answer in any reference"),
     ],

@@ -209,7 +209,7 @@ def test_all_problems_come_at_once_each_with_line_field_rule_and_remedy(tmp_path
         "2: 'completion' is not what tuned wrote for the same prompt on line 1; keep one completion per prompt and "
         "system",
         "3: 'prompt' is blank; write one or remove the row",
-        "3: 'completion' must be text, not int; write it as text",
+        "3: 'completion' must be text, not a number; write it as text",
         "3: 'references' is null; fill it in or remove the row",
         "4: 'reference' is not what line 1 gives for the same prompt; give all systems' rows of a prompt the same "
         "references, or only one of them",

@@ -87,7 +87,7 @@ def test_a_reference_that_is_no_json_is_named(tmp_path: Path, capsys: pytest.Cap
     write_jsonl(tmp_path / "rows.jsonl", rows)
     assert main(["score", str(tmp_path / "rows.jsonl"), "--headline", "json"]) == 2
     said = capsys.readouterr().err
-    assert "fidelity.headline: is json, and what an expert wrote for prompt" in said and said.count("\n") == 1
+    assert "sft: --headline: is json, and what an expert wrote for prompt" in said and said.count("\n") == 1
 
 
 # -- a checker ------------------------------------------------------------------------------------------------
@@ -109,11 +109,13 @@ def test_a_text_that_is_right_but_for_the_answer_is_not_learned(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--headline", "checker"), "nothing says which answers are right"),
-        (("--headline", "bleu"), "there is no score 'bleu'; choose from chrf"),
+        (("--headline", "checker"), "sft: --headline: is checker, and nothing says which answers are right"),
+        (("--bar", "chrf=0"), "sft: --bar: chrf is 0"),
+        (("--bar", "rouge=5"), "sft: --bar: rouge"),
+        (("--headline", "bleu"), "sft: --headline: there is no score 'bleu'; choose from chrf"),
         (
             ("--headline", "exact_match", "--bar", "json=60"),
-            "fidelity.bar: asks for json, and what an expert wrote for prompt",
+            "sft: --bar: asks for json, and what an expert wrote for prompt",
         ),
     ],
 )

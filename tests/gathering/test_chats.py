@@ -70,6 +70,29 @@ def test_telegram_leaves_out_what_was_passed_on(tmp_path: Path, imported: Import
     assert "Somebody else" not in (tmp_path / "out" / "demonstrations.jsonl").read_text(encoding="utf-8")
 
 
+def test_telegram_passes_on_of_accounts_that_are_gone_too(tmp_path: Path, imported: Import) -> None:
+    """``"forwarded_from": null`` was the expert's own message."""
+    path = exports.telegram(tmp_path)
+    path.write_text(path.read_text("utf-8").replace('"forwarded_from": "News"', '"forwarded_from": null'), "utf-8")
+    _, made, _ = imported(path, "--me", "Ada")
+    assert made["ledger"]["fates"]["forwarded"] == 1
+    assert "Somebody else" not in (tmp_path / "out" / "demonstrations.jsonl").read_text(encoding="utf-8")
+
+
+def test_addresses_in_slack_are_read_as_they_were_typed(tmp_path: Path, imported: Import) -> None:
+    """An address of mail stood there twice, once as a link."""
+    path = exports.slack(tmp_path)
+    for day in path.rglob("????-??-??.json") if path.is_dir() else ():
+        day.write_text(day.read_text("utf-8").replace(
+            "I have, <!here>.", "Write to <mailto:b@n.org|b@n.org> or <tel:+442079460958|+44 20 7946 0958>, see <http://n.org|n.org>."
+        ), "utf-8")  # fmt: skip
+    imported(path, "--me", "Ada", "--personal", "keep")
+    assert any(
+        completion == "Write to b@n.org or +44 20 7946 0958 (tel:+442079460958), see http://n.org."
+        for _, completion in answers(tmp_path / "out")
+    )
+
+
 def test_a_thread_of_slack_is_a_dialogue_of_its_own(tmp_path: Path, imported: Import) -> None:
     _, made, _ = imported(exports.slack(tmp_path), "--me", "Ada")
     assert made["groups"] == 3

@@ -251,3 +251,72 @@ def test_columns_are_asked_for_with_those_found(tmp_path: Path, imported: Import
     assert status == 2 or "antwort" in complaint
     status, _, complaint = imported(path, *words, "--mask-others", "--overwrite")
     assert status == 2 and "its prompt is in others' words alone" in complaint
+
+
+# -- how documents are written ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("head", "encoding"),
+    [
+        ('<meta charset="windows-1251">', "cp1251"),
+        ('<meta http-equiv="Content-Type" content="text/html; charset=gb2312">', "gbk"),
+        ("<meta charset=nonsense>", "utf-8"),
+    ],
+)
+def test_a_page_is_read_in_the_encoding_that_it_names(
+    head: str, encoding: str, tmp_path: Path, imported: Import
+) -> None:
+    """Pages in Cyrillic and Chinese were learned as letters of Windows-1252."""
+    words = {"cp1251": "Мельница", "gbk": "水車鎔", "utf-8": "Mühle"}[encoding]
+    page = f"<html><head>{head}<title>T</title></head><body><p>{words}</p></body></html>"
+    (tmp_path / "x.html").write_bytes(page.encode(encoding))
+    imported(tmp_path / "x.html")
+    assert answers(tmp_path / "out") == [("T", words)]
+
+
+def test_a_head_of_hugo_and_drafts_of_jekyll_are_told(tmp_path: Path, imported: Import) -> None:
+    """A head in TOML was learned as the document's first words, and drafts were documents."""
+    (folder := tmp_path / "blog").mkdir()
+    (folder / "_drafts").mkdir()
+    (folder / "a.md").write_text('+++\ntitle = "The mill"\ndate = 2026-03-02\n+++\nIt turns.\n', "utf-8")
+    (folder / "b.md").write_text('+++\ntitle = "Later"\ndraft = true\n+++\nNot yet.\n', "utf-8")
+    (folder / "c.md").write_text("---\ntitle: Later\npublished: false\n---\nNot yet either.\n", "utf-8")
+    (folder / "_drafts" / "d.md").write_text("# Later\n\nNor this.\n", "utf-8")
+    _, made, _ = imported(folder)
+    assert answers(tmp_path / "out") == [("The mill", "It turns.")]
+    assert made["ledger"]["fates"] == {"written": 1, "draft": 3}
+
+
+def test_documents_that_are_not_read_are_counted(tmp_path: Path, imported: Import) -> None:
+    """Two hundred of a word processor's beside three notes were left out without a word."""
+    (folder := tmp_path / "notes").mkdir()
+    (folder / "a.docx").write_bytes(b"PK\x03\x04")
+    status, _, complaint = imported(folder)
+    assert status == 2 and "holds documents in a form that is not read (a.docx); save them as Markdown" in complaint
+    (folder / "b.md").write_text("# T\n\nHello.\n", encoding="utf-8")
+    _, made, _ = imported(folder)
+    assert made["ledger"]["fates"] == {"written": 1, "invalid": 1}
+    assert "is in a form that is not read; save it as" in (tmp_path / "out" / "rejected.jsonl").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("data", "fates"),
+    [
+        ("Titel\n\nGrüße und mehr".encode("utf-16-le"), {"written": 1}),
+        ("Titel\n\nGrüße und mehr".encode("cp1252"), {"written": 1}),
+        ("Мельница\n\nСтоит у ручья".encode("cp1251"), {"invalid": 1}),
+        (b"{\\rtf1 hello}\n\nmore", {"invalid": 1}),
+        (b"%PDF-1.4\n\nmore", {"invalid": 1}),
+    ],
+    ids=["utf-16", "cp1252", "cp1251", "rtf", "pdf"],
+)
+def test_a_text_in_letters_that_cannot_be_told_is_not_learned(
+    data: bytes, fates: dict[str, int], tmp_path: Path, imported: Import
+) -> None:
+    """Cyrillic was learned as accented Latin letters."""
+    (folder := tmp_path / "notes").mkdir()
+    (folder / "a.txt").write_bytes(data)
+    (folder / "b.md").write_text("# T\n\nHello.\n", encoding="utf-8")
+    _, made, _ = imported(folder)
+    assert made["ledger"]["fates"] == {"written": 1} | ({"written": 2} if "written" in fates else fates)

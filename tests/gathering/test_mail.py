@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import email
+import email.policy
 from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
 from exports import Import, answers
 from exports_mail import LETTERS, MAILBOXES, letter, letters, mbox
+
+from sft.gathering.imports.mail_text import mail_text
 
 
 @pytest.mark.parametrize("form", MAILBOXES)
@@ -200,3 +204,160 @@ def test_what_has_no_date_is_not_known_to_be_from_after_since(tmp_path: Path, im
     status, made, complaint = imported(mbox(tmp_path, [undated, dated]), "--since", "2020-01-01")
     assert status == 0, complaint
     assert answers(tmp_path / "out") == [("Dated", "Other words.")] and made["ledger"]["fates"]["old"] == 1
+
+
+# -- whose words ----------------------------------------------------------------------------------------------
+
+
+def raw(*parts: str, kind: str = "mixed") -> EmailMessage:
+    """A mail of Ada's of these parts, each with its heads."""
+    head = "From: Ada <ada@lovelace.org>\nSubject: Re: Friday\nIn-Reply-To: <0@toys>\nMessage-ID: <r@toys>\n"
+    body = "".join(f"--B\n{part}\n" for part in parts)
+    text = f"{head}MIME-Version: 1.0\nContent-Type: multipart/{kind}; boundary=B\n\n{body}--B--\n"
+    return email.message_from_bytes(text.encode(), _class=EmailMessage, policy=email.policy.default)  # type: ignore[arg-type]
+
+
+PLAIN = "Content-Type: text/plain; charset=utf-8\n"
+BENS = "Content-Type: message/rfc822\n\nFrom: ben@nevis.org\nSubject: x\n\nBEN WROTE THIS"
+
+
+@pytest.mark.parametrize(
+    ("parts", "own"),
+    [
+        ([f"{PLAIN}\nFirst half", "Content-Type: image/png; name=x.png\n\nAA", f"{PLAIN}\nSecond half"],
+         "First half\n\nSecond half"),
+        ([f"{PLAIN}Content-Disposition: attachment\n\nA LOG", f"{PLAIN}\nMy words"], "My words"),
+        (["Content-Type: text/html\n\n<p>Mine</p>", f"{PLAIN}Content-Disposition: attachment\n\nA LOG"], "Mine"),
+        ([f"{PLAIN}\nSee below.", BENS], "See below."),
+        ([BENS], ""),
+    ],
+)  # fmt: skip
+def test_what_is_attached_is_not_the_expert_s_writing_and_no_half_is_lost(parts: list[str], own: str) -> None:
+    """An attached mail of Ben's and a log without a name were Ada's words; what stood below a picture was gone."""
+    assert mail_text(raw(*parts)).own == own
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "<div style='border-top:solid #E1E1E1 1.0pt'><p><b>Von:</b> Ben &lt;b@n.org&gt;<br><b>Gesendet:</b> Montag<br>"
+        "<b>An:</b> Ada<br><b>Betreff:</b> Friday</p></div><p>Friday?</p>",
+        "<p><b><span>From:</span></b> Ben<br><b>Sent:</b> Monday<br><b>To:</b> Ada<br><b>Subject:</b> Friday</p>"
+        "<p>Friday?</p>",
+        '<hr><div id="divRplyFwdMsg"><b>From:</b> Ben<br><b>Sent:</b> Monday<br></div><div>Friday?</div>',
+        '<div>-----&nbsp;原始邮件&nbsp;-----</div><div><div><b>发件人:</b>&nbsp;"Ben";</div><div><b>发送时间:</b>&nbsp;'
+        "2026年3月2日</div><div><b>主题:</b>&nbsp;Friday</div></div><div>Friday?</div>",
+        '<blockquote style="margin:0"><div><b>发件人：</b><a href="mailto:b@n.org">Ben</a></div><div><b>发送时间：</b>'
+        "2026-03-02</div><div><b>主题：</b>Friday</div><div>Friday?</div></blockquote>",
+    ],
+    ids=["outlook de", "outlook en, no address", "outlook web", "qq", "foxmail"],
+)
+def test_the_heads_of_outlook_and_its_kin_in_html_begin_a_quotation(head: str) -> None:
+    """Their labels are bold: the whole mail that was answered was learned as Ada's."""
+    found = mail_text(raw(f"Content-Type: text/html; charset=utf-8\n\n<p>Fine.</p><p><b>Note:</b> bring oak</p>{head}"))
+    assert (found.own, found.quoted) == ("Fine.\n\n**Note:** bring oak", "Friday?")
+
+
+@pytest.mark.parametrize(
+    "below",
+    [
+        "发件人: Ben\n发送时间: 2026年3月2日 9:14\n收件人: Ada\n主题: Friday\n\nFriday?\n",
+        "差出人: Ben\n送信日時: 2026年3月2日 9:14\n宛先: Ada\n件名: Friday\n\nFriday?\n",
+        "\u200fבתאריך יום ב׳, 2 במרץ 2026 ב-9:14 מאת \u202aBen\u202c <\u202ab@n.org\u202c>:\u202c\n\n> Friday?\n",
+        "Sent with [Proton Mail](https://proton.me/) secure email.\n\nOn 2 March 2026 at 9:14, Ben <b@n.org> wrote:\n\n"
+        "> Friday?\n",
+    ],
+    ids=["outlook zh", "outlook ja", "gmail he", "proton"],
+)
+def test_heads_without_an_address_or_with_marks_of_direction(below: str) -> None:
+    found = mail_text(letter("Ada", f"Fine.\n\n{below}"))
+    assert (found.own, found.quoted) == ("Fine.", "Friday?")
+
+
+@pytest.mark.parametrize(
+    ("charset", "data", "text"),
+    [
+        ("iso-8859-1", "\u201cgr\u00fc\u00dfe\u201d".encode("cp1252"), "\u201cgr\u00fc\u00dfe\u201d"),
+        ("gb2312", "鎔基".encode("gbk"), "鎔基"),
+        ("ks_c_5601-1987", "똠".encode("cp949"), "똠"),
+        ("shift_jis", "①髙".encode("cp932"), "①髙"),
+        ("idna", b"abc", "abc"),
+    ],
+)
+def test_an_encoding_is_read_as_the_programs_write_that_name_it(charset: str, data: bytes, text: str) -> None:
+    head = f"Content-Type: text/plain; charset={charset}\nContent-Transfer-Encoding: 8bit\n\n".encode()
+    assert mail_text(email.message_from_bytes(head + data)).own == text
+
+
+def test_lines_that_flow_are_stuffed_and_glued() -> None:
+    """RFC 3676: a line that begins with "From " has a space before it, and with DelSp none stays at a break."""
+    mail = letter("Ada", "One \nline.\n From here \non.\n")
+    mail.set_param("format", "flowed")
+    assert mail_text(mail).own == "One line.\nFrom here on."
+    mail = letter("Ada", "これは \n一行です。\n")
+    mail.set_param("format", "flowed")
+    mail.set_param("delsp", "yes")
+    assert mail_text(mail).own == "これは一行です。"
+
+
+@pytest.mark.parametrize("label", ["Entwürfe", "Geöffnet,Brouillons", "草稿", "下書き", "Drafts"])
+def test_what_was_never_sent_is_a_draft_in_every_language(label: str, tmp_path: Path, imported: Import) -> None:
+    heads = [{"X_Gmail_Labels": label}, {"X_Unsent": "1"}, {"X_Gmail_Labels": "Draftsmanship,Gesendet"}]
+    mails = [letter("Ada", f"Words {n}.", id=str(n), **each) for n, each in enumerate(heads)]
+    _, made, _ = imported(mbox(tmp_path / "x", mails))
+    assert made["ledger"]["fates"] == {"draft": 2, "written": 1}
+    folder = mbox(tmp_path / "y", mails[2:], name=f"{label.split(',')[-1]}.mbox").parent
+    mbox(folder, [letter("Ada", "Sent.", id="9")], name="Sent.mbox")
+    assert imported(folder, output=tmp_path / "other")[1]["ledger"]["fates"] == {"draft": 1, "written": 1}
+
+
+# -- where a mail begins, and what its head says ------------------------------------------------------------------
+
+
+def boxed(folder: Path, *mails: str, encoding: str = "utf-8") -> Path:
+    (path := folder / "Sent.mbox").write_bytes("".join(mails).encode(encoding))
+    return path
+
+
+def mail(number: int, text: str, subject: str = "Friday") -> str:
+    head = f"From: Ada <ada@lovelace.org>\nSubject: {subject}\nMessage-ID: <m{number}@toys>\n"
+    return f"From ada@lovelace.org Mon Mar  2 09:14:00 2026\n{head}\n{text}\n"
+
+
+def test_a_sentence_with_a_time_and_a_year_begins_no_mail(tmp_path: Path, imported: Import) -> None:
+    """The mail ended before it, and what followed had no sender."""
+    text = "Hello.\n\nFrom 10:00 to 12:00 on 3 May 2026 we meet.\n\nBye."
+    _, made, _ = imported(boxed(tmp_path, mail(1, text)))
+    assert answers(tmp_path / "out") == [("Friday", text)] and made["ledger"]["fates"] == {"written": 1}
+
+
+@pytest.mark.parametrize("begins", ["", "\n\n", "\ufeff"], ids=["as it should", "empty lines", "a byte-order mark"])
+def test_mails_without_a_line_between_are_told_apart(begins: str, tmp_path: Path, imported: Import) -> None:
+    """The second one was words of the first."""
+    _, made, _ = imported(boxed(tmp_path, begins, mail(1, "One."), mail(2, "Two.", "Saturday")))
+    assert answers(tmp_path / "out") == [("Friday", "One."), ("Saturday", "Two.")]
+    assert made["ledger"]["fates"] == {"written": 2}
+
+
+@pytest.mark.parametrize(
+    ("subject", "prompt", "encoding"),
+    [
+        ("Gr\u00fc\u00dfe", "Gr\u00fc\u00dfe", "cp1252"),
+        ("=?utf-8?B?R3LDvMOfZQ==?= =?bogus?Q?x?=", "Gr\u00fc\u00dfe =?bogus?Q?x?=", "utf-8"),
+    ],
+)
+def test_a_subject_is_read_as_far_as_it_can_be(
+    subject: str, prompt: str, encoding: str, tmp_path: Path, imported: Import
+) -> None:
+    imported(boxed(tmp_path, mail(1, "One.", subject), encoding=encoding))
+    assert answers(tmp_path / "out") == [(prompt, "One.")]
+
+
+def test_what_exchange_answers_by_itself_is_nobody_s_writing(tmp_path: Path, imported: Import) -> None:
+    mails = [
+        mail(1, "I am away.", "Automatic reply: x"),
+        mail(2, "Bin weg.", "Automatische Antwort: x"),
+        mail(3, "Ja."),
+    ]
+    _, made, _ = imported(boxed(tmp_path, *mails))
+    assert made["ledger"]["fates"] == {"automatic": 2, "written": 1}

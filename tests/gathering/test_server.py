@@ -590,6 +590,25 @@ def test_prompts_that_are_all_held_out_and_a_folder_that_somebody_writes(
     assert said in capsys.readouterr().err and made.items_path.read_bytes() == before
 
 
+def test_prompts_that_repeat_are_one_item_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever beside them differs; the completion that one of them has is kept, and shown to nobody."""
+    path = prompts({"prompt": "a"}, {"prompt": "b"}, {"prompt": "a", "completion": "KEPT"}, {"prompt": "a", "x": 1})
+    words = ["collect", path(tmp_path), "--into", str(tmp_path / "g"), "--no-open", "--expert", "ada"]
+    assert main([*words, "--port", "99999"]) == 2
+    assert "2 items; 2 rows repeat another's prompt" in "".join(capsys.readouterr())
+    with Gathering.open(tmp_path / "g") as made:
+        assert sorted((one.prompt[0].content, one.reference) for one in made.items()) == [("a", "KEPT"), ("b", "")]
+
+
+@pytest.mark.parametrize(("host", "is_said"), [("0.0.0.0", True), ("127.0.0.1", False), ("localhost", False)])
+def test_traffic_that_leaves_the_machine_is_said_to_be_readable(
+    tmp_path: Path, host: str, is_said: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gathering(tmp_path / "g", 1).close()
+    assert main(["collect", str(tmp_path / "g"), "--no-open", "--host", host, "--port", "99999"]) == 2
+    assert (f"The page is served on {host} without encryption" in capsys.readouterr().out) == is_said
+
+
 def test_where_no_browser_opens_the_links_are_there(tmp_path: Path) -> None:
     """On a machine without a screen, or with a browser that fails."""
     gathering(tmp_path / "g", 1).close()

@@ -181,6 +181,32 @@ def test_demonstrations_that_were_changed_by_hand_are_kept(copy: Path, capsys: p
         kept.unlink()
 
 
+def test_an_answer_whose_row_was_deleted_by_hand_does_not_come_back_without_a_word(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever had deleted rows trained on them all the same; what it says is to be done leaves them out."""
+    path, kept = copy / "demonstrations.jsonl", copy / "demonstrations.by-hand.jsonl"
+    right = path.read_bytes()
+    rows = right.splitlines(keepends=True)
+    for words in (["collect", str(copy), "--check"], ["check", str(copy)], ["collect", str(copy), "--no-open"]):
+        for left, many in (
+            (rows[1:], "1 answer was"),
+            (rows[:-2], "2 answers were"),
+            ([], f"{len(rows)} answers were"),
+        ):
+            path.write_bytes(b"".join(left))
+            main([*words, *(["--port", "99999"] if "--no-open" in words else [])])
+            said = capsys.readouterr().err
+            assert f"{many} not in it and stand" in said and "withdraw it in the list of the page" in said
+            assert path.read_bytes() == right and not kept.exists()
+    row = json.loads(rows[0])
+    with Gathering.open(copy, writing=True) as made, served(made) as (_, who):
+        assert "Withdraw the answer" in who[row["expert"]].get("/list")[1]
+        assert who[row["expert"]].do("withdrawn", item=row["gathered"]["item"], rev=9)[0] == 200
+    assert main(["collect", str(copy), "--check"]) == 0 and not capsys.readouterr().err
+    assert path.read_bytes() == b"".join(rows[1:])
+
+
 def test_nothing_is_exported_onto_the_gathering_itself(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """``--export DIR/events.jsonl`` put demonstrations in the place of the events."""
     before = hashes(copy)

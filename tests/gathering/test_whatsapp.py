@@ -80,6 +80,14 @@ ODD = [
     ("Freitag \u200e<Diese Nachricht wurde bearbeitet.>", "Freitag"),
     ("see https://example.org/a: it <b>works</b>", "see https://example.org/a: it <b>works</b>"),
     ("we omitted the picture", "we omitted the picture"),
+    ("POLL:\nLunch?\nOPTION: Yes (2 votes)\nOPTION: No (0 votes)\n", ""),
+    ("UMFRAGE:\nMittag?\nOPTION: Ja (1 Stimme)\n", ""),
+    ("NOTE:\nbring oak\nand nails", "NOTE:\nbring oak\nand nails"),
+    ("Waiting for this message. This may take a while.", ""),
+    ("Missed voice call, \u200eTap to call back", ""),
+    ("Voice call, \u200eNo answer", ""),
+    ("Ich meine Freitag <消息已编辑>", "Ich meine Freitag"),
+    ("I am waiting for this message of yours", "I am waiting for this message of yours"),
     ("a line\n\nand another after a gap", "a line\n\nand another after a gap"),
     ("12/03/2026 is the day - remember: noon", "12/03/2026 is the day - remember: noon"),
 ]
@@ -136,3 +144,22 @@ def test_a_notice_with_a_colon_in_a_name_is_nobody_s_message(notice: str, tmp_pa
     status, made, _ = imported(path, "--me", "Ada")
     assert status == 0 and answers(tmp_path / "out") == [("What?", "Yes.")]
     assert made["ledger"]["fates"]["wordless"] == 1
+
+
+def test_stamps_without_a_date_are_refused_and_not_one_day(tmp_path: Path, imported: Import) -> None:
+    """All messages fell on the first day of the first year."""
+    path = tmp_path / "chat.txt"
+    path.write_text("[2. Mar 2026, 09:14:05] Ben: What?\n[3. Mar 2026, 09:14:05] Ada: Yes.\n", "utf-8")
+    status, _, complaint = imported(path, "--me", "Ada", "--from", "whatsapp")
+    assert status == 2 and "1 record cannot be read (it has no date that is understood)" in complaint
+
+
+def test_am_and_pm_put_the_month_first_where_americans_write_them_alone(tmp_path: Path, imported: Import) -> None:
+    """2/3/2026 was the third of February wherever a phone counts to twelve."""
+    for number, (half, since, kept) in enumerate(
+        (("p. m.", "2026-03-01", 1), ("pm", "2026-03-01", 1), ("PM", "2026-03-01", 0))
+    ):
+        path = tmp_path / f"{number}.txt"
+        path.write_text(f"2/3/2026, 9:14 {half} - Ben: What?\n2/3/2026, 9:15 {half} - Ada: Yes.\n", "utf-8")
+        _, made, _ = imported(path, "--me", "Ada", "--since", since, output=tmp_path / f"out-{number}")
+        assert (made["ledger"]["fates"].get("written", 0) if made else 0) == kept, half

@@ -18,10 +18,17 @@ from email.utils import getaddresses, parsedate_to_datetime
 from sft.demonstrations.demonstration import Source, folded
 from sft.gathering.imports.mail_text import CutShort, MailText, mail_text
 from sft.gathering.records import Importer, ImportOptions, Piece, Record, Unread, Written
-from sft.gathering.source_files import SourceFiles
+from sft.gathering.source_files import SourceFiles, decoded, larger
 
 #: Where a mail begins in an mbox: a time and a year stand in the line, or it is a sentence of somebody's.
 _FROM = re.compile(rb"From [^\n]{0,200}\b\d\d:\d\d(?::\d\d)?\b[^\n]*\b\d{4}\b[^\n]*\r?\n?")
+#: The same as programs write it alone: who, then a day and a month.
+_STAMPED = re.compile(
+    rb"From [^\s]+ +(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) (?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) "
+    rb"[^\n]{0,40}\d{4}[^\n]{0,9}\n?"
+)
+_FIELD = re.compile(rb"[!-9;-~]{1,80}:")
+_ENCODED = re.compile(r"=\?[^?\s]+\?[bBqQ]\?[^?\s]*\?=")
 _ESCAPED = re.compile(rb"(?m)^>(>*From )")
 _HEAD = re.compile(r"(?im)^(?:from|date|received|return-path|delivered-to|message-id|subject|mime-version):")
 _IN_MAILDIR = re.compile(r"(?:.*/)?(?:cur|new)/[^/]+")
@@ -32,6 +39,24 @@ _ANSWERS = re.compile(
     re.IGNORECASE,
 )
 _PASSES_ON = re.compile(r"\s*(?:fwd?|wg|tr|vl|enc|i|doorst|转发|轉寄|전달|vb|továbbítás|пер)\s*[:：]\s*", re.IGNORECASE)
+
+
+#: What Exchange writes before the subject that it answers by itself.
+_AUTOMATIC = re.compile(
+    r"\s*(?:automatic reply|out of office|automatische antwort|réponse automatique|respuesta automática"
+    r"|risposta automatica|resposta automática|automatisch antwoord|autosvar|automatiskt svar|automaattinen vastaus"
+    r"|automatická odpověď"
+    r"|odpowiedź automatyczna|otomatik yanıt|автоматический ответ|自動応答|自动答复|自動回覆|自动回复"
+    r"|자동 회신)\s*[:：]",
+    re.IGNORECASE,
+)
+#: What a folder or a label of what was not sent is called in a score of languages.
+_DRAFTS = re.compile(
+    r"\.?(?:INBOX\.)?(?:drafts?|entw[uü]rfe?|brouillons?|borradore?s?|esborranys|bozze|rascunhos?|concepten|kladder|utkast"
+    r"|luonnokset|wersje robocze|szkice|koncepty|rozepsan[eé]|piszkozatok|ciorne|taslaklar|черновики|чернетки|чернови"
+    r"|πρόχειρα|草稿箱?|下書き|임시 ?보관함|مسودات|טיוטות|bản nháp|draf)(?:\.mbox|\.mbx|\.sbd)?",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +77,20 @@ class _Mail:
 
 def _spans(files: SourceFiles, name: str) -> Iterator[tuple[int, int, int]]:
     """(first byte, last byte, line) of each mail in the file ``name``: of an mbox many, else one."""
-    begun, offset, number, blank = (0, 0, 1), 0, 0, True
+    begun, offset, number = (0, 0, 1), 0, 0
+    before, mark = b"", b""  # the line before, and one that may begin a mail: a line of its head decides
     box = _is_mbox(files, name)
     with files.open(name) as file:
         for line in file if box else ():
             number += 1
-            if blank and line.startswith(b"From ") and _FROM.fullmatch(line):
-                if offset > begun[1]:
-                    yield begun[1], offset, begun[2]
-                begun = (0, offset + len(line), number)
+            if mark and _FIELD.match(line):
+                if (end := offset - len(mark)) > begun[1]:
+                    yield begun[1], end, begun[2]
+                begun = (0, offset, number - 1)
+            plain = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            begins = plain.startswith(b"From ") and (_FROM if not before.strip() else _STAMPED).fullmatch(plain)
+            before, mark = line, line if begins else b""
             offset += len(line)
-            blank = not line.strip()
         if not box:
             first = file.readline()
             skip = len(first) if name.lower().endswith(".emlx") and first.strip().isdigit() else 0
@@ -99,7 +127,10 @@ def _heads(files: SourceFiles) -> Iterator[_Mail | Unread]:
         for start, end, line in list(_spans(files, name)):
             place = Source(files.address(name), line)
             raw = _bytes(files, name, start, min(end, start + (1 << 18)))  # a body is read with its mail
-            mail = email.message_from_bytes(raw.partition(b"\n\n")[0].partition(b"\r\n\r\n")[0] + b"\n\n")
+            if not raw.strip():
+                continue
+            head = raw.lstrip(b"\r\n").partition(b"\n\n")[0].partition(b"\r\n\r\n")[0]
+            mail = email.message_from_string(decoded(head) + "\n\n")
             senders = getaddresses([_header(mail, "From")])
             if not senders or not senders[0][1]:
                 yield Unread(place, "has no sender", "export the mailbox again", raw[:2000].decode("utf-8", "replace"))
@@ -115,10 +146,12 @@ def _heads(files: SourceFiles) -> Iterator[_Mail | Unread]:
 
 def _fate(mail: Message, name: str) -> str:
     """Why a mail is no writing of its sender: a program sent it, or nobody did."""
-    if _header(mail, "Auto-Submitted").lower().startswith("auto") or mail.get("X-Autoreply"):
+    automatic = _header(mail, "Auto-Submitted").lower().startswith("auto") or mail.get("X-Autoreply")
+    if automatic or _AUTOMATIC.match(_header(mail, "Subject")):
         return "automatic"
-    drafted = "draft" in _header(mail, "X-Gmail-Labels").lower() or re.search(r":2,[A-Z]*D", name)
-    return "draft" if drafted else ""
+    labels = re.split(r"\s*,\s*|/", f"{' '.join(_header(mail, 'X-Gmail-Labels').split())},{name}")
+    drafted = any(_DRAFTS.fullmatch(label) for label in labels) or re.search(r":2,[A-Z]*D", name)
+    return "draft" if drafted or _header(mail, "X-Unsent").strip() == "1" else ""
 
 
 def _header(mail: Message, name: str) -> str:
@@ -126,7 +159,17 @@ def _header(mail: Message, name: str) -> str:
     try:
         return str(make_header(decode_header(value)))
     except (LookupError, ValueError, email.errors.MessageError):  # an encoding that is none
-        return value
+        return _ENCODED.sub(_word, value)
+
+
+def _word(found: re.Match[str]) -> str:
+    """One encoded word of a head; as it stands where it cannot be read."""
+    try:
+        ((data, name),) = decode_header(found[0])
+        text = data.decode(larger(name or "ascii")) if isinstance(data, bytes) else data
+    except (LookupError, ValueError, email.errors.MessageError):
+        return found[0]
+    return text
 
 
 def _date(mail: Message) -> datetime | None:

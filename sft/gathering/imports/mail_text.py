@@ -9,12 +9,14 @@ colon each, the first with an address in ``<>`` (Outlook's ``Da: Inviato: A: Ogg
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from email.errors import InvalidBase64LengthDefect, InvalidBase64PaddingDefect
 from email.message import Message
 
+from sft.demonstrations.messages import without_invisible
 from sft.gathering.imports.html_text import markdown, soup_of
-from sft.gathering.source_files import decoded
+from sft.gathering.source_files import decoded, larger
 
 __all__ = ["CutShort", "MailText", "mail_text", "without_quotation"]
 
@@ -38,7 +40,8 @@ _LIST_FOOTER = re.compile(
 )
 #: The last paragraph of many a telephone's mail.
 _SENT_FROM = re.compile(
-    r"(?:\A|\n\s*\n)(?:sent from (?:my|mail|yahoo|proton|outlook|samsung)|get outlook for|gesendet (?:von|mit)"
+    r"(?:\A|\n\s*\n)(?:sent from (?:my|mail|yahoo|proton|outlook|samsung)|sent with \[?proton|get outlook for"
+    r"|gesendet (?:von|mit)"
     r"|von meinem \w+ gesendet|envoyé (?:de|depuis)|enviado (?:desde|do|de) (?:mi|meu|mai)|inviato da|skickat från"
     r"|verzonden (?:vanaf|met)|verstuurd vanaf|wysłane? z|sendt fra|lähetetty|odesláno z|отправлено (?:с|из)"
     r"|iPhone ?から送信"
@@ -47,11 +50,23 @@ _SENT_FROM = re.compile(
 )
 _QUOTES = (
     "blockquote[type=cite], .gmail_quote, .gmail_attr, .moz-cite-prefix, .yahoo_quoted, .protonmail_quote, "
-    ".zmail_extra, #divRplyFwdMsg, #appendonsend ~ *, #divRplyFwdMsg ~ *, #mail-editor-reference-message-container"
+    ".zmail_extra, #appendonsend ~ *, #mail-editor-reference-message-container"
+)
+#: What Outlook calls a sender, in languages whose heads quotequail does not know without an address in them.
+_SENDER = (
+    "发件人|發件人|寄件者|寄件人|差出人|送信者|보낸 ?사람|Kimden|Feladó|Odesílatel|Lähettäjä|От кого|Отправитель|Від"
 )
 _HEAD = re.compile(
-    r"(?m)^(?:-{4,} ?[^\n-]{3,40} ?-{4,}|[^\W\d_][^\n:：<>]{0,24}[:：][^\n]*<[^<>\s@]+@[^<>\s@]+>.*)"
+    rf"(?m)^(?:-{{4,}} ?[^\n-]{{3,40}} ?-{{4,}}|(?:{_SENDER}) ?[:：].*"
+    r"|[^\W\d_][^\n:：<>]{0,24}[:：][^\n]*<[^<>\s@]+@[^<>\s@]+>.*)"
     r"(?:\n[^\W\d_][^\n:：]{0,24}[:：][^\n]*){2,6}\n"
+)
+#: A line of dashes with words, above a head or instead of it.
+_RULE = re.compile(r"\n-{4,} ?[^\n-]{3,40} ?-{4,}\s*\Z")
+#: The same as HTML has it: labels in bold, each perhaps in a paragraph of its own.
+_BOLD_HEAD = re.compile(
+    rf"(?m)^\*\*(?:From|Von|De|Da|Van|Från|Fra|Od|{_SENDER}) ?[:：] ?\*\*[^\n]*\n"
+    r"(?:\n?\*\*[^*\n]{1,24}[:：] ?\*\*[^\n]*(?:\n|\Z)){2,7}"
 )
 _SIGNATURES = ".gmail_signature, .moz-signature, #Signature, #ms-outlook-mobile-signature, .protonmail_signature_block"
 
@@ -67,15 +82,30 @@ class MailText:
 
 def mail_text(mail: Message) -> MailText:
     """The words of ``mail``: of its plain part where it has one with words, else of its HTML."""
-    parts = [part for part in mail.walk() if part.get_content_maintype() == "text" and not part.get_filename()]
-    for part in parts:
-        if part.get_content_type() == "text/plain" and (text := _decoded(part)).strip():
-            flowed = str(part.get_param("format", "")).lower() == "flowed"
-            return without_quotation(_unflowed(text) if flowed else text)
-    for part in parts:
-        if part.get_content_type() == "text/html":
-            return _of_html(_decoded(part))
-    return MailText("")
+    parts = list(_worded(mail))
+    plain = [text for part in parts if part.get_content_type() == "text/plain" and (text := _plain(part)).strip()]
+    if plain:
+        return without_quotation("\n\n".join(text.strip("\r\n") for text in plain))
+    pages = [text for part in parts if part.get_content_type() == "text/html" and (text := _decoded(part)).strip()]
+    return _of_html("\n".join(pages)) if pages else MailText("")
+
+
+def _worded(part: Message) -> Iterator[Message]:
+    """The parts of a mail that hold its sender's words: no files, and no mails of others that are attached."""
+    if part.get_content_disposition() == "attachment" or part.get_content_maintype() == "message":
+        return
+    if part.is_multipart():
+        for inner in part.get_payload():
+            if isinstance(inner, Message):
+                yield from _worded(inner)
+    elif part.get_content_maintype() == "text" and not part.get_filename():
+        yield part
+
+
+def _plain(part: Message) -> str:
+    flowed = str(part.get_param("format", "")).lower() == "flowed"
+    glued = str(part.get_param("delsp", "")).lower() == "yes"
+    return _unflowed(_decoded(part), glue="" if glued else " ") if flowed else _decoded(part)
 
 
 class CutShort(ValueError):
@@ -89,34 +119,52 @@ def _decoded(part: Message) -> str:
     if any(isinstance(defect, _CUT_SHORT) for defect in part.defects):
         raise CutShort("is cut short: its base64 ends in the middle")
     try:
-        return data.decode(part.get_content_charset() or "utf-8")
-    except (LookupError, UnicodeDecodeError):  # a name that is none, or a mail that says what it is not
+        return data.decode(larger(part.get_content_charset() or "utf-8"))
+    except (LookupError, ValueError):  # a name that is none, or a mail that says what it is not
         return decoded(data)
 
 
-def _unflowed(text: str) -> str:
-    """Lines that were broken to fit (RFC 3676: a space stands before the break) as they were."""
-    return re.sub(r"(?m)^((?!-- $|>).*) \r?\n(?!-- $|>)", r"\1 ", text.replace("\r\n", "\n"))
+def _unflowed(text: str, *, glue: str) -> str:
+    """Lines that were broken to fit (RFC 3676: a space stands before the break) as they were, ``glue`` between them;
+    and without the space that a line begins with lest it look like another program's.
+    """
+    text = re.sub(r"(?m)^((?!-- $|>).*) \r?\n(?!-- $|>) ?", rf"\1{glue}", text.replace("\r\n", "\n"))
+    return re.sub(r"(?m)^ (?=From |[^>\s])", "", text)
 
 
 def _of_html(text: str) -> MailText:
     soup = soup_of(text)
+    for line in soup.select("#appendonsend ~ hr, hr:has(+ #divRplyFwdMsg)"):
+        line.decompose()
+    for head in soup.select("#divRplyFwdMsg"):  # all that follows is one mail
+        quote = soup.new_tag("blockquote", type="cite")
+        quote.extend([one.extract() for one in list(head.next_siblings)])
+        head.replace_with(quote)
     for signature in soup.select(_SIGNATURES):
         signature.decompose()
     quotes = [quote.extract() for quote in soup.select(_QUOTES)]
     quoted = ""
     for quote in quotes:
-        inner = without_quotation(markdown(quote))
+        inner = without_quotation(_BOLD_HEAD.sub(_unbolded, markdown(quote)))
         quoted = quoted or inner.own or inner.quoted
-    found = without_quotation(markdown(soup))
-    return MailText(found.own, quoted or found.quoted, found.forward)
+    found = without_quotation(_BOLD_HEAD.sub(_unbolded, markdown(soup)))
+    quoted = quoted or found.quoted
+    if labels := _BOLD_HEAD.match(quoted):  # of a quotation that is none but by its indentation
+        quoted = quoted[labels.end() :].strip()
+    return MailText(found.own, quoted, found.forward)
+
+
+def _unbolded(head: re.Match[str]) -> str:
+    """The head of a quotation as plain text has it: no bold labels, and no empty lines between them."""
+    lines = [re.sub(r"\*\*([^*]+)\*\*", r"\1", line) for line in head[0].split("\n") if line.strip()]
+    return "\n".join(re.sub(r"\[([^\]]*)\]\(mailto:([^)]*)\)", r"\1 <\2>", line) for line in lines) + "\n\n"
 
 
 def without_quotation(text: str) -> MailText:
     """Plain ``text`` apart: what was written, and what is quoted below, above or between."""
     import quotequail
 
-    text = text.replace("\r\n", "\n").replace("\u00a0", " ")
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u00a0", " ")
     text = _SIGNED.sub(lambda found: re.sub(r"(?m)^- ", "", found[1]), _HIDDEN.sub("", text))
     text = _LIST_FOOTER.sub("", text.rstrip())
     parts = quotequail.unwrap(text)
@@ -124,7 +172,7 @@ def without_quotation(text: str) -> MailText:
         parts = None  # lines with colons of the sender's own
     quoted = ""
     if (head := _HEAD.search(text)) and _is_cut_short(parts, above := text[: head.start()]):
-        parts, quoted, text = None, text[head.end() :], above
+        parts, quoted, text = None, text[head.end() :], _RULE.sub("", above)
     elif parts is not None:
         quoted = parts.get("text") or ""
         text = "\n\n".join(filter(None, (parts.get("text_top"), parts.get("text_bottom"))))
@@ -144,7 +192,8 @@ def _headless(text: str) -> str:
 
 
 def _is_head(text: str) -> bool:
-    return text.rstrip().endswith((":", "：")) and ("@" in text or len(re.findall(r"\d+", text)) >= 3)
+    text = without_invisible(text).rstrip()
+    return text.endswith((":", "：")) and ("@" in text or len(re.findall(r"\d+", text)) >= 3)
 
 
 def _is_cut_short(parts: dict[str, str] | None, above: str) -> bool:

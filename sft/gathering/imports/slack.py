@@ -17,6 +17,7 @@ _SIGNS = ("channels.json", "groups.json", "dms.json", "mpims.json")
 _DAY = re.compile(r"(?:.*/)?([^/]+)/\d{4}-\d{2}-\d{2}\.json")
 #: Messages that people write; every other subtype says that something happened, or that a program wrote.
 _WRITTEN = (None, "", "thread_broadcast", "reply_broadcast", "me_message", "file_share", "file_comment")
+_SCHEME = re.compile(r"^(?:\w+://|mailto:|tel:)")
 _LINK = re.compile(r"<([@#!]?)([^<>|]*)(?:\|([^<>]*))?>")
 
 
@@ -72,7 +73,10 @@ def _plain(text: str, people: Mapping[str, tuple[str, ...]]) -> str:
             return f"#{label or name}"
         if sign == "!":  # here, channel, and dates with a text for those who cannot show them
             return label or f"@{name}"
-        return name if not label or label == name.partition("://")[2] else f"{label} ({name})"
+        bare = _SCHEME.sub("", name)
+        if label in ("", bare):
+            return name if "://" in name else bare
+        return f"{label} ({name})"
 
     return html.unescape(_LINK.sub(read, text)).strip()
 

@@ -75,6 +75,9 @@ def importer_of(files: SourceFiles, kind: str) -> Importer:
         if one.recognises(files):
             return one
     shown = ", ".join(files.names[:3]) + (", ..." if len(files.names) > 3 else "")
+    if files.matching(*documents.UNREAD_DOCUMENTS):
+        what = f"holds documents in a form that is not read ({shown})"
+        raise SourceError(f"{files.path}: {what}; save them as {documents.AS_WHAT}")
     raise SourceError(
         f"{files.path}: is no export that is recognised (it holds {shown}); say what it is: --from "
         f"{'|'.join(IMPORTERS)}"

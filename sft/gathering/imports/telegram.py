@@ -51,7 +51,8 @@ def _message(place: Source, chat: str, message: Any, own: str) -> Record:
     people = (str(message.get("from") or "") or ("a deleted account" if known else ""), known)
     text = _text(message.get("text")).strip()
     fate = "" if text and message.get("type", "message") == "message" else "wordless"
-    if not fate and any(message.get(key) for key in ("forwarded_from", "saved_from", "via_bot")):
+    # Null is somebody whose account is gone.
+    if not fate and any(key in message for key in ("forwarded_from", "saved_from", "via_bot")):
         fate = "forwarded"
     return Said(place, chat, people, at, text, fate=fate, mine=bool(own) and known == own)
 

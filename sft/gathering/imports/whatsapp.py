@@ -4,7 +4,7 @@
     [2.3.2026, 9.14.05] Ada: text            iOS: the stamp in brackets
 
 Nothing in the file says which number of a date is the day. It is the one that goes beyond twelve somewhere; else the
-one with which time runs backwards least; else the day comes first, but in stamps with slashes and AM or PM.
+one with which time runs backwards least; else the day comes first, but in stamps with slashes and AM or PM in capitals.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ _MARKS = "\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u20
 _PLAIN = {ord(space): " " for space in "\u00a0\u2007\u2009\u202f\u3000"} | {ord(mark): None for mark in _MARKS}
 _BRACKETED = re.compile(r"\[([^\]\n]{8,48})\] ?(.*)", re.DOTALL)
 _DASHED = re.compile(r"(\S[^\n]{6,46}?) [-\u2013] (.*)", re.DOTALL)
-_KOREAN = re.compile(r"(\d{4}년 \d{1,2}월 \d{1,2}일 \D{0,4}\d{1,2}:\d{2}), (.*)", re.DOTALL)
+_KOREAN = re.compile(r"(\d{4}(?:년|\.) \d{1,2}(?:월|\.) \d{1,2}(?:일|\.) \D{0,4}\d{1,2}:\d{2}), (.*)", re.DOTALL)
 _NUMBER = re.compile(r"\d+")
 #: Half a day, by the letters and marks that phones write of it. A stamp without any counts to twenty-four.
 _PM = (
     "pm", "下午", "晚上", "中午", "午後", "오후", "م", "μμ", "ch", "หลังเที่ยง", "du", "ptg", "ös", "अपराह्न", "অপরাহ্ণ",
-    "ip",
+    "ip", "பிற்பகல்", "ಅಪರಾಹ್ನ", "ਬਾਦੁ", "pasdites", "ከሰዓት", "ညနေ",
 )  # fmt: skip
 _AM = (
     "am", "上午", "凌晨", "早上", "午前", "오전", "ص", "πμ", "sa", "ก่อนเที่ยง", "de", "pg", "öö", "पूर्वाह्न", "পূর্বাহ্ণ",
-    "ap",
+    "ap", "முற்பகல்", "ಪೂರ್ವಾಹ್ನ", "ਪੂਦੁ", "paradites", "ጥዋት", "နံနက်",
 )  # fmt: skip
 _MEDIA = re.compile(
     r"<[^<>\n]{3,60}>|null|.*\.\w{2,5} \([^()\n]{3,40}\)|(?:[^\n]{0,80}\s)?<[^<>\n]{2,24}: [^<>\n]+\.\w{2,5}>"
@@ -50,7 +50,18 @@ _OMITTED = re.compile(
 )
 _EDITED = re.compile(
     r"<(?:this message was edited|diese nachricht wurde bearbeitet|se editó este mensaje|ce message a été modifié"
-    r"|mensagem editada|questo messaggio è stato modificato|dit bericht is bewerkt|сообщение изменено)\.?>$",
+    r"|mensagem editada|questo messaggio è stato modificato|dit bericht is bewerkt|сообщение изменено"
+    r"|(?:此)?消息已(?:被)?编辑|此訊息已編輯|この ?メッセージは編集されました|이 메시지는 수정되었습니다"
+    r"|bu mesaj düzenlendi"
+    r"|wiadomość została (?:zmieniona|edytowana))\.?>$",
+    re.IGNORECASE,
+)
+#: A poll, in any language: its word, the question, and what could be chosen with how many did.
+_POLL = re.compile(r"[^\W\d_]{3,14}:\n.+\n(?:[^\W\d_]{3,14}: .* \(\d+ [^()\d\n]+\)(?:\n|\Z))+")
+#: What stands where a phone could not show, or did not keep, what was sent.
+_IN_PLACE = re.compile(
+    r"waiting for this message(?:\. this may take a while\.?)?|(?:you received a )?view once .{0,20}message\b.*"
+    r"|live location shared|(?:voice|video) call, [^\n]{1,40}|missed (?:voice|video) call, [^\n]{1,40}",
     re.IGNORECASE,
 )
 #: A call that nobody took, in which the phone writes no words of anybody's.
@@ -72,13 +83,16 @@ _DELETED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A line that begins a message. ``numbers``: of its stamp. ``half``: "am", "pm" or "". ``notice``: so marked."""
+    """A line that begins a message. ``numbers``: of its stamp. ``half``: "am", "pm" or "". ``notice``: so marked.
+
+    ``american``: whether the stamp is written as in the United States alone.
+    """
 
     line: int
     numbers: tuple[int, ...]
     half: str
     time_first: bool
-    slashes: bool
+    american: bool
     text: str
     notice: bool
 
@@ -109,7 +123,8 @@ def _begun(number: int, stamp: str, text: str, marked: bool) -> _Line | None:
     numbers = tuple(map(int, digits))
     half = "pm" if letters.endswith(_PM) else "am" if letters.endswith(_AM) else ""
     time_first = bool(re.match(r"\D{0,6}\d{1,2}:\d{2}", stamp))
-    return _Line(number, numbers, half, time_first, "/" in stamp, text, marked)
+    american = "/" in stamp and re.search(r"[AP]M\b", stamp) is not None
+    return _Line(number, numbers, half, time_first, american, text, marked)
 
 
 def _date(one: _Line) -> tuple[int, ...]:
@@ -130,7 +145,7 @@ def _order(lines: Sequence[_Line]) -> str:
 
     if backwards(0, 1) != backwards(1, 0):
         return "dmy" if backwards(0, 1) < backwards(1, 0) else "mdy"
-    return "mdy" if lines[0].slashes and lines[0].half and not lines[0].time_first else "dmy"
+    return "mdy" if lines[0].american and not lines[0].time_first else "dmy"
 
 
 def _at(one: _Line, order: str) -> datetime | None:
@@ -173,6 +188,13 @@ def _chat(address: str, chat: str, text: str) -> Iterator[Record]:
             f"{address}: has the dates of another calendar (year {year}); set the phone to the Gregorian calendar, and "
             "export the chat again"
         )
+    if not any(_at(line, order) for line, _ in begun):
+        yield Unread(
+            Source(address, 1),
+            "has no date that is understood",
+            "set the phone to another language, and export it again",
+        )
+        return
     before = datetime.min
     for number, (line, parts) in enumerate(begun):
         at = before = _at(line, order) or before  # a stamp that is none keeps its place
@@ -192,7 +214,7 @@ def _message(place: Source, chat: str, at: datetime, text: str, *, notice: bool,
     plain = _EDITED.sub("", words.strip().strip(_MARKS).strip()).rstrip()
     plain = "\n".join(line.strip(_MARKS) for line in plain.split("\n")).strip()
     head, _, caption = plain.partition("\n")
-    if notice or (marked and first) or _DELETED.fullmatch(plain) or _CALL.fullmatch(plain):
+    if notice or (marked and first) or any(each.fullmatch(plain) for each in (_DELETED, _CALL, _POLL, _IN_PLACE)):
         plain = ""
     elif _MEDIA.fullmatch(head) or (marked and _OMITTED.fullmatch(head)) or _is_omitted(head):
         plain = "" if "maps.google.com" in head else caption.strip()
