@@ -10,8 +10,10 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 STORE_SECONDS = 60.0
 #: Seconds that processes wait for the last of them to start; as long as PyTorch itself waits.
 MEETING_SECONDS = 1800
+#: Seconds that a process has to say itself why it ends, when another has ended.
+_OWN_WORD_SECONDS = 5.0
 #: Through which network of the machine processes on CPUs talk; who has set it knows better.
 INTERFACE = "GLOO_SOCKET_IFNAME"
 
@@ -49,7 +53,7 @@ def meet() -> None:
 
     Ends this one where another has ended instead, and said why. Raises ``UserError`` where one does not come.
     """
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+    if not _has_store():
         return
     rank, world, machine = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "GROUP_RANK"))
     store = launchers_store(STORE_SECONDS)
@@ -60,8 +64,7 @@ def meet() -> None:
     until = time.monotonic() + MEETING_SECONDS
     while not store.check(keys):
         if store.add(word_key(), 0):
-            if os.environ.get("LOCAL_RANK") == "0":
-                sys.stderr.write(f"sft: another of the {world} processes has ended; it says why on its machine\n")
+            _point_to_the_other()
             raise SystemExit(2)
         if time.monotonic() > until:
             absent = next(number for number, key in enumerate(keys) if not store.check([key]))
@@ -75,6 +78,45 @@ def meet() -> None:
         if _is_own(address):  # of the first machine, whose own name was given; the others know where they find it
             address = _towards(next((one for one in known.values() if not _is_own(one)), ""))
         _talk_through(address)
+
+
+@contextmanager
+def noticing_an_end() -> Iterator[None]:
+    """Inside, this process ends where another has ended and said why, or the first machine's launcher has.
+
+    For where their common library is made, which would wait half an hour for the other and hear nothing.
+    """
+    if not _has_store():
+        yield
+        return
+    over, store = threading.Event(), launchers_store(STORE_SECONDS)
+
+    def watch() -> None:
+        ended = False
+        while not (ended or over.wait(1)):
+            try:
+                ended = store.add(word_key(), 0) > 0
+            except RuntimeError:
+                ended = True
+        if ended and not over.wait(_OWN_WORD_SECONDS):
+            _point_to_the_other()
+            os._exit(2)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def _has_store() -> bool:
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
+def _point_to_the_other() -> None:
+    if os.environ.get("LOCAL_RANK") == "0":
+        world = os.environ["WORLD_SIZE"]
+        os.write(2, f"sft: another of the {world} processes has ended; it says why on its machine\n".encode())
 
 
 def _talk_through(address: str) -> None:

@@ -27,7 +27,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from sft.errors import UserError
-from sft.runs.network import INTERFACE, launchers_store, meet, word_key
+from sft.runs.network import INTERFACE, launchers_store, meet, noticing_an_end, word_key
 from sft.runs.progress import is_quiet
 
 if TYPE_CHECKING:
@@ -115,9 +115,12 @@ def all_processes() -> PartialState:
 
     from sft.runs.machine import default_device
 
-    if not torch.distributed.is_initialized():
-        meet()
-    return PartialState(cpu=default_device().type == "cpu")
+    on_cpus = default_device().type == "cpu"
+    if torch.distributed.is_initialized():
+        return PartialState(cpu=on_cpus)
+    meet()
+    with noticing_an_end():
+        return PartialState(cpu=on_cpus)
 
 
 def wait_for_everyone() -> None:

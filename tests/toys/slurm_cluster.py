@@ -72,10 +72,12 @@ def _path() -> str:
 
 @dataclass(frozen=True)
 class Cluster:
-    """``environment``: what a user's commands need to find it; ``unshared``: another folder on the second node."""
+    """``environment``: what a user's commands need to find it; on the second node ``unshared`` is another folder, and
+    ``read_only`` can only be read."""
 
     environment: dict[str, str]
     unshared: Path
+    read_only: Path
 
     def ask(self, *words: str) -> str:
         """What a command of SLURM says; raises where it fails."""
@@ -103,6 +105,7 @@ def cluster(folder: Path) -> Iterator[Cluster]:
         (folder / f"gpu{number}").touch()
     (folder / "state").mkdir()
     (unshared := folder / "unshared").mkdir()
+    (read_only := folder / "read-only").mkdir()
     key = folder / "munge.key"
     key.write_bytes(os.urandom(1024))
     key.chmod(0o400)
@@ -111,19 +114,23 @@ def cluster(folder: Path) -> Iterator[Cluster]:
         + [f"--{kind}-file={folder}/munge.{kind}" for kind in ("pid", "log", "seed")],
         ["slurmctld", "-D"],
         ["slurmd", "-D", "-N", "node1"],
-        ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs "$0" && exec slurmd -D -N node2', str(unshared)],
-    ]
+        [
+            "unshare", "--mount", "sh", "-c",
+            'mount -t tmpfs tmpfs "$0" && mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && '
+            "exec slurmd -D -N node2", str(unshared), str(read_only),
+        ],
+    ]  # fmt: skip
     started = []
     with (folder / "daemons.log").open("wb") as log, _orphans_are_inits():
         try:
             for words in daemons:
                 started.append(subprocess.Popen(words, env=environment, stdout=log, stderr=log, start_new_session=True))
                 time.sleep(0.5)
-            found = Cluster(environment, unshared)
+            found = Cluster(environment, unshared, read_only)
             _wait_for_nodes(found, folder)
             yield found
         finally:
-            _end_all_jobs(Cluster(environment, unshared))
+            _end_all_jobs(Cluster(environment, unshared, read_only))
             for process in reversed(started):
                 with suppress(ProcessLookupError):
                     process.send_signal(signal.SIGTERM)

@@ -176,13 +176,18 @@ REFUSED = {
         (),
         "slurm.sbatch: node2 does not see the folder of the run; name one on a disk",
     ),
+    "read-only": (
+        {"run": "{read_only}/run"},
+        (),
+        "slurm.sbatch: node2 cannot write into the folder of the run; mend its disk there",
+    ),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_is_one_sentence_before_a_process_starts(case: str, nodes: Cluster, place: Path) -> None:
     given, options, sentence = REFUSED[case]
-    run = given.get("run", f"refused-{case}").format(unshared=nodes.unshared)
+    run = given.get("run", f"refused-{case}").format(unshared=nodes.unshared, read_only=nodes.read_only)
     job = submitted(nodes, place, run, *options, **{key: value for key, value in given.items() if key != "run"})
     assert sentence in ended(nodes, job, place / f"{Path(run).name}.out")
     assert not (place / run).exists() and not list(place.glob(".sft-job-*"))
