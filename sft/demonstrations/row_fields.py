@@ -39,7 +39,9 @@ _YES = ("true", "1", "1.0", "yes")
 GATHERED = "gathered"
 #: The turns before, in Alpaca's rows and those with a prompt, as LLaMA-Factory and ms-swift have them.
 HISTORY = "history"
-_UNPLAIN = frozenset((*TOOLS, *MEDIA, *MARKS, HISTORY))
+#: What KTO's rows say of a completion; words and numbers under this name are another thing's labels.
+LABEL = "label"
+_UNPLAIN = frozenset((*TOOLS, *MEDIA, *MARKS, HISTORY, LABEL))
 
 
 #: A prompt, and what the expert wrote, as the turn that it is.
@@ -138,6 +140,8 @@ class RowReader:
             )
             return []
         marks = [key for key in MARKS if key in row and key not in self.used and _says_no(row[key])]
+        if row.get(LABEL) is False and LABEL not in self.used:
+            marks.append(LABEL)
         if marks and not self.held_out:
             remedy = "remove the row, or give the column another name if it says something else"
             fault(marks[0], f"is {row[marks[0]]!r}, which marks the row as none to learn", remedy)

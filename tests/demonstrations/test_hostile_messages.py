@@ -150,6 +150,7 @@ def test_a_result_that_shows_nothing_is_an_empty_one(tmp_path: Path, blank: Any)
         {"messages": [ASK, SAY], "weight": 0.0},
         {"prompt": "ask", "completion": "say", "weight": 0},
         {"instruction": "ask", "output": "say", "loss": "0"},
+        {"prompt": "ask", "completion": "say", "label": False},
     ],
 )
 def test_a_row_that_is_marked_as_none_to_learn_is_not_learned(tmp_path: Path, row: dict[str, Any]) -> None:
@@ -159,6 +160,12 @@ def test_a_row_that_is_marked_as_none_to_learn_is_not_learned(tmp_path: Path, ro
     key = list(row)[-1]
     assert not complaints(lines(tmp_path / "x.jsonl", row | {key: 1}))
     assert not read(lines(tmp_path / "x.jsonl", row), held_out=True).problems, "nobody learns from it there"
+
+
+@pytest.mark.parametrize("label", [True, 0, "false", "spam", None])
+def test_a_label_that_is_no_judgement_of_the_completion_is_a_column_like_others(tmp_path: Path, label: Any) -> None:
+    """KTO's rows have true and false; classes and texts under the same name are something else."""
+    assert not complaints(lines(tmp_path / "x.jsonl", {"prompt": "ask", "completion": "say", "label": label}))
 
 
 def test_turns_in_a_column_of_their_own_are_not_left_out(tmp_path: Path) -> None:
