@@ -63,8 +63,8 @@ check: setup         ## linter, format, types, layers
 bench: setup         ## the fit beside TRL's and beside arithmetic, then the scorecard, `sft check` and start-up; about half an hour, alone
 	$(BIN)/python benchmarks/training.py && $(BIN)/python benchmarks/scoring.py && $(BIN)/python benchmarks/check.py && $(BIN)/python benchmarks/check.py --startup
 
-rehearse-gpu: setup   ## benchmarks/gpu.py on a CPU, with toys: that it has no bug left when a GPU is met
-	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/gpu.py --rehearse --out .rehearsal
+rehearse-gpu: setup   ## benchmarks/gpu.py on a CPU, with toys, and what users see on a card that computes by the CPU: that nothing is left to find when a GPU is met
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/gpu.py --rehearse --out .rehearsal && HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n 0 -m card tests/training tests/test_gpu_benchmark.py
 
 bench-statistics: setup   ## type I error, coverage and power of every statistic, and the verdicts of planted clones; about 8 minutes on one idle core
 	$(BIN)/python benchmarks/simulations.py && $(BIN)/python benchmarks/planted.py

@@ -31,6 +31,7 @@ def test_held_out_writing_needs_no_cell_before_it(tmp_path: Path) -> None:
     assert "How fast is held-out writing?" in ended.stdout and "What did not come to its end" not in ended.stdout
 
 
+@pytest.mark.card
 @pytest.mark.skipif(bool(why_not()), reason=why_not())
 @pytest.mark.parametrize("part", ["alone", "writing-135M"])
 def test_a_part_runs_on_a_card(part: str, tmp_path: Path) -> None:

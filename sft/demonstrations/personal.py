@@ -24,7 +24,7 @@ Finder = Callable[[str], list[Span]]
 
 _MASKS = {"an e-mail address": "[e-mail]", "a home folder": "[home folder]"}
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?:[ \u00a0-]?[A-Za-z0-9]){11,30}")
-_CARD = re.compile(r"(?<![\d.,-])[2-6]\d{3}(?:[ \u00a0-]?\d){9,15}(?![\d]|[.,]\d)")
+_CARD = re.compile(r"(?<![A-Za-z\d.,-])[2-6]\d{3}(?:[ \u00a0-]?\d){9,15}(?![A-Za-z\d]|[.,]\d)")
 #: How many digits follow which first ones, by the networks that issue cards: a tenth of all numbers pass the checksum.
 _ISSUED = re.compile(r"4\d{12}(?:\d{3}){0,2}|5[0-5]\d{14}|2[2-7]\d{14}|3[47]\d{13}|3[0689]\d{12}|35\d{14}|6\d{15,18}")
 _BORN = (

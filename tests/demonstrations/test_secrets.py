@@ -242,6 +242,21 @@ def test_values_that_every_text_could_hold_are_none() -> None:
     assert whats("abcdefghijklmnopqrst", {"API_KEY": "abcdefghijklmnopqrst"}) == {"the value of API_KEY"}
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("sha256 44f4111111111111111a01dfadf4194c8c3f19d5f28746fdd85", False),  # 16 digits of it pass the checksum
+        ("part-4111111111111111x", False),
+        ("卡号4111111111111111。", True),
+        ("card:4111-1111-1111-1111;", True),
+    ],
+)
+def test_digits_within_a_hash_are_no_card(text: str, found: bool) -> None:
+    """A push was refused for the hash of its own file, one in some hundred."""
+    kinds = {one.what for one in secrets_in("x", text.encode(), environment=NOWHERE, people=True)}
+    assert ("a card number" in kinds) is found
+
+
 def test_a_path_is_no_secret_where_it_exists(tmp_path: Path) -> None:
     assert whats(f"in {tmp_path}", {"MY_KEY": str(tmp_path)}) == set()
     assert whats("/lO9+base64/begins/so", {"MY_KEY": "/lO9+base64/begins/so"}) == {"the value of MY_KEY"}

@@ -115,7 +115,7 @@ def test_what_cannot_be_used_is_one_sentence(
     name = module(tmp_path, f"odd_{kind}", compute, kind)
     assert main(["score", str(file), "--metric", f"{name}{key}", "-o", str(run)]) == 2
     err = capsys.readouterr().err.splitlines()[-1]
-    assert err.startswith(f"sft: fidelity.metrics: {name}{key}: ") and said in err
+    assert err.startswith(f"sft: --metric: {name}{key}: ") and said in err
     assert not run.exists()
 
 
