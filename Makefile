@@ -63,7 +63,7 @@ check: setup         ## linter, format, types, layers
 bench: setup         ## the fit beside TRL's and beside arithmetic, then the scorecard, `sft check` and start-up; about half an hour, alone
 	$(BIN)/python benchmarks/training.py && $(BIN)/python benchmarks/scoring.py && $(BIN)/python benchmarks/check.py && $(BIN)/python benchmarks/check.py --startup
 
-rehearse-gpu: setup   ## benchmarks/gpu.py on a CPU, with toys, and what users see on a card that computes by the CPU: that nothing is left to find when a GPU is met
+rehearse-gpu: setup   ## benchmarks/gpu.py on a CPU, with toys, and every way to fit and to write on a CUDA card that computes by the CPU; 5 minutes
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/gpu.py --rehearse --out .rehearsal && HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n 0 -m card tests/training tests/test_gpu_benchmark.py
 
 bench-statistics: setup   ## type I error, coverage and power of every statistic, and the verdicts of planted clones; about 8 minutes on one idle core

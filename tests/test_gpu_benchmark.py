@@ -23,6 +23,7 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "gpu.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
+@pytest.mark.card
 def test_held_out_writing_needs_no_cell_before_it(tmp_path: Path) -> None:
     """The module names a line of parts that begins with none: the model's folder was one that a cell had made."""
     words = [sys.executable, str(PROGRAM), "--rehearse", "--out", str(tmp_path), "--only", "writing-135M"]

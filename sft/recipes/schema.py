@@ -182,7 +182,7 @@ def _remedy(value: Any, schema: dict[str, Any]) -> str:
             return f"{share}, or the name of a file"
         if "exclusiveMinimum" in schema and isinstance(value, int | float) and value > 1:
             return share
-    if "string" in kinds and isinstance(value, dict) and len(value) == 1 and set(value.values()) == {None}:
+    if "string" in kinds and isinstance(value, dict) and list(value.values()) == [None]:
         return f'write "{{{next(iter(value))}}}" in quotes'
     if "string" in kinds and not words and isinstance(value, bool | int | float):
         return f'write "{as_yaml(value)}" in quotes'

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.card]
 TOYS = Path(__file__).resolve().parents[1] / "toys"
 sys.path.append(str(TOYS / "card"))
 
@@ -129,7 +129,6 @@ def recipe(tiny_model: Path, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.card
 def test_of_two_old_gpus_one_is_taken_and_its_own_format_is_named(recipe: Path, tmp_path: Path) -> None:
     """trl refuses a process that sees two: the fit ended with its sentence, data and all read.
 
@@ -147,7 +146,6 @@ def test_of_two_old_gpus_one_is_taken_and_its_own_format_is_named(recipe: Path, 
 ENOUGH_FOR_HALF = 16_000_000
 
 
-@pytest.mark.card
 def test_a_fit_that_runs_out_of_the_card_s_memory_names_a_setting_that_does_not(recipe: Path, tmp_path: Path) -> None:
     words = ["-m", "sft", "train", str(recipe), "-o", str(tmp_path / "run")]
     ended = on_the_card(words, largest=ENOUGH_FOR_HALF)
@@ -159,7 +157,6 @@ def test_a_fit_that_runs_out_of_the_card_s_memory_names_a_setting_that_does_not(
     assert ended.returncode == 0, ended.stderr[-3000:]
 
 
-@pytest.mark.card
 def test_a_model_that_does_not_go_onto_the_card_is_named_and_no_batch(recipe: Path, tmp_path: Path) -> None:
     """Fewer rows, smaller batches and shorter texts were advised, and none of them helps."""
     ended = on_the_card(["-m", "sft", "train", str(recipe), "-o", str(tmp_path / "run")], largest=50_000)
@@ -167,7 +164,6 @@ def test_a_model_that_does_not_go_onto_the_card_is_named_and_no_batch(recipe: Pa
     assert "the model does not go into the memory of this GPU; write model.dtype: " in ended.stderr.splitlines()[-1]
 
 
-@pytest.mark.card
 def test_a_plan_whose_probe_runs_out_of_the_card_s_memory_says_that_it_does_not_fit(recipe: Path) -> None:
     """It ended with a traceback: the probe is a process of its own, and was thought to be killed if anything."""
     ended = on_the_card(["-m", "sft", "plan", str(recipe)], largest=ENOUGH_FOR_HALF)
@@ -178,7 +174,6 @@ def test_a_plan_whose_probe_runs_out_of_the_card_s_memory_says_that_it_does_not_
     )
 
 
-@pytest.mark.card
 def test_a_gpu_that_pytorch_has_no_code_for_is_named_and_the_cpu_is_the_way_out(recipe: Path, tmp_path: Path) -> None:
     """The recipe's training section was said to be wrong, each key of it tried."""
     words = ["-m", "sft", "train", str(recipe), "-o", str(tmp_path / "run")]
@@ -187,7 +182,6 @@ def test_a_gpu_that_pytorch_has_no_code_for_is_named_and_the_cpu_is_the_way_out(
     assert "sft: the installed PyTorch has no code for this GPU; " in ended.stderr.splitlines()[-1]
 
 
-@pytest.mark.card
 def test_weights_in_float16_are_refused_where_their_gradients_are_scaled(recipe: Path, tmp_path: Path) -> None:
     """The scaler of PyTorch raised ``Attempting to unscale FP16 gradients`` in the first step, with a traceback."""
     text = recipe.read_text(encoding="utf-8").replace("method: lora, r: 4, lora_alpha: 8", "method: full")
@@ -198,7 +192,6 @@ def test_weights_in_float16_are_refused_where_their_gradients_are_scaled(recipe:
     assert ended.stderr.splitlines()[-1].startswith("sft: model.dtype: is float16, and training.fp16 scales the gradie")
 
 
-@pytest.mark.card
 def test_a_card_that_one_process_alone_may_have_is_no_obstacle(recipe: Path, tmp_path: Path) -> None:
     """As clusters set it. What was saved is loaded by a process of its own, which failed, and the clone was put aside
     as not what was fitted; the probe of a plan failed beside the process that had asked for the free memory."""
