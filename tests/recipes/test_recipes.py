@@ -239,7 +239,7 @@ def test_numbers_as_yaml_wants_them(written: str) -> None:
         (SMALL + "adapter:\n  r: no\n  r: 3\n", "r.yaml:7: 'adapter.r' is given twice"),
         (SMALL + "training: fast\n", "'training' is \"fast\" but must be a mapping of keys"),
         (SMALL + "split: [1, 2]\n", "'split' is [1, 2] but must be a mapping of keys"),
-        ("model: {name: x, dtype: {a: []}}\ndemonstrations: {path: x}\n", "'model.dtype' is a mapping but must be one of auto"),
+        ("model: {name: x, dtype: {a: []}}\ndemonstrations: {path: x}\n", "is a mapping but must be one of auto"),
         ("%YAML 9.1\n---\na: 1\n", "is not YAML"),
     ],
 )
