@@ -44,7 +44,7 @@ def choice(
     narrow = min(shape) < NARROW
     if asked is None:
         found["by"] = "accelerator" if device.type != "cpu" else "size" if narrow else "measured"
-    if device.type == "cuda" and not accelerator and not (recipe.training.model_extra or {}).get("fp16"):
+    if device.type == "cuda" and not accelerator and not recipe.training.further.get("fp16"):
         found["only_float16"] = True
     if device.type == "cpu" and asked is None and narrow:
         found["bf16"] = False

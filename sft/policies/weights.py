@@ -220,7 +220,7 @@ def base_weights(recipe: Recipe, base: BaseSource, *, dtype: str | None = None) 
     quantised = recipe.adapter.method == "qlora"
     if quantised:
         refuse_unless_quantisable()
-    half = bool((recipe.training.model_extra or {}).get("fp16"))
+    half = bool(recipe.training.further.get("fp16"))
     made = load_weights(base, dtype or recipe.model.dtype, quantised=quantised, half=half)
     if quantised:
         from peft import prepare_model_for_kbit_training

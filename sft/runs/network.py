@@ -22,8 +22,8 @@ from sft.errors import UserError
 if TYPE_CHECKING:
     from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public, and not in the stubs' exports
 
-#: Seconds to wait for the launcher's store, which was up before this process.
-STORE_SECONDS = 60.0
+#: Seconds to wait for the launcher's store at the start; it was up before this process.
+_START_SECONDS = 60.0
 #: Seconds that processes wait for the last of them to start; as long as PyTorch itself waits.
 MEETING_SECONDS = 1800
 #: Seconds that a process has to say itself why it ends, when another has ended.
@@ -45,7 +45,12 @@ def launchers_store(seconds: float) -> TCPStore:
 
 def word_key() -> str:
     """Under what the store counts who has said why the run ends."""
-    return f"sft/word/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    return _key("word")
+
+
+def _key(what: str) -> str:
+    """What the store calls something of this attempt of the launcher's."""
+    return f"sft/{what}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
 
 
 def meet() -> None:
@@ -56,9 +61,8 @@ def meet() -> None:
     if not _has_store():
         return
     rank, world, machine = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "GROUP_RANK"))
-    store = launchers_store(STORE_SECONDS)
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    keys = [f"sft/here/{attempt}/{number}" for number in range(world)]
+    store = launchers_store(_START_SECONDS)
+    keys = [f"{_key('here')}/{number}" for number in range(world)]
     address = _towards(os.environ["MASTER_ADDR"])
     store.set(keys[rank], f"{machine} {address}")
     until = time.monotonic() + MEETING_SECONDS
@@ -89,7 +93,7 @@ def noticing_an_end() -> Iterator[None]:
     if not _has_store():
         yield
         return
-    over, store = threading.Event(), launchers_store(STORE_SECONDS)
+    over, store = threading.Event(), launchers_store(_START_SECONDS)
 
     def watch() -> None:
         ended = False
