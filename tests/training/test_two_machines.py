@@ -192,10 +192,15 @@ def two_processes(words: list[str], second: list[str], folder: Path, **other: st
     return [process.returncode for process in started], said
 
 
+#: A process that sees another disk than the first.
+another_disk = pytest.mark.skipif(
+    bool(os.geteuid()) or not shutil.which("unshare"), reason="a disk of its own needs root and util-linux"
+)
+
+
+@another_disk
 def test_a_folder_that_only_one_machine_sees_is_said(tmp_path: Path, tiny_model: Path) -> None:
     """The second process has another disk there. It was told to name a folder that `sft train` wrote."""
-    if os.geteuid() or not shutil.which("unshare"):
-        pytest.skip("a disk of its own needs root and util-linux")
     data = write_demonstrations(tmp_path / "demonstrations.jsonl")
     (tmp_path / "r.yaml").write_text(RECIPE.format(model=tiny_model, data=data, batch=4), encoding="utf-8")
     (tmp_path / "disk").mkdir()
@@ -208,10 +213,9 @@ def test_a_folder_that_only_one_machine_sees_is_said(tmp_path: Path, tiny_model:
     )
 
 
+@another_disk
 def test_a_machine_with_another_base_model_is_told(tmp_path: Path, tiny_model: Path) -> None:
     """They fitted, the second one's rows by its own tokenizer; ``test_launch`` has other recipes and packages."""
-    if os.geteuid() or not shutil.which("unshare"):
-        pytest.skip("a disk of its own needs root and util-linux")
     data = write_demonstrations(tmp_path / "demonstrations.jsonl")
     (tmp_path / "r.yaml").write_text(RECIPE.format(model="model", data=data, batch=4), encoding="utf-8")
     shutil.copytree(tiny_model, tmp_path / "model")
@@ -225,10 +229,9 @@ def test_a_machine_with_another_base_model_is_told(tmp_path: Path, tiny_model: P
     assert "process 1 has base tokenizer as v1:" in "".join(said) and "; put the model on a disk" in "".join(said)
 
 
+@another_disk
 def test_a_folder_that_one_machine_can_only_read_is_said(tmp_path: Path, tiny_model: Path) -> None:
     """The fit ended in a traceback at its first checkpoint, of which each process writes a part."""
-    if os.geteuid() or not shutil.which("unshare"):
-        pytest.skip("a disk of its own needs root and util-linux")
     data = write_demonstrations(tmp_path / "demonstrations.jsonl")
     (tmp_path / "r.yaml").write_text(RECIPE.format(model=tiny_model, data=data, batch=4), encoding="utf-8")
     (tmp_path / "disk").mkdir()
