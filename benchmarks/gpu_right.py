@@ -260,7 +260,7 @@ def _nats(model: Any, inputs: dict[str, Any], nats_of: Any) -> tuple[Any, Any]:
 
     model.zero_grad()
     inputs = {k: v.to(model.device) if isinstance(v, torch.Tensor) else v for k, v in inputs.items()}
-    nats, _ = nats_of(model, model, inputs)
+    nats = nats_of(model, model, inputs)
     nats.mean().backward()
     return nats.detach().float().cpu(), model.get_input_embeddings().weight.grad.float().cpu().flatten()
 

@@ -221,7 +221,7 @@ def validation_loss(model: Any, rows: list[Any], filler: int) -> float:
     with torch.no_grad():
         bare.eval()
         for item in dataset_of(rows).to_list():
-            nats.append(nats_of(bare, bare, Collator(filler)([item]))[0])
+            nats.append(nats_of(bare, bare, Collator(filler)([item])))
     return float(torch.cat(nats).mean())
 
 

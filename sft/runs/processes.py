@@ -63,27 +63,71 @@ def demand_all_started() -> None:
         )
 
 
-#: Ways to have several processes work at one row, by the variable with which ``accelerate launch`` asks for each.
+#: Ways to have several processes work at one row that are not offered, by the variable with which ``accelerate launch``
+#: asks for each.
 _ONE_ROW = {
     "PARALLELISM_CONFIG_TP_SIZE": "tensor parallelism",
     "PARALLELISM_CONFIG_CP_SIZE": "context parallelism",
-    "PARALLELISM_CONFIG_SP_SIZE": "sequence parallelism",
 }
+#: With this ``accelerate launch`` says that its configuration has a section ``parallelism_config``.
+_SECTION = "ACCELERATE_USE_PARALLELISM_CONFIG"
+
+
+def _size(name: str) -> int:
+    """A size in the launcher's ``parallelism_config``; 1 where it has none."""
+    if os.environ.get(_SECTION, "").lower() != "true":
+        return 1
+    return int(os.environ.get(name) or "1")
+
+
+def processes_per_row() -> int:
+    """How many processes share a row, each with a part of its tokens: ``sp_size`` in the launcher's configuration."""
+    return _size("PARALLELISM_CONFIG_SP_SIZE")
+
+
+def row_groups() -> int:
+    """Among how many rows are dealt out: the processes, or groups of those that share rows."""
+    return rank_and_world()[1] // processes_per_row()
+
+
+@contextmanager
+def sharing_rows_by_itself() -> Iterator[None]:
+    """Inside, accelerate does not see that processes share rows: it would have DeepSpeed cut them once more."""
+    hidden = os.environ.pop(_SECTION) if processes_per_row() > 1 else None
+    try:
+        yield
+    finally:
+        if hidden is not None:
+            os.environ[_SECTION] = hidden
 
 
 def refuse_one_row_for_several() -> None:
-    """Raise ``UserError`` where the launcher's configuration would have several processes work at one row.
+    """Raise ``UserError`` where the launcher's configuration would have several processes work at one row otherwise
+    than by its tokens, or not all of them in groups of equal size.
 
     Rows are dealt out to processes, and counted, as if each had its own; the trainer would take them all the same.
     """
-    asked = os.environ.get("ACCELERATE_USE_PARALLELISM_CONFIG", "").lower() == "true"
-    kinds = [kind for name, kind in _ONE_ROW.items() if asked and os.environ.get(name, "1") not in ("", "1")]
+    kinds = [kind for name, kind in _ONE_ROW.items() if _size(name) > 1]
     if os.environ.get("ACCELERATE_USE_MEGATRON_LM", "").lower() == "true":
         kinds.append("Megatron-LM")
     if kinds:
         raise UserError(
-            f"the configuration of accelerate launch asks for {' and '.join(kinds)}, and here every process has rows "
-            "of its own; take that out, and split the weights instead: recipes/accelerate/fsdp2.yaml"
+            f"the configuration of accelerate launch asks for {' and '.join(kinds)}, which is not offered; take that "
+            "out, and for rows too long for one GPU cut them by sp_size: recipes/accelerate/long-rows.yaml, which "
+            "splits the weights too"
+        )
+    parts, world = processes_per_row(), rank_and_world()[1]
+    if parts == 1:
+        return
+    if world % parts:
+        raise UserError(
+            f"the configuration of accelerate launch has {parts} processes share a row (sp_size), and {world} "
+            f"{'was' if world == 1 else 'were'} launched; launch {parts}, or a multiple of that"
+        )
+    if _size("PARALLELISM_CONFIG_DP_SHARD_SIZE") > 1 or _size("PARALLELISM_CONFIG_DP_REPLICATE_SIZE") > 1:
+        raise UserError(
+            "the configuration of accelerate launch has sp_size beside dp_shard_size or dp_replicate_size; take these "
+            "out: all processes hold the weights together, and those that share no row have rows of their own"
         )
 
 

@@ -26,6 +26,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from sft.policies.prefix_cache import is_recurrent
+from sft.training.cut_rows import across_the_cut
 
 #: What ``torch.nn.attention.varlen.varlen_attn`` is called with; it returns (tokens, heads, width).
 Kernel = Callable[..., torch.Tensor]
@@ -152,7 +153,7 @@ def varlen(
 
 
 for _name, _function in ((BY_ROW, by_row), (VARLEN, varlen)):
-    AttentionInterface.register(_name, _function)
+    AttentionInterface.register(_name, across_the_cut(_function))
     AttentionMaskInterface.register(_name, lambda *_, **__: None)  # nothing is masked: rows never meet
 
 

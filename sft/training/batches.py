@@ -19,9 +19,10 @@ from sft.errors import TrainingError
 from sft.policies.weights import supervised_only
 from sft.recipes import Recipe
 from sft.runs.machine import default_device
-from sft.runs.processes import say
+from sft.runs.processes import everyones, processes_per_row, say
 from sft.training.attention import BY_ROW, VARLEN, attending_by_row, attends_by_row, why_not_varlen
-from sft.training.sequences import IGNORED, Collator, LineCollator, Rows, dataset_of
+from sft.training.cut_rows import SP_SIZE, cut_of_this_process, demand_that_rows_can_be_cut
+from sft.training.sequences import IGNORED, Collator, LineCollator, Rows, dataset_of, part_of
 
 # -- layout ------------------------------------------------------------------------------------------------
 
@@ -41,23 +42,29 @@ def collator_for(
     """What makes batches for ``model``, which is the bare one, adapters in it.
 
     ``narrow``: what the fit computes in where that is not the format of the weights; ``device``: where it computes,
-    this process's own unless given. On CUDA the whole line is
-    attended to in one call; where that cannot be had, rows have padding, unless they are packed, and the reason is
-    said. Raises ``TrainingError`` when the recipe wants rows packed and this model would let them see each other.
+    this process's own unless given. On CUDA the whole line is attended to in one call; where that cannot be had, rows
+    have padding, unless they are packed or cut, and the reason is said. Raises ``TrainingError`` when the recipe wants
+    rows packed, or the launch several processes to share a row, and this model would let rows see each other.
     """
+    demand_that_rows_can_be_cut(model)
     device = device or default_device()
     name, slow = BY_ROW, ""
     if device.type == "cuda" and attends_by_row(model):
         slow = _why_not_in_one_call(model, device, narrow)
         name = BY_ROW if slow else VARLEN
-    reason = _why_padded(recipe, model, rows, filler, name, narrow) or ("" if recipe.training.packing else slow)
+    in_line = recipe.training.packing or processes_per_row() > 1
+    reason = _why_padded(recipe, model, rows, filler, name, narrow) or ("" if in_line else slow)
     if not reason:
         if slow:
             say_once(f"train     row by row: {slow}")
         # With a common beginning attention reads a mask, for which an accelerator would leave its fast path.
-        return LineCollator(share=device.type == "cpu" and not _drops(model), attention=name)
+        collator = LineCollator(share=device.type == "cpu" and not _drops(model), attention=name)
+        _demand_same_when_cut(model, rows, collator)
+        return collator
     if recipe.training.packing:
         raise TrainingError(f"training.packing: rows cannot be kept apart, because {reason}; set it to false")
+    if in_line:
+        raise TrainingError(f"{SP_SIZE}: rows have padding and cannot be cut, because {reason}; take it out")
     if device.type == "cuda":
         say_once(f"train     with padding: {reason}")
     return Collator(filler)
@@ -125,44 +132,64 @@ def largest_difference(model: PreTrainedModel, rows: Rows, *, filler: int, atten
                 for name, value in collate(items).items()
             }
             with attending_by_row(model, attention) if "segments" in inputs else contextlib.nullcontext():
-                found.append(nats_of(model, model, inputs)[0])
+                found.append(nats_of(model, model, inputs))
     finally:
         model.train(was_training)
     return float((found[0] - found[1]).abs().max())
 
 
+@torch.no_grad()
+def _demand_same_when_cut(model: PreTrainedModel, rows: Rows, collator: LineCollator) -> None:
+    """Raise ``TrainingError`` where a row says something else when several processes share it. All processes come here.
+
+    Attention alone is told of the cut; a layer that carries anything from token to token besides would end at it.
+    """
+    on_cpu = model.device.type == "cpu"  # from where parts of it go to an accelerator later on
+    cut = cut_of_this_process("gloo" if on_cpu else None)
+    if cut is None:
+        return
+    shortest = sorted(rows, key=lambda row: len(row[1]))[:2]
+    attention = BY_ROW if on_cpu else collator.attention
+    made = LineCollator(collator.share, attention)(dataset_of(shortest).to_list())
+    line = {name: one.to(model.device) if isinstance(one, torch.Tensor) else one for name, one in made.items()}
+    part, was_training = part_of(line, cut), model.training
+    model.eval()
+    try:
+        with attending_by_row(model, attention):
+            whole, own = nats_of(model, model, line), nats_of(model, model, part)
+    finally:
+        model.train(was_training)
+    supervised = (pad(line["labels"][0, 1:], (0, 1), value=IGNORED) != IGNORED).nonzero()[:, 0]
+    here = supervised // part["input_ids"].shape[1] == cut.part
+    difference = max(everyones(float((whole[here] - own).abs().max()) if len(own) else 0.0))
+    if not difference <= TOLERANCE.get(_format_of(model), 1e-3):
+        raise TrainingError(
+            f"{SP_SIZE}: log-probabilities in this model change by {difference:.2g} nats when several processes share "
+            "a row; take it out"
+        )
+
+
 # -- loss --------------------------------------------------------------------------------------------------
 
 
-def nats_of(model: torch.nn.Module, bare: torch.nn.Module, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-    """-log p of every supervised token of a batch, ``(n,)``, and the item (0..items-1) each belongs to, ``(n,)``.
+def nats_of(model: torch.nn.Module, bare: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
+    """-log p of every supervised token of a batch, or of this process's part of it, ``(n,)``, in the batch's order.
 
     ``model``: what is called; ``bare``: the same without what a launcher wraps it in.
     """
-    labels = inputs["labels"][:, 1:]
-    predicted = pad(labels != IGNORED, (0, 1))
-    where = {name: inputs[name] for name in ("position_ids", "segments") if name in inputs}
+    labels = inputs["shift_labels"] if "cut" in inputs else pad(inputs["labels"][:, 1:], (0, 1), value=IGNORED)
+    predicted = labels != IGNORED
+    where = {name: inputs[name] for name in ("position_ids", "segments", "cut") if name in inputs}
     # Padding is on the right and attention is causal, or there is no padding: no real token ever sees any, and
     # without a mask attention takes its faster path.
     with supervised_only(bare, predicted):
         logits = model(input_ids=inputs["input_ids"], use_cache=False, **where).logits[0]
-    targets = labels[labels != IGNORED].to(logits.device)
-    nats = cross_entropy(logits.float(), targets, reduction="none")
-    return nats, _owners(inputs, predicted)
+    targets = labels[predicted].to(logits.device)
+    return cross_entropy(logits.float(), targets, reduction="none")
 
 
-def tiled_nats_of(model: torch.nn.Module, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+def tiled_nats_of(model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
     """The same of a ``model`` that has trl's head, which holds no more than a tile of logits at once."""
-    given = {name: inputs[name] for name in ("input_ids", "labels", "position_ids", "segments") if name in inputs}
-    made = model(**given, fused_lm_head=True)
-    return -made.log_probs[made.label_mask], _owners(inputs, pad(made.label_mask, (0, 1)))
-
-
-def _owners(inputs: dict[str, Any], predicted: torch.Tensor) -> torch.Tensor:
-    """The item that each position belongs to at which something is ``predicted``."""
-    if "segments" not in inputs:
-        return predicted.nonzero()[:, 0]
-    shared, *lengths = inputs["segments"]
-    items = torch.arange(len(lengths), device=predicted.device)
-    owner = items.repeat_interleave(torch.tensor(lengths, device=predicted.device))
-    return owner[predicted[0, shared:]]
+    names = ("input_ids", "labels", "shift_labels", "position_ids", "segments", "cut")
+    made = model(**{name: inputs[name] for name in names if name in inputs}, fused_lm_head=True)
+    return -made.log_probs[made.label_mask]

@@ -25,6 +25,7 @@ from sft.policies.precision import refuse_unless_quantisable
 from sft.policies.weights import quiet_engine
 from sft.recipes import Recipe, lora_arguments, training_arguments
 from sft.runs.machine import default_device, not_built_for_gpu
+from sft.runs.processes import sharing_rows_by_itself
 from sft.training.trainer import CloningTrainer
 
 Trained = TypeVar("Trained")
@@ -74,7 +75,8 @@ def refuse_what_the_engine_refuses(recipe: Recipe) -> None:
 def built(kind: Callable[..., Trained], **parts: Any) -> Trained:
     """The trainer of ``kind`` from its ``parts``; raises ``TrainingError`` where these values do not make one."""
     try:
-        return kind(**parts)
+        with sharing_rows_by_itself():
+            return kind(**parts)
     except (UserError, MemoryError, torch.OutOfMemoryError, OSError):
         raise
     except Exception as error:

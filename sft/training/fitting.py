@@ -38,11 +38,12 @@ from sft.recipes import Recipe
 from sft.recipes.sources import BaseSource
 from sft.runs import progress
 from sft.runs.machine import default_device
-from sft.runs.processes import is_sharded, note, rank_and_world, say
+from sft.runs.processes import is_sharded, note, row_groups, say
 from sft.runs.run import Run, append_jsonl
 from sft.training.attention import attending_by_row
 from sft.training.batches import collator_for, say_once
 from sft.training.constructing import arguments_for, built
+from sft.training.cut_rows import cut_of_this_process
 from sft.training.going_on import rewind, take_up
 from sft.training.proof import bear_witness, save
 from sft.training.sequences import LineCollator, Rows, dataset_of, joined, packed
@@ -160,7 +161,7 @@ def _refuse_unknown_tokens(model: PreTrainedModel | PeftModel, rows: Rows) -> No
 def _refuse_late_validation(recipe: Recipe, items: int, processes: int) -> None:
     """``eval_delay`` must leave a look at the validation split, or nothing would be chosen and nobody told.
 
-    ``items``: training items in an epoch, over all processes.
+    ``items``: training items in an epoch, over all processes; ``processes``: among how many they are dealt out.
     """
     section = recipe.training
     delay = (section.model_extra or {}).get("eval_delay", 0)
@@ -252,7 +253,7 @@ def train(
         if balance is not None:  # the clone's configuration says what the base's did
             bare.config.get_text_config().router_aux_loss_coef = balance
         trainer.demonstrations = [demonstration for demonstration, _ in training]
-        trainer.kept, interruption = kept, trainer.interruption
+        trainer.kept, trainer.cut, interruption = kept, cut_of_this_process(), trainer.interruption
         _listen_only_to(trainer, interruption)
         _check_engine(trainer, datasets[0])
         apart = attending_by_row(bare, collator.attention) if isinstance(collator, LineCollator) else nullcontext()
@@ -323,7 +324,7 @@ def _sequences(recipe: Recipe, training: Rows, validation: Rows) -> list[list[li
     else:
         items = [[chain] for chain in chains]
     if validation:
-        _refuse_late_validation(recipe, len(items), rank_and_world()[1])
+        _refuse_late_validation(recipe, len(items), row_groups())
     if in_one_pass and len(chains) == len(training):
         say("train     dialogues: one_pass joins nothing: no row is how another one of its dialogue begins")
     return items

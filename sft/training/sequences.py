@@ -17,11 +17,13 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from torch.nn.functional import pad
 
 from sft.demonstrations.demonstration import Demonstration
 from sft.policies.prefix_cache import common_prefix
 from sft.policies.rendering import Rendered
 from sft.training.attention import BY_ROW
+from sft.training.cut_rows import RowCut
 
 #: The label of a position that is not supervised, as every Hugging Face loss reads it.
 IGNORED = -100
@@ -176,3 +178,20 @@ def _shared(ids: Sequence[Sequence[int]], labels: Sequence[Sequence[int]]) -> in
     prompts = (next((place for place, label in enumerate(own) if label != IGNORED), len(own)) for own in labels)
     shared = min(common_prefix(ids), min(prompts) - 1)
     return shared if shared >= SHORTEST_SHARED_PREFIX else 0
+
+
+def part_of(line: dict[str, Any], cut: RowCut) -> dict[str, Any]:
+    """This process's part of what a :class:`LineCollator` made, ``(1, tokens / parts)``, with word of the whole.
+
+    Labels are moved to the tokens that predict them first. A line that does not go into equal parts is filled up by a
+    row in which nothing is supervised.
+    """
+    labels = pad(line["labels"][:, 1:], (0, 1), value=IGNORED)
+    missing = -labels.shape[1] % cut.parts
+    filled = {
+        "input_ids": pad(line["input_ids"], (0, missing)),
+        "position_ids": pad(line["position_ids"], (0, missing)),
+        "shift_labels": pad(labels, (0, missing), value=IGNORED),
+    }
+    own = {name: whole.chunk(cut.parts, dim=1)[cut.part].contiguous() for name, whole in filled.items()}
+    return own | {"segments": (*line["segments"], missing) if missing else line["segments"], "cut": cut}

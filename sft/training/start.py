@@ -31,8 +31,10 @@ from sft.runs.machine import default_device
 from sft.runs.processes import (
     demand_all_started,
     is_main,
+    processes_per_row,
     rank_and_world,
     refuse_one_row_for_several,
+    row_groups,
     say,
     sharding,
     tell,
@@ -151,12 +153,12 @@ def _hold_engine(run: Run, recipe: Recipe, base: BaseSource, *, allow_change: bo
     recipe, start = as_begun(run, recipe), find_start(recipe, base)
     world, training = rank_and_world()[1], recipe.training
     renderer = load_renderer(base, recipe)
-    rows = training.per_device_train_batch_size * training.gradient_accumulation_steps * world
+    rows = training.per_device_train_batch_size * training.gradient_accumulation_steps * row_groups()
     facts = {
         "base": identity_of(base),
         "template": {"hash": renderer.template_hash, "choice": recipe.model.template}
         | ({"today": renderer.today} if renderer.today else {}),
-        "launch": {"processes": world, "rows_per_step": rows},
+        "launch": {"processes": world, "processes_per_row": processes_per_row(), "rows_per_step": rows},
     } | ({"start": start.facts(run.path)} if start is not None else {})
     recorded = run.manifest
     changes = differing(recorded, facts)

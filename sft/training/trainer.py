@@ -3,7 +3,7 @@
 - the loss is computed at supervised positions only, on the CPU too (same value, much less work), and rows may
   stand in one line without padding (``batches``);
 - the validation loss is a mean over tokens, so batch size and process count cannot change it;
-- several processes see every row once an epoch (:class:`_Shares`);
+- several processes see every row once an epoch (:class:`_Shares`), each its own or its part of one (``cut_rows``);
 - a loss or gradient that is not finite stops the run and names the step and the rows;
 - the weights with the lowest validation loss are kept, however seldom checkpoints are due, and a run that was stopped
   ends as if it never was (``resuming``);
@@ -15,15 +15,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.data_loader import BatchSamplerShard
 
 from sft.errors import TrainingError
+from sft.runs.processes import everyones, processes_per_row
 from sft.training.batches import nats_of, tiled_nats_of
+from sft.training.cut_rows import SP_SIZE, RowCut
 from sft.training.resuming import PassGivenUp, Resuming
-from sft.training.sequences import IGNORED
+from sft.training.sequences import IGNORED, part_of
 
 
 class _Shares(BatchSamplerShard):
@@ -53,9 +55,10 @@ class CloningTrainer(Resuming):
 
     _rows_of_step: tuple[int, ...] = ()
     _shares: _Shares | None = None
+    cut: RowCut | None = None
 
-    def _nats(self, model: torch.nn.Module, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-        """-log p of every supervised token of the batch, and the item (0..items-1) each belongs to."""
+    def _nats(self, model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
+        """-log p of every supervised token of the batch."""
         return nats_of(model, self.accelerator.unwrap_model(model), inputs)
 
     def compute_loss(
@@ -72,12 +75,14 @@ class CloningTrainer(Resuming):
         rows = inputs.pop("row").tolist()
         self._rows_of_step += tuple(rows)
         self._reached[rows] = True
+        if self.cut is not None:
+            inputs = part_of(inputs, self.cut)
         # On CUDA TRL's kernel scores supervised positions only, in tiles, so that no batch's logits are ever whole. In
         # a line too: no row's first token is supervised, so none is predicted from the row before.
         if inputs["input_ids"].device.type == "cuda":
             loss = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
         else:
-            nats, _ = self._nats(model, inputs)
+            nats = self._nats(model, inputs)
             loss = nats.sum() / (len(nats) if num_items_in_batch is None else num_items_in_batch)
             if self.args.average_tokens_across_devices and num_items_in_batch is not None:
                 loss = loss * self.accelerator.num_processes
@@ -108,6 +113,7 @@ class CloningTrainer(Resuming):
     ) -> dict[str, float]:
         """Validation loss as nats per supervised token, whatever the batch size and the number of processes."""
         loader = self.get_eval_dataloader(eval_dataset)
+        shares = self._deal(loader)
         model = self.model_wrapped
         model.eval()
         nats, tokens = 0.0, 0
@@ -116,18 +122,15 @@ class CloningTrainer(Resuming):
                 raise PassGivenUp
             inputs = self._prepare_inputs(inputs)
             inputs.pop("row")
+            if self.cut is not None:
+                inputs = part_of(inputs, self.cut)
             tiled = inputs["input_ids"].device.type == "cuda"
             with torch.no_grad(), self.compute_loss_context_manager():
-                each, owner = tiled_nats_of(model, inputs) if tiled else self._nats(model, inputs)
-            size = len(inputs["segments"]) - 1 if "segments" in inputs else len(inputs["input_ids"])
-            per_row = torch.zeros(size, dtype=torch.float64, device="cpu").index_add_(
-                0, owner.cpu(), each.cpu().double()
-            )
-            counts = torch.bincount(owner, minlength=size)
-            # gather_for_metrics drops the rows that were repeated to fill the last batch of every process.
-            gathered = self.accelerator.gather_for_metrics((per_row.float().to(counts.device), counts))
-            nats += float(gathered[0].cpu().double().sum())
-            tokens += int(gathered[1].sum())
+                each = tiled_nats_of(model, inputs) if tiled else self._nats(model, inputs)
+            if shares is None or not self._stands_in(shares):
+                nats += float(each.cpu().double().sum())
+                tokens += len(each)
+        nats, tokens = (sum(of_all) for of_all in zip(*everyones((nats, tokens)), strict=True))
         metrics = {f"{metric_key_prefix}_loss": nats / max(tokens, 1)}
         if not math.isfinite(metrics[f"{metric_key_prefix}_loss"]):
             raise TrainingError(self._not_finite("validation loss", nats))
@@ -141,18 +144,30 @@ class CloningTrainer(Resuming):
         Raises ``TrainingError`` where accelerate would hand rows out in another way, some of them twice.
         """
         loader = super().get_train_dataloader()
+        self._shares = self._deal(loader)
+        return loader
+
+    def _deal(self, loader: Any) -> _Shares | None:
+        """Have ``loader`` deal its batches out as :class:`_Shares`, which it returns; None where nothing is dealt."""
         if self.accelerator.num_processes == 1 or self.args.dataloader_drop_last:
-            return loader
+            return None
         dealt = loader.batch_sampler
-        if type(dealt) is not BatchSamplerShard or dealt.split_batches:
+        if isinstance(dealt, _Shares):
+            return dealt
+        if not isinstance(dealt, BatchSamplerShard) or dealt.split_batches:
             raise TrainingError(
                 "training.accelerator_config: with split_batches or dispatch_batches some rows would count twice an "
                 "epoch; take them out"
             )
         # A loader's sampler cannot be set once it is made, and accelerate makes the loader; so its sampler learns.
         dealt.__class__ = _Shares
-        self._shares = dealt
-        return loader
+        dealt.num_processes //= processes_per_row()
+        dealt.process_index //= processes_per_row()
+        return cast("_Shares", dealt)
+
+    def _stands_in(self, shares: _Shares) -> bool:
+        """Whether the batch at hand stands in for one that this process lacks in the last round."""
+        return shares.stands_in and bool(self.accelerator.gradient_state.end_of_dataloader)
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
         """The batches of a step, and the supervised tokens in them over all processes.
@@ -161,13 +176,19 @@ class CloningTrainer(Resuming):
         counted.
         """
         batches: list[dict[str, Any]] = list(islice(epoch_iterator, num_batches))
-        state = self.accelerator.gradient_state
-        if batches and self._shares is not None and self._shares.stands_in and state.end_of_dataloader:
+        if batches and self._shares is not None and self._stands_in(self._shares):
             batches[-1] = batches[-1] | {
                 "labels": torch.full_like(batches[-1]["labels"], IGNORED),
                 "row": batches[-1]["row"][:0],
             }
-        return batches, self._get_num_items_in_batch(batches, device)
+        counted = self._get_num_items_in_batch(batches, device)
+        if self.cut is None:
+            return batches, counted
+        if counted is None:
+            raise TrainingError(
+                f"{SP_SIZE}: this model's supervised tokens are not counted over processes; take it out"
+            )
+        return batches, counted / self.cut.parts  # each of those who share a row has counted it
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         """As the trainer makes it; ``TrainingError`` where ``optim_target_modules`` names nothing of this model."""

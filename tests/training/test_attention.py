@@ -124,7 +124,7 @@ def test_rows_of_a_line_stand_alone_in_a_model_that_attends_in_one_call(family: 
     found = {}
     for name in (BY_ROW, "stand_in", "leaky"):
         with torch.no_grad(), attending_by_row(model, name):
-            found[name] = nats_of(model, model, line(items))[0]
+            found[name] = nats_of(model, model, line(items))
     torch.testing.assert_close(found["stand_in"], found[BY_ROW], rtol=0, atol=2e-5)
     assert float((found["leaky"] - found[BY_ROW]).abs().max()) > 1e-3, "and a leak is seen"
 
@@ -209,7 +209,7 @@ def test_the_trainer_s_kernel_for_the_head_scores_a_line_as_we_do(tiny_model: Pa
     line.pop("row")
     answers = []
     with attending_by_row(model):
-        nats, _ = nats_of(model, model, line)
+        nats = nats_of(model, model, line)
         answers.append((nats, *torch.autograd.grad(nats.sum(), [model.model.embed_tokens.weight])))
         add_fused_lm_head(model)
         output = model(**line, use_cache=False, fused_lm_head=True)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.engine
 torch = pytest.importorskip("torch")
 
 from accelerate.data_loader import BatchSamplerShard
-from random_sequences import APART, random_rows
+from random_sequences import random_rows
 from torch.utils.data import BatchSampler
 from toy_checkpoints import checkpoint, names
 from toy_fits import demonstrations, recipe_for, renderer_for
@@ -25,7 +25,7 @@ from sft.errors import TrainingError
 from sft.policies.rendering import Rendered
 from sft.runs.run import Run
 from sft.training.attention import attending_by_row, by_row
-from sft.training.batches import collator_for, largest_difference, nats_of
+from sft.training.batches import collator_for, largest_difference
 from sft.training.fit import render_parts
 from sft.training.fitting import Record, _refuse_late_validation, _uses_every_weight
 from sft.training.going_on import rewind, take_up
@@ -116,20 +116,6 @@ def test_what_is_supervised_early_is_never_in_the_common_beginning() -> None:
     assert LineCollator()(same * 2)["segments"] == (9, 2, 2)
     nothing = [dict(same[0], labels=[_] * 11)] * 2
     assert LineCollator()(nothing)["segments"] == (10, 1, 1)
-
-
-def test_which_token_is_of_which_item() -> None:
-    """By padded rows, in a line, and in a line with a common beginning."""
-    torch.manual_seed(0)
-    model = APART["qwen3"]().eval()
-    for beginning in (0, 12):
-        rows = random_rows(beginning)
-        items = dataset_of(rows).to_list()
-        expected = [number for number, (_, one) in enumerate(rows) for _ in one.completion_ids]
-        with torch.no_grad():
-            assert nats_of(model, model, Collator(0)(items))[1].tolist() == expected
-            with attending_by_row(model):
-                assert nats_of(model, model, LineCollator()(items))[1].tolist() == expected
 
 
 # -- attention --------------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ def alone(model: Any, rendered: Rendered) -> torch.Tensor:
 
 def in_a_line(model: Any, items: Sequence[Any]) -> torch.Tensor:
     with attending_by_row(model):
-        return nats_of(model, model, LineCollator()(list(items)))[0]
+        return nats_of(model, model, LineCollator()(list(items)))
 
 
 @pytest.fixture(params=sorted(APART))
