@@ -19,10 +19,10 @@ torch = pytest.importorskip("torch")
 
 from random_sequences import APART, VOCABULARY, random_rows
 from torch.nn.attention.varlen import varlen_attn
-from torch.nn.functional import scaled_dot_product_attention
 from toy_fits import recipe_for
 from transformers import AttentionInterface, AttentionMaskInterface, LlamaConfig, LlamaForCausalLM
 from trl.trainer.utils import add_fused_lm_head
+from varlen_stand_in import stand_in
 
 from sft.errors import TrainingError
 from sft.training.attention import BY_ROW, VARLEN, attending_by_row, by_row, varlen, why_not_varlen
@@ -30,24 +30,6 @@ from sft.training.batches import collator_for, nats_of
 from sft.training.sequences import Collator, LineCollator, dataset_of
 
 CUDA = torch.device("cuda")
-
-
-def stand_in(
-    query: Any, key: Any, value: Any, cu_seq_q: Any, cu_seq_k: Any, max_q: int, max_k: int, *,
-    scale: float | None, window_size: tuple[int, int], enable_gqa: bool = False,
-) -> Any:  # fmt: skip
-    """As the documentation of ``varlen_attn`` has it: rows between the ends, (left, right) neighbours, -1 for all."""
-    assert torch.equal(cu_seq_q, cu_seq_k) and cu_seq_q.dtype == torch.int32 and int(cu_seq_q[-1]) == len(query)
-    assert max_q == max_k == int(cu_seq_q.diff().max()) and window_size[1] == 0
-    assert query.dtype == key.dtype == value.dtype
-    found = []
-    for begin, end in zip(cu_seq_q[:-1].tolist(), cu_seq_q[1:].tolist(), strict=True):
-        own = [states[begin:end].transpose(0, 1) for states in (query, key, value)]
-        seen = torch.ones(end - begin, end - begin, dtype=torch.bool).tril()
-        if window_size[0] >= 0:
-            seen &= seen.triu(-window_size[0])
-        found.append(scaled_dot_product_attention(*own, attn_mask=seen, scale=scale, enable_gqa=enable_gqa))
-    return torch.cat(found, dim=1).transpose(0, 1)
 
 
 def without_groups(

@@ -55,12 +55,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     return made
 
 
-def started(folder: Path, stage: int, *words: str, processes: int = 2) -> tuple[int, str]:
-    """Status and words of the line in the shipped file for this ``stage`` of ZeRO."""
+def started(folder: Path, stage: int, *words: str, processes: int = 2, file: Path | None = None) -> tuple[int, str]:
+    """Status and words of the line in the shipped file for this ``stage`` of ZeRO, or by another ``file``."""
     done = subprocess.run(
         [
             sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch",
-            "--config_file", str(ROOT / "recipes" / "accelerate" / f"zero{stage}.yaml"),
+            "--config_file", str(file or ROOT / "recipes" / "accelerate" / f"zero{stage}.yaml"),
             "--num_processes", str(processes), "-m", "sft", *words,
         ],
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900, check=False,
@@ -112,6 +112,21 @@ def test_zero_3_gives_the_clone_of_one_and_measures_it(kind: str, folder: Path) 
     assert_in_parts(folder / f"{kind}-3")
     assert_one_clone(folder / f"{kind}-one", folder / f"{kind}-3")
     assert read_json(folder / f"{kind}-3" / "scorecard.json")
+
+
+def test_two_that_share_each_row_under_zero_2_give_the_clone_of_one(folder: Path) -> None:
+    """The exchange is not DeepSpeed's, whose own takes gradients for others'; with ZeRO-3 rows have padding."""
+    section = "parallelism_config:\n  parallelism_config_sp_size: 2\n"
+    for stage in (2, 3):
+        text = (ROOT / "recipes" / "accelerate" / f"zero{stage}.yaml").read_text(encoding="utf-8")
+        (folder / f"zero{stage}-shared.yaml").write_text(text + section, encoding="utf-8")
+    words = ["train", "lora-1.yaml", "--output", "shared"]
+    status, said = started(folder, 2, *words, file=folder / "zero2-shared.yaml")
+    assert status == 0, said[-3000:]
+    assert read_json(folder / "shared" / "manifest.json")["launch"]["processes_per_row"] == 2
+    assert_one_clone(folder / "lora-one", folder / "shared")
+    status, said = started(folder, 3, *words[:3], "padded", file=folder / "zero3-shared.yaml")
+    assert status and "rows have padding and cannot be cut, because no process has all weights under ZeRO-3" in said
 
 
 def cut_short(run: Path, name: str) -> Path:

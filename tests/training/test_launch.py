@@ -106,7 +106,7 @@ def test_every_launch_is_in_the_documentation() -> None:
     """File and line; and each file says in its first lines what it is for and how it is run, with its own name."""
     page = (ROOT / "docs" / "clusters.md").read_text(encoding="utf-8")
     assert [path.stem for path in CONFIGS] == [
-        "cpu", "ddp", "fsdp2", "one-gpu", "two-machines", "zero2", "zero3",
+        "cpu", "ddp", "fsdp2", "long-rows", "one-gpu", "two-machines", "zero2", "zero3",
     ]  # fmt: skip
     for path in CONFIGS:
         text = path.read_text(encoding="utf-8")
@@ -124,14 +124,16 @@ def test_accelerate_reads_its_file_and_starts_what_it_is_for(path: Path, monkeyp
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
     from accelerate.utils.launch import prepare_multi_gpu_env, prepare_simple_launcher_cmd_env
 
-    kind = {"fsdp2": "FSDP", "zero2": "DEEPSPEED", "zero3": "DEEPSPEED", "one-gpu": "NO"}.get(path.stem, "MULTI_GPU")
+    kind = {"fsdp2": "FSDP", "long-rows": "FSDP", "zero2": "DEEPSPEED", "zero3": "DEEPSPEED", "one-gpu": "NO"}.get(
+        path.stem, "MULTI_GPU"
+    )
     assert load_config_from_file(str(path)).distributed_type == kind  # an unknown key raises ValueError
     line = LINE.search(path.read_text(encoding="utf-8"))
     assert line is not None
     words = shlex.split(line[1])[2:]
     known = launch_command_parser()
     section = yaml_of(path)
-    for name in (*section.get("fsdp_config", {}), *section.get("deepspeed_config", {})):
+    for name in (key for part in section.values() if isinstance(part, dict) for key in part):
         assert hasattr(known.parse_args(["x"]), name), f"{name} is no option of accelerate launch"
     arguments, _, _ = _validate_launch_command(known.parse_args(words))
     assert arguments.module and arguments.training_script == "sft"
@@ -167,6 +169,7 @@ def test_accelerate_reads_its_file_and_starts_what_it_is_for(path: Path, monkeyp
         return
     variables = prepare_multi_gpu_env(arguments)
     assert variables["ACCELERATE_MIXED_PRECISION"] == "no"
+    assert variables.get("PARALLELISM_CONFIG_SP_SIZE", "1") == ("2" if path.stem == "long-rows" else "1")
     if kind == "FSDP":
         from accelerate.utils import FullyShardedDataParallelPlugin
 
@@ -199,12 +202,13 @@ def test_a_launch_that_started_one_of_several_is_refused(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--use_parallelism_config", "--parallelism_config_tp_size=2"], "asks for tensor parallelism, and"),
+        (["--use_parallelism_config", "--parallelism_config_tp_size=2"], "asks for tensor parallelism, which"),
         (
-            ["--use_parallelism_config", "--parallelism_config_cp_size=2", "--parallelism_config_sp_size=2"],
-            "asks for context parallelism and sequence parallelism, and",
+            ["--use_parallelism_config", "--parallelism_config_cp_size=2", "--parallelism_config_tp_size=2"],
+            "asks for tensor parallelism and context parallelism, which",
         ),
         (["--use_parallelism_config", "--parallelism_config_dp_shard_size=2"], ""),
+        (["--use_parallelism_config", "--parallelism_config_sp_size=2"], "share a row (sp_size), and 1 was launched"),
     ],
 )
 def test_several_processes_at_one_row_are_refused(
@@ -223,8 +227,20 @@ def test_several_processes_at_one_row_are_refused(
         return
     assert main(["train", str(recipe), "--output", str(tmp_path / "run")]) == 2
     told = capsys.readouterr().err
-    assert said in told and "recipes/accelerate/fsdp2.yaml" in told
+    assert said in told and ("recipes/accelerate/long-rows.yaml" in told) == ("asks for" in said)
     assert not (tmp_path / "run").exists()
+
+
+def test_sizes_beside_sp_size_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They say who holds the weights, and would be passed over: all processes hold them together."""
+    monkeypatch.setenv("ACCELERATE_USE_PARALLELISM_CONFIG", "true")
+    monkeypatch.setenv("PARALLELISM_CONFIG_SP_SIZE", "2")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    refuse_one_row_for_several()
+    for name in ("SHARD", "REPLICATE"):
+        with monkeypatch.context() as patch, pytest.raises(UserError, match="dp_shard_size or dp_replicate_size; take"):
+            patch.setenv(f"PARALLELISM_CONFIG_DP_{name}_SIZE", "2")
+            refuse_one_row_for_several()
 
 
 # -- several processes ----------------------------------------------------------------------------------------

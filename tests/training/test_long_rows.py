@@ -17,7 +17,7 @@ import forked_python
 import pytest
 from repository import ROOT, TESTS
 from toy_demonstrations import write_demonstrations
-from toy_launches import launch
+from toy_launches import launch, passes
 
 pytestmark = [pytest.mark.engine, pytest.mark.cluster]
 torch = pytest.importorskip("torch")
@@ -80,11 +80,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
 
 
 def shared(
-    folder: Path, *words: str, processes: int = 2, parts: bool = False, options: tuple[str, ...] = ()
+    folder: Path,
+    *words: str,
+    processes: int = 2,
+    parts: bool = False,
+    options: tuple[str, ...] = (),
+    watched: Path | None = None,
 ) -> tuple[int, str]:
     """Status and words of the file's line; ``parts``: weights are in parts, of which every process must hold one."""
     told = folder / f"parts-{len(list(folder.iterdir()))}"
     more = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    if watched is not None:
+        path = os.pathsep.join([str(TESTS / "toys" / "watched"), str(ROOT)])
+        more |= {"PYTHONPATH": path, "WATCH": str(watched)}
     if parts:
         told.mkdir()
         more |= {"PYTHONPATH": os.pathsep.join([str(TESTS / "toys" / "sharded"), str(ROOT)]), "SHARDED": str(told)}
@@ -109,7 +117,7 @@ def alone(folder: Path, name: str, *words: str) -> Path:
     run = folder / f"{name}-one"
     if not run.exists():
         line = ["train", str(folder / f"{name}.yaml"), "--output", str(run), *words]
-        assert launch(words=line, watch=str(folder / "watch"))["codes"] == [0]
+        assert launch(words=line, watch=str(run.with_suffix(".watch")))["codes"] == [0]
     return run
 
 
@@ -133,8 +141,8 @@ def assert_one_clone(first: Path, second: Path) -> None:
 
 @pytest.fixture(scope="module")
 def pair(folder: Path) -> Path:
-    """A run of two processes that share each row."""
-    status, said = shared(folder, "train", "lora.yaml", "--output", "pair")
+    """A run of two processes that share each row; what each model reads is written down."""
+    status, said = shared(folder, "train", "lora.yaml", "--output", "pair", watched=folder / "pair.watch")
     assert status == 0 and "saved     as fitted: loaded afresh and merged" in said, said[-3000:]
     return folder / "pair"
 
@@ -143,6 +151,18 @@ def test_two_that_share_each_row_give_the_clone_of_one(folder: Path, pair: Path)
     assert_one_clone(alone(folder, "lora"), pair)
     launched = read_json(pair / "manifest.json")["launch"]
     assert launched == {"processes": 2, "processes_per_row": 2, "rows_per_step": 12}
+
+
+def test_each_reads_its_part_and_both_together_what_one_reads(folder: Path, pair: Path) -> None:
+    """Token by token, in every step; and every supervised token is scored once."""
+    alone(folder, "lora")
+    ((whole,),) = passes(folder / "lora-one.watch").values()
+    parts = [launches[0] for launches in passes(folder / "pair.watch").values()]
+    assert len(parts) == 2 and len(parts[0]) == len(parts[1]) == len(whole) == 12
+    for one, first, second in zip(whole, *parts, strict=True):
+        ((line,), (left,), (right,)) = (seen["ids"] for seen in (one, first, second))
+        assert len(left) == len(right) == -(-len(line) // 2) and (left + right)[: len(line)] == line
+        assert first["scored"] + second["scored"] == one["scored"]
 
 
 @pytest.mark.parametrize("kind", ["lora", "full"])
@@ -155,7 +175,7 @@ def test_so_do_two_that_hold_the_weights_in_parts(folder: Path, kind: str) -> No
 
 
 def test_two_groups_of_two_deal_rows_out_between_them(folder: Path) -> None:
-    """82 rows in batches of 6 by two groups: in the last round one group has none, and what it computes counts not."""
+    """76 rows in batches of 6 by two groups: in the last round one group has none, and what it computes counts not."""
     words = ["--set", "training.per_device_train_batch_size=6", "--set", "training.gradient_checkpointing=true"]
     status, said = shared(folder, "train", "lora.yaml", "--output", "four", *words, processes=4)
     assert status == 0, said[-3000:]
