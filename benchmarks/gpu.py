@@ -104,14 +104,14 @@ class Parts:
                 self._fails(name, "not begun: the time was over")
                 break
             seconds = min(float(PARTS[name].seconds) * (5 if self.rehearsal else 1), left)  # a CPU may have other work
-            said = len(self._failures(name))
+            said = len(self.failures(name))
             code = self._process(name, seconds, tried)
             begun = {row["contender"] for row in self.rows() if row["part"] == name and row["section"] == "begun"}
             if code == 0:
                 break
             why = f"{CLOCK} after {seconds:.0f} s" if code is None else f"ended with {code}"
             at = f", in {sorted(begun - tried)[-1]}" if begun - tried else ""
-            if len(self._failures(name)) == said:  # else it has said why itself
+            if len(self.failures(name)) == said:  # else it has said why itself
                 self._fails(name, f"{why}{at}; see gpu.log")
             if code is None or not begun - tried:
                 break
@@ -170,7 +170,8 @@ class Parts:
                 found.append(json.loads(line))
         return found
 
-    def _failures(self, name: str) -> list[dict[str, Any]]:
+    def failures(self, name: str) -> list[dict[str, Any]]:
+        """What of the part ``name`` did not come to its end, and why, in the order in which it was found."""
         return [row for row in self.rows() if row["part"] == name and row["section"] == "failed"]
 
     def _fails(self, name: str, why: str) -> None:
@@ -272,7 +273,13 @@ def main() -> int:
     given = options.parse_args()
     if given.part:
         return part(given.part, given)
-    given.out.mkdir(parents=True, exist_ok=True)
+    if given.minutes is not None and not 0 < given.minutes < float("inf"):
+        options.error(f"--minutes {given.minutes}: a number of minutes above 0")
+    try:
+        given.out.mkdir(parents=True, exist_ok=True)
+        (given.out / "gpu.log").open("a").close()
+    except OSError as error:
+        options.error(f"--out {given.out}: nothing can be written there ({error.strerror})")
     # Parts that run beside each other share the cores.
     os.environ |= {
         "HF_HUB_OFFLINE": "1",
@@ -292,6 +299,8 @@ def main() -> int:
         chosen = [name for name in given.only if name != "prepare"]
         parts.forget(["prepare", *chosen])
         parts.run("prepare")
+        if why := parts.failures("prepare"):  # the others read what it makes
+            options.exit(1, f"gpu.py: {why[-1]['why']}\n")
         crowd: Iterable[str] = [name for name in chosen if PARTS[name].crowd]
         with ThreadPoolExecutor(2 if given.rehearse else given.at_once) as pool:
             list(pool.map(parts.run, crowd))

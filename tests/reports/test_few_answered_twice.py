@@ -18,7 +18,7 @@ from sft.fidelity.stored import read_scorecard
 from sft.metrics.estimate import Estimate
 from sft.publishing.card_facts import picture, tables
 from sft.reports.report import render
-from sft.reports.sections.experts import closure_sentence
+from sft.reports.sections import compounding, experts, systems
 from sft.reports.terminal import to_text
 from sft.runs.records import Completion
 from sft.runs.run import Run, write_json
@@ -60,8 +60,10 @@ def test_below_thirty_prompts_with_two_answers_it_is_too_few_to_say(n: int, tmp_
     for place, head in heads(card, tmp_path).items():
         assert "too few to say" in head, place
         assert share not in head and f" {expert} [" not in head and "not cloned" not in head, place
-    assert closure_sentence(card.closure, "chrF").startswith(f"Too few prompts ({n}) were answered by two experts")
-    assert share.removesuffix(" %") in closure_sentence(card.closure, "chrF")
+    assert experts.closure_sentence(card.closure, "chrF").startswith(
+        f"Too few prompts ({n}) were answered by two experts"
+    )
+    assert share.removesuffix(" %") in experts.closure_sentence(card.closure, "chrF")
 
 
 @pytest.mark.parametrize("n", [30, 100])
@@ -72,6 +74,25 @@ def test_from_thirty_on_it_stands_there(n: int, tmp_path: Path) -> None:
     found = heads(card, tmp_path)
     assert not any("too few to say" in head for head in found.values())
     assert "of the way closed" in found["report"] and expert in found["terminal"] and expert in found["card"]
+
+
+@pytest.mark.parametrize("n, shown", [(2, False), (29, False), (30, True)])
+def test_few_prompts_with_two_answers_are_not_drawn(n: int, shown: bool) -> None:
+    """The bar of two such prompts went from 0 to 98, and every other system was a dot beside it."""
+    card = answered_twice(n)
+    drawings = dict(systems.pictures(card))
+    assert ("another expert" in drawings["systems"]) is shown and "the clone" in drawings["systems"]
+    assert ("closure" in dict(experts.pictures(card))) is shown
+
+
+@pytest.mark.parametrize("n, shown", [(2, False), (60, True)])
+def test_of_few_prompts_no_thirds_are_shown(n: int, shown: bool) -> None:
+    """Below the sentence that two prompts cannot say it stood "84.2 % [-270.1, 1869.3]"."""
+    card = answered_twice(n)
+    assert card.compounding is not None and (card.compounding.n >= compounding.FEW) is shown
+    assert ("compounding" in dict(compounding.pictures(card))) is shown
+    part = compounding.compounding_part(card)
+    assert bool(part.grids) is shown and (part.meanings[0].endswith("; 30 are needed.")) is not shown
 
 
 def test_what_four_prompts_decided_is_neither_a_shortfall_nor_a_reason_nor_an_advice() -> None:

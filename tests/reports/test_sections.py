@@ -140,7 +140,8 @@ def test_examples_of_the_limits_are_shown_whole(finished: Run) -> None:
     words, markdown = page(finished).words, finished.report_md_path.read_text(encoding="utf-8")
     whole = card(finished)
     wanted = [whole["gaps"]["examples"][0][name] for name in ("address", "prompt")]
-    wanted += [whole["memorisation"]["examples"][0]["text"], whole["underachieving"]["checker"]]
+    wanted += [whole["memorisation"]["examples"][0][name] for name in ("text", "address")]
+    wanted += [whole["underachieving"]["checker"]]
     for lost in whole["underachieving"]["examples"]:
         wanted += [lost[name] for name in ("expert", "base", "tuned")]
     assert len(wanted) > 5

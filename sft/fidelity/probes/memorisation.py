@@ -85,7 +85,8 @@ def memorisation(
         run = " ".join(words(written[place])[first : first + count])
         if run not in shown:
             text = _stretch(written[place], first, count)
-            shown[run] = SharedRun(items[place].id, text, count, train[sources[place]].id)
+            source = train[sources[place]]
+            shown[run] = SharedRun(items[place].id, text, count, source.id, source.address)
     return Memorisation(
         longest={
             "tuned": estimates.mean(own, labels, (0, math.inf)),

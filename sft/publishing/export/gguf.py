@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from sft.errors import PolicyError
 from sft.policies.rendering import Renderer
 from sft.policies.sameness import deviation
-from sft.policies.weights import config_of, quiet_engine
+from sft.policies.weights import config_of, no_gguf_bar, quiet_engine
 from sft.publishing.export.gguf_models import add_settings, family_of, tensors_of
 from sft.publishing.export.gguf_tokenizers import Vocabulary, begins_itself, vocabulary_of
 from sft.publishing.export.merged import Clone, clone_of, recipe_of
@@ -187,7 +187,7 @@ def _add_vocabulary(writer: GGUFWriter, vocabulary: Vocabulary, renderer: Render
 def _read_back(file: Path, clone: Clone) -> Any:
     """The model of ``clone`` with the weights in ``file``, as transformers reads them."""
     try:
-        with quiet_engine():
+        with quiet_engine(), no_gguf_bar():
             return AutoModelForCausalLM.from_pretrained(
                 file.parent, gguf_file=file.name, config=clone.model.config, dtype=torch.float32
             ).eval()

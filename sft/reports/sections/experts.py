@@ -195,8 +195,9 @@ def conflicts_sentence(part: Conflicts, points: str) -> str:
 
 def pictures(card: Scorecard) -> Iterator[tuple[str, str]]:
     """Each picture that ``card`` has the figures for, by name."""
-    if card.closure is not None and card.closure.expert.value > floor_score(card.closure):
-        yield "closure", _closure(card.closure, metric_name(card.headline), card.names)
+    way = card.closure
+    if way is not None and not rests_on_few(way.expert) and way.expert.value > floor_score(way):
+        yield "closure", _closure(way, metric_name(card.headline), card.names)
     if card.experts:
         yield "experts", _experts(card, metric_name("chrf"))
 
