@@ -3,7 +3,7 @@
 Four layouts are understood, and any columns the caller names:
 
     prompt_completion   prompt (text, or messages), completion (text, or one assistant message)
-    alpaca              instruction, input (may be blank), output
+    alpaca              instruction, input (may be blank), output; history: the turns before, in pairs
     messages            messages: [{role, content}, ...]
     sharegpt            conversations: [{from, value}, ...]; human, gpt and system
 

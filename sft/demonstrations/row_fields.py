@@ -37,7 +37,7 @@ MARK = "held_out"
 _YES = ("true", "1", "1.0", "yes")
 #: What a gathering says of how a row came about.
 GATHERED = "gathered"
-#: The turns before, in Alpaca's rows and those with a prompt, as LLaMA-Factory and ms-swift have them.
+#: The turns before: LLaMA-Factory has them in Alpaca's rows, ms-swift in those with a prompt.
 HISTORY = "history"
 #: What KTO's rows say of a completion; words and numbers under this name are another thing's labels.
 LABEL = "label"
@@ -158,7 +158,7 @@ class RowReader:
         expert = values.optional(self.names["expert"], scalar=True)
         group = values.optional(self.names["group"], scalar=True)
         references = values.references(self.names["references"], parse=self.cells_are_text)
-        if (self._of_pairs or self.layout == "alpaca") and _are_turns(row.get(HISTORY)) and HISTORY not in self._beside:
+        if self._of_pairs and HISTORY not in self._beside and _are_turns(row.get(HISTORY)):
             fault(HISTORY, "holds the turns before, which stand in no prompt", "write the row as messages")
         column = self.names["prompt"] if self._of_pairs else self.names.get(first := WITH_TEXT[self.layout][0], first)
         if self._of_pairs:
@@ -167,7 +167,7 @@ class RowReader:
             pairs = self._alpaca(values, system)
         else:
             pairs = self._dialogue(values, column, system)
-        if pairs and (self.layout in ("messages", "sharegpt") or (pairs[0][0][:1] and pairs[0][0][0].role == "tools")):
+        if pairs and (len(pairs) > 1 or self.layout in ("messages", "sharegpt") or _lists_tools(pairs[0][0])):
             # What is asked is the same under other tools, and may not stand on both sides of a split.
             group = group or prompt_key(opening(pairs[0][0]))
         if references and len(pairs) > 1:
@@ -227,10 +227,14 @@ class RowReader:
         return f"{asked}\n\n{given}" if asked and given else asked
 
     def _alpaca(self, values: Cells, system: str) -> list[Pair]:
+        """One (prompt, answer) per turn: those of the history, which LLaMA-Factory learns too, and the present one."""
         instruction = self._with_input(values, values.text("instruction"))
         prompt = values.plain(instruction, system)
         turn = values.spoken("output")
-        return [(prompt, turn)] if turn else []
+        earlier = values.history(HISTORY) if HISTORY not in self._beside else ()
+        if not prompt or turn is None:
+            return []
+        return self._expert_turns(values, HISTORY, (*prompt[:-1], *earlier, prompt[-1], turn))
 
     def _dialogue(self, values: Cells, column: str, system: str) -> list[Pair]:
         """One (prompt, answer) per expert turn that may be learned."""
@@ -274,6 +278,10 @@ class RowReader:
 def _says_no(mark: Any) -> bool:
     """Whether a mark says that its row is not to be learned; in a table it is text."""
     return mark in (0, False) or (isinstance(mark, str) and mark.strip().lower() in ("0", "0.0", "false"))
+
+
+def _lists_tools(prompt: tuple[Message, ...]) -> bool:
+    return bool(prompt) and prompt[0].role == "tools"
 
 
 def _are_turns(cell: Any) -> bool:
