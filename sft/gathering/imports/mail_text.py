@@ -21,6 +21,13 @@ from sft.gathering.source_files import decoded, larger
 __all__ = ["CutShort", "MailText", "mail_text", "without_quotation"]
 
 _SIGNATURE = re.compile(r"^-- ?$", re.MULTILINE)
+#: What stands for a letter of which a mail has some bytes alone, and for one that its end has cut: letters of no text.
+_LOST, _END = "\ufdd0", "\ufdd1"
+#: A letter of UTF-8 within which a client has broken the line, and what is left of one in a text.
+_TORN = re.compile(rb"([\xc2-\xf4][\x80-\xbf]{0,2})\r?\n[ \t]?([\x80-\xbf]{1,3})")
+_BROKEN, _BROKEN_END = re.compile("[\udc80-\udcff]+"), re.compile(r"[\udc80-\udcff]+\s*\Z")
+#: What is left of an escape of quoted-printable at the end.
+_HALF_ESCAPE = re.compile(rb"=[0-9A-Fa-f]\s*\Z")
 _CUT_SHORT = (InvalidBase64LengthDefect, InvalidBase64PaddingDefect)
 #: What OpenPGP writes around words that it signs (RFC 9580, 7), and in the place of those that it hides.
 _SIGNED = re.compile(
@@ -73,15 +80,30 @@ _SIGNATURES = ".gmail_signature, .moz-signature, #Signature, #ms-outlook-mobile-
 
 @dataclass(frozen=True, slots=True)
 class MailText:
-    """``own``: what its sender wrote. ``quoted``: the newest that is quoted. ``forward``: it may pass a mail on."""
+    """``own``: what its sender wrote. ``quoted``: the newest that is quoted. ``forward``: it may pass a mail on.
+
+    ``torn``: letters of it were cut in the middle; they are left out.
+    """
 
     own: str
     quoted: str = ""
     forward: bool = False
+    torn: bool = False
 
 
 def mail_text(mail: Message) -> MailText:
-    """The words of ``mail``: of its plain part where it has one with words, else of its HTML."""
+    """The words of ``mail``: of its plain part where it has one with words, else of its HTML.
+
+    Raises ``CutShort`` where what its sender wrote ends in the middle.
+    """
+    found = _read(mail)
+    if found.own.endswith(_END):
+        raise CutShort("is cut short: its text ends within a letter")
+    own, quoted = (re.sub(f"[{_LOST}{_END}]", "", text) for text in (found.own, found.quoted))
+    return MailText(own, quoted, found.forward, torn=(own, quoted) != (found.own, found.quoted))
+
+
+def _read(mail: Message) -> MailText:
     parts = list(_worded(mail))
     plain = [text for part in parts if part.get_content_type() == "text/plain" and (text := _plain(part)).strip()]
     if plain:
@@ -118,10 +140,35 @@ def _decoded(part: Message) -> str:
         return ""
     if any(isinstance(defect, _CUT_SHORT) for defect in part.defects):
         raise CutShort("is cut short: its base64 ends in the middle")
+    end = ""
+    if str(part.get("Content-Transfer-Encoding", "")).strip().lower() == "quoted-printable":
+        whole = _HALF_ESCAPE.sub(b"", data)
+        data, end = whole, _END if whole != data else ""
+    charset = part.get_content_charset() or "utf-8"
     try:
-        return data.decode(larger(part.get_content_charset() or "utf-8"))
+        return data.decode(larger(charset)) + end
     except (LookupError, ValueError):  # a name that is none, or a mail that says what it is not
-        return decoded(data)
+        mended = _mended(data) if charset in ("utf-8", "utf8") else None
+        return decoded(data) if mended is None else mended + end
+
+
+def _mended(data: bytes) -> str | None:
+    """UTF-8 some of whose letters were cut in the middle: whole again where a line was broken within one, and else
+    ``_LOST`` in its place, at the end ``_END``. None where more letters are broken than whole: it is another encoding.
+    """
+    text = _TORN.sub(_rejoined, data).decode("utf-8", "surrogateescape")
+    text = _BROKEN.sub(_LOST, _BROKEN_END.sub(_END, text))
+    lost = text.count(_LOST) + text.count(_END)
+    whole = len(re.findall(r"[^\x00-\x7f]", text)) - lost
+    return text if lost <= whole or text.count(_LOST) == 0 else None
+
+
+def _rejoined(found: re.Match[bytes]) -> bytes:
+    try:
+        letter = (found[1] + found[2]).decode("utf-8")
+    except UnicodeDecodeError:
+        return found[0]
+    return letter.encode("utf-8") if len(letter) == 1 else found[0]
 
 
 def _unflowed(text: str, *, glue: str) -> str:
