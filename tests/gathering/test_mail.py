@@ -200,6 +200,81 @@ def test_a_mail_that_is_cut_short_is_not_half_a_mail(tmp_path: Path, imported: I
     assert status == 2 and "1 record cannot be read (it is cut short" in complaint
 
 
+#: Heads that name only who wrote, in the languages whose heads are known.
+BARE_HEADS = (
+    "Ben wrote:", "Ben Nevis writes:", "* Ben wrote:", "Nevis, Ben wrote:", "Ben <ben@nevis.org> wrote:",
+    "Anna schrieb:", "Anna von der Mühle schrieb:", "Le ... a écrit :", "Ben a écrit :", "Ben escribió:", "Ben ha scritto:",
+    "Ben de Vries schreef:", "Ben escreveu:", "Ben skrev:", "Ben napisał(a):", "Бен написал(а):", "Ben kirjoitti:",
+    "Ben napsal:", "Ben írta:", "Ben yazdı:", "ベンさんは書きました:", "本写道：", "벤 님이 작성:",
+    "Quoting Ben Nevis:", "Zitat von Ben:",
+)  # fmt: skip
+#: What the expert wrote himself, above a quotation or without one.
+OWN_HEADS = (
+    "As Ben wrote:", "And then he wrote:", "What Ben wrote:", "My brother wrote:", "The plan says:", "Wie Ben schrieb:",
+    "Gestern schrieb er:", "Mein Bruder schrieb:", "Die Mühle schrieb:", "Comme Ben a écrit :", "Mon frère a écrit :",
+    "Como Ben escribió:", "Mi hermano escribió:", "Come Ben ha scritto:", "Zoals Ben schreef:", "Como Ben escreveu:",
+    "Som Ben skrev:", "Jak Ben napisał:", "Как Бен написал:", "Quoting the plan:",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("gap", ["", "\n"])
+@pytest.mark.parametrize("head", BARE_HEADS)
+def test_a_head_without_date_and_address_is_not_the_expert_s(
+    head: str, gap: str, tmp_path: Path, imported: Import
+) -> None:
+    """``Ben wrote:`` stood at the end of the answer, as if the expert had written it."""
+    text = f"Friday is fine.\n\n{head}\n{gap}> Friday?\n"
+    below = f"{head}\n{gap}> Friday?\n\nFriday is fine.\n"
+    mails = [letter("Ada", text, id="1", answers="0", subject="Re: Friday"),
+             letter("Ada", below.replace("fine", "good"), id="2", answers="0", subject="Re: Friday")]  # fmt: skip
+    imported(mbox(tmp_path, mails))
+    assert answers(tmp_path / "out") == [("Friday?", "Friday is fine."), ("Friday?", "Friday is good.")]
+
+
+@pytest.mark.parametrize("head", OWN_HEADS)
+def test_a_sentence_of_the_expert_s_that_names_a_writer_stays(head: str, tmp_path: Path, imported: Import) -> None:
+    text = f"Fine.\n\n{head}\n\n> Friday?\n\nI disagree."
+    mail = letter("Ada", text, id="1", answers="0", subject="Re: Friday")
+    imported(mbox(tmp_path, [mail]))
+    assert answers(tmp_path / "out") == [("Friday?", f"Fine.\n\n{head}\n\nI disagree.")]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        *OWN_HEADS,
+        *BARE_HEADS[:4],
+        "Anna schrieb:",
+        "On mills, Ben wrote:",
+        "Am Anfang schrieb Ben:",
+        "Le maire a écrit :",
+    ],
+)
+def test_a_head_that_no_quotation_follows_is_prose(head: str, tmp_path: Path, imported: Import) -> None:
+    """``On mills, Ben wrote:`` ended the mail: what stood below was taken for a quotation."""
+    text = f"I like it.\n\n{head}\n\nthey turn.\n\nI agree. {head} it turns."
+    imported(mbox(tmp_path, [letter("Ada", text, id="1")]))
+    assert answers(tmp_path / "out") == [("Friday", text)]
+
+
+@pytest.mark.parametrize(
+    ("page", "own"),
+    [
+        ("<p>Fine.</p><p>Ben wrote:</p><blockquote type=cite>Friday?</blockquote>", "Fine."),
+        ("<div>Fine.</div><div>Anna schrieb:<br></div><br><blockquote>Friday?</blockquote>", "Fine."),
+        ("<p>Fine.</p>Ben a écrit :<br><blockquote type=cite>Friday?</blockquote>", "Fine."),
+        ("<p>Fine.</p><p>As Ben wrote:</p><blockquote>Friday?</blockquote>", "Fine.\n\nAs Ben wrote:"),
+        ("<p>Fine, as <b>my</b> Ben wrote:<blockquote>Friday?</blockquote></p>", "Fine, as **my** Ben wrote:"),
+    ],
+)
+def test_the_same_heads_on_a_page(page: str, own: str, tmp_path: Path, imported: Import) -> None:
+    mail = letter("Ada", "", id="1", answers="0", subject="Re: Friday")
+    mail.clear_content()
+    mail.set_content(page, subtype="html")
+    imported(mbox(tmp_path, [mail]))
+    assert answers(tmp_path / "out") == [("Friday?", own)]
+
+
 TORN = "Grüße aus Köln, wo das Mühlrad 水車 läuft 📐."
 #: How the bytes of a mail were cut within a letter -> what they became, and what is left; None: it is cut short.
 CUTS: dict[str, tuple[str, bytes, str | None]] = {

@@ -13,10 +13,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from email.errors import InvalidBase64LengthDefect, InvalidBase64PaddingDefect
 from email.message import Message
+from typing import TYPE_CHECKING
 
 from sft.demonstrations.messages import without_invisible
 from sft.gathering.imports.html_text import markdown, soup_of
+from sft.gathering.imports.quotation_heads import names_a_writer
 from sft.gathering.source_files import decoded, larger
+
+if TYPE_CHECKING:
+    from bs4 import Tag
 
 __all__ = ["CutShort", "MailText", "mail_text", "without_quotation"]
 
@@ -75,6 +80,7 @@ _BOLD_HEAD = re.compile(
     rf"(?m)^\*\*(?:From|Von|De|Da|Van|Från|Fra|Od|{_SENDER}) ?[:：] ?\*\*[^\n]*\n"
     r"(?:\n?\*\*[^*\n]{1,24}[:：] ?\*\*[^\n]*(?:\n|\Z)){2,7}"
 )
+_INLINE = ("a", "b", "em", "i", "span", "strong", "u")
 _SIGNATURES = ".gmail_signature, .moz-signature, #Signature, #ms-outlook-mobile-signature, .protonmail_signature_block"
 
 
@@ -189,6 +195,8 @@ def _of_html(text: str) -> MailText:
         head.replace_with(quote)
     for signature in soup.select(_SIGNATURES):
         signature.decompose()
+    for quote in soup.select("blockquote"):
+        _behead_page(quote)
     quotes = [quote.extract() for quote in soup.select(_QUOTES)]
     quoted = ""
     for quote in quotes:
@@ -199,6 +207,19 @@ def _of_html(text: str) -> MailText:
     if labels := _BOLD_HEAD.match(quoted):  # of a quotation that is none but by its indentation
         quoted = quoted[labels.end() :].strip()
     return MailText(found.own, quoted, found.forward)
+
+
+def _behead_page(quote: Tag) -> None:
+    """Take the head away that stands directly before ``quote``: a line of its own, with a name and no date."""
+    before = quote.previous_sibling
+    while before is not None and (getattr(before, "name", None) == "br" or not before.get_text().strip()):
+        before = before.previous_sibling
+    if before is None or not names_a_writer(before.get_text()):
+        return
+    above = before.previous_sibling
+    if getattr(before, "name", None) is None and getattr(above, "name", None) in _INLINE:
+        return  # the end of a sentence
+    before.extract()
 
 
 def _unbolded(head: re.Match[str]) -> str:
@@ -217,6 +238,8 @@ def without_quotation(text: str) -> MailText:
     parts = quotequail.unwrap(text)
     if parts is not None and parts["type"] == "forward" and "from" not in parts:
         parts = None  # lines with colons of the sender's own
+    if parts is not None and parts["type"] == "reply" and _is_sentence(text, parts.get("text_top") or ""):
+        parts = None
     quoted = ""
     if (head := _HEAD.search(text)) and _is_cut_short(parts, above := text[: head.start()]):
         parts, quoted, text = None, text[head.end() :], _RULE.sub("", above)
@@ -241,6 +264,16 @@ def _headless(text: str) -> str:
 def _is_head(text: str) -> bool:
     text = without_invisible(text).rstrip()
     return text.endswith((":", "：")) and ("@" in text or len(re.findall(r"\d+", text)) >= 3)
+
+
+def _is_sentence(text: str, top: str) -> bool:
+    """Whether what looks like a head below ``top`` has no figure and no address, and no quoted line follows it."""
+    start = text.find(top) + len(top) if top else 0
+    below = [line for line in text[start:].split("\n") if line.strip()]
+    end = next((place for place, line in enumerate(below[:3]) if line.rstrip().endswith((":", "："))), None)
+    if end is None or re.search(r"[@\d>]", " ".join(below[: end + 1])):
+        return False
+    return end + 1 < len(below) and not below[end + 1].lstrip().startswith(">")
 
 
 def _is_cut_short(parts: dict[str, str] | None, above: str) -> bool:
@@ -280,3 +313,10 @@ def _behead(kept: list[str]) -> None:
         start -= 1
     if _is_head(" ".join(kept[start:end])):
         del kept[start:]
+    elif end and names_a_writer(kept[end - 1]) and (end == 1 or _ends(kept[end - 2])):
+        del kept[end - 1 :]
+
+
+def _ends(line: str) -> bool:
+    """Whether what ``line`` says is at its end, so that the next one begins something new."""
+    return line is _CUT or not line.strip() or line.rstrip().endswith((".", "!", "?", "…", "。", "！", "？", ",", ")"))
