@@ -203,9 +203,9 @@ def test_a_mail_that_is_cut_short_is_not_half_a_mail(tmp_path: Path, imported: I
 #: Heads that name only who wrote, in the languages whose heads are known.
 BARE_HEADS = (
     "Ben wrote:", "Ben Nevis writes:", "* Ben wrote:", "Nevis, Ben wrote:", "Ben <ben@nevis.org> wrote:",
-    "Anna schrieb:", "Anna von der Mühle schrieb:", "Le ... a écrit :", "Ben a écrit :", "Ben escribió:", "Ben ha scritto:",
-    "Ben de Vries schreef:", "Ben escreveu:", "Ben skrev:", "Ben napisał(a):", "Бен написал(а):", "Ben kirjoitti:",
-    "Ben napsal:", "Ben írta:", "Ben yazdı:", "ベンさんは書きました:", "本写道：", "벤 님이 작성:",
+    "Anna schrieb:", "Anna von der Mühle schrieb:", "Le ... a écrit :", "Ben a écrit :", "Ben escribió:",
+    "Ben ha scritto:", "Ben de Vries schreef:", "Ben escreveu:", "Ben skrev:", "Ben napisał(a):", "Бен написал(а):",
+    "Ben kirjoitti:", "Ben napsal:", "Ben írta:", "Ben yazdı:", "ベンさんは書きました:", "本写道：", "벤 님이 작성:",
     "Quoting Ben Nevis:", "Zitat von Ben:",
 )  # fmt: skip
 #: What the expert wrote himself, above a quotation or without one.
