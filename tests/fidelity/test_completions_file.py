@@ -41,10 +41,12 @@ def problems(path: Path) -> list[str]:
 
 
 def comparable(card: Scorecard) -> Mapping[str, Any]:
-    """All of a scorecard but for where it came from."""
+    """All of a scorecard but for where it and its training completions came from."""
     value = card.to_dict()
     for name in ("source", "decoding", "stops"):
         value["signature"].pop(name, None)
+    for run in (value["memorisation"] or {"examples": ()})["examples"]:
+        del run["address"]
     return value
 
 

@@ -18,7 +18,7 @@ from sft.fidelity.stored import read_scorecard
 from sft.metrics.estimate import Estimate
 from sft.publishing.card_facts import picture, tables
 from sft.reports.report import render
-from sft.reports.sections import experts, systems
+from sft.reports.sections import compounding, experts, systems
 from sft.reports.terminal import to_text
 from sft.runs.records import Completion
 from sft.runs.run import Run, write_json
@@ -83,6 +83,16 @@ def test_few_prompts_with_two_answers_are_not_drawn(n: int, shown: bool) -> None
     drawings = dict(systems.pictures(card))
     assert ("another expert" in drawings["systems"]) is shown and "the clone" in drawings["systems"]
     assert ("closure" in dict(experts.pictures(card))) is shown
+
+
+@pytest.mark.parametrize("n, shown", [(2, False), (60, True)])
+def test_of_few_prompts_no_thirds_are_shown(n: int, shown: bool) -> None:
+    """Below the sentence that two prompts cannot say it stood "84.2 % [-270.1, 1869.3]"."""
+    card = answered_twice(n)
+    assert card.compounding is not None and (card.compounding.n >= compounding.FEW) is shown
+    assert ("compounding" in dict(compounding.pictures(card))) is shown
+    part = compounding.compounding_part(card)
+    assert bool(part.grids) is shown and (part.meanings[0].endswith("; 30 are needed.")) is not shown
 
 
 def test_what_four_prompts_decided_is_neither_a_shortfall_nor_a_reason_nor_an_advice() -> None:

@@ -28,7 +28,7 @@ from sft.reports.text import cell, coded, coded_cell, differences, duration, fen
 from sft.runs.run import Run, append_jsonl, write_json, write_jsonl
 from sft.runs.visible import plain
 
-PROMPTS = 36
+PROMPTS = 60
 PICTURES = (
     *(
         "systems",

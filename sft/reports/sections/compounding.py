@@ -23,6 +23,8 @@ def compounding_part(card: Scorecard) -> Part:
     heading, part = "Do errors add up along its text?", card.compounding
     if part is None:
         return Part("compounding", heading, absent=absent(card, "compounding", "it is measured since this release"))
+    if part.n < FEW:
+        return Part("compounding", heading, (compounding_sentence(part),))
     rows = (
         Row("the clone", tuple(figure(each, "share") for each in part.tuned), True),
         Row("another expert", tuple(figure(each, "share") for each in part.expert)),
@@ -71,7 +73,7 @@ def compounding_sentence(part: Compounding) -> str:
 def pictures(card: Scorecard) -> Iterator[tuple[str, str]]:
     """Each picture that ``card`` has the figures for, by name."""
     part = card.compounding
-    if part is None:
+    if part is None or part.n < FEW:
         return
     lines = []
     for label, shares, kind in (("another expert", part.expert, "expert"), ("the clone", part.tuned, "tuned")):
