@@ -22,9 +22,6 @@ TOOLS, MEDIA = ("tools", "functions"), ("images", "image", "videos", "audios", "
 _AS_MESSAGES = "write [{role, content}, ...]"
 #: How a list of objects begins as JSON, and as Python prints it.
 _OF_OBJECTS, _OF_PYTHON = re.compile(r'\s*\[\s*\{\s*"'), re.compile(r"\s*\[\s*\{\s*'")
-_AS_PAIRS = "write it as [[instruction, answer], ...], or the row as messages"
-#: How a list begins in a text; lists of other things than lists and objects are words for all that is known.
-_LISTED = re.compile(r"\s*\[\s*[\[{\"'\]]")
 _FAULT_REMEDIES = {
     "is blank": "write one or remove the row",
     "holds a lone": "replace the broken character (half of an emoji)",
@@ -145,48 +142,16 @@ class Cells:
 
     def spoken(self, column: str) -> Message | None:
         """The cell as what an expert wrote, a thought that it begins with apart; None after a complaint."""
-        return self._spoken(column, self.text(column))
-
-    def _spoken(self, field: str, text: str) -> Message | None:
+        text = self.text(column)
         try:
             thought, rest = sole(text)
         except BrokenThought as error:
-            self.fault(field, str(error), error.remedy)
+            self.fault(column, str(error), error.remedy)
             return None
         if text and text_fault(rest):
-            self.fault(field, "is blank after its thought", "write what was said after it")
+            self.fault(column, "is blank after its thought", "write what was said after it")
             return None
         return Message("assistant", rest, thought) if text else None
-
-    def history(self, column: str) -> tuple[Message, ...]:
-        """The turns of ``[[instruction, answer], ...]``, a list or its JSON; none where the cell is absent or empty,
-        or holds words; what is wrong with a pair is complained about.
-        """
-        value = self.row.get(column)
-        if isinstance(value, str):
-            if not _LISTED.match(value):
-                return ()  # words under that name are another thing's
-            try:
-                value = json.loads(value)
-            except (ValueError, RecursionError):
-                self.fault(column, "is no JSON", "write it as json.dumps does, and not as Python prints it")
-                return ()
-        if value is None or value != value or value == []:
-            return ()
-        if not isinstance(value, list):
-            self.fault(column, f"is {kind_of(value)}", _AS_PAIRS)
-            return ()
-        turns: list[Message] = []
-        for place, pair in enumerate(value, 1):
-            field = f"{column}[{place}]"
-            if not isinstance(pair, list) or len(pair) != 2:
-                held = f"a list of {len(pair)}" if isinstance(pair, list) else kind_of(pair)
-                self.fault(field, f"is {held}, not an instruction and its answer", _AS_PAIRS)
-                continue
-            asked, said = (self._sound(f"{field}[{at}]", each) for at, each in enumerate(pair, 1))
-            if asked and (turn := self._spoken(f"{field}[2]", said)):
-                turns += [Message("user", asked), turn]
-        return tuple(turns)
 
     def _sound(self, field: str, value: Any, where: str = "") -> str:
         """``value``, where it is text of a demonstration; else "", after a complaint."""

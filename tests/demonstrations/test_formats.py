@@ -81,64 +81,11 @@ def test_alpaca(tmp_path: Path) -> None:
         tmp_path / "x.jsonl",
         {"instruction": "Sum up", "input": "1 2", "output": "3"},
         {"instruction": "Say hi", "input": " ", "output": "hi"},
+        {"instruction": "Go on", "output": "on", "history": [["a", "b"]]},
     )
-    assert pairs(read(path)) == [("Sum up\n\n1 2", "3"), ("Say hi", "hi")]
-
-
-#: The column as LLaMA-Factory documents it, as it comes in a table, and with a thought.
-TURNS_BEFORE: list[tuple[Any, list[str]]] = [
-    ([["High tide?", "At six."], ["And low?", "At noon."]], ["At six.", "At noon."]),
-    ('[["High tide?", "At six."], ["And low?", "At noon."]]', ["At six.", "At noon."]),
-    (' [ ["High tide?", "<think>The moon.</think>At six."] ]', ["At six."]),
-    *((none, []) for none in (None, "", " ", [], "[]", "the history of rakes")),
-]
-
-
-@pytest.mark.parametrize(("history", "answers"), TURNS_BEFORE)
-def test_turns_before_an_alpaca_row_are_a_dialogue(history: Any, answers: list[str], tmp_path: Path) -> None:
-    """They were refused. Each answer is learned, as in other dialogues, after all that was said before it."""
-    row = {"instruction": "Sum up", "input": "1 2", "output": "3", "system": "Sys", "history": history}
-    path = lines(tmp_path / "x.jsonl", row)
     reading = read(path)
-    assert [one.completion for one in reading.demonstrations] == [*answers, "3"] and not complaints(path)
-    last = reading.demonstrations[-1].prompt
-    roles = ["system", *["user", "assistant"] * len(answers), "user"]
-    assert [turn.role for turn in last if turn.role != "thought"] == roles
-    assert last[-1].content == "Sum up\n\n1 2" and len({one.group for one in reading.demonstrations}) == 1
-    opened = lines(tmp_path / "y.jsonl", {"instruction": last[1].content, "output": "Six.", "system": "Sys"})
-    assert read(opened).demonstrations[0].group == reading.demonstrations[0].group, "one side of the split"
-
-
-#: A column of turns before that is none -> where and what is wrong.
-NO_TURNS: list[tuple[Any, str]] = [
-    (["High tide?", "At six."], "'history[1]' is text, not an instruction and its answer; write it as [["),
-    ('["High tide?", "At six."]', "'history[1]' is text, not an instruction and its answer; write it as [["),
-    ([["a", "b"], ["High tide?"]], "'history[2]' is a list of 1, not an instruction and its answer"),
-    ([["a", "b", "c"]], "'history[1]' is a list of 3, not an instruction and its answer"),
-    ([[]], "'history[1]' is a list of 0, not an instruction and its answer"),
-    ([None], "'history[1]' is null, not an instruction and its answer"),
-    ([{"role": "user", "content": "a"}], "'history[1]' is an object, not an instruction and its answer"),
-    ([["a", None]], "'history[1][2]' is null"),
-    ([["a", 6]], "'history[1][2]' must be text"),
-    ([["a", ["b"]]], "'history[1][2]' must be text"),
-    ([["", "b"]], "'history[1][1]' is blank"),
-    ([["a", " "]], "'history[1][2]' is blank"),
-    ([["a", "<think>b</think>"]], "'history[1][2]' is blank after its thought"),
-    ([["a\ud83d", "b"]], "'history[1][1]' holds a lone"),
-    ({"a": "b"}, "'history' is an object; write it as [["),
-    (7, "'history' is a number; write it as [["),
-    (False, "'history' is true or false; write it as [["),
-    ("[['a', 'b']]", "'history' is no JSON; write it as json.dumps does, and not as Python prints it"),
-    ('[["a", "b"', "'history' is no JSON"),
-    ("[" * 100_000, "'history' is no JSON"),
-]
-
-
-@pytest.mark.parametrize(("history", "what"), NO_TURNS)
-def test_turns_before_that_are_none_are_one_sentence_each(history: Any, what: str, tmp_path: Path) -> None:
-    path = tmp_path / "x.jsonl"
-    path.write_text(json.dumps({"instruction": "a", "output": "b", "history": history}) + "\n", encoding="utf-8")
-    assert what in complaints(path)[0]
+    assert pairs(reading)[:2] == [("Sum up\n\n1 2", "3"), ("Say hi", "hi")]
+    assert [d.completion for d in reading.demonstrations[2:]] == ["b", "on"] and not complaints(path)
 
 
 @pytest.mark.parametrize("layout", ["messages", "sharegpt"])

@@ -299,7 +299,7 @@ CUTS: dict[str, tuple[str, bytes, str | None]] = {
 def test_letters_that_are_cut_in_the_middle_garble_no_other(
     cut: str, tmp_path: Path, imported: Import, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One torn letter made all of a mail ``GrÃ¼ÃŸe``; now the whole ones are kept, and what is lost is told."""
+    """One torn letter garbled all letters of a mail, as Windows-1252 does; whole ones are kept, losses are told."""
     encoding, body, kept = CUTS[cut]
     (tmp_path / "mails").mkdir()
     for name, cte, text in (("1", "8bit", b"Plain."), ("2", encoding, body)):

@@ -44,8 +44,8 @@ def memorisation_part(card: Scorecard) -> Part:
     rows.append(Row("difference", (figure(part.excess, signed=True), chance(part.p_value, sign=True))))
     samples = tuple(
         Quotation(
-            f"{copied.words} words of the answer to {prompt_named(copied.id, copied.prompt)}, also in the training completion "
-            f"{copied.address or copied.source[:8]}",
+            f"{copied.words} words of the answer to {prompt_named(copied.id, copied.prompt)}, also in the training "
+            f"completion {copied.address or copied.source[:8]}",
             (("the clone", copied.text, "tuned"),),
         )
         for copied in part.examples
