@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,9 @@ def preview(options: argparse.Namespace) -> None:
         rows = renderer.render_all(gathered.splits.train[: options.rows])[0]
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     print(drawn(rows, renderer.tokenizer, color=color))
+    target = shlex.join([options.recipe, *(word for one in options.set for word in ("--set", one))])
+    if left := gathered.ledger.left_out(target):
+        print(left)
 
 
 def plan(options: argparse.Namespace) -> None:

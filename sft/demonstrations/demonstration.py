@@ -24,6 +24,7 @@ from sft.demonstrations.messages import (
     written_calls,
 )
 from sft.runs.hashes import _CANONICAL, _digest
+from sft.runs.visible import beginning
 
 __all__ = [
     "HOWS", "ROLES", "Call", "Demonstration", "HeldOut", "Message", "Origin", "Source", "canonical_turn", "folded",
@@ -286,7 +287,8 @@ class HeldOut:
     ``references`` and ``experts`` run in parallel, first the demonstration's own. ``cluster`` is the
     group that intervals are clustered by. ``others``: (expert, completion) of experts whom the clone was not
     fitted to; they are compared with, never counted as references. ``thoughts`` and ``calls`` run beside
-    ``references``, or are empty where none of them has any.
+    ``references``, or are empty where none of them has any. ``address``: its file and line, "" where it came from none;
+    it is for complaints, and no part of what the prompt is.
     """
 
     id: str
@@ -297,6 +299,17 @@ class HeldOut:
     others: tuple[tuple[str, str], ...] = ()
     thoughts: tuple[str, ...] = ()
     calls: tuple[tuple[Call, ...], ...] = ()
+    address: str = field(default="", compare=False)
+
+    @property
+    def named(self) -> str:
+        """What a complaint calls the prompt: its file and line, or its id."""
+        return self.address or self.id
+
+    @property
+    def beginning(self) -> str:
+        """The first words of what was asked last, on one line and quoted, to know the prompt by."""
+        return f"\u201c{beginning(self.prompt[-1].content)}\u201d"
 
     def demonstration(self, place: int = 0) -> Demonstration:
         """The prompt with the reference at ``place``: what an expert did, under the id of the prompt."""
@@ -305,7 +318,7 @@ class HeldOut:
         return Demonstration(self.prompt, self.references[place], id=self.id, thought=thought, calls=calls)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready values; thoughts and calls only where there are any."""
+        """JSON-ready values but for the address; thoughts and calls only where there are any."""
         found: dict[str, Any] = {
             "id": self.id,
             "prompt": [turn.to_dict() for turn in self.prompt],
@@ -332,6 +345,7 @@ class HeldOut:
             others=tuple((expert, text) for expert, text in row.get("others", ())),
             thoughts=tuple(row.get("thoughts", ())),
             calls=tuple(tuple(map(Call.from_dict, calls)) for calls in row.get("calls", ())),
+            address=row.get("address", ""),
         )
 
 
@@ -368,6 +382,7 @@ def _merged(
         references=tuple(text for text, _ in texts),
         experts=tuple(expert for _, expert in texts),
         cluster=first.group,
+        address=first.address if first.source else "",
         others=others,
         thoughts=thoughts if any(thoughts) else (),
         calls=calls if any(calls) else (),

@@ -8,6 +8,7 @@ Four layouts are understood, and any columns the caller names:
     sharegpt            conversations: [{from, value}, ...]; human, gpt and system
 
 Beside any of them: ``system``, ``expert``, ``group`` and ``references``, where a column has that name.
+Beside a prompt or an instruction: ``history``, the turns before, in pairs.
 A dialogue becomes one demonstration per expert turn, all in one group. Nothing is dropped without a word:
 ``rows - len(rejected) + unrolled == len(demonstrations)``.
 """

@@ -47,6 +47,8 @@ IMPORT_FATES = {
     "duplicate": "repeats another one word for word",
     "invalid": "cannot be read, or cannot become a demonstration (reasons in rejected.jsonl)",
 }
+#: Fates of what a fit or its measuring uses.
+_IN_USE = ("trained", "validation", "test", "repeated", "replayed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,20 @@ class Ledger:
     def total(self) -> int:
         """What the fates add up to: rows, turns of dialogues beyond one a row, and further passes over rows."""
         return self.rows + self.unrolled + self.fates.get("repeated", 0)
+
+    def left_out(self, target: str) -> str:
+        """One sentence: how many of the rows are neither learned nor held out, by fate, and the ``sft check`` of
+        ``target`` (a recipe, with its overrides) that says why; "" where all are.
+        """
+        counts = {fate: n for fate in FATES if fate not in _IN_USE and (n := self.fates.get(fate, 0))}
+        if not counts:
+            return ""
+        left, whole = sum(counts.values()), self.rows + self.unrolled
+        by_fate = ", ".join(f"{count:,} {fate.replace('_', ' ')}" for fate, count in counts.items())
+        verb = "is" if left == 1 else "are"
+        rejected = " --rejected rejected.jsonl" if "invalid" in counts else ""
+        what = f"{left:,} of {whole:,} rows {verb} neither in the fit nor held out ({by_fate})"
+        return f"{what}; `sft check {target}{rejected}` says why."
 
     def __post_init__(self) -> None:
         if unknown := set(self.fates) - set(FATES) - set(IMPORT_FATES):

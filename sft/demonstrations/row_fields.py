@@ -11,6 +11,7 @@ from typing import Any
 from sft.demonstrations.cells import MEDIA, TOOLS, Cells, listed_in
 from sft.demonstrations.demonstration import Demonstration, Message, Origin, Source, text_fault
 from sft.demonstrations.file_rows import Broken
+from sft.demonstrations.history import HISTORY, earlier_turns
 from sft.demonstrations.message_fields import MessageReader, MessageRules
 from sft.demonstrations.message_keys import MARKS
 from sft.demonstrations.messages import opening, out_of_order, prompt_key
@@ -37,8 +38,6 @@ MARK = "held_out"
 _YES = ("true", "1", "1.0", "yes")
 #: What a gathering says of how a row came about.
 GATHERED = "gathered"
-#: The turns before, in Alpaca's rows and those with a prompt, as LLaMA-Factory and ms-swift have them.
-HISTORY = "history"
 #: What KTO's rows say of a completion; words and numbers under this name are another thing's labels.
 LABEL = "label"
 _UNPLAIN = frozenset((*TOOLS, *MEDIA, *MARKS, HISTORY, LABEL))
@@ -158,8 +157,9 @@ class RowReader:
         expert = values.optional(self.names["expert"], scalar=True)
         group = values.optional(self.names["group"], scalar=True)
         references = values.references(self.names["references"], parse=self.cells_are_text)
-        if (self._of_pairs or self.layout == "alpaca") and _are_turns(row.get(HISTORY)) and HISTORY not in self._beside:
-            fault(HISTORY, "holds the turns before, which stand in no prompt", "write the row as messages")
+        before: tuple[Message, ...] = ()
+        if (self._of_pairs or self.layout == "alpaca") and HISTORY not in self._beside:
+            before = earlier_turns(row.get(HISTORY), fault)
         column = self.names["prompt"] if self._of_pairs else self.names.get(first := WITH_TEXT[self.layout][0], first)
         if self._of_pairs:
             pairs = self._pair(values, system)
@@ -167,7 +167,11 @@ class RowReader:
             pairs = self._alpaca(values, system)
         else:
             pairs = self._dialogue(values, column, system)
-        if pairs and (self.layout in ("messages", "sharegpt") or (pairs[0][0][:1] and pairs[0][0][0].role == "tools")):
+        if before and pairs and not faults:
+            pairs = self._after(before, pairs, fault)
+        if pairs and (
+            before or self.layout in ("messages", "sharegpt") or (pairs[0][0][:1] and pairs[0][0][0].role == "tools")
+        ):
             # What is asked is the same under other tools, and may not stand on both sides of a split.
             group = group or prompt_key(opening(pairs[0][0]))
         if references and len(pairs) > 1:
@@ -232,6 +236,19 @@ class RowReader:
         turn = values.spoken("output")
         return [(prompt, turn)] if turn else []
 
+    def _after(
+        self, before: tuple[Message, ...], pairs: list[Pair], fault: Callable[[str, str, str], None]
+    ) -> list[Pair]:
+        """``pairs`` of a row whose one user's turn goes on from the turns ``before``, whose answers are learned too."""
+        (prompt, turn), *others = pairs
+        if others or [one.role for one in prompt if one.role not in ("system", "tools")] != ["user"]:
+            fault(HISTORY, "stands beside a prompt that is messages", "write the turns before into the messages")
+            return []
+        self.used.add(HISTORY)
+        whole = (*prompt[:-1], *before, prompt[-1], turn)
+        places = range(len(prompt), len(whole), 2)
+        return [(whole[:place], whole[place]) for place in places]
+
     def _dialogue(self, values: Cells, column: str, system: str) -> list[Pair]:
         """One (prompt, answer) per expert turn that may be learned."""
         dialogue = values.messages(column, system)
@@ -274,13 +291,6 @@ class RowReader:
 def _says_no(mark: Any) -> bool:
     """Whether a mark says that its row is not to be learned; in a table it is text."""
     return mark in (0, False) or (isinstance(mark, str) and mark.strip().lower() in ("0", "0.0", "false"))
-
-
-def _are_turns(cell: Any) -> bool:
-    """Whether a cell holds turns, (asked, answered) or messages, as a list or as its JSON; words are none."""
-    if isinstance(cell, str):
-        return cell.lstrip().startswith(("[[", "[{"))
-    return isinstance(cell, list) and any(isinstance(each, list | dict) and each for each in cell)
 
 
 def _as_messages(cell: Any) -> Any:

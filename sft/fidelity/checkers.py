@@ -166,10 +166,15 @@ def is_right(checker: Checker, spec: str, item: HeldOut, text: str) -> bool:
         try:
             answer = checker(text, reference)
         except Exception as error:
-            raise checker_fault(spec, f"failed on prompt {item.id} ({_said(error)}); mend the function") from error
+            raise checker_fault(
+                spec,
+                f"failed on prompt {item.named} ({_said(error)}), which begins {item.beginning}; mend the function",
+            ) from error
         if not isinstance(answer, bool | np.bool_):
             raise checker_fault(
-                spec, f"returned {type(answer).__name__} for prompt {item.id}; it must return True or False"
+                spec,
+                f"returned {type(answer).__name__} for prompt {item.named}, which begins {item.beginning}; "
+                "it must return True or False",
             )
         if answer:
             return True

@@ -272,7 +272,7 @@ class _RowsByPrompt:
         for d, (prompt, at) in zip(asked, self.prompts.items(), strict=True):
             pairs = next(iter(at.references.values()))
             texts, experts = zip(*pairs, strict=True)
-            items.append(HeldOut(d.id, prompt, texts, experts, d.group))
+            items.append(HeldOut(d.id, prompt, texts, experts, d.group, address=d.address))
             for system, (text, finished, _) in at.completions.items():
                 completions.setdefault(system, {})[d.id] = Completion(d.id, text, finished)
             for system, (nats, size, _) in at.nats.items():

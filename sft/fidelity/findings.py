@@ -122,7 +122,8 @@ class Calibration:
 class SharedRun:
     """A run of words that a completion shares with a training completion. ``source``: id of the demonstration.
 
-    ``address``: where a person finds that demonstration; "" in scorecards that know its id alone.
+    ``address``: where a person finds that demonstration, ``prompt``: the last turn of what was asked; "" in scorecards
+    that know ids alone.
     """
 
     id: str
@@ -130,6 +131,7 @@ class SharedRun:
     words: int
     source: str
     address: str = ""
+    prompt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,11 +264,15 @@ class Underachieving:
 
 @dataclass(frozen=True, slots=True)
 class MarkedPair:
-    """A system's and the expert's text for the prompt ``id``, around a habit between white square brackets."""
+    """A system's and the expert's text for the prompt ``id``, around a habit between white square brackets.
+
+    ``prompt``: the last turn of what was asked; "" in scorecards that know its id alone.
+    """
 
     id: str
     system: str
     expert: str
+    prompt: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,7 @@ def _mean(values: Sequence[float]) -> float:
 
 def _of_text(item: HeldOut, text: str, references: Sequence[str], scoring: Scoring) -> dict[str, float | None]:
     """Every column of one text against ``references``."""
-    pairs = [scoring.of_pair(text, reference, item.id) for reference in references]
+    pairs = [scoring.of_pair(text, reference, item) for reference in references]
     found: dict[str, float | None] = {name: _mean([scores[name] for scores in pairs]) for name in pairs[0]}
     if scoring.checker:
         found[CHECKER] = scoring.right(item, text, references)
@@ -115,7 +115,7 @@ def _another_expert(item: HeldOut, scoring: Scoring) -> dict[str, float | None]:
     right: list[float | None] = []
     for turn in turns:
         others = [other for place, other in enumerate(references) if place != turn]
-        scored = [scoring.of_pair(references[turn], other, item.id) for other in others]
+        scored = [scoring.of_pair(references[turn], other, item) for other in others]
         pairs += scored
         if scoring.checker:
             right.append(scoring.right(item, references[turn], others))

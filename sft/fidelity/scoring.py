@@ -88,7 +88,7 @@ class Scoring:
             scoring = self.with_calls(held_out)
             for item in held_out:
                 for text in item.references:
-                    scoring._leaves("", self.plain(text), item.id)
+                    scoring._leaves("", self.plain(text), item)
         checker = _loaded(self.checker) if self.checker else None
         if not held_out or not isinstance(checker, checkers.SameAnswer):
             return
@@ -124,17 +124,17 @@ class Scoring:
         """What a text becomes before it is scored."""
         return normaliser(self.normalise)
 
-    def of_pair(self, text: str, reference: str, key: str) -> dict[str, float]:
-        """Every column but the checker's for one completion and one reference of the prompt ``key``.
+    def of_pair(self, text: str, reference: str, item: HeldOut) -> dict[str, float]:
+        """Every column but the checker's for one completion and one reference of the prompt ``item``.
 
         Raises ``UserError`` where ``json`` is asked for and the reference is none.
         """
         found = metrics.score(text, reference, self.only or metrics.METRICS)
         if self.by_leaves:
-            found[JSON] = self._leaves(text, reference, key)
+            found[JSON] = self._leaves(text, reference, item)
         return found | {modules.label(name): modules.load(name)(text, reference) for name in self.further}
 
-    def _leaves(self, text: str, reference: str, key: str) -> float:
+    def _leaves(self, text: str, reference: str, item: HeldOut) -> float:
         try:
             return json_leaves(text, reference)
         except NotJson as error:
@@ -142,8 +142,8 @@ class Scoring:
                 return 0.0 if calls(text) else metrics.score(text, reference, ("chrf",))["chrf"]
             asked, other = ("headline: is", "headline") if self.headline == JSON else ("bar: asks for", "bar")
             raise UserError(
-                f"fidelity.{asked} json, and what an expert wrote for prompt {key} is no JSON ({error}); "
-                f"choose another {other}, or mend that demonstration"
+                f"fidelity.{asked} json, and what an expert wrote for prompt {item.named}, which begins "
+                f"{item.beginning}, is no JSON ({error}); choose another {other}, or mend that demonstration"
             ) from None
 
     def right(self, item: HeldOut, text: str, references: Sequence[str]) -> float | None:

@@ -80,6 +80,7 @@ class Parting:
     """Where one prompt's texts part, and why. ``character``: how many they share; the rest of both follows.
 
     ``scores``: the clone's own and the served one, in headline points.
+    ``prompt``: the last turn of what was asked.
     """
 
     id: str
@@ -91,6 +92,7 @@ class Parting:
     served: str
     reason: str
     scores: tuple[float, float]
+    prompt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +263,7 @@ def compare(
     never_stops = 2 * sum(map(goes_on, evidence.values())) > ended
     partings = [
         _parting(
-            item.id,
+            item,
             known,
             cause_of(known, drift, never_stops=never_stops),
             (points["tuned", item.id], points["served", item.id]),
@@ -282,9 +284,9 @@ def compare(
     )
 
 
-def _parting(key: str, known: Evidence, cause: str, scores: tuple[float, float]) -> Parting:
+def _parting(item: HeldOut, known: Evidence, cause: str, scores: tuple[float, float]) -> Parting:
     shared = common(known.measured.text, known.served.text)
     return Parting(
-        key, cause, shared, known.token, known.margin, known.measured.text[shared:],
-        known.served.text[shared:], known.served.reason, scores,
+        item.id, cause, shared, known.token, known.margin, known.measured.text[shared:],
+        known.served.text[shared:], known.served.reason, scores, item.prompt[-1].content,
     )  # fmt: skip

@@ -69,7 +69,7 @@ def write_measurement(run: Run, items: Sequence[HeldOut], facts: Mapping[str, An
     where they are not what ``SYSTEMS`` says), signature, agreement (of what vLLM wrote with what transformers writes).
     """
     sealed.unseal(run, DERIVED)
-    write_jsonl(run.held_out_path, (item.to_dict() for item in items))
+    write_jsonl(run.held_out_path, (item.to_dict() | {"address": item.address} for item in items))
     write_json(run.measurement_path, dict(facts))
 
 

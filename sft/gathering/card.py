@@ -29,10 +29,11 @@ def card(
     personal: Mapping[str, int],
     names: Sequence[str],
     repeated: int,
+    torn: int = 0,
 ) -> str:
     """Markdown. ``personal``: mask -> how often. ``names``: how the expert is called in the source, if known.
 
-    ``repeated``: rows whose prompt another one has.
+    ``repeated``: rows whose prompt another one has. ``torn``: records with letters that were cut in the middle.
     """
     rows = ledger.fates.get("written", 0)
     rule = {"minutes": options.join_minutes, "turns": options.turns}
@@ -54,7 +55,7 @@ def card(
     lines += [f"| {count:,} | {IMPORT_FATES[fate]} |" for fate, count in ledger.fates.items()]
     if ledger.unrolled:
         lines += ["", f"{counted(ledger.unrolled, 'row')} more than records: one record gave several."]
-    lines += ["", "## Known flaws", "", *(f"- {flaw}" for flaw in _flaws(importer, options, repeated))]
+    lines += ["", "## Known flaws", "", *(f"- {flaw}" for flaw in _flaws(importer, options, repeated, torn))]
     return "\n".join(lines) + "\n"
 
 
@@ -97,8 +98,10 @@ def _gathered(options: ImportOptions, names: Sequence[str], personal: Mapping[st
     return [*lines, f"Personal data in prompts and completions is {done}: {found}."]
 
 
-def _flaws(importer: Importer, options: ImportOptions, repeated: int) -> list[str]:
+def _flaws(importer: Importer, options: ImportOptions, repeated: int, torn: int) -> list[str]:
     flaws = list(importer.flaws)
+    if torn:
+        flaws.append(f"Letters that were cut in the middle are left out, in {counted(torn, 'record')}.")
     if repeated:
         flaws.append(
             f"{counted(repeated, 'prompt')} of other rows again, such as a greeting: `split.near_duplicates: remove` "

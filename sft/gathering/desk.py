@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -54,6 +55,7 @@ class Desk:
         self.lock = threading.RLock()
         self._open = ExitStack()
         self.clones = gathering.clone_texts()
+        self._derived = export.Derived(gathering)
         self.keys = gathering.held_out()
         self.guidelines = gathering.guidelines()
         self.state = gathering.state()
@@ -73,9 +75,11 @@ class Desk:
         self.state.closed = closed
 
     def export(self) -> None:
-        """Write ``demonstrations.jsonl``."""
+        """Write ``demonstrations.jsonl``; what somebody has changed in it by hand meanwhile is kept, and told."""
         with self.lock:
-            export.write(self.gathering, self.state)
+            said = self._derived.write(self.state)
+        if said:
+            sys.stderr.write(f"sft: {said}\n")
 
     def close(self) -> None:
         """Write what waits, and the demonstrations."""

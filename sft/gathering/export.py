@@ -9,6 +9,7 @@ rewritten  fewer
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 import sys
@@ -30,7 +31,7 @@ from sft.runs.atomic_files import write_text
 from sft.runs.hashes import fingerprint
 from sft.runs.machine import sentences
 
-__all__ = ["EDITED", "KEPT", "chosen", "distance", "how", "kept_prefix", "refresh", "renew", "rows", "write"]
+__all__ = ["EDITED", "KEPT", "Derived", "chosen", "distance", "how", "kept_prefix", "refresh", "renew", "rows", "write"]
 
 #: Character similarity (points) from which a text is the clone's, edited.
 EDITED = 50.0
@@ -165,6 +166,49 @@ def renew(gathering: Gathering, state: Standing) -> list[str]:
     return said
 
 
+class Derived:
+    """``demonstrations.jsonl`` while a page is served, written again and again: no change made by hand meanwhile is
+    lost. Build one right after :func:`renew`.
+    """
+
+    def __init__(self, gathering: Gathering) -> None:
+        self.gathering = gathering
+        self._ours = self._there()
+
+    def _there(self) -> bytes | None:
+        path = self.gathering.demonstrations_path
+        with sentences(path, reading=True):
+            return path.read_bytes() if path.exists() else None
+
+    def write(self, state: Standing) -> str:
+        """Write the file from ``state``; where it is another than was written last, that one is kept beside it, and a
+        sentence says so.
+        """
+        path, found, said = self.gathering.demonstrations_path, self._there(), ""
+        if found is not None and self._ours is not None and found != self._ours:
+            kept = _put_aside(path, found)
+            said = (
+                f"{path}: was changed by hand while the page was open: kept in {kept.name}, for the file is made of "
+                f"{self.gathering.events_path.name}; correct answers on the page"
+            )
+        write(self.gathering, state)
+        self._ours = self._there()
+        return said
+
+
+def _put_aside(path: Path, raw: bytes) -> Path:
+    """The file beside ``path`` that holds ``raw``, what was made of it by hand; no earlier one is written over."""
+    for number in itertools.count(1):
+        kept = path.with_name(f"demonstrations.by-hand{f'-{number}' if number > 1 else ''}.jsonl")
+        with sentences(kept):
+            if kept.exists() and kept.read_bytes() == raw:
+                return kept
+            if not kept.exists():
+                kept.write_bytes(raw)
+                return kept
+    raise AssertionError("numbers do not end")
+
+
 def _changed_by_hand(gathering: Gathering, state: Standing) -> list[str]:
     path, said = gathering.demonstrations_path, []
     texts = {event.n: event.text for event in read_events(gathering.events_path) if event.kind == "submitted"}
@@ -172,9 +216,7 @@ def _changed_by_hand(gathering: Gathering, state: Standing) -> list[str]:
         raw = path.read_bytes()
     found = {line: _event_of(line, texts) for line in raw.split(b"\n") if line.strip()}
     if changed := sum(event is None for event in found.values()):
-        kept = path.with_name("demonstrations.by-hand.jsonl")
-        with sentences(kept):
-            kept.write_bytes(raw)
+        kept = _put_aside(path, raw)
         rows = "1 row was" if changed == 1 else f"{changed} rows were"
         said.append(
             f"{path}: is made of {gathering.events_path.name}, and {rows} changed by hand: kept in {kept.name}. "

@@ -39,7 +39,8 @@ _FILES = {"demonstrations.jsonl", "README.md", "ledger.json", "rejected.jsonl"}
 class Imported:
     """What was written. ``personal``: what stands for personal data in the rows -> how often.
 
-    ``repeated``: rows whose prompt an earlier one has.
+    ``repeated``: rows whose prompt an earlier one has. ``torn``: places of records that have lost letters, which were
+    cut in the middle.
     """
 
     path: Path
@@ -49,6 +50,7 @@ class Imported:
     ledger: Ledger
     personal: dict[str, int]
     repeated: int
+    torn: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
@@ -67,6 +69,11 @@ class Imported:
             lines.append("Personal data: " + ", ".join(f"{count:,} {mask}" for mask, count in self.personal.items()))
         if self.repeated:
             lines.append(f"Prompts repeat: {self.repeated:,}; a recipe needs split.near_duplicates: remove")
+        if self.torn:
+            shown = ", ".join(self.torn[:3]) + (", ..." if len(self.torn) > 3 else "")
+            lines.append(
+                f"Letters were cut in the middle, and left out, in {counted(len(self.torn), 'record')}: {shown}"
+            )
         file = self.path / "demonstrations.jsonl"
         return "\n".join([*lines, f"What it is made of: {self.path / 'README.md'}. Next: sft check {file} --secrets"])
 
@@ -94,7 +101,7 @@ def import_writing(source: Path, output: Path, options: ImportOptions, *, overwr
     repeated = len(made.rows) - len(made.prompts)
     text = card(
         importer, options, ledger, title=output.name, expert=expert, groups=len(made.groups), files=read,
-        sha256=sha256, personal=personal, names=names, repeated=repeated,
+        sha256=sha256, personal=personal, names=names, repeated=repeated, torn=len(made.torn),
     )  # fmt: skip
     with making(output) as scratch:
         whole = scratch / "whole"
@@ -105,7 +112,7 @@ def import_writing(source: Path, output: Path, options: ImportOptions, *, overwr
         if made.rejected:
             write_rejected(whole / "rejected.jsonl", made.rejected)
         _put(whole, output)
-    return Imported(output, importer.name, expert, len(made.groups), ledger, personal, repeated)
+    return Imported(output, importer.name, expert, len(made.groups), ledger, personal, repeated, tuple(made.torn))
 
 
 def _nothing(source: Path, ledger: Ledger, rejected: Sequence[Rejected]) -> str:
@@ -218,6 +225,7 @@ class _Made:
     fates: Counter[str] = field(default_factory=Counter)
     seen: set[str] = field(default_factory=set)
     prompts: set[str] = field(default_factory=set)
+    torn: list[str] = field(default_factory=list)
 
     def ledger(self, records: int) -> Ledger:
         """The account; raises ``ValueError`` where a record has no fate or two."""
@@ -256,7 +264,10 @@ class _Made:
         for pair in one.pairs:
             turns = (("user", pair.prompt),) if pair.prompt.strip() else ()
             each = Candidate(one.place, turns, pair.completion, one.group, others=pair.others)
-            self.fates[self._fate(each)] += 1
+            fate = self._fate(each)
+            self.fates[fate] += 1
+            if one.torn and fate == "written":
+                self.torn.append(f"{one.place.file}:{one.place.line}")
         if not one.pairs:
             self.fates["unprompted"] += 1
 

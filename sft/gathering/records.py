@@ -64,6 +64,7 @@ class Written:
     """A mail, a document, a commit, an answered question; ``pairs`` are all of one ``group``.
 
     ``people``, ``at``, ``fate`` and ``mine`` as in :class:`Said`; ``at`` is None where nothing says when.
+    ``torn``: letters of it, or of what it answers, were cut in the middle and are left out.
     """
 
     place: Source
@@ -73,6 +74,7 @@ class Written:
     pairs: tuple[Piece, ...] = ()
     fate: str = ""
     mine: bool = False
+    torn: bool = False
 
 
 @dataclass(frozen=True, slots=True)

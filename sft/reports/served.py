@@ -11,7 +11,7 @@ from sft.fidelity.served import Parting, Serving
 from sft.reports.compare_page import aligned
 from sft.reports.names import metric_name
 from sft.reports.text import figure
-from sft.runs.visible import plain
+from sft.runs.visible import beginning, plain
 
 __all__ = ["to_text"]
 
@@ -198,7 +198,15 @@ def _row(one: Parting) -> list[str]:
     own, theirs = one.scores
     token = "" if one.token is None else str(one.token + 1)
     texts = (_short(one.measured, _CHARACTERS), _short(one.served, _CHARACTERS))
-    return [one.id[:8], token, *texts, one.reason, f"{own:.1f}", f"{theirs:.1f}", one.cause]
+    return [
+        _short(beginning(one.prompt, _CHARACTERS), _CHARACTERS + 1) if one.prompt else one.id[:8],
+        token,
+        *texts,
+        one.reason,
+        f"{own:.1f}",
+        f"{theirs:.1f}",
+        one.cause,
+    ]
 
 
 def _short(text: str, most: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,26 @@ def recipe(folder: Path, name: Path, rows: list[dict[str, Any]], **sections: Any
 def previewed(path: Path, capsys: Captured) -> str:
     assert main(["preview", str(path), "--rows", "50"]) == 0
     return capsys.readouterr().out
+
+
+def test_a_preview_says_how_many_rows_are_left_out_and_its_command_says_why(
+    tiny_model: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rejected and repeated rows were passed over without a word."""
+    monkeypatch.chdir(tmp_path)
+    sound = [{"prompt": f"What of day {n}?", "completion": f"High at {n}."} for n in range(30)]
+    path = recipe(tmp_path, tiny_model, sound)
+    assert "neither in the fit" not in previewed(path, capsys)
+    broken = [{"prompt": f"And of night {n}?", "completion": " "} for n in range(3)]
+    recipe(tmp_path, tiny_model, [*sound, *broken, *sound[:2]])
+    assert main(["preview", str(path), "--set", "split.seed=7"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    command = f"sft check {path} --set split.seed=7 --rejected rejected.jsonl"
+    counts = "5 of 35 rows are neither in the fit nor held out (3 invalid, 2 duplicate)"
+    assert last == f"{counts}; `{command}` says why."
+    assert main(shlex.split(command)[1:]) == 2, "rows are rejected"
+    assert "2 rows repeat another word for word" in capsys.readouterr().out
+    assert len(Path("rejected.jsonl").read_text(encoding="utf-8").splitlines()) == 3
 
 
 @pytest.mark.parametrize("marked", [True, False])

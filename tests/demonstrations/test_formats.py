@@ -84,9 +84,8 @@ def test_alpaca(tmp_path: Path) -> None:
         {"instruction": "Go on", "output": "on", "history": [["a", "b"]]},
     )
     reading = read(path)
-    assert pairs(reading) == [("Sum up\n\n1 2", "3"), ("Say hi", "hi")]
-    assert complaints(path) == [":3: 'history' holds the turns before, which stand in no prompt; "
-                                "write the row as messages"]  # fmt: skip
+    assert pairs(reading)[:2] == [("Sum up\n\n1 2", "3"), ("Say hi", "hi")]
+    assert [d.completion for d in reading.demonstrations[2:]] == ["b", "on"] and not complaints(path)
 
 
 @pytest.mark.parametrize("layout", ["messages", "sharegpt"])

@@ -168,15 +168,6 @@ def test_a_label_that_is_no_judgement_of_the_completion_is_a_column_like_others(
     assert not complaints(lines(tmp_path / "x.jsonl", {"prompt": "ask", "completion": "say", "label": label}))
 
 
-def test_turns_in_a_column_of_their_own_are_not_left_out(tmp_path: Path) -> None:
-    """ms-swift's ``history`` was passed over, where Alpaca's was refused."""
-    for row in ({"prompt": "ask", "completion": "say"}, {"instruction": "ask", "output": "say"}):
-        (one,) = complaints(lines(tmp_path / "x.jsonl", row | {"history": [["a", "b"]]}))
-        assert "'history' holds the turns before, which stand in no prompt; write the row as messages" in one
-        for none in ([], None, "the history of rakes"):
-            assert not complaints(lines(tmp_path / "x.jsonl", row | {"history": none}))
-
-
 def test_a_system_message_in_parts_is_one(tmp_path: Path) -> None:
     """Anthropic's with a cache, Bedrock's, and Gemini's as a message: all were refused."""
     part = {"type": "text", "text": "be", "cache_control": {"type": "ephemeral"}}

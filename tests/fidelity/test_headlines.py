@@ -87,7 +87,20 @@ def test_a_reference_that_is_no_json_is_named(tmp_path: Path, capsys: pytest.Cap
     write_jsonl(tmp_path / "rows.jsonl", rows)
     assert main(["score", str(tmp_path / "rows.jsonl"), "--headline", "json"]) == 2
     said = capsys.readouterr().err
-    assert "sft: --headline: is json, and what an expert wrote for prompt" in said and said.count("\n") == 1
+    begins = " ".join(rows[3]["prompt"].split())[:40]
+    where = f"sft: --headline: is json, and what an expert wrote for prompt {tmp_path / 'rows.jsonl'}:4, which begins "
+    assert where in said and begins in said and said.count("\n") == 1
+
+
+def test_a_checker_that_fails_names_the_row_and_its_prompt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A hash of the prompt was named, which stands nowhere in the user's file."""
+    rows = [{"prompt": f"Tide\n {n}? {'long ' * 40}", "completion": "a", "reference": "b"} for n in range(3)]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    (tmp_path / "mine.py").write_text("def check(c, r):\n    return 1 / 0\n", encoding="utf-8")
+    assert main(["score", str(tmp_path / "rows.jsonl"), "--checker", f"{tmp_path}/mine.py:check"]) == 2
+    said = capsys.readouterr().err
+    assert f"failed on prompt {tmp_path / 'rows.jsonl'}:1 (ZeroDivisionError: division by zero), which begins " in said
+    assert "\u201cTide 0? long long " in said and "\u2026\u201d; mend the function" in said and said.count("\n") == 1
 
 
 # -- a checker ------------------------------------------------------------------------------------------------

@@ -101,6 +101,9 @@ def test_the_habit_is_marked_in_the_text_that_has_it() -> None:
         assert system.startswith("\u27e6Sure!\u27e7 ") and "\u27e6" not in expert
     for system, expert in examples_of(100, HABITS["ends without a full stop"]):
         assert "\u27e6" not in system and expert.endswith("\u27e6.\u27e7")
+    asked = {item.id: item.prompt[-1].content for item in experts(100, 0)}
+    pairs = named(100, HABITS["ends without a full stop"])[0].examples
+    assert pairs and all(pair.prompt == asked[pair.id] for pair in pairs)
     assert all(len(system) < 140 for system, _ in examples_of(100, lambda text: f"```\n{20 * text}\n```"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import email
 import email.policy
 from email.message import EmailMessage
@@ -11,6 +12,7 @@ import pytest
 from exports import Import, answers
 from exports_mail import LETTERS, MAILBOXES, letter, letters, mbox
 
+from sft.cli import main
 from sft.gathering.imports.mail_text import mail_text
 
 
@@ -196,6 +198,128 @@ def test_a_mail_that_is_cut_short_is_not_half_a_mail(tmp_path: Path, imported: I
     only.write_bytes(only.read_bytes().rstrip()[:-3])
     status, _, complaint = imported(only, "--me", "ada@lovelace.org", "--overwrite")
     assert status == 2 and "1 record cannot be read (it is cut short" in complaint
+
+
+#: Heads that name only who wrote, in the languages whose heads are known.
+BARE_HEADS = (
+    "Ben wrote:", "Ben Nevis writes:", "* Ben wrote:", "Nevis, Ben wrote:", "Ben <ben@nevis.org> wrote:",
+    "Anna schrieb:", "Anna von der Mühle schrieb:", "Le ... a écrit :", "Ben a écrit :", "Ben escribió:",
+    "Ben ha scritto:", "Ben de Vries schreef:", "Ben escreveu:", "Ben skrev:", "Ben napisał(a):", "Бен написал(а):",
+    "Ben kirjoitti:", "Ben napsal:", "Ben írta:", "Ben yazdı:", "ベンさんは書きました:", "本写道：", "벤 님이 작성:",
+    "Quoting Ben Nevis:", "Zitat von Ben:",
+)  # fmt: skip
+#: What the expert wrote himself, above a quotation or without one.
+OWN_HEADS = (
+    "As Ben wrote:", "And then he wrote:", "What Ben wrote:", "My brother wrote:", "The plan says:", "Wie Ben schrieb:",
+    "Gestern schrieb er:", "Mein Bruder schrieb:", "Die Mühle schrieb:", "Comme Ben a écrit :", "Mon frère a écrit :",
+    "Como Ben escribió:", "Mi hermano escribió:", "Come Ben ha scritto:", "Zoals Ben schreef:", "Como Ben escreveu:",
+    "Som Ben skrev:", "Jak Ben napisał:", "Как Бен написал:", "Quoting the plan:",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("gap", ["", "\n"])
+@pytest.mark.parametrize("head", BARE_HEADS)
+def test_a_head_without_date_and_address_is_not_the_expert_s(
+    head: str, gap: str, tmp_path: Path, imported: Import
+) -> None:
+    """``Ben wrote:`` stood at the end of the answer, as if the expert had written it."""
+    text = f"Friday is fine.\n\n{head}\n{gap}> Friday?\n"
+    below = f"{head}\n{gap}> Friday?\n\nFriday is fine.\n"
+    mails = [letter("Ada", text, id="1", answers="0", subject="Re: Friday"),
+             letter("Ada", below.replace("fine", "good"), id="2", answers="0", subject="Re: Friday")]  # fmt: skip
+    imported(mbox(tmp_path, mails))
+    assert answers(tmp_path / "out") == [("Friday?", "Friday is fine."), ("Friday?", "Friday is good.")]
+
+
+@pytest.mark.parametrize("head", OWN_HEADS)
+def test_a_sentence_of_the_expert_s_that_names_a_writer_stays(head: str, tmp_path: Path, imported: Import) -> None:
+    text = f"Fine.\n\n{head}\n\n> Friday?\n\nI disagree."
+    mail = letter("Ada", text, id="1", answers="0", subject="Re: Friday")
+    imported(mbox(tmp_path, [mail]))
+    assert answers(tmp_path / "out") == [("Friday?", f"Fine.\n\n{head}\n\nI disagree.")]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        *OWN_HEADS,
+        *BARE_HEADS[:4],
+        "Anna schrieb:",
+        "On mills, Ben wrote:",
+        "Am Anfang schrieb Ben:",
+        "Le maire a écrit :",
+    ],
+)
+def test_a_head_that_no_quotation_follows_is_prose(head: str, tmp_path: Path, imported: Import) -> None:
+    """``On mills, Ben wrote:`` ended the mail: what stood below was taken for a quotation."""
+    text = f"I like it.\n\n{head}\n\nthey turn.\n\nI agree. {head} it turns."
+    imported(mbox(tmp_path, [letter("Ada", text, id="1")]))
+    assert answers(tmp_path / "out") == [("Friday", text)]
+
+
+@pytest.mark.parametrize(
+    ("page", "own"),
+    [
+        ("<p>Fine.</p><p>Ben wrote:</p><blockquote type=cite>Friday?</blockquote>", "Fine."),
+        ("<div>Fine.</div><div>Anna schrieb:<br></div><br><blockquote>Friday?</blockquote>", "Fine."),
+        ("<p>Fine.</p>Ben a écrit :<br><blockquote type=cite>Friday?</blockquote>", "Fine."),
+        ("<p>Fine.</p><p>As Ben wrote:</p><blockquote>Friday?</blockquote>", "Fine.\n\nAs Ben wrote:"),
+        ("<p>Fine, as <b>my</b> Ben wrote:<blockquote>Friday?</blockquote></p>", "Fine, as **my** Ben wrote:"),
+    ],
+)
+def test_the_same_heads_on_a_page(page: str, own: str, tmp_path: Path, imported: Import) -> None:
+    mail = letter("Ada", "", id="1", answers="0", subject="Re: Friday")
+    mail.clear_content()
+    mail.set_content(page, subtype="html")
+    imported(mbox(tmp_path, [mail]))
+    assert answers(tmp_path / "out") == [("Friday?", own)]
+
+
+TORN = "Grüße aus Köln, wo das Mühlrad 水車 läuft 📐."
+#: How the bytes of a mail were cut within a letter -> what they became, and what is left; None: it is cut short.
+CUTS: dict[str, tuple[str, bytes, str | None]] = {
+    "8bit, a line broken": ("8bit", TORN.encode().replace(b"\xbc", b"\n\xbc", 1), TORN),
+    "8bit, a line folded": ("8bit", TORN.encode().replace(b"\x93\x90", b"\r\n \x93\x90", 1), TORN),
+    "8bit, a byte lost": ("8bit", TORN.encode().replace(b"\xa4", b"", 1), TORN.replace("ä", "")),
+    "8bit, a tail alone": ("8bit", TORN.encode().replace(b"\xe6\xb0", b"", 1), TORN.replace("水", "")),
+    "8bit, the end": ("8bit", TORN.encode()[:-2], None),
+    "8bit, the end of a quotation": ("8bit", f"{TORN}\n\n> Und wo läuft es schö".encode()[:-1], TORN),
+    "quoted-printable, a byte lost": ("quoted-printable", b"Gr=C3=BC=C3e aus K=C3=B6ln", "Grüe aus Köln"),
+    "quoted-printable, a line broken": ("quoted-printable", b"Gr=C3\n=BC=C3=9Fe", "Grüße"),
+    "quoted-printable, the end": ("quoted-printable", b"Gr=C3=BC=C3=9Fe aus K=C3", None),
+    "quoted-printable, within an escape": ("quoted-printable", b"Gr=C3=BC=C3=9Fe aus K=C3=B", None),
+    "base64, a byte lost": ("base64", base64.b64encode(TORN.encode().replace(b"\xa4", b"", 1)), TORN.replace("ä", "")),
+    "base64, the end": ("base64", base64.b64encode(TORN.encode()[:-2]), None),
+    "another encoding": ("8bit", TORN.replace("水車", "").replace("📐", "").encode("cp1252"),
+                         TORN.replace("水車", "").replace("📐", "")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_letters_that_are_cut_in_the_middle_garble_no_other(
+    cut: str, tmp_path: Path, imported: Import, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One torn letter garbled all letters of a mail, as Windows-1252 does; whole ones are kept, losses are told."""
+    encoding, body, kept = CUTS[cut]
+    (tmp_path / "mails").mkdir()
+    for name, cte, text in (("1", "8bit", b"Plain."), ("2", encoding, body)):
+        head = f"From: Ada <ada@lovelace.org>\nSubject: The mill {name}\nMIME-Version: 1.0\nMessage-ID: <{name}@toys>\n"
+        head += f"Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: {cte}\n\n"
+        (tmp_path / "mails" / f"{name}.eml").write_bytes(head.encode() + text)
+    status, made, complaint = imported(tmp_path / "mails")
+    assert status == 0, complaint
+    words = [completion for _, completion in answers(tmp_path / "out")]
+    assert words == ["Plain.", *([kept] if kept else [])]
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    is_told = "lost" in cut or "alone" in cut or "quotation" in cut
+    assert made["torn"] == ([f"{tmp_path / 'mails'}/2.eml:1"] if is_told else [])
+    assert ("Letters that were cut in the middle are left out, in 1 record." in card) == is_told
+    assert made["ledger"]["fates"] == ({"written": 2} if kept else {"written": 1, "invalid": 1})
+    if kept is None:
+        rejected = (tmp_path / "out" / "rejected.jsonl").read_text(encoding="utf-8")
+        assert "is cut short: its text ends within a letter; save it again, or leave it out" in rejected
+    assert main(["import", str(tmp_path / "mails"), "--output", str(tmp_path / "o"), "--min-words", "1"]) == 0
+    assert ("Letters were cut in the middle, and left out, in 1 record: " in capsys.readouterr().out) == is_told
 
 
 def test_what_has_no_date_is_not_known_to_be_from_after_since(tmp_path: Path, imported: Import) -> None:

@@ -181,6 +181,37 @@ def test_demonstrations_that_were_changed_by_hand_are_kept(copy: Path, capsys: p
         kept.unlink()
 
 
+@pytest.mark.parametrize("by", ["in place", "another file"])
+def test_demonstrations_changed_by_hand_while_the_page_is_open_are_kept(
+    copy: Path, by: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The next answer wrote over them, and no later command knew of it. Editors write in place, or put a new file."""
+    path = copy / "demonstrations.jsonl"
+    right = path.read_bytes()
+    texts = [right.replace(b"words, number 1", new) for new in (b"words, number one", b"words, number uno")]
+    with Gathering.open(copy, writing=True) as made, served(made) as (_, who):
+        for number, text in enumerate(texts, 1):
+            if by == "in place":
+                path.write_bytes(text)
+            else:
+                path.with_suffix(".new").write_bytes(text)
+                path.with_suffix(".new").replace(path)
+            if number == 1:  # then the page is closed
+                who["ada"].answer("Written while the page is open.")
+            deadline = time.monotonic() + 20
+            while number == 1 and time.monotonic() < deadline and b"page is open" not in path.read_bytes():
+                time.sleep(0.05)
+    said = capsys.readouterr().err
+    kept = [copy / "demonstrations.by-hand.jsonl", copy / "demonstrations.by-hand-2.jsonl"]
+    assert [one.read_bytes() for one in kept] == texts
+    for one in kept:
+        assert f"{path}: was changed by hand while the page was open: kept in {one.name}, for" in said
+    assert said.count("by hand while") == 2
+    rows = path.read_bytes().splitlines()
+    assert set(right.splitlines()) < set(rows) and len(rows) == 3
+    assert main(["collect", str(copy), "--check"]) == 0 and "by hand" not in capsys.readouterr().err
+
+
 def test_an_answer_whose_row_was_deleted_by_hand_does_not_come_back_without_a_word(
     copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -142,6 +142,8 @@ def test_examples_of_the_limits_are_shown_whole(finished: Run) -> None:
     wanted = [whole["gaps"]["examples"][0][name] for name in ("address", "prompt")]
     wanted += [whole["memorisation"]["examples"][0][name] for name in ("text", "address")]
     wanted += [whole["underachieving"]["checker"]]
+    for named in (*whole["memorisation"]["examples"], *whole["underachieving"]["examples"]):
+        wanted.append(f"prompt \u201c{' '.join(named['prompt'].split())[:20]}")
     for lost in whole["underachieving"]["examples"]:
         wanted += [lost[name] for name in ("expert", "base", "tuned")]
     assert len(wanted) > 5

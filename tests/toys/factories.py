@@ -270,7 +270,8 @@ def everything(card: Scorecard) -> Scorecard:
             for by, label, score in parts
         )
     if card.memorisation is not None and not card.memorisation.examples:
-        copied = SharedRun("ab12cd34ef", "creating it if it does not exist", 7, "99ff88ee77", "docstrings.jsonl:31")
+        text, asked = "creating it if it does not exist", "def folder(self):\n    ..."
+        copied = SharedRun("ab12cd34ef", text, 7, "99ff88ee77", "docstrings.jsonl:31", asked)
         changes["memorisation"] = replace(card.memorisation, examples=(copied,))
     if card.gaps is not None and not card.gaps.examples:
         spans = (GapSpan(15, 20, "name", 14.2, 14.0), GapSpan(24, 28, "figure", 11.9, 12.3))

@@ -244,21 +244,22 @@ def _giveaway(
         system=estimates.share(ours, labels),
         expert=estimates.share(theirs, labels),
         difference=intervals.share_difference(ours, theirs, labels),
-        examples=tuple(_marked(pairs[place][0].id, habit, own[place], expert[place], has=has) for place in places),
+        examples=tuple(_marked(pairs[place][0], habit, own[place], expert[place], has=has) for place in places),
     )
 
 
-def _marked(key: str, habit: _Habit, own: str, expert: str, *, has: bool) -> MarkedPair:
+def _marked(item: HeldOut, habit: _Habit, own: str, expert: str, *, has: bool) -> MarkedPair:
     """Both texts around the habit, which stands between \u27e6 and \u27e7 in the one that has it."""
+    key, asked = item.id, item.prompt[-1].content
     span = habit.find(own if has else expert)
     holder, other = (own, expert) if has else (expert, own)
     if span is None:
-        return MarkedPair(key, _around(own, (0, 0)), _around(expert, (0, 0)))
+        return MarkedPair(key, _around(own, (0, 0)), _around(expert, (0, 0)), asked)
     start, end = span
     marked = _around(f"{holder[:start]}\u27e6{holder[start:end]}\u27e7{holder[end:]}", (start, end + 2))
     at_end = len(holder) - end < start
     plain = _around(other, (len(other), len(other)) if at_end else (0, 0))
-    return MarkedPair(key, marked, plain) if has else MarkedPair(key, plain, marked)
+    return MarkedPair(key, marked, plain, asked) if has else MarkedPair(key, plain, marked, asked)
 
 
 def _around(text: str, span: Span) -> str:

@@ -86,7 +86,8 @@ def memorisation(
         if run not in shown:
             text = _stretch(written[place], first, count)
             source = train[sources[place]]
-            shown[run] = SharedRun(items[place].id, text, count, source.id, source.address)
+            item = items[place]
+            shown[run] = SharedRun(item.id, text, count, source.id, source.address, item.prompt[-1].content)
     return Memorisation(
         longest={
             "tuned": estimates.mean(own, labels, (0, math.inf)),

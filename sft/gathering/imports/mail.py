@@ -224,7 +224,7 @@ class _Box:
         try:
             text = self.text(mail)
             answered = next((self.by_id[one] for one in reversed(mail.refers) if one in self.by_id), None)
-            asked = self.text(answered).own if answered is not None and answered is not mail else ""
+            before = self._before(answered) if answered is not None and answered is not mail else MailText("")
         except (RecursionError, ValueError, LookupError, AssertionError) as error:
             why = type(error).__name__
             message = str(error) if isinstance(error, CutShort) else f"has a body that cannot be read ({why})"
@@ -233,13 +233,21 @@ class _Box:
         fate = mail.fate or ("forwarded" if _PASSES_ON.match(mail.subject) or (begins and text.forward) else "")
         fate = fate or ("" if text.own.strip() else "wordless")
         pair: Piece | None = None
-        if asked.strip() and answered is not None:
-            pair = Piece(asked, text.own, others=not self.own(answered))
+        if before.own.strip() and answered is not None:
+            pair = Piece(before.own, text.own, others=not self.own(answered))
         elif text.quoted.strip():
             pair = Piece(text.quoted, text.own, others=True)
         elif begins and mail.subject:
             pair = Piece(mail.subject, text.own)
-        return Written(mail.place, mail.people, mail.at, group, (pair,) if pair and not fate else (), fate=fate)
+        pairs = (pair,) if pair and not fate else ()
+        return Written(mail.place, mail.people, mail.at, group, pairs, fate=fate, torn=text.torn or before.torn)
+
+    def _before(self, answered: _Mail) -> MailText:
+        """The mail that was answered; nothing of one that is cut short, which the answer may quote in whole."""
+        try:
+            return self.text(answered)
+        except CutShort:
+            return MailText("")
 
 
 def _records(files: SourceFiles, options: ImportOptions) -> Iterator[Record]:

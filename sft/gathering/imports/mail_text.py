@@ -13,14 +13,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from email.errors import InvalidBase64LengthDefect, InvalidBase64PaddingDefect
 from email.message import Message
+from typing import TYPE_CHECKING
 
 from sft.demonstrations.messages import without_invisible
 from sft.gathering.imports.html_text import markdown, soup_of
+from sft.gathering.imports.quotation_heads import names_a_writer
 from sft.gathering.source_files import decoded, larger
+
+if TYPE_CHECKING:
+    from bs4 import Tag
 
 __all__ = ["CutShort", "MailText", "mail_text", "without_quotation"]
 
 _SIGNATURE = re.compile(r"^-- ?$", re.MULTILINE)
+#: What stands for a letter of which a mail has some bytes alone, and for one that its end has cut: letters of no text.
+_LOST, _END = "\ufdd0", "\ufdd1"
+#: A letter of UTF-8 within which a client has broken the line, and what is left of one in a text.
+_TORN = re.compile(rb"([\xc2-\xf4][\x80-\xbf]{0,2})\r?\n[ \t]?([\x80-\xbf]{1,3})")
+_BROKEN, _BROKEN_END = re.compile("[\udc80-\udcff]+"), re.compile(r"[\udc80-\udcff]+\s*\Z")
+#: What is left of an escape of quoted-printable at the end.
+_HALF_ESCAPE = re.compile(rb"=[0-9A-Fa-f]\s*\Z")
 _CUT_SHORT = (InvalidBase64LengthDefect, InvalidBase64PaddingDefect)
 #: What OpenPGP writes around words that it signs (RFC 9580, 7), and in the place of those that it hides.
 _SIGNED = re.compile(
@@ -68,20 +80,36 @@ _BOLD_HEAD = re.compile(
     rf"(?m)^\*\*(?:From|Von|De|Da|Van|Från|Fra|Od|{_SENDER}) ?[:：] ?\*\*[^\n]*\n"
     r"(?:\n?\*\*[^*\n]{1,24}[:：] ?\*\*[^\n]*(?:\n|\Z)){2,7}"
 )
+_INLINE = ("a", "b", "em", "i", "span", "strong", "u")
 _SIGNATURES = ".gmail_signature, .moz-signature, #Signature, #ms-outlook-mobile-signature, .protonmail_signature_block"
 
 
 @dataclass(frozen=True, slots=True)
 class MailText:
-    """``own``: what its sender wrote. ``quoted``: the newest that is quoted. ``forward``: it may pass a mail on."""
+    """``own``: what its sender wrote. ``quoted``: the newest that is quoted. ``forward``: it may pass a mail on.
+
+    ``torn``: letters of it were cut in the middle; they are left out.
+    """
 
     own: str
     quoted: str = ""
     forward: bool = False
+    torn: bool = False
 
 
 def mail_text(mail: Message) -> MailText:
-    """The words of ``mail``: of its plain part where it has one with words, else of its HTML."""
+    """The words of ``mail``: of its plain part where it has one with words, else of its HTML.
+
+    Raises ``CutShort`` where what its sender wrote ends in the middle.
+    """
+    found = _read(mail)
+    if found.own.endswith(_END):
+        raise CutShort("is cut short: its text ends within a letter")
+    own, quoted = (re.sub(f"[{_LOST}{_END}]", "", text) for text in (found.own, found.quoted))
+    return MailText(own, quoted, found.forward, torn=(own, quoted) != (found.own, found.quoted))
+
+
+def _read(mail: Message) -> MailText:
     parts = list(_worded(mail))
     plain = [text for part in parts if part.get_content_type() == "text/plain" and (text := _plain(part)).strip()]
     if plain:
@@ -118,10 +146,35 @@ def _decoded(part: Message) -> str:
         return ""
     if any(isinstance(defect, _CUT_SHORT) for defect in part.defects):
         raise CutShort("is cut short: its base64 ends in the middle")
+    end = ""
+    if str(part.get("Content-Transfer-Encoding", "")).strip().lower() == "quoted-printable":
+        whole = _HALF_ESCAPE.sub(b"", data)
+        data, end = whole, _END if whole != data else ""
+    charset = part.get_content_charset() or "utf-8"
     try:
-        return data.decode(larger(part.get_content_charset() or "utf-8"))
+        return data.decode(larger(charset)) + end
     except (LookupError, ValueError):  # a name that is none, or a mail that says what it is not
-        return decoded(data)
+        mended = _mended(data) if charset in ("utf-8", "utf8") else None
+        return decoded(data) if mended is None else mended + end
+
+
+def _mended(data: bytes) -> str | None:
+    """UTF-8 some of whose letters were cut in the middle: whole again where a line was broken within one, and else
+    ``_LOST`` in its place, at the end ``_END``. None where more letters are broken than whole: it is another encoding.
+    """
+    text = _TORN.sub(_rejoined, data).decode("utf-8", "surrogateescape")
+    text = _BROKEN.sub(_LOST, _BROKEN_END.sub(_END, text))
+    lost = text.count(_LOST) + text.count(_END)
+    whole = len(re.findall(r"[^\x00-\x7f]", text)) - lost
+    return text if lost <= whole or text.count(_LOST) == 0 else None
+
+
+def _rejoined(found: re.Match[bytes]) -> bytes:
+    try:
+        letter = (found[1] + found[2]).decode("utf-8")
+    except UnicodeDecodeError:
+        return found[0]
+    return letter.encode("utf-8") if len(letter) == 1 else found[0]
 
 
 def _unflowed(text: str, *, glue: str) -> str:
@@ -142,6 +195,8 @@ def _of_html(text: str) -> MailText:
         head.replace_with(quote)
     for signature in soup.select(_SIGNATURES):
         signature.decompose()
+    for quote in soup.select("blockquote"):
+        _behead_page(quote)
     quotes = [quote.extract() for quote in soup.select(_QUOTES)]
     quoted = ""
     for quote in quotes:
@@ -152,6 +207,19 @@ def _of_html(text: str) -> MailText:
     if labels := _BOLD_HEAD.match(quoted):  # of a quotation that is none but by its indentation
         quoted = quoted[labels.end() :].strip()
     return MailText(found.own, quoted, found.forward)
+
+
+def _behead_page(quote: Tag) -> None:
+    """Take the head away that stands directly before ``quote``: a line of its own, with a name and no date."""
+    before = quote.previous_sibling
+    while before is not None and (getattr(before, "name", None) == "br" or not before.get_text().strip()):
+        before = before.previous_sibling
+    if before is None or not names_a_writer(before.get_text()):
+        return
+    above = before.previous_sibling
+    if getattr(before, "name", None) is None and getattr(above, "name", None) in _INLINE:
+        return  # the end of a sentence
+    before.extract()
 
 
 def _unbolded(head: re.Match[str]) -> str:
@@ -170,6 +238,8 @@ def without_quotation(text: str) -> MailText:
     parts = quotequail.unwrap(text)
     if parts is not None and parts["type"] == "forward" and "from" not in parts:
         parts = None  # lines with colons of the sender's own
+    if parts is not None and parts["type"] == "reply" and _is_sentence(text, parts.get("text_top") or ""):
+        parts = None
     quoted = ""
     if (head := _HEAD.search(text)) and _is_cut_short(parts, above := text[: head.start()]):
         parts, quoted, text = None, text[head.end() :], _RULE.sub("", above)
@@ -194,6 +264,16 @@ def _headless(text: str) -> str:
 def _is_head(text: str) -> bool:
     text = without_invisible(text).rstrip()
     return text.endswith((":", "：")) and ("@" in text or len(re.findall(r"\d+", text)) >= 3)
+
+
+def _is_sentence(text: str, top: str) -> bool:
+    """Whether what looks like a head below ``top`` has no figure and no address, and no quoted line follows it."""
+    start = text.find(top) + len(top) if top else 0
+    below = [line for line in text[start:].split("\n") if line.strip()]
+    end = next((place for place, line in enumerate(below[:3]) if line.rstrip().endswith((":", "："))), None)
+    if end is None or re.search(r"[@\d>]", " ".join(below[: end + 1])):
+        return False
+    return end + 1 < len(below) and not below[end + 1].lstrip().startswith(">")
 
 
 def _is_cut_short(parts: dict[str, str] | None, above: str) -> bool:
@@ -233,3 +313,10 @@ def _behead(kept: list[str]) -> None:
         start -= 1
     if _is_head(" ".join(kept[start:end])):
         del kept[start:]
+    elif end and names_a_writer(kept[end - 1]) and (end == 1 or _ends(kept[end - 2])):
+        del kept[end - 1 :]
+
+
+def _ends(line: str) -> bool:
+    """Whether what ``line`` says is at its end, so that the next one begins something new."""
+    return line is _CUT or not line.strip() or line.rstrip().endswith((".", "!", "?", "…", "。", "！", "？", ",", ")"))

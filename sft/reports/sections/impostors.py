@@ -23,6 +23,7 @@ from sft.reports.sections.parts import (
     side,
 )
 from sft.reports.text import figure
+from sft.runs.visible import prompt_named
 
 __all__ = ["giveaways_sentence", "impostor_part", "impostor_sentence", "pictures"]
 
@@ -99,7 +100,7 @@ def _samples(habits: Sequence[Giveaway]) -> Iterator[Quotation]:
     for one in habits:
         for pair in one.examples:
             yield Quotation(
-                f"{one.habit}: prompt {pair.id[:8]}",
+                f"{one.habit}: {prompt_named(pair.id, pair.prompt)}",
                 (("the clone", pair.system, "tuned"), ("the expert", pair.expert, "expert")),
             )
 

@@ -19,7 +19,7 @@ from sft.reports.sections.parts import (
     side,
 )
 from sft.reports.text import bracketed, figure, grouped
-from sft.runs.visible import plain
+from sft.runs.visible import beginning, plain
 
 __all__ = ["gaps_part", "gaps_sentence", "gaps_text", "pictures"]
 
@@ -97,17 +97,12 @@ def gaps_text(part: KnowledgeGaps) -> str:
     lines = [gaps_sentence(part)]
     for gap in part.examples:
         marked = bracketed(gap.completion, [(span.start, span.end) for span in gap.spans])
-        lines += ["", f"{plain(gap.address)}: {_surprise(gap)}", f"  prompt      {_short(gap.prompt)}"]
+        lines += ["", f"{plain(gap.address)}: {_surprise(gap)}", f"  prompt      {beginning(gap.prompt, _SHOWN)}"]
         lines.append(f"  the expert  {marked}")
     if part.examples:
         note = "is what does not stand in the prompt and surprises the base model as much after reading it as before."
         lines += ["", f"In brackets [[ ]] {note}"]
     return "\n".join(lines)
-
-
-def _short(prompt: str) -> str:
-    words = " ".join(plain(prompt).split())
-    return words if len(words) <= _SHOWN else f"{words[:_SHOWN]}\u2026"
 
 
 def _counted(count: int, kind: str) -> str:

@@ -22,6 +22,7 @@ from sft.reports.sections.parts import (
     side,
 )
 from sft.reports.text import chance, figure
+from sft.runs.visible import prompt_named
 
 __all__ = ["memorisation_part", "memorisation_sentence", "pictures"]
 
@@ -43,8 +44,8 @@ def memorisation_part(card: Scorecard) -> Part:
     rows.append(Row("difference", (figure(part.excess, signed=True), chance(part.p_value, sign=True))))
     samples = tuple(
         Quotation(
-            f"{copied.words} words of prompt {copied.id[:8]}, also in the training completion "
-            f"{copied.address or copied.source[:8]}",
+            f"{copied.words} words of the answer to {prompt_named(copied.id, copied.prompt)}, also in the training "
+            f"completion {copied.address or copied.source[:8]}",
             (("the clone", copied.text, "tuned"),),
         )
         for copied in part.examples

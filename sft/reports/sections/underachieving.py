@@ -20,6 +20,7 @@ from sft.reports.sections.parts import (
     dot,
 )
 from sft.reports.text import chance, figure
+from sft.runs.visible import prompt_named
 
 __all__ = ["pictures", "underachieving_part", "underachieving_sentence"]
 
@@ -50,7 +51,7 @@ def underachieving_part(card: Scorecard) -> Part:
     )
     samples = tuple(
         Quotation(
-            f"prompt {lost.id[:8]}",
+            prompt_named(lost.id, lost.prompt),
             (
                 ("prompt", lost.prompt, "other"),
                 ("the expert", lost.expert, "expert"),
