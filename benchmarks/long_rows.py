@@ -1,11 +1,11 @@
 """Rows too long for one GPU: what a process holds and how long a step takes when two share each row.
 
-    python benchmarks/long_rows.py FOLDER            # about five minutes on two cores
+    python benchmarks/long_rows.py FOLDER            # about twelve minutes on two cores
 
 A Llama with random weights (hidden 256, eight layers) is fitted by LoRA to rows of about ``--tokens`` tokens, one row a
-step: by one process, by two that share each row (``recipes/accelerate/long-rows.yaml``, over gloo on CPUs), each without
-and with gradient checkpointing. Memory is the main process's peak, as its manifest has it, less that of the same fit
-to rows of a few tokens, which is Python, libraries and weights. One process alone has both cores, two have one each.
+step: by one process, by two that share each row (``recipes/accelerate/long-rows.yaml``, over gloo on CPUs), both
+without and with gradient checkpointing. Memory is the main process's peak, as its manifest has it, less that of the
+same fit to rows of a few tokens, which is Python, libraries and weights. One process has both cores, two have one each.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LONGEST = 32_768
 RECIPE = """\
 model: {{name: {folder}/model}}
 demonstrations: {{path: {data}}}
-split: {{validation: 0.1, test: 0.1}}
+split: {{validation: 0.15, test: 0.15}}
 adapter: {{r: 8}}
 training: {{learning_rate: 1.0e-3, max_steps: 4, eval_steps: 4, logging_steps: 1, per_device_train_batch_size: 1,
   gradient_accumulation_steps: 1, gradient_checkpointing: {kept}, max_length: {longest}}}
@@ -43,13 +43,14 @@ def main() -> None:
     folder = options.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     _model(folder / "model")
-    lines = {"short": _demonstrations(folder / "short.jsonl", 16), "long": _demonstrations(folder / "long.jsonl", options.tokens)}
+    sizes = {"short": 16, "long": options.tokens}
+    files = [_demonstrations(folder / f"{name}.jsonl", size) for name, size in sizes.items()]
     print(f"# Rows of {options.tokens} tokens that two processes share\n")
     print("| processes | gradient checkpointing | above short rows, MB | seconds a step | loss of each step |")
     print("|---|---|---|---|---|")
     for kept in (False, True):
         for processes in (1, 2):
-            short, long = (_fit(folder, data, kept=kept, processes=processes) for data in lines.values())
+            short, long = (_fit(folder, data, kept=kept, processes=processes) for data in files)
             grown = (_peak(long) - _peak(short)) / 1e6
             steps = [row for row in _log(long) if "loss" in row]
             seconds = (steps[-1]["wall_seconds"] - steps[0]["wall_seconds"]) / (len(steps) - 1)
@@ -75,10 +76,10 @@ def _model(folder: Path) -> None:
 
 
 def _demonstrations(path: Path, tokens: int) -> Path:
-    """Twenty rows whose completions have about ``tokens`` tokens: letters, of which the tokenizer makes one each."""
+    """Forty rows whose completions have about ``tokens`` tokens: letters, of which the tokenizer makes one each."""
     draw = random.Random(0)
     with path.open("w", encoding="utf-8") as file:
-        for number in range(20):
+        for number in range(40):
             text = "".join(draw.choice("abcdefghij") for _ in range(tokens))
             file.write(json.dumps({"prompt": f"Row {number} {draw.random()}", "completion": text}) + "\n")
     return path
@@ -87,10 +88,21 @@ def _demonstrations(path: Path, tokens: int) -> Path:
 def _fit(folder: Path, data: Path, *, kept: bool, processes: int) -> Path:
     run = folder / f"{data.stem}-{processes}{'-kept' if kept else ''}"
     recipe = run.with_suffix(".yaml")
-    recipe.write_text(RECIPE.format(folder=folder, data=data, kept=str(kept).lower(), longest=LONGEST), encoding="utf-8")
+    recipe.write_text(
+        RECIPE.format(folder=folder, data=data, kept=str(kept).lower(), longest=LONGEST), encoding="utf-8"
+    )
     launcher = ["-m", "accelerate.commands.launch", "--config_file", str(ROOT / "recipes/accelerate/long-rows.yaml")]
     launcher += ["--num_processes", str(processes)]
-    words = [sys.executable, *(launcher if processes > 1 else []), "-m", "sft", "train", str(recipe), "--output", str(run)]
+    words = [
+        sys.executable,
+        *(launcher if processes > 1 else []),
+        "-m",
+        "sft",
+        "train",
+        str(recipe),
+        "--output",
+        str(run),
+    ]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(2 // processes)}
     with run.with_suffix(".txt").open("w", encoding="utf-8") as said:
         subprocess.run(words, check=True, env=environment, stdout=said, stderr=subprocess.STDOUT)

@@ -69,19 +69,19 @@ _ONE_ROW = {
     "PARALLELISM_CONFIG_TP_SIZE": "tensor parallelism",
     "PARALLELISM_CONFIG_CP_SIZE": "context parallelism",
 }
-#: With this ``accelerate launch`` says that its configuration has a section ``parallelism_config``.
+#: With this ``accelerate launch`` says that its configuration has a section about parallelism.
 _SECTION = "ACCELERATE_USE_PARALLELISM_CONFIG"
 
 
 def _size(name: str) -> int:
-    """A size in the launcher's ``parallelism_config``; 1 where it has none."""
+    """A size in that section of the launcher's configuration; 1 where it has none."""
     if os.environ.get(_SECTION, "").lower() != "true":
         return 1
     return int(os.environ.get(name) or "1")
 
 
 def processes_per_row() -> int:
-    """How many processes share a row, each with a part of its tokens: ``sp_size`` in the launcher's configuration."""
+    """How many processes share a row, each with a part of its tokens, as the launcher's configuration has it."""
     return _size("PARALLELISM_CONFIG_SP_SIZE")
 
 
