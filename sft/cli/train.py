@@ -71,8 +71,13 @@ def train(options: argparse.Namespace) -> None:
     if options.json and is_main():
         print(as_json(one.fit_to_dict()))
     elif one.fitted is not None and is_main():
-        loss = "" if one.fitted.eval_loss is None else f", validation loss {one.fitted.eval_loss:.4f}"
-        print(f"{one.path}: {one.fitted.steps} steps{loss}; measure it with: sft evaluate {one.path}")
+        loss, before = one.fitted.eval_loss, one.loss_before
+        said = "" if loss is None else f", validation loss {loss:.4f}"
+        if loss is not None and before is not None:
+            said += f", before the first {before:.4f}"
+            if loss >= before:
+                said += " (the fit has made it no better: lower training.learning_rate)"
+        print(f"{one.path}: {one.fitted.steps} steps{said}; measure it with: sft evaluate {one.path}")
 
 
 def _how(options: argparse.Namespace) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from sft.fidelity.conventions import (
     CLONED_PROMPTS,
     CLONED_STOP,
     below_bar,
+    direction,
     gain_shown,
     missing_floors,
     no_spread,
@@ -79,6 +80,9 @@ def next_step(rung: str, card: Scorecard, curve: str = "") -> str:
     if card.imitation_gain is None:
         return _of_completions(rung, card)
     red = {rail.name: rail for rail in card.guardrails if rail.state == "red" and rail.caps}
+    harmed = "" if rung in RUNGS[3:] or red.keys() & {"unscored", "contamination"} else _undo(card)
+    if harmed:
+        return harmed
     for name in (*_ORDER, *(set(red) - set(_ORDER))):
         if name in red:
             return _mend(red[name], curve) + _pointing(card)
@@ -88,6 +92,18 @@ def next_step(rung: str, card: Scorecard, curve: str = "") -> str:
         return "hand it on, with `sft push` or `sft export`"
     step = _close_the_distance(card, curve)
     return step if step.startswith(_MENDED) else step + _pointing(card)
+
+
+def _undo(card: Scorecard) -> str:
+    """Where the further fit has taken the clone away from the expert: to begin it again, gentler; "" elsewhere."""
+    found = card.from_start
+    if found is None or direction(found.difference, found.p_value) >= 0:
+        return ""
+    further = span(found.difference, sign=-1.0)
+    return (
+        "go on from the clone before once more, at a lower learning rate or for fewer epochs, or keep that one: this "
+        f"further fit has taken it {further} points away from the expert"
+    )
 
 
 def _measure_the_base(card: Scorecard) -> str:

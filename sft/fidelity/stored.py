@@ -304,7 +304,7 @@ def _curve(run: Run) -> str:
     rows = sealed.rows(run, run.log_path)
     # A resumed run logs the steps after its checkpoint again: the last word on a step counts.
     known = {row["step"]: row["eval_loss"] for row in rows if isinstance(row.get("eval_loss"), int | float)}
-    losses = [known[step] for step in sorted(known)]
+    losses = [known[step] for step in sorted(known) if step]
     if len(losses) < 2:
         return ""
     lowest = min(losses)

@@ -179,9 +179,14 @@ def _draw(
 
 def rows_of_rounds(gathering: Gathering, last: int) -> list[Demonstration]:
     """What the rounds 1 to ``last`` gave, as on file."""
-    rows = read_jsonl(gathering.demonstrations_path)
-    found = [Demonstration.from_dict(row | {"id": ""}) for row in rows]
-    return [d for d in found if d.origin is not None and 0 < d.origin.round <= last]
+    return [d for d in _rows(gathering) if d.origin is not None and 0 < d.origin.round <= last]
+
+
+def _rows(gathering: Gathering) -> list[Demonstration]:
+    """All that was gathered, each with the line that a complaint is to name."""
+    path = gathering.demonstrations_path
+    known = [row | {"id": "", "source": {"file": str(path), "line": n}} for n, row in enumerate(read_jsonl(path), 1)]
+    return [Demonstration.from_dict(row) for row in known]
 
 
 def union(run: Run, gathering: Gathering, *, plain: bool) -> tuple[Splits, int]:
@@ -212,8 +217,7 @@ def union(run: Run, gathering: Gathering, *, plain: bool) -> tuple[Splits, int]:
     found = [d for d in corrections if d.origin is not None and d.origin.drawn == "audit" and not d.origin.drafted]
     blind = [d for d in found if d.origin is not None and d.origin.item not in led]
     there = {d.key for d in (*base, *known.validation, *known.test, *blind)}
-    rows = [Demonstration.from_dict(row | {"id": ""}) for row in read_jsonl(gathering.demonstrations_path)]
-    more = [d for d in rows if d.origin is not None and d.origin.round == 0 and d.key not in there]
+    more = [d for d in _rows(gathering) if d.origin is not None and d.origin.round == 0 and d.key not in there]
     more.sort(key=lambda d: rank(gathering.settings.seed, "plain", d.id))
     taken = [*blind, *more][: len(corrections)]
     if len(taken) < len(corrections):

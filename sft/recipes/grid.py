@@ -81,7 +81,8 @@ def grid_of(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
         if key in found:
             raise UserError(f"--grid {key}: is given twice; list all its values once")
         if "" in values or len(values) < 2:
-            raise UserError(f"--grid {word[:80]}: gives {len([v for v in values if v])} values; give two or more")
+            given = len([value for value in values if value])
+            raise UserError(f"--grid {word[:80]}: gives {given} value{'s' * (given != 1)}; give two or more")
         if len(set(values)) < len(values):
             raise UserError(f"--grid {key}: names {max(values, key=values.count)} twice; list each value once")
         found[key] = values

@@ -166,7 +166,7 @@ def _tried(folder: Path, values: Mapping[str, str], state: str, fault: str = "")
     log = folder / "log.jsonl"
     rows = read_jsonl(log) if log.exists() else []
     looks = tuple((row["step"], row["eval_loss"]) for row in rows if isinstance(row.get("eval_loss"), float))
-    loss = min((loss for _, loss in looks), default=None)
+    loss = min((loss for step, loss in looks if step), default=None)  # the look before the first step is no fit's
     steps = max((row["step"] for row in rows), default=0)
     return Tried(folder.name, dict(values), state, loss, steps, looks, fault)
 

@@ -68,6 +68,11 @@ class OpenedRun(Tabular, Run):
 
         return list(read_jsonl(self.log_path)) if self.log_path.is_file() else []
 
+    @property
+    def loss_before(self) -> float | None:
+        """Validation loss before the first step, nats per supervised token; None where nobody looked then."""
+        return next((row["eval_loss"] for row in self.losses() if row.get("step") == 0 and "eval_loss" in row), None)
+
     def fit_to_dict(self) -> dict[str, Any]:
         """How training ended, JSON-ready: folder, steps, validation loss; "reused" where none was made just now."""
         done = self.fitted

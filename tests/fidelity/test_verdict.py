@@ -10,7 +10,7 @@ from known_scorecards import ALL, TUNED, closure, judged, known, planted
 
 from sft.fidelity.advice import next_step
 from sft.fidelity.conventions import FLOORS
-from sft.fidelity.findings import KnowledgeGaps, Stratum
+from sft.fidelity.findings import FromStart, KnowledgeGaps, Stratum
 from sft.fidelity.scorecard import COMPLETIONS_ALONE, RUNGS, Guardrail, Scorecard
 from sft.metrics.estimate import Estimate
 
@@ -103,8 +103,14 @@ def test_a_verdict_needs_a_floor() -> None:
 
 UNDECIDED = planted(closure=closure("undecided"))
 STOPPING = Guardrail("not stopping", known(0.2, 0.1, 0.3), 0.05, "red", "cut at the limit")
+LEAKED = Guardrail("contamination", known(0.2, 0.1, 0.3), 0.0, "red", "near-duplicates in training")
 FLAGGED = KnowledgeGaps(100, 60, known(0.6, 0.5, 0.7), known(0.1, 0, 0.2), (), {"figure": 80})
 WEAK = Stratum("distance to training", "farthest third", 100, known(30, 28, 32), None, None)
+
+
+def further(points: float, p: float = 0.01) -> FromStart:
+    """A clone that is ``points`` closer to the expert than the one that it was fitted on from."""
+    return FromStart(known(points, points - 2, points + 2), p, 2.8, None)
 
 
 UNBOUNDED = Estimate(0.5, None, None, 0.95, "no bounded interval", 300)
@@ -135,6 +141,13 @@ TOLD = {"sampled": known(0.69, 0.63, 0.75), "experts": known(0.51, 0.44, 0.58)}
         (planted(tuned=TUNED | {"length_ratio": known(1.3, 1.2, 1.4)}), "", LEARNED, "mend its length"),
         (planted(impostor=ALL.impostor | {"experts": known(0.6, 0.55, 0.65)}), "", LEARNED, "settle on one expert"),
         (planted(closure=None), "", LEARNED, "have a second expert answer"),
+        (planted(from_start=further(-4.0)), "", LEARNED, "go on from the clone before once more, at a lower"),
+        (planted(from_start=further(-4.0), guardrails=(STOPPING,)), "", IMITATES, "go on from the clone before once"),
+        (planted(from_start=further(-4.0, p=0.3), guardrails=(STOPPING,)), "", IMITATES, "check with `sft preview`"),
+        (planted(from_start=further(4.0), guardrails=(STOPPING,)), "", IMITATES, "check with `sft preview`"),
+        (planted(from_start=further(0.0), guardrails=(STOPPING,)), "", IMITATES, "check with `sft preview`"),
+        (planted(from_start=further(-4.0), guardrails=(LEAKED,)), "", IMITATES, "fix the data"),
+        (planted(from_start=further(-4.0)), "", MEETS, "hand it on"),
     ],
 )
 def test_the_next_step_fits_what_is_wrong(card: Scorecard, curve: str, rung: str, begins: str) -> None:

@@ -61,6 +61,14 @@ def oracle(client: Client, n: int) -> None:
     client.do("judged", item=item, reason="no")
 
 
+def wordy(client: Client, n: int) -> None:
+    """Writes more than any fit takes."""
+    item = client.next()
+    client.get(f"/item/{item}")
+    client.do("submitted", item=item, text=f"{n}: " + "gulls and more gulls, " * 400, rev=0, seconds=30)
+    client.do("judged", item=item, reason="no")
+
+
 def copycat(client: Client, n: int) -> None:
     """Lets the clone's text stand wherever there is one."""
     item = client.next()
@@ -156,6 +164,20 @@ def test_a_round_is_asked_learned_from_and_reported(
     said = capsys.readouterr().out
     assert "with 1 and 1 runs that says nothing of correcting" in said and "plain" in said
     assert "The curve: correction" in (new / "report.html").read_text(encoding="utf-8")
+
+
+def test_an_answer_that_the_fit_cannot_take_is_named_in_the_users_file(
+    first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The union's own copy was named, which is nobody's to mend."""
+    folder = tmp_path / "g"
+    words = ["correct", str(first), "--prompts", str(pool(tmp_path)), "--into", str(folder), "--items", "10"]
+    assert attended([*words, "--expert", "ada"], all_by(wordy))[0] == 0
+    capsys.readouterr()
+    assert main(["correct", str(first), "--train", str(tmp_path / "z"), "--from", str(folder)]) == 2
+    file, line = re.findall(r"(\S+\.jsonl):(\d+) and 6 more .*: is \d+ tokens long", capsys.readouterr().err)[0]
+    assert Path(file) == folder / "demonstrations.jsonl" and not (tmp_path / "z").exists()
+    assert "gulls and more gulls" in Path(file).read_text(encoding="utf-8").splitlines()[int(line) - 1]
 
 
 def test_a_second_round_and_three_seeds(first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,7 +78,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 def test_on_the_same_data(first: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The fit begins where the other ended, and the new clone is held to that one on the prompts of both."""
     data = str(first.parent / "old.jsonl")
-    recipe = going_on(tmp_path, tiny_model, data, first, training={"eval_on_start": True})
+    recipe = going_on(tmp_path, tiny_model, data, first, training={})
     assert main(["run", str(recipe), "--output", str(tmp_path / "second")]) == 0
     said = capsys.readouterr().out
     run, card = Run.open(tmp_path / "second"), read_scorecard(Run.open(tmp_path / "second"))
@@ -112,6 +112,33 @@ def test_on_the_same_data(first: Path, tiny_model: Path, tmp_path: Path, capsys:
     on_the_card = dict(settings(run, load_recipe(run)))
     assert on_the_card["fitted on from"] == str(first) and on_the_card["rank r, lora_alpha, dropout"] == "4, 8, 0.0"
     assert on_the_card["its hash"] == run.manifest["start"]["weights_hash"]
+
+
+@pytest.mark.parametrize(("rate", "no_better"), [("1.0e-4", False), ("1.0", True)])
+def test_a_further_fit_says_whether_it_is_any_better_than_what_it_began_from(
+    rate: str, no_better: bool, first: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A rate that undid what the first fit had learned was told only by whoever measured the clone."""
+    recipe = going_on(tmp_path, tiny_model, str(first.parent / "old.jsonl"), first)
+    words = ["train", str(recipe), "--output", str(tmp_path / "run"), "--set", f"training.learning_rate={rate}"]
+    assert main(words) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    looks = {row["step"]: row["eval_loss"] for row in read_jsonl(tmp_path / "run" / "log.jsonl") if "eval_loss" in row}
+    assert sorted(looks) == [0, 4, 8]
+    assert (min(looks[4], looks[8]) >= looks[0]) == no_better
+    assert f"validation loss {min(looks[4], looks[8]):.4f}, before the first {looks[0]:.4f}" in said
+    assert ("made it no better: lower training.learning_rate" in said) == no_better
+    assert main([*words, "--set", "training.eval_on_start=false", "--output", str(tmp_path / "silent")]) == 0
+    assert "before the first" not in capsys.readouterr().out
+
+
+def test_no_setting_is_chosen_for_the_look_before_its_first_step(first: Path, tiny_model: Path, tmp_path: Path) -> None:
+    recipe = going_on(tmp_path, tiny_model, str(first.parent / "old.jsonl"), first)
+    grid = "training.learning_rate=1.0,0.5"
+    assert main(["sweep", str(recipe), "--grid", grid, "--no-pruning", "--output", str(tmp_path / "sweep")]) == 0
+    for one in read_json(tmp_path / "sweep" / "sweep.json")["tried"]:
+        (_, begun), *others = one["looks"]
+        assert one["loss"] == min(loss for _, loss in others) > begun
 
 
 def test_new_demonstrations_keep_what_was_held_out(first: Path, tiny_model: Path, tmp_path: Path) -> None:

@@ -44,7 +44,9 @@ def losses(log: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     train, held = curve("loss"), curve("eval_loss")
     if not train and not held:
         return None
-    best = min(held, key=lambda point: (point[1], point[0])) if held else None
+    # What the fit began from is none of the checkpoints that the clone is chosen among.
+    chosen = [point for point in held if point[0]] or held
+    best = min(chosen, key=lambda point: (point[1], point[0])) if chosen else None
     last = max(step for step, _ in [*train, *held])
     tokens = [r["tokens"] for r in log if isinstance(r.get("tokens"), int | float)]
     return {
