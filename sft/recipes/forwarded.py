@@ -319,6 +319,8 @@ def training_arguments(recipe: Recipe, *, bf16: bool = False, validation: bool =
             arguments["eval_steps"] = training.eval_steps
     if not validation:
         given.pop("eval_on_start", None)
+    elif evaluate and recipe.adapter.start_from:
+        arguments["eval_on_start"] = True  # whether a further fit is any better than what it began from
     if (options := extra.get("gradient_checkpointing_kwargs")) is not None:
         arguments[f"{checkpointing}_checkpointing_kwargs"] = options
     return arguments | given

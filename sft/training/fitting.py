@@ -234,8 +234,6 @@ def train(
     if arguments.ddp_find_unused_parameters is None:
         arguments.ddp_find_unused_parameters = not _uses_every_weight(recipe, bare)
     checkpoint = take_up(run) if resume else None
-    if recipe.adapter.start_from and validation and (recipe.training.model_extra or {}).get("eval_on_start") is None:
-        arguments.eval_on_start = True  # whether a further fit is any better than what it began from
     if checkpoint is not None:
         arguments.eval_on_start = False  # the run has looked when it began
     seconds_before = rewind(run, checkpoint) if arguments.process_index == 0 else 0.0
