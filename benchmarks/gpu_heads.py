@@ -15,7 +15,7 @@ from sft.training.sequences import IGNORED
 def whole(trainer: Any, model: Any, inputs: dict[str, Any], supervised: Any) -> torch.Tensor:
     """Mean nats of the ``supervised`` tokens, the logits of all of them kept for the way back."""
     inputs.pop("row")
-    nats, _ = trainer._nats(model, inputs)
+    nats = trainer._nats(model, inputs)
     return nats.sum() / supervised  # type: ignore[no-any-return]
 
 
