@@ -107,6 +107,26 @@ def test_killed_in_its_first_fit_it_ends_as_if_left_alone(left_alone: Path, tmp_
     assert [one["state"] for one in found[0]["tried"]] == ["whole", "whole", "stopped early"]
 
 
+def test_killed_between_the_look_that_ends_a_fit_and_its_saving_it_ends_there(left_alone: Path, tmp_path: Path) -> None:
+    """It went on from the checkpoint of that look to the next one, further than a sweep that was left alone."""
+    place = tmp_path / "sweep"
+    shutil.copytree(left_alone / "sweep", place)
+    swept = json.loads((place / "sweep.json").read_text())
+    last = swept["tried"][2]
+    assert (last["state"], last["steps"]) == ("stopped early", 4)
+    journal = (place / "optuna.journal").read_text().splitlines(keepends=True)
+    ended = max(number for number, line in enumerate(journal) if json.loads(line).get("state") in (1, 2))
+    (place / "optuna.journal").write_text("".join(journal[:ended]))
+    shutil.rmtree(place / last["run"] / "adapter")
+    assert (place / last["run"] / "checkpoints" / "checkpoint-4").is_dir()
+    manifest = json.loads((place / last["run"] / "manifest.json").read_text())
+    del manifest["training"]
+    (place / last["run"] / "manifest.json").write_text(json.dumps(manifest))
+    (place / "sweep.json").unlink()
+    assert main(["sweep", str(left_alone / "r.yaml"), "--grid", GRID, "--output", str(place)]) == 0
+    assert json.loads((place / "sweep.json").read_text()) == swept
+
+
 def _lines(log: Path) -> int:
     return len(log.read_text().splitlines())
 
