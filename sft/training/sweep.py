@@ -57,6 +57,12 @@ def _parts(resolved: Resolved) -> Splits:
 
 def _every(combinations: Sequence[tuple[dict[str, str], Resolved]], optuna: Any, place: Path, *, prune: bool) -> Swept:
     study = _study(optuna, place, prune=prune)
+    early = sum(trial.state == optuna.trial.TrialState.PRUNED for trial in study.trials)
+    if early and not prune:
+        raise RunError(
+            f"{place}: {early} of its combinations {'was' if early == 1 else 'were'} ended early, and --no-pruning "
+            "fits each to its end; leave it out, or name another folder with --output"
+        )
     by_name = {_name(values): (values, resolved) for values, resolved in combinations}
     over = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
     if any(trial.state in over and not _is_there(trial, place) for trial in study.trials):
