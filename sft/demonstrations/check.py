@@ -187,7 +187,7 @@ def _looked_through(recipe: Recipe, rejected: Path | None, called: Mapping[str, 
         thinking=thinking,
         general=found.general,
         amounts=amounts,
-        start=unknown_before(recipe),
+        start=unknown_before(recipe)[0],
     )
 
 

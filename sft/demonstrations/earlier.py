@@ -48,23 +48,26 @@ def rows_before(recipe: Recipe) -> EarlierRows | None:
     return EarlierRows(recipe.adapter.start_from, tuple(learned), tuple(held_out))
 
 
-def unknown_before(recipe: Recipe) -> str:
-    """One sentence where not all rows are known that led to ``adapter.start_from``, "" where they are."""
+def unknown_before(recipe: Recipe) -> tuple[str, str]:
+    """One sentence where not all rows are known that led to ``adapter.start_from``, "" where they are; and the place of
+    the run that is gone, "" where none was known of."""
     name = recipe.adapter.start_from
     if name is None:
-        return ""
+        return "", ""
     runs, gone = _chain(name)
     if not runs:
-        return (
+        said = (
             f"adapter.start_from: no run of {name} is known, nor what it learned: rows held out here may be among that "
             "and flatter the clone; name its run, or hold out rows that are new (split.test: FILE)."
         )
+        return said, ""
     if gone:
-        return (
+        said = (
             f"adapter.start_from: {name} goes back to {gone}, of which no run is there: what that one learned may be "
             "held out here and flatter the clone; put its run back, or hold out rows that are new (split.test: FILE)."
         )
-    return ""
+        return said, gone
+    return "", ""
 
 
 def _chain(name: str) -> tuple[list[Run], str]:
