@@ -50,7 +50,8 @@ class Audit(Tabular):
     ``headline``: which score the completions ask for, where it is another than the recipe's. ``recipe``: what was
     checked, or the defaults around a file, whose model is :data:`NO_MODEL`. ``train``: what would be trained on, if the
     demonstrations can be divided. ``thinking``: completions with a thought before them. ``general``: the rows to replay
-    as read, and ``amounts`` what is taken of them and of each source.
+    as read, and ``amounts`` what is taken of them and of each source. ``start``: what is not known of the
+    adapter that is gone on from.
     """
 
     path: str
@@ -76,6 +77,7 @@ class Audit(Tabular):
     thinking: int = 0
     general: Reading | None = field(default=None, repr=False)
     amounts: Amounts | None = field(default=None, repr=False)
+    start: str = ""
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -224,6 +226,8 @@ class Audit(Tabular):
             )
         if self.both_sides is not None and self.both_sides.count:
             found.append(str(self.both_sides))
+        if self.start:
+            found.append(self.start)
         found += self._keys_without_a_recipe(found)
         if self.reading.demonstrations and not self._is_faulty():
             found.append("Nothing to mend." if not self.reading.rejected else "Nothing else to mend.")
@@ -248,7 +252,9 @@ class Audit(Tabular):
         mixed = self.handling.expert is None and self.several.conflicts
         shared = self.both_sides is not None and self.both_sides.count
         marks = self.template_marks.in_words()
-        return bool(self.duplicates or mixed or self.leaks or self.undivided or self.few_groups or shared or marks)
+        return bool(
+            self.duplicates or mixed or self.leaks or self.undivided or self.few_groups or shared or marks or self.start
+        )
 
     def demand(self, *, keep_going: bool = False) -> None:
         """Raise what would stop a run: rejected rows (unless ``keep_going``), no possible split, refused leaks."""

@@ -29,6 +29,7 @@ from sft.demonstrations.audit import NO_MODEL, QUANTILES, Audit, Lengths
 from sft.demonstrations.both_sides import OnBothSides
 from sft.demonstrations.conflicts import Handling
 from sft.demonstrations.demonstration import Demonstration
+from sft.demonstrations.earlier import unknown_before
 from sft.demonstrations.formats import Reading
 from sft.demonstrations.sources import standard_input
 from sft.demonstrations.splits import Leak
@@ -55,12 +56,13 @@ def audit(
     thinking: int = 0,
     general: Reading | None = None,
     amounts: Amounts | None = None,
+    start: str = "",
 ) -> Audit:
     """Look through what was read. ``parts`` and ``leaks``: the split a run would make, and what it finds in it.
 
     ``handling``: what the recipe makes of several experts; unless given, every answer is trained on. ``headline``: what
     there is to say of the score that the completions ask for. ``general``: the rows to replay, as read; ``amounts``:
-    what weights and replay make of the rows.
+    what weights and replay make of the rows. ``start``: what is not known of the adapter that is gone on from.
     """
     demonstrations = reading.demonstrations
     kept, repeated = splits.deduplicate(demonstrations)
@@ -91,6 +93,7 @@ def audit(
         thinking=thinking,
         general=general,
         amounts=amounts,
+        start=start,
     )
 
 
@@ -184,6 +187,7 @@ def _looked_through(recipe: Recipe, rejected: Path | None, called: Mapping[str, 
         thinking=thinking,
         general=found.general,
         amounts=amounts,
+        start=unknown_before(recipe)[0],
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sft.demonstrations import splits
 from sft.demonstrations.demonstration import Demonstration
@@ -17,20 +18,18 @@ from sft.recipes import Recipe
 from sft.recipes.adapters import resolve_adapter
 from sft.runs.run import Run
 
-__all__ = ["EarlierRows", "left_by", "rows_before"]
+__all__ = ["EarlierRows", "left_by", "rows_before", "unknown_before"]
 
 Parts = Mapping[str, Sequence[Demonstration]]
 
 
 @dataclass(frozen=True, slots=True)
 class EarlierRows:
-    """Rows of all runs that led to the adapter, and what the last of them is called. ``gone``: a run behind it that
-    cannot be found, "" where all could."""
+    """Rows of all runs that led to the adapter, and what the last of them is called."""
 
     name: str
     learned: tuple[Demonstration, ...]
     held_out: tuple[Demonstration, ...]
-    gone: str = ""
 
 
 def rows_before(recipe: Recipe) -> EarlierRows | None:
@@ -40,23 +39,52 @@ def rows_before(recipe: Recipe) -> EarlierRows | None:
     """
     if recipe.adapter.start_from is None:
         return None
-    place, gone = resolve_adapter(recipe.adapter.start_from).run, ""
-    if place is None:
+    runs, _ = _chain(recipe.adapter.start_from)
+    if not runs:
         return None
-    learned, held_out, seen = list[Demonstration](), list[Demonstration](), set[str]()
-    while place is not None and str(place.resolve()) not in seen:
-        seen.add(str(place.resolve()))
+    made = [load_splits(run) for run in runs]
+    learned = [d for one in made for d in (*one.train, *one.replay)]
+    held_out = [d for one in made for d in (*one.validation, *one.test)]
+    return EarlierRows(recipe.adapter.start_from, tuple(learned), tuple(held_out))
+
+
+def unknown_before(recipe: Recipe) -> tuple[str, str]:
+    """One sentence where not all rows are known that led to ``adapter.start_from``, "" where they are; and the place of
+    the run that is gone, "" where none was known of."""
+    name = recipe.adapter.start_from
+    if name is None:
+        return "", ""
+    runs, gone = _chain(name)
+    if not runs:
+        said = (
+            f"adapter.start_from: no run of {name} is known, nor what it learned: rows held out here may be among that "
+            "and flatter the clone; name its run, or hold out rows that are new (split.test: FILE)."
+        )
+        return said, ""
+    if gone:
+        said = (
+            f"adapter.start_from: {name} goes back to {gone}, of which no run is there: what that one learned may be "
+            "held out here and flatter the clone; put its run back, or hold out rows that are new (split.test: FILE)."
+        )
+        return said, gone
+    return "", ""
+
+
+def _chain(name: str) -> tuple[list[Run], str]:
+    """The runs that led to the adapter ``name``, the last first; and the first place where none is any more, or ""."""
+    place, runs, seen = resolve_adapter(name).run, list[Run](), set[Path]()
+    while place is not None and place.resolve() not in seen:
+        seen.add(place.resolve())
         try:
             run = Run.open(place)
         except RunError:
-            gone = str(place)
-            break
-        made = load_splits(run)
-        learned += (*made.train, *made.replay)
-        held_out += (*made.validation, *made.test)
+            return runs, str(place.resolve())
+        runs.append(run)
         behind = run.manifest.get("start") or {}
-        place = (run.path / behind["run"]) if isinstance(behind.get("run"), str) else None
-    return EarlierRows(recipe.adapter.start_from, tuple(learned), tuple(held_out), gone)
+        if behind and not isinstance(behind.get("run"), str):
+            return runs, str(behind.get("name"))
+        place = run.path / behind["run"] if behind else None
+    return runs, ""
 
 
 def left_by(

@@ -37,6 +37,8 @@ __all__ = ["Subsets"]
 
 #: Share of the training prompts -> what its run is called, fewest first.
 SHARES = {1 / 8: "an-eighth", 1 / 4: "a-quarter", 1 / 2: "half", 1.0: "all"}
+#: The clone that the report is of: it has to be there, however well it is known.
+LAST = SHARES[1.0]
 #: A subset has this many training prompts at least; three sizes are a curve.
 FEWEST, SIZES = 8, 3
 _ROW = TypeAdapter(MeasuredSize)
@@ -79,7 +81,7 @@ class Subsets:
             for seed in range(self.seeds):
                 for share, name in self.shares.items():
                     called = f"{name}-seed-{seed}" if seed else name
-                    if called in known:
+                    if called in known and (called != LAST or (self.place / LAST / "manifest.json").exists()):
                         say(f"curve     reused: {called}")
                         continue
                     append_jsonl(self.place / "sizes.jsonl", asdict(self._one(called, share, seed)))
@@ -92,6 +94,8 @@ class Subsets:
         folder = self.place / called
         say(f"curve     {called}: {len(made.train)} demonstrations")
         there = (folder / "manifest.json").exists()
+        if there:
+            self._refuse_moved(folder, resolved)
         with by_their_sources(place), begin(resolved, folder, resume=there) as run:
             if lost := lost_rows(made, load_splits(run)):
                 raise RunError(
@@ -113,11 +117,22 @@ class Subsets:
                 {key: side.items[prompt].cluster for prompt, key in keys.items()},
             )
 
+    def _refuse_moved(self, folder: Path, resolved: Resolved) -> None:
+        """Raise ``RunError`` where the clone in ``folder`` was begun when the curve's folder had another name."""
+        known = Path(str((Run.open(folder).resolved_recipe.get("split") or {}).get("test")))
+        present = Path(str(resolved.recipe.split.test))
+        if known != present and known.parent.name == present.parent.name:
+            raise RunError(
+                f"{self.place}: was begun as {known.parents[2]}, where its clones look for their rows; put it back "
+                "there and name it so with --output, or name another folder"
+            )
+
     def measured(self) -> list[MeasuredSize]:
-        """What is on file of every clone. Raises ``RunError`` where a row is none."""
+        """What is on file of every clone, the latest of each. Raises ``RunError`` where a row is none."""
         path = self.place / "sizes.jsonl"
         try:
-            return [_ROW.validate_python(row) for row in read_jsonl(path)] if path.exists() else []
+            rows = [_ROW.validate_python(row) for row in read_jsonl(path)] if path.exists() else []
+            return list({one.run: one for one in rows}.values())
         except ValidationError as error:
             where = ".".join(map(str, error.errors(include_url=False)[0]["loc"]))
             raise RunError(
@@ -127,7 +142,7 @@ class Subsets:
     def finish(self) -> tuple[Run, SizeCurve]:
         """The curve on record, and the clone of all demonstrations judged on the test rows, once."""
         measured = [one for one in self.measured() if one.seed < self.seeds]
-        largest = self.place / "all"
+        largest = self.place / LAST
         with Run.open(largest, writing=True) as run:
             curve = size_curve_of(measured, self.recipe.fidelity.headline, seed=self.recipe.fidelity.seed)
             for path in (run.size_curve_path, self.place / "curve.json"):

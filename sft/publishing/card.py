@@ -69,7 +69,7 @@ def card_of(
     recipe, about = facts.about(run)
     folder = _weights_folder(run, weights)
     method = recipe.adapter.method
-    warnings = warnings_of(card, sum(look.get("split") == card.split for look in run.looks))
+    warnings = warnings_of(card, sum(look.get("split") == card.split for look in run.looks), run.manifest.get("start"))
     view = {
         "name": repo.rpartition("/")[2],
         "repo": repo,

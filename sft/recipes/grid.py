@@ -22,6 +22,7 @@ MOST = 1000
 _OTHER_ROWS = "would change the validation rows, whose losses could not be compared"
 _LUCK = "is luck, and the luckiest seed is no better recipe"
 _MORE_LOOKS = "says when the validation loss is measured, and more looks have more luck"
+_NO_CHANGE = "changes neither the fit nor its validation loss"
 _EPOCHS = "training.num_train_epochs"
 _NOT = {
     "training.max_length": _OTHER_ROWS,
@@ -33,6 +34,10 @@ _NOT = {
     "training.eval_steps": _MORE_LOOKS,
     "training.eval_on_start": _MORE_LOOKS,
     "training.eval_delay": _MORE_LOOKS,
+    "training.save_steps": _NO_CHANGE,
+    "training.logging_steps": _NO_CHANGE,
+    "training.report_to": _NO_CHANGE,
+    "training.per_device_eval_batch_size": _NO_CHANGE,
     "adapter.start_from": "says what is fitted, and each start has other rows; fit each by itself and compare them",
 }
 
@@ -141,11 +146,12 @@ def recipes_of(
 
 
 def _one_zero(value: Any) -> Any:
-    """``value`` with whole numbers written as such: 0 and 0.0 are one setting."""
+    """``value`` with whole numbers written as such, and lists in one order: 0 and 0.0 are one setting, and layers are
+    the same in any order."""
     if isinstance(value, Mapping):
         return {key: _one_zero(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_one_zero(each) for each in value]
+        return sorted((_one_zero(each) for each in value), key=repr)
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

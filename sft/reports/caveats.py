@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from sft.fidelity.conventions import LEVEL, metric_words, percent, rests_on_few
 from sft.fidelity.scorecard import Gain, IfNormalised, Scorecard
@@ -16,9 +17,9 @@ __all__ = ["warnings_of"]
 SKEWED, FEW_SKEWED = 1.0, 100
 
 
-def warnings_of(card: Scorecard, looks: int) -> list[str]:
-    """What a careful reader has to know before believing the numbers."""
-    found = []
+def warnings_of(card: Scorecard, looks: int, start: Mapping[str, Any] | None = None) -> list[str]:
+    """What a careful reader has to know before believing the numbers. ``start``: of the manifest."""
+    found = [str(start["unknown"])] if start and start.get("unknown") else []
     if card.split != "test":
         found.append(
             f"Judged on the {card.split} split, not on the test split: whatever was chosen on it can flatter the clone."

@@ -87,7 +87,7 @@ def _view(run: Run) -> dict[str, Any]:
         "reasons_are": "Why not more" if card.verdict.rung in RUNGS[:-1] else "What else to know",
         "facts": _facts(manifest, card, ledger, sessions),
         "numbers": _numbers(card),
-        "warnings": warnings_of(card, run.times_looked(card.split)),
+        "warnings": warnings_of(card, run.times_looked(card.split), manifest.get("start")),
         "headline": metric_name(card.headline),
         "kept_out": kept_out(card),
         "made_here": card.signature.get("source") != FROM_A_FILE,

@@ -46,6 +46,7 @@ from sft.training.constructing import arguments_for, built
 from sft.training.cut_rows import cut_of_this_process
 from sft.training.going_on import rewind, take_up
 from sft.training.proof import bear_witness, save
+from sft.training.resuming import EndsWhereTold
 from sft.training.sequences import LineCollator, Rows, dataset_of, joined, packed
 from sft.training.trainer import CloningTrainer
 
@@ -123,18 +124,6 @@ class Record(TrainerCallback):
             append_jsonl(self.run.log_path, row | {"wall_seconds": round(self.seconds, 3)})
 
 
-class EndsWhereTold(TrainerCallback):
-    """Ends the fit where ``looked`` says so of a look at the validation split; the best until then is the clone."""
-
-    def __init__(self, looked: Callable[[int, float], bool]) -> None:
-        self._looked = looked
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
-        """Hand the loss on."""
-        if self._looked(state.global_step, metrics["eval_loss"]):
-            control.should_training_stop = True
-
-
 def load_policy_to_fit(recipe: Recipe, base: BaseSource, renderer: Renderer) -> PreTrainedModel | PeftModel:
     """The base model with what is to be fitted: an adapter drawn from the recipe's seed, or the one to go on from."""
     start = find_start(recipe, base)
@@ -210,7 +199,7 @@ def train(
     With ``resume`` it goes on from the last whole checkpoint and gives what the run never stopped would have given.
     ``fates``: that of each row of ``training``, unless all are trained on as demonstrations.
     ``bf16``: whether to compute in it where the recipe leaves it open; None: where the accelerator does.
-    ``looked``: called with step and loss of every look at ``validation``; where it says so, training ends.
+    ``looked``: called with step and loss of every look at ``validation``, those before the checkpoint too, and ends it.
     ``trainer_class`` and ``policy_to_fit``: what builds the trainer and loads the model; ``sft plan`` counts and
     times a fit through this same door with its own.
     Raises ``TrainingError``; :class:`Interrupted` after a first Ctrl-C or SIGTERM.

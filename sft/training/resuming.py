@@ -116,6 +116,26 @@ class Interruption(TrainerCallback):
             control.should_save = not self.trainer.is_saved()
 
 
+class EndsWhereTold(TrainerCallback):
+    """Ends the fit where ``looked`` says so of a look at the validation split; the best until then is the clone."""
+
+    def __init__(self, looked: Callable[[int, float], bool]) -> None:
+        self._looked = looked
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
+        """Hand the loss on."""
+        if self._looked(state.global_step, metrics["eval_loss"]):
+            control.should_training_stop = True
+
+    def go_on_from(self, state: TrainerState) -> bool:
+        """Hand on the looks before the checkpoint; whether the last of them ends the fit.
+
+        The run may have been killed between that look and the saving of the clone.
+        """
+        looks = [(row["step"], row["eval_loss"]) for row in state.log_history if "eval_loss" in row]
+        return [self._looked(step, loss) for step, loss in looks][-1:] == [True]
+
+
 class Resuming(SFTTrainer):
     """``SFTTrainer`` that stops and goes on as described above.
 
@@ -279,6 +299,8 @@ class Resuming(SFTTrainer):
                 callback.early_stopping_patience_counter = known["early_stopping_patience_counter"]
                 if callback.early_stopping_patience_counter >= callback.early_stopping_patience:
                     self.control.should_training_stop = True
+            if isinstance(callback, EndsWhereTold) and callback.go_on_from(state):
+                self.control.should_training_stop = True
         if carried.get("pass_is_owed"):
             self._make_up_for_pass()
 

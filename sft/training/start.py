@@ -15,6 +15,7 @@ from typing import Any
 
 from sft import recipes
 from sft.demonstrations import formats, splits
+from sft.demonstrations.earlier import unknown_before
 from sft.demonstrations.ledger import Ledger
 from sft.demonstrations.selection import Gathered, gather
 from sft.demonstrations.sources import build_shipped
@@ -161,6 +162,10 @@ def _hold_engine(run: Run, recipe: Recipe, base: BaseSource, *, allow_change: bo
         "launch": {"processes": world, "processes_per_row": processes_per_row(), "rows_per_step": rows},
     } | ({"start": start.facts(run.path)} if start is not None else {})
     recorded = run.manifest
+    unknown, gone = unknown_before(recipe)
+    if unknown and "start" not in recorded and not only_ask:
+        say(f"start     {unknown}")
+        facts["start"] |= {"unknown": unknown, "gone": gone}  # places on record are shortened in what is published
     changes = differing(recorded, facts)
     changes.pop("start.run", None)  # where it lies seen from here: either may have been moved
     if trained_policy(run) is not None:

@@ -57,6 +57,12 @@ def _parts(resolved: Resolved) -> Splits:
 
 def _every(combinations: Sequence[tuple[dict[str, str], Resolved]], optuna: Any, place: Path, *, prune: bool) -> Swept:
     study = _study(optuna, place, prune=prune)
+    early = sum(trial.state == optuna.trial.TrialState.PRUNED for trial in study.trials)
+    if early and not prune:
+        raise RunError(
+            f"{place}: {early} of its combinations {'was' if early == 1 else 'were'} ended early, and --no-pruning "
+            "fits each to its end; leave it out, or name another folder with --output"
+        )
     by_name = {_name(values): (values, resolved) for values, resolved in combinations}
     over = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
     if any(trial.state in over and not _is_there(trial, place) for trial in study.trials):
@@ -139,12 +145,6 @@ def _fitted(resolved: Resolved, folder: Path, trial: Any) -> bool:
     there = (folder / "manifest.json").exists()
     ended = False
     looks = 0
-    if there and (log := folder / "log.jsonl").exists():
-        for row in read_jsonl(log):
-            if "eval_loss" in row:
-                looks += 1
-                trial.report(row["eval_loss"], looks)
-                ended = trial.should_prune()
 
     def looked(step: int, loss: float) -> bool:
         nonlocal looks, ended
@@ -155,17 +155,24 @@ def _fitted(resolved: Resolved, folder: Path, trial: Any) -> bool:
 
     try:
         with begin(resolved, folder, resume=there) as run:
-            fit(run, resolved.recipe, resume=there, looked=looked)
+            if fit(run, resolved.recipe, resume=there, looked=looked) is None:  # killed before it was on record
+                for step, loss in _looks(read_jsonl(run.log_path)):
+                    looked(step, loss)
     except TrainingError as error:
         trial.set_user_attr("fault", str(error))
         say(f"sweep     failed: {error}")
     return ended
 
 
+def _looks(rows: Sequence[Mapping[str, Any]]) -> tuple[tuple[int, float], ...]:
+    """(step, validation loss) of every look in the ``rows`` of a log."""
+    return tuple((row["step"], row["eval_loss"]) for row in rows if isinstance(row.get("eval_loss"), float))
+
+
 def _tried(folder: Path, values: Mapping[str, str], state: str, fault: str = "") -> Tried:
     log = folder / "log.jsonl"
     rows = read_jsonl(log) if log.exists() else []
-    looks = tuple((row["step"], row["eval_loss"]) for row in rows if isinstance(row.get("eval_loss"), float))
+    looks = _looks(rows)
     loss = min((loss for step, loss in looks if step), default=None)  # the look before the first step is no fit's
     steps = max((row["step"] for row in rows), default=0)
     return Tried(folder.name, dict(values), state, loss, steps, looks, fault)

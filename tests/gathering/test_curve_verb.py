@@ -46,8 +46,25 @@ def test_it_goes_on_where_it_was_and_looks_once(
     assert "reused: a-quarter" in progress and "reused: half" not in progress
     assert "Bits per byte and chrF by number of demonstrations" in said and "it takes `--seeds 3`" in said
     page = (place / "all" / "report.html").read_text(encoding="utf-8")
+    assert "fitted to a quarter, half and all of the demonstrations" in page, "there is no clone of an eighth"
     assert "Would more demonstrations help?" in page and "by number of demonstrations" in page
     assert Run.open(place / "all").times_looked("test") == 1
+    # The clone that the report is of was deleted: it is made again.
+    shutil.rmtree(place / "all")
+    assert main(words) == 0
+    assert "reused: all" not in capsys.readouterr().err
+    assert json.loads((place / "curve.json").read_text())["points"] == curve["points"]
+    # Moved before its end: there is one thing to do, and no option that this verb does not have.
+    (place / "sizes.jsonl").unlink()
+    place.rename(tmp_path / "moved")
+    assert main([*words[:-1], str(tmp_path / "moved")]) == 2
+    said = capsys.readouterr().err
+    assert f"was begun as {place}, where its clones look for their rows; put it back there" in said
+    assert "--allow-change" not in said
+    (tmp_path / "moved").rename(place)
+    assert main(words) == 0
+    assert json.loads((place / "curve.json").read_text())["points"] == curve["points"]
+    capsys.readouterr()
     assert main([*words, "--set", "training.learning_rate=1.0e-3"]) == 2
     assert "was begun with another recipe; put it back" in capsys.readouterr().err
 

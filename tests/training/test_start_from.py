@@ -165,6 +165,32 @@ def test_new_demonstrations_keep_what_was_held_out(first: Path, tiny_model: Path
     assert not {d.key for d in third.train} & {d.key for d in (*old.test, *old.validation)}
 
 
+def test_it_is_said_that_nobody_knows_what_the_adapter_has_learned(
+    first: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its rows were held out and judged on without a word where its run, or one behind that, is not there."""
+    data, short = str(first.parent / "old.jsonl"), {"max_steps": 1, "eval_steps": 1}
+    shutil.copytree(first / "adapter", tmp_path / "bare")
+    shutil.copytree(first, tmp_path / "grandparent")
+    recipe = going_on(tmp_path, tiny_model, data, tmp_path / "grandparent", training=short)
+    assert main(["train", str(recipe), "--output", str(tmp_path / "parent")]) == 0
+    assert main(["check", str(recipe)]) == 0
+    assert "split.test: FILE" not in "".join(capsys.readouterr())
+    shutil.rmtree(tmp_path / "grandparent")
+    for start, sentence in (
+        ("bare", "is known, nor what it learned: rows held out here may be among that"),
+        ("parent", f"goes back to {tmp_path / 'grandparent'}, of which no run is there"),
+    ):
+        recipe = going_on(tmp_path, tiny_model, data, tmp_path / start, training=short, split={"seed": 3})
+        assert main(["check", str(recipe)]) == 0
+        said = capsys.readouterr().out
+        assert sentence in said and "Nothing to mend" not in said
+        assert main(["run", str(recipe), "--output", str(tmp_path / f"from-{start}")]) == 0
+        assert sentence in capsys.readouterr().err
+        page = (tmp_path / f"from-{start}" / "report.md").read_text(encoding="utf-8")
+        assert sentence in page.replace("\\", "")
+
+
 def test_what_nothing_is_left_of_is_refused(
     first: Path, tiny_model: Path, tmp_path: Path, refused: Callable[..., str]
 ) -> None:

@@ -77,6 +77,9 @@ def test_it_chooses_ends_early_and_goes_on(
     # A fit that somebody has deleted is made again, though it is on record.
     shutil.rmtree(place / tried["5.0e-3"]["run"])
     assert main(words) == 0 and json.loads((place / "sweep.json").read_text()) == swept
+    # What was ended early is not fitted to its end now, and nobody is told that it was.
+    assert main([*words, "--no-pruning"]) == 2
+    assert "1 of its combinations was ended early, and --no-pruning fits each to its end" in capsys.readouterr().err
     assert main([*words[:3], "training.learning_rate=1.0e-2,2.0e-3", *words[4:]]) == 2
     assert "was begun with another recipe or grid; put it back" in capsys.readouterr().err
     # Losses on other rows would be put into one table with those on record.
@@ -107,6 +110,26 @@ def test_killed_in_its_first_fit_it_ends_as_if_left_alone(left_alone: Path, tmp_
     assert [one["state"] for one in found[0]["tried"]] == ["whole", "whole", "stopped early"]
 
 
+def test_killed_between_the_look_that_ends_a_fit_and_its_saving_it_ends_there(left_alone: Path, tmp_path: Path) -> None:
+    """It went on from the checkpoint of that look to the next one, further than a sweep that was left alone."""
+    place = tmp_path / "sweep"
+    shutil.copytree(left_alone / "sweep", place)
+    swept = json.loads((place / "sweep.json").read_text())
+    last = swept["tried"][2]
+    assert (last["state"], last["steps"]) == ("stopped early", 4)
+    journal = (place / "optuna.journal").read_text().splitlines(keepends=True)
+    ended = max(number for number, line in enumerate(journal) if json.loads(line).get("state") in (1, 2))
+    (place / "optuna.journal").write_text("".join(journal[:ended]))
+    shutil.rmtree(place / last["run"] / "adapter")
+    assert (place / last["run"] / "checkpoints" / "checkpoint-4").is_dir()
+    manifest = json.loads((place / last["run"] / "manifest.json").read_text())
+    del manifest["training"]
+    (place / last["run"] / "manifest.json").write_text(json.dumps(manifest))
+    (place / "sweep.json").unlink()
+    assert main(["sweep", str(left_alone / "r.yaml"), "--grid", GRID, "--output", str(place)]) == 0
+    assert json.loads((place / "sweep.json").read_text()) == swept
+
+
 def _lines(log: Path) -> int:
     return len(log.read_text().splitlines())
 
@@ -127,6 +150,8 @@ WRONG = [
     (["training.max_length=64,128"], "would change the validation rows"),
     (["training.dialogues=turn_by_turn,one_pass"], "would change the validation rows"),
     (["training.eval_on_start=true,false"], "more looks have more luck"),
+    (["training.save_steps=2,4"], "changes neither the fit nor its validation loss; leave it out"),
+    (["adapter.target_modules=[q_proj,v_proj],[v_proj,q_proj]"], "[v_proj,q_proj] are the same value; list it once"),
     (["adapter.=1,2"], "--grid adapter.: only keys of training and adapter"),
     (["training.lerning_rate=1.0e-4,2.0e-4"], "--grid training.lerning_rate: is not a key of training"),
     (["training.learning_rate=1.0e-4,fast"], '--grid training.learning_rate: is "fast" but must be a number'),

@@ -51,8 +51,8 @@ def size_chapter(curve: SizeCurve, card: Scorecard | None = None) -> Chapter:
     return Chapter(
         "more-demonstrations",
         "Would more demonstrations help?",
-        "The same recipe was fitted to an eighth, a quarter, half and all of the demonstrations, and every clone was "
-        "judged on the same prompts.",
+        f"The same recipe was fitted to {'an eighth, ' if len(curve.points) > 3 else ''}a quarter, half and all of the "
+        "demonstrations, and every clone was judged on the same prompts.",
         (part,),
     )
 
