@@ -23,8 +23,10 @@ from sft.errors import RunError, SplitError
 from sft.evaluation.evaluate import evaluate_clone, judged_by
 from sft.fidelity.compare import Side
 from sft.fidelity.size_curve import MeasuredSize, SizeCurve, size_curve_of
+from sft.fidelity.stored import read_scorecard
 from sft.gathering.fixed_parts import by_their_sources, lost_rows, recipe_of_parts, write_parts
 from sft.recipes import Recipe, Resolved
+from sft.runs import sealed
 from sft.runs.atomic_files import append_jsonl, read_jsonl, write_json
 from sft.runs.hashes import fingerprint
 from sft.runs.processes import say
@@ -147,7 +149,8 @@ class Subsets:
             curve = size_curve_of(measured, self.recipe.fidelity.headline, seed=self.recipe.fidelity.seed)
             for path in (run.size_curve_path, self.place / "curve.json"):
                 write_json(path, curve.to_dict())
-            if not run.times_looked("test"):
+            judged = sealed.there(run, run.scorecard_path) and read_scorecard(run).split == "test"
+            if not (judged and run.times_looked("test")):  # the second alone: killed before it was scored
                 with run.session():
                     evaluate_clone(run, self.recipe, purpose="report")
             return run, curve

@@ -19,7 +19,7 @@ from sft.demonstrations.stored import load_splits
 from sft.errors import RunError, SplitError, TrainingError, UserError
 from sft.recipes import Resolved
 from sft.recipes.grid import Swept, Tried
-from sft.runs.atomic_files import write_json, write_text
+from sft.runs.atomic_files import open_append, write_json, write_text
 from sft.runs.hashes import fingerprint
 from sft.runs.processes import say
 from sft.runs.run import Run, read_jsonl
@@ -122,6 +122,9 @@ def _study(optuna: Any, place: Path, *, prune: bool) -> Any:
 
     path = place / "optuna.journal"
     pruner = optuna.pruners.MedianPruner(FIRST_TRIALS, FIRST_LOOKS) if prune else optuna.pruners.NopPruner()
+    if path.exists():
+        with open_append(path):  # which cuts off a last line that was torn by a kill: optuna would write on in it
+            pass
     try:
         storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
         return optuna.create_study(study_name="sweep", storage=storage, pruner=pruner, load_if_exists=True)

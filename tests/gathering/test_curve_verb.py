@@ -48,9 +48,20 @@ def test_it_goes_on_where_it_was_and_looks_once(
     page = (place / "all" / "report.html").read_text(encoding="utf-8")
     assert "fitted to a quarter, half and all of the demonstrations" in page, "there is no clone of an eighth"
     assert "Would more demonstrations help?" in page and "by number of demonstrations" in page
-    assert Run.open(place / "all").times_looked("test") == 1
+    # What was known of the last clone was lost, so it was judged on the validation prompts anew: the report is of the
+    # test prompts all the same, and says that they were looked at twice.
+    assert json.loads((place / "all" / "scorecard.json").read_text())["split"] == "test"
+    assert Run.open(place / "all").times_looked("test") == 2
+    # Killed when the test prompts were looked at and nothing was scored yet: the same command ends it.
+    (place / "all" / "scorecard.json").unlink()
+    manifest = json.loads((place / "all" / "manifest.json").read_text())
+    del manifest["files"]["scorecard.json"]
+    (place / "all" / "manifest.json").write_text(json.dumps(manifest))
+    assert main(words) == 0
+    assert json.loads((place / "all" / "scorecard.json").read_text())["split"] == "test"
     # The clone that the report is of was deleted: it is made again.
     shutil.rmtree(place / "all")
+    capsys.readouterr()
     assert main(words) == 0
     assert "reused: all" not in capsys.readouterr().err
     assert json.loads((place / "curve.json").read_text())["points"] == curve["points"]

@@ -74,6 +74,10 @@ def test_it_chooses_ends_early_and_goes_on(
     assert "optuna.journal: is damaged" in capsys.readouterr().err
     (place / "optuna.journal").unlink()
     assert main(words) == 0 and json.loads((place / "sweep.json").read_text()) == swept
+    # Killed while a line of the record was written: what is whole of it counts.
+    journal = (place / "optuna.journal").read_bytes()
+    (place / "optuna.journal").write_bytes(journal[:-40])
+    assert main(words) == 0 and json.loads((place / "sweep.json").read_text()) == swept
     # A fit that somebody has deleted is made again, though it is on record.
     shutil.rmtree(place / tried["5.0e-3"]["run"])
     assert main(words) == 0 and json.loads((place / "sweep.json").read_text()) == swept
