@@ -375,7 +375,9 @@ def test_from_a_hub_by_its_id(
         data, short = str(first.parent / "old.jsonl"), {"max_steps": 1, "eval_steps": 1}
         recipe = going_on(tmp_path, tiny_model, data, "other/clone", training=short)
         assert main(["train", str(recipe), "--output", str(tmp_path / "on")]) == 0
-        assert Run.open(tmp_path / "on").manifest["start"].keys() == {"name", "weights_hash"}
+        start = Run.open(tmp_path / "on").manifest["start"]
+        assert start.keys() == {"name", "weights_hash", "unknown", "gone"} and start["gone"] == ""
+        assert start["unknown"].startswith("adapter.start_from: no run of other/clone is known, nor what it learned")
         capsys.readouterr()
         wrong = recipe_at(tmp_path, "other/clone", data)
         assert main(["train", str(wrong), "--output", str(tmp_path / "wrong")]) == 2
