@@ -162,10 +162,8 @@ def _hold_engine(run: Run, recipe: Recipe, base: BaseSource, *, allow_change: bo
         "launch": {"processes": world, "processes_per_row": processes_per_row(), "rows_per_step": rows},
     } | ({"start": start.facts(run.path)} if start is not None else {})
     recorded = run.manifest
-    unknown, gone = unknown_before(recipe)
-    if unknown and "start" not in recorded and not only_ask:
-        say(f"start     {unknown}")
-        facts["start"] |= {"unknown": unknown, "gone": gone}  # places on record are shortened in what is published
+    if start is not None:
+        facts["start"] |= _not_known(recorded, recipe, quietly=only_ask)
     changes = differing(recorded, facts)
     changes.pop("start.run", None)  # where it lies seen from here: either may have been moved
     if trained_policy(run) is not None:
@@ -179,6 +177,21 @@ def _hold_engine(run: Run, recipe: Recipe, base: BaseSource, *, allow_change: bo
         return
     run.update_manifest(**facts, **({"changes": noted} if changes else {}))
     _say_changes(changes)
+
+
+def _not_known(recorded: Mapping[str, Any], recipe: Recipe, *, quietly: bool) -> dict[str, str]:
+    """What the manifest says of rows that nobody knows the start to have learned: as found when the run began.
+
+    ``gone``: the place that ``unknown`` names, for places on record are shortened in what is published.
+    """
+    if "start" in recorded:
+        return {name: recorded["start"][name] for name in ("unknown", "gone") if name in recorded["start"]}
+    unknown, gone = unknown_before(recipe)
+    if not unknown:
+        return {}
+    if not quietly:
+        say(f"start     {unknown}")
+    return {"unknown": unknown, "gone": gone}
 
 
 def _say_changes(changes: Changes) -> None:

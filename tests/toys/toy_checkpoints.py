@@ -1,13 +1,15 @@
-"""Checkpoints made by hand, without a fit."""
+"""Checkpoints made by hand, without a fit, and finished runs taken back to one."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
 
 from sft.runs.checkpoints import write_list
+from sft.runs.run import read_json, write_json
 
 
 def zipped(path: Path) -> None:
@@ -43,6 +45,18 @@ def checkpoint(folder: Path, step: int, *, best: Any = None, listed: bool = True
     if listed:
         write_list(at, processes=1)
     return at
+
+
+def cut_short(run: Path, name: str) -> Path:
+    """A copy of ``run``, beside it, as it was stopped after its last checkpoint but one."""
+    copy = run.with_name(name)
+    shutil.copytree(run, copy)
+    shutil.rmtree(copy / "adapter")
+    shutil.rmtree(max((copy / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2])))
+    manifest = read_json(copy / "manifest.json")
+    del manifest["training"]
+    write_json(copy / "manifest.json", manifest)
+    return copy
 
 
 def names(folder: Path) -> list[str]:

@@ -6,13 +6,13 @@ Nothing is put into anybody's place: DeepSpeed has an accelerator of its own for
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from repository import ROOT
+from toy_checkpoints import cut_short
 from toy_demonstrations import write_demonstrations
 from toy_launches import launch
 
@@ -22,7 +22,7 @@ pytest.importorskip("deepspeed", reason="DeepSpeed is not here: make test-deepsp
 
 from safetensors.torch import load_file
 
-from sft.runs.run import read_json, read_jsonl, write_json
+from sft.runs.run import read_json, read_jsonl
 
 RECIPE = """\
 model: {{name: {model}}}
@@ -127,18 +127,6 @@ def test_two_that_share_each_row_under_zero_2_give_the_clone_of_one(folder: Path
     assert_one_clone(folder / "lora-one", folder / "shared")
     status, said = started(folder, 3, *words[:3], "padded", file=folder / "zero3-shared.yaml")
     assert status and "rows have padding and cannot be cut, because no process has all weights under ZeRO-3" in said
-
-
-def cut_short(run: Path, name: str) -> Path:
-    """A copy of ``run`` as it was stopped after six steps of nine."""
-    copy = run.with_name(name)
-    shutil.copytree(run, copy)
-    shutil.rmtree(copy / "adapter")
-    shutil.rmtree(copy / "checkpoints" / "checkpoint-9")
-    manifest = read_json(copy / "manifest.json")
-    del manifest["training"]
-    write_json(copy / "manifest.json", manifest)
-    return copy
 
 
 def test_two_go_on_where_two_were_stopped(pair: Path, folder: Path) -> None:

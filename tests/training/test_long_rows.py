@@ -8,7 +8,6 @@ the weights whole; where they are to be in parts ``toys/sharded`` has it do what
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import forked_python
 import pytest
 from repository import ROOT, TESTS
+from toy_checkpoints import cut_short
 from toy_demonstrations import write_demonstrations
 from toy_launches import launch, passes
 
@@ -26,7 +26,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, MistralConfig, MistralForCausalLM, Phi3Config, Phi3ForCausalLM
 
 from sft.cli import main
-from sft.runs.run import Run, read_json, read_jsonl, write_json
+from sft.runs.run import Run, read_json, read_jsonl
 
 LONG_ROWS = ROOT / "recipes" / "accelerate" / "long-rows.yaml"
 RECIPE = """\
@@ -197,18 +197,6 @@ def test_packed_rows_are_shared_too(folder: Path) -> None:
     line = ["train", str(folder / "lora.yaml"), "--output", str(folder / "packed-one"), *words]
     assert launch(words=line, watch=str(folder / "watch"))["codes"] == [0]
     assert_one_clone(folder / "packed-one", folder / "packed-pair")
-
-
-def cut_short(run: Path, name: str) -> Path:
-    """A copy of ``run`` as it was stopped after eight steps of twelve."""
-    copy = run.with_name(name)
-    shutil.copytree(run, copy)
-    shutil.rmtree(copy / "adapter")
-    shutil.rmtree(copy / "checkpoints" / "checkpoint-12")
-    manifest = read_json(copy / "manifest.json")
-    del manifest["training"]
-    write_json(copy / "manifest.json", manifest)
-    return copy
 
 
 def test_two_go_on_where_two_were_stopped(folder: Path, pair: Path) -> None:

@@ -17,6 +17,7 @@ torch = pytest.importorskip("torch")
 
 from loopback_hub import LoopbackHub
 from safetensors.torch import load_file, save_file
+from toy_checkpoints import cut_short
 from toy_demonstrations import write_demonstrations
 from toy_pushes import base_files, connected
 
@@ -189,6 +190,10 @@ def test_it_is_said_that_nobody_knows_what_the_adapter_has_learned(
         assert sentence in capsys.readouterr().err
         page = (tmp_path / f"from-{start}" / "report.md").read_text(encoding="utf-8")
         assert sentence in page.replace("\\", "")
+        cut_short(tmp_path / f"from-{start}", f"again-{start}")
+        assert main(["train", str(recipe), "--output", str(tmp_path / f"again-{start}"), "--resume"]) == 0
+        kept = [Run.open(tmp_path / f"{word}-{start}").manifest["start"] for word in ("from", "again")]
+        assert sentence in kept[1]["unknown"] and kept[1]["gone"] == kept[0]["gone"]
 
 
 def test_what_nothing_is_left_of_is_refused(
