@@ -146,13 +146,24 @@ def changed(clone: str, text: str) -> int:
 
 def write(gathering: Gathering, state: Standing) -> int:
     """Write ``demonstrations.jsonl`` from ``state`` where it is another; how many rows it has."""
+    made = _text(gathering, state)
+    if _there(gathering) != made.encode("utf-8"):
+        write_text(gathering.demonstrations_path, made)
+    return made.count("\n")
+
+
+def _text(gathering: Gathering, state: Standing) -> str:
+    """What ``demonstrations.jsonl`` holds by ``state``."""
     weights = {row["number"]: row.get("weights_hash", "") for row in gathering.settings.rounds}
     made = rows(state, gathering.clone_texts(), weights, gathering.path)
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in made)
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in made)
+
+
+def _there(gathering: Gathering) -> bytes | None:
+    """What ``demonstrations.jsonl`` holds now; None where there is none."""
     path = gathering.demonstrations_path
-    if not path.exists() or path.read_bytes() != text.encode("utf-8"):
-        write_text(path, text)
-    return len(made)
+    with sentences(path, reading=True):
+        return path.read_bytes() if path.exists() else None
 
 
 def renew(gathering: Gathering, state: Standing) -> list[str]:
@@ -173,26 +184,23 @@ class Derived:
 
     def __init__(self, gathering: Gathering) -> None:
         self.gathering = gathering
-        self._ours = self._there()
-
-    def _there(self) -> bytes | None:
-        path = self.gathering.demonstrations_path
-        with sentences(path, reading=True):
-            return path.read_bytes() if path.exists() else None
+        self._ours = _there(gathering)
 
     def write(self, state: Standing) -> str:
         """Write the file from ``state``; where it is another than was written last, that one is kept beside it, and a
         sentence says so.
         """
-        path, found, said = self.gathering.demonstrations_path, self._there(), ""
+        path, found, said = self.gathering.demonstrations_path, _there(self.gathering), ""
         if found is not None and self._ours is not None and found != self._ours:
             kept = _put_aside(path, found)
             said = (
                 f"{path}: was changed by hand while the page was open: kept in {kept.name}, for the file is made of "
                 f"{self.gathering.events_path.name}; correct answers on the page"
             )
-        write(self.gathering, state)
-        self._ours = self._there()
+        made = _text(self.gathering, state)
+        self._ours = made.encode("utf-8")
+        if found != self._ours:
+            write_text(path, made)
         return said
 
 
