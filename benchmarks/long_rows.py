@@ -33,7 +33,7 @@ training: {{learning_rate: 1.0e-3, max_steps: 4, eval_steps: 4, logging_steps: 1
 
 
 def main() -> None:
-    """Four fits, and two to short rows."""
+    """Four fits, and the same to short rows."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )

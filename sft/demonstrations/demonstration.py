@@ -307,9 +307,9 @@ class HeldOut:
         return self.address or self.id
 
     @property
-    def beginning(self) -> str:
-        """The first words of what was asked last, on one line and quoted, to know the prompt by."""
-        return f"\u201c{beginning(self.prompt[-1].content)}\u201d"
+    def asked(self) -> str:
+        """How what was asked last begins, on one line, to know the prompt by."""
+        return beginning(self.prompt[-1].content)
 
     def demonstration(self, place: int = 0) -> Demonstration:
         """The prompt with the reference at ``place``: what an expert did, under the id of the prompt."""

@@ -168,12 +168,13 @@ def is_right(checker: Checker, spec: str, item: HeldOut, text: str) -> bool:
         except Exception as error:
             raise checker_fault(
                 spec,
-                f"failed on prompt {item.named} ({_said(error)}), which begins {item.beginning}; mend the function",
+                f"failed on prompt {item.named} ({_said(error)}), which begins \u201c{item.asked}\u201d; "
+                "mend the function",
             ) from error
         if not isinstance(answer, bool | np.bool_):
             raise checker_fault(
                 spec,
-                f"returned {type(answer).__name__} for prompt {item.named}, which begins {item.beginning}; "
+                f"returned {type(answer).__name__} for prompt {item.named}, which begins \u201c{item.asked}\u201d; "
                 "it must return True or False",
             )
         if answer:

@@ -122,7 +122,7 @@ class Calibration:
 class SharedRun:
     """A run of words that a completion shares with a training completion. ``source``: id of the demonstration.
 
-    ``address``: where a person finds that demonstration, ``prompt``: the last turn of what was asked; "" in scorecards
+    ``address``: where a person finds that demonstration, ``prompt``: how what was asked last begins; "" in scorecards
     that know ids alone.
     """
 
@@ -266,7 +266,7 @@ class Underachieving:
 class MarkedPair:
     """A system's and the expert's text for the prompt ``id``, around a habit between white square brackets.
 
-    ``prompt``: the last turn of what was asked; "" in scorecards that know its id alone.
+    ``prompt``: how what was asked last begins; "" in scorecards that know its id alone.
     """
 
     id: str

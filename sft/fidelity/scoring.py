@@ -143,7 +143,7 @@ class Scoring:
             asked, other = ("headline: is", "headline") if self.headline == JSON else ("bar: asks for", "bar")
             raise UserError(
                 f"fidelity.{asked} json, and what an expert wrote for prompt {item.named}, which begins "
-                f"{item.beginning}, is no JSON ({error}); choose another {other}, or mend that demonstration"
+                f"\u201c{item.asked}\u201d, is no JSON ({error}); choose another {other}, or mend that demonstration"
             ) from None
 
     def right(self, item: HeldOut, text: str, references: Sequence[str]) -> float | None:

@@ -80,7 +80,7 @@ class Parting:
     """Where one prompt's texts part, and why. ``character``: how many they share; the rest of both follows.
 
     ``scores``: the clone's own and the served one, in headline points.
-    ``prompt``: the last turn of what was asked.
+    ``prompt``: how what was asked last begins.
     """
 
     id: str
@@ -288,5 +288,5 @@ def _parting(item: HeldOut, known: Evidence, cause: str, scores: tuple[float, fl
     shared = common(known.measured.text, known.served.text)
     return Parting(
         item.id, cause, shared, known.token, known.margin, known.measured.text[shared:],
-        known.served.text[shared:], known.served.reason, scores, item.prompt[-1].content,
+        known.served.text[shared:], known.served.reason, scores, item.asked,
     )  # fmt: skip

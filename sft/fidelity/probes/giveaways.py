@@ -250,7 +250,7 @@ def _giveaway(
 
 def _marked(item: HeldOut, habit: _Habit, own: str, expert: str, *, has: bool) -> MarkedPair:
     """Both texts around the habit, which stands between \u27e6 and \u27e7 in the one that has it."""
-    key, asked = item.id, item.prompt[-1].content
+    key, asked = item.id, item.asked
     span = habit.find(own if has else expert)
     holder, other = (own, expert) if has else (expert, own)
     if span is None:

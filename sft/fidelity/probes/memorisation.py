@@ -87,7 +87,7 @@ def memorisation(
             text = _stretch(written[place], first, count)
             source = train[sources[place]]
             item = items[place]
-            shown[run] = SharedRun(item.id, text, count, source.id, source.address, item.prompt[-1].content)
+            shown[run] = SharedRun(item.id, text, count, source.id, source.address, item.asked)
     return Memorisation(
         longest={
             "tuned": estimates.mean(own, labels, (0, math.inf)),
